@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: levels, predictions, samplers, guidance, noise. It knows no networks."""

@@ -1,0 +1,106 @@
+"""The one table of what networks predict. Everything downstream sees the clean estimate x0.
+
+With x = a·x0 + s·eps, each row says how the network's answer becomes x0, and what its training target is.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfumato.diffusion.level import Level
+from sfumato.errors import UsageError, nearest
+
+Coefficients = Tensor
+"""(B, 1, 1, 1) or broadcastable, one number for each row of the batch."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One kind of answer: `x0(x, out, a, s)` reads it, `target(x0, eps, a, s)` is what training asks for."""
+
+    name: str
+    x0: Callable[[Tensor, Tensor, Coefficients, Coefficients], Tensor]
+    target: Callable[[Tensor, Tensor, Coefficients, Coefficients], Tensor]
+    singular_at_pure_noise: bool = False
+
+
+def _edm(a: Tensor, s: Tensor, data: float = 0.5) -> tuple[Tensor, Tensor]:
+    """c_skip and c_out (Karras et al. 2022, table 1), for x in the a = 1 scaling."""
+    total = s * s + data * data * a * a
+    return data * data * a / total, s * data / total.sqrt()
+
+
+def _edm_x0(x: Tensor, out: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    skip, scale = _edm(a, s)
+    return skip * x + scale * out
+
+
+def _edm_target(x0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    skip, scale = _edm(a, s)
+    return (x0 - skip * (a * x0 + s * eps)) / scale
+
+
+PREDICTIONS = {
+    prediction.name: prediction
+    for prediction in (
+        # Ho et al. 2020, eq. 9
+        Prediction(
+            "epsilon",
+            x0=lambda x, out, a, s: (x - s * out) / a,
+            target=lambda x0, eps, a, s: eps,
+            singular_at_pure_noise=True,
+        ),
+        # Salimans & Ho 2022, appendix D: v = a·eps − s·x0
+        Prediction(
+            "v",
+            x0=lambda x, out, a, s: (a * x - s * out) / (a * a + s * s),
+            target=lambda x0, eps, a, s: a * eps - s * x0,
+        ),
+        Prediction("x0", x0=lambda x, out, a, s: out, target=lambda x0, eps, a, s: x0),
+        # Liu et al. 2023, eq. 1: the velocity eps − x0
+        Prediction(
+            "flow",
+            x0=lambda x, out, a, s: (x - s * out) / (a + s),
+            target=lambda x0, eps, a, s: eps - x0,
+        ),
+        # Karras et al. 2022, eq. 7
+        Prediction("edm", x0=_edm_x0, target=_edm_target),
+    )
+}
+
+
+def prediction_named(name: str) -> Prediction:
+    """The table's row, by our name or diffusers' (`v_prediction`, `sample`, `flow_prediction`)."""
+    ours = {"v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}.get(name, name)
+    if ours not in PREDICTIONS:
+        raise UsageError(f"unknown prediction {name!r}; {nearest(name, PREDICTIONS)}")
+    return PREDICTIONS[ours]
+
+
+def coefficients(levels: Sequence[Level], like: Tensor) -> tuple[Coefficients, Coefficients]:
+    """a and s of one level for each row of `like` (B, …), as (B, 1, …) tensors of its dtype and device."""
+    shape = (len(levels),) + (1,) * (like.ndim - 1)
+    pairs = torch.tensor([(level.a, level.s) for level in levels], dtype=like.dtype).to(like.device)
+    return pairs[:, 0].view(shape), pairs[:, 1].view(shape)
+
+
+def clean_estimate(prediction: Prediction, x: Tensor, out: Tensor, levels: Sequence[Level]) -> Tensor:
+    """x0 from the network's answer `out` (B, …) to `x` (B, …), row i at `levels[i]`.
+
+    Raises `UsageError` for epsilon at pure noise, where (x − s·eps)/a has no value.
+    """
+    if prediction.singular_at_pure_noise and any(level.a == 0 for level in levels):
+        raise UsageError(
+            f"a network that predicts {prediction.name} cannot start at pure noise (a = 0): "
+            "use a model with v or x0 prediction, or a schedule without zero terminal SNR"
+        )
+    a, s = coefficients(levels, x)
+    return prediction.x0(x, out.to(x.dtype), a, s)
+
+
+def noise_estimate(x: Tensor, x0: Tensor, level: Level) -> Tensor:
+    """eps = (x − a·x0)/s, the noise that a clean estimate implies; not a number where `s` is 0."""
+    return (x - level.a * x0) / level.s if level.s else torch.full_like(x, math.nan)

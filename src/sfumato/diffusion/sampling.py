@@ -1,0 +1,65 @@
+"""What a sampler is: a coroutine that asks for clean estimates and returns the picture's latent."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sfumato.diffusion.level import Level
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """A question to the network: the latent `x` (B, C, H, W) or (B, C, F, H, W) at `level`.
+
+    `step` counts the intervals between levels from 0; a step may ask more than once.
+    """
+
+    x: Tensor
+    level: Level
+    step: int
+
+
+Sampling = Generator[Point, Tensor, Tensor]
+"""Yields points, is sent the clean estimate x0 of each (same shape), and returns the last latent."""
+
+
+class Noise(Protocol):
+    """Standard normal noise for the random samplers."""
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Fresh noise of `like`'s shape, dtype and device."""
+        ...
+
+
+class Sampler(Protocol):
+    """A way from noise to picture over `levels` (N + 1 of them, noisiest first, the clean one last)."""
+
+    def __call__(self, x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling: ...
+
+
+class SeededNoise:
+    """One generator for each image, on the CPU, so that neither device nor batch changes an image's noise."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        """`seeds`: one for each row of the latents, each in [0, 2⁶³)."""
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, like: Tensor) -> Tensor:
+        if len(like) != len(self._generators):
+            raise ValueError(f"noise for {len(self._generators)} images was asked for {len(like)}")
+        rows = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
+        return torch.stack(rows).to(device=like.device, dtype=like.dtype)
+
+
+def run(sampling: Sampling, denoise: Callable[[Tensor, Level], Tensor]) -> Tensor:
+    """Drive a sampler to its end with `denoise(x, level) -> x0`, one point after another."""
+    try:
+        point = next(sampling)
+        while True:
+            point = sampling.send(denoise(point.x, point.level))
+    except StopIteration as done:
+        result: Tensor = done.value
+        return result

@@ -1,0 +1,39 @@
+"""The errors a user can meet, each one line that says what was wrong, where, and what would be right."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SfumatoError(Exception):
+    """Anything a user can mend; the command prints its text as one line and exits with `exit_status`."""
+
+    exit_status = 1
+
+
+class UsageError(SfumatoError):
+    """A request that cannot be carried out as written: an unknown name, a value out of range."""
+
+    exit_status = 2
+
+
+class CheckpointError(SfumatoError):
+    """A model file or folder that is missing, damaged, unsafe, or not what it claims to be."""
+
+
+class OutputError(SfumatoError):
+    """A result that could not be written."""
+
+
+class NumericsError(SfumatoError):
+    """A computation that left the finite numbers, named with the step at which it did."""
+
+
+class MemoryExhaustedError(SfumatoError):
+    """The machine or the device ran out of memory."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A closing phrase for an error: the known name closest to `name`, else all the known names."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

@@ -1,3 +1,44 @@
-"""Text-to-image diffusion as one small, whole system."""
+"""Text-to-image diffusion as one small, whole system.
+
+    import sfumato
+    sfumato.load().generate("a red apple, 3d render", seed=7).save("apple.png")
+
+What is named here is imported when it is first asked for: the command answers a wrong option without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfumato.errors import SfumatoError as SfumatoError
+    from sfumato.errors import SfumatoWarning as SfumatoWarning
+    from sfumato.image import Image as Image
+    from sfumato.request import Request as Request
+    from sfumato.studio import Step as Step
+    from sfumato.studio import Studio as Studio
+    from sfumato.studio import load as load
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Image": "image",
+    "Request": "request",
+    "SfumatoError": "errors",
+    "SfumatoWarning": "errors",
+    "Step": "studio",
+    "Studio": "studio",
+    "load": "studio",
+}
+
+__all__ = ["Image", "Request", "SfumatoError", "SfumatoWarning", "Step", "Studio", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sfumato' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"sfumato.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

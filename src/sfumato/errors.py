@@ -24,12 +24,20 @@ class OutputError(SfumatoError):
     """A result that could not be written."""
 
 
+class PictureError(SfumatoError):
+    """A picture file that is damaged, too large, not a picture, or carries no record."""
+
+
 class NumericsError(SfumatoError):
     """A computation that left the finite numbers, named with the step at which it did."""
 
 
 class MemoryExhaustedError(SfumatoError):
     """The machine or the device ran out of memory."""
+
+
+class SfumatoWarning(UserWarning):
+    """Something that was carried out, but probably not as hoped."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ level; `sfumato.diffusion.spacing` picks the levels at which a sampler stops.
 import bisect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -17,11 +17,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One noise level: `x = a·x0 + s·eps`, and `t`, the time as the network was trained to read it."""
+    """One noise level: `x = a·x0 + s·eps`, and `t`, the time as the network was trained to read it.
+
+    `path` is the path it lies on, for samplers that stop between the levels they were given.
+    """
 
     a: float
     s: float
     t: float
+    path: "Path | None" = field(default=None, compare=False, repr=False)
 
     @property
     def sigma(self) -> float:
@@ -41,11 +45,21 @@ CLEAN = Level(a=1.0, s=0.0, t=0.0)
 
 
 class Path(Protocol):
-    """The way from picture to noise: a level for every time in [0, `last`]."""
+    """The way from picture to noise: a level for every time in [`first`, `last`]."""
+
+    @property
+    def first(self) -> float:
+        """The time of the least noisy level that the network was trained on."""
+        ...
 
     @property
     def last(self) -> float:
         """The time of the noisiest level, in the network's own units."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether the network was trained on whole times only."""
         ...
 
     def level(self, t: float) -> Level:
@@ -53,7 +67,11 @@ class Path(Protocol):
         ...
 
     def time(self, sigma: float) -> float:
-        """The time at which s/a equals `sigma`, clamped to [0, `last`]."""
+        """The time at which s/a equals `sigma`, clamped to where the path reaches."""
+        ...
+
+    def at(self, sigma: float) -> Level:
+        """The level with s/a = `sigma`, 0 < sigma < ∞; beyond the path's ends only its time is clamped."""
         ...
 
 
@@ -62,6 +80,8 @@ class VariancePreserving:
 
     Between two entries log σ is interpolated linearly; towards an entry of pure noise, a is.
     """
+
+    first, whole = 0.0, True
 
     def __init__(self, alphas_cumprod: Sequence[float] | Tensor) -> None:
         """`alphas_cumprod`: (T,) strictly decreasing in [0, 1), the last may be 0 (zero terminal SNR)."""
@@ -72,7 +92,8 @@ class VariancePreserving:
             raise ValueError("alphas_cumprod must strictly decrease")
         self.alphas_cumprod = table
         self._levels = [
-            Level(a=math.sqrt(ac), s=math.sqrt(1 - ac), t=float(t)) for t, ac in enumerate(table.tolist())
+            Level(a=math.sqrt(ac), s=math.sqrt(1 - ac), t=float(t), path=self)
+            for t, ac in enumerate(table.tolist())
         ]
         self._log_sigmas = [-level.lam for level in self._levels]
 
@@ -90,9 +111,9 @@ class VariancePreserving:
             return self._levels[low + 1]
         if self._levels[low + 1].a == 0:
             a = (1 - w) * self._levels[low].a
-            return Level(a=a, s=math.sqrt(1 - a * a), t=t)
+            return Level(a=a, s=math.sqrt(1 - a * a), t=t, path=self)
         log_sigma = (1 - w) * self._log_sigmas[low] + w * self._log_sigmas[low + 1]
-        return level_of_log_sigma(log_sigma, t)
+        return self._level(math.exp(log_sigma), t)
 
     def time(self, sigma: float) -> float:
         if sigma <= 0:
@@ -109,11 +130,11 @@ class VariancePreserving:
             return high - 1 + (1 - a / self._levels[high - 1].a)
         return high - 1 + (log_sigma - below) / (above - below)
 
+    def at(self, sigma: float) -> Level:
+        return self._level(sigma, self.time(sigma))
 
-def level_of_log_sigma(log_sigma: float, t: float) -> Level:
-    """The variance-preserving level with ln(s/a) = `log_sigma`, told to the network as time `t`."""
-    a, s = 1 / math.hypot(1, math.exp(log_sigma)), 1 / math.hypot(1, math.exp(-log_sigma))
-    return Level(a=a, s=s, t=t)
+    def _level(self, sigma: float, t: float) -> Level:
+        return Level(a=1 / math.hypot(1, sigma), s=1 / math.hypot(1, 1 / sigma), t=t, path=self)
 
 
 def scaled_linear_betas(start: float = 0.00085, end: float = 0.012, count: int = 1000) -> Tensor:
@@ -151,8 +172,14 @@ class Flow:
     (Esser et al. 2024, eq. 23).
     """
 
+    whole = False
+
     def __init__(self, scale: float = 1000.0, shift: float = 1.0) -> None:
         self.scale, self.shift = scale, shift
+
+    @property
+    def first(self) -> float:
+        return self.scale / 1000
 
     @property
     def last(self) -> float:
@@ -161,11 +188,15 @@ class Flow:
     def level(self, t: float) -> Level:
         u = min(max(t / self.scale, 0.0), 1.0)
         u = self.shift * u / (1 + (self.shift - 1) * u)
-        return Level(a=1 - u, s=u, t=u * self.scale)
+        return Level(a=1 - u, s=u, t=u * self.scale, path=self)
 
     def time(self, sigma: float) -> float:
         u = 1.0 if math.isinf(sigma) else sigma / (1 + sigma)
         return self.scale * u / (self.shift - (self.shift - 1) * u)
+
+    def at(self, sigma: float) -> Level:
+        u = sigma / (1 + sigma)
+        return Level(a=1 / (1 + sigma), s=u, t=u * self.scale, path=self)
 
 
 class VarianceExploding:
@@ -181,15 +212,16 @@ class VarianceExploding:
             raise ValueError("0 < sigma_min < sigma_max must hold")
         self.sigma_min, self.sigma_max, self.told = sigma_min, sigma_max, told
 
-    @property
-    def last(self) -> float:
-        return 1.0
+    first, last, whole = 0.0, 1.0, False
 
     def level(self, t: float) -> Level:
         t = min(max(t, 0.0), 1.0)
-        sigma = self.sigma_min ** (1 - t) * self.sigma_max**t
-        return Level(a=1.0, s=sigma, t=self.told(sigma))
+        return self.at(self.sigma_min ** (1 - t) * self.sigma_max**t)
 
     def time(self, sigma: float) -> float:
         sigma = min(max(sigma, self.sigma_min), self.sigma_max)
         return math.log(sigma / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
+
+    def at(self, sigma: float) -> Level:
+        clamped = min(max(sigma, self.sigma_min), self.sigma_max)
+        return Level(a=1.0, s=sigma, t=self.told(clamped), path=self)

@@ -29,7 +29,7 @@ Sampling = Generator[Point, Tensor, Tensor]
 class Noise(Protocol):
     """Standard normal noise for the random samplers."""
 
-    def __call__(self, like: Tensor) -> Tensor:
+    def __call__(self, like: Tensor, /) -> Tensor:
         """Fresh noise of `like`'s shape, dtype and device."""
         ...
 

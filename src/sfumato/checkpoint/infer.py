@@ -1,0 +1,298 @@
+"""What a checkpoint is, worked out from its configurations, each conclusion with its reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import torch
+
+from sfumato.checkpoint.layout import OWN, Part
+from sfumato.checkpoint.report import Report
+from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.diffusion import level
+from sfumato.errors import CheckpointError, UsageError, nearest
+from sfumato.files import read_json
+from sfumato.names import sampler_name, spacing_name
+
+SIZE_NUMBERS = {"sdxl": 6, "sdxl-refiner": 5}
+"""How many numbers about the picture's size a UNet of that family is told."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How to draw where the request does not say: chosen for the family, or stated by the model itself."""
+
+    sampler: str = "dpmpp-2m"
+    steps: int = 20
+    guidance: float = 7.5
+    spacing: str = "trailing"
+
+
+_DEFAULTS = {
+    "sdxl": Defaults(steps=30, guidance=5.0),
+    "sdxl-refiner": Defaults(steps=30, guidance=5.0),
+    "latent-diffusion": Defaults(guidance=4.0),
+}
+_LCM = Defaults(sampler="lcm", steps=4, guidance=8.5)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What drawing needs to know about a checkpoint beyond its weights.
+
+    `kind`: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"; `task`: "text", "inpaint" or
+    "instruct"; `distilled`: "lcm" or `None`; `penultimate`: whether text is read the SDXL way;
+    `native_size`: (width, height) in pixels; `factor`: pixels to a latent.
+    """
+
+    kind: str
+    task: str
+    distilled: str | None
+    penultimate: bool
+    prediction: str
+    path: level.Path
+    native_size: tuple[int, int]
+    factor: int
+    defaults: Defaults
+
+
+def facts(
+    folder: FilePath,
+    parts: Mapping[str, Part],
+    schedule: ScheduleConfig,
+    index: Mapping[str, Any],
+    report: Report,
+) -> Facts:
+    """Conclude everything, record it in `report`, and hold the components against each other.
+
+    Raises `CheckpointError` where they contradict one another.
+    """
+    unet, vae = parts["unet"].config, parts["vae"].config
+    assert isinstance(unet, UNetConfig)
+    assert isinstance(vae, VAEConfig | TinyVAEConfig)
+    encoders = [part.config for name, part in parts.items() if name.startswith("text_encoder")]
+    text = [config for config in encoders if isinstance(config, TextConfig)]
+    kind = _kind(unet, text, report)
+    task = _task(unet, vae, report)
+    distilled = _distilled(unet, schedule, report)
+    penultimate = kind in SIZE_NUMBERS
+    _check_text(unet, text)
+    own = own_settings(folder)
+    native = _native_size(unet, vae.factor, own, report)
+    defaults = _defaults(kind, distilled, own, report)
+    report.infer(
+        "latents",
+        f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}",
+        f"{vae.factor} pixels to a latent: {vae.factor.bit_length() - 1} halvings in the autoencoder",
+    )
+    report.infer("latent scale", _scale(vae), "vae/config.json")
+    return Facts(
+        kind,
+        task,
+        distilled,
+        penultimate,
+        _prediction(schedule, report),
+        _path(schedule, report),
+        native,
+        vae.factor,
+        defaults,
+    )
+
+
+def own_settings(folder: FilePath) -> dict[str, Any]:
+    """The content of `sfumato.json`, where a model states its native size and defaults; empty without one.
+
+    Raises `CheckpointError` for an unknown key or a value out of range.
+    """
+    path = folder / OWN
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    for key, value in content.items():
+        if key not in _OWN_KEYS:
+            raise CheckpointError(f"{path}: unknown key {key!r}; {nearest(key, _OWN_KEYS)}")
+        fits, allowed = _OWN_KEYS[key]
+        if not fits(value):
+            raise CheckpointError(f"{path}: {key} = {value!r} must be {allowed}")
+    return content
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _named(value: object, resolve: Any) -> bool:
+    try:
+        return isinstance(value, str) and resolve(value) == value
+    except UsageError:
+        return False
+
+
+_OWN_KEYS: dict[str, tuple[Any, str]] = {
+    "native_size": (
+        lambda value: (
+            isinstance(value, list) and len(value) == 2 and all(_whole(side, 8, 8192) for side in value)
+        ),
+        "[width, height], each 8 to 8192",
+    ),
+    "steps": (lambda value: _whole(value, 1, 1000), "a whole number, 1 to 1000"),
+    "guidance": (
+        lambda value: type(value) in (int, float) and 0 <= value <= 100,
+        "a number, 0 to 100",
+    ),
+    "sampler": (lambda value: _named(value, sampler_name), "the name of a sampler"),
+    "spacing": (lambda value: _named(value, spacing_name), "the name of a spacing"),
+}
+
+
+def _kind(unet: UNetConfig, text: list[TextConfig], report: Report) -> str:
+    if unet.addition_embed_type == "text_time":
+        pooled = text[-1].projection_dim or 0
+        numbers = (unet.projection_class_embeddings_input_dim or 0) - pooled
+        each = unet.addition_time_embed_dim or 1
+        for kind, count in SIZE_NUMBERS.items():
+            if numbers == count * each and text[-1].with_projection:
+                what = "the UNet is told pooled text and"
+                report.infer("kind", kind, f"{what} {count} numbers of {each} channels about the size")
+                return kind
+        raise CheckpointError(
+            "unet: projection_class_embeddings_input_dim = "
+            f"{unet.projection_class_embeddings_input_dim} must be the pooled text's width {pooled} "
+            f"plus 6 × {each} (SDXL) or 5 × {each} (its refiner)"
+        )
+    width = unet.context[-1]
+    for kind, known, layers in (("sd1", 768, 12), ("sd2", 1024, 23)):
+        if width == known:
+            reason = (
+                f"cross attention is {width} wide, the text encoder has {text[-1].num_hidden_layers} layers"
+            )
+            if text[-1].num_hidden_layers != layers:
+                reason += f" ({layers} in the published ones)"
+            report.infer("kind", kind, reason)
+            return kind
+    report.infer(
+        "kind", "latent-diffusion", f"cross attention is {width} wide: none of the published families"
+    )
+    return "latent-diffusion"
+
+
+def _task(unet: UNetConfig, vae: VAEConfig | TinyVAEConfig, report: Report) -> str:
+    channels = vae.latent_channels
+    if unet.out_channels != channels:
+        raise CheckpointError(
+            f"unet: out_channels = {unet.out_channels} must be the autoencoder's latent_channels = {channels}"
+        )
+    for task, count, why in (
+        ("text", channels, "the latent"),
+        ("inpaint", 2 * channels + 1, "the latent, the mask and the masked picture's latent"),
+        ("instruct", 2 * channels, "the latent and the given picture's latent"),
+    ):
+        if unet.in_channels == count:
+            report.infer("task", task, f"the UNet takes {count} channels: {why}")
+            return task
+    raise CheckpointError(
+        f"unet: in_channels = {unet.in_channels} is not supported; with {channels} latent channels it is "
+        f"{channels} (text to image), {2 * channels} (instructions) or {2 * channels + 1} (inpainting)"
+    )
+
+
+def _distilled(unet: UNetConfig, schedule: ScheduleConfig, report: Report) -> str | None:
+    if unet.time_cond_proj_dim is not None:
+        report.infer(
+            "distilled",
+            "lcm",
+            f"the UNet is told the guidance scale (time_cond_proj_dim = {unet.time_cond_proj_dim})",
+        )
+        return "lcm"
+    if schedule.class_name == "LCMScheduler":
+        report.infer("distilled", "lcm", "the scheduler is LCMScheduler")
+        return "lcm"
+    return None
+
+
+def _check_text(unet: UNetConfig, text: list[TextConfig]) -> None:
+    width = sum(config.hidden_size for config in text)
+    if any(context != width for context in unet.context):
+        raise CheckpointError(
+            f"unet: cross_attention_dim = {unet.cross_attention_dim} does not fit text states {width} wide"
+        )
+
+
+def _prediction(schedule: ScheduleConfig, report: Report) -> str:
+    ours = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
+    prediction = ours[schedule.prediction_type]
+    report.infer("prediction", prediction, f"prediction_type = {schedule.prediction_type!r}")
+    return prediction
+
+
+def _path(schedule: ScheduleConfig, report: Report) -> level.Path:
+    """The path the network was trained on. Raises `CheckpointError` where the betas make none."""
+    count = schedule.num_train_timesteps
+    if schedule.class_name.startswith("FlowMatch"):
+        report.infer("path", f"flow, shift {schedule.shift:g}", f"the scheduler is {schedule.class_name}")
+        return level.Flow(scale=float(count), shift=schedule.shift)
+    if schedule.prediction_type == "flow_prediction":
+        shift = schedule.flow_shift or 1.0
+        report.infer("path", f"flow, shift {shift:g}", "prediction_type = 'flow_prediction'")
+        return level.Flow(scale=float(count), shift=shift)
+    ends = f"{schedule.beta_start:g} to {schedule.beta_end:g}"
+    if schedule.trained_betas is not None:
+        betas, reason = torch.tensor(schedule.trained_betas, dtype=torch.float64), f"{count} trained_betas"
+    elif schedule.beta_schedule == "scaled_linear":
+        betas = level.scaled_linear_betas(schedule.beta_start, schedule.beta_end, count)
+        reason = f"betas linear in their root, {ends}"
+    elif schedule.beta_schedule == "linear":
+        betas = level.linear_betas(schedule.beta_start, schedule.beta_end, count)
+        reason = f"linear betas, {ends}"
+    else:
+        betas, reason = level.cosine_betas(count), "squared cosine betas"
+    table = level.alphas_cumprod(betas)
+    if schedule.rescale_betas_zero_snr:
+        table = level.zero_terminal_snr(table)
+        reason += ", rescaled to zero terminal signal"
+    try:
+        path = level.VariancePreserving(table)
+    except ValueError as error:
+        raise CheckpointError(f"scheduler: the betas make no path from picture to noise: {error}") from error
+    report.infer("path", f"variance preserving, {count} times", reason)
+    return path
+
+
+def _native_size(unet: UNetConfig, factor: int, own: Mapping[str, Any], report: Report) -> tuple[int, int]:
+    if "native_size" in own:
+        width, height = own["native_size"]
+        reason = f"{OWN} says so"
+    else:
+        side = unet.sample_size if unet.sample_size is not None else 64
+        rows, columns = (side, side) if isinstance(side, int) else (side[0], side[-1])
+        width, height = columns * factor, rows * factor
+        reason = f"unet sample_size {rows} × {columns}, {factor} pixels each"
+        if unet.sample_size is None:
+            reason = f"no sample_size is stated; Stable Diffusion's is 64, {factor} pixels each"
+    if width % factor or height % factor or not (8 <= width <= 8192 and 8 <= height <= 8192):
+        raise CheckpointError(f"a native size of {width} × {height} is not 8 to 8192 in steps of {factor}")
+    report.infer("native size", f"{width} × {height}", reason)
+    return width, height
+
+
+def _defaults(kind: str, distilled: str | None, own: Mapping[str, Any], report: Report) -> Defaults:
+    chosen = _LCM if distilled == "lcm" else _DEFAULTS.get(kind, Defaults())
+    stated = {key: value for key, value in own.items() if key != "native_size"}
+    defaults = Defaults(**{**vars(chosen), **stated})
+    report.infer(
+        "defaults",
+        f"{defaults.sampler} with {defaults.spacing} spacing, {defaults.steps} steps, "
+        f"guidance {defaults.guidance:g}",
+        f"{OWN} says so" if stated else f"what suits {'lcm' if distilled else kind} models",
+    )
+    return defaults
+
+
+def _scale(vae: VAEConfig | TinyVAEConfig) -> str:
+    told = f"× {vae.scaling_factor:g}"
+    if vae.shift_factor:
+        told += f", shifted by {vae.shift_factor:g}"
+    if isinstance(vae, VAEConfig) and vae.latents_mean is not None:
+        told += ", normalised by latents_mean and latents_std"
+    return told

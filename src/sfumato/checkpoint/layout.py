@@ -1,0 +1,226 @@
+"""The diffusers folder: which files there are, which of them to read, and what their headers say."""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato import weights
+from sfumato.checkpoint.report import Component
+from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.errors import CheckpointError, nearest
+from sfumato.files import read_json
+from sfumato.weights import Header, TensorInfo
+
+INDEX = "model_index.json"
+OWN = "sfumato.json"
+
+NETWORKS: dict[str, dict[str, type[Config]]] = {
+    "unet": {"UNet2DConditionModel": UNetConfig},
+    "vae": {"AutoencoderKL": VAEConfig, "AutoencoderTiny": TinyVAEConfig},
+    "text_encoder": {"CLIPTextModel": TextConfig, "CLIPTextModelWithProjection": TextConfig},
+    "text_encoder_2": {"CLIPTextModel": TextConfig, "CLIPTextModelWithProjection": TextConfig},
+}
+"""What can be built, by its place in the folder and the class its config names. Classes are only compared."""
+
+TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
+"""Components that drawing does without: they may be absent, and are not read when present."""
+
+_WHOLE = re.compile(r"(?:diffusion_pytorch_model|model)(?:\.(?P<variant>\w+))?\.safetensors")
+_SHARD_INDEX = re.compile(
+    r"(?:diffusion_pytorch_model|model)(?:\.(?P<before>\w+))?\.safetensors\.index(?:\.(?P<variant>\w+))?\.json"
+)
+_PICKLE = re.compile(r"(?:diffusion_)?(?:pytorch_)?model.*\.(?:bin|pt|pth|ckpt)")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The weights to read in one component's folder: a whole file or an index of shards."""
+
+    file: str
+    variant: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network in the folder: its configuration, and its weights as their headers describe them."""
+
+    name: str
+    class_name: str
+    config: Config
+    folder: Path
+    choice: Choice
+    headers: dict[Path, Header]
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Every tensor of every file, by its name there."""
+        return {name: info for header in self.headers.values() for name, info in header.tensors.items()}
+
+    @property
+    def files(self) -> list[Path]:
+        """The files the weights are in."""
+        return list(self.headers)
+
+    def component(self) -> Component:
+        """This network's line in the report."""
+        return Component(
+            name=self.name,
+            class_name=self.class_name,
+            parameters=sum(header.parameters for header in self.headers.values()),
+            dtypes=tuple(sorted({info.dtype for info in self.tensors.values()})),
+            bytes=sum(header.file_bytes for header in self.headers.values()),
+            files=tuple(path.name for path in self.files),
+            variant=self.choice.variant,
+        )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The content of `model_index.json`, its components checked to be ones that are known here.
+
+    Raises `CheckpointError`: without it, a folder is no model.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a model folder: it has no {INDEX}")
+    index = read_json(path)
+    known = {*NETWORKS, *TOKENIZERS.values(), "scheduler"}
+    for name in components(index):
+        if name not in known and name not in UNUSED:
+            raise CheckpointError(
+                f"{path}: a model with a {name!r} ({index[name][1]}) is not supported; {nearest(name, known)}"
+            )
+    return index
+
+
+def components(index: dict[str, Any]) -> list[str]:
+    """The names of the components that an index says are there: entries `[library, class]` without nulls."""
+    return [
+        name
+        for name, entry in index.items()
+        if not name.startswith("_") and isinstance(entry, list) and len(entry) == 2 and None not in entry
+    ]
+
+
+def choose(
+    names: Collection[str], where: str, *, variant: str | None = None, prefer_half: bool = False
+) -> Choice:
+    """Which weights to read among the file `names` of a component's folder `where`.
+
+    A `variant` asked for comes first, then the plain files, or with `prefer_half` those of variant `fp16`.
+    Raises `CheckpointError` where there are none, saying so if there are only pickled ones.
+    """
+    found: dict[str | None, str] = {}
+    for pattern in (_SHARD_INDEX, _WHOLE):
+        for name in sorted(names):
+            if match := pattern.fullmatch(name):
+                groups = match.groupdict()
+                found[groups["variant"] or groups.get("before")] = name
+    if not found:
+        if pickles := [name for name in names if _PICKLE.fullmatch(name)]:
+            raise CheckpointError(
+                f"{where} holds only a pickled checkpoint ({pickles[0]}); pickles can run code when they are "
+                "loaded: convert it to safetensors with the tool that made it"
+            )
+        raise CheckpointError(f"{where} holds no weights (no diffusion_pytorch_model or model .safetensors)")
+    order = [
+        variant,
+        *(["fp16", None] if prefer_half else [None, "fp16"]),
+        *sorted(name for name in found if name),
+    ]
+    chosen = next(name for name in order[variant is None :] if name in found)
+    return Choice(found[chosen], chosen)
+
+
+def read_part(
+    folder: Path,
+    name: str,
+    index: dict[str, Any],
+    *,
+    variant: str | None = None,
+    prefer_half: bool = False,
+) -> Part:
+    """Read one network's configuration and the headers of its weights. Raises `CheckpointError`."""
+    place = _place(folder, name)
+    path = place / "config.json"
+    content = read_json(path)
+    if "auto_map" in content:
+        raise CheckpointError(f"{path} names code to run (auto_map), which is never done")
+    class_name = _class_name(name, content, index)
+    if class_name not in NETWORKS[name]:
+        hint = nearest(str(class_name), NETWORKS[name])
+        raise CheckpointError(f"{path}: a {name} of class {class_name!r} is not supported; {hint}")
+    if NETWORKS[name][class_name] is TextConfig:
+        content["architectures"] = [class_name]
+    config = NETWORKS[name][class_name].from_dict(content, str(path))
+    choice = choose(
+        [entry.name for entry in place.iterdir()], str(place), variant=variant, prefer_half=prefer_half
+    )
+    file = place / choice.file
+    headers = weights.sharded_header(file) if file.suffix == ".json" else {file: weights.header(file)}
+    return Part(name, class_name, config, place, choice, headers)
+
+
+def read_schedule(folder: Path) -> ScheduleConfig:
+    """The noise schedule of `scheduler/`. Raises `CheckpointError`."""
+    path = _place(folder, "scheduler") / "scheduler_config.json"
+    return ScheduleConfig.from_dict(read_json(path), str(path))
+
+
+def tokenizer_folder(folder: Path, name: str) -> Path:
+    """The folder of one tokenizer. Raises `CheckpointError` where it is missing."""
+    return _place(folder, name)
+
+
+def fingerprint(folder: Path, parts: Iterable[Part]) -> str:
+    """16 hexadecimal digits that identify a model: SHA-256 over what determines its pictures.
+
+    That is, of every component, each JSON or text file whole; of the weights, the headers, the sizes, and 64
+    evenly spaced blocks of 4 KB of each file: cheap for files of any size, and different for different
+    trainings. A copy has the same fingerprint; another dtype or sharding of the same model has another.
+    """
+    digest = hashlib.sha256()
+    weight_files = {path: header for part in parts for path, header in part.headers.items()}
+    texts = [
+        path
+        for name in ("scheduler", *NETWORKS, *TOKENIZERS.values())
+        for path in (folder / name).glob("*")
+        if path.suffix in (".json", ".txt")
+    ]
+    for path in sorted([*weight_files, *texts]):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        with open(path, "rb") as file:
+            if path not in weight_files or size <= _SAMPLES * _BLOCK:
+                digest.update(file.read())
+                continue
+            start = weight_files[path].header_bytes
+            digest.update(file.read(start))
+            for number in range(_SAMPLES):
+                file.seek(start + (size - start - _BLOCK) * number // (_SAMPLES - 1))
+                digest.update(file.read(_BLOCK))
+    return digest.hexdigest()[:16]
+
+
+_SAMPLES, _BLOCK = 64, 4096
+
+
+def _place(folder: Path, name: str) -> Path:
+    place = folder / name
+    if not place.is_dir():
+        raise CheckpointError(f"{folder} is incomplete: the folder {name}/ is missing")
+    return place
+
+
+def _class_name(name: str, content: dict[str, Any], index: dict[str, Any]) -> Any:
+    """The class that a config names, in diffusers' way or transformers'; else the one the index names."""
+    architectures = content.get("architectures")
+    if "_class_name" in content:
+        return content["_class_name"]
+    if isinstance(architectures, list) and len(architectures) == 1:
+        return architectures[0]
+    entry = index.get(name)
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None

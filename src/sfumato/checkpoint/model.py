@@ -1,0 +1,95 @@
+"""A loaded checkpoint: networks, tokenizers, and what was worked out about them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from sfumato.checkpoint.infer import Defaults, Facts
+from sfumato.checkpoint.report import Report
+from sfumato.config import ScheduleConfig
+from sfumato.diffusion.level import Path
+from sfumato.nets.text import CLIPText
+from sfumato.nets.tiny_vae import AutoencoderTiny
+from sfumato.nets.unet import UNet
+from sfumato.nets.vae import AutoencoderKL
+from sfumato.prompt.encode import Cond, encode
+from sfumato.prompt.tokenizer import Tokenizer
+
+
+@dataclass(eq=False)
+class Model:
+    """Everything that a folder held. Networks are in evaluation mode and ask for no gradients.
+
+    `index` is the content of `model_index.json`; `own` that of `sfumato.json`, empty where there is none;
+    `fingerprint` identifies the files (see `layout.fingerprint`).
+    """
+
+    name: str
+    unet: UNet
+    vae: AutoencoderKL | AutoencoderTiny
+    text_encoders: list[CLIPText]
+    tokenizers: list[Tokenizer]
+    schedule: ScheduleConfig
+    facts: Facts
+    report: Report
+    fingerprint: str
+    index: dict[str, Any]
+    own: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"."""
+        return self.facts.kind
+
+    @property
+    def task(self) -> str:
+        """What the UNet is given besides noise and text: "text" (nothing), "inpaint" or "instruct"."""
+        return self.facts.task
+
+    @property
+    def prediction(self) -> str:
+        """What the UNet answers with, a name of `sfumato.diffusion.predict`."""
+        return self.facts.prediction
+
+    @property
+    def path(self) -> Path:
+        """The path from picture to noise that the UNet was trained on."""
+        return self.facts.path
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(width, height) in pixels that the UNet was trained at."""
+        return self.facts.native_size
+
+    @property
+    def factor(self) -> int:
+        """Pixels to one latent, along each side."""
+        return self.facts.factor
+
+    @property
+    def defaults(self) -> Defaults:
+        """How to draw where the request does not say."""
+        return self.facts.defaults
+
+    @property
+    def zero_negative(self) -> bool:
+        """Whether "no negative prompt" means text states of zeros (SDXL), not an encoded empty text."""
+        return bool(self.index.get("force_zeros_for_empty_prompt", self.kind == "sdxl"))
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Every network by its place in the folder."""
+        names = ["text_encoder_2"] if self.kind == "sdxl-refiner" else ["text_encoder", "text_encoder_2"]
+        encoders = dict(zip(names, self.text_encoders, strict=False))
+        return {"unet": self.unet, "vae": self.vae, **encoders}
+
+    def encode(self, prompt: str, clip_skip: int = 0) -> Cond:
+        """Text states of one prompt, read as this family reads them. Raises `UsageError`."""
+        return encode(
+            prompt,
+            self.tokenizers,
+            self.text_encoders,
+            penultimate=self.facts.penultimate,
+            clip_skip=clip_skip,
+        )

@@ -1,0 +1,101 @@
+"""From a model to a folder that the libraries of its layout read as well."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sfumato import __version__, weights
+from sfumato.checkpoint import keys
+from sfumato.checkpoint.layout import INDEX, OWN
+from sfumato.checkpoint.loading import Network, empty_network
+from sfumato.checkpoint.model import Model
+from sfumato.errors import UsageError
+from sfumato.files import replace_folder, write_json
+
+_PIPELINES = {
+    ("sdxl", "text"): "StableDiffusionXLPipeline",
+    ("sdxl", "inpaint"): "StableDiffusionXLInpaintPipeline",
+    ("sdxl", "instruct"): "StableDiffusionXLInstructPix2PixPipeline",
+    ("sdxl-refiner", "text"): "StableDiffusionXLImg2ImgPipeline",
+}
+_TASKS = {
+    "text": "StableDiffusionPipeline",
+    "inpaint": "StableDiffusionInpaintPipeline",
+    "instruct": "StableDiffusionInstructPix2PixPipeline",
+}
+# What else `model_index.json` may say that another program would miss.
+_KEPT = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "add_watermarker")
+
+
+def save(
+    model: Model,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write `model` as a diffusers folder: all of it, or nothing.
+
+    `dtype`: what to convert the weights to; as they are if `None`. `variant` goes into the file names, as in
+    `model.fp16.safetensors`. A model already there is replaced only with `overwrite`, any other filled folder
+    never. Raises `OutputError` where it cannot be written, `UsageError` for a variant that is no plain word,
+    and `CheckpointError` for networks that hold other parameters than their configurations say (take adapters
+    out first).
+    """
+    if variant is not None and not (variant.isascii() and variant.isidentifier()):
+        raise UsageError(f"a variant such as 'fp16' is one word, not {variant!r}")
+    with replace_folder(folder, marker=INDEX, overwrite=overwrite) as place:
+        write_json(place / INDEX, _index(model))
+        if model.own:
+            write_json(place / OWN, model.own)
+        (place / "scheduler").mkdir()
+        write_json(place / "scheduler" / "scheduler_config.json", model.schedule.to_dict())
+        for name, tokenizer in zip(_tokenizer_names(model), model.tokenizers, strict=True):
+            (place / name).mkdir()
+            tokenizer.save(place / name)
+        for name, network in model.networks.items():
+            (place / name).mkdir()
+            write_json(place / name / "config.json", network.config.to_dict())
+            stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
+            file = f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
+            weights.write(place / name / file, _state(name, network, dtype), {"format": "pt"})
+
+
+def _state(name: str, network: Network, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Parameters under their published names, held against what the configuration says they are."""
+    state = network.state_dict()
+    weights.check(state, empty_network(network.config), name)
+    return {
+        published: state[ours] if dtype is None else state[ours].to(dtype)
+        for ours, published in keys.published(name, state).items()
+    }
+
+
+def _tokenizer_names(model: Model) -> list[str]:
+    return [name.replace("text_encoder", "tokenizer") for name in model.networks if name.startswith("text_")]
+
+
+def _index(model: Model) -> dict[str, object]:
+    """`model_index.json`: which class of which library each component is."""
+    pipeline = _PIPELINES.get((model.kind, model.task), _TASKS[model.task])
+    if model.facts.distilled == "lcm" and model.kind not in ("sdxl", "sdxl-refiner"):
+        pipeline = "LatentConsistencyModelPipeline"
+    index: dict[str, object] = {"_class_name": pipeline, "_sfumato_version": __version__}
+    index |= {key: model.index[key] for key in _KEPT if key in model.index}
+    index["scheduler"] = ["diffusers", model.schedule.class_name]
+    for name in _tokenizer_names(model):
+        index[name] = ["transformers", "CLIPTokenizer"]
+    for name, network in model.networks.items():
+        if name.startswith("text_encoder"):
+            index[name] = ["transformers", network.config.to_dict()["architectures"][0]]
+        else:
+            index[name] = ["diffusers", network.config.CLASS]
+    absent = ["image_encoder", "feature_extractor"]
+    if model.kind == "sdxl-refiner":
+        absent += ["text_encoder", "tokenizer"]
+    if pipeline in (*_TASKS.values(), "LatentConsistencyModelPipeline"):
+        index["requires_safety_checker"] = False
+        absent.append("safety_checker")
+    return index | {name: [None, None] for name in absent}

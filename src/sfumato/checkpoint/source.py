@@ -1,0 +1,156 @@
+"""Where a model is: the embedded one, a folder, or a repository on the Hugging Face hub."""
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from sfumato import weights
+from sfumato.checkpoint.layout import (
+    INDEX,
+    NETWORKS,
+    OWN,
+    TOKENIZERS,
+    UNUSED,
+    choose,
+    components,
+    read_index,
+)
+from sfumato.errors import CheckpointError, nearest
+
+EMBEDDED = "embedded"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", re.ASCII)
+_SHARD = re.compile(r"(?P<stem>.+?)-\d{5}-of-\d{5}(?P<variant>\.\w+)?\.safetensors")
+
+
+def embedded() -> Path:
+    """The folder of the model that is installed with the package."""
+    return Path(str(resources.files("sfumato"))) / "models" / "icons"
+
+
+def locate(
+    source: str | Path,
+    *,
+    variant: str | None = None,
+    prefer_half: bool = False,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of the model `source`: "embedded", a folder, or a hub id such as "org/name".
+
+    A folder needs no network. A hub id that the local cache holds completely is taken from there, without
+    asking the hub; else what is missing is downloaded: configurations, tokenizers and one variant of the
+    safetensors, never a pickle. Raises `CheckpointError`.
+    """
+    if source == EMBEDDED:
+        return embedded()
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(
+            f"{path} is a file; a model is a folder with {INDEX} in it (the diffusers layout)"
+        )
+    if isinstance(source, str) and _is_hub_id(source):
+        return _from_hub(source, variant, prefer_half, local_files_only)
+    raise CheckpointError(f"there is no model {str(source)!r}{_near(path)}")
+
+
+def _is_hub_id(source: str) -> bool:
+    """Whether `source` can only mean a repository: "org/name" where there is no local folder "org"."""
+    return bool(_HUB_ID.fullmatch(source)) and not Path(source).parent.is_dir()
+
+
+def _near(path: Path) -> str:
+    """The sibling of a missing folder that its name comes nearest to, as the end of an error."""
+    parent = path.parent
+    if not parent.is_dir():
+        return f": there is no folder {str(parent)!r}"
+    siblings = [entry.name for entry in parent.iterdir() if (entry / INDEX).is_file()]
+    if not siblings:
+        return f': no folder of that name, and it is neither "{EMBEDDED}" nor a hub id like "org/name"'
+    return f"; {nearest(path.name, siblings)}"
+
+
+def _from_hub(repository: str, variant: str | None, prefer_half: bool, local_files_only: bool) -> Path:
+    # The hub's library takes a while to import, and local models do without it.
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
+        if _complete(folder, variant, prefer_half):
+            return folder
+        cached = " completely"
+    except errors.LocalEntryNotFoundError:
+        cached = ""
+    except errors.HFValidationError as error:
+        raise CheckpointError(f"{repository!r} is not a hub id: {error}") from error
+    if local_files_only or huggingface_hub.is_offline_mode():
+        why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
+        raise CheckpointError(f"{repository} is not{cached} in the local cache, and {why}")
+    try:
+        listed = huggingface_hub.HfApi().model_info(repository, timeout=10).siblings or []
+        names = [sibling.rfilename for sibling in listed]
+        if INDEX not in names:
+            raise CheckpointError(
+                f"{repository} on the hub is not in the diffusers layout: it has no {INDEX}"
+            )
+        wanted = _wanted(repository, names, variant, prefer_half)
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted))
+    except CheckpointError:
+        raise
+    except errors.GatedRepoError:
+        raise CheckpointError(
+            f"{repository} asks for its terms to be accepted on huggingface.co, and for `hf auth login`"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise CheckpointError(
+            f"there is no model {repository!r}: no folder of that name, and the hub does not know it"
+        ) from None
+    except Exception as error:  # the hub's library passes on whatever its network library raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{repository} is not{cached} in the local cache, and the hub cannot be reached: {reason}"
+        ) from error
+
+
+def _wanted(repository: str, names: list[str], variant: str | None, prefer_half: bool) -> list[str]:
+    """The files to download: the small ones of known components, and one variant of the weights of each."""
+    wanted = [name for name in (INDEX, OWN) if name in names]
+    for part in (*NETWORKS, *TOKENIZERS.values(), "scheduler"):
+        inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        inside = [name for name in inside if "/" not in name]
+        texts = [name for name in inside if name.endswith((".json", ".txt")) and ".index." not in name]
+        if part in NETWORKS and inside:
+            choice = choose(inside, f"{repository}/{part}", variant=variant, prefer_half=prefer_half)
+            texts.append(choice.file)
+            if choice.file.endswith(".json"):
+                texts += [name for name in inside if _variant_of_shard(name) == (choice.variant or "")]
+        wanted += [f"{part}/{name}" for name in texts]
+    return wanted
+
+
+def _variant_of_shard(name: str) -> str | None:
+    """ "" for a plain shard, "fp16" for one of that variant, `None` for what is no shard."""
+    if not (match := _SHARD.fullmatch(name)):
+        return None
+    return match["variant"].removeprefix(".") if match["variant"] else match["stem"].partition(".")[2]
+
+
+def _complete(folder: Path, variant: str | None, prefer_half: bool) -> bool:
+    """Whether a cached snapshot holds every file that loading needs."""
+    try:
+        for part in components(read_index(folder)):
+            if part in NETWORKS:
+                names = [entry.name for entry in (folder / part).iterdir()]
+                choice = choose(names, part, variant=variant, prefer_half=prefer_half)
+                if variant and choice.variant != variant:
+                    return False
+                if choice.file.endswith(".json"):
+                    promised = weights.shards(folder / part / choice.file)
+                    if not all(path.is_file() for path in promised):
+                        return False
+            elif part not in UNUSED and not any((folder / part).iterdir()):
+                return False
+    except (CheckpointError, OSError):
+        return False
+    return True

@@ -1,0 +1,310 @@
+"""The command line as typer sees it: every option, its help, and the function that does the work.
+
+Values that `Request` checks are passed on as they were typed, so that one place reads and refuses them. What
+does the work is imported by the command that needs it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sfumato import __version__
+from sfumato.cli.help import HelpfulCommand, HelpfulGroup
+from sfumato.names import SAMPLERS, SPACINGS
+
+PICTURE, GUIDANCE, OUTPUT, MACHINE = "The picture", "Guidance", "Output", "Model and machine"
+
+app = typer.Typer(
+    name="sfumato",
+    help="Pictures from words.",
+    cls=HelpfulGroup,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="sfumato generate 'a red apple, 3d render' -o apple.png",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sfumato {__version__}")
+        raise typer.Exit
+
+
+def _samplers(incomplete: str) -> list[str]:
+    return [name for name in SAMPLERS if name.startswith(incomplete)]
+
+
+def _spacings(incomplete: str) -> list[str]:
+    return [name for name in SPACINGS if name.startswith(incomplete)]
+
+
+def _option(*names: str, panel: str, text: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+Json = Annotated[bool, _option("--json", panel=OUTPUT, text="Say it in JSON.")]
+Quiet = Annotated[bool, _option("-q", "--quiet", panel=OUTPUT, text="No progress, no warnings.")]
+Device = Annotated[
+    str | None,
+    _option("--device", panel=MACHINE, metavar="NAME", text="cpu, cuda, cuda:1, mps; else the fastest."),
+]
+Dtype = Annotated[
+    str | None,
+    _option(
+        "--dtype",
+        panel=MACHINE,
+        metavar="NAME",
+        text="float32, bfloat16, float16; else the fastest safe one.",
+    ),
+]
+Slices = Annotated[
+    int | None,
+    _option("--slices", panel=MACHINE, metavar="N", text="Split attention in N parts: less memory."),
+]
+Tile = Annotated[
+    int | None,
+    _option(
+        "--tile",
+        panel=MACHINE,
+        metavar="CELLS",
+        text="Decode in tiles of this side (64 = 512 px): less memory.",
+    ),
+]
+Offload = Annotated[
+    bool, _option("--offload", panel=MACHINE, text="Keep weights in main memory until they are needed.")
+]
+
+
+@app.callback()
+def _sfumato(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    """Pictures from words."""
+
+
+@app.command(
+    cls=HelpfulCommand,
+    epilog="""sfumato generate 'a red apple, 3d render' -o apple.png --seed 7
+sfumato generate 'a blue cat' -n 4 -o cat.png        (cat-1.png to cat-4.png)
+sfumato generate 'a cat' 'a dog' -o pets/ --steps 12 --sampler dpmpp-2m
+sfumato generate - --json < prompts.txt
+sfumato generate 'a red apple' -o - | display""",
+)
+def generate(
+    prompts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PROMPT...",
+            help="What to draw; - reads one prompt a line from stdin.",
+            show_default=False,
+        ),
+    ],
+    count: Annotated[
+        str | None, _option("-n", "--count", panel=PICTURE, metavar="N", text="Pictures of each prompt.")
+    ] = None,
+    seed: Annotated[
+        str | None,
+        _option(
+            "--seed",
+            panel=PICTURE,
+            metavar="N",
+            text="The first picture's; the next ones count up. Else random.",
+        ),
+    ] = None,
+    negative: Annotated[
+        str | None, _option("--negative", panel=PICTURE, metavar="TEXT", text="What should not be in it.")
+    ] = None,
+    width: Annotated[
+        str | None, _option("-W", "--width", panel=PICTURE, metavar="PX", text="Else the model's.")
+    ] = None,
+    height: Annotated[
+        str | None, _option("-H", "--height", panel=PICTURE, metavar="PX", text="Else the model's.")
+    ] = None,
+    steps: Annotated[
+        str | None, _option("--steps", panel=PICTURE, metavar="N", text="More are slower and finer.")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        _option(
+            "--sampler",
+            panel=PICTURE,
+            metavar="NAME",
+            text="The way from noise to picture: sfumato samplers.",
+            autocompletion=_samplers,
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        _option(
+            "--spacing",
+            panel=PICTURE,
+            metavar="NAME",
+            text="How noise levels are spread; see the same.",
+            autocompletion=_spacings,
+        ),
+    ] = None,
+    clip_skip: Annotated[
+        str | None,
+        _option(
+            "--clip-skip", panel=PICTURE, metavar="N", text="Last text-encoder layers to leave out; 0 to 11."
+        ),
+    ] = None,
+    guidance: Annotated[
+        str | None,
+        _option(
+            "--guidance",
+            panel=GUIDANCE,
+            metavar="SCALE",
+            text="How strongly the prompt pulls; 1 is unguided.",
+        ),
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[str, str] | None,
+        _option(
+            "--guidance-interval", panel=GUIDANCE, metavar="LO HI", text="Guide only at these noise levels σ."
+        ),
+    ] = None,
+    guidance_rescale: Annotated[
+        str | None,
+        _option("--guidance-rescale", panel=GUIDANCE, metavar="PHI", text="Against overexposure; 0 to 1."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        _option(
+            "-o",
+            "--output",
+            panel=OUTPUT,
+            metavar="PATH",
+            text="A file (.png .jpg .webp), a folder/, a pattern with {n} {seed} {prompt}, or - for stdout. "
+            "Else PROMPT-SEED.png here.",
+        ),
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        _option(
+            "--preview", panel=OUTPUT, metavar="FOLDER", text="Save the picture after every evaluation, too."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, _option("--json", panel=OUTPUT, text="One line of JSON for each picture.")
+    ] = False,
+    quiet: Quiet = False,
+    model: Annotated[
+        str | None,
+        _option(
+            "--model",
+            panel=MACHINE,
+            metavar="MODEL",
+            text="A diffusers folder or a hub id; else the embedded one.",
+        ),
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    slices: Slices = None,
+    tile: Tile = None,
+    offload: Offload = False,
+) -> None:
+    """Draw pictures from prompts."""
+    from sfumato.cli.generate import Loading, Options, draw
+
+    fields = {
+        "negative": negative,
+        "width": width,
+        "height": height,
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_interval": guidance_interval,
+        "guidance_rescale": guidance_rescale,
+        "sampler": sampler,
+        "spacing": spacing,
+        "seed": seed,
+        "count": count,
+        "clip_skip": clip_skip,
+        "model": model,
+    }
+    draw(
+        Options(
+            prompts=prompts,
+            fields={name: value for name, value in fields.items() if value is not None},
+            loading=Loading(device, dtype, slices, tile, offload),
+            output=output,
+            preview=preview,
+            as_json=as_json,
+            quiet=quiet,
+        )
+    )
+
+
+@app.command(
+    cls=HelpfulCommand,
+    epilog="""sfumato replay apple.png
+sfumato replay old.png --model ~/models/dreamy -o again.png""",
+)
+def replay(
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="A picture that Sfumato drew.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None, _option("-o", "--output", panel=OUTPUT, metavar="FILE", text="Save the new drawing.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    model: Annotated[
+        str | None,
+        _option(
+            "--model",
+            panel=MACHINE,
+            metavar="MODEL",
+            text="Where the model is now; else as the picture says.",
+        ),
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    slices: Slices = None,
+    tile: Tile = None,
+    offload: Offload = False,
+) -> None:
+    """Draw a picture again from its file alone; say identical (exit status 0) or how it differs (1)."""
+    from sfumato.cli.generate import Loading
+    from sfumato.cli.replay import replay
+
+    loading = Loading(device, dtype, slices, tile, offload)
+    raise typer.Exit(replay(image, loading, model, output, as_json, quiet))
+
+
+@app.command(cls=HelpfulCommand)
+def inspect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|IMAGE",
+            help="A model folder, a hub id, embedded, or a picture.",
+            show_default=False,
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Tell what a model is and why, or what a picture carries."""
+    from sfumato.cli.inspect import inspect
+
+    raise typer.Exit(inspect(source, as_json))
+
+
+@app.command(cls=HelpfulCommand)
+def samplers(as_json: Json = False) -> None:
+    """List samplers and spacings and what they are for."""
+    from sfumato.cli.samplers import samplers
+
+    samplers(as_json)
+
+
+@app.command(cls=HelpfulCommand)
+def doctor(as_json: Json = False) -> None:
+    """Tell what is installed, what is fast here, and what is missing."""
+    from sfumato.cli.doctor import doctor
+
+    raise typer.Exit(doctor(as_json))

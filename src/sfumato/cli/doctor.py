@@ -1,0 +1,230 @@
+"""`sfumato doctor`: what is installed, what is fast here, and what is missing. It draws nothing."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from sfumato import __version__
+from sfumato.cli import console
+
+NEEDED = (
+    "torch",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "pillow",
+    "huggingface_hub",
+    "pydantic",
+    "typer",
+    "rich",
+)
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    "sve",
+    "bf16",
+)
+ENVIRONMENT = (
+    "HF_HUB_OFFLINE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
+ROOM = 3 << 30
+"""Bytes of memory, and of disk in the cache, below which a Stable Diffusion checkpoint will not do well."""
+
+GIB = 1 << 30
+
+
+def doctor(as_json: bool) -> int:
+    """Print the findings; the exit status, 1 if something is missing without which nothing is drawn."""
+    found, missing = examine()
+    if as_json:
+        console.result(json.dumps({**found, "missing": missing}, ensure_ascii=False))
+    else:
+        lines = [line for name, value in found.items() for line in _told(name, value)]
+        console.result("\n".join([*lines, *(f"{'missing':14} {what}" for what in missing)]))
+    return 0 if found["ready"] else 1
+
+
+def examine() -> tuple[dict[str, Any], list[str]]:
+    """What there is, by topic, and what is not."""
+    versions, missing = _versions()
+    memory = _memory()
+    machine = {
+        "system": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "features": _cpu_features(),
+        **memory,
+    }
+    torch_found, drawing = _torch(missing)
+    cache = _cache()
+    if (free := memory.get("memory_available")) is not None and free < ROOM:
+        missing.append(
+            f"memory: {free / GIB:.1f} GiB are free; a Stable Diffusion model wants {ROOM / GIB:.0f}"
+        )
+    if cache["free"] < ROOM:
+        missing.append(f"disk: {cache['free'] / GIB:.1f} GiB are free in {cache['folder']}")
+    embedded = _embedded()
+    if not embedded["there"]:
+        missing.append(f"the embedded model: {embedded['why']}; reinstall sfumato")
+    found = {
+        "sfumato": {"version": __version__, "python": platform.python_version(), "at": sys.prefix},
+        "versions": versions,
+        "machine": machine,
+        "torch": torch_found,
+        "cache": cache,
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        "embedded": embedded,
+        "drawing": drawing,
+        "ready": bool(drawing) and embedded["there"],
+    }
+    return found, missing
+
+
+def _versions() -> tuple[dict[str, str], list[str]]:
+    versions, missing = {}, []
+    for name in NEEDED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(f"package {name}: pip install {name}")
+    return versions, missing
+
+
+def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What torch sees of the machine, and what Sfumato would draw with."""
+    try:
+        import torch
+
+        from sfumato import devices
+    except Exception as error:  # a broken installation fails in any way it likes
+        missing.append(f"torch cannot be imported: {type(error).__name__}: {error}")
+        return {}, {}
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        gpus.append(
+            {
+                "name": about.name,
+                "memory": about.total_memory,
+                "capability": f"{about.major}.{about.minor}",
+                "bfloat16": torch.cuda.is_bf16_supported(),
+            }
+        )
+    device = devices.pick_device()
+    fast = devices.cpu_has_bfloat16()
+    found = {
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": torch.backends.mkldnn.is_available(),
+        "cpu_fast_dtypes": ["bfloat16", "float32"] if fast else ["float32"],
+        "cuda": torch.version.cuda,
+        "mps": torch.backends.mps.is_available(),
+        "gpus": gpus,
+    }
+    if not gpus and not found["mps"]:
+        missing.append("a GPU that torch can use: pictures are drawn on the CPU")
+    if device.type == "cpu" and not fast:
+        missing.append("bfloat16 on this CPU (AVX-512 BF16 or AMX): float32 is used, half as fast")
+    dtype = str(devices.pick_dtype(device)).removeprefix("torch.")
+    return found, {"device": devices.describe(device), "dtype": dtype}
+
+
+def _cpu_name() -> str:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu_features() -> list[str]:
+    """Those of `FLAGS` that the kernel reports."""
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith(("flags", "Features")):
+            there = set(line.partition(":")[2].split())
+            return [flag for flag in FLAGS if flag in there]
+    return []
+
+
+def _memory() -> dict[str, int]:
+    """Bytes of main memory in all and available, within the limit of a container."""
+    kilobytes = {
+        line.split(":")[0]: int(line.split()[1]) for line in _lines("/proc/meminfo") if " kB" in line
+    }
+    if "MemTotal" not in kilobytes:
+        return {}
+    total, available = kilobytes["MemTotal"] << 10, kilobytes["MemAvailable"] << 10
+    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit and used and limit[0].isdigit():
+        total, available = min(total, int(limit[0])), min(available, int(limit[0]) - int(used[0]))
+    return {"memory": total, "memory_available": available}
+
+
+def _cache() -> dict[str, Any]:
+    """Where models from the hub are kept, and how much room is left there."""
+    home = Path(
+        os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    )
+    folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    return {
+        "folder": str(folder),
+        "models": len(list(folder.glob("models--*"))),
+        "free": shutil.disk_usage(there).free,
+        "offline": os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"},
+    }
+
+
+def _embedded() -> dict[str, Any]:
+    try:
+        from sfumato import checkpoint
+
+        report = checkpoint.inspect("embedded")
+    except Exception as error:  # whatever is wrong with it is what is to be told
+        return {"there": False, "why": str(error)}
+    return {"there": not report.problems, "why": "; ".join(report.problems), "parameters": report.parameters}
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _told(name: str, value: Any) -> list[str]:
+    """A topic as lines of text."""
+    if isinstance(value, dict):
+        return [line for key, inner in value.items() for line in _told(f"{name}.{key}", inner)]
+    label = name.partition(".")[2] or name
+    if isinstance(value, list):
+        if any(isinstance(one, dict) for one in value):
+            return [
+                f"{label:14} {', '.join(f'{key} {_sized(key, inner)}' for key, inner in one.items())}"
+                for one in value
+            ]
+        value = ", ".join(value) or "none"
+    return [f"{label:14} {_sized(label, value)}"]
+
+
+def _sized(label: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if label in {"memory", "memory_available", "free"}:
+        return f"{value / GIB:.1f} GiB"
+    return str(value)

@@ -1,0 +1,85 @@
+"""The help pages: grouped and plain. Drawing boxes with rich would take longer than an answer may."""
+
+import os
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+COLUMN = 28
+WIDEST = 100
+
+
+class HelpfulCommand(TyperCommand):
+    """A command whose help page is ours; its epilog is shown line by line, as it is written."""
+
+    def get_help(self, ctx: Any) -> str:
+        return page(self, ctx)
+
+
+class HelpfulGroup(TyperGroup):
+    """A group of commands whose help page is ours."""
+
+    def get_help(self, ctx: Any) -> str:
+        return page(self, ctx)
+
+
+def page(command: HelpfulCommand | HelpfulGroup, ctx: typer.Context) -> str:
+    """The help page of `command` as text, with bold headings for a terminal."""
+    params = command.get_params(ctx)
+    arguments = [param for param in params if param.param_type_name == "argument"]
+    names = [str(param.metavar) for param in arguments] or (["COMMAND"] if _commands(command) else [])
+    parts = [f"Usage: {ctx.command_path} {' '.join(['[OPTIONS]', *names])}", _filled(command.help or "", "")]
+    if arguments:
+        parts.append(_table((str(param.metavar), getattr(param, "help", "")) for param in arguments))
+    if commands := _commands(command):
+        parts.append(_heading("Commands") + _table(commands))
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for param in params:
+        if param.param_type_name == "option":
+            group = getattr(param, "rich_help_panel", None) or "Other options"
+            groups.setdefault(group, []).append((_spelled(param), getattr(param, "help", "")))
+    parts += [_heading(name) + _table(groups[name]) for name in sorted(groups, key="Other options".__eq__)]
+    if command.epilog:
+        parts.append(_heading("Examples") + textwrap.indent(command.epilog, "  "))
+    return "\n\n".join(parts) + "\n"
+
+
+def _commands(command: HelpfulCommand | HelpfulGroup) -> list[tuple[str, str]]:
+    if not isinstance(command, HelpfulGroup):
+        return []
+    return [(name, (one.help or "").partition("\n")[0]) for name, one in command.commands.items()]
+
+
+def _spelled(option: Any) -> str:
+    """An option as it is typed: "-n, --count N"."""
+    short = next((name for name in option.opts if not name.startswith("--")), None)
+    long = next(name for name in option.opts if name.startswith("--"))
+    value = f" {option.metavar}" if option.metavar else ""
+    return f"{short + ', ' if short else '    '}{long}{value}"
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(line for name, text in rows for line in _row(name, text))
+
+
+def _row(name: str, text: str) -> Iterator[str]:
+    lead = f"  {name}"
+    if len(lead) > COLUMN - 2:
+        yield lead
+        lead = ""
+    yield _filled(text, " " * COLUMN, f"{lead:{COLUMN}}")
+
+
+def _filled(text: str, indent: str, first: str = "") -> str:
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    return textwrap.fill(
+        text, max(width, 50), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def _heading(text: str) -> str:
+    return f"{text if os.environ.get('NO_COLOR') else typer.style(text, bold=True)}\n"

@@ -1,0 +1,64 @@
+"""Which device and which precision to draw with."""
+
+import torch
+
+from sfumato.errors import UsageError, nearest
+
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+
+def pick_device(name: str | torch.device | None = None) -> torch.device:
+    """The named device, or the fastest one here: CUDA, then Apple's MPS, then the CPU."""
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r}; {nearest(str(name), ('cpu', 'cuda', 'mps'))}") from None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        here = ", ".join(kind for kind, there in available.items() if there)
+        raise UsageError(f"device {name!r} is not available here; available: {here}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {name!r} does not exist; there are {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_tile"))
+
+
+def pick_dtype(device: torch.device, name: str | torch.dtype | None = None) -> torch.dtype:
+    """The named precision, or the fastest that is safe on `device`."""
+    if isinstance(name, torch.dtype):
+        name = str(name).removeprefix("torch.")
+    if name is not None:
+        if name not in DTYPES:
+            raise UsageError(f"unknown dtype {name!r}; {nearest(name, DTYPES)}")
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu" and cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def describe(device: torch.device) -> str:
+    """The device as a record names it: "cpu", "cuda:0 NVIDIA H100 80GB HBM3"."""
+    if device.type != "cuda":
+        return device.type
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return f"cuda:{index} {torch.cuda.get_device_name(index)}"

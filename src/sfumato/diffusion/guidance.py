@@ -1,0 +1,80 @@
+"""Guidance: a guided estimate is Σ w_k(level)·x0_k, one term for each conditioning.
+
+Weights that sum to 1 mix clean estimates exactly as they would mix noise estimates, on every path and for every
+prediction. A term whose weight is zero at a level need not be evaluated there.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sfumato.diffusion.level import Level
+
+Weight = float | Tensor
+"""A number, or a mask that broadcasts over the latent (B, C, H, W)."""
+
+
+class Guidance(Protocol):
+    """How the estimates of several conditionings become one."""
+
+    def weights(self, level: Level) -> tuple[Weight, ...]:
+        """One weight for each conditioning, in their order."""
+        ...
+
+    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
+        """One clean estimate (B, C, H, W); `None` stands for a term that was not evaluated."""
+        ...
+
+
+def weighted_sum(estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
+    """Σ w_k·x0_k over the terms that were evaluated."""
+    terms = [
+        estimate if isinstance(weight, float) and weight == 1 else weight * estimate
+        for estimate, weight in zip(estimates, weights, strict=True)
+        if estimate is not None
+    ]
+    if not terms:
+        raise ValueError("every term of the guidance has weight zero")
+    return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+
+
+@dataclass(frozen=True)
+class PromptOnly:
+    """The prompt alone: one conditioning of weight 1."""
+
+    def weights(self, level: Level) -> tuple[Weight, ...]:
+        return (1.0,)
+
+    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
+        return weighted_sum(estimates, weights)
+
+
+@dataclass(frozen=True)
+class ClassifierFree:
+    """ε̂ = ε(∅) + γ·(ε(c) − ε(∅)) (Ho & Salimans 2022, eq. 6): weights (γ, 1 − γ) over prompt and negative prompt.
+
+    `interval`: guide only where low ≤ σ = s/a ≤ high (Kynkäänniemi et al. 2024), elsewhere the prompt alone.
+    `rescale`: φ in [0, 1], how far the guided estimate's spread is pulled back to the prompt's own
+    (Lin et al. 2023, eq. 14–16, here on x0).
+    """
+
+    scale: float
+    interval: tuple[float, float] = (0.0, math.inf)
+    rescale: float = 0.0
+
+    def weights(self, level: Level) -> tuple[Weight, ...]:
+        low, high = self.interval
+        return (self.scale, 1 - self.scale) if low <= level.sigma <= high else (1.0, 0.0)
+
+    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
+        guided = weighted_sum(estimates, weights)
+        prompt = estimates[0]
+        if not self.rescale or prompt is None or guided is prompt:
+            return guided
+        axes = tuple(range(1, guided.ndim))
+        ratio = prompt.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+        return guided * (self.rescale * ratio + 1 - self.rescale)

@@ -1,0 +1,60 @@
+"""Samplers for distilled networks: jump to the picture, then with fresh noise back to a lower level."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from sfumato.diffusion.level import CLEAN, Level
+from sfumato.diffusion.samplers.rules import between_times, ratio, step_to
+from sfumato.diffusion.sampling import Noise, Point, Sampling
+
+
+def consistency(x: Tensor, levels: Sequence[Level], noise: Noise, *, sigma_min: float = 0.0) -> Sampling:
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1).
+
+    `sigma_min` is the σ at which the network's answer still lies, 0.002 for the models of that paper.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        x = there.a * x0
+        fresh = math.sqrt(max(there.s**2 - (sigma_min * there.a) ** 2, 0.0))
+        if fresh:
+            x = x + fresh * noise(x)
+    return x
+
+
+def lcm(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, sigma_data: float = 0.5, scaling: float = 10.0
+) -> Sampling:
+    """Latent consistency sampling (Luo et al. 2023, §4.3).
+
+    Near the picture the estimate is drawn towards x, so that f(x, 0) = x: c_skip = σ_d²/(τ² + σ_d²) and
+    c_out = τ/√(τ² + σ_d²) with τ = `scaling`·t.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        tau = scaling * here.t
+        skip, out = sigma_data**2 / (tau**2 + sigma_data**2), tau / math.hypot(tau, sigma_data)
+        x = there.a * (skip * x + out * x0)
+        if there.s:
+            x = x + there.s * noise(x)
+    return x
+
+
+def tcd(x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 0.3) -> Sampling:
+    """Trajectory consistency sampling (Zheng et al. 2024, algorithm 4), `eta` their γ.
+
+    A step goes by DDIM to the time (1 − γ)·t', then with fresh noise up to t'. γ 0 is DDIM, 1 is consistency
+    sampling.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        if there.s == 0 or eta == 0:
+            x = step_to(x, x0, here, there)
+            continue
+        below = between_times(there, CLEAN, eta)
+        kept = there.s * ratio(there, below)
+        x = step_to(x, x0, here, there, kept) + math.sqrt(max(there.s**2 - kept**2, 0.0)) * noise(x)
+    return x

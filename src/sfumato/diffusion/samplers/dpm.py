@@ -1,0 +1,101 @@
+"""DPM-Solver and DPM-Solver++: exact in the linear part of the equation, polynomial in λ for what is learned.
+
+DPM-Solver interpolates eps (Lu et al. 2022), DPM-Solver++ x0 (Lu et al. 2022b). Multistep ones remember
+earlier estimates, singlestep ones start afresh in every group of steps. Steps from pure noise and to the
+picture, where h is infinite, are first order.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from sfumato.diffusion.level import Level
+from sfumato.diffusion.samplers.rules import Known, Solver, blend, diffused, noise_in, step_along, step_to
+from sfumato.diffusion.sampling import Noise, Point, Sampling
+
+
+def dpmpp_multistep(
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Noise,
+    *,
+    order: int = 2,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+    solver: Solver = "midpoint",
+) -> Sampling:
+    """DPM-Solver++(2M), (3M) and, with `eta` > 0, their SDE forms (Lu et al. 2022b, algorithm 2, eq. 18).
+
+    `solver` "published" gives the third order of other programs (see `rules.means`).
+    """
+    known: deque[Known] = deque(maxlen=order)
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        known.appendleft((here.lam, x0))
+        kept, fresh = diffused(here, there, eta)
+        mean = blend(known, here.lam, there.lam, -(1 + eta), solver)
+        x = step_to(x, mean, here, there, kept)
+        if fresh:
+            x = x + s_noise * fresh * noise(x)
+    return x
+
+
+def dpm_solver_multistep(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 2, solver: Solver = "midpoint"
+) -> Sampling:
+    """DPM-Solver, multistep (Lu et al. 2022, appendix B.5; Lu et al. 2022b, appendix C)."""
+    known: deque[Known] = deque(maxlen=order)
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        known.appendleft((here.lam, noise_in(x, x0, here)))
+        if here.a:
+            x = step_along(x, blend(known, here.lam, there.lam, 1.0, solver), here, there)
+        else:
+            x = step_to(x, x0, here, there)
+    return x
+
+
+def singlestep(
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Noise,
+    *,
+    order: int = 2,
+    of_noise: bool = False,
+    solver: Solver = "midpoint",
+) -> Sampling:
+    """DPM-Solver(++)-2S and -3S (Lu et al. 2022, algorithms 1 and 2; Lu et al. 2022b, algorithm 1).
+
+    A group of `order` intervals is one step, its inner stops the levels in between: one evaluation for each
+    interval. `of_noise` interpolates eps, as DPM-Solver does, instead of x0. With three estimates the
+    published "midpoint" looks at the outer two and is third order only where the stops are even; "heun" is so
+    everywhere.
+    """
+    for first, group in _groups(levels, order):
+        origin, start = x, group[0]
+        known: list[Known] = []
+        for step, (here, there) in enumerate(pairwise(group), first):
+            x0 = yield Point(x, here, step)
+            known.append((here.lam, noise_in(x, x0, here) if of_noise else x0))
+            seen, rule = known, solver
+            if len(known) == 3 and solver == "midpoint":
+                seen, rule = [known[0], known[2]], "heun"
+            if of_noise and start.a:
+                x = step_along(origin, blend(seen, start.lam, there.lam, 1.0, rule), start, there)
+            else:
+                mean = x0 if of_noise else blend(seen, start.lam, there.lam, -1.0, rule)
+                x = step_to(origin, mean, start, there)
+    return x
+
+
+def _groups(levels: Sequence[Level], order: int) -> Iterator[tuple[int, Sequence[Level]]]:
+    """Runs of up to `order` intervals, and the number of the first; an infinite one is a run of its own."""
+    first, last = 0, len(levels) - 1
+    while first < last:
+        end = first + 1
+        while levels[first].a and end < min(first + order, last) and levels[end + 1].s:
+            end += 1
+        yield first, levels[first : end + 1]
+        first = end

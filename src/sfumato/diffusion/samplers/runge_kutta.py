@@ -1,0 +1,129 @@
+"""Samplers that ask twice in a step: at both of its ends, or at its end or middle after a trial step."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from sfumato.diffusion.level import Level
+from sfumato.diffusion.samplers.ddim import churn_of, churned
+from sfumato.diffusion.samplers.rules import (
+    ancestral,
+    between,
+    diffused,
+    noise_in,
+    ratio,
+    step_along,
+    step_to,
+)
+from sfumato.diffusion.sampling import Noise, Point, Sampling
+
+
+def heun(
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Noise,
+    *,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Sampling:
+    """The trapezoidal rule for eps in σ, with churn (Karras et al. 2022, algorithm 2).
+
+    The steps from pure noise and to the picture are Euler's.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        gamma = churn_of(here, len(levels) - 1, s_churn, s_tmin, s_tmax)
+        x, at = churned(x, here, gamma, s_noise, noise)
+        x0 = yield Point(x, at, step)
+        trial = step_to(x, x0, at, there)
+        if at.a and there.s:
+            x0_trial = yield Point(trial, there, step)
+            eps = (noise_in(x, x0, at) + noise_in(trial, x0_trial, there)) / 2
+            trial = step_along(x, eps, at, there)
+        x = trial
+    return x
+
+
+def dpm2(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
+    """The midpoint rule for eps in σ, the middle taken in λ (Lu et al. 2022, DPM-Solver-2; Crowson 2022)."""
+    return dpm2_a(x, levels, noise, eta=0.0)
+
+
+def dpm2_a(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """`dpm2` down to a lower level, then fresh noise up (Crowson 2022).
+
+    The steps from pure noise and to the picture are first order.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        kept, fresh = ancestral(here, there, eta)
+        if here.a and kept:
+            middle = between(here, math.sqrt(here.sigma * kept / there.a))
+            trial = step_to(x, x0, here, middle)
+            x0_middle = yield Point(trial, middle, step)
+            x = step_along(x, noise_in(trial, x0_middle, middle), here, there, kept)
+        else:
+            x = step_to(x, x0, here, there, kept)
+        if fresh:
+            x = x + s_noise * fresh * noise(x)
+    return x
+
+
+def dpmpp_2s_a(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """DPM-Solver++(2S), r = ½ (Lu et al. 2022b, algorithm 1), down to a lower level, then fresh noise up.
+
+    The steps from pure noise and to the picture are first order.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        kept, fresh = ancestral(here, there, eta)
+        if here.a and kept:
+            middle = between(here, math.sqrt(here.sigma * kept / there.a))
+            x0 = yield Point(step_to(x, x0, here, middle), middle, step)
+        x = step_to(x, x0, here, there, kept)
+        if fresh:
+            x = x + s_noise * fresh * noise(x)
+    return x
+
+
+def dpmpp_sde(
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Noise,
+    *,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    r: float = 0.5,
+) -> Sampling:
+    """DPM-Solver++ for the reverse SDE (Crowson 2022), with a stop at the share `r` of the step in λ.
+
+    Both parts see one Brownian path: the noise of the whole step contains that of the way to the stop.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        kept, fresh = diffused(here, there, eta)
+        added = None
+        if here.a and there.s:
+            middle = between(here, here.sigma * ratio(here, there) ** r)
+            kept_1, fresh_1 = diffused(here, middle, eta)
+            kept_2, fresh_2 = diffused(middle, there, eta)
+            trial = step_to(x, x0, here, middle, kept_1)
+            if fresh_1:
+                added = s_noise * fresh_1 * noise(x)
+                trial = trial + added
+                added = kept_2 / middle.s * added + s_noise * fresh_2 * noise(x)
+            x0_middle = yield Point(trial, middle, step)
+            x0 = x0 + (x0_middle - x0) / (2 * r)
+        elif fresh:
+            added = s_noise * fresh * noise(x)
+        x = step_to(x, x0, here, there, kept)
+        if added is not None:
+            x = x + added
+    return x

@@ -1,0 +1,157 @@
+"""Spacings: which levels of a path a sampler stops at.
+
+A spacing is a function of a path and a number of steps n. It returns n + 1 levels, the noisiest first and
+`CLEAN` last, strictly decreasing in noise; the network is asked at the first n.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sfumato.diffusion.level import CLEAN, Level, Path
+from sfumato.errors import UsageError, nearest
+
+
+def leading(path: Path, n: int, *, offset: float = 0, dropped: int = 0) -> list[Level]:
+    """Every (T/n)-th time, counted from the least noisy one (Ho et al. 2020; Song et al. 2021).
+
+    It never reaches the noisiest level, and with few steps stays far from it. `offset` is added to every time
+    (Stable Diffusion's `steps_offset` is 1). `dropped` more points are laid out and then left away at the
+    least noisy end (diffusers' DPM-Solver, UniPC and DEIS drop one).
+    """
+    points = _steps(n) + dropped
+    counted = _counted(path, points)
+    stride = (path.last + 1) // points if counted else (path.last - path.first) / points
+    top = path.first + (points - 1) * stride
+    top += min(offset, path.last - top)
+    return _at_times(path, (top - i * stride for i in range(n)))
+
+
+def linspace(path: Path, n: int, *, dropped: int = 0, rounded: bool = True) -> list[Level]:
+    """Times spread evenly from the noisiest to the least noisy, both included (Karras et al. 2022, table 1).
+
+    `dropped` as in `leading`. Times are `rounded` to whole ones where the network was trained on those.
+    """
+    intervals = max(_steps(n) + dropped - 1, 1)
+    times = [path.last - i * (path.last - path.first) / intervals for i in range(n)]
+    return _at_times(path, map(round, times) if rounded and _counted(path, intervals + 1) else times)
+
+
+def trailing(path: Path, n: int) -> list[Level]:
+    """Even strides that start at the noisiest level and end at the picture (Lin et al. 2023, §3.3)."""
+    if not _counted(path, _steps(n)):
+        return _at_times(path, (path.last - i * path.last / n for i in range(n)))
+    count = path.last + 1
+    return _at_times(path, (round(count - i * count / n) - 1 for i in range(n)))
+
+
+def karras(path: Path, n: int, *, rho: float = 7.0, ceiling: float = 80.0) -> list[Level]:
+    """σ^(1/ρ) falls evenly from the noisiest level to the least noisy (Karras et al. 2022, eq. 5).
+
+    Times are not rounded to the network's own. On a path that begins with pure noise the first level is just
+    that, and the others are laid out as if it were `ceiling`.
+    """
+    return _at_sigmas(path, n, ceiling, lambda sigma: sigma ** (1 / rho), lambda y: y**rho)
+
+
+def exponential(path: Path, n: int, *, ceiling: float = 80.0) -> list[Level]:
+    """ln σ falls evenly, which is evenly in λ (Lu et al. 2022, §3.4). `ceiling` as in `karras`."""
+    return _at_sigmas(path, n, ceiling, math.log, math.exp)
+
+
+def beta(path: Path, n: int, *, alpha: float = 0.6, beta: float = 0.6) -> list[Level]:
+    """Times at even quantiles of a Beta distribution, dense at both ends (Lee et al. 2024, §4).
+
+    `alpha` and `beta`, both positive: below 1 they draw times to the picture and to the noise.
+    """
+    if min(alpha, beta) <= 0:
+        raise UsageError(f"alpha and beta of the beta spacing must be positive, not {alpha} and {beta}")
+    quantiles = (beta_quantile(1 - i / n, alpha, beta) for i in range(_steps(n)))
+    return _at_times(path, (path.first + (path.last - path.first) * q for q in quantiles))
+
+
+def beta_quantile(p: float, alpha: float, beta: float) -> float:
+    """The x in [0, 1] below which a share `p` of a Beta(alpha, beta) distribution lies, to 1e-12."""
+    if p <= 0 or p >= 1:
+        return min(max(p, 0.0), 1.0)
+    if p > _beta_share(0.5, alpha, beta) + 1e-12:
+        return 1 - beta_quantile(1 - p, beta, alpha)
+    low, high = -700.0, math.log(0.5)  # the logarithm of x, for a quantile near 0 needs its relative size
+    while high - low > 1e-13 * max(1.0, -low):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _beta_share(math.exp(middle), alpha, beta) < p else (low, middle)
+    return math.exp((low + high) / 2)
+
+
+def _beta_share(x: float, alpha: float, beta: float) -> float:
+    """The regularised incomplete beta function I_x(α, β), for x ≤ ½ (Abramowitz & Stegun 26.5.4)."""
+    front = math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta) - math.log(alpha)
+    total = term = 1.0
+    k = 0
+    while term > 1e-16 * total:
+        term *= x * (alpha + beta + k) / (alpha + 1 + k)
+        total += term
+        k += 1
+    return math.exp(front + alpha * math.log(x) + beta * math.log1p(-x)) * total
+
+
+def _steps(n: int) -> int:
+    if n < 1:
+        raise UsageError(f"steps must be at least 1, not {n}")
+    return n
+
+
+def _counted(path: Path, n: int) -> bool:
+    """Whether strides are made of whole times: the network knows only those, and has at least n of them."""
+    return path.whole and n <= path.last + 1
+
+
+def _at_times(path: Path, times: Iterable[float]) -> list[Level]:
+    return [*(path.level(t) for t in times), CLEAN]
+
+
+def _at_sigmas(
+    path: Path, n: int, ceiling: float, bend: Callable[[float], float], unbend: Callable[[float], float]
+) -> list[Level]:
+    """Levels whose bent σ are even, between the two ends of the path."""
+    noisiest, least = path.level(path.last), path.level(path.first)
+    top = bend(ceiling if noisiest.a == 0 else noisiest.sigma)
+    stride = (top - bend(least.sigma)) / max(_steps(n) - 1, 1)
+    return [noisiest, *(path.at(unbend(top - i * stride)) for i in range(1, n)), CLEAN]
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """A spacing under its name: `levels(path, n, **options)` gives n + 1 levels."""
+
+    name: str
+    levels: Callable[..., list[Level]]
+    aliases: tuple[str, ...]
+    summary: str
+
+
+SPACINGS = {
+    spacing.name: spacing
+    for spacing in (
+        Spacing("leading", leading, ("ddim",), "even strides from the picture; stops short of the noise"),
+        Spacing("linspace", linspace, ("normal", "uniform", "automatic"), "even in time, both ends included"),
+        Spacing("trailing", trailing, ("simple", "sgm-uniform"), "even strides from noise to picture"),
+        Spacing("karras", karras, ("use-karras-sigmas",), "more levels near the picture (EDM)"),
+        Spacing(
+            "exponential",
+            exponential,
+            ("polyexponential", "use-exponential-sigmas"),
+            "even in the logarithm of the noise",
+        ),
+        Spacing("beta", beta, ("use-beta-sigmas",), "more levels at both ends"),
+    )
+}
+
+
+def spacing_named(name: str) -> Spacing:
+    """The spacing called `name` here, in A1111 or in diffusers; case, blanks and underscores don't matter."""
+    plain = name.strip().lower().replace(" ", "-").replace("_", "-")
+    for spacing in SPACINGS.values():
+        if plain in (spacing.name, *spacing.aliases):
+            return spacing
+    raise UsageError(f"unknown spacing {name!r}; {nearest(plain, SPACINGS)}")

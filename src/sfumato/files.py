@@ -1,0 +1,200 @@
+"""Files that are written whole or not at all, and JSON that is read within limits.
+
+A file is written beside its place under another name, flushed to the disk, and renamed: after a crash there
+is the old file or the new one, never half of one.
+"""
+
+import errno
+import json
+import math
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sfumato.errors import CheckpointError, OutputError
+
+_REASONS = {
+    errno.ENOSPC: "no space is left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than allowed",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "the operation is not permitted",
+    errno.EISDIR: "it is a folder",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the device reports an input/output error",
+}
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The one line that says why `path` could not be written."""
+    if error.errno == errno.ENOENT:
+        return OutputError(f"cannot write {path}: there is no folder {str(path.parent)!r}")
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return OutputError(f"cannot write {path}: {reason}")
+
+
+@contextmanager
+def replace_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file to write to; `path` gets its content if the block ends well, and is untouched otherwise.
+
+    A symbolic link is followed; a device or a pipe (`/dev/stdout`) is written to directly, since there is
+    nothing to replace. Raises `OutputError` for whatever the file system refuses.
+    """
+    asked = Path(path)
+    try:
+        target = Path(os.path.realpath(asked))
+        mode = _mode(target)
+        if mode is not None and not stat.S_ISREG(mode):
+            with open(target, "wb") as file:
+                yield file
+            return
+        beside = _beside(target)
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            with open(descriptor, "wb") as file:
+                if mode is not None:
+                    os.chmod(beside, stat.S_IMODE(mode))
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise output_error(asked, error) from error
+
+
+@contextmanager
+def replace_folder(path: str | os.PathLike[str], *, marker: str, overwrite: bool = False) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `path` when the block ends well and is removed otherwise.
+
+    A folder that has something in it is replaced only with `overwrite`, and only if it holds a file named
+    `marker`, so that a slip cannot cost anything else than what is being replaced. Should the machine die
+    between the two renames of a replacement, the old folder is beside, as `.NAME.*.old`.
+    Raises `OutputError`.
+    """
+    asked = Path(path)
+    try:
+        target = Path(os.path.realpath(asked))
+        replaced = _folder_to_replace(asked, target, marker, overwrite)
+        beside = _beside(target)
+        old = beside.with_suffix(".old")
+        try:
+            beside.mkdir()
+            yield beside
+            for folder, _, _ in os.walk(beside):
+                sync_folder(Path(folder))
+            try:
+                if replaced:
+                    os.rename(target, old)
+                os.rename(beside, target)
+            except BaseException:
+                if old.exists() and not target.exists():
+                    os.rename(old, target)
+                raise
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        sync_folder(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise output_error(asked, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` outlast a power cut, where the system lets a folder be opened."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, limit: int = 1 << 20) -> dict[str, Any]:
+    """The JSON object in `path`, at most `limit` bytes. Raises `CheckpointError`, naming the file."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(limit + 1)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) > limit:
+        raise CheckpointError(f"{path} is larger than {limit:,} bytes, the most that is read of such a file")
+    return parse_json(raw, str(path))
+
+
+def parse_json(raw: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in `raw`: UTF-8, no key twice, numbers finite. Raises `CheckpointError`."""
+
+    try:
+        found = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{where} must hold a JSON object, not {type(found).__name__}")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice")
+        found[key] = value
+    return found
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number} is not a finite number")
+    return value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as JSON people can read, atomically. Raises `OutputError`."""
+    with replace_atomically(path) as file:
+        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return mode
+
+
+def _folder_to_replace(asked: Path, target: Path, marker: str, overwrite: bool) -> bool:
+    """Whether a filled folder has to make room; an `OutputError` where it must not."""
+    if not target.exists():
+        return False
+    if not target.is_dir():
+        raise OutputError(f"cannot write the folder {asked}: a file of that name is there")
+    if not any(target.iterdir()):
+        return False
+    if not (target / marker).is_file():
+        raise OutputError(f"will not replace {asked}: it is not empty and holds no {marker}")
+    if not overwrite:
+        raise OutputError(f"will not replace {asked}: a model is there already (overwrite=True replaces it)")
+    return True

@@ -1,0 +1,99 @@
+"""A picture and how it was drawn: shown, compared, saved, and read back from a file that may be hostile."""
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from PIL import ImageOps
+
+from sfumato import metadata
+from sfumato.errors import OutputError, UsageError
+from sfumato.files import replace_atomically
+from sfumato.formats import picture_format
+from sfumato.metadata import Record, pixel_digest
+from sfumato.request import Request
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """`pixels` `(H, W, 3)` in 0..255, sRGB, and the `record` of how they came about."""
+
+    pixels: NDArray[np.uint8]
+    record: Record
+
+    @property
+    def request(self) -> Request:
+        """The request that draws exactly this picture: every field filled in, its own seed."""
+        return self.record.request
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @cached_property
+    def pil(self) -> PIL.Image.Image:
+        return PIL.Image.fromarray(self.pixels)
+
+    @property
+    def as_drawn(self) -> bool:
+        """Whether the pixels are those that were drawn: not compressed with loss, nor edited since."""
+        return pixel_digest(self.pixels) == self.record.pixels
+
+    def save(self, path: str | Path, *, quality: int = 95, overwrite: bool = True) -> Path:
+        """Write the picture with its record, whole or not at all, in the format that the suffix names.
+
+        PNG keeps every pixel; JPEG and WebP lose a little by `quality` (1 to 100). Raises `UsageError` for
+        another suffix and `OutputError` where the file cannot be written.
+        """
+        path = Path(path)
+        kind = picture_format(path)
+        if not 1 <= quality <= 100:
+            raise UsageError(f"quality is {quality}: must be 1 to 100")
+        if not overwrite and path.exists():
+            raise OutputError(f"will not replace {path}: it exists")
+        encoded = self._encoded(kind, quality)
+        with replace_atomically(path) as file:
+            file.write(encoded)
+        return path
+
+    def png(self) -> bytes:
+        """The picture as a PNG file, record included."""
+        return self._encoded("PNG", 100)
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+    def _encoded(self, kind: str, quality: int) -> bytes:
+        buffer = io.BytesIO()
+        if kind == "PNG":
+            self.pil.save(buffer, "PNG", pnginfo=metadata.png_text(self.record))
+            return buffer.getvalue()
+        held: dict[str, Any] = {"exif": metadata.exif(self.record), "xmp": metadata.xmp(self.record)}
+        if kind == "JPEG":
+            if max(map(len, held.values())) > 65_000:
+                raise UsageError("the prompt is too long for a JPEG, which holds 64 KB of it; save as .png")
+            held["subsampling"] = 0
+        self.pil.save(buffer, kind, quality=quality, **held)
+        return buffer.getvalue()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The picture at `path` and its record. Raises `PictureError` for whatever cannot be had."""
+        with metadata.opened(path) as picture:
+            record = metadata.record_of(picture, path)
+            upright = ImageOps.exif_transpose(picture)
+            return cls(np.asarray(upright.convert("RGB"), dtype=np.uint8), record)
+
+    def differs(self, other: "Image") -> str | None:
+        """How the pixels of `other` differ, as "at most 3/255 in 120 of 65536 pixels", or `None`."""
+        if self.size != other.size:
+            return "size {}×{} instead of {}×{}".format(*other.size, *self.size)
+        apart = np.abs(self.pixels.astype(np.int16) - other.pixels).max(axis=2)
+        count = int(np.count_nonzero(apart))
+        return f"at most {int(apart.max())}/255 in {count} of {apart.size} pixels" if count else None

@@ -1,0 +1,210 @@
+"""What a picture file says about itself: our record, from which it can be redrawn, and the A1111 line.
+
+| file | our record, as JSON | A1111 line |
+|---|---|---|
+| PNG | text chunk `sfumato` | text chunk `parameters` |
+| JPEG, WebP | XMP property `sfumato:record` | EXIF UserComment, UTF-16 |
+
+The line is for other programs. It cannot hold every prompt (one with "Negative prompt:" in it reads as two),
+so nothing here is ever read back from it.
+"""
+
+import hashlib
+import html
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from PIL import ExifTags, PngImagePlugin
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sfumato.errors import PictureError
+from sfumato.formats import FORMATS
+from sfumato.names import SAMPLERS, SPACINGS
+from sfumato.request import Request
+
+NAMESPACE = "urn:sfumato:1"
+MAX_RECORD = 4 << 20
+MAX_PIXELS = 1 << 24
+"""The most that is decoded, 4096 × 4096; read from the header, before any memory is spent."""
+_XMP_RECORD = re.compile(rb'\ssfumato:record="([^"<>]*)"')
+_USER_COMMENT = int(ExifTags.Base.UserComment)
+
+
+class Record(BaseModel):
+    """How a picture was drawn: enough to draw it again and to tell why the result differs, if it does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sfumato: str
+    """The version that drew it."""
+    request: Request
+    """With every field filled in, for this one picture: `count` is 1 and `seed` its own."""
+    model: str
+    """The model's display name: `embedded`, a folder's name, a hub id."""
+    fingerprint: str
+    """Of the model's weights, hexadecimal."""
+    torch: str
+    device: str
+    """As "cpu" or "cuda:0 NVIDIA H100"."""
+    dtype: str
+    """`float32`, `bfloat16` or `float16`."""
+    pixels: str
+    """`pixel_digest` of the picture as drawn, so that a lossy copy can still be checked."""
+    notes: tuple[str, ...] = ()
+    """Warnings that applied."""
+
+
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
+    """SHA-256, hexadecimal, of a picture `(H, W, 3)`: its shape and its bytes."""
+    height, width, channels = pixels.shape
+    digest = hashlib.sha256(f"{width}x{height}x{channels}:".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def a1111_line(record: Record) -> str:
+    """The `parameters` text of AUTOMATIC1111's web UI: prompt, negative prompt, and one line of settings."""
+    request = record.request
+    settings: dict[str, object] = {"Steps": request.steps, "Sampler": _a1111_sampler(request.sampler or "")}
+    if others := SPACINGS.get(request.spacing or "", ()):
+        settings["Schedule type"] = others[0]
+    settings |= {
+        "CFG scale": f"{request.guidance:.10g}",
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": record.fingerprint[:10],
+        "Model": record.model,
+    }
+    if request.clip_skip:
+        settings["Clip skip"] = request.clip_skip + 1
+    settings["Version"] = f"sfumato {record.sfumato}"
+    lines = [request.prompt]
+    if request.negative:
+        lines.append(f"Negative prompt: {request.negative}")
+    lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items()))
+    return "\n".join(lines).replace("\0", "")
+
+
+def png_text(record: Record) -> PngImagePlugin.PngInfo:
+    """The two text chunks of a PNG; Latin-1 where that will do, else UTF-8 (iTXt)."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", a1111_line(record))
+    text.add_text("sfumato", record.model_dump_json())
+    return text
+
+
+def exif(record: Record) -> bytes:
+    """An EXIF block whose UserComment is the A1111 line, in the byte order that its readers expect."""
+    block = PIL.Image.Exif()
+    block.endian = ">"
+    comment = b"UNICODE\0" + a1111_line(record).encode("utf-16-be")
+    block[int(ExifTags.IFD.Exif)] = {_USER_COMMENT: comment}
+    return block.tobytes()
+
+
+def xmp(record: Record) -> bytes:
+    """An XMP packet with our record as one property, in ASCII so that re-encoding cannot harm it."""
+    text = json.dumps(record.model_dump(mode="json"), separators=(",", ":"))
+    return (
+        '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+        f'xmlns:sfumato="{NAMESPACE}" sfumato:record="{html.escape(text)}"/></rdf:RDF></x:xmpmeta>'
+        '<?xpacket end="w"?>'
+    ).encode("ascii")
+
+
+def read(path: str | Path) -> Record:
+    """The record that the picture at `path` carries. Raises `PictureError` where there is none."""
+    with opened(path) as picture:
+        return record_of(picture, path)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[PIL.Image.Image]:
+    """A picture file opened by Pillow, its header read and within limits, its pixels not decoded yet.
+
+    Raises `PictureError`, also for what goes wrong while the block decodes it.
+    """
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(file, formats=sorted(set(FORMATS.values()))) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise PictureError(
+                        f"{path} has {width}×{height} pixels; the most that is read is {MAX_PIXELS:,} in all"
+                    )
+                if getattr(picture, "n_frames", 1) != 1:
+                    raise PictureError(f"{path} is an animation; only single pictures are read")
+                yield picture
+    except (PictureError, MemoryError):
+        raise
+    except PIL.UnidentifiedImageError:
+        raise PictureError(f"{path} is not a PNG, JPEG or WebP picture") from None
+    except OSError as error:
+        raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # Pillow's decoders raise nearly every kind on damaged files
+        raise PictureError(f"{path} is damaged: {error}") from error
+
+
+def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:
+    """The record in a picture that Pillow has opened from `path`, whose pixels need not be decoded yet."""
+    text = _record_text(picture)
+    if text is None:
+        line = a1111_text(picture)
+        held = f"; it holds an A1111 line only: {_shortened(line)}" if line else ""
+        raise PictureError(f"no Sfumato record in {path}{held}")
+    if len(text) > MAX_RECORD:
+        raise PictureError(f"the record in {path} is larger than {MAX_RECORD:,} bytes, the most that is read")
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "the whole"
+        raise PictureError(f"the record in {path} cannot be read: {where}: {fault['msg']}") from None
+
+
+def a1111_text(picture: PIL.Image.Image) -> str | None:
+    """The A1111 line in an opened picture, whoever wrote it, or `None`."""
+    line = picture.info.get("parameters")
+    if isinstance(line, str):
+        return line
+    comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(_USER_COMMENT)
+    if not isinstance(comment, bytes) or len(comment) <= 8:
+        return None
+    code, text = comment[:8], comment[8:]
+    if code == b"UNICODE\0":
+        little = text[1::2].count(0) > text[::2].count(0)
+        return text.decode("utf-16-le" if little else "utf-16-be", "replace")
+    return text.decode("utf-8", "replace") if code in (b"ASCII\0\0\0", bytes(8)) else None
+
+
+def _record_text(picture: PIL.Image.Image) -> str | None:
+    if picture.format == "PNG":
+        text = picture.info.get("sfumato")
+        return text if isinstance(text, str) else None
+    packet = picture.info.get("xmp")
+    found = _XMP_RECORD.search(packet) if isinstance(packet, bytes) else None
+    return html.unescape(found.group(1).decode("ascii", "replace")) if found else None
+
+
+def _a1111_sampler(name: str) -> str:
+    """A1111's label of a sampler; ours where the web UI has none."""
+    others = SAMPLERS.get(name, ())
+    return next((other for other in others if not other.endswith("Scheduler")), name)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ",:\n") else value
+
+
+def _shortened(line: str) -> str:
+    flat = " ".join(line.split())
+    return flat if len(flat) <= 160 else f"{flat[:157]}..."

@@ -1,0 +1,1 @@
+"""The networks: UNet, autoencoders and text encoders, with the parameter names of published checkpoints."""

@@ -1,0 +1,79 @@
+"""What the blocks of a UNet are given besides the picture: time, text, and which rows share a point."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class AddedCond:
+    """What SDXL is told besides the prompt's words (Podell et al. 2023, §2.2)."""
+
+    pooled: Tensor
+    """(R, P): the prompt as one vector."""
+    ids: Tensor
+    """(R, 6) pixels: original height and width, top and left of the crop, target height and width.
+
+    The refiner's (R, 5) end in an aesthetic score instead of the target.
+    """
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "AddedCond":
+        """The same on `device`, the pooled text as `dtype`; sizes in pixels keep their own."""
+        return AddedCond(self.pooled.to(device, dtype), self.ids.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class TextKV:
+    """Keys and values of a prompt for every cross-attention of a UNet: pairs of (R, T, C)."""
+
+    pairs: tuple[tuple[Tensor, Tensor], ...]
+
+    def __len__(self) -> int:
+        """R, the number of rows."""
+        return len(self.pairs[0][0])
+
+    @property
+    def length(self) -> int:
+        """T, the number of tokens."""
+        return self.pairs[0][0].shape[1]
+
+    def index(self, rows: Tensor) -> "TextKV":
+        """The rows numbered in `rows` (S,), in that order and as often as they are named."""
+        return TextKV(tuple((k[rows], v[rows]) for k, v in self.pairs))
+
+    @staticmethod
+    def cat(parts: Sequence["TextKV"]) -> "TextKV":
+        """All rows of all `parts`, which must be of one length T."""
+        every = zip(*(part.pairs for part in parts), strict=True)
+        return TextKV(
+            tuple((torch.cat([k for k, _ in pairs]), torch.cat([v for _, v in pairs])) for pairs in every)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """All of that for one evaluation.
+
+    Rows of text may share a point: until the first cross-attention the picture has P rows, from there on R,
+    and row i of the R belongs to point `rows[i]`. Without `rows`, R = P from the start.
+    """
+
+    time: Tensor
+    """(P, E): the time's projections for all residual blocks, side by side."""
+    row_time: Tensor
+    """(R, E): the same for each row of the text."""
+    text: TextKV
+    rows: Tensor | None = None
+    """(R,), and R > P."""
+    slices: int | None = None
+    """In how many parts the queries of an attention take turns."""
+
+    def shift(self, h: Tensor, columns: slice) -> Tensor:
+        """The time's projection for one residual block, a row for each of `h` (P or R, …)."""
+        return (self.time if len(h) == len(self.time) else self.row_time)[:, columns]
+
+    def spread(self, h: Tensor) -> Tensor:
+        """`h` (P or R, …) as R rows."""
+        return h if self.rows is None or len(h) == len(self.rows) else h[self.rows]

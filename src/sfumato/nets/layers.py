@@ -1,0 +1,102 @@
+"""What the convolutional networks are made of: residual blocks, changes of size, embedded numbers."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.nets.given import Given
+
+
+class NormSiLU(nn.GroupNorm):
+    """Group normalisation followed by SiLU: always met together, so that both can be computed in one go."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return F.silu(super().forward(x))
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(norm(conv(norm(x)) + time)) (Rombach et al. 2022, after Dhariwal & Nichol 2021).
+
+    `time_width` is 0 in the autoencoders, which know no time.
+    """
+
+    columns = slice(0)
+    """Which columns of the time's projections are this block's; the UNet counts."""
+
+    def __init__(
+        self, channels: int, out_channels: int, groups: int, eps: float, time_width: int = 0
+    ) -> None:
+        super().__init__()
+        self.norm1 = NormSiLU(groups, channels, eps)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_width, out_channels) if time_width else None
+        self.norm2 = NormSiLU(groups, out_channels, eps)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else None
+
+    def forward(self, x: Tensor, given: Given | None = None) -> Tensor:
+        """(B, C, H, W) to (B, C_out, H, W); the time's projection comes with `given`."""
+        h = self.conv1(self.norm1(x))
+        if given is not None:
+            h = h + given.shift(h, self.columns)[:, :, None, None]
+        h = self.conv2(self.norm2(h))
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Downsample(nn.Module):
+    """Halve height and width, odd ones rounded up; rounded down where `padding` is 0, as autoencoders do."""
+
+    def __init__(self, channels: int, padding: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, ⌈H/2⌉, ⌈W/2⌉)."""
+        if self.conv.padding == (0, 0):
+            x = F.pad(x, (0, 1, 0, 1))
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Repeat each pixel, then smooth."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """(B, C, H, W) to (B, C, *size), twice as large if no size is asked for."""
+        if size is None:
+            size = (2 * x.shape[2], 2 * x.shape[3])
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+class TimeMLP(nn.Module):
+    """Two layers that turn sinusoids into an embedding; `w_width` adds LCM's guidance to the sinusoids."""
+
+    def __init__(self, width: int, out_width: int, w_width: int | None = None) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(width, out_width)
+        self.cond_proj = nn.Linear(w_width, width, bias=False) if w_width else None
+        self.linear_2 = nn.Linear(out_width, out_width)
+
+    def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
+        """(R, width), and the guidance's sinusoids (R, w_width), to (R, out_width)."""
+        if self.cond_proj is not None and w is not None:
+            x = x + self.cond_proj(w)
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+def sinusoids(t: Tensor, width: int, cosine_first: bool = False, shift: float = 1) -> Tensor:
+    """Sines and cosines of t·10000^(−i / (width/2 − shift)), i < width/2 (Vaswani et al. 2017, §3.5).
+
+    `t` (R,) to (R, width), in float32 whatever t's dtype.
+    """
+    half = width // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift)
+    angles = t.float()[:, None] * torch.exp(-math.log(10000) * exponents)
+    waves = [angles.cos(), angles.sin()] if cosine_first else [angles.sin(), angles.cos()]
+    return F.pad(torch.cat(waves, dim=1), (0, width % 2))

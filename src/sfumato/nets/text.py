@@ -1,0 +1,135 @@
+"""CLIP's text encoders (Radford et al. 2021), as Stable Diffusion 1, 2 and XL read prompts with them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.config import TextConfig
+from sfumato.nets.attention import attend
+
+LEGACY_EOS = 2
+"""What early configurations say instead of the true end-of-text id, which is then the largest of a row."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextStates:
+    """A prompt as the networks read it."""
+
+    states: Tensor
+    """(B, T, D): one for each token."""
+    pooled: Tensor
+    """(B, P): one for the whole, from the end-of-text token; P = D without projection."""
+
+
+class Embeddings(nn.Module):
+    """What a token is, plus where it stands."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) to (B, T, D)."""
+        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
+
+
+class SelfAttention(nn.Module):
+    """Each token looks at itself and those before it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, T, D) to the same shape."""
+        return self.out_proj(attend(self.q_proj(h), self.k_proj(h), self.v_proj(h), self.heads, causal=True))
+
+
+class MLP(nn.Module):
+    """Two layers; OpenAI's encoder approximates GELU by x·sigmoid(1.702 x) (Hendrycks & Gimpel 2016, §2)."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.quick = config.hidden_act == "quick_gelu"
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, T, D) to the same shape."""
+        h = self.fc1(h)
+        return self.fc2(h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h))
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each normalised before and added after."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.self_attn = SelfAttention(config.hidden_size, config.num_attention_heads)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, T, D) to the same shape."""
+        h = h + self.self_attn(self.layer_norm1(h))
+        return h + self.mlp(self.layer_norm2(h))
+
+
+class Encoder(nn.Module):
+    """The layers, under the published name."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+
+class CLIPText(nn.Module):
+    """Token ids to states and one pooled vector."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.encoder = Encoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.text_projection = (
+            nn.Linear(config.hidden_size, config.projection_dim or 0, bias=False)
+            if config.with_projection
+            else None
+        )
+
+    def forward(self, ids: Tensor, skip: int = 0, final_norm: bool = True) -> TextStates:
+        """`ids` (B, T), beginning and end of text included.
+
+        The states are those before the last `skip` layers, then normalised unless `final_norm` is false:
+        SDXL reads them with skip 1 and without. The pooled vector is always the last layer's, normalised.
+        Raises `ValueError` for more ids than there are positions and for skipping more layers than there are.
+        """
+        layers, most = self.encoder.layers, self.config.max_position_embeddings
+        if ids.shape[1] > most:
+            raise ValueError(
+                f"{ids.shape[1]} token ids are more than the {most} that this encoder has places for"
+            )
+        if not 0 <= skip <= len(layers):
+            raise ValueError(f"skip = {skip} must be in 0 to {len(layers)}")
+        h = states = self.embeddings(ids)
+        for left, layer in zip(reversed(range(len(layers))), layers, strict=True):
+            h = layer(h)
+            if left == skip:
+                states = h
+        last = self.final_layer_norm(h)
+        pooled = last[torch.arange(len(ids), device=ids.device), self._ends(ids)]
+        if self.text_projection is not None:
+            pooled = self.text_projection(pooled)
+        return TextStates(self.final_layer_norm(states) if final_norm else states, pooled)
+
+    def _ends(self, ids: Tensor) -> Tensor:
+        """Where each row's text ends (B,): at its first end-of-text."""
+        if self.config.eos_token_id == LEGACY_EOS:
+            return ids.argmax(dim=1)
+        return (ids == self.config.eos_token_id).int().argmax(dim=1)

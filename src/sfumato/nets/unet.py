@@ -1,0 +1,232 @@
+"""The denoising UNet of latent diffusion (Rombach et al. 2022): SD 1.x, SD 2.x, SDXL and their variants."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, zip_longest
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.config import UNetConfig
+from sfumato.nets.attention import CrossAttention, SpatialTransformer
+from sfumato.nets.given import AddedCond, Given, TextKV
+from sfumato.nets.layers import Downsample, NormSiLU, ResnetBlock, TimeMLP, Upsample, sinusoids
+
+
+class Level(nn.Module):
+    """The residual blocks of one resolution, a transformer after each where the level attends to the text.
+
+    `widths` are the channels that each residual block reads, `depths` the depths of the transformers.
+    """
+
+    def __init__(
+        self, config: UNetConfig, level: int, widths: Sequence[int], depths: Sequence[int] | None
+    ) -> None:
+        super().__init__()
+        channels, groups = config.block_out_channels[level], config.norm_num_groups
+        self.resnets = nn.ModuleList(
+            ResnetBlock(width, channels, groups, config.norm_eps, config.time_width) for width in widths
+        )
+        self.attentions = nn.ModuleList(
+            SpatialTransformer(
+                channels,
+                groups,
+                config.heads[level],
+                config.context[level],
+                depth,
+                config.use_linear_projection,
+                config.upcast_attention,
+            )
+            for depth in depths or ()
+        )
+
+    def layers(self) -> Iterator[tuple[nn.Module, nn.Module | None]]:
+        """Each residual block with its transformer."""
+        return zip_longest(self.resnets, self.attentions)
+
+
+class Down(Level):
+    """One level on the way down."""
+
+    def __init__(self, config: UNetConfig, level: int) -> None:
+        before, channels = (config.block_out_channels[max(i, 0)] for i in (level - 1, level))
+        widths = [before] + [channels] * (config.layers[level] - 1)
+        attends = config.down_block_types[level] == "CrossAttnDownBlock2D"
+        super().__init__(config, level, widths, config.down_depths[level] if attends else None)
+        last = level == len(config.block_out_channels) - 1
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
+
+    def forward(self, h: Tensor, given: Given) -> tuple[Tensor, list[Tensor]]:
+        """(P or R, C, H, W) to half the size, and what the way up will read."""
+        skips = []
+        for resnet, attention in self.layers():
+            h = resnet(h, given)
+            if attention is not None:
+                h = attention(h, given)
+            skips.append(h)
+        for downsample in self.downsamplers:
+            h = downsample(h)
+            skips.append(h)
+        return h, skips
+
+
+class Mid(Level):
+    """The deepest part: a residual block, and where it attends to the text a transformer and another."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        channels = config.block_out_channels[-1]
+        attends = config.mid_block_type == "UNetMidBlock2DCrossAttn"
+        depths = config.down_depths[-1][:1] if attends else None
+        super().__init__(config, -1, [channels] * (2 if attends else 1), depths)
+
+    def forward(self, h: Tensor, given: Given) -> Tensor:
+        """(P or R, C, H, W) to the same shape."""
+        for resnet, attention in self.layers():
+            h = resnet(h, given)
+            if attention is not None:
+                h = attention(h, given)
+        return h
+
+
+class Up(Level):
+    """One level on the way up; `level` counts as on the way down."""
+
+    def __init__(self, config: UNetConfig, level: int) -> None:
+        channels = config.block_out_channels
+        last = len(channels) - 1
+        below, here, above = (channels[min(max(i, 0), last)] for i in (level + 1, level, level - 1))
+        count = config.layers[level]
+        skips = [here] * count + [above]
+        widths = [came + skip for came, skip in zip([below] + [here] * count, skips, strict=True)]
+        attends = config.up_block_types[last - level] == "CrossAttnUpBlock2D"
+        super().__init__(config, level, widths, config.up_depths[last - level] if attends else None)
+        self.upsamplers = nn.ModuleList([Upsample(here)] if level else [])
+
+    def forward(self, h: Tensor, skips: list[Tensor], given: Given) -> Tensor:
+        """(P or R, C, H, W) to the size of the next skip; takes its own from the end of `skips`."""
+        for resnet, attention in self.layers():
+            skip = skips.pop()
+            h = resnet(torch.cat([h, skip if len(skip) == len(h) else given.spread(skip)], dim=1), given)
+            if attention is not None:
+                h = attention(h, given)
+        for upsample in self.upsamplers:
+            h = upsample(h, skips[-1].shape[2:])
+        return h
+
+
+class UNet(nn.Module):
+    """Predicts what the checkpoint was trained to predict, from a noisy latent, its time and a prompt."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.block_out_channels
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = TimeMLP(channels[0], config.time_width, config.time_cond_proj_dim)
+        added = config.projection_class_embeddings_input_dim if config.addition_embed_type else None
+        self.add_embedding = TimeMLP(added, config.time_width) if added else None
+        levels = range(len(channels))
+        self.down_blocks = nn.ModuleList(Down(config, level) for level in levels)
+        self.mid_block = Mid(config) if config.mid_block_type else None
+        self.up_blocks = nn.ModuleList(Up(config, level) for level in reversed(levels))
+        self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+        self.resnets = tuple(module for module in self.modules() if isinstance(module, ResnetBlock))
+        ends = [0]
+        for resnet in self.resnets:
+            ends.append(ends[-1] + resnet.conv1.out_channels)
+        for resnet, columns in zip(self.resnets, pairwise(ends), strict=True):
+            resnet.columns = slice(*columns)
+        self.cross = tuple(module for module in self.modules() if isinstance(module, CrossAttention))
+        for index, attention in enumerate(self.cross):
+            attention.index = index
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' own."""
+        return self.conv_in.weight.dtype
+
+    def embed_time(self, t: Tensor, added: AddedCond | None = None, w: Tensor | None = None) -> Tensor:
+        """All that the blocks read of the time: the projections for every residual block, side by side.
+
+        `t` (R,) in the units of training. `added`: SDXL's. `w` (R,): LCM's guidance scale minus one (Luo
+        et al. 2023, §4.3). To (R, E), which depends on nothing else and may be kept for a whole schedule.
+        Raises `ValueError` if the network wants `added` or `w` and lacks it, or the reverse.
+        """
+        config = self.config
+        for name, value, wanted in (
+            ("added", added, self.add_embedding),
+            ("w", w, config.time_cond_proj_dim),
+        ):
+            if (value is None) != (wanted is None):
+                raise ValueError(f"{name!r} must{' not' if wanted is None else ''} be given to this network")
+        if w is not None:
+            w = sinusoids(1000 * w.float(), config.time_cond_proj_dim or 0).to(self.dtype)
+        embedding = self.time_embedding(self._waves(t, config.block_out_channels[0]), w)
+        if added is not None and self.add_embedding is not None:
+            ids = self._waves(added.ids.flatten(), config.addition_time_embed_dim or 0)
+            ids = ids.unflatten(0, added.ids.shape).flatten(1)
+            embedding = embedding + self.add_embedding(torch.cat([added.pooled.to(self.dtype), ids], dim=1))
+        embedding = F.silu(embedding)
+        projections = [resnet.time_emb_proj for resnet in self.resnets]
+        return torch.cat([project(embedding) for project in projections if project is not None], dim=1)
+
+    def _waves(self, t: Tensor, width: int) -> Tensor:
+        return sinusoids(t, width, self.config.flip_sin_to_cos, self.config.freq_shift).to(self.dtype)
+
+    def project_text(self, states: Tensor) -> TextKV:
+        """Keys and values of every cross-attention for the text `states` (R, T, D)."""
+        return TextKV(tuple(attention.project(states) for attention in self.cross))
+
+    def denoise(
+        self,
+        x: Tensor,
+        time: Tensor,
+        text: TextKV,
+        rows: Tensor | None = None,
+        slices: int | None = None,
+    ) -> Tensor:
+        """The network's answer for R rows of text, (R, C_out, H, W), to P noisy latents `x` (P, C, H, W).
+
+        `time` (P, E) or (R, E), from `embed_time`. `rows` (R,) says which point a row belongs to: what comes
+        before the first cross-attention is computed once for each point, with the point's time, and shared by
+        its rows. Without it R = P. `slices` bounds the memory of attention, see `attend`. Height and width
+        are free: the way up takes its sizes from the way down. Raises `ValueError` where the text's rows are
+        not R.
+        """
+        count = len(x if rows is None else rows)
+        if self.cross and len(text) != count:
+            raise ValueError(f"text of {len(text)} rows was given for {count}")
+        if rows is not None and len(rows) <= len(x):
+            time = time[rows] if len(time) == len(x) else time
+            x, rows = x[rows], None
+        row_time = time
+        if rows is not None and len(time) == len(x):
+            row_time = time[rows]
+        elif rows is not None:
+            points = torch.arange(len(x), device=rows.device)
+            time = time[(rows == points[:, None]).int().argmax(dim=1)]
+        given = Given(time, row_time, text, rows, slices)
+
+        h = self.conv_in(x)
+        skips = [h]
+        for down in self.down_blocks:
+            h, more = down(h, given)
+            skips += more
+        if self.mid_block is not None:
+            h = self.mid_block(h, given)
+        for up in self.up_blocks:
+            h = up(h, skips, given)
+        return given.spread(self.conv_out(self.conv_norm_out(h)))
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        states: Tensor,
+        added: AddedCond | None = None,
+        w: Tensor | None = None,
+    ) -> Tensor:
+        """`x` (R, C, H, W) at times `t` (R,) with text states (R, T, D), to (R, C_out, H, W)."""
+        return self.denoise(x, self.embed_time(t, added, w), self.project_text(states))

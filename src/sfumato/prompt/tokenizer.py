@@ -1,0 +1,234 @@
+"""CLIP's tokenizer: text to byte-pair tokens, as every text encoder here was trained with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Pieces
+from tokenizers.models import BPE
+
+from sfumato.errors import CheckpointError, UsageError
+from sfumato.files import read_json, replace_atomically, write_json
+
+MAX_CHARACTERS = 100_000
+_MAX_FILE_BYTES = 16 << 20
+_NO_LIMIT = 1 << 16
+
+# Radford et al. 2021: what a word is, before it is cut into pieces.
+_WORD = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_NORMALIZERS = ["NFC", "Replace", "Lowercase"]
+_PRE_TOKENIZERS = ["Split", "ByteLevel"]
+_ROLES = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+
+
+class Tokenizer:
+    """Lower-cased, byte-level byte-pair encoding with CLIP's rules, in windows of `limit` tokens.
+
+    `bos`, `eos`, `pad`: the ids that begin a window, end its text, and fill the rest. The texts of these
+    tokens are ordinary text when they stand in a prompt; a "!" in a prompt is a "!" also where it is the
+    padding (Stable Diffusion 2), as it was in training.
+    """
+
+    def __init__(
+        self,
+        vocab: dict[str, int],
+        merges: list[tuple[str, str]],
+        *,
+        bos: str = _ROLES["bos_token"],
+        eos: str = _ROLES["eos_token"],
+        pad: str = _ROLES["pad_token"],
+        limit: int = 77,
+    ) -> None:
+        """`vocab`: the id of every piece; `merges`: pairs of pieces, in order. Raises `ValueError`."""
+        for name in (bos, eos, pad):
+            if name not in vocab:
+                raise ValueError(f"the vocabulary lacks the special token {name!r}")
+        if limit < 3:
+            raise ValueError(f"a window of {limit} tokens has no room for text")
+        self.vocab, self.merges, self.limit = vocab, merges, limit
+        self.special = {"bos_token": bos, "eos_token": eos, "pad_token": pad}
+        self.bos, self.eos, self.pad = vocab[bos], vocab[eos], vocab[pad]
+        try:
+            self._pieces = Pieces(
+                BPE(
+                    vocab=vocab,
+                    merges=merges,
+                    continuing_subword_prefix="",
+                    end_of_word_suffix="</w>",
+                    unk_token=eos,
+                )
+            )
+        except Exception as error:  # the Rust library raises no narrower class
+            raise ValueError(f"vocabulary and merges do not fit together: {error}") from error
+        self._pieces.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+        )
+        self._pieces.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """The tokenizer in `folder`: `tokenizer.json`, else `vocab.json` and `merges.txt`.
+
+        Raises `CheckpointError` where files are missing or damaged, or describe another kind of tokenizer.
+        """
+        special, limit = _settings(folder)
+        if (folder / "tokenizer.json").is_file():
+            where = folder / "tokenizer.json"
+            vocab, merges = _from_single(where)
+        elif (folder / "vocab.json").is_file():
+            where = folder / "vocab.json"
+            vocab = read_json(where, _MAX_FILE_BYTES)
+            merges = _from_lines(folder / "merges.txt")
+        else:
+            raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.json")
+        _check_ids(vocab, where)
+        try:
+            return cls(
+                vocab,
+                merges,
+                bos=special["bos_token"],
+                eos=special["eos_token"],
+                pad=special["pad_token"],
+                limit=limit,
+            )
+        except ValueError as error:
+            raise CheckpointError(f"{where}: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write `vocab.json`, `merges.txt` and the settings into `folder`. Raises `OutputError`."""
+        with replace_atomically(folder / "vocab.json") as file:
+            file.write(json.dumps(self.vocab, ensure_ascii=False).encode("utf-8"))
+        with replace_atomically(folder / "merges.txt") as file:
+            lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self.merges)]
+            file.write(("\n".join(lines) + "\n").encode("utf-8"))
+        write_json(
+            folder / "special_tokens_map.json", {**self.special, "unk_token": self.special["eos_token"]}
+        )
+        write_json(
+            folder / "tokenizer_config.json",
+            {
+                **self.special,
+                "unk_token": self.special["eos_token"],
+                "model_max_length": self.limit,
+                "tokenizer_class": "CLIPTokenizer",
+            },
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of `text`, without those that begin and end a window; empty for blank text.
+
+        Raises `UsageError` for more than 100,000 characters and for text that is not Unicode.
+        """
+        if len(text) > MAX_CHARACTERS:
+            raise UsageError(f"the prompt has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"the prompt has half a character (a lone surrogate) at place {error.start}"
+            ) from None
+        ids: list[int] = self._pieces.encode(text).ids
+        return ids
+
+
+def _settings(folder: Path) -> tuple[dict[str, str], int]:
+    """The special tokens by role, and the window's length, from the two optional settings files."""
+    special, limit = dict(_ROLES), 77
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        content = read_json(path)
+        for role in _ROLES:
+            token = content.get(role)
+            if isinstance(token, dict):
+                token = token.get("content")
+            if isinstance(token, str):
+                special[role] = token
+            elif token is not None:
+                raise CheckpointError(f"{path}: {role} must be text")
+        longest = content.get("model_max_length", limit)
+        if type(longest) is not int or longest < 3:
+            raise CheckpointError(f"{path}: model_max_length = {longest!r} must be a whole number, 3 or more")
+        if longest < _NO_LIMIT:
+            limit = longest
+    return special, limit
+
+
+def _from_single(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a `tokenizer.json`, which must say the same rules as CLIP's."""
+    content = read_json(path, _MAX_FILE_BYTES)
+    model = content.get("model")
+    kind = model.get("type") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or kind != "BPE" or model.get("end_of_word_suffix") != "</w>":
+        raise CheckpointError(
+            f"{path} is not a CLIP tokenizer: its model is {kind!r}, not BPE with word ends"
+        )
+    for part, steps, key in (
+        ("normalizer", _NORMALIZERS, "normalizers"),
+        ("pre_tokenizer", _PRE_TOKENIZERS, "pretokenizers"),
+    ):
+        found = _kinds(content.get(part), key)
+        if found != steps:
+            raise CheckpointError(
+                f"{path} is not a CLIP tokenizer: its {part} is {' + '.join(found) or 'absent'}, "
+                f"not {' + '.join(steps)}"
+            )
+    vocab, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocab, dict) or not isinstance(merges, list):
+        raise CheckpointError(f"{path} has no vocabulary or no merges")
+    vocab = {**vocab, **_added(content.get("added_tokens"), path)}
+    return vocab, [_pair(entry.split(" ") if isinstance(entry, str) else entry, path) for entry in merges]
+
+
+def _kinds(entry: Any, key: str) -> list[str]:
+    steps = entry.get(key) if isinstance(entry, dict) else None
+    return (
+        [str(step.get("type")) for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    )
+
+
+def _added(entry: Any, path: Path) -> dict[str, Any]:
+    """Tokens that were added after training, by text."""
+    if entry is None:
+        return {}
+    if not isinstance(entry, list) or not all(isinstance(token, dict) for token in entry):
+        raise CheckpointError(f"{path}: added_tokens must be a list of objects")
+    return {str(token.get("content")): token.get("id") for token in entry}
+
+
+def _from_lines(path: Path) -> list[tuple[str, str]]:
+    """The merges of a `merges.txt`: a pair on each line, after a first line with the format's version."""
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise CheckpointError(f"{path} is larger than {_MAX_FILE_BYTES:,} bytes")
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    return [
+        _pair(line.split(" "), path) for line in lines if line.strip() and not line.startswith("#version")
+    ]
+
+
+def _pair(entry: Any, path: Path) -> tuple[str, str]:
+    if (
+        isinstance(entry, list)
+        and len(entry) == 2
+        and all(isinstance(piece, str) and piece for piece in entry)
+    ):
+        return entry[0], entry[1]
+    raise CheckpointError(f"{path}: {str(entry)[:60]} is not a pair of pieces to merge")
+
+
+def _check_ids(vocab: dict[str, Any], where: Path) -> None:
+    ids = list(vocab.values())
+    if not all(type(number) is int and 0 <= number < 1 << 20 for number in ids) or len(set(ids)) != len(ids):
+        raise CheckpointError(f"{where}: the vocabulary must give every piece a whole number of its own")

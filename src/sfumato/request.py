@@ -1,0 +1,130 @@
+"""The one typed request that the library, the command, the server and the page all build.
+
+A field left at `None` means "as this model likes it"; `Studio.resolve` fills it in, and the resolved request
+is what an image carries.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from sfumato.errors import UsageError, nearest
+from sfumato.names import spacing_name, split_label
+
+MAX_PROMPT = 100_000
+MAX_SIDE = 4096
+MAX_STEPS = 1000
+MAX_COUNT = 1000
+MAX_SEED = 2**63 - 1
+
+Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
+
+
+class Request(BaseModel):
+    """What to draw and how. Every error names the field, the value and the allowed range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=False)
+
+    prompt: str = Field(max_length=MAX_PROMPT, description="What the picture shows.")
+    negative: str = Field("", max_length=MAX_PROMPT, description="What it should not show.")
+    width: Side | None = Field(None, description="Pixels; a multiple of the model's own factor.")
+    height: Side | None = Field(None, description="Pixels; a multiple of the model's own factor.")
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="Intervals between noise levels.")
+    guidance: float | None = Field(
+        None, ge=0, le=100, allow_inf_nan=False, description="Scale γ; 1 is the prompt alone."
+    )
+    guidance_interval: tuple[float, float] | None = Field(
+        None, description="Guide only where σ = s/a lies in [low, high] (Kynkäänniemi et al. 2024)."
+    )
+    guidance_rescale: float = Field(
+        0.0, ge=0, le=1, allow_inf_nan=False, description="φ of Lin et al. 2023, eq. 16."
+    )
+    sampler: str | None = Field(None, description="A name of `sfumato samplers`.")
+    spacing: str | None = Field(None, description="How the noise levels are spread.")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="The first image's; later ones count up.")
+    count: int = Field(1, ge=1, le=MAX_COUNT, description="How many images.")
+    clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to leave out.")
+    model: str = Field("embedded", min_length=1, description="A folder, a hub id, or `embedded`.")
+
+    @classmethod
+    def build(cls, **fields: Any) -> Self:
+        """A request from loose fields; a bad one raises `UsageError` with one line for each fault."""
+        unknown = [name for name in fields if name not in cls.model_fields]
+        if unknown:
+            raise UsageError(f"unknown field {unknown[0]!r}; {nearest(unknown[0], cls.model_fields)}")
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise UsageError("; ".join(_plain(fault) for fault in error.errors())) from None
+
+    def changed(self, **fields: Any) -> Self:
+        """This request with other values for some fields, validated anew."""
+        return self.build(**{**self.model_dump(), **fields})
+
+    @field_validator("prompt", "negative", mode="before")
+    @classmethod
+    def _encodable(cls, text: Any) -> Any:
+        if isinstance(text, str):
+            for position, character in enumerate(text):
+                if "\ud800" <= character <= "\udfff":
+                    raise ValueError(f"holds half of a surrogate pair at character {position}")
+        return text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_known(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        named = dict(fields)
+        try:
+            if isinstance(named.get("sampler"), str):
+                named["sampler"], spacing = split_label(named["sampler"])
+                named["spacing"] = named.get("spacing") or spacing
+            if isinstance(named.get("spacing"), str):
+                named["spacing"] = spacing_name(named["spacing"])
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return named
+
+    @model_validator(mode="after")
+    def _interval_ordered(self) -> Self:
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            if not 0 <= low < high:
+                raise ValueError(f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high")
+        return self
+
+
+def _plain(fault: ErrorDetails) -> str:
+    """One fault as "steps is 0: must be at least 1" instead of pydantic's own wording."""
+    name = ".".join(map(str, fault["loc"]))
+    text = fault["msg"].removeprefix("Value error, ")
+    if not name:
+        return text
+    text = text[:1].lower() + text[1:].replace("Input should", "must")
+    text = text.replace("input should", "must").replace("greater than or equal to", "at least")
+    text = text.replace("less than or equal to", "at most")
+    shown = repr(fault["input"])
+    return f"{name} is {shown if len(shown) <= 60 else shown[:57] + '...'}: {text}{_range(name)}"
+
+
+def _range(name: str) -> str:
+    """The allowed range of a numeric field, " (1 to 1000)", or nothing."""
+    field = Request.model_fields.get(name.split(".")[0])
+    bounds = {type(rule).__name__: rule for rule in _rules(field.annotation, field.metadata)} if field else {}
+    low, high = bounds.get("Ge"), bounds.get("Le")
+    return f" (allowed: {low.ge} to {high.le})" if low and high else ""
+
+
+def _rules(annotation: Any, metadata: list[Any]) -> Iterator[Any]:
+    """Constraints on a field itself and inside `Annotated[...] | None`."""
+    for rule in metadata:
+        yield from _rules(None, rule.metadata) if isinstance(rule, FieldInfo) else (rule,)
+    for inner in get_args(annotation):
+        if isinstance(inner, FieldInfo):
+            yield from inner.metadata
+        else:
+            yield from _rules(inner, [])

@@ -1,0 +1,335 @@
+"""The studio: the one object a user meets. It holds a loaded model and draws requests with it."""
+
+import math
+import secrets
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sfumato import __version__, checkpoint, devices
+from sfumato.diffusion.guidance import ClassifierFree, Guidance, PromptOnly
+from sfumato.diffusion.level import Level
+from sfumato.diffusion.samplers import evaluations, sampler_named
+from sfumato.diffusion.sampling import SeededNoise
+from sfumato.diffusion.spacing import spacing_named
+from sfumato.engine import Engine, Evaluated, Failed, Job
+from sfumato.errors import NumericsError, SfumatoWarning, UsageError
+from sfumato.image import Image
+from sfumato.metadata import Record, pixel_digest
+from sfumato.nets.denoiser import Conditioning, Denoiser
+from sfumato.nets.given import AddedCond
+from sfumato.prompt.encode import encode, size_ids
+from sfumato.request import MAX_SEED, Request
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One network evaluation on the way to a picture.
+
+    `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the finished
+    picture on its last step, else `None`.
+    """
+
+    image_index: int
+    image_count: int
+    index: int
+    total: int
+    sigma: float
+    image: Image | None
+    _estimate: Tensor
+    _studio: "Studio"
+    _request: Request
+
+    def preview(self, quick: bool = False) -> Image:
+        """What the network believes the picture to be by now.
+
+        `quick`: colours straight from the latent, a hundredth of the work and an eighth of the size.
+        """
+        return self._studio.develop(self._estimate, self._request, quick=quick)
+
+
+class Studio:
+    """A model, ready to draw. Make one with `sfumato.load`."""
+
+    def __init__(
+        self,
+        model: checkpoint.Model,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        slices: int | None = None,
+        tile: int | None = None,
+        offload: bool = False,
+    ) -> None:
+        """See `load` for the arguments."""
+        self.model = model
+        self.device, self.dtype = device, dtype
+        self.slices, self.tile, self.offload = slices, tile, offload
+        self.denoiser = Denoiser(model.unet, model.prediction)
+        self.vae_dtype = self._vae_dtype()
+        self.engine = Engine(self.denoiser, most_points=8 if device.type == "cuda" else 1)
+        self._condition = lru_cache(maxsize=64)(self._condition_uncached)
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """Width and height in pixels at which the model was trained."""
+        return self.model.native_size
+
+    @property
+    def factor(self) -> int:
+        """Pixels for each latent cell; widths and heights are multiples of it."""
+        return self.model.factor
+
+    def resolve(self, request: Request) -> Request:
+        """`request` with every open field filled in as this model likes it.
+
+        Raises `UsageError` for a size that the model cannot draw; warns of one that it draws badly.
+        """
+        defaults = self.model.defaults
+        width, height = request.width or self.native_size[0], request.height or self.native_size[1]
+        for name, value in (("width", width), ("height", height)):
+            if value % self.factor:
+                below = max(value // self.factor, 1) * self.factor
+                raise UsageError(
+                    f"{name} is {value}: must be a multiple of {self.factor} for this model, "
+                    f"such as {below} or {below + self.factor}"
+                )
+        for note in self.size_notes(width, height):
+            warnings.warn(note, SfumatoWarning, stacklevel=2)
+        seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+        if seed + request.count - 1 > MAX_SEED:
+            raise UsageError(f"seed is {seed}: with {request.count} images the last seed passes {MAX_SEED}")
+        return request.changed(
+            width=width,
+            height=height,
+            steps=request.steps or defaults.steps,
+            guidance=defaults.guidance if request.guidance is None else request.guidance,
+            sampler=request.sampler or defaults.sampler,
+            spacing=request.spacing or defaults.spacing,
+            seed=seed,
+            model=self.name,
+        )
+
+    def size_notes(self, width: int, height: int) -> list[str]:
+        """What is to be said of a size that this model was not trained for."""
+        native_width, native_height = self.native_size
+        notes = []
+        ratio = width * height / (native_width * native_height)
+        if not 0.5 <= ratio <= 2:
+            notes.append(
+                f"{width}×{height} is far from the {native_width}×{native_height} this model was trained at; "
+                "shapes may be broken or repeated"
+            )
+        if max(width, height) > 2 * min(width, height):
+            notes.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
+        return notes
+
+    def generate(self, request: Request | str, **fields: Any) -> Image:
+        """Draw one picture. `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`."""
+        request = _request(request, fields)
+        if request.count != 1:
+            raise UsageError(f"count is {request.count}: generate draws one picture; use generate_batch")
+        return self.generate_batch(request)[0]
+
+    def generate_batch(self, request: Request | str, **fields: Any) -> list[Image]:
+        """Draw `count` pictures, with seeds that count up from the request's."""
+        return [step.image for step in self.stream(request, **fields) if step.image is not None]
+
+    def stream(self, request: Request | str, **fields: Any) -> Iterator[Step]:
+        """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.
+
+        A picture whose numbers leave the finite ones in half precision is drawn once more in float32.
+        """
+        request = self.resolve(_request(request, fields))
+        for step in self._draw(request):
+            if isinstance(step, Step):
+                yield step
+                continue
+            failed: Failed = step
+            index = int(str(failed.key))
+            if self.dtype == torch.float32 or not isinstance(failed.error, NumericsError):
+                raise failed.error
+            warnings.warn(f"{failed.error}; drawing it again in float32", SfumatoWarning, stacklevel=2)
+            yield from self._in_float32().stream(_single(request, index))
+
+    def _draw(self, request: Request) -> Iterator[Step | Failed]:
+        """Steps of every picture of a resolved request, and the pictures that failed."""
+        sampler, path = sampler_named(_set(request.sampler)), self.model.path
+        levels = spacing_named(_set(request.spacing)).levels(path, _set(request.steps))
+        total = evaluations(sampler.name, levels)
+        singles = [_single(request, index) for index in range(request.count)]
+        conditionings, guidance, dropped = self._guidance(request)
+        if dropped:
+            note = f"the prompt is {dropped} tokens too long for this model; its end was not read"
+            warnings.warn(note, SfumatoWarning, stacklevel=2)
+
+        def job(index: int) -> Job:
+            noise = SeededNoise([_set(singles[index].seed)])
+            x = self._noise_at(levels[0], singles[index], noise)
+            return Job(index, sampler.sample(x, levels, noise), conditionings, guidance)
+
+        for event in self.engine.run(job(index) for index in range(request.count)):
+            if isinstance(event, Failed):
+                yield event
+                continue
+            single = singles[int(str(event.key))]
+            yield Step(
+                image_index=int(str(event.key)),
+                image_count=request.count,
+                index=event.index,
+                total=total,
+                sigma=event.level.sigma,
+                image=None if event.latent is None else self.develop(event.latent, single),
+                _estimate=event.x0,
+                _studio=self,
+                _request=single,
+            )
+
+    def _noise_at(self, level: Level, request: Request, noise: SeededNoise) -> Tensor:
+        """The latent (1, C, H, W) that a drawing starts from: noise as strong as pictures of unit variance are."""
+        width, height = _set(request.width) // self.factor, _set(request.height) // self.factor
+        empty = torch.empty(1, self.model.vae.config.latent_channels, height, width)
+        return noise(empty).to(self.device) * math.hypot(level.a, level.s)
+
+    def _guidance(self, request: Request) -> tuple[list[Conditioning], Guidance, int]:
+        """The conditionings of a request, how they are weighed, and how many tokens did not fit."""
+        scale, size = _set(request.guidance), (_set(request.width), _set(request.height))
+        if self.model.unet.config.time_cond_proj_dim is not None:
+            only, dropped = self._condition(request.prompt, request.clip_skip, size, scale - 1)
+            return [only], PromptOnly(), dropped
+        prompt, dropped = self._condition(request.prompt, request.clip_skip, size, None)
+        if scale == 1:
+            return [prompt], PromptOnly(), dropped
+        negative, also_dropped = self._condition(request.negative, request.clip_skip, size, None)
+        interval = request.guidance_interval or (0.0, math.inf)
+        guidance = ClassifierFree(scale, interval, request.guidance_rescale)
+        return [prompt, negative], guidance, max(dropped, also_dropped)
+
+    def _condition_uncached(
+        self, text: str, clip_skip: int, size: tuple[int, int], w: float | None
+    ) -> tuple[Conditioning, int]:
+        """One text made ready for the network at one picture size, and how many of its tokens did not fit."""
+        model = self.model
+        with torch.inference_mode():
+            cond = encode(
+                text,
+                model.tokenizers,
+                model.text_encoders,
+                penultimate=model.penultimate,
+                clip_skip=clip_skip,
+            )
+            if not text and model.zero_when_empty:
+                cond = cond.zeroed()
+        added = None if cond.pooled is None else AddedCond(cond.pooled, size_ids(size))
+        return self.denoiser.condition(cond.states, added, w), cond.tokens_dropped
+
+    @torch.inference_mode()
+    def develop(self, latent: Tensor, request: Request, *, quick: bool = False) -> Image:
+        """A latent (1, C, H, W) as a picture that carries `request`.
+
+        Raises `NumericsError` rather than return a picture made of numbers that are not finite.
+        """
+        pixels = self._glance(latent) if quick else self._decode(latent)
+        rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+        array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
+        record = Record(
+            sfumato=__version__,
+            request=request,
+            model=self.name,
+            fingerprint=self.fingerprint,
+            torch=torch.__version__,
+            device=devices.describe(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            pixels=pixel_digest(array),
+            notes=tuple(self.size_notes(_set(request.width), _set(request.height))),
+        )
+        return Image(array, record)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        """Pixels (1, 3, H, W), about [−1, 1]; decoded once more in float32 if half precision overflows."""
+        vae = self.model.vae
+        for dtype in dict.fromkeys((self.vae_dtype, torch.float32)):
+            raw = vae.to(dtype=dtype).unscale(latent.to(dtype))
+            tiled = self.tile is not None and max(raw.shape[2:]) > self.tile
+            pixels = vae.decode_tiled(raw, self.tile, self.tile // 4) if tiled else vae.decode(raw)
+            if bool(torch.isfinite(pixels).all()):
+                return pixels
+        raise NumericsError(f"the decoded picture is not finite, in {self.vae_dtype} and in float32")
+
+    def _glance(self, latent: Tensor) -> Tensor:
+        """Pixels (1, 3, h, w), one for each latent cell: the linear map nearest to what the decoder does."""
+        weight, bias = self._colours
+        return torch.einsum("bchw,cd->bdhw", latent.float(), weight) + bias[:, None, None]
+
+    @cached_property
+    def _colours(self) -> tuple[Tensor, Tensor]:
+        """Least-squares fit (C, 3), (3,) of the decoder on patches of random colour."""
+        shape = (1, self.model.vae.config.latent_channels, 12, 12)
+        patches = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        pixels = self._decode(torch.nn.functional.interpolate(patches, scale_factor=4.0))
+        seen = torch.nn.functional.interpolate(pixels.float(), size=patches.shape[2:], mode="area")
+        known = patches.flatten(2)[0].T
+        known = torch.cat([known, torch.ones_like(known[:, :1])], dim=1)
+        fitted = torch.linalg.lstsq(known, seen.flatten(2)[0].T).solution
+        return fitted[:-1], fitted[-1]
+
+
+def load(
+    source: str | Path = "embedded",
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    variant: str | None = None,
+    slices: int | None = None,
+    tile: int | None = None,
+    offload: bool = False,
+    local_files_only: bool = False,
+) -> Studio:
+    """Load a model and make it ready to draw.
+
+    `source`: "embedded", a diffusers folder, or a hub id such as "org/name". `device`: "cpu", "cuda", "mps";
+    the fastest one here unless given. `dtype`: "float32", "bfloat16", "float16"; the fastest one that is safe
+    on the device unless given. `variant`: of the weight files, such as "fp16".
+    To draw in less memory with the same result: `slices`, parts into which attention splits its queries;
+    `tile`, the side in latent cells of the tiles that large pictures are decoded in; `offload`, keep weights
+    in main memory and bring them to the device part by part.
+    Raises `CheckpointError` and `UsageError`.
+    """
+    where = devices.pick_device(device)
+    precision = devices.pick_dtype(where, dtype)
+    model = checkpoint.load(source, dtype=precision, variant=variant, local_files_only=local_files_only)
+    return Studio(model, device=where, dtype=precision, slices=slices, tile=tile, offload=offload)
+
+
+def _request(request: Request | str, fields: dict[str, Any]) -> Request:
+    if isinstance(request, str):
+        return Request.build(prompt=request, **fields)
+    return request.changed(**fields) if fields else request
+
+
+def _single(request: Request, index: int) -> Request:
+    """The request of one picture of a batch: drawn alone, it comes out the same."""
+    return request.changed(seed=_set(request.seed) + index, count=1)
+
+
+def _set(value: T | None) -> T:
+    """A field that `resolve` has filled in."""
+    assert value is not None
+    return value

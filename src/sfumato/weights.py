@@ -1,0 +1,399 @@
+"""Reading and writing safetensors, strictly: every claim of a file is checked before anything acts on it.
+
+A safetensors file is eight bytes that hold the length of a JSON header, the header (name → dtype, shape,
+place), and the tensors' bytes without gaps. Pickles are never opened, because unpickling runs code.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from sfumato.errors import CheckpointError, nearest
+from sfumato.files import parse_json, read_json, replace_atomically
+
+MAX_HEADER_BYTES = 16 << 20
+MAX_TENSORS = 20_000
+MAX_DIMENSIONS = 8
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+# What else people have under a model's name, by its first bytes.
+_MAGICS = (
+    (b"PK\x03\x04", "a zip archive, as PyTorch writes for a pickled checkpoint"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"version https://git-lfs", "a git-lfs pointer: the weights themselves were not downloaded"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"<", "a web page: the download went wrong"),
+    (b"{", "a JSON file"),
+)
+_PICKLE_MAGIC = re.compile(rb"\x80[\x02-\x05]")
+_PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
+_NO_PICKLES = (
+    "pickles can run code when they are loaded; convert it to safetensors with the tool that made it"
+)
+
+_PLAIN_FILE = re.compile(r"[\w\-][\w\-. ]*\.safetensors", re.ASCII)
+
+# A header's text outside its strings is what parsing turns into objects: bounding it bounds the memory.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_STRUCTURE_BYTES = 128 * MAX_TENSORS
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a header: dtype as safetensors spells it, shape, and its bytes `[begin, end)`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header: tensors by name in the file's order, free-form text, and sizes in bytes."""
+
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    header_bytes: int
+    file_bytes: int
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all tensors have together."""
+        return sum(info.count for info in self.tensors.values())
+
+
+def header(path: str | os.PathLike[str]) -> Header:
+    """Read and check the header of a safetensors file; no tensor is read.
+
+    Raises `CheckpointError` where it is missing, something else, truncated, or contradicts itself.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(64)
+            length = int.from_bytes(start[:8], "little")
+            _refuse_foreign(path, start, size, length)
+            file.seek(8)
+            raw = file.read(length)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) < length:
+        raise CheckpointError(
+            f"{path} is truncated: its header alone takes {8 + length:,} bytes, and the file has {size:,}"
+        )
+    if len(_STRING.sub(b"", raw)) > _STRUCTURE_BYTES:
+        raise CheckpointError(f"the header of {path} is not a list of at most {MAX_TENSORS:,} tensors")
+    content = parse_json(raw, f"the header of {path}")
+    metadata = _metadata(path, content.pop("__metadata__", {}))
+    if len(content) > MAX_TENSORS:
+        raise CheckpointError(f"{path} lists {len(content):,} tensors; at most {MAX_TENSORS:,} are read")
+    tensors = {name: _tensor_info(path, name, entry) for name, entry in content.items()}
+    _check_places(path, tensors, 8 + length, size)
+    return Header(tensors, metadata, 8 + length, size)
+
+
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The free-form text of a file's header. Raises `CheckpointError` as `header` does."""
+    return dict(header(path).metadata)
+
+
+def read(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, by name, on the CPU.
+
+    Tensors share the file's memory map until they are written to, so reading takes no second copy. With
+    `dtype`, floating point tensors are converted as they are read. Raises `CheckpointError` as `header` does,
+    and for NaN or infinite numbers, naming the tensor.
+    """
+    path = Path(path)
+    checked = header(path)
+    found = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name, info in checked.tensors.items():
+                tensor = file.get_tensor(name)
+                if tensor.dtype != DTYPES[info.dtype] or tensor.shape != info.shape:
+                    raise CheckpointError(f"{path} changed while it was read")
+                _check_finite(path, name, tensor)
+                found[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    return found
+
+
+def shards(index_path: str | os.PathLike[str]) -> dict[Path, list[str]]:
+    """The files that an index names, each with the tensors it promises there.
+
+    Raises `CheckpointError` for an index that is malformed or names files outside its own folder.
+    """
+    index_path = Path(index_path)
+    weight_map = read_json(index_path, limit=MAX_HEADER_BYTES).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index_path} has no weight_map, which says what is in which file")
+    if len(weight_map) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{index_path} lists {len(weight_map):,} tensors; at most {MAX_TENSORS:,} are read"
+        )
+    found: dict[Path, list[str]] = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not _PLAIN_FILE.fullmatch(shard):
+            raise CheckpointError(
+                f"{index_path} puts {name!r} into {shard!r}; a shard is a .safetensors file beside it"
+            )
+        found.setdefault(index_path.parent / shard, []).append(name)
+    return found
+
+
+def sharded_header(index_path: str | os.PathLike[str]) -> dict[Path, Header]:
+    """The checked header of every shard. Raises `CheckpointError` where shards and index disagree."""
+    promised = shards(index_path)
+    for path in promised:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing, which {Path(index_path).name} names")
+    headers = {path: header(path) for path in promised}
+    home = {name: path for path, names in promised.items() for name in names}
+    for path, found in headers.items():
+        for name in found.tensors:
+            if home.get(name) != path:
+                where = f"promised in {home[name].name}" if name in home else "not in the index"
+                raise CheckpointError(f"{path} holds {name!r}, which is {where}")
+        for name in promised[path]:
+            if name not in found.tensors:
+                raise CheckpointError(f"{path} lacks {name!r}, which {Path(index_path).name} promises there")
+    return headers
+
+
+def read_sharded(
+    index_path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Every tensor of a set of shards, by name, as `read` gives them. Raises `CheckpointError`."""
+    found: dict[str, Tensor] = {}
+    for path in sharded_header(index_path):
+        found.update(read(path, dtype=dtype))
+    return found
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write `tensors` and the header text `metadata` as one safetensors file, atomically.
+
+    Tensors are written one after another, so that no second copy of them all is made. Raises `OutputError`;
+    `ValueError` for what `read` would refuse.
+    """
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    content: dict[str, Any] = {}
+    if metadata:
+        content["__metadata__"] = dict(sorted(metadata.items()))
+    place = 0
+    for name, tensor in ordered:
+        if fault := _name_fault(name):
+            raise ValueError(f"a tensor cannot be named {name!r}: {fault}")
+        size = tensor.numel() * tensor.element_size()
+        content[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [place, place + size],
+        }
+        place += size
+    raw = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    if len(raw) > MAX_HEADER_BYTES or len(ordered) > MAX_TENSORS:
+        raise ValueError(
+            f"{len(ordered):,} tensors or a header of {len(raw):,} bytes are too many for one file"
+        )
+    with replace_atomically(path) as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        for _, tensor in ordered:
+            if tensor.numel():
+                flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+                file.write(flat.numpy().data)
+
+
+def check(
+    state: Mapping[str, Tensor | TensorInfo],
+    expected: nn.Module | Mapping[str, Iterable[int]],
+    where: str,
+) -> None:
+    """Hold `state` against a module or a table of shapes: same names, same shapes, float dtypes.
+
+    `state` may be tensors or a header's entries. Raises `CheckpointError`, which begins with `where` and lists
+    the first few names that are missing, unexpected or of another shape.
+    """
+    if isinstance(expected, nn.Module):
+        shapes = {name: tuple(tensor.shape) for name, tensor in expected.state_dict().items()}
+    else:
+        shapes = {name: tuple(shape) for name, shape in expected.items()}
+    missing = [name for name in shapes if name not in state]
+    unexpected = [name for name in state if name not in shapes]
+    faults = []
+    if missing:
+        faults.append(f"{_some(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    if unexpected:
+        hint = nearest(unexpected[0], missing) if 0 < len(missing) <= MAX_TENSORS // 10 else ""
+        hint = f" ({hint})" if hint.startswith("did") else ""
+        faults.append(f"{_some(unexpected)} {'is' if len(unexpected) == 1 else 'are'} unknown{hint}")
+    misshapen = [
+        f"{name!r} has shape {list(state[name].shape)} where {list(shape)} is due"
+        for name, shape in shapes.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    if misshapen:
+        faults.append(_some(misshapen, quoted=False))
+    wrong = [f"{name!r} is {_dtype_name(entry)}" for name, entry in state.items() if not _is_float(entry)]
+    if wrong and not faults:
+        faults.append(f"{_some(wrong, quoted=False)} where floating point numbers are due")
+    if faults:
+        raise CheckpointError(f"{where}: {'; '.join(faults)}")
+
+
+def _refuse_foreign(path: Path, start: bytes, size: int, length: int) -> None:
+    """Tell safetensors from everything else by content; a name only helps to say what the rest is."""
+    if length <= MAX_HEADER_BYTES and start[8:9] == b"{":
+        return
+    if size < 9:
+        raise CheckpointError(f"{path} is truncated: {size} bytes are too few for a safetensors header")
+    for magic, what in _MAGICS:
+        if start.startswith(magic):
+            pickled = f"; {_NO_PICKLES}" if "pickle" in what else ""
+            raise CheckpointError(f"{path} is {what}, not safetensors{pickled}")
+    if path.suffix.lower() in _PICKLE_SUFFIXES or _PICKLE_MAGIC.match(start):
+        raise CheckpointError(f"{path} is a pickled checkpoint, not safetensors; {_NO_PICKLES}")
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"{path} is not safetensors: it claims a header of {length:,} bytes, "
+            f"and at most {MAX_HEADER_BYTES:,} are read"
+        )
+    raise CheckpointError(f"{path} is not safetensors: there is no header where one should begin")
+
+
+def _metadata(path: Path, entry: object) -> dict[str, str]:
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        raise CheckpointError(f"the __metadata__ of {path} must map text to text")
+    return entry
+
+
+def _name_fault(name: str) -> str | None:
+    if any(part.startswith("__") and part.endswith("__") for part in name.split(".")):
+        return "names between double underscores are Python's own"
+    if not name or len(name) > 1000 or not name.isprintable():
+        return "a name is 1 to 1,000 printable characters"
+    return None
+
+
+def _tensor_info(path: Path, name: str, entry: object) -> TensorInfo:
+    """One header entry, every field's type and range checked, its size equal to its shape's."""
+
+    def refuse(what: str) -> CheckpointError:
+        return CheckpointError(f"the header of {path} is damaged: tensor {name!r} {what}")
+
+    if fault := _name_fault(name):
+        raise CheckpointError(f"the header of {path} names a tensor {name!r}: {fault}")
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise refuse("must have dtype, shape and data_offsets, and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise refuse(f"has the unknown dtype {str(dtype)[:40]!r}; known: {', '.join(DTYPES)}")
+    if not _whole_numbers(shape) or len(shape) > MAX_DIMENSIONS:
+        raise refuse(f"has no shape of at most {MAX_DIMENSIONS} whole numbers")
+    if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise refuse("has no data_offsets of two whole numbers in order")
+    info = TensorInfo(dtype, tuple(shape), offsets[0], offsets[1])
+    if info.end - info.begin != info.count * DTYPES[dtype].itemsize:
+        raise refuse(
+            f"takes {info.end - info.begin:,} bytes, which is not what {list(shape)} of {dtype} take"
+        )
+    return info
+
+
+def _whole_numbers(entry: object) -> bool:
+    return isinstance(entry, list) and all(type(number) is int and 0 <= number < 1 << 60 for number in entry)
+
+
+def _check_places(path: Path, tensors: Mapping[str, TensorInfo], header_bytes: int, size: int) -> None:
+    """Tensors must follow one another without gap or overlap from the header to the end of the file."""
+    end = 0
+    for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if info.begin != end:
+            what = "overlaps the one before it" if info.begin < end else "leaves a gap before it"
+            raise CheckpointError(f"the header of {path} is damaged: tensor {name!r} {what}")
+        end = info.end
+    if size < header_bytes + end:
+        raise CheckpointError(
+            f"{path} is truncated: {header_bytes + end:,} bytes are expected, {size:,} found"
+        )
+    if size > header_bytes + end:
+        raise CheckpointError(
+            f"{path} goes on after its last tensor: {header_bytes + end:,} bytes are expected, {size:,} found"
+        )
+
+
+def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor):
+        what = "NaN" if bool(tensor.float().isnan().any()) else "infinite numbers"
+        raise CheckpointError(f"{path} is damaged: tensor {name!r} holds {what}")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite, without a second copy and without waking torch's threads.
+
+    The bits of positive floats are ordered as signed whole numbers are, those of negative ones as unsigned; in
+    both orders the infinities come after every finite number, and NaN after them.
+    """
+    if tensor.element_size() == 1:
+        tensor = tensor.float()
+    signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    infinity = int(torch.tensor(math.inf, dtype=tensor.dtype).view(signed))
+    bits = tensor.view(-1).view(signed).numpy()
+    sign = 1 << (8 * tensor.element_size() - 1)
+    unsigned = bits.view(f"u{tensor.element_size()}")
+    return int(bits.max()) < infinity and int(unsigned.max()) < sign + infinity
+
+
+def _is_float(entry: Tensor | TensorInfo) -> bool:
+    dtype = DTYPES[entry.dtype] if isinstance(entry, TensorInfo) else entry.dtype
+    return dtype.is_floating_point
+
+
+def _dtype_name(entry: Tensor | TensorInfo) -> str:
+    return entry.dtype if isinstance(entry, TensorInfo) else _NAMES.get(entry.dtype, str(entry.dtype))
+
+
+def _some(names: list[str], quoted: bool = True, most: int = 3) -> str:
+    """The first few of `names`, and how many more there are."""
+    shown = ", ".join(repr(name) if quoted else name for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

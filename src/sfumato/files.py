@@ -49,12 +49,12 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     asked = Path(path)
     try:
-        target = Path(os.path.realpath(asked))
-        mode = _mode(target)
+        mode = _mode(asked)
         if mode is not None and not stat.S_ISREG(mode):
-            with open(target, "wb") as file:
+            with open(asked, "wb") as file:
                 yield file
             return
+        target = Path(os.path.realpath(asked))
         beside = _beside(target)
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

@@ -33,6 +33,7 @@ NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
 MAX_PIXELS = 1 << 24
 """The most that is decoded, 4096 × 4096; read from the header, before any memory is spent."""
+_MOST = f"the most that is read is {MAX_PIXELS:,} in all"
 _XMP_RECORD = re.compile(rb'\ssfumato:record="([^"<>]*)"')
 _USER_COMMENT = int(ExifTags.Base.UserComment)
 
@@ -138,14 +139,14 @@ def opened(path: str | Path) -> Iterator[PIL.Image.Image]:
             with PIL.Image.open(file, formats=sorted(set(FORMATS.values()))) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
-                    raise PictureError(
-                        f"{path} has {width}×{height} pixels; the most that is read is {MAX_PIXELS:,} in all"
-                    )
+                    raise PictureError(f"{path} has {width}×{height} pixels; {_MOST}")
                 if getattr(picture, "n_frames", 1) != 1:
                     raise PictureError(f"{path} is an animation; only single pictures are read")
                 yield picture
     except (PictureError, MemoryError):
         raise
+    except PIL.Image.DecompressionBombError:
+        raise PictureError(f"{path} has far too many pixels; {_MOST}") from None
     except PIL.UnidentifiedImageError:
         raise PictureError(f"{path} is not a PNG, JPEG or WebP picture") from None
     except OSError as error:

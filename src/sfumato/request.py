@@ -101,7 +101,7 @@ class Request(BaseModel):
 def _plain(fault: ErrorDetails) -> str:
     """One fault as "steps is 0: must be at least 1" instead of pydantic's own wording."""
     name = ".".join(map(str, fault["loc"]))
-    text = fault["msg"].removeprefix("Value error, ")
+    text = fault["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
     if not name:
         return text
     text = text[:1].lower() + text[1:].replace("Input should", "must")

@@ -3,8 +3,8 @@
 import math
 import secrets
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,15 +18,14 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.engine import Engine, Evaluated, Failed, Job
+from sfumato.engine import Engine, Failed, Job
 from sfumato.errors import NumericsError, SfumatoWarning, UsageError
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.given import AddedCond
-from sfumato.prompt.encode import encode, size_ids
+from sfumato.prompt.encode import size_ids
 from sfumato.request import MAX_SEED, Request
-
 
 T = TypeVar("T")
 
@@ -35,8 +34,8 @@ T = TypeVar("T")
 class Step:
     """One network evaluation on the way to a picture.
 
-    `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the finished
-    picture on its last step, else `None`.
+    `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
+    finished picture on its last step, else `None`.
     """
 
     image_index: int
@@ -64,18 +63,27 @@ class Studio:
         self,
         model: checkpoint.Model,
         *,
+        source: str = "embedded",
         device: torch.device,
         dtype: torch.dtype,
         slices: int | None = None,
         tile: int | None = None,
         offload: bool = False,
+        reload: Callable[[torch.dtype], checkpoint.Model] | None = None,
     ) -> None:
-        """See `load` for the arguments."""
+        """See `load` for the arguments; `reload` fetches the model again in another precision."""
+        self.source = source
+        if model.task != "text":
+            raise UsageError(
+                f"{model.name} is an {model.task} model: it edits pictures, and needs one to begin"
+            )
         self.model = model
+        self._reload = reload
         self.device, self.dtype = device, dtype
+        upcast = getattr(model.vae.config, "force_upcast", False)
         self.slices, self.tile, self.offload = slices, tile, offload
         self.denoiser = Denoiser(model.unet, model.prediction)
-        self.vae_dtype = self._vae_dtype()
+        self.vae_dtype = torch.float32 if dtype == torch.float16 and upcast else dtype
         self.engine = Engine(self.denoiser, most_points=8 if device.type == "cuda" else 1)
         self._condition = lru_cache(maxsize=64)(self._condition_uncached)
 
@@ -124,7 +132,7 @@ class Studio:
             sampler=request.sampler or defaults.sampler,
             spacing=request.spacing or defaults.spacing,
             seed=seed,
-            model=self.name,
+            model=self.source,
         )
 
     def size_notes(self, width: int, height: int) -> list[str]:
@@ -164,10 +172,27 @@ class Studio:
                 continue
             failed: Failed = step
             index = int(str(failed.key))
-            if self.dtype == torch.float32 or not isinstance(failed.error, NumericsError):
+            full = self._full_precision
+            if full is None or not isinstance(failed.error, NumericsError):
                 raise failed.error
             warnings.warn(f"{failed.error}; drawing it again in float32", SfumatoWarning, stacklevel=2)
-            yield from self._in_float32().stream(_single(request, index))
+            for again in full.stream(_single(request, index)):
+                yield replace(again, image_index=index, image_count=request.count)
+
+    @cached_property
+    def _full_precision(self) -> "Studio | None":
+        """This studio in float32, if it is not, and if the model can be had again."""
+        if self.dtype == torch.float32 or self._reload is None:
+            return None
+        return Studio(
+            self._reload(torch.float32),
+            source=self.source,
+            device=self.device,
+            dtype=torch.float32,
+            slices=self.slices,
+            tile=self.tile,
+            offload=self.offload,
+        )
 
     def _draw(self, request: Request) -> Iterator[Step | Failed]:
         """Steps of every picture of a resolved request, and the pictures that failed."""
@@ -203,7 +228,7 @@ class Studio:
             )
 
     def _noise_at(self, level: Level, request: Request, noise: SeededNoise) -> Tensor:
-        """The latent (1, C, H, W) that a drawing starts from: noise as strong as pictures of unit variance are."""
+        """The latent (1, C, H, W) that a drawing starts from: noise of the spread √(a² + s²)."""
         width, height = _set(request.width) // self.factor, _set(request.height) // self.factor
         empty = torch.empty(1, self.model.vae.config.latent_channels, height, width)
         return noise(empty).to(self.device) * math.hypot(level.a, level.s)
@@ -228,14 +253,8 @@ class Studio:
         """One text made ready for the network at one picture size, and how many of its tokens did not fit."""
         model = self.model
         with torch.inference_mode():
-            cond = encode(
-                text,
-                model.tokenizers,
-                model.text_encoders,
-                penultimate=model.penultimate,
-                clip_skip=clip_skip,
-            )
-            if not text and model.zero_when_empty:
+            cond = model.encode(text, clip_skip)
+            if not text and model.zero_negative:
                 cond = cond.zeroed()
         added = None if cond.pooled is None else AddedCond(cond.pooled, size_ids(size))
         return self.denoiser.condition(cond.states, added, w), cond.tokens_dropped
@@ -267,8 +286,7 @@ class Studio:
         vae = self.model.vae
         for dtype in dict.fromkeys((self.vae_dtype, torch.float32)):
             raw = vae.to(dtype=dtype).unscale(latent.to(dtype))
-            tiled = self.tile is not None and max(raw.shape[2:]) > self.tile
-            pixels = vae.decode_tiled(raw, self.tile, self.tile // 4) if tiled else vae.decode(raw)
+            pixels = vae.decode_tiled(raw, self.tile, self.tile // 4) if self.tile else vae.decode(raw)
             if bool(torch.isfinite(pixels).all()):
                 return pixels
         raise NumericsError(f"the decoded picture is not finite, in {self.vae_dtype} and in float32")
@@ -314,8 +332,20 @@ def load(
     """
     where = devices.pick_device(device)
     precision = devices.pick_dtype(where, dtype)
-    model = checkpoint.load(source, dtype=precision, variant=variant, local_files_only=local_files_only)
-    return Studio(model, device=where, dtype=precision, slices=slices, tile=tile, offload=offload)
+
+    def fetch(dtype: torch.dtype) -> checkpoint.Model:
+        return checkpoint.load(source, dtype=dtype, variant=variant, local_files_only=local_files_only)
+
+    return Studio(
+        fetch(precision),
+        source=str(source),
+        device=where,
+        dtype=precision,
+        slices=slices,
+        tile=tile,
+        offload=offload,
+        reload=fetch,
+    )
 
 
 def _request(request: Request | str, fields: dict[str, Any]) -> Request:

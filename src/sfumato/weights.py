@@ -191,8 +191,9 @@ def sharded_header(index_path: str | os.PathLike[str]) -> dict[Path, Header]:
             if home.get(name) != path:
                 where = f"promised in {home[name].name}" if name in home else "not in the index"
                 raise CheckpointError(f"{path} holds {name!r}, which is {where}")
-        for name in promised[path]:
-            if name not in found.tensors:
+    for path, names in promised.items():
+        for name in names:
+            if name not in headers[path].tensors:
                 raise CheckpointError(f"{path} lacks {name!r}, which {Path(index_path).name} promises there")
     return headers
 
@@ -251,8 +252,8 @@ def check(
 ) -> None:
     """Hold `state` against a module or a table of shapes: same names, same shapes, float dtypes.
 
-    `state` may be tensors or a header's entries. Raises `CheckpointError`, which begins with `where` and lists
-    the first few names that are missing, unexpected or of another shape.
+    `state` may be tensors or a header's entries. Raises `CheckpointError`, which begins with `where` and
+    lists the first few names that are missing, unexpected or of another shape.
     """
     if isinstance(expected, nn.Module):
         shapes = {name: tuple(tensor.shape) for name, tensor in expected.state_dict().items()}
@@ -371,8 +372,8 @@ def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
 def _is_finite(tensor: Tensor) -> bool:
     """Whether no number is NaN or infinite, without a second copy and without waking torch's threads.
 
-    The bits of positive floats are ordered as signed whole numbers are, those of negative ones as unsigned; in
-    both orders the infinities come after every finite number, and NaN after them.
+    The bits of positive floats are ordered as signed whole numbers are, those of negative ones as unsigned:
+    in both orders the infinities come after every finite number, and NaN after them.
     """
     if tensor.element_size() == 1:
         tensor = tensor.float()

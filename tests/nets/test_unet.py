@@ -79,7 +79,6 @@ def test_saved_configuration_rebuilds_the_network_in_diffusers(family):
     assert published(again.config) == published(theirs.config)
 
 
-@pytest.mark.parametrize("told", ["for points", "for rows"])
 @pytest.mark.parametrize(
     "rows",
     [[0, 0, 1, 1], [1, 0, 1, 2, 0], [2, 1, 0], [1, 2], [0, 1, 2]],
@@ -88,14 +87,14 @@ def test_saved_configuration_rebuilds_the_network_in_diffusers(family):
 @pytest.mark.parametrize(
     "family", ["SD 1.5", "SDXL base", "embedded-like", "text on the way up only", "no middle"]
 )
-def test_rows_that_share_a_point_equal_rows_alone(family, rows, told):
+def test_rows_that_share_a_point_equal_rows_alone(family, rows):
     net = ours_of(family)
     x, t, _, added, _ = inputs(net.config, max(rows) + 1, (10, 12))
     states = inputs(net.config, len(rows), (10, 12), seed=1)[2]
     rows = torch.tensor(rows)
     with torch.no_grad():
         time, text = net.embed_time(t, added), net.project_text(states)
-        shared = net.denoise(x, time if told == "for points" else time[rows], text, rows)
+        shared = net.denoise(x, time, text, rows)
         alone = net.denoise(x[rows], time[rows], text)
     assert_close(shared, alone, 1e-6)
 
@@ -147,11 +146,14 @@ def test_text_and_time_projected_for_many_rows_equal_each_alone():
         assert_close(net.embed_time(t, added), torch.cat(times), 1e-5)
 
 
-def test_text_of_the_wrong_number_of_rows_is_refused():
+def test_text_or_time_of_the_wrong_number_of_rows_is_refused():
     net = ours_of("embedded-like")
     x, t, states, *_ = inputs(net.config, 2, (8, 8))
+    time, text = net.embed_time(t), net.project_text(states)
     with pytest.raises(ValueError, match="text of 1 rows was given for 2"):
-        net.denoise(x, net.embed_time(t), net.project_text(states[:1]))
+        net.denoise(x, time, text.index(torch.tensor([0])))
+    with pytest.raises(ValueError, match="times of 2 points were given for 1"):
+        net.denoise(x[:1], time, text, rows=torch.tensor([0, 0]))
 
 
 @pytest.mark.parametrize("family", ["SDXL base", "LCM Dreamshaper"])

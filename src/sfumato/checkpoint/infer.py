@@ -61,7 +61,6 @@ def facts(
     folder: FilePath,
     parts: Mapping[str, Part],
     schedule: ScheduleConfig,
-    index: Mapping[str, Any],
     report: Report,
 ) -> Facts:
     """Conclude everything, record it in `report`, and hold the components against each other.
@@ -73,30 +72,26 @@ def facts(
     assert isinstance(vae, VAEConfig | TinyVAEConfig)
     encoders = [part.config for name, part in parts.items() if name.startswith("text_encoder")]
     text = [config for config in encoders if isinstance(config, TextConfig)]
+    own = own_settings(folder)
     kind = _kind(unet, text, report)
+    _check_text(unet, text)
     task = _task(unet, vae, report)
     distilled = _distilled(unet, schedule, report)
-    penultimate = kind in SIZE_NUMBERS
-    _check_text(unet, text)
-    own = own_settings(folder)
+    prediction, path = _prediction(schedule, report), _path(schedule, report)
     native = _native_size(unet, vae.factor, own, report)
-    defaults = _defaults(kind, distilled, own, report)
-    report.infer(
-        "latents",
-        f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}",
-        f"{vae.factor} pixels to a latent: {vae.factor.bit_length() - 1} halvings in the autoencoder",
-    )
+    latent = f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}"
+    report.infer("latent", latent, f"the autoencoder makes one latent of {vae.factor} × {vae.factor} pixels")
     report.infer("latent scale", _scale(vae), "vae/config.json")
     return Facts(
-        kind,
-        task,
-        distilled,
-        penultimate,
-        _prediction(schedule, report),
-        _path(schedule, report),
-        native,
-        vae.factor,
-        defaults,
+        kind=kind,
+        task=task,
+        distilled=distilled,
+        penultimate=kind in SIZE_NUMBERS,
+        prediction=prediction,
+        path=path,
+        native_size=native,
+        factor=vae.factor,
+        defaults=_defaults(kind, distilled, own, report),
     )
 
 

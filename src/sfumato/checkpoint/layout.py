@@ -164,10 +164,11 @@ def read_part(
     return Part(name, class_name, config, place, choice, headers)
 
 
-def read_schedule(folder: Path) -> ScheduleConfig:
-    """The noise schedule of `scheduler/`. Raises `CheckpointError`."""
+def read_schedule(folder: Path) -> tuple[dict[str, Any], ScheduleConfig]:
+    """The content of `scheduler/scheduler_config.json`, and what is used of it. Raises `CheckpointError`."""
     path = _place(folder, "scheduler") / "scheduler_config.json"
-    return ScheduleConfig.from_dict(read_json(path), str(path))
+    content = read_json(path)
+    return content, ScheduleConfig.from_dict(content, str(path))
 
 
 def tokenizer_folder(folder: Path, name: str) -> Path:

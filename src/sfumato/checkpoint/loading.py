@@ -1,39 +1,29 @@
 """From a folder to a model: strictly, running nothing that it names, in about its own size of memory."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from sfumato import weights
 from sfumato.checkpoint import keys
-from sfumato.checkpoint.infer import Facts, facts, own_settings
+from sfumato.checkpoint.infer import own_settings
 from sfumato.checkpoint.layout import (
-    TOKENIZERS,
     Part,
-    components,
     fingerprint,
-    read_index,
-    read_part,
-    read_schedule,
-    tokenizer_folder,
 )
-from sfumato.checkpoint.model import Model
+from sfumato.checkpoint.model import Model, Network
 from sfumato.checkpoint.report import Report
-from sfumato.checkpoint.source import locate
-from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
-from sfumato.errors import CheckpointError
+from sfumato.checkpoint.source import EMBEDDED, embedded, locate
+from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.tokenizer import Tokenizer
 
 T = TypeVar("T")
-Network = UNet | AutoencoderKL | AutoencoderTiny | CLIPText
 
 
 def load(
@@ -72,6 +62,7 @@ def load(
         report=survey.report,
         fingerprint=survey.report.fingerprint,
         index=survey.index,
+        scheduler=survey.scheduler,
         own=own_settings(folder),
     )
 
@@ -92,83 +83,9 @@ def inspect(source: str | Path, *, variant: str | None = None, local_files_only:
     return survey.report
 
 
-@dataclass
-class Survey:
-    """A folder's content short of its weights. A `patient` survey notes problems where another one raises."""
-
-    folder: Path
-    report: Report
-    patient: bool = False
-    index: dict[str, Any] = field(default_factory=dict)
-    parts: dict[str, Part] = field(default_factory=dict)
-    tokenizers: dict[str, Tokenizer] = field(default_factory=dict)
-    schedule: ScheduleConfig | None = None
-
-    def attempt(self, step: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
-        """Do one step; a `CheckpointError` becomes a noted problem if the survey is patient."""
-        try:
-            return step(*arguments, **options)
-        except CheckpointError as error:
-            if not self.patient:
-                raise
-            self.report.problems.append(str(error))
-            return None
-
-    def take(self, *, variant: str | None, prefer_half: bool) -> None:
-        """Read every configuration, header and tokenizer that the index names."""
-        self.index = read_index(self.folder)
-        named = components(self.index)
-        encoders = [name for name in TOKENIZERS if name in named]
-        for name in ("unet", "vae", *(encoders or ["text_encoder"])):
-            options = {"variant": variant, "prefer_half": prefer_half}
-            if part := self.attempt(read_part, self.folder, name, self.index, **options):
-                self.parts[name] = part
-                self.report.components.append(part.component())
-                if part.choice.variant:
-                    asked = "asked for" if part.choice.variant == variant else "found"
-                    self.report.infer(
-                        f"{name} variant", part.choice.variant, f"{part.choice.file} was {asked}"
-                    )
-        if variant and all(part.choice.variant != variant for part in self.parts.values()):
-            self.attempt(_no_variant, self.folder, variant)
-        for name in encoders or ["text_encoder"]:
-            self.attempt(self._take_tokenizer, name)
-        self.schedule = self.attempt(read_schedule, self.folder)
-
-    def conclude(self) -> Facts:
-        """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
-        if self.schedule is None or not {"unet", "vae"} < self.parts.keys():
-            raise CheckpointError(
-                f"{self.folder}: what the model is cannot be told without the missing parts"
-            )
-        return facts(self.folder, self.parts, self.schedule, self.index, self.report)
-
-    def _take_tokenizer(self, encoder: str) -> None:
-        name = TOKENIZERS[encoder]
-        place = tokenizer_folder(self.folder, name)
-        tokenizer = Tokenizer.load(place)
-        self.tokenizers[name] = tokenizer
-        self.report.tokenizers.append(
-            f"{name}: {len(tokenizer.vocab):,} pieces, windows of {tokenizer.limit}, padding {tokenizer.pad}"
-        )
-        if encoder in self.parts:
-            config = self.parts[encoder].config
-            assert isinstance(config, TextConfig)
-            if max(tokenizer.vocab.values()) >= config.vocab_size:
-                raise CheckpointError(
-                    f"{place} knows ids up to {max(tokenizer.vocab.values())}, and {encoder} only "
-                    f"{config.vocab_size} (vocab_size)"
-                )
-            if tokenizer.limit > config.max_position_embeddings:
-                raise CheckpointError(
-                    f"{place} makes windows of {tokenizer.limit} tokens, and {encoder} reads "
-                    f"{config.max_position_embeddings} (max_position_embeddings)"
-                )
-
-
 def empty_network(config: Config) -> Network:
     """The network that `config` describes, with shapes but no memory: parameters are on the meta device."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         if isinstance(config, UNetConfig):
             return UNet(config)
         if isinstance(config, VAEConfig):
@@ -177,6 +94,18 @@ def empty_network(config: Config) -> Network:
             return AutoencoderTiny(config)
         assert isinstance(config, TextConfig)
         return CLIPText(config)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Skip the random start of new layers: on the meta device it does nothing but import torch's compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _with_weights(part: Part, dtype: torch.dtype | None) -> Network:
@@ -211,14 +140,10 @@ def expected_shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _no_variant(folder: Path, variant: str) -> None:
-    raise CheckpointError(
-        f"{folder} has no weights of variant {variant!r} (as in model.{variant}.safetensors)"
-    )
-
-
 def _name(source: str | Path, folder: Path) -> str:
-    """What to call a model: a hub id as it is, else the folder's own name."""
+    """What to call a model: "embedded", a hub id as it is, else the folder's own name."""
+    if folder == embedded():
+        return EMBEDDED
     return (
         str(source)
         if isinstance(source, str) and not Path(source).exists() and "/" in source

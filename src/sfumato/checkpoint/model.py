@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor
 
 from sfumato.checkpoint.infer import Defaults, Facts
 from sfumato.checkpoint.report import Report
@@ -13,16 +13,18 @@ from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.encode import Cond, encode
+from sfumato.prompt.encode import Cond, encode, refiner_ids, size_ids
 from sfumato.prompt.tokenizer import Tokenizer
+
+Network = UNet | AutoencoderKL | AutoencoderTiny | CLIPText
 
 
 @dataclass(eq=False)
 class Model:
     """Everything that a folder held. Networks are in evaluation mode and ask for no gradients.
 
-    `index` is the content of `model_index.json`; `own` that of `sfumato.json`, empty where there is none;
-    `fingerprint` identifies the files (see `layout.fingerprint`).
+    `index`, `scheduler` and `own` are the contents of `model_index.json`, `scheduler_config.json` and
+    `sfumato.json` (empty where there is none); `fingerprint` identifies the files (`layout.fingerprint`).
     """
 
     name: str
@@ -35,6 +37,7 @@ class Model:
     report: Report
     fingerprint: str
     index: dict[str, Any]
+    scheduler: dict[str, Any]
     own: dict[str, Any]
 
     @property
@@ -78,7 +81,7 @@ class Model:
         return bool(self.index.get("force_zeros_for_empty_prompt", self.kind == "sdxl"))
 
     @property
-    def networks(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, Network]:
         """Every network by its place in the folder."""
         names = ["text_encoder_2"] if self.kind == "sdxl-refiner" else ["text_encoder", "text_encoder_2"]
         encoders = dict(zip(names, self.text_encoders, strict=False))
@@ -93,3 +96,11 @@ class Model:
             penultimate=self.facts.penultimate,
             clip_skip=clip_skip,
         )
+
+    def size_ids(self, size: tuple[int, int], *, negative: bool = False) -> Tensor | None:
+        """What the UNet is told about a picture of `size` (width, height): (1, 6), (1, 5), or nothing."""
+        if self.kind == "sdxl":
+            return size_ids(size)
+        if self.kind == "sdxl-refiner":
+            return refiner_ids(size, aesthetic=2.5 if negative else 6.0)
+        return None

@@ -8,8 +8,9 @@ from torch import Tensor
 from sfumato import __version__, weights
 from sfumato.checkpoint import keys
 from sfumato.checkpoint.layout import INDEX, OWN
-from sfumato.checkpoint.loading import Network, empty_network
-from sfumato.checkpoint.model import Model
+from sfumato.checkpoint.loading import empty_network
+from sfumato.checkpoint.model import Model, Network
+from sfumato.config import ScheduleConfig
 from sfumato.errors import UsageError
 from sfumato.files import replace_folder, write_json
 
@@ -24,6 +25,8 @@ _TASKS = {
     "inpaint": "StableDiffusionInpaintPipeline",
     "instruct": "StableDiffusionInstructPix2PixPipeline",
 }
+# diffusers asks a folder which of its versions wrote it.
+_LAYOUT = "0.42.1"
 # What else `model_index.json` may say that another program would miss.
 _KEPT = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "add_watermarker")
 
@@ -51,7 +54,7 @@ def save(
         if model.own:
             write_json(place / OWN, model.own)
         (place / "scheduler").mkdir()
-        write_json(place / "scheduler" / "scheduler_config.json", model.schedule.to_dict())
+        write_json(place / "scheduler" / "scheduler_config.json", _schedule(model))
         for name, tokenizer in zip(_tokenizer_names(model), model.tokenizers, strict=True):
             (place / name).mkdir()
             tokenizer.save(place / name)
@@ -73,6 +76,16 @@ def _state(name: str, network: Network, dtype: torch.dtype | None) -> dict[str, 
     }
 
 
+def _schedule(model: Model) -> dict[str, object]:
+    """The schedule as it was read, with what has changed since: keys of one sampler stay as they were."""
+    read = model.scheduler
+    if read.get("_class_name") != model.schedule.class_name:
+        read = {"_class_name": model.schedule.class_name}
+    known = ScheduleConfig.from_dict(read, "scheduler").to_dict()
+    changed = {key: value for key, value in model.schedule.to_dict().items() if known[key] != value}
+    return read | changed
+
+
 def _tokenizer_names(model: Model) -> list[str]:
     return [name.replace("text_encoder", "tokenizer") for name in model.networks if name.startswith("text_")]
 
@@ -82,7 +95,11 @@ def _index(model: Model) -> dict[str, object]:
     pipeline = _PIPELINES.get((model.kind, model.task), _TASKS[model.task])
     if model.facts.distilled == "lcm" and model.kind not in ("sdxl", "sdxl-refiner"):
         pipeline = "LatentConsistencyModelPipeline"
-    index: dict[str, object] = {"_class_name": pipeline, "_sfumato_version": __version__}
+    index: dict[str, object] = {
+        "_class_name": pipeline,
+        "_diffusers_version": _LAYOUT,
+        "_sfumato_version": __version__,
+    }
     index |= {key: model.index[key] for key in _KEPT if key in model.index}
     index["scheduler"] = ["diffusers", model.schedule.class_name]
     for name in _tokenizer_names(model):

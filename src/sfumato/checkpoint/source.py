@@ -46,6 +46,7 @@ def locate(
     if path.is_dir():
         return path
     if path.exists():
+        weights.header(path)
         raise CheckpointError(
             f"{path} is a file; a model is a folder with {INDEX} in it (the diffusers layout)"
         )

@@ -1,9 +1,10 @@
 """The command line as typer sees it: every option, its help, and the function that does the work.
 
-Values that `Request` checks are passed on as they were typed, so that one place reads and refuses them. What
+Values that `Request` checks are typed here as text, so that one place refuses them, in one wording. What
 does the work is imported by the command that needs it.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,6 @@ app = typer.Typer(
     name="sfumato",
     help="Pictures from words.",
     cls=HelpfulGroup,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="sfumato generate 'a red apple, 3d render' -o apple.png",
 )
@@ -37,6 +37,14 @@ def _samplers(incomplete: str) -> list[str]:
 
 def _spacings(incomplete: str) -> list[str]:
     return [name for name in SPACINGS if name.startswith(incomplete)]
+
+
+def _number(text: str | None) -> object:
+    """A number as it was typed, or the text itself, for `Request` to refuse by name."""
+    for kind in (int, float):
+        with suppress(ValueError, TypeError):
+            return kind(text)  # type: ignore[arg-type]
+    return text
 
 
 def _option(*names: str, panel: str, text: str, **more: Any) -> Any:
@@ -213,17 +221,17 @@ def generate(
 
     fields = {
         "negative": negative,
-        "width": width,
-        "height": height,
-        "steps": steps,
-        "guidance": guidance,
-        "guidance_interval": guidance_interval,
-        "guidance_rescale": guidance_rescale,
+        "width": _number(width),
+        "height": _number(height),
+        "steps": _number(steps),
+        "guidance": _number(guidance),
+        "guidance_interval": guidance_interval and tuple(map(_number, guidance_interval)),
+        "guidance_rescale": _number(guidance_rescale),
         "sampler": sampler,
         "spacing": spacing,
-        "seed": seed,
-        "count": count,
-        "clip_skip": clip_skip,
+        "seed": _number(seed),
+        "count": _number(count),
+        "clip_skip": _number(clip_skip),
         "model": model,
     }
     draw(

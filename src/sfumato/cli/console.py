@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -45,11 +45,12 @@ def complain(line: str) -> None:
 class Meter:
     """The progress bar of one run. On anything but a terminal it only passes warnings on."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, told: Iterable[str] = ()) -> None:
+        """`quiet`: no bar and no warnings. `told`: warnings that need not be given again."""
         self._quiet = quiet
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._told: set[str] = set()
+        self._told = set(told)
 
     @contextmanager
     def shown(self, doing: str) -> Iterator[None]:

@@ -55,8 +55,8 @@ def doctor(as_json: bool) -> int:
     if as_json:
         console.result(json.dumps({**found, "missing": missing}, ensure_ascii=False))
     else:
-        lines = [line for name, value in found.items() for line in _told(name, value)]
-        console.result("\n".join([*lines, *(f"{'missing':14} {what}" for what in missing)]))
+        lines = [line for name, value in found.items() for line in _topic(name, value)]
+        console.result("\n".join([*lines, *(f"{'missing':18} {what}" for what in missing)]))
     return 0 if found["ready"] else 1
 
 
@@ -207,24 +207,21 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _told(name: str, value: Any) -> list[str]:
-    """A topic as lines of text."""
-    if isinstance(value, dict):
-        return [line for key, inner in value.items() for line in _told(f"{name}.{key}", inner)]
-    label = name.partition(".")[2] or name
-    if isinstance(value, list):
-        if any(isinstance(one, dict) for one in value):
-            return [
-                f"{label:14} {', '.join(f'{key} {_sized(key, inner)}' for key, inner in one.items())}"
-                for one in value
-            ]
-        value = ", ".join(value) or "none"
-    return [f"{label:14} {_sized(label, value)}"]
+def _topic(name: str, value: Any) -> list[str]:
+    """A topic as a heading with its facts below, or as one line; nothing where there are none."""
+    if not isinstance(value, dict):
+        return [f"{name:18} {_shown(name, value)}"]
+    rows = [f"  {key:16} {_shown(key, inner)}" for key, inner in value.items() if inner not in ("", [], None)]
+    return [name, *rows] if rows else []
 
 
-def _sized(label: str, value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if label in {"memory", "memory_available", "free"}:
+    if isinstance(value, list):
+        return ", ".join(_shown(name, one) for one in value)
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_shown(key, inner)}" for key, inner in value.items())
+    if name in {"memory", "memory_available", "free"}:
         return f"{value / GIB:.1f} GiB"
     return str(value)

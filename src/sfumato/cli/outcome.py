@@ -18,7 +18,7 @@ import typer
 from sfumato.cli.console import ReaderGoneError, complain
 from sfumato.errors import SfumatoError
 
-INTERRUPTED, READER_GONE, TERMINATED = 130, 141, 143
+USAGE, INTERRUPTED, READER_GONE, TERMINATED = 2, 130, 141, 143
 
 MEMORY_HELP = "a smaller --width and --height, --slices 4, --tile 32 or --offload need less"
 
@@ -58,7 +58,9 @@ def run(arguments: Sequence[str]) -> int:
 def _carry_out(arguments: Sequence[str]) -> int:
     from sfumato.cli.app import app
 
-    status = app(list(arguments), prog_name="sfumato", standalone_mode=False)
+    status = app(list(arguments or ["--help"]), prog_name="sfumato", standalone_mode=False)
+    if not arguments:
+        return USAGE
     return status if isinstance(status, int) else 0
 
 
@@ -76,8 +78,8 @@ def _end(error: BaseException, debug: bool) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, typer.TyperException):
-        if text := error.format_message():
-            complain(f"error: {text}")
+        command = getattr(getattr(error, "ctx", None), "command_path", "sfumato")
+        complain(f"error: {error.format_message()} (see {command} --help)")
         return error.exit_code
     if isinstance(error, SfumatoError):
         complain(f"error: {told}")

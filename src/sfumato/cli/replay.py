@@ -58,7 +58,7 @@ def _redraw(record: "Record", loading: Loading, model: str | None, quiet: bool) 
 
     A picture may come from anywhere, so what it names is never downloaded: only `--model` can ask for that.
     """
-    meter = console.Meter(quiet)
+    meter = console.Meter(quiet, record.notes)
     with meter.shown("loading the model"):
         wanted = Loading(
             device=loading.device or _device_here(record.device),

@@ -85,6 +85,8 @@ def make_folder(folder: Path) -> None:
     """Make `folder` if it is missing, but not its parents, and check that it can be written in."""
     try:
         folder.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"cannot write in {str(folder)!r}: it is not a folder") from None
     except OSError as error:
         raise output_error(folder, error) from None
     check_writable(folder)
@@ -97,7 +99,8 @@ def check_writable(folder: Path) -> None:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         probe.unlink()
     except FileNotFoundError:
-        raise OutputError(f"cannot write in {str(folder)!r}: there is no such folder") from None
+        wrong = "it takes no files" if folder.is_dir() else "there is no such folder"
+        raise OutputError(f"cannot write in {str(folder)!r}: {wrong}") from None
     except OSError as error:
         raise OutputError(
             str(output_error(folder, error)).replace("cannot write", "cannot write in", 1)

@@ -1,10 +1,13 @@
 """Autoencoding in tiles, for pictures that do not fit in memory at once."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+Span = tuple[int, int]
+"""Where a tile begins and ends along one side."""
 
 
 def tiled(
@@ -14,36 +17,32 @@ def tiled(
 
     `x` (B, C, h·shrink, w·shrink) to (B, C', h·grow, w·grow), where the network makes sizes `shrink` times
     smaller or `grow` times larger. `tile` and `overlap` are in the units of h and w. Not the whole network's
-    numbers: statistics and attention that span the picture only see a tile.
+    numbers: what spans the picture, as normalisation and attention do, sees one tile at a time.
     Raises `ValueError` unless 0 ≤ overlap < tile, and for sizes that `shrink` does not divide.
     """
     if not 0 <= overlap < tile:
         raise ValueError(f"an overlap of {overlap} must be at least 0 and less than the tile's {tile}")
-    if x.shape[2] % shrink or x.shape[3] % shrink:
-        raise ValueError(f"{x.shape[3]}×{x.shape[2]} must be multiples of {shrink}")
-    height, width = x.shape[2] // shrink, x.shape[3] // shrink
-    if height <= tile and width <= tile:
+    height, width = x.shape[2:]
+    if height % shrink or width % shrink:
+        raise ValueError(f"{width}×{height} must be multiples of {shrink}")
+    if height <= tile * shrink and width <= tile * shrink:
         return network(x)
-    total: Tensor | None = None
-    weights = x.new_zeros(height * grow, width * grow, dtype=torch.float32)
-    for top, bottom in spans(height, tile, overlap):
-        for left, right in spans(width, tile, overlap):
-            piece = network(x[:, :, top * shrink : bottom * shrink, left * shrink : right * shrink])
-            if total is None:
-                total = piece.new_zeros(*piece.shape[:2], *weights.shape, dtype=torch.float32)
-            fade = max(overlap * grow, 1)
-            weight = torch.outer(ramp((bottom - top) * grow, fade), ramp((right - left) * grow, fade)).to(
-                total
-            )
-            window = (..., slice(top * grow, bottom * grow), slice(left * grow, right * grow))
-            total[window] += piece * weight
-            weights[window] += weight
-    assert total is not None
-    return (total / weights).to(x.dtype)
+    rows, columns = (spans(side // shrink, tile, overlap) for side in (height, width))
+    out: Tensor | None = None
+    for row, down in zip(rows, weights(rows, grow), strict=True):
+        for column, across in zip(columns, weights(columns, grow), strict=True):
+            piece = network(x[:, :, _finer(row, shrink), _finer(column, shrink)])
+            if out is None:
+                size = (rows[-1][1] * grow, columns[-1][1] * grow)
+                out = piece.new_zeros(*piece.shape[:2], *size, dtype=torch.float32)
+            weight = torch.outer(down, across).to(piece.device)
+            out[:, :, _finer(row, grow), _finer(column, grow)] += weight * piece
+    assert out is not None
+    return out.to(x.dtype)
 
 
-def spans(size: int, tile: int, overlap: int) -> list[tuple[int, int]]:
-    """Where tiles begin and end along one side: evenly spread, overlapping by `overlap` or more."""
+def spans(size: int, tile: int, overlap: int) -> list[Span]:
+    """Tiles that cover a side of `size`, evenly spread, neighbours sharing `overlap` or more."""
     if size <= tile:
         return [(0, size)]
     count = math.ceil((size - overlap) / (tile - overlap))
@@ -51,7 +50,29 @@ def spans(size: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + tile) for start in starts]
 
 
-def ramp(size: int, fade: int) -> Tensor:
-    """Weights (size,) that rise over `fade` places from either end, so that a seam belongs half to each."""
-    distance = torch.arange(size) + 0.5
-    return torch.minimum(distance, size - distance).clamp(max=fade) / fade
+def weights(spans: Sequence[Span], factor: int) -> list[Tensor]:
+    """How much each tile counts at each of its places, `factor` places to a unit; everywhere 1 in all.
+
+    A tile fades out over the middle half of what it shares with a neighbour: in the outer quarter, where the
+    network has seen a border that is not in the picture, it counts for nothing.
+    """
+    found = []
+    total = torch.zeros(spans[-1][1] * factor)
+    for i, span in enumerate(spans):
+        place = torch.arange((span[1] - span[0]) * factor) + 0.5
+        weight = torch.ones_like(place)
+        if i > 0:
+            weight *= _rise(place, (spans[i - 1][1] - span[0]) * factor)
+        if i < len(spans) - 1:
+            weight *= _rise(place.flip(0), (span[1] - spans[i + 1][0]) * factor)
+        total[_finer(span, factor)] += weight
+        found.append(weight)
+    return [weight / total[_finer(span, factor)] for span, weight in zip(spans, found, strict=True)]
+
+
+def _rise(distance: Tensor, shared: int) -> Tensor:
+    return ((distance - shared / 4) / (shared / 2)).clamp(0, 1) if shared else torch.ones_like(distance)
+
+
+def _finer(span: Span, factor: int) -> slice:
+    return slice(span[0] * factor, span[1] * factor)

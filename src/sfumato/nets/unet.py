@@ -189,25 +189,19 @@ class UNet(nn.Module):
     ) -> Tensor:
         """The network's answer for R rows of text, (R, C_out, H, W), to P noisy latents `x` (P, C, H, W).
 
-        `time` (P, E) or (R, E), from `embed_time`. `rows` (R,) says which point a row belongs to: what comes
-        before the first cross-attention is computed once for each point, with the point's time, and shared by
-        its rows. Without it R = P. `slices` bounds the memory of attention, see `attend`. Height and width
-        are free: the way up takes its sizes from the way down. Raises `ValueError` where the text's rows are
-        not R.
+        `time` (P, E), from `embed_time`. `rows` (R,) says which point a row of the text belongs to; what
+        comes before the first cross-attention is computed once for each point and shared by its rows. Without
+        it R = P. `slices` bounds the memory of attention, see `attend`. Height and width are free: the way up
+        takes its sizes from the way down. Raises `ValueError` where the numbers of rows do not agree.
         """
+        if len(time) != len(x):
+            raise ValueError(f"times of {len(time)} points were given for {len(x)}")
         count = len(x if rows is None else rows)
         if self.cross and len(text) != count:
             raise ValueError(f"text of {len(text)} rows was given for {count}")
         if rows is not None and len(rows) <= len(x):
-            time = time[rows] if len(time) == len(x) else time
-            x, rows = x[rows], None
-        row_time = time
-        if rows is not None and len(time) == len(x):
-            row_time = time[rows]
-        elif rows is not None:
-            points = torch.arange(len(x), device=rows.device)
-            time = time[(rows == points[:, None]).int().argmax(dim=1)]
-        given = Given(time, row_time, text, rows, slices)
+            x, time, rows = x[rows], time[rows], None
+        given = Given(time, time if rows is None else time[rows], text, rows, slices)
 
         h = self.conv_in(x)
         skips = [h]

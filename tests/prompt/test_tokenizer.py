@@ -1,0 +1,203 @@
+import json
+import shutil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Pieces
+from tokenizers import pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import CLIPTokenizer
+
+from sfumato.checkpoint import embedded
+from sfumato.errors import CheckpointError, UsageError
+from sfumato.prompt import Tokenizer
+
+TEXTS = [
+    "",
+    "   \t\n ",
+    "a red apple, 3d render",
+    "A CAT's  dog\n\tdoesn't I'M they'Ll we've",
+    "wow!!! (really?) [no] {yes} #1 50% a_b c-d",
+    "naïve café e\u0301 \u1e69\u0323 Å Å",
+    "日本語のテスト 中文 한국어 עברית العربية हिन्दी",
+    "😀👍🏽👩‍👩‍👧‍👦🇫🇷",
+    "1234 ١٢٣ Ⅷ ½ x²",
+    "İstanbul ß ﬁ ǅ Σίσυφος",
+    "\u200b\u00a0\u2028\ufeff\x00\x01\x7f",
+    "<|im_start|> <|end of text|> </w>",
+    "x" * 5000,
+    "word " * 500,
+]
+
+
+def train(folder, pad="<|endoftext|>"):
+    """A small vocabulary in the old two-file form, as published checkpoints have it."""
+    pieces = Pieces(BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = BpeTrainer(
+        vocab_size=900,
+        initial_alphabet=alphabet,
+        special_tokens=["!", *(f"{letter}</w>" for letter in alphabet)],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    pieces.train_from_iterator([text.lower() for text in TEXTS[:11]] * 3, trainer)
+    model = json.loads(pieces.to_str())["model"]
+    vocab = {piece: i for i, piece in enumerate(model["vocab"])}
+    for special in ("<|startoftext|>", "<|endoftext|>"):
+        vocab[special] = len(vocab)
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    merges = [" ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": pad}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special | {"model_max_length": 77}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def folders(trained):
+    return {"tokenizer.json": embedded() / "tokenizer", "vocab.json and merges.txt": trained}
+
+
+@pytest.fixture(scope="module")
+def pairs(folders):
+    return {
+        name: (Tokenizer.load(path), CLIPTokenizer.from_pretrained(path)) for name, path in folders.items()
+    }
+
+
+def theirs(peer, text):
+    return peer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("files", ["tokenizer.json", "vocab.json and merges.txt"])
+def test_tokens_equal_transformers_on_every_script(pairs, files):
+    ours, peer = pairs[files]
+    for text in TEXTS:
+        assert ours.encode(text) == theirs(peer, text), text
+    assert (ours.bos, ours.eos, ours.pad) == (peer.bos_token_id, peer.eos_token_id, peer.pad_token_id)
+    assert ours.limit == peer.model_max_length
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text().filter(lambda text: "<|" not in text))
+def test_tokens_equal_transformers_on_any_text(pairs, text):
+    for ours, peer in pairs.values():
+        assert ours.encode(text) == theirs(peer, text)
+
+
+def test_the_names_of_special_tokens_are_ordinary_text(pairs):
+    for ours, _ in pairs.values():
+        for text in ("<|endoftext|>", "a <|startoftext|> b", "<|ENDOFTEXT|>x"):
+            assert not {ours.bos, ours.eos} & set(ours.encode(text))
+            assert len(ours.encode(text)) > 3
+
+
+def test_an_exclamation_mark_is_text_also_where_it_pads_though_transformers_takes_it_for_padding(tmp_path):
+    train(tmp_path, pad="!")
+    ours, peer = Tokenizer.load(tmp_path), CLIPTokenizer.from_pretrained(tmp_path)
+    assert ours.pad == peer.pad_token_id == 0
+    assert theirs(peer, "!") == [0]
+    assert ours.encode("!") == [ours.vocab["!</w>"]]
+    assert ours.encode("an apple") == theirs(peer, "an apple")
+
+
+def test_what_is_saved_is_read_back_by_us_and_by_transformers(pairs, tmp_path):
+    for number, (ours, _) in enumerate(pairs.values()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ours.save(folder)
+        again, peer = Tokenizer.load(folder), CLIPTokenizer.from_pretrained(folder)
+        for text in TEXTS:
+            assert again.encode(text) == ours.encode(text) == theirs(peer, text)
+        assert (again.bos, again.eos, again.pad, again.limit) == (ours.bos, ours.eos, ours.pad, ours.limit)
+        assert (peer.bos_token_id, peer.pad_token_id, peer.model_max_length) == (
+            ours.bos,
+            ours.pad,
+            ours.limit,
+        )
+
+
+def test_text_that_is_half_a_character_or_endless_is_refused(pairs):
+    ours, _ = pairs["tokenizer.json"]
+    with pytest.raises(UsageError, match=r"lone surrogate.* at place 2"):
+        ours.encode("ab\ud83dcd")
+    with pytest.raises(UsageError, match="100,001 characters"):
+        ours.encode("a" * 100_001)
+    assert ours.encode("a" * 100_000)
+
+
+def changed(folder, tmp_path, name, change):
+    target = tmp_path / "changed"
+    shutil.copytree(folder, target)
+    content = json.loads((target / name).read_text())
+    change(content)
+    (target / name).write_text(json.dumps(content))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["model"].update(type="WordPiece"), "not a CLIP tokenizer: its model is 'WordPiece'"),
+        (lambda c: c["model"].update(end_of_word_suffix=None), "not a CLIP tokenizer"),
+        (lambda c: c.update(model=None), "not a CLIP tokenizer"),
+        (lambda c: c.update(normalizer=None), "its normalizer is absent, not NFC"),
+        (lambda c: c.update(pre_tokenizer={"type": "Whitespace"}), "its pre_tokenizer is absent"),
+        (lambda c: c["model"].update(merges=[["a"]]), "is not a pair"),
+        (lambda c: c["model"].update(merges=[["a", 7]]), "is not a pair"),
+        (lambda c: c["model"].update(merges=[["qq", "zz"]]), "do not fit together"),
+        (lambda c: c["model"].update(vocab=[]), "no vocabulary"),
+        (lambda c: c["model"]["vocab"].update(a=-1), "whole number of its own"),
+        (lambda c: c["model"]["vocab"].update(a=1), "whole number of its own"),
+        (lambda c: c["model"]["vocab"].update(a="1"), "whole number of its own"),
+        (lambda c: c.update(added_tokens=7), "added_tokens must be"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_refused(folders, tmp_path, change, words):
+    folder = changed(folders["tokenizer.json"], tmp_path, "tokenizer.json", change)
+    with pytest.raises(CheckpointError, match=words):
+        Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.update(pad_token="<pad>"), "lacks the special token '<pad>'"),
+        (lambda c: c.update(bos_token=7), "bos_token must be text"),
+        (lambda c: c.update(model_max_length=2), "model_max_length = 2 must be"),
+        (lambda c: c.update(model_max_length="77"), "must be a whole number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(folders, tmp_path, change, words):
+    folder = changed(folders["tokenizer.json"], tmp_path, "tokenizer_config.json", change)
+    with pytest.raises(CheckpointError, match=words):
+        Tokenizer.load(folder)
+
+
+def test_special_tokens_may_be_objects_and_the_window_may_go_unstated(folders, tmp_path):
+    def change(content):
+        content["pad_token"] = {"content": "!", "lstrip": False}
+        content["model_max_length"] = 10**30
+
+    ours = Tokenizer.load(changed(folders["tokenizer.json"], tmp_path, "tokenizer_config.json", change))
+    assert (ours.pad, ours.limit) == (0, 77)
+
+
+def test_missing_files_are_named(folders, tmp_path):
+    with pytest.raises(CheckpointError, match=r"neither tokenizer\.json nor vocab\.json"):
+        Tokenizer.load(tmp_path)
+    shutil.copy(folders["vocab.json and merges.txt"] / "vocab.json", tmp_path)
+    with pytest.raises(CheckpointError, match=r"merges\.txt is missing"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "merges.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match=r"cannot read .*merges\.txt"):
+        Tokenizer.load(tmp_path)

@@ -5,10 +5,10 @@ defaults, because a published file leaves out what its library's class already s
 listed here as one that changes nothing, or an error: a key nobody reads could change the picture unnoticed.
 """
 
-import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from reprlib import Repr
 from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sfumato.errors import CheckpointError, nearest
@@ -21,6 +21,7 @@ MOST_LEVELS = 8
 MOST_LAYERS = 64
 MOST_CHANNELS = 1 << 16
 MOST_TOKENS = 1 << 20
+MOST_FLOAT = 1e300
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Config:
         Raises `CheckpointError` for an unknown key, a value of the wrong type or out of range, and for a
         network that this package does not build.
         """
+        if cls.CLASS and mapping.get("_class_name", cls.CLASS) != cls.CLASS:
+            raise CheckpointError(
+                f"{where}: _class_name = {_shown(mapping['_class_name'])} must be {cls.CLASS!r}"
+            )
         hints = get_type_hints(cls)
         names = {field.name for field in fields(cls)} - cls.DERIVED
         values = cls.defaults(mapping, where)
@@ -52,10 +57,10 @@ class Config:
             elif key in cls.FIXED:
                 if value not in cls.FIXED[key]:
                     right = " or ".join(repr(right) for right in cls.FIXED[key])
-                    raise CheckpointError(f"{where}: {key} = {value!r} is not supported, only {right}")
+                    raise CheckpointError(f"{where}: {key} = {_shown(value)} is not supported, only {right}")
             elif not key.startswith("_") and key not in cls.IGNORED:
                 known = {*names, *cls.FIXED, *cls.IGNORED}
-                raise CheckpointError(f"{where}: unknown key {key!r}; {nearest(key, known)}")
+                raise CheckpointError(f"{where}: unknown key {_shown(key)}; {nearest(key[:80], known)}")
         config = cls(**values)
         try:
             config.check()
@@ -199,30 +204,40 @@ class UNetConfig(Config):
         _known("up_block_types", self.up_block_types, {"UpBlock2D", "CrossAttnUpBlock2D"})
         if self.mid_block_type is not None:
             _known("mid_block_type", [self.mid_block_type], {"UNetMidBlock2DCrossAttn", "UNetMidBlock2D"})
-        widths = [self.in_channels, self.out_channels, self.norm_num_groups, self.time_width]
-        _within("channels", [*widths, *self.block_out_channels, *self.context], MOST_CHANNELS)
-        _within("layers_per_block", self.layers, MOST_LAYERS)
-        for depths, count in zip(self.down_depths, self.layers, strict=True):
-            _same_length("transformer_layers_per_block", depths, count)
-            _within("transformer_layers_per_block", depths, MOST_LAYERS)
-        for depths, count in zip(self.up_depths, self.layers[::-1], strict=True):
-            _same_length("reverse_transformer_layers_per_block", depths, count + 1)
-            _within("reverse_transformer_layers_per_block", depths, MOST_LAYERS)
-        _within("attention_head_dim", self.heads, MOST_CHANNELS)
+        widths = ("in_channels", "out_channels", "block_out_channels", "cross_attention_dim")
+        _within(self, MOST_CHANNELS, *widths, "norm_num_groups", "attention_head_dim", "time_embedding_dim")
+        _within(self, MOST_LAYERS, "layers_per_block")
+        depths = ("transformer_layers_per_block", "reverse_transformer_layers_per_block")
+        _within(self, MOST_LAYERS, *depths, least=0)
+        more = tuple(count + 1 for count in self.layers[::-1])
+        ways = ((self.layers, self.down_depths), (more, self.up_depths))
+        for key, (counts, blocks) in zip(depths, ways, strict=True):
+            for count, block in zip(counts, blocks, strict=True):
+                _same_length(key, block, count)
         for channels in self.block_out_channels:
             _divides("norm_num_groups", self.norm_num_groups, "block_out_channels", channels)
         for level in range(levels):
-            attends = "CrossAttn" in self.down_block_types[level] + self.up_block_types[levels - 1 - level]
-            if attends or (level == levels - 1 and self.mid_block_type == "UNetMidBlock2DCrossAttn"):
+            own: list[int] = []
+            if self.down_block_types[level] == "CrossAttnDownBlock2D":
+                own += self.down_depths[level]
+            if self.up_block_types[levels - 1 - level] == "CrossAttnUpBlock2D":
+                own += self.up_depths[levels - 1 - level]
+            if level == levels - 1 and self.mid_block_type == "UNetMidBlock2DCrossAttn":
+                own += self.down_depths[level][:1]
+            if own:
                 channels = self.block_out_channels[level]
                 _divides("attention_head_dim", self.heads[level], "block_out_channels", channels)
+            if 0 in own:
+                raise ValueError(
+                    "transformer_layers_per_block must be at least 1 where there is cross-attention"
+                )
         if self.addition_embed_type not in (None, "text_time"):
             raise ValueError(f"addition_embed_type = {self.addition_embed_type!r} is not supported")
-        widths = [self.addition_time_embed_dim or 0, self.projection_class_embeddings_input_dim or 0]
-        if self.addition_embed_type == "text_time":
-            _within("the widths of addition_embed_type 'text_time'", widths, MOST_CHANNELS)
-        if self.time_cond_proj_dim is not None:
-            _within("time_cond_proj_dim", [self.time_cond_proj_dim - 3], MOST_CHANNELS)
+        told = ("addition_time_embed_dim", "projection_class_embeddings_input_dim")
+        _within(self, MOST_CHANNELS, *told)
+        if self.addition_embed_type == "text_time" and None in (getattr(self, key) for key in told):
+            raise ValueError(f"addition_embed_type 'text_time' needs {' and '.join(told)}")
+        _within(self, MOST_CHANNELS, "time_cond_proj_dim", least=4)
 
 
 @dataclass(frozen=True)
@@ -261,9 +276,9 @@ class VAEConfig(Config):
         for key, name in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
             _same_length(key, getattr(self, key), levels)
             _known(key, getattr(self, key), {name})
-        widths = [self.in_channels, self.out_channels, self.latent_channels, self.norm_num_groups]
-        _within("channels", [*widths, *self.block_out_channels], MOST_CHANNELS)
-        _within("layers_per_block", [self.layers_per_block], MOST_LAYERS)
+        widths = ("in_channels", "out_channels", "latent_channels", "block_out_channels", "norm_num_groups")
+        _within(self, MOST_CHANNELS, *widths)
+        _within(self, MOST_LAYERS, "layers_per_block")
         for channels in self.block_out_channels:
             _divides("norm_num_groups", self.norm_num_groups, "block_out_channels", channels)
         if self.scaling_factor <= 0:
@@ -307,13 +322,11 @@ class TinyVAEConfig(Config):
         _levels("encoder_block_out_channels", levels)
         for key in ("decoder_block_out_channels", "num_encoder_blocks", "num_decoder_blocks"):
             _same_length(key, getattr(self, key), levels)
-        widths = [*self.encoder_block_out_channels, *self.decoder_block_out_channels]
         if len(set(self.encoder_block_out_channels)) > 1 or len(set(self.decoder_block_out_channels)) > 1:
             raise ValueError("the levels of a tiny autoencoder must be equally wide")
-        _within(
-            "channels", [self.in_channels, self.out_channels, self.latent_channels, *widths], MOST_CHANNELS
-        )
-        _within("blocks", [*self.num_encoder_blocks, *self.num_decoder_blocks], MOST_LAYERS)
+        widths = ("encoder_block_out_channels", "decoder_block_out_channels", "latent_channels")
+        _within(self, MOST_CHANNELS, "in_channels", "out_channels", *widths)
+        _within(self, MOST_LAYERS, "num_encoder_blocks", "num_decoder_blocks", least=0)
         if self.scaling_factor <= 0:
             raise ValueError(f"scaling_factor = {self.scaling_factor} must be positive")
 
@@ -371,15 +384,14 @@ class TextConfig(Config):
         return {"with_projection": mapping.get("architectures") == ["CLIPTextModelWithProjection"]}
 
     def check(self) -> None:
-        _within("vocab_size", [self.vocab_size], MOST_TOKENS)
-        _within("hidden sizes", [self.hidden_size, self.intermediate_size], MOST_CHANNELS)
-        _within("num_hidden_layers", [self.num_hidden_layers], MOST_LAYERS)
-        _within("max_position_embeddings", [self.max_position_embeddings], MOST_TOKENS)
-        _within("num_attention_heads", [self.num_attention_heads], MOST_CHANNELS)
+        _within(self, MOST_TOKENS, "vocab_size", "max_position_embeddings")
+        widths = ("hidden_size", "intermediate_size", "num_attention_heads", "projection_dim")
+        _within(self, MOST_CHANNELS, *widths)
+        _within(self, MOST_LAYERS, "num_hidden_layers")
         _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
         _known("hidden_act", [self.hidden_act], {"quick_gelu", "gelu"})
-        if self.with_projection:
-            _within("projection_dim", [self.projection_dim or 0], MOST_CHANNELS)
+        if self.with_projection and self.projection_dim is None:
+            raise ValueError("CLIPTextModelWithProjection needs projection_dim")
 
     def to_dict(self) -> dict[str, Any]:
         name = "CLIPTextModelWithProjection" if self.with_projection else "CLIPTextModel"
@@ -485,8 +497,9 @@ class ScheduleConfig(Config):
     @classmethod
     def defaults(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
         name = mapping.get("_class_name", cls.class_name)
-        if name not in SCHEDULERS:
-            raise CheckpointError(f"{where}: {name!r} is not supported; {nearest(str(name), SCHEDULERS)}")
+        if not isinstance(name, str) or name not in SCHEDULERS:
+            name = _shown(name)
+            raise CheckpointError(f"{where}: {name} is not supported; {nearest(name[1:-1], SCHEDULERS)}")
         return {"class_name": name, **SCHEDULERS[name]}
 
     @property
@@ -495,7 +508,7 @@ class ScheduleConfig(Config):
         return self.clip_sample and self.class_name in _CLIPPING
 
     def check(self) -> None:
-        _within("num_train_timesteps", [self.num_train_timesteps - 1], MOST_TOKENS)
+        _within(self, MOST_TOKENS, "num_train_timesteps", least=2)
         _known("beta_schedule", [self.beta_schedule], {"linear", "scaled_linear", "squaredcos_cap_v2"})
         predictions = {"epsilon", "v_prediction", "sample", "flow_prediction"}
         _known("prediction_type", [self.prediction_type], predictions)
@@ -510,6 +523,13 @@ class ScheduleConfig(Config):
         return {"_class_name": self.class_name} | super().to_dict()
 
 
+def _shown(value: Any) -> str:
+    """`repr(value)` at a bounded length: a hostile file must not fill the screen."""
+    short = Repr()
+    short.maxstring = short.maxother = 80
+    return short.repr(value)
+
+
 def _typed(value: Any, hint: Any, where: str) -> Any:
     """`value` from JSON as the type `hint`: lists become tuples and whole numbers may stand for floats."""
     if get_origin(hint) in (Union, types.UnionType):
@@ -522,12 +542,12 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, list | tuple):
             return tuple(_typed(item, get_args(hint)[0], where) for item in value)
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_FLOAT:
             return float(value)
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     name = hint.__name__ if isinstance(hint, type) else str(hint)
-    raise CheckpointError(f"{where} = {value!r} must be {name}")
+    raise CheckpointError(f"{where} = {_shown(value)} must be {name}")
 
 
 def _listed(value: Any) -> Any:
@@ -544,10 +564,19 @@ def _same_length(key: str, values: Sequence[Any], count: int) -> None:
         raise ValueError(f"{key} has {len(values)} entries, must have {count}")
 
 
-def _within(key: str, values: Sequence[int], most: int) -> None:
-    for value in values:
-        if not 1 <= value <= most:
-            raise ValueError(f"{key} = {value} must be in 1 to {most}")
+def _within(config: Config, most: int, *keys: str, least: int = 1) -> None:
+    for key in keys:
+        for value in _numbers(getattr(config, key)):
+            if not least <= value <= most:
+                raise ValueError(f"{key} = {value} must be in {least} to {most}")
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif value is not None:
+        yield value
 
 
 def _divides(key: str, divisor: int, other: str, number: int) -> None:

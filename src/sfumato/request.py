@@ -4,6 +4,7 @@ A field left at `None` means "as this model likes it"; `Studio.resolve` fills it
 is what an image carries.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Self, get_args
 
@@ -93,8 +94,10 @@ class Request(BaseModel):
     def _interval_ordered(self) -> Self:
         if self.guidance_interval is not None:
             low, high = self.guidance_interval
-            if not 0 <= low < high:
-                raise ValueError(f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high")
+            if not 0 <= low < high < math.inf:
+                raise ValueError(
+                    f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high, finite"
+                )
         return self
 
 

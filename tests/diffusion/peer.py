@@ -24,8 +24,8 @@ def network(x: Tensor, t: float) -> Tensor:
     return torch.tanh(mixed + 0.3 * float(t) / 1000)
 
 
-def latents() -> Tensor:
-    return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(11))
+def latents(dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(11)).to(dtype)
 
 
 class Drawn:
@@ -55,13 +55,14 @@ def theirs(
     monkeypatch: Any,
     answer: Callable[[Tensor, float], Tensor],
     before_step: Callable[[int], None] = lambda i: None,
+    dtype: torch.dtype = torch.float32,
     **step_options: Any,
 ) -> Tensor:
     """Diffusers' last latent from `latents()`."""
     module = sys.modules[type(scheduler).__module__]
     if hasattr(module, "randn_tensor"):
         monkeypatch.setattr(module, "randn_tensor", Drawn().randn_tensor)
-    x = latents()
+    x = latents(dtype)
     exploding = float(scheduler.init_noise_sigma) != 1.0  # its latents are in the a = 1 scaling
     if exploding:
         x = x * (scheduler.sigmas[0] ** 2 + 1) ** 0.5
@@ -80,6 +81,7 @@ def ours(
     prediction: str,
     visited: list[Level] | None = None,
     answer: Callable[[Tensor, float], Tensor] = network,
+    dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> Tensor:
     """Our last latent from `latents()`; the levels asked at are added to `visited`."""
@@ -90,7 +92,7 @@ def ours(
             visited.append(level)
         return clean_estimate(kind, x, answer(x, level.t), [level] * len(x))
 
-    return run(SAMPLERS[name].sample(latents(), levels, Drawn(), **options), denoise)
+    return run(SAMPLERS[name].sample(latents(dtype), levels, Drawn(), **options), denoise)
 
 
 def levels_of(scheduler: Any) -> list[Level]:

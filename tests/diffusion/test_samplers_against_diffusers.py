@@ -5,10 +5,14 @@ from typing import Any
 
 import diffusers
 import pytest
-from peer import BETAS, DIFFUSERS_NAMES, PATH, Gap, error, levels_of, network, ours, theirs
+import torch
+from peer import BETAS, DIFFUSERS_NAMES, PATH, Drawn, Gap, error, latents, levels_of, network, ours, theirs
 
+from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.predict import clean_estimate, noise_estimate, prediction_named
-from sfumato.diffusion.spacing import SPACINGS, leading
+from sfumato.diffusion.samplers import SAMPLERS
+from sfumato.diffusion.sampling import run
+from sfumato.diffusion.spacing import SPACINGS, leading, trailing
 
 STEPS = (1, 2, 4, 10, 25)
 CLOSE = 1e-4
@@ -41,13 +45,13 @@ ENDS = {"dpmsolver": {"final_sigmas_type": "sigma_min"}, "dpmsolver++": {}, "sde
 
 
 def multistep(ours: str, order: int, kind: str, label: str = "", **config: Any) -> Pair:
-    options = config.pop("options", {})
+    options, spacings = config.pop("options", {}), config.pop("spacings", EVEN + BENT)
     return Pair(
         ours,
         "DPMSolverMultistepScheduler",
         {"solver_order": order, "algorithm_type": kind, "lower_order_final": False, **ENDS[kind], **config},
         options,
-        spacings=EVEN + BENT,
+        spacings=spacings,
         layout=DROPS_ONE,
         label=label,
     )
@@ -69,24 +73,56 @@ def singlestep(ours: str, order: int, kind: str, label: str = "", **config: Any)
 PAIRS = [
     Pair("ddpm", "DDPMScheduler", {"clip_sample": False}),
     # with the large variance diffusers' last step ends noisy unless its time is 0
-    Pair("ddpm", "DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_large"}, {"large": True}, spacings=("linspace",), label="-large"),
+    Pair(
+        "ddpm",
+        "DDPMScheduler",
+        {"clip_sample": False, "variance_type": "fixed_large"},
+        {"large": True},
+        spacings=("linspace",),
+        label="-large",
+    ),
     Pair("ddim", "DDIMScheduler", {"clip_sample": False}),
     Pair("ddim", "DDIMScheduler", {"clip_sample": False}, {"eta": 1.0}, {"eta": 1.0}, label="-eta-1"),
     Pair("euler", "EulerDiscreteScheduler", spacings=EVEN + BENT, layout=NOT_ROUNDED),
     Pair("euler-a", "EulerAncestralDiscreteScheduler", layout=NOT_ROUNDED, lacks=("x0",)),
     Pair("heun", "HeunDiscreteScheduler", spacings=EVEN + BENT, layout=NOT_ROUNDED),
     Pair("dpm2", "KDPM2DiscreteScheduler", spacings=EVEN + BENT, layout=NOT_ROUNDED, lacks=("x0",)),
-    Pair("dpm2-a", "KDPM2AncestralDiscreteScheduler", spacings=EVEN + BENT, layout=NOT_ROUNDED, lacks=("x0",)),
+    Pair(
+        "dpm2-a",
+        "KDPM2AncestralDiscreteScheduler",
+        spacings=(*EVEN, "karras", "exponential"),  # with beta its float32 σ_down is off by 1e-4
+        layout=NOT_ROUNDED,
+        lacks=("x0",),
+    ),
     Pair("lms", "LMSDiscreteScheduler", spacings=EVEN + BENT, layout=NOT_ROUNDED),
     Pair("pndm", "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, lacks=("v", "x0")),
-    Pair("unipc", "UniPCMultistepScheduler", {"lower_order_final": False}, spacings=EVEN + BENT, layout=DROPS_ONE),
+    Pair("unipc", "UniPCMultistepScheduler", {}, {"taper": True}, spacings=EVEN + BENT, layout=DROPS_ONE),
+    Pair(
+        "unipc",
+        "UniPCMultistepScheduler",
+        {"solver_order": 3},
+        {"order": 3, "taper": True},
+        layout=DROPS_ONE,
+        label="-3",
+    ),
+    Pair(
+        "unipc",
+        "UniPCMultistepScheduler",
+        {"solver_type": "bh1", "final_sigmas_type": "sigma_min"},  # to zero it is NaN
+        {"solver": "bh1", "taper": True},
+        layout=DROPS_ONE,
+        label="-bh1",
+    ),
+    Pair("deis", "DEISMultistepScheduler", {"solver_order": 3, "lower_order_final": False}, layout=DROPS_ONE),
     multistep("dpm-solver-1", 1, "dpmsolver"),
     multistep("dpm-solver-2m", 2, "dpmsolver"),
-    multistep("dpm-solver-3m", 3, "dpmsolver", options={"solver": "published"}),
+    multistep("dpm-solver-3m", 3, "dpmsolver", options={"solver": "published"}, spacings=EVEN),  # else NaN
     multistep("dpmpp-2m", 2, "dpmsolver++"),
     multistep("dpmpp-2m", 2, "dpmsolver++", "-heun", solver_type="heun", options={"solver": "heun"}),
     multistep("dpmpp-3m", 3, "dpmsolver++", options={"solver": "published"}),
+    multistep("dpmpp-2m", 2, "dpmsolver++", "-above", final_sigmas_type="sigma_min", spacings=EVEN),
     multistep("dpmpp-2m-sde", 2, "sde-dpmsolver++"),
+    multistep("dpmpp-2m-sde", 2, "sde-dpmsolver++", "-heun", solver_type="heun", options={"solver": "heun"}),
     singlestep("dpm-solver-1", 1, "dpmsolver", "-single"),
     singlestep("dpm-solver-2s", 2, "dpmsolver"),
     singlestep("dpm-solver-3s", 3, "dpmsolver", solver_type="heun"),
@@ -103,23 +139,31 @@ def compare(pair, spacing, prediction, steps, monkeypatch):
         config[f"use_{spacing}_sigmas"] = True
     elif pair.theirs != "DPMSolverSinglestepScheduler":
         config |= {"timestep_spacing": spacing, "steps_offset": 1 if spacing == "leading" else 0}
+    if str(pair) == "dpm-solver-2s" and steps % 2 == 0:
+        config["lower_order_final"] = (
+            False  # which halves the order of the last pair; odd counts crash without
+        )
     scheduler = getattr(diffusers, pair.theirs)(**config)
     scheduler.set_timesteps(steps)
-    if spacing in BENT:
+    if spacing in BENT or (prediction in pair.lacks and hasattr(scheduler, "sigmas")):
         levels = levels_of(scheduler)
     elif spacing == "linspace" and steps == 1 and pair.layout is not DROPS_ONE:
-        levels = leading(PATH, 1)  # diffusers' single point is the least noisy one, where ours is the noisiest
+        levels = leading(
+            PATH, 1
+        )  # diffusers' single point is the least noisy one, where ours is the noisiest
     else:
         levels = SPACINGS[spacing].levels(PATH, steps, **pair.layout[spacing])
-    if pair.config.get("final_sigmas_type") == "sigma_min":
+    if pair.config.get("final_sigmas_type") == "sigma_min" or pair.theirs == "DEISMultistepScheduler":
         levels[-1] = PATH.level(0)
 
     kind, visited = prediction_named(prediction), []
-    mine = ours(pair.ours, levels, prediction, visited, **pair.options)
+    # an x0 told as noise near the picture and carried over a long step loses float32's last four digits
+    dtype = torch.float64 if prediction in pair.lacks else torch.float32
+    mine = ours(pair.ours, levels, prediction, visited, dtype=dtype, **pair.options)
     places = iter(visited)
 
     def as_noise(x, t):
-        """What the network answers, told as noise, for a scheduler that lacks the network's prediction type."""
+        """The network's answer as noise, for a scheduler that lacks its prediction type."""
         level = next(places)
         return noise_estimate(x, clean_estimate(kind, x, network(x, t), [level] * len(x)), level)
 
@@ -133,7 +177,7 @@ def compare(pair, spacing, prediction, steps, monkeypatch):
 
     answer = as_noise if prediction in pair.lacks else network
     fix = right_gap if pair.theirs in ("DDIMScheduler", "PNDMScheduler") else lambda i: None
-    return error(mine, theirs(scheduler, monkeypatch, answer, fix, **pair.step))
+    return error(mine, theirs(scheduler, monkeypatch, answer, fix, dtype, **pair.step))
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -143,3 +187,109 @@ def compare(pair, spacing, prediction, steps, monkeypatch):
 )
 def test_sampler_equals_the_diffusers_scheduler(pair, spacing, prediction, steps, monkeypatch):
     assert compare(pair, spacing, prediction, steps, monkeypatch) < CLOSE
+
+
+@pytest.mark.parametrize("steps", [4, 10, 25])
+def test_pndm_with_its_warm_up_equals_diffusers(steps, monkeypatch):
+    scheduler = diffusers.PNDMScheduler(**BETAS, skip_prk_steps=False, set_alpha_to_one=True)
+    scheduler.set_timesteps(steps)
+    peer = theirs(scheduler, monkeypatch, network)
+    assert error(ours("pndm", leading(PATH, steps), "epsilon", warm_up=True), peer) < CLOSE
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler"), [("ddim", diffusers.DDIMScheduler), ("pndm", diffusers.PNDMScheduler)]
+)
+def test_ending_at_the_first_training_level_is_diffusers_set_alpha_to_one_false(name, scheduler, monkeypatch):
+    options = {"skip_prk_steps": True} if name == "pndm" else {"clip_sample": False}
+    peer = scheduler(**BETAS, **options, set_alpha_to_one=False, steps_offset=1)
+    peer.set_timesteps(10)
+    levels = [*leading(PATH, 10, offset=1)[:-1], PATH.level(0)]
+    assert error(ours(name, levels, "epsilon"), theirs(peer, monkeypatch, network)) < CLOSE
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+def test_lcm_equals_diffusers(prediction, steps, monkeypatch):
+    scheduler = diffusers.LCMScheduler(**BETAS, prediction_type=DIFFUSERS_NAMES[prediction])
+    scheduler.set_timesteps(steps)
+    levels = [*(PATH.level(t) for t in scheduler.timesteps.tolist()), CLEAN]
+    assert error(ours("lcm", levels, prediction), theirs(scheduler, monkeypatch, network)) < CLOSE
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.333333, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 4, 10])
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+def test_tcd_equals_diffusers_where_its_inner_times_are_whole(prediction, steps, eta, monkeypatch):
+    """Diffusers rounds (1 − γ)·t' down, where we interpolate: with these times and γ it is whole."""
+    scheduler = diffusers.TCDScheduler(**BETAS, prediction_type=DIFFUSERS_NAMES[prediction])
+    times = [999 - i * (960 // steps) for i in range(steps)]
+    scheduler.set_timesteps(timesteps=times, original_inference_steps=1000)
+    levels = [*(PATH.level(t) for t in times), PATH.level(0)]
+    peer = theirs(scheduler, monkeypatch, network, eta=eta)
+    assert error(ours("tcd", levels, prediction, eta=eta), peer) < CLOSE
+
+
+class OnePath:
+    """Replaces diffusers' Brownian tree: two draws a step, the second call's noise containing the first's."""
+
+    def __init__(self):
+        self.draws, self.first = Drawn(), None
+
+    def __call__(self, sigma, sigma_next):
+        like = torch.empty(2, 3, 4, 4)
+        if self.first is None:
+            self.first = (self.draws(like), sigma_next)
+            return self.first[0]
+        (z, middle), self.first = self.first, None
+        up = [
+            there * (1 - (there / here) ** 2) ** 0.5
+            for here, there in ((sigma, middle), (middle, sigma_next))
+        ]
+        whole = sigma_next * (1 - (sigma_next / sigma) ** 2) ** 0.5
+        return ((sigma_next / middle) ** 2 * up[0] * z + up[1] * self.draws(like)) / whole
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("spacing", ["linspace", "trailing", "karras", "exponential", "beta"])
+def test_dpmpp_sde_equals_diffusers_on_one_brownian_path(spacing, prediction, steps, monkeypatch):
+    bent = {f"use_{spacing}_sigmas": True} if spacing in BENT else {"timestep_spacing": spacing}
+    scheduler = diffusers.DPMSolverSDEScheduler(**BETAS, prediction_type=DIFFUSERS_NAMES[prediction], **bent)
+    scheduler.set_timesteps(steps)
+    scheduler.noise_sampler = OnePath()
+    peer = theirs(scheduler, monkeypatch, network)
+    assert error(ours("dpmpp-sde", levels_of(scheduler), prediction), peer) < CLOSE
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 10, 25])
+def test_consistency_equals_diffusers_on_the_exploding_path(steps, monkeypatch):
+    scheduler = diffusers.CMStochasticIterativeScheduler(clip_denoised=False)
+    scheduler.set_timesteps(steps)
+    peer = theirs(scheduler, monkeypatch, network)
+    levels = [
+        Level(1.0, s, t)
+        for s, t in zip(scheduler.sigmas.tolist(), scheduler.timesteps.tolist(), strict=False)
+    ]
+
+    def denoise(x, level):
+        near = (level.s - 0.002) ** 2 + 0.25
+        skip, out = 0.25 / near, (level.s - 0.002) * 0.5 / (level.s**2 + 0.25) ** 0.5
+        return skip * x + out * network(x / (level.s**2 + 0.25) ** 0.5, level.t)
+
+    x = latents() * (levels[0].s ** 2 + 1) ** 0.5
+    mine = run(SAMPLERS["consistency"].sample(x, [*levels, CLEAN], Drawn(), sigma_min=0.002), denoise)
+    assert error(mine, peer) < CLOSE
+
+
+@pytest.mark.parametrize(
+    "options", [{"s_churn": 4.0}, {"s_churn": 40.0, "s_tmin": 0.1, "s_tmax": 5.0, "s_noise": 1.01}]
+)
+def test_churn_equals_diffusers_for_an_answer_that_ignores_the_latent(options, monkeypatch):
+    """Diffusers asks before it raises the noise, Karras et al. after: only such an answer agrees."""
+    scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="trailing")
+    scheduler.set_timesteps(10)
+    fixed = latents().flip(0)
+    peer = theirs(scheduler, monkeypatch, lambda x, t: fixed, **options)
+    mine = ours("euler", trailing(PATH, 10), "epsilon", answer=lambda x, t: fixed, **options)
+    assert error(mine, peer) < CLOSE

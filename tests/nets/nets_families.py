@@ -206,6 +206,12 @@ def shapes(model):
     return {key.removeprefix("text_model."): tuple(t.shape) for key, t in model.state_dict().items()}
 
 
+def norms(model):
+    """Name to what a normalisation adds to the variance: too little to show in any answer."""
+    found = {name.removeprefix("text_model."): getattr(m, "eps", None) for name, m in model.named_modules()}
+    return {name: eps for name, eps in found.items() if eps is not None}
+
+
 def published(config):
     """What a library's configuration would be in a file."""
     return json.loads(json.dumps({key: value for key, value in config.items() if not key.startswith("_")}))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from nets_families import NARROW_TEXTS, PUBLISHED_TEXTS, assert_close, shapes, stirred
+from nets_families import NARROW_TEXTS, PUBLISHED_TEXTS, assert_close, norms, shapes, stirred
 
 from sfumato.config import TextConfig
 from sfumato.nets.text import CLIPText
@@ -44,6 +44,7 @@ def test_published_text_encoder_has_the_keys_and_shapes_of_transformers(family):
         theirs = theirs_of(PUBLISHED_TEXTS[family])
         ours = CLIPText(TextConfig.from_dict(PUBLISHED_TEXTS[family], family))
     assert shapes(ours) == shapes(theirs)
+    assert norms(ours) == norms(theirs)
 
 
 @pytest.mark.parametrize("family", NARROW_TEXTS)

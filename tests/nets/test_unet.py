@@ -3,7 +3,7 @@
 import diffusers
 import pytest
 import torch
-from nets_families import NARROW_UNETS, PUBLISHED_UNETS, assert_close, published, shapes, stirred
+from nets_families import NARROW_UNETS, PUBLISHED_UNETS, assert_close, norms, published, shapes, stirred
 
 from sfumato.config import UNetConfig
 from sfumato.nets.attention import TransformerBlock
@@ -60,6 +60,7 @@ def test_published_unet_has_the_keys_and_shapes_of_diffusers(family):
         theirs = diffusers.UNet2DConditionModel(**PUBLISHED_UNETS[family])
         ours = UNet(UNetConfig.from_dict(PUBLISHED_UNETS[family], family))
     assert shapes(ours) == shapes(theirs)
+    assert norms(ours) == norms(theirs)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -96,7 +97,7 @@ def test_rows_that_share_a_point_equal_rows_alone(family, rows):
         time, text = net.embed_time(t, added), net.project_text(states)
         shared = net.denoise(x, time, text, rows)
         alone = net.denoise(x[rows], time[rows], text)
-    assert_close(shared, alone, 1e-6)
+    assert_close(shared, alone, 1e-5)
 
 
 @pytest.mark.parametrize("family", ["SD 1.5", "embedded-like"])
@@ -109,7 +110,7 @@ def test_what_comes_before_the_first_cross_attention_is_computed_once_for_each_p
         "first residual block": net.resnets[0],
         "first self-attention": first.attn1,
         "first question to the text": first.attn2.to_q,
-        "first answer of the text": first.attn2.to_out,
+        "first answer of the text": first.attn2.to_out[0],
         "last residual block": net.up_blocks[-1].resnets[-1],
     }
     rows = {}
@@ -174,7 +175,6 @@ def test_every_parameter_of_the_unet_learns(family):
     net(x.requires_grad_(), *rest).square().mean().backward()
     assert x.grad.abs().max() > 0
     still = [name for name, parameter in net.named_parameters() if not parameter.grad.abs().max() > 0]
-    # a key's bias would not move a softmax, but these have none
     assert still == []
 
 

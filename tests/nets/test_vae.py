@@ -5,7 +5,7 @@ from itertools import pairwise
 import diffusers
 import pytest
 import torch
-from nets_families import NARROW_VAES, PUBLISHED_VAES, assert_close, published, shapes, stirred
+from nets_families import NARROW_VAES, PUBLISHED_VAES, assert_close, norms, published, shapes, stirred
 
 from sfumato.config import TinyVAEConfig, VAEConfig
 from sfumato.nets.tiling import spans, tiled
@@ -46,6 +46,7 @@ def test_published_vae_has_the_keys_and_shapes_of_diffusers(family):
         theirs = diffusers.AutoencoderKL(**PUBLISHED_VAES[family])
         ours = AutoencoderKL(VAEConfig.from_dict(PUBLISHED_VAES[family], family))
     assert shapes(ours) == shapes(theirs)
+    assert norms(ours) == norms(theirs)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (25, 35)])

@@ -150,7 +150,7 @@ def read_part(
     if "auto_map" in content:
         raise CheckpointError(f"{path} names code to run (auto_map), which is never done")
     class_name = _class_name(name, content, index)
-    if class_name not in NETWORKS[name]:
+    if not isinstance(class_name, str) or class_name not in NETWORKS[name]:
         hint = nearest(str(class_name), NETWORKS[name])
         raise CheckpointError(f"{path}: a {name} of class {class_name!r} is not supported; {hint}")
     if NETWORKS[name][class_name] is TextConfig:

@@ -1,7 +1,7 @@
 """From a folder to a model: strictly, running nothing that it names, in about its own size of memory."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,20 +10,16 @@ from torch.overrides import TorchFunctionMode
 from sfumato import weights
 from sfumato.checkpoint import keys
 from sfumato.checkpoint.infer import own_settings
-from sfumato.checkpoint.layout import (
-    Part,
-    fingerprint,
-)
+from sfumato.checkpoint.layout import Part, fingerprint
 from sfumato.checkpoint.model import Model, Network
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.source import EMBEDDED, embedded, locate
+from sfumato.checkpoint.survey import Survey
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-
-T = TypeVar("T")
 
 
 def load(
@@ -144,8 +140,5 @@ def _name(source: str | Path, folder: Path) -> str:
     """What to call a model: "embedded", a hub id as it is, else the folder's own name."""
     if folder == embedded():
         return EMBEDDED
-    return (
-        str(source)
-        if isinstance(source, str) and not Path(source).exists() and "/" in source
-        else folder.resolve().name
-    )
+    local = isinstance(source, Path) or Path(source).exists()
+    return folder.resolve().name if local else str(source)

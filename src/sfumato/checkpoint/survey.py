@@ -63,8 +63,8 @@ class Survey:
                     self.report.infer(
                         f"{name} variant", part.choice.variant, f"{part.choice.file} was {asked}"
                     )
-        if variant and all(part.choice.variant != variant for part in self.parts.values()):
-            self.attempt(_no_variant, self.folder, variant)
+        if variant:
+            self.attempt(self._require_variant, variant)
         for name in encoders:
             self.attempt(self._take_tokenizer, name)
         if read := self.attempt(read_schedule, self.folder):
@@ -72,11 +72,15 @@ class Survey:
 
     def conclude(self) -> Facts:
         """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
-        if self.schedule is None or not {"unet", "vae"} < self.parts.keys():
+        if self.schedule is None or len(self.parts) < self.networks:
+            raise CheckpointError(f"{self.folder}: what the model is cannot be told while parts are missing")
+        return facts(self.folder, self.parts, self.schedule, self.report)
+
+    def _require_variant(self, variant: str) -> None:
+        if all(part.choice.variant != variant for part in self.parts.values()):
             raise CheckpointError(
-                f"{self.folder}: what the model is cannot be told without the missing parts"
+                f"{self.folder} has no weights of variant {variant!r} (as in model.{variant}.safetensors)"
             )
-        return facts(self.folder, self.parts, self.schedule, self.index, self.report)
 
     def _take_tokenizer(self, encoder: str) -> None:
         name = TOKENIZERS[encoder]
@@ -99,9 +103,3 @@ class Survey:
                     f"{place} makes windows of {tokenizer.limit} tokens, and {encoder} reads "
                     f"{config.max_position_embeddings} (max_position_embeddings)"
                 )
-
-
-def _no_variant(folder: Path, variant: str) -> None:
-    raise CheckpointError(
-        f"{folder} has no weights of variant {variant!r} (as in model.{variant}.safetensors)"
-    )

@@ -64,7 +64,7 @@ class Meter:
                 return
             self._bar = _bar()
             with self._bar:
-                self._task = self._bar.add_task(doing, total=None)
+                self._task = self._bar.add_task(doing, total=None, of="", left="")
                 yield
 
     def advance(self, doing: str, total: int) -> None:
@@ -73,7 +73,8 @@ class Meter:
             return
         if self._bar.tasks[0].total is None:
             self._bar.reset(self._task, total=total)
-        self._bar.update(self._task, description=doing, advance=1)
+        done = int(self._bar.tasks[0].completed) + 1
+        self._bar.update(self._task, description=doing, advance=1, of=f"{done}/{total}", left="left")
 
     def result(self, line: str) -> None:
         """Write one line to stdout without tearing the bar."""
@@ -96,14 +97,14 @@ class Meter:
 
 def _bar() -> "Progress":
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[of]}"),
         TimeRemainingColumn(compact=True),
-        TextColumn("left"),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
         transient=True,
     )

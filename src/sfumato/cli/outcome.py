@@ -84,6 +84,10 @@ def _end(error: BaseException, debug: bool) -> int:
     if isinstance(error, SfumatoError):
         complain(f"error: {told}")
         return error.exit_status
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        complain(f"error: {error.strerror or told}{where}")
+        return 1
     if memory_ran_out(error):
         complain(f"error: out of memory; {MEMORY_HELP}")
         return 1

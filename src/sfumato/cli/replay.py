@@ -100,9 +100,7 @@ def _difference(drawn: "Image", again: "Image", lossy: bool) -> str | None:
     if again.record.pixels == drawn.record.pixels:
         if drawn.as_drawn or lossy:
             return None
-        return (
-            f"the file was changed after it was drawn: {drawn.differs(again)}; drawn again, it is identical"
-        )
+        return f"the file was changed after it was drawn, {drawn.differs(again)}"
     apart = drawn.differs(again) or "in what its record says of its pixels only"
     return f"{apart}, what the file lost to compression included" if lossy else apart
 

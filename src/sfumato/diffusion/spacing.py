@@ -33,7 +33,8 @@ def linspace(path: Path, n: int, *, dropped: int = 0, rounded: bool = True) -> l
     `dropped` as in `leading`. Times are `rounded` to whole ones where the network was trained on those.
     """
     intervals = max(_steps(n) + dropped - 1, 1)
-    times = [path.last - i * (path.last - path.first) / intervals for i in range(n)]
+    stride = (path.last - path.first) / intervals
+    times = [path.last, *(path.first + (intervals - i) * stride for i in range(1, n))]
     return _at_times(path, map(round, times) if rounded and _counted(path, intervals + 1) else times)
 
 
@@ -71,28 +72,37 @@ def beta(path: Path, n: int, *, alpha: float = 0.6, beta: float = 0.6) -> list[L
 
 
 def beta_quantile(p: float, alpha: float, beta: float) -> float:
-    """The x in [0, 1] below which a share `p` of a Beta(alpha, beta) distribution lies, to 1e-12."""
+    """The x in [0, 1] below which a share `p` of a Beta(alpha, beta) distribution lies, to 1e-10."""
     if p <= 0 or p >= 1:
         return min(max(p, 0.0), 1.0)
-    if p > _beta_share(0.5, alpha, beta) + 1e-12:
+    middle = math.log(0.5)
+    if math.log(p) > _log_beta_share(middle, alpha, beta)[0] + 1e-12:
         return 1 - beta_quantile(1 - p, beta, alpha)
-    low, high = -700.0, math.log(0.5)  # the logarithm of x, for a quantile near 0 needs its relative size
-    while high - low > 1e-13 * max(1.0, -low):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _beta_share(math.exp(middle), alpha, beta) < p else (low, middle)
-    return math.exp((low + high) / 2)
+    y = middle
+    for _ in range(100):  # Newton's method, which converges from one side, for ln I is concave in ln x
+        share, slope = _log_beta_share(y, alpha, beta)
+        step = (math.log(p) - share) / slope
+        y = min(y + step, middle)
+        if abs(step) < 1e-14 * max(1.0, -y):
+            break
+    return math.exp(y)
 
 
-def _beta_share(x: float, alpha: float, beta: float) -> float:
-    """The regularised incomplete beta function I_x(α, β), for x ≤ ½ (Abramowitz & Stegun 26.5.4)."""
-    front = math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta) - math.log(alpha)
+def _log_beta_share(y: float, alpha: float, beta: float) -> tuple[float, float]:
+    """ln I_x(α, β), the regularised incomplete beta function, and its slope in y = ln x, for x ≤ ½.
+
+    Abramowitz & Stegun 26.5.4.
+    """
+    x = math.exp(y)
     total = term = 1.0
     k = 0
-    while term > 1e-16 * total:
+    while term > 1e-17 * total:
         term *= x * (alpha + beta + k) / (alpha + 1 + k)
         total += term
         k += 1
-    return math.exp(front + alpha * math.log(x) + beta * math.log1p(-x)) * total
+    front = math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta) - math.log(alpha)
+    log_share = front + alpha * y + beta * math.log1p(-x) + math.log(total)
+    return log_share, alpha / ((1 - x) * total)
 
 
 def _steps(n: int) -> int:

@@ -71,9 +71,11 @@ class Given:
     """In how many parts the queries of an attention take turns."""
 
     def shift(self, h: Tensor, columns: slice) -> Tensor:
-        """The time's projection for one residual block, a row for each of `h` (P or R, …)."""
-        return (self.time if len(h) == len(self.time) else self.row_time)[:, columns]
+        """The time's projection for one residual block, a row for each of `h` (P or R, …) or one for all."""
+        return (self.time if len(self.time) in (1, len(h)) else self.row_time)[:, columns]
 
     def spread(self, h: Tensor) -> Tensor:
         """`h` (P or R, …) as R rows."""
-        return h if self.rows is None or len(h) == len(self.rows) else h[self.rows]
+        if self.rows is None or len(h) == len(self.rows):
+            return h
+        return torch.cat([h] * len(self.rows)) if len(h) == 1 else h[self.rows]

@@ -6,15 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.nets.fast import Conv, DoublingConv, NormSiLU
 from sfumato.nets.given import Given
-
-
-class NormSiLU(nn.GroupNorm):
-    """Group normalisation followed by SiLU: always met together, so that both can be computed in one go."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        return F.silu(super().forward(x))
 
 
 class ResnetBlock(nn.Module):
@@ -31,19 +24,17 @@ class ResnetBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = NormSiLU(groups, channels, eps)
-        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.conv1 = Conv(channels, out_channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_width, out_channels) if time_width else None
         self.norm2 = NormSiLU(groups, out_channels, eps)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else None
+        self.conv2 = Conv(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = Conv(channels, out_channels, 1) if channels != out_channels else None
 
     def forward(self, x: Tensor, given: Given | None = None) -> Tensor:
         """(B, C, H, W) to (B, C_out, H, W); the time's projection comes with `given`."""
-        h = self.conv1(self.norm1(x))
-        if given is not None:
-            h = h + given.shift(h, self.columns)[:, :, None, None]
-        h = self.conv2(self.norm2(h))
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        shift = None if given is None else given.shift(x, self.columns)
+        h = self.conv1(self.norm1(x), shift=shift)
+        return self.conv2(self.norm2(h), add=x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Downsample(nn.Module):
@@ -51,7 +42,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, padding: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+        self.conv = Conv(channels, channels, 3, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, ⌈H/2⌉, ⌈W/2⌉)."""
@@ -65,13 +56,13 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = DoublingConv(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(B, C, H, W) to (B, C, *size), twice as large if no size is asked for."""
         if size is None:
             size = (2 * x.shape[2], 2 * x.shape[3])
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return self.conv(x, size)
 
 
 class TimeMLP(nn.Module):

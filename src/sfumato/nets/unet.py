@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from sfumato.config import UNetConfig
 from sfumato.nets.attention import CrossAttention, SpatialTransformer
+from sfumato.nets.fast import Conv, NormSiLU
 from sfumato.nets.given import AddedCond, Given, TextKV
-from sfumato.nets.layers import Downsample, NormSiLU, ResnetBlock, TimeMLP, Upsample, sinusoids
+from sfumato.nets.layers import Downsample, ResnetBlock, TimeMLP, Upsample, sinusoids
 
 
 class Level(nn.Module):
@@ -121,7 +122,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         channels = config.block_out_channels
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.conv_in = Conv(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimeMLP(channels[0], config.time_width, config.time_cond_proj_dim)
         added = config.projection_class_embeddings_input_dim if config.addition_embed_type else None
         self.add_embedding = TimeMLP(added, config.time_width) if added else None
@@ -130,7 +131,7 @@ class UNet(nn.Module):
         self.mid_block = Mid(config) if config.mid_block_type else None
         self.up_blocks = nn.ModuleList(Up(config, level) for level in reversed(levels))
         self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
-        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.conv_out = Conv(channels[0], config.out_channels, 3, padding=1)
 
         self.resnets = tuple(module for module in self.modules() if isinstance(module, ResnetBlock))
         ends = [0]

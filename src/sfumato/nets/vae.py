@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sfumato.config import VAEConfig
 from sfumato.nets.attention import ImageAttention
-from sfumato.nets.layers import Downsample, NormSiLU, ResnetBlock, Upsample
+from sfumato.nets.fast import Conv, NormSiLU
+from sfumato.nets.layers import Downsample, ResnetBlock, Upsample
 from sfumato.nets.tiling import tiled
 
 EPS = 1e-6
@@ -77,7 +78,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         channels, groups, layers = config.block_out_channels, config.norm_num_groups, config.layers_per_block
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.conv_in = Conv(config.in_channels, channels[0], 3, padding=1)
         widths = list(pairwise((channels[0], *channels)))
         self.down_blocks = nn.ModuleList(
             Stage(before, here, layers, groups, down=level < len(widths) - 1)
@@ -85,7 +86,7 @@ class Encoder(nn.Module):
         )
         self.mid_block = Middle(channels[-1], groups, config.mid_block_add_attention)
         self.conv_norm_out = NormSiLU(groups, channels[-1], EPS)
-        self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
+        self.conv_out = Conv(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, 2C, h, w)."""
@@ -101,7 +102,7 @@ class Decoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         channels, groups = config.block_out_channels, config.norm_num_groups
-        self.conv_in = nn.Conv2d(config.latent_channels, channels[-1], 3, padding=1)
+        self.conv_in = Conv(config.latent_channels, channels[-1], 3, padding=1)
         self.mid_block = Middle(channels[-1], groups, config.mid_block_add_attention)
         widths = list(pairwise((channels[-1], *reversed(channels))))
         self.up_blocks = nn.ModuleList(
@@ -109,7 +110,7 @@ class Decoder(nn.Module):
             for level, (before, here) in enumerate(widths)
         )
         self.conv_norm_out = NormSiLU(groups, channels[0], EPS)
-        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.conv_out = Conv(channels[0], config.out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, C, h, w) to (B, 3, H, W)."""

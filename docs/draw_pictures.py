@@ -1,0 +1,105 @@
+"""Draws every picture in these pages with the embedded model: `python docs/draw_pictures.py [NAME …]`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+import sfumato
+
+PICTURES = Path(__file__).parent / "pictures"
+CELL, LABEL, MARGIN = 160, 22, 150
+
+
+def sheet(
+    name: str,
+    rows: Sequence[Sequence[sfumato.Image]],
+    across: Sequence[str] = (),
+    down: Sequence[str] = (),
+    cell: int = CELL,
+) -> None:
+    """Lay pictures out in rows, with labels above the columns and before the rows."""
+    left, top = (MARGIN if down else 0), (LABEL if across else 0)
+    page = PIL.Image.new("RGB", (left + cell * max(map(len, rows)), top + cell * len(rows)), "white")
+    pen, font = PIL.ImageDraw.Draw(page), PIL.ImageFont.load_default(15)
+    for column, text in enumerate(across):
+        pen.text((left + cell * column + cell / 2, top / 2), text, "black", font, anchor="mm")
+    for row, text in enumerate(down):
+        pen.text((left - 10, top + cell * row + cell / 2), text, "black", font, anchor="rm")
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            small = picture.pil.resize((cell, cell), PIL.Image.Resampling.LANCZOS)
+            page.paste(small, (left + cell * column, top + cell * row))
+    PICTURES.mkdir(exist_ok=True)
+    page.save(PICTURES / name, quality=90)
+    print(PICTURES / name)
+
+
+def front(studio: sfumato.Studio) -> None:
+    """The README's sheet: prompts as a visitor might type them, first seeds, nothing picked out."""
+    prompts = (
+        "a red apple, 3d render", "grinning cat, noto style", "a green car, flat emoji",
+        "sunflower, soft gradient emoji", "an angry tomato, 3d render", "a blue apple, 3d render",
+        "a kitten with heart eyes, noto style", "a purple star, solid icon on a yellow background",
+        "snowy mountain, noto style", "a red skull, game icon", "a slice of watermelon, flat emoji",
+        "a full moon face, 3d render",
+    )  # fmt: skip
+    drawn = [studio.generate(prompt, seed=7, steps=30) for prompt in prompts]
+    sheet("front.webp", [drawn[:6], drawn[6:]])
+
+
+def evolution(studio: sfumato.Studio) -> None:
+    """One picture coming out of the haze."""
+    steps = list(studio.stream("a red apple, 3d render", seed=7, steps=20))
+    chosen = [steps[i] for i in (0, 1, 3, 6, 10, 14, 19)]
+    sheet("evolution.webp", [[step.preview() for step in chosen]], [f"step {step.index}" for step in chosen])
+
+
+def samplers(studio: sfumato.Studio) -> None:
+    """Every sampler that suits an undistilled model, over the number of network evaluations."""
+    budgets = (4, 6, 10, 20, 40)
+    names = (
+        "ddim", "euler", "heun", "dpm2", "dpmpp-2s", "dpmpp-2m", "dpmpp-3m", "dpm-solver-2m", "unipc", "deis",
+        "lms", "pndm", "euler-a", "dpm2-a", "dpmpp-2s-a", "dpmpp-sde", "dpmpp-2m-sde", "dpmpp-3m-sde", "ddpm",
+    )  # fmt: skip
+    twice = {"heun", "dpm2", "dpm2-a", "dpmpp-2s-a", "dpmpp-sde"}
+    rows = [
+        [
+            studio.generate(
+                "grinning cat, noto style", seed=12, sampler=name, steps=n // 2 if name in twice else n
+            )
+            for n in budgets
+        ]
+        for name in names
+    ]
+    sheet("samplers.webp", rows, [f"{n} evaluations" for n in budgets], names, 128)
+
+
+def spacings(studio: sfumato.Studio) -> None:
+    """Every spacing with the default sampler."""
+    from sfumato.names import SPACINGS
+
+    counts = (3, 5, 8, 12, 20)
+    rows = [
+        [studio.generate("a red apple, 3d render", seed=7, spacing=name, steps=n) for n in counts]
+        for name in SPACINGS
+    ]
+    sheet("spacings.webp", rows, [f"{n} steps" for n in counts], list(SPACINGS), 128)
+
+
+def guidance(studio: sfumato.Studio) -> None:
+    """Two prompts over the guidance scale."""
+    scales = (1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
+    prompts = ("a green car, flat emoji", "a blue apple, 3d render")
+    rows = [[studio.generate(prompt, seed=5, guidance=scale) for scale in scales] for prompt in prompts]
+    sheet("guidance.webp", rows, [f"guidance {scale:g}" for scale in scales])
+
+
+if __name__ == "__main__":
+    pages = {page.__name__: page for page in (front, evolution, samplers, spacings, guidance)}
+    loaded = sfumato.load()
+    for wanted in sys.argv[1:] or pages:
+        pages[wanted](loaded)

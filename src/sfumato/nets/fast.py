@@ -1,0 +1,228 @@
+"""The same numbers sooner: layers that can be made ready for the device that they compute on.
+
+On a CPU much time goes into rearranging weights at every call, into reading and writing activations between
+operations, and into convolving pictures that were only enlarged. The layers of this file can keep their weights
+in the order in which oneDNN computes, hand it additions and activations to do on the way, and fold an enlargement
+into the convolution behind it. Until `prepare` they are the plain layers of torch, and they train as those do.
+"""
+
+import platform
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Net = TypeVar("Net", bound=nn.Module)
+
+onednn = torch.ops.mkldnn
+ONE, TWO = [1, 1], [2, 2]
+
+
+class Packable(nn.Module, ABC):
+    """A layer whose weight can be kept in oneDNN's order; who saves, copies or moves it sees the plain one.
+
+    While it is packed `weight` is empty, so that nothing is held twice.
+    """
+
+    weight: nn.Parameter
+    packed: tuple[Tensor, ...] = ()
+    """The weight in oneDNN's order, cut into one or more parts along its first dimension; () if it is plain."""
+
+    @abstractmethod
+    def arranged(self) -> tuple[Tensor, ...]:
+        """The plain weight as `packed` holds it."""
+
+    def pack(self) -> None:
+        """Bring the weight into oneDNN's order."""
+        if not self.packed:
+            self.packed = self.arranged()
+            self.weight.data = self.weight.new_empty(0)
+
+    def unpack(self) -> None:
+        """Bring the weight back, bit for bit."""
+        if self.packed:
+            self.weight.data = self.plain_weight()
+            self.packed = ()
+
+    def plain_weight(self) -> Tensor:
+        """The weight as published, packed or not."""
+        return torch.cat([part.to_dense() for part in self.packed]) if self.packed else self.weight.data
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self.unpack()
+        return super()._apply(fn, recurse)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.packed:
+            destination[prefix + "weight"] = self.plain_weight()
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.unpack()
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        plain = nn.Parameter(self.plain_weight(), self.weight.requires_grad) if self.packed else self.weight
+        return {**self.__dict__, "packed": (), "_parameters": {**self._parameters, "weight": plain}}
+
+
+class Conv(Packable, nn.Conv2d):
+    """A convolution that can add to its result on the way."""
+
+    def arranged(self) -> tuple[Tensor, ...]:
+        return (onednn._reorder_convolution_weight(self.weight.data, self.padding, self.stride, ONE, 1),)
+
+    def forward(self, x: Tensor, add: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) to (B, C_out, H', W').
+
+        `add`, of the result's shape, is added to it; so is `shift`, (B, C_out) or (1, C_out) for all of a batch.
+        """
+        bias = self.bias
+        if shift is not None and bias is not None and len(shift) == 1:
+            bias, shift = bias + shift[0], None
+        if self.packed:
+            x = x.contiguous(memory_format=torch.channels_last)
+            how = (*self.packed, bias, self.padding, self.stride, ONE, 1)
+            if add is not None and shift is None:
+                return onednn._convolution_pointwise.binary(x, add, *how, "add", 1.0, None, [], None)
+            y = onednn._convolution_pointwise(x, *how, "none", [], "")
+        else:
+            y = self._conv_forward(x, self.weight, bias)
+        if shift is not None:
+            y = y + shift[:, :, None, None]
+        return y if add is None else y + add
+
+
+class DoublingConv(Packable, nn.Conv2d):
+    """A 3×3 convolution of a picture whose pixels were repeated to make it larger.
+
+    Where it was made twice as large, two of the three taps along each side meet the same original pixel. With
+    their sums as weights this is a transposed convolution of the small picture, for 4/9 of the multiplications.
+    """
+
+    def arranged(self) -> tuple[Tensor, ...]:
+        weight = _tap_sums(_tap_sums(self.weight.data.float()).mT).mT.transpose(0, 1)
+        weight = weight.to(self.weight.dtype).contiguous()
+        return (onednn._reorder_convolution_transpose_weight(weight, ONE, [0, 0], TWO, ONE, 1),)
+
+    def pack(self) -> None:
+        """Keep the sums in oneDNN's order beside the plain weight, which cannot be had back from them."""
+        self.packed = self.arranged()
+
+    def plain_weight(self) -> Tensor:
+        """The weight as published."""
+        return self.weight.data
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, C, H, W) to (B, C_out, *size)."""
+        if self.packed and size == (2 * x.shape[2], 2 * x.shape[3]):
+            x = x.contiguous(memory_format=torch.channels_last)
+            how = (*self.packed, self.bias, ONE, [0, 0], TWO, ONE, 1)
+            out: Tensor = onednn._convolution_transpose_pointwise(x, *how, "none", [], "")
+            return out
+        return super().forward(F.interpolate(x, size=size, mode="nearest"))
+
+
+def _tap_sums(w: Tensor) -> Tensor:
+    """The three taps of `w` (…, 3, K) along its last but one side, as the four of a transposed convolution.
+
+    Pixel 2i of the enlarged picture sees pixels i−1, i, i of the small one, and pixel 2i + 1 sees i, i, i+1.
+    """
+    before, here, after = w.unbind(-2)
+    return torch.stack([after, here + after, before + here, before], dim=-2)
+
+
+class Linear(Packable, nn.Linear):
+    """A matrix that can add to its result on the way."""
+
+    def arranged(self) -> tuple[Tensor, ...]:
+        return (onednn._reorder_linear_weight(self.weight.data),)
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """(…, C) to (…, C_out); `add`, of the result's shape, is added to it."""
+        if self.packed:
+            if add is not None:
+                return onednn._linear_pointwise.binary(x, add, *self.packed, self.bias, "add")
+            return onednn._linear_pointwise(x, *self.packed, self.bias, "none", [], "")
+        y = F.linear(x, self.weight, self.bias)
+        return y if add is None else y + add
+
+
+class Gated(Packable, nn.Linear):
+    """(x W + b) · GELU(x V + c) (Shazeer 2020, eq. 6), W and V in one matrix, b and c in one vector."""
+
+    def arranged(self) -> tuple[Tensor, ...]:
+        return tuple(onednn._reorder_linear_weight(half) for half in self.weight.data.chunk(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, C) to (…, C_out / 2)."""
+        if self.packed:
+            (w, v), (b, c) = self.packed, self.bias.chunk(2)
+            gate = onednn._linear_pointwise(x, v, c, "gelu", [], "none")
+            return onednn._linear_pointwise.binary(x, gate, w, b, "mul")
+        value, gate = F.linear(x, self.weight, self.bias).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class Norm(nn.GroupNorm):
+    """Group normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        # torch normalises small half-precision pictures number by number unless groups fill its registers
+        small = x.shape[2] * x.shape[3] < 1024 and self.num_channels // self.num_groups % 16
+        if not small or x.dtype == torch.float32 or x.device.type != "cpu":
+            return super().forward(x)
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
+
+
+class NormSiLU(Norm):
+    """Group normalisation followed by SiLU: always met together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return F.silu(super().forward(x), inplace=True)
+
+
+def prepare(net: Net, device: torch.device, dtype: torch.dtype, *, offload: bool = False) -> Net:
+    """`net` itself on `device`, in `dtype`, as fast there as its layers know how to be, for drawing only.
+
+    Calling it again changes nothing; another device or precision is taken up from the plain weights.
+    `offload` leaves the weights in main memory and brings each layer's to the device while it computes.
+    """
+    net.eval().requires_grad_(False)
+    if any(tensor.device != device or tensor.dtype != dtype for tensor in net.parameters()):
+        net.to(device, dtype)
+    if device.type == "cpu" and packs(dtype):
+        for layer in net.modules():
+            # plain float32 matrices are as fast
+            if isinstance(layer, Packable) and not (isinstance(layer, Linear) and dtype == torch.float32):
+                layer.pack()
+    return net
+
+
+def plain(net: Net) -> Net:
+    """`net` itself with its weights as published, as whoever changes them needs it."""
+    for layer in net.modules():
+        if isinstance(layer, Packable):
+            layer.unpack()
+    return net
+
+
+@cache
+def packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes with packed weights here, tried on small layers: these operations are torch's own."""
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+        return False
+    if dtype not in (torch.float32, torch.bfloat16):
+        return False
+    try:
+        if dtype == torch.bfloat16 and not onednn._is_mkldnn_bf16_supported():
+            return False
+        return all(_agrees(layer.to(dtype), *shape) for layer, *shape in _trial())
+    except (AttributeError, RuntimeError, TypeError):
+        return False

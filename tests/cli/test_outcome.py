@@ -1,0 +1,95 @@
+"""How the command ends."""
+
+import signal
+import warnings
+
+import pytest
+import torch
+
+from sfumato.cli import app, console, outcome
+from sfumato.errors import MemoryExhaustedError, NumericsError, OutputError, SfumatoWarning, UsageError
+
+CPU_ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+    "allocate 4398046511104 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+def ending(error, monkeypatch, capsys, *arguments):
+    def fail(_arguments):
+        raise error
+
+    monkeypatch.setattr(outcome, "_carry_out", fail)
+    status = outcome.run(arguments)
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (UsageError("no"), 2, "error: no\n"),
+        (OutputError("two\nlines"), 1, "error: two lines\n"),
+        (NumericsError("NaN at step 3"), 1, "error: NaN at step 3\n"),
+        (MemoryExhaustedError("too large"), 1, "error: too large\n"),
+        (MemoryError(), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
+        (RuntimeError(CPU_ALLOCATOR), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
+        (OSError(28, "No space left on device", "a.png"), 1, "error: No space left on device: a.png\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (outcome.Interrupted(signal.SIGINT), 130, "interrupted\n"),
+        (outcome.Interrupted(signal.SIGTERM), 143, "terminated\n"),
+        (console.ReaderGoneError("closed"), 141, ""),
+        (
+            KeyError("lost"),
+            1,
+            "internal error: KeyError: 'lost' (run with --debug for the traceback)\n",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_every_error_has_its_status_and_at_most_one_line(error, status, told, monkeypatch, capsys):
+    assert ending(error, monkeypatch, capsys) == (status, told)
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch, capsys):
+    for line in (("--debug", "generate"), ("generate", "x", "--debug")):
+        status, err = ending(UsageError("no"), monkeypatch, capsys, *line)
+        assert status == 2
+        assert err.startswith("Traceback (most recent call last)")
+        assert err.endswith("error: no\n")
+
+
+def test_debug_after_two_dashes_is_a_prompt():
+    assert outcome._without_debug(["generate", "--", "--debug"]) == (["generate", "--", "--debug"], False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_makes_an_error_of_still_ends_as_a_signal(number, monkeypatch, capsys):
+    def swallow(_arguments):
+        try:
+            signal.raise_signal(number)
+        except BaseException:
+            raise ImportError("half imported") from None
+
+    monkeypatch.setattr(outcome, "_carry_out", swallow)
+    assert outcome.run([]) == 128 + number
+    assert capsys.readouterr().err in {"interrupted\n", "terminated\n"}
+
+
+def test_signals_are_handled_as_before_when_the_command_is_done():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert outcome.run(["--version"]) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_each_warning_is_told_once_and_those_of_others_not_at_all(capsys):
+    meter = console.Meter(quiet=False, told=["known"])
+    with meter.shown("working"):
+        for text in ("new", "new", "known", "other"):
+            warnings.warn(text, SfumatoWarning, stacklevel=1)
+        warnings.warn("not ours", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: new\nwarning: other\n"
+
+
+def test_a_number_is_read_as_it_is_meant_and_anything_else_is_left_to_the_request():
+    assert [app._number(text) for text in ("7", "7.5", "1e2", "x", None)] == [7, 7.5, 100.0, "x", None]

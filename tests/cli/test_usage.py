@@ -1,0 +1,158 @@
+"""Command lines that cannot be meant are refused in one line, and before anything slow is imported."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from commandline import environment
+
+from sfumato import __version__, devices
+from sfumato.cli import generate
+from sfumato.diffusion import samplers, spacing
+
+WRONG = {
+    ("generate",): "Missing argument 'PROMPT...'. (see sfumato generate --help)",
+    ("generat", "x"): "No such command 'generat'. Did you mean 'generate'? (see sfumato --help)",
+    (
+        "generate",
+        "x",
+        "--stpes",
+        "3",
+    ): "No such option: --stpes (Possible options: ",
+    ("generate", "x", "--sampler", "eulr"): "unknown sampler 'eulr'; did you mean 'euler'?",
+    ("generate", "x", "--spacing", "karas"): "unknown spacing 'karas'; did you mean 'karras'?",
+    ("generate", "x", "--steps", "x"): "steps is 'x': must be a valid integer (allowed: 1 to 1000)",
+    ("generate", "x", "--steps", "0"): "steps is 0: must be at least 1 (allowed: 1 to 1000)",
+    ("generate", "x", "--steps", "2.5"): "steps is 2.5: must be a valid integer",
+    ("generate", "x", "-W", "5000"): "width is 5000: must be at most 4096 (allowed: 8 to 4096)",
+    ("generate", "x", "-H", "-64"): "height is -64: must be at least 8 (allowed: 8 to 4096)",
+    ("generate", "x", "-n", "1001"): "count is 1001: must be at most 1000 (allowed: 1 to 1000)",
+    ("generate", "x", "--seed", "-1"): "seed is -1: must be at least 0",
+    ("generate", "x", "--guidance", "nan"): "guidance is nan: must be a finite number (allowed: 0 to 100)",
+    ("generate", "x", "--guidance-interval", "5", "1"): "guidance_interval is 5 to 1",
+    ("generate", "x", "--guidance-interval", "a", "1"): "guidance_interval.0 is 'a': must be a valid number",
+    ("generate", "x", "--guidance-rescale", "2"): "guidance_rescale is 2: must be at most 1",
+    ("generate", "x", "--clip-skip", "12"): "clip_skip is 12: must be at most 11",
+    ("generate", "x", "--device", "gpu"): "unknown device 'gpu'; did you mean 'cpu'?",
+    ("generate", "x", "--dtype", "fp8"): "unknown dtype 'fp8'; did you mean 'fp32'?",
+    ("generate", "x", "--slices", "0"): "slices is 0: must be at least 1",
+    ("generate", "x", "--tile", "0"): "tile is 0: must be at least 1",
+    ("generate", "x", "-o", "a.gif"): "'a.gif' has unknown suffix '.gif'; a picture is written as .png, .jpg",
+    ("generate", "x", "-o", "a"): "'a' has no suffix",
+    ("generate", "x", "-o", "{sed}.png"): "unknown placeholder {sed} in '{sed}.png'; did you mean 'seed'?",
+    ("generate", "x", "-o", "-", "-n", "2"): "-o - writes one picture to standard output, not 2",
+    ("generate", "x", "-o", "-", "--json"): "-o - and --json both write to standard output",
+    ("generate", " "): "the prompt is empty",
+    ("generate", "-"): "standard input holds no prompt",
+    ("generate", "\udcff"): "half of a surrogate pair at character 0",
+    ("replay",): "Missing argument 'IMAGE'.",
+    ("replay", "none.png"): "there is no picture 'none.png'",
+    ("replay", "none.png", "-o", "a.gif"): "'a.gif' has unknown suffix '.gif'",
+    ("inspect",): "Missing argument 'MODEL|IMAGE'.",
+}
+UNWRITABLE = {
+    ("generate", "x", "-o", "none/a.png"): "cannot write in 'none': there is no such folder",
+    ("generate", "x", "-o", "none/deep/"): "cannot write none/deep: there is no folder 'none'",
+    ("generate", "x", "-o", "/proc/a.png"): "cannot write in '/proc': it takes no files",
+    ("generate", "x", "-o", "file.png/a.png"): "cannot write",
+    ("generate", "x", "-o", "a" * 300 + ".png"): "the name is too long",
+    ("generate", "x", "--preview", "file.png"): "cannot write in 'file.png': it is not a folder",
+    ("replay", "file.png", "-o", "none/a.png"): "cannot write in 'none': there is no such folder",
+}
+
+
+CASES = [(line, 2, told) for line, told in WRONG.items()]
+CASES += [(line, 1, told) for line, told in UNWRITABLE.items()]
+
+
+@pytest.mark.parametrize(("arguments", "status", "told"), CASES, ids=range(len(CASES)))
+def test_a_wrong_command_line_is_told_in_one_line(arguments, status, told, here, tmp_path, monkeypatch):
+    (tmp_path / "file.png").write_bytes(b"")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    found, out, err = here(*arguments)
+    assert (found, out) == (status, "")
+    assert err.startswith("error: ")
+    assert told in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file.png"]
+
+
+SLOW = ("torch", "numpy", "PIL", "huggingface_hub", "tokenizers", "safetensors", "rich")
+WATCH = f"""
+import json, sys
+from sfumato.cli.outcome import run
+for line in json.load(sys.stdin):
+    sys.stdin = open("/dev/null")
+    status = run(line)
+    slow = [name for name in {SLOW} if name in sys.modules]
+    print(json.dumps([line, status, slow]), file=sys.stderr)
+"""
+
+
+def test_neither_help_nor_refusals_import_anything_slow(tmp_path):
+    lines = [[], ["--version"], ["--help"]]
+    lines += [[command, "--help"] for command in ("generate", "replay", "inspect", "samplers", "doctor")]
+    lines += [list(line) for line in [*WRONG, *UNWRITABLE]]
+    (tmp_path / "file.png").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        check=True,
+    )
+    seen = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
+    assert len(seen) == len(lines)
+    assert [(line, slow) for line, _, slow in seen if slow] == []
+
+
+def test_the_version_is_printed(here):
+    assert here("--version") == (0, f"sfumato {__version__}\n", "")
+
+
+def test_help_is_shown_where_no_command_is_named_and_the_status_says_so(here):
+    status, out, _ = here()
+    assert status == 2
+    assert out == here("--help")[1]
+
+
+def test_every_option_of_generate_is_explained_within_the_width_of_the_terminal(here, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "72")
+    status, out, _ = here("generate", "--help")
+    assert status == 0
+    assert max(map(len, out.splitlines()[:-8])) <= 72
+    for option in (
+        "-o, --output PATH",
+        "-n, --count N",
+        "--guidance-interval LO HI",
+        "--tile CELLS",
+        "-q, --quiet",
+    ):
+        assert option in out
+    assert [line for line in out.splitlines() if line and not line.startswith(" ")][2:] == [
+        "The picture",
+        "Guidance",
+        "Output",
+        "Model and machine",
+        "Other options",
+        "Examples",
+    ]
+
+
+def test_every_sampler_and_spacing_is_listed_with_what_it_is_good_for(here):
+    _, out, _ = here("samplers")
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
+    listed = json.loads(here("samplers", "--json")[1])
+    assert [one["name"] for one in listed["samplers"]] == list(samplers.SAMPLERS)
+    assert [one["name"] for one in listed["spacings"]] == list(spacing.SPACINGS)
+    for one in listed["samplers"] + listed["spacings"]:
+        assert one["summary"]
+        assert one["summary"] in rows[one["name"]]
+
+
+def test_the_command_knows_the_dtypes_that_torch_will_be_asked_for():
+    assert set(generate.DTYPES) == set(devices.DTYPES)

@@ -1,0 +1,36 @@
+"""The examples, run as a reader would run them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CALLS = {
+    "draw.py": ["a moon, flat emoji", "moon.png"],
+    "variations.py": ["a moon, flat emoji", "2", "sheet.png"],
+    "watch.py": ["a moon, flat emoji", "frames", "3"],
+    "own_sampler.py": [],
+}
+DRAWN = {
+    "draw.py": ["moon.png"],
+    "variations.py": ["sheet.png"],
+    "watch.py": ["frames/001.png", "frames/003.png"],
+}
+
+
+def test_every_example_is_run():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_example_runs_and_leaves_what_it_says(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *CALLS[name]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for path in DRAWN.get(name, []):
+        with PIL.Image.open(tmp_path / path) as picture:
+            assert picture.size[1] == 256

@@ -29,9 +29,9 @@ def pair(family):
 
 
 def prompts(length=LENGTH):
-    """Three rows that end early, in the middle, and not at all before the last place, padded with 0 or 99."""
-    ids = torch.randint(1, 98, (3, length), generator=torch.Generator().manual_seed(0))
-    ids[:, 0] = 98
+    """Rows that end early, in the middle, at the last place and nowhere, padded with 0 or 99."""
+    ids = torch.randint(1, 98, (4, length), generator=torch.Generator().manual_seed(0))
+    ids[:3, 0] = 98
     ids[0, 1:] = 99
     ids[1, 5], ids[1, 6:] = 99, 0
     ids[2, -1] = 99
@@ -82,6 +82,8 @@ def test_legacy_end_of_text_is_the_largest_id_and_the_true_one_the_first():
         for model in (largest, true):
             answer = model(ids)
             assert answer.pooled.equal(answer.states[[0, 1], [2, 5]])
+        answer = largest(torch.tensor([[5, 4, 97, 7, 2, 0]]))
+        assert answer.pooled.equal(answer.states[:, 2])
 
 
 @pytest.mark.parametrize("family", NARROW_TEXTS)

@@ -5,13 +5,12 @@ error is its own and not the network's (Karras et al. 2022, appendix B; Lu et al
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.level import Level
+from sfumato.diffusion.level import CLEAN, Level
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,43 +34,33 @@ class Mixture:
         """The exact clean estimate of `x` (B, D, …), D numbers to a row in any shape, at `level`."""
         return self.estimates(x.flatten(1), level.a, level.s)[0].view_as(x)
 
-    def flow(self, x: Tensor, noisiest: Level, angles: Sequence[float], steps: int = 4000) -> list[Tensor]:
-        """The exact ODE's latents, started from `x` (B, D) at `noisiest`, wherever tan φ = s/a; error ~1e-9.
+    def flow(self, x: Tensor, here: Level, there: Level = CLEAN, steps: int = 800) -> Tensor:
+        """Where the exact ODE takes `x` (B, D) from one level to another; error below 1e-10 by default.
 
-        In y = x/√(a² + s²) and the angle φ the ODE is dy/dφ = cos φ·eps − sin φ·x0 on every path, with no
-        singular point between pure noise (π/2) and picture (0). `angles` fall; y is returned at each.
-        Integrated with the classical Runge–Kutta rule at two step widths, extrapolated to width zero.
+        In y = x/√(a² + s²) and the angle φ with tan φ = s/a the ODE is dy/dφ = cos φ·eps − sin φ·x0 on every
+        path, with no singular point from pure noise (π/2) to picture (0). Integrated with the classical
+        Runge–Kutta rule at two step widths, and extrapolated to width zero.
         """
-        coarse = self._march(x, noisiest, angles, steps // 2)
-        fine = self._march(x, noisiest, angles, steps)
-        return [f + (f - c) / 15 for f, c in zip(fine, coarse, strict=True)]
-
-    def end(self, x: Tensor, noisiest: Level, steps: int = 4000) -> Tensor:
-        """Where the exact ODE takes `x` (B, D) from level `noisiest` when all noise is gone; (B, D)."""
-        return self.flow(x, noisiest, [0.0], steps)[0]
+        y = x / math.hypot(here.a, here.s)
+        start, stop = math.atan2(here.s, here.a), math.atan2(there.s, there.a)
+        coarse, fine = (self._march(y, start, stop, count) for count in (steps // 2, steps))
+        return math.hypot(there.a, there.s) * (fine + (fine - coarse) / 15)
 
     def _slope(self, y: Tensor, angle: float) -> Tensor:
         a, s = math.cos(angle), math.sin(angle)
         x0, eps = self.estimates(y, a, s)
         return a * eps - s * x0
 
-    def _march(self, x: Tensor, noisiest: Level, angles: Sequence[float], steps: int) -> list[Tensor]:
-        y = x / math.hypot(noisiest.a, noisiest.s)
-        start = here = math.atan2(noisiest.s, noisiest.a)
-        reached = []
-        for stop in angles:
-            count = max(1, math.ceil(steps * (here - stop) / start))
-            h = (stop - here) / count
-            for i in range(count):
-                at = here + i * h
-                k1 = self._slope(y, at)
-                k2 = self._slope(y + h / 2 * k1, at + h / 2)
-                k3 = self._slope(y + h / 2 * k2, at + h / 2)
-                k4 = self._slope(y + h * k3, at + h)
-                y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-            here = stop
-            reached.append(y)
-        return reached
+    def _march(self, y: Tensor, start: float, stop: float, steps: int) -> Tensor:
+        h = (stop - start) / steps
+        for i in range(steps):
+            at = start + i * h
+            k1 = self._slope(y, at)
+            k2 = self._slope(y + h / 2 * k1, at + h / 2)
+            k3 = self._slope(y + h / 2 * k2, at + h / 2)
+            k4 = self._slope(y + h * k3, at + h)
+            y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return y
 
 
 def mixture(

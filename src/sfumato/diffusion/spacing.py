@@ -71,6 +71,32 @@ def beta(path: Path, n: int, *, alpha: float = 0.6, beta: float = 0.6) -> list[L
     return _at_times(path, (path.first + (path.last - path.first) * q for q in quantiles))
 
 
+def balanced(path: Path, n: int, *, alpha: float = 0.3) -> list[Level]:
+    """The noise's share of the variance, s²/(a² + s²), at even quantiles of a Beta(α, α) distribution.
+
+    With `alpha` ½ that is evenly in the angle between signal and noise, towards 0 evenly in λ: in between, as
+    here, levels are dense where a picture is decided and shrink in proportion at both ends, which keeps a
+    sampler's order from pure noise to no noise. The density over λ is cosh^(−2α) λ.
+    """
+    if alpha <= 0:
+        raise UsageError(f"alpha of the balanced spacing must be positive, not {alpha}")
+    noisiest, least = path.level(path.last), path.level(path.first)
+    top, floor = _share_of_noise(noisiest, alpha), _share_of_noise(least, alpha)
+    low, intervals = (0.0, n) if top / _steps(n) >= floor else (floor, n - 1)
+    inner = (beta_quantile(top - i * (top - low) / intervals, alpha, alpha) for i in range(1, n))
+    return [noisiest, *(path.at(math.sqrt(z / (1 - z))) for z in inner), CLEAN]
+
+
+def _share_of_noise(level: Level, alpha: float) -> float:
+    """The quantile at which `balanced` has this level."""
+    total = level.a**2 + level.s**2
+    z, rest = level.s**2 / total, level.a**2 / total
+    if rest == 0:
+        return 1.0
+    share = math.exp(_log_beta_share(math.log(min(z, rest)), alpha, alpha)[0])
+    return share if z <= rest else 1 - share
+
+
 def beta_quantile(p: float, alpha: float, beta: float) -> float:
     """The x in [0, 1] below which a share `p` of a Beta(alpha, beta) distribution lies, to 1e-10."""
     if p <= 0 or p >= 1:
@@ -154,6 +180,7 @@ SPACINGS = {
             "even in the logarithm of the noise",
         ),
         Spacing("beta", beta, ("use-beta-sigmas",), "more levels at both ends"),
+        Spacing("balanced", balanced, (), "between even in log noise and even in angle; for `adams`"),
     )
 }
 

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from sfumato.diffusion.level import Level
+from sfumato.diffusion.samplers.adams import adams
 from sfumato.diffusion.samplers.consistency import consistency, lcm, tcd
 from sfumato.diffusion.samplers.ddim import ddim, ddpm, euler, euler_a
 from sfumato.diffusion.samplers.dpm import dpm_solver_multistep, dpmpp_multistep, singlestep
@@ -134,6 +135,10 @@ SAMPLERS = {
         SamplerInfo(
             "pndm", pndm, 2, 1, False, ("plms", "PNDMScheduler"),
             "Adams–Bashforth on even times", "Liu et al. 2022",
+        ),
+        SamplerInfo(
+            "adams", adams, 4, 1, False, ("abm",),
+            "predicts and corrects along the angle: the most exact for its cost", "Salimans & Ho 2022",
         ),
         SamplerInfo(
             "lcm", lcm, 1, 1, True, ("LCMScheduler",),

@@ -221,3 +221,5 @@ def test_json_is_read_back_as_written(tmp_path):
     assert files.read_json(tmp_path / "x.json") == {"a": [1, 2.5, None, "ü"], "b": {}}
     with pytest.raises(CheckpointError, match="is missing"):
         files.read_json(tmp_path / "y.json")
+    with pytest.raises(CheckpointError, match="cannot read"):
+        files.read_json(tmp_path)

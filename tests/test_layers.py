@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sfumato"
 
 FLOORS = [
-    {"errors", "names", "files", "config", "weights", "devices"},
+    {"errors", "names", "formats", "files", "config", "weights", "devices"},
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},

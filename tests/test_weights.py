@@ -87,6 +87,8 @@ def test_what_reading_would_refuse_is_not_written(path):
     for name in ("__class__", "", "a\n", "a.__init__.b"):
         with pytest.raises(ValueError, match="cannot be named"):
             weights.write(path, {name: torch.ones(1)})
+    with pytest.raises(ValueError, match="too many for one file"):
+        weights.write(path, {str(i): torch.empty(0) for i in range(20_001)})
     assert not path.exists()
 
 
@@ -179,6 +181,16 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(path):
     assert weights.read(path)["a"].shape == (2, 3)
 
 
+def test_a_file_that_is_replaced_between_its_check_and_its_reading_is_refused(path, monkeypatch):
+    weights.write(path, state())
+    stale = weights.header(path)
+    monkeypatch.setattr(weights, "header", lambda path: stale)
+    weights.write(path, {name: tensor.reshape(-1) for name, tensor in state().items()})
+    refused(path, "changed while it was read")
+    path.write_bytes(b"garbage")
+    refused(path, "cannot read")
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     refused(tmp_path / "none.safetensors", "is missing")
     (tmp_path / "folder.safetensors").mkdir()
@@ -250,7 +262,9 @@ def test_shards_are_read_as_one(tmp_path):
 
 def test_shards_that_disagree_with_their_index_are_named(tmp_path):
     first, second = "m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"
-    assert "m-00003.safetensors is missing" in spoil(sharded(tmp_path), x="m-00003.safetensors")
+    assert "m-00003.safetensors is missing, which m.safetensors.index.json names" in spoil(
+        sharded(tmp_path), x="m-00003.safetensors"
+    )
     assert "lacks 'x', which m.safetensors.index.json promises" in spoil(sharded(tmp_path), x=second)
     moved = spoil(sharded(tmp_path), **{"b.bias": first})
     assert f"{second} holds 'b.bias', which is promised in {first}" in moved
@@ -278,6 +292,11 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path, name):
 def test_an_index_without_a_map_is_refused(tmp_path):
     (tmp_path / "i.json").write_text('{"weight_map": []}')
     with pytest.raises(CheckpointError, match="no weight_map"):
+        weights.shards(tmp_path / "i.json")
+    (tmp_path / "i.json").write_text(
+        json.dumps({"weight_map": {str(i): "a.safetensors" for i in range(20_001)}})
+    )
+    with pytest.raises(CheckpointError, match="lists 20,001 tensors"):
         weights.shards(tmp_path / "i.json")
 
 

@@ -1,7 +1,7 @@
 """The one loop: it drives any number of drawings, gathering what they ask of the network into batches.
 
-The library's loop is this engine with the jobs of one request; a server's is the same engine with many. Jobs share
-nothing, so they may differ in sampler, step count, size, guidance and level.
+The library's loop is this engine with the jobs of one request; a server's is the same engine with many. Jobs
+share nothing, so they may differ in sampler, step count, size, guidance and level.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from sfumato.nets.denoiser import Conditioning, Denoiser
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One drawing: a sampling coroutine over latents (1, C, H, W), its conditionings and how they are weighed."""
+    """One drawing: a sampling coroutine over latents (1, C, H, W), its conditionings and their weighing."""
 
     key: Hashable
     sampling: Sampling
@@ -62,7 +62,7 @@ class _Running:
 
 
 class Engine:
-    """Drives jobs, at most `most_points` of them in one batch; the oldest waiting job is always in the next one."""
+    """Drives jobs, at most `most_points` in a batch; the one that waited longest is always in the next one."""
 
     def __init__(self, denoiser: Denoiser, most_points: int = 1) -> None:
         if most_points < 1:
@@ -90,7 +90,7 @@ class Engine:
         return not self._running
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
-        """Drive `jobs` to their ends, taking up a next one whenever there is room; closing it cancels the rest."""
+        """Drive `jobs` to their ends, taking one up whenever there is room; closing it cancels the rest."""
         waiting = iter(jobs)
         own: list[Hashable] = []
         try:
@@ -143,7 +143,7 @@ class Engine:
         return guided
 
     def _next_batch(self) -> list[_Running]:
-        """The longest-waiting job, and others whose points can share its batch: same size, same text length."""
+        """The longest-waiting job, and others that can share its batch: same size, same text length."""
         batch: list[_Running] = []
         for running in self._running.values():
             alike = not batch or _shape(running) == _shape(batch[0])

@@ -177,12 +177,9 @@ def _beside(target: Path) -> Path:
 
 def _mode(path: Path) -> int | None:
     try:
-        mode = path.stat().st_mode
+        return path.stat().st_mode
     except FileNotFoundError:
         return None
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    return mode
 
 
 def _folder_to_replace(asked: Path, target: Path, marker: str, overwrite: bool) -> bool:

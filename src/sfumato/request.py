@@ -95,9 +95,7 @@ class Request(BaseModel):
         if self.guidance_interval is not None:
             low, high = self.guidance_interval
             if not 0 <= low < high < math.inf:
-                raise ValueError(
-                    f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high, finite"
-                )
+                raise ValueError(f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high < ∞")
         return self
 
 

@@ -3,7 +3,7 @@
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from sfumato import __version__, checkpoint, devices
 from sfumato.diffusion.guidance import ClassifierFree, Guidance, PromptOnly
-from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Failed, Job
-from sfumato.errors import NumericsError, SfumatoWarning, UsageError
+from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
+from sfumato.nets.fast import prepare
 from sfumato.nets.given import AddedCond
-from sfumato.prompt.encode import size_ids
+from sfumato.prompt.encode import window
 from sfumato.request import MAX_SEED, Request
 
 T = TypeVar("T")
@@ -81,9 +81,13 @@ class Studio:
         self._reload = reload
         self.device, self.dtype = device, dtype
         upcast = getattr(model.vae.config, "force_upcast", False)
-        self.slices, self.tile, self.offload = slices, tile, offload
-        self.denoiser = Denoiser(model.unet, model.prediction)
         self.vae_dtype = torch.float32 if dtype == torch.float16 and upcast else dtype
+        self.slices, self.tile, self.offload = slices, tile, offload
+        for encoder in model.text_encoders:
+            prepare(encoder, device, dtype, offload=offload)
+        prepare(model.vae, device, self.vae_dtype, offload=offload)
+        unet = prepare(model.unet, device, dtype, offload=offload)
+        self.denoiser = Denoiser(unet, model.prediction, device, slices=slices)
         self.engine = Engine(self.denoiser, most_points=8 if device.type == "cuda" else 1)
         self._condition = lru_cache(maxsize=64)(self._condition_uncached)
 
@@ -108,7 +112,7 @@ class Studio:
     def resolve(self, request: Request) -> Request:
         """`request` with every open field filled in as this model likes it.
 
-        Raises `UsageError` for a size that the model cannot draw; warns of one that it draws badly.
+        Raises `UsageError` for a size that the model cannot draw.
         """
         defaults = self.model.defaults
         width, height = request.width or self.native_size[0], request.height or self.native_size[1]
@@ -119,8 +123,6 @@ class Studio:
                     f"{name} is {value}: must be a multiple of {self.factor} for this model, "
                     f"such as {below} or {below + self.factor}"
                 )
-        for note in self.size_notes(width, height):
-            warnings.warn(note, SfumatoWarning, stacklevel=2)
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         if seed + request.count - 1 > MAX_SEED:
             raise UsageError(f"seed is {seed}: with {request.count} images the last seed passes {MAX_SEED}")
@@ -135,19 +137,23 @@ class Studio:
             model=self.source,
         )
 
-    def size_notes(self, width: int, height: int) -> list[str]:
-        """What is to be said of a size that this model was not trained for."""
-        native_width, native_height = self.native_size
+    def notes(self, request: Request) -> tuple[str, ...]:
+        """What the user should know of a resolved request that will probably not come out as hoped."""
+        (native_width, native_height), (width, height) = self.native_size, _size(request)
         notes = []
-        ratio = width * height / (native_width * native_height)
-        if not 0.5 <= ratio <= 2:
+        if not 0.5 <= width * height / (native_width * native_height) <= 2:
+            native = f"{native_width}×{native_height}"
             notes.append(
-                f"{width}×{height} is far from the {native_width}×{native_height} this model was trained at; "
+                f"{width}×{height} is far from the {native} this model was trained at; "
                 "shapes may be broken or repeated"
             )
         if max(width, height) > 2 * min(width, height):
             notes.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
-        return notes
+        for name in ("prompt", "negative"):
+            dropped = max(window(getattr(request, name), each)[1] for each in self.model.tokenizers)
+            if dropped:
+                notes.append(f"the {name} is {dropped} tokens too long for this model; its end was not read")
+        return tuple(notes)
 
     def generate(self, request: Request | str, **fields: Any) -> Image:
         """Draw one picture. `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`."""
@@ -166,18 +172,45 @@ class Studio:
         A picture whose numbers leave the finite ones in half precision is drawn once more in float32.
         """
         request = self.resolve(_request(request, fields))
-        for step in self._draw(request):
-            if isinstance(step, Step):
-                yield step
+        for note in self.notes(request):
+            warnings.warn(note, SfumatoWarning, stacklevel=2)
+        sampler, path = sampler_named(_set(request.sampler)), self.model.path
+        levels = spacing_named(_set(request.spacing)).levels(path, _set(request.steps))
+        total = evaluations(sampler.name, levels)
+        conditionings, guidance = self._guidance(request)
+        places = {object(): index for index in range(request.count)}
+
+        def job(key: Hashable, index: int) -> Job:
+            noise = SeededNoise([_set(request.seed) + index])
+            x = noise(self._empty(request)).to(self.device) * math.hypot(levels[0].a, levels[0].s)
+            return Job(key, sampler.sample(x, levels, noise), conditionings, guidance)
+
+        for event in self.engine.run(job(*place) for place in places.items()):
+            index = places[event.key]
+            single = request.changed(seed=_set(request.seed) + index, count=1)
+            if isinstance(event, Failed):
+                yield from self._again(single, index, request.count, event.error)
                 continue
-            failed: Failed = step
-            index = int(str(failed.key))
-            full = self._full_precision
-            if full is None or not isinstance(failed.error, NumericsError):
-                raise failed.error
-            warnings.warn(f"{failed.error}; drawing it again in float32", SfumatoWarning, stacklevel=2)
-            for again in full.stream(_single(request, index)):
-                yield replace(again, image_index=index, image_count=request.count)
+            yield Step(
+                image_index=index,
+                image_count=request.count,
+                index=event.index,
+                total=total,
+                sigma=event.level.sigma,
+                image=None if event.latent is None else self.develop(event.latent, single),
+                _estimate=event.x0,
+                _studio=self,
+                _request=single,
+            )
+
+    def _again(self, request: Request, index: int, count: int, error: SfumatoError) -> Iterator[Step]:
+        """The steps of a picture that failed, in float32; raises `error` where that cannot help."""
+        full = self._full_precision
+        if full is None or not isinstance(error, NumericsError):
+            raise error
+        warnings.warn(f"{error}; drawing it again in float32", SfumatoWarning, stacklevel=3)
+        for step in full.stream(request):
+            yield replace(step, image_index=index, image_count=count)
 
     @cached_property
     def _full_precision(self) -> "Studio | None":
@@ -194,70 +227,40 @@ class Studio:
             offload=self.offload,
         )
 
-    def _draw(self, request: Request) -> Iterator[Step | Failed]:
-        """Steps of every picture of a resolved request, and the pictures that failed."""
-        sampler, path = sampler_named(_set(request.sampler)), self.model.path
-        levels = spacing_named(_set(request.spacing)).levels(path, _set(request.steps))
-        total = evaluations(sampler.name, levels)
-        singles = [_single(request, index) for index in range(request.count)]
-        conditionings, guidance, dropped = self._guidance(request)
-        if dropped:
-            note = f"the prompt is {dropped} tokens too long for this model; its end was not read"
-            warnings.warn(note, SfumatoWarning, stacklevel=2)
+    def _empty(self, request: Request) -> Tensor:
+        """A latent (1, C, H, W) of the request's size."""
+        width, height = _size(request)
+        channels = self.model.vae.config.latent_channels
+        return torch.empty(1, channels, height // self.factor, width // self.factor)
 
-        def job(index: int) -> Job:
-            noise = SeededNoise([_set(singles[index].seed)])
-            x = self._noise_at(levels[0], singles[index], noise)
-            return Job(index, sampler.sample(x, levels, noise), conditionings, guidance)
-
-        for event in self.engine.run(job(index) for index in range(request.count)):
-            if isinstance(event, Failed):
-                yield event
-                continue
-            single = singles[int(str(event.key))]
-            yield Step(
-                image_index=int(str(event.key)),
-                image_count=request.count,
-                index=event.index,
-                total=total,
-                sigma=event.level.sigma,
-                image=None if event.latent is None else self.develop(event.latent, single),
-                _estimate=event.x0,
-                _studio=self,
-                _request=single,
-            )
-
-    def _noise_at(self, level: Level, request: Request, noise: SeededNoise) -> Tensor:
-        """The latent (1, C, H, W) that a drawing starts from: noise of the spread √(a² + s²)."""
-        width, height = _set(request.width) // self.factor, _set(request.height) // self.factor
-        empty = torch.empty(1, self.model.vae.config.latent_channels, height, width)
-        return noise(empty).to(self.device) * math.hypot(level.a, level.s)
-
-    def _guidance(self, request: Request) -> tuple[list[Conditioning], Guidance, int]:
-        """The conditionings of a request, how they are weighed, and how many tokens did not fit."""
-        scale, size = _set(request.guidance), (_set(request.width), _set(request.height))
+    def _guidance(self, request: Request) -> tuple[list[Conditioning], Guidance]:
+        """The conditionings of a request, and how they are weighed."""
+        scale, size = _set(request.guidance), _size(request)
         if self.model.unet.config.time_cond_proj_dim is not None:
-            only, dropped = self._condition(request.prompt, request.clip_skip, size, scale - 1)
-            return [only], PromptOnly(), dropped
-        prompt, dropped = self._condition(request.prompt, request.clip_skip, size, None)
+            return [self._condition(request.prompt, request.clip_skip, size, scale - 1)], PromptOnly()
+        prompt = self._condition(request.prompt, request.clip_skip, size)
         if scale == 1:
-            return [prompt], PromptOnly(), dropped
-        negative, also_dropped = self._condition(request.negative, request.clip_skip, size, None)
+            return [prompt], PromptOnly()
+        negative = self._condition(request.negative, request.clip_skip, size, negative=True)
         interval = request.guidance_interval or (0.0, math.inf)
-        guidance = ClassifierFree(scale, interval, request.guidance_rescale)
-        return [prompt, negative], guidance, max(dropped, also_dropped)
+        return [prompt, negative], ClassifierFree(scale, interval, request.guidance_rescale)
 
     def _condition_uncached(
-        self, text: str, clip_skip: int, size: tuple[int, int], w: float | None
-    ) -> tuple[Conditioning, int]:
-        """One text made ready for the network at one picture size, and how many of its tokens did not fit."""
-        model = self.model
+        self,
+        text: str,
+        clip_skip: int,
+        size: tuple[int, int],
+        w: float | None = None,
+        negative: bool = False,
+    ) -> Conditioning:
+        """One text made ready for the network at one picture size."""
         with torch.inference_mode():
-            cond = model.encode(text, clip_skip)
-            if not text and model.zero_negative:
-                cond = cond.zeroed()
-        added = None if cond.pooled is None else AddedCond(cond.pooled, size_ids(size))
-        return self.denoiser.condition(cond.states, added, w), cond.tokens_dropped
+            cond = self.model.encode(text, clip_skip)
+        if negative and not text and self.model.zero_negative:
+            cond = cond.zeroed()
+        ids = self.model.size_ids(size, negative=negative)
+        added = None if cond.pooled is None or ids is None else AddedCond(cond.pooled, ids)
+        return self.denoiser.condition(cond.states, added, w)
 
     @torch.inference_mode()
     def develop(self, latent: Tensor, request: Request, *, quick: bool = False) -> Image:
@@ -277,7 +280,7 @@ class Studio:
             device=devices.describe(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             pixels=pixel_digest(array),
-            notes=tuple(self.size_notes(_set(request.width), _set(request.height))),
+            notes=(*self.notes(request), *([f"decoded in tiles of {self.tile}"] if self.tile else [])),
         )
         return Image(array, record)
 
@@ -285,7 +288,8 @@ class Studio:
         """Pixels (1, 3, H, W), about [−1, 1]; decoded once more in float32 if half precision overflows."""
         vae = self.model.vae
         for dtype in dict.fromkeys((self.vae_dtype, torch.float32)):
-            raw = vae.to(dtype=dtype).unscale(latent.to(dtype))
+            prepare(vae, self.device, dtype, offload=self.offload)
+            raw = vae.unscale(latent.to(self.device, dtype))
             pixels = vae.decode_tiled(raw, self.tile, self.tile // 4) if self.tile else vae.decode(raw)
             if bool(torch.isfinite(pixels).all()):
                 return pixels
@@ -354,9 +358,9 @@ def _request(request: Request | str, fields: dict[str, Any]) -> Request:
     return request.changed(**fields) if fields else request
 
 
-def _single(request: Request, index: int) -> Request:
-    """The request of one picture of a batch: drawn alone, it comes out the same."""
-    return request.changed(seed=_set(request.seed) + index, count=1)
+def _size(request: Request) -> tuple[int, int]:
+    """Width and height of a resolved request."""
+    return _set(request.width), _set(request.height)
 
 
 def _set(value: T | None) -> T:

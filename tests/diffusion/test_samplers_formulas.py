@@ -7,8 +7,10 @@ import pytest
 import torch
 from peer import PATH, Drawn, error, network, ours
 
+from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.predict import clean_estimate, prediction_named
 from sfumato.diffusion.samplers import SAMPLERS
+from sfumato.diffusion.sampling import run
 from sfumato.diffusion.spacing import karras, trailing
 
 EXACT = 1e-9
@@ -132,3 +134,11 @@ def test_dpmpp_3m_has_the_whole_second_difference():
     assert exact == pytest.approx(truth(here, x), abs=1e-6)
     here, x, published = last("published")
     assert published != pytest.approx(truth(here, x), abs=1e-4)
+
+
+def test_lcm_near_the_picture_is_between_x_and_its_estimate():
+    """At 10·t = 0.5 = σ_data both c_skip = ½ and c_out = 1/√2 show; at t = 0 it is x."""
+    x, x0 = torch.full((1, 1, 1, 1), 3.0), torch.full((1, 1, 1, 1), 5.0)
+    for t, expected in ((0.05, 0.5 * 3 + math.sqrt(0.5) * 5), (0.0, 3.0)):
+        last = run(SAMPLERS["lcm"].sample(x, [Level(0.9, 0.4, t), CLEAN], Drawn()), lambda x, level: x0)
+        assert last.item() == pytest.approx(expected)

@@ -126,6 +126,12 @@ def test_what_is_saved_is_read_back_by_us_and_by_transformers(pairs, tmp_path):
         )
 
 
+def test_a_window_has_room_for_text(pairs):
+    ours, _ = pairs["tokenizer.json"]
+    with pytest.raises(ValueError, match="no room for text"):
+        Tokenizer(ours.vocab, ours.merges, limit=2)
+
+
 def test_text_that_is_half_a_character_or_endless_is_refused(pairs):
     ours, _ = pairs["tokenizer.json"]
     with pytest.raises(UsageError, match=r"lone surrogate.* at place 2"):
@@ -197,6 +203,10 @@ def test_missing_files_are_named(folders, tmp_path):
         Tokenizer.load(tmp_path)
     shutil.copy(folders["vocab.json and merges.txt"] / "vocab.json", tmp_path)
     with pytest.raises(CheckpointError, match=r"merges\.txt is missing"):
+        Tokenizer.load(tmp_path)
+    with open(tmp_path / "merges.txt", "wb") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(CheckpointError, match=r"merges\.txt is larger than"):
         Tokenizer.load(tmp_path)
     (tmp_path / "merges.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointError, match=r"cannot read .*merges\.txt"):

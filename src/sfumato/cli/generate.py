@@ -92,8 +92,8 @@ def draw(options: Options) -> None:
                     request = image.request
                     path = place.path(finished + 1, request.prompt, request.seed or 0)
                     image.save(path)
+                    finished += 1
                     meter.result(_line(path, image, seconds) if options.as_json else str(path))
-                finished += 1
     except Interrupted as interrupted:
         if finished:
             interrupted.add_note(f"{finished} of {total} pictures are finished")

@@ -1,7 +1,7 @@
 """Guidance: a guided estimate is Σ w_k(level)·x0_k, one term for each conditioning.
 
-Weights that sum to 1 mix clean estimates exactly as they would mix noise estimates, on every path and for every
-prediction. A term whose weight is zero at a level need not be evaluated there.
+Weights that sum to 1 mix clean estimates exactly as they would mix noise estimates, on every path and for
+every prediction. A term whose weight is zero at a level need not be evaluated there.
 """
 
 import math
@@ -55,7 +55,7 @@ class PromptOnly:
 
 @dataclass(frozen=True)
 class ClassifierFree:
-    """ε̂ = ε(∅) + γ·(ε(c) − ε(∅)) (Ho & Salimans 2022, eq. 6): weights (γ, 1 − γ) over prompt and negative prompt.
+    """ε̂ = ε(∅) + γ·(ε(c) − ε(∅)) (Ho & Salimans 2022, eq. 6): weights (γ, 1 − γ) over prompt and negative.
 
     `interval`: guide only where low ≤ σ = s/a ≤ high (Kynkäänniemi et al. 2024), elsewhere the prompt alone.
     `rescale`: φ in [0, 1], how far the guided estimate's spread is pulled back to the prompt's own

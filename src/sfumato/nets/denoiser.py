@@ -39,20 +39,30 @@ class Conditioning:
 class Denoiser:
     """`net` read through `prediction`; latents stay float32 outside, the network runs in its own dtype."""
 
-    def __init__(self, net: UNet, prediction: str, embeddings_kept: int = 256) -> None:
-        """`embeddings_kept`: how many time embeddings are remembered, the least recently used one going first."""
+    def __init__(
+        self,
+        net: UNet,
+        prediction: str,
+        device: torch.device,
+        *,
+        slices: int | None = None,
+        embeddings_kept: int = 256,
+    ) -> None:
+        """`net` computes on `device`, the queries of its attention taking turns in `slices` parts.
+
+        `embeddings_kept`: how many time embeddings are remembered, the least recently used one going first.
+        """
         self.net = net
+        self.device = device
         self.prediction = prediction_named(prediction)
         self._embeddings: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._embeddings_kept = embeddings_kept
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.net.parameters()).device
+        self.slices = slices
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.net.parameters()).dtype
+        """What the network computes in."""
+        return self.net.dtype
 
     def condition(
         self, states: Tensor, added: AddedCond | None = None, w: float | None = None
@@ -61,7 +71,7 @@ class Denoiser:
         with torch.inference_mode():
             text = self.net.project_text(states.to(self.device, self.dtype))
         if added is not None:
-            added = AddedCond(added.pooled.to(self.device, self.dtype), added.ids.to(self.device))
+            added = added.to(self.device, self.dtype)
         return Conditioning(text, added, w)
 
     def __call__(
@@ -69,8 +79,8 @@ class Denoiser:
     ) -> list[list[Tensor]]:
         """Clean estimates of every point under each of its terms, evaluated as one batch.
 
-        `points`: latents (1, C, H, W) of one size; `terms[i]`: the conditionings of point i, their texts of one
-        length. Returns, for each point, one float32 estimate (1, C, H, W) a term.
+        `points`: latents (1, C, H, W) of one size; `terms[i]`: the conditionings of point i, their texts of
+        one length. Returns, for each point, one float32 estimate (1, C, H, W) a term.
         """
         rows = [(index, term) for index, own in enumerate(terms) for term in own]
         levels = [points[index].level for index, _ in rows]
@@ -80,14 +90,14 @@ class Denoiser:
             owner = torch.tensor([index for index, _ in rows], device=latents.device)
             x = latents.to(self.device, self.dtype)
             if len(rows) == len(points):
-                out = self.net.denoise(x, self._times(levels, rows), text)
+                out = self.net.denoise(x, self._times(levels, rows), text, slices=self.slices)
             elif all(term.plain for _, term in rows):
                 times = torch.cat(
                     [self._time(point.level, own[0]) for point, own in zip(points, terms, strict=True)]
                 )
-                out = self.net.denoise(x, times, text, rows=owner)
+                out = self.net.denoise(x, times, text, rows=owner, slices=self.slices)
             else:
-                out = self.net.denoise(x[owner], self._times(levels, rows), text)
+                out = self.net.denoise(x[owner], self._times(levels, rows), text, slices=self.slices)
         own_latents = latents if len(rows) == len(points) else latents[owner]
         estimates = clean_estimate(self.prediction, own_latents, out.to(latents.device), levels)
         each = iter(torch.split(estimates, 1))
@@ -97,7 +107,7 @@ class Denoiser:
         return torch.cat([self._time(level, term) for level, (_, term) in zip(levels, rows, strict=True)])
 
     def _time(self, level: Level, term: Conditioning) -> Tensor:
-        """The time embedding (1, E) of a level and what enters with it, remembered between steps and images."""
+        """The time embedding (1, E) of a level and what enters with it, kept for other steps and images."""
         key = (level.t, None if term.plain else term)
         if key in self._embeddings:
             self._embeddings.move_to_end(key)

@@ -1,9 +1,9 @@
 """The same numbers sooner: layers that can be made ready for the device that they compute on.
 
 On a CPU much time goes into rearranging weights at every call, into reading and writing activations between
-operations, and into convolving pictures that were only enlarged. The layers of this file can keep their weights
-in the order in which oneDNN computes, hand it additions and activations to do on the way, and fold an enlargement
-into the convolution behind it. Until `prepare` they are the plain layers of torch, and they train as those do.
+operations, and into convolving pictures that were only enlarged. The layers of this file can keep their
+weights in the order in which oneDNN computes, hand it additions and activations to do on the way, and fold an
+enlargement into the convolution behind it. Until `prepare` they are the plain layers of torch.
 """
 
 import platform
@@ -27,9 +27,9 @@ class Packable(nn.Module, ABC):
     While it is packed `weight` is empty, so that nothing is held twice.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     packed: tuple[Tensor, ...] = ()
-    """The weight in oneDNN's order, cut into one or more parts along its first dimension; () if it is plain."""
+    """The weight in oneDNN's order, cut into parts along its first dimension; none while it is plain."""
 
     @abstractmethod
     def arranged(self) -> tuple[Tensor, ...]:
@@ -53,7 +53,7 @@ class Packable(nn.Module, ABC):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self.unpack()
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -78,7 +78,7 @@ class Conv(Packable, nn.Conv2d):
     def forward(self, x: Tensor, add: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """(B, C, H, W) to (B, C_out, H', W').
 
-        `add`, of the result's shape, is added to it; so is `shift`, (B, C_out) or (1, C_out) for all of a batch.
+        `add`, of the result's shape, is added to it; so is `shift`, (B, C_out), or (1, C_out) for all.
         """
         bias = self.bias
         if shift is not None and bias is not None and len(shift) == 1:
@@ -100,7 +100,7 @@ class DoublingConv(Packable, nn.Conv2d):
     """A 3×3 convolution of a picture whose pixels were repeated to make it larger.
 
     Where it was made twice as large, two of the three taps along each side meet the same original pixel. With
-    their sums as weights this is a transposed convolution of the small picture, for 4/9 of the multiplications.
+    their sums as weights this is a transposed convolution of the small picture: 4/9 of the multiplications.
     """
 
     def arranged(self) -> tuple[Tensor, ...]:
@@ -110,20 +110,21 @@ class DoublingConv(Packable, nn.Conv2d):
 
     def pack(self) -> None:
         """Keep the sums in oneDNN's order beside the plain weight, which cannot be had back from them."""
-        self.packed = self.arranged()
+        self.packed = self.packed or self.arranged()
 
     def plain_weight(self) -> Tensor:
         """The weight as published."""
         return self.weight.data
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, C, H, W) to (B, C_out, *size)."""
-        if self.packed and size == (2 * x.shape[2], 2 * x.shape[3]):
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """(B, C, H, W) to (B, C_out, *size), twice as large if no size is asked for."""
+        twice = 2 * x.shape[2], 2 * x.shape[3]
+        if self.packed and size in (None, twice):
             x = x.contiguous(memory_format=torch.channels_last)
             how = (*self.packed, self.bias, ONE, [0, 0], TWO, ONE, 1)
             out: Tensor = onednn._convolution_transpose_pointwise(x, *how, "none", [], "")
             return out
-        return super().forward(F.interpolate(x, size=size, mode="nearest"))
+        return super().forward(F.interpolate(x, size=size or twice, mode="nearest"))
 
 
 def _tap_sums(w: Tensor) -> Tensor:
@@ -215,14 +216,23 @@ def plain(net: Net) -> Net:
 
 @cache
 def packs(dtype: torch.dtype) -> bool:
-    """Whether oneDNN computes with packed weights here, tried on small layers: these operations are torch's own."""
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
-        return False
-    if dtype not in (torch.float32, torch.bfloat16):
+    """Whether oneDNN computes right with packed weights here: tried, for these operations are torch's own."""
+    if dtype not in (torch.float32, torch.bfloat16) or platform.machine() not in ("x86_64", "AMD64"):
         return False
     try:
-        if dtype == torch.bfloat16 and not onednn._is_mkldnn_bf16_supported():
-            return False
-        return all(_agrees(layer.to(dtype), *shape) for layer, *shape in _trial())
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            picture, places = torch.randn(2, 16, 4, 6, dtype=dtype), torch.randn(2, 5, 16, dtype=dtype)
+            return (
+                _agrees(Conv(16, 16, 3, padding=1).to(dtype), picture, picture)
+                and _agrees(DoublingConv(16, 16, 3, padding=1).to(dtype), picture, (8, 12))
+                and _agrees(Linear(16, 16).to(dtype), places, places)
+                and _agrees(Gated(16, 32).to(dtype), places)
+            )
     except (AttributeError, RuntimeError, TypeError):
         return False
+
+
+def _agrees(layer: Packable, *arguments: Any) -> bool:
+    plain = layer(*arguments)
+    layer.pack()
+    return torch.allclose(layer(*arguments).float(), plain.float(), rtol=0, atol=0.05)

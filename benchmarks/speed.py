@@ -1,0 +1,380 @@
+"""How fast Sfumato is beside diffusers: the same weights, the same numbers, in turns, in one process.
+
+    python benchmarks/speed.py [MODE]... [--write docs/performance.md]
+    python benchmarks/speed.py sd15-picture --device cuda --compile
+
+Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust. `--clock cpu
+--threads 1` counts processor time instead, which a busy machine disturbs less.
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from torch import Tensor
+
+import sfumato
+from sfumato import checkpoint, devices
+from sfumato.config import UNetConfig, VAEConfig
+from sfumato.diffusion.guidance import ClassifierFree
+from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
+from sfumato.diffusion.samplers import sampler_named
+from sfumato.diffusion.sampling import SeededNoise
+from sfumato.diffusion.spacing import spacing_named
+from sfumato.engine import Engine, Evaluated, Job
+from sfumato.nets.denoiser import Denoiser
+from sfumato.nets.fast import prepare
+from sfumato.nets.unet import UNet
+from sfumato.nets.vae import AutoencoderKL
+
+PROMPT = "a red apple, 3d render"
+STEPS, GUIDANCE = 20, 4.0
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SD15 = {
+    "block_out_channels": [320, 640, 1280, 1280],
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "sample_size": 64,
+}
+SD_VAE = {
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "latent_channels": 4,
+}
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCRIPT = """
+import sys
+import torch
+from diffusers import StableDiffusionPipeline
+
+folder, prompt, out = sys.argv[1:]
+pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.bfloat16, safety_checker=None)
+pipe.set_progress_bar_config(disable=True)
+pipe(prompt, num_inference_steps=20, guidance_scale=4.0).images[0].save(out)
+"""
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: median seconds of ours and of each way of theirs, and how far the results lie apart."""
+
+    what: str
+    ours: float
+    theirs: dict[str, float]
+    apart: str
+
+    def cells(self) -> str:
+        """The row of a Markdown table."""
+        theirs = ", ".join(f"{seconds:.3f} ({way})" for way, seconds in self.theirs.items())
+        ratio = f"**{min(self.theirs.values()) / self.ours:.2f}×**" if self.theirs else "–"
+        return f"| {self.what} | {self.ours:.3f} | {theirs or '–'} | {ratio} | {self.apart} |"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every comparison needs to know."""
+
+    device: str
+    rounds: int
+    clock: str
+    compile: bool
+
+    def medians(self, runs: dict[str, Run], rounds: int | None = None) -> dict[str, float]:
+        """Median seconds of each run, all taking turns in every round; the first round does not count."""
+        now = time.process_time if self.clock == "cpu" else time.perf_counter
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range((rounds or self.rounds) + 1):
+            for name, run in runs.items():
+                start = now()
+                run()
+                if self.device == "cuda":
+                    torch.cuda.synchronize()
+                seconds[name].append(now() - start)
+        return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+
+
+def embedded(bench: Bench) -> Iterator[Row]:
+    """Whole pictures of the embedded model: text, 20 guided steps of DDIM at 256², decoding."""
+    noise = SeededNoise([7])(torch.empty(1, 4, 32, 32))
+    fresh = iter(range(10**9))
+    """A new prompt every time, so that its text is encoded every time."""
+    rows: list[tuple[str, float, dict[str, float], str]] = []
+    for name, dtype in DTYPES.items():
+        studio = sfumato.load(device=bench.device, dtype=dtype)
+        pipes = {"plain": pipeline(dtype, bench.device)}
+        pipes["channels_last"] = pipeline(dtype, bench.device)
+        for part in (pipes["channels_last"].unet, pipes["channels_last"].vae):
+            part.to(memory_format=torch.channels_last)
+
+        def ours(prompt: str, studio: sfumato.Studio = studio) -> Any:
+            return studio.generate(prompt, seed=7, steps=STEPS, guidance=GUIDANCE, sampler="ddim").pixels
+
+        def theirs(prompt: str, pipe: Any, dtype: torch.dtype = dtype) -> Any:
+            latents = noise.to(bench.device, dtype)
+            drawn = pipe(prompt, num_inference_steps=STEPS, guidance_scale=GUIDANCE, latents=latents)
+            return np.asarray(drawn.images[0])
+
+        apart = pixels_apart(ours(PROMPT), theirs(PROMPT, pipes["plain"]))
+        runs: dict[str, Run] = {"ours": lambda draw=ours: draw(f"{PROMPT} {next(fresh)}")}
+        for way, pipe in pipes.items():
+            runs[way] = lambda draw=theirs, pipe=pipe: draw(f"{PROMPT} {next(fresh)}", pipe)
+        seconds = bench.medians(runs)
+        rows.append((name, seconds.pop("ours"), seconds, apart))
+    for name, own, seconds, apart in rows:
+        yield Row(
+            f"embedded model, {STEPS} guided steps at 256², text to pixels, {name}", own, seconds, apart
+        )
+
+
+def pipeline(dtype: torch.dtype, device: str) -> Any:
+    """The embedded model in diffusers."""
+    folder = checkpoint.embedded()
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def pixels_apart(ours: Any, theirs: Any) -> str:
+    """How two pictures of 8 bits a channel differ."""
+    gap = np.abs(ours.astype(int) - theirs.astype(int))
+    return f"{gap.max()}/255 at most, {gap.mean():.2f}/255 on average"
+
+
+def sd15(bench: Bench) -> Iterator[Row]:
+    """One guided pass of a UNet of SD 1.5's size, 64×64 latents, in bfloat16, with random weights.
+
+    Text keys and values, and what depends on the time alone, are made once for a picture: they do not count.
+    """
+    dtype = torch.bfloat16
+    peer = peer_unet(dtype).to(bench.device)
+    unet = own_unet(peer, bench)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 4, 64, 64, generator=generator).to(bench.device, dtype)
+    states = torch.randn(2, 77, 768, generator=generator).to(bench.device, dtype)
+    t = torch.tensor([500.0], device=bench.device)
+    rows = torch.zeros(2, dtype=torch.long, device=bench.device)
+    with torch.inference_mode():
+        time_, text = unet.embed_time(t), unet.project_text(states)
+
+        def ours() -> Tensor:
+            return unet.denoise(x, time_, text, rows=rows)
+
+        def theirs() -> Tensor:
+            answer: Tensor = peer(torch.cat([x, x]), t, states).sample
+            return answer
+
+        gap = (ours().float() - theirs().float()).abs()
+        apart = f"{gap.max() / theirs().float().abs().max():.1e} of the largest answer at most"
+        own = []
+        seconds = {}
+        for way in ("plain", "channels_last"):
+            if way == "channels_last":
+                peer.to(memory_format=torch.channels_last)
+            found = bench.medians({"ours": ours, way: theirs})
+            own.append(found.pop("ours"))
+            seconds |= found
+    yield Row("UNet of SD 1.5's size, one guided pass at 64×64, bfloat16", min(own), seconds, apart)
+
+
+def sd15_picture(bench: Bench) -> Iterator[Row]:
+    """20 guided DDIM steps at 512² and decoding, at SD 1.5's sizes, in bfloat16, with random weights."""
+    dtype = torch.bfloat16
+    peer = peer_unet(dtype).to(bench.device)
+    torch.manual_seed(2)
+    peer_vae = diffusers.AutoencoderKL(**SD_VAE).to(bench.device, dtype).eval()
+    unet = own_unet(peer, bench)
+    vae = AutoencoderKL(VAEConfig.from_dict(SD_VAE, "SD_VAE"))
+    vae.load_state_dict(peer_vae.state_dict())
+    vae = prepare(vae, torch.device(bench.device), dtype)
+    pipe = diffusers.StableDiffusionPipeline(
+        vae=peer_vae,
+        text_encoder=None,
+        tokenizer=None,
+        unet=peer,
+        scheduler=diffusers.DDIMScheduler(**BETAS, clip_sample=False, timestep_spacing="trailing"),
+        safety_checker=None,
+        feature_extractor=None,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    states = torch.randn(2, 77, 768, generator=torch.Generator().manual_seed(1)).to(bench.device, dtype)
+    noise = SeededNoise([7])(torch.empty(1, 4, 64, 64)).to(bench.device)
+    denoiser = Denoiser(unet, "epsilon", torch.device(bench.device))
+    levels = spacing_named("trailing").levels(
+        VariancePreserving(alphas_cumprod(scaled_linear_betas())), STEPS
+    )
+
+    @torch.inference_mode()
+    def ours() -> Tensor:
+        terms = [denoiser.condition(row) for row in states.split(1)]
+        sampling = sampler_named("ddim").sample(noise, levels, SeededNoise([7]))
+        latent = None
+        for event in Engine(denoiser).run([Job(0, sampling, terms, ClassifierFree(GUIDANCE))]):
+            latent = event.latent if isinstance(event, Evaluated) else None
+        assert latent is not None
+        return vae.decode(vae.unscale(latent.to(dtype)))
+
+    def theirs() -> Tensor:
+        drawn = pipe(
+            prompt_embeds=states[:1],
+            negative_prompt_embeds=states[1:],
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            latents=noise.to(dtype),
+            output_type="pt",
+        )
+        picture: Tensor = drawn.images
+        return picture
+
+    gap = ((ours().float() / 2 + 0.5).clamp(0, 1) - theirs().float()).abs()
+    own = []
+    seconds = {}
+    ways: list[tuple[str, Run]] = [
+        ("plain", lambda: None),
+        ("channels_last", lambda: [net.to(memory_format=torch.channels_last) for net in (peer, peer_vae)]),
+    ]
+    if bench.compile:
+        ways.append(("compiled", lambda: compile_in_place(pipe)))
+    for way, change in ways:
+        change()
+        found = bench.medians({"ours": ours, way: theirs})
+        own.append(found.pop("ours"))
+        seconds |= found
+    apart = f"{255 * gap.max():.0f}/255 at most, {255 * gap.mean():.2f}/255 on average"
+    yield Row(
+        f"SD 1.5's sizes, {STEPS} guided steps at 512² and decoding, bfloat16", min(own), seconds, apart
+    )
+
+
+def compile_in_place(pipe: Any) -> None:
+    """diffusers at its fastest on a GPU."""
+    pipe.unet = torch.compile(pipe.unet, mode="max-autotune", fullgraph=True)
+    pipe.vae.decode = torch.compile(pipe.vae.decode, mode="max-autotune", fullgraph=True)
+
+
+def peer_unet(dtype: torch.dtype) -> Any:
+    """diffusers' UNet of SD 1.5's size, with random weights."""
+    torch.manual_seed(1)
+    return diffusers.UNet2DConditionModel(**SD15).to(dtype).eval()
+
+
+def own_unet(peer: Any, bench: Bench) -> UNet:
+    """Ours with the same weights."""
+    with torch.device("meta"):
+        unet = UNet(UNetConfig.from_dict(SD15, "SD15"))
+    unet.load_state_dict({name: weight.clone() for name, weight in peer.state_dict().items()}, assign=True)
+    return prepare(unet, torch.device(bench.device), torch.bfloat16, compile=bench.compile)
+
+
+def startup(bench: Bench) -> Iterator[Row]:
+    """From the start of the process to the saved picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "apple.png")
+        own = [sys.executable, "-m", "sfumato", "generate", PROMPT, "-o", out, "--steps", str(STEPS)]
+        own += ["--guidance", str(GUIDANCE), "--sampler", "ddim"]
+        script = [sys.executable, "-c", SCRIPT, str(checkpoint.embedded()), PROMPT, out]
+        seconds = replace(bench, clock="wall").medians(
+            {"ours": process(own), "a minimal script": process(script)}
+        )
+    yield Row("process start to saved picture, bfloat16", seconds.pop("ours"), seconds, "–")
+
+
+def answers(bench: Bench) -> Iterator[Row]:
+    """The command's answers that need no network."""
+    bench = replace(bench, clock="wall")
+    for what, words in (
+        ("`sfumato --help`", ["--help"]),
+        ("a usage error", ["generate", PROMPT, "--sampler", "eulr"]),
+    ):
+        seconds = bench.medians({"ours": process([sys.executable, "-m", "sfumato", *words])})
+        yield Row(what, seconds["ours"], {}, "–")
+
+
+def process(words: list[str]) -> Run:
+    """Running a command."""
+    return lambda: subprocess.run(words, capture_output=True, check=False)
+
+
+MODES = {
+    "embedded": embedded,
+    "sd15": sd15,
+    "sd15-picture": sd15_picture,
+    "startup": startup,
+    "help": answers,
+}
+
+
+def machine(device: str) -> str:
+    """What the figures were taken on."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
+        name = names[0] if names else name
+    abilities = [key for key in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(key)]
+    chip = f"{name} ({', '.join(abilities) or 'no bfloat16 instructions'}), {torch.get_num_threads()} threads"
+    where = chip if device == "cpu" else f"{devices.describe(torch.device(device))}, {chip}"
+    return f"{where}; torch {torch.__version__}, diffusers {diffusers.__version__}"
+
+
+def table(rows: list[Row], bench: Bench) -> str:
+    """The rows as Markdown."""
+    kind = "processor seconds" if bench.clock == "cpu" else "seconds"
+    head = f"| what | Sfumato, {kind} | diffusers, {kind} | ratio to its fastest | difference |"
+    return "\n".join([f"{machine(bench.device)}.", "", head, "|---|---|---|---|---|", *map(Row.cells, rows)])
+
+
+def write(text: str, page: Path, name: str) -> None:
+    """Put `text` between the page's marks of that name."""
+    begin, end = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
+    before, _, rest = page.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{page} lacks the marks {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("modes", nargs="*", metavar="MODE", help=f"of {', '.join(MODES)}")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--compile", action="store_true", help="also compile the networks, ours and theirs")
+    parser.add_argument("--write", type=Path, metavar="PAGE")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    diffusers.logging.set_verbosity_error()
+    bench = Bench(options.device, options.rounds, options.clock, options.compile)
+    rows = []
+    for mode in options.modes or ("embedded", "sd15", "startup", "help"):
+        for row in MODES[mode](bench):
+            print(row.cells(), flush=True)
+            rows.append(row)
+    text = table(rows, bench)
+    print("\n" + text)
+    if options.write:
+        write(text, options.write, "speed")
+
+
+if __name__ == "__main__":
+    main()

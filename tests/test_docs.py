@@ -1,0 +1,48 @@
+"""The pages: their links lead somewhere, and what they name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sfumato.names import SAMPLERS, SPACINGS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_to_a_file(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, *SPACINGS])
+def test_every_sampler_and_spacing_is_explained(name):
+    assert f"`{name}`" in (ROOT / "docs" / "samplers.md").read_text()
+
+
+def test_the_readmes_two_commands_are_targets_and_ci_runs_the_second():
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    commands = re.findall(r"^make (\w+)", readme, re.MULTILINE)
+    assert commands == ["picture", "test"]
+    assert all(re.search(rf"^{command}:", makefile, re.MULTILINE) for command in commands)
+    assert (ROOT / ".ci" / "run").read_text().strip().splitlines()[-1] == "exec make test"
+
+
+def test_no_page_or_source_names_a_path_of_one_machine():
+    for path in [
+        *PAGES,
+        *ROOT.glob("src/**/*.py"),
+        *ROOT.glob("examples/*.py"),
+        *ROOT.glob("benchmarks/*.py"),
+    ]:
+        assert not re.search(r"/(work|root|home)/\w+/", path.read_text()), path
+
+
+def test_the_constraints_pin_every_package_to_one_version():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert "torch==2.13.0" in pins
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.]*", pin) for pin in pins)

@@ -7,6 +7,7 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "ddim": ("DDIM", "DDIMScheduler"),
     "euler": ("Euler", "EulerDiscreteScheduler", "k_euler"),
     "euler-a": ("Euler a", "EulerAncestralDiscreteScheduler", "k_euler_a", "euler_ancestral"),
+    "adams": (),
     "heun": ("Heun", "HeunDiscreteScheduler", "k_heun"),
     "dpm2": ("DPM2", "KDPM2DiscreteScheduler", "k_dpm_2", "dpm_2"),
     "dpm2-a": ("DPM2 a", "KDPM2AncestralDiscreteScheduler", "k_dpm_2_a", "dpm_2_ancestral"),
@@ -33,18 +34,19 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
 }
 
 SPACINGS: dict[str, tuple[str, ...]] = {
-    "leading": (),
-    "linspace": ("Uniform", "Normal"),
-    "trailing": ("SGM Uniform",),
-    "karras": ("Karras",),
-    "exponential": ("Exponential",),
-    "beta": ("Beta",),
+    "leading": ("DDIM",),
+    "linspace": ("Normal", "Uniform", "Automatic"),
+    "trailing": ("SGM Uniform", "Simple"),
+    "karras": ("Karras", "use_karras_sigmas"),
+    "exponential": ("Exponential", "Polyexponential", "use_exponential_sigmas"),
+    "beta": ("Beta", "use_beta_sigmas"),
+    "balanced": (),
 }
 
 
 def _resolve(kind: str, name: str, table: dict[str, tuple[str, ...]]) -> str:
     def plain(text: str) -> str:
-        return text.strip().lower().replace("_", "-").replace(" ", "-")
+        return text.strip().lower().replace("++", "pp").replace("_", "-").replace(" ", "-")
 
     wanted = plain(name)
     for ours, others in table.items():

@@ -5,16 +5,13 @@ import pytest
 import torch
 from paths import PATHS
 
+from sfumato import names
 from sfumato.diffusion.level import Level
-from sfumato.diffusion.samplers import (
-    SAMPLERS,
-    evaluations,
-    sampler_labelled,
-    sampler_named,
-)
+from sfumato.diffusion.samplers import SAMPLERS, evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise, run
 from sfumato.diffusion.spacing import SPACINGS, karras, linspace, trailing
 from sfumato.errors import UsageError
+from sfumato.names import split_label
 
 SD = PATHS["scaled-linear"]
 SAMPLED = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
@@ -220,13 +217,17 @@ def test_a1111_labels_are_understood(label, ours):
 
 
 def test_a_label_with_a_schedule_gives_both():
-    sampler, spacing = sampler_labelled("DPM++ 2M SDE Karras")
-    assert (sampler.name, spacing.name) == ("dpmpp-2m-sde", "karras")
-    assert sampler_labelled("Euler a") == (SAMPLERS["euler-a"], None)
+    assert split_label("DPM++ 2M SDE Karras") == ("dpmpp-2m-sde", "karras")
+    assert split_label("Euler a") == ("euler-a", None)
+
+
+def test_every_sampler_and_spacing_has_a_name_that_is_known_without_torch():
+    assert set(names.SAMPLERS) == set(SAMPLERS)
+    assert set(names.SPACINGS) == set(SPACINGS)
 
 
 def test_every_scheduler_class_among_the_aliases_exists_in_diffusers():
-    classes = [alias for info in SAMPLERS.values() for alias in info.aliases if alias.endswith("Scheduler")]
+    classes = [name for others in names.SAMPLERS.values() for name in others if name.endswith("Scheduler")]
     assert len(classes) == len(set(classes)) == 17
     assert all(hasattr(diffusers, name) for name in classes)
     assert all(sampler_named(name).name in SAMPLERS for name in classes)

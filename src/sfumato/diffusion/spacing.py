@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sfumato.diffusion.level import CLEAN, Level, Path
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError
+from sfumato.names import spacing_name
 
 
 def leading(path: Path, n: int, *, offset: float = 0, dropped: int = 0) -> list[Level]:
@@ -162,33 +163,27 @@ class Spacing:
 
     name: str
     levels: Callable[..., list[Level]]
-    aliases: tuple[str, ...]
     summary: str
 
 
 SPACINGS = {
     spacing.name: spacing
     for spacing in (
-        Spacing("leading", leading, ("ddim",), "even strides from the picture; stops short of the noise"),
-        Spacing("linspace", linspace, ("normal", "uniform", "automatic"), "even in time, both ends included"),
-        Spacing("trailing", trailing, ("simple", "sgm-uniform"), "even strides from noise to picture"),
-        Spacing("karras", karras, ("use-karras-sigmas",), "more levels near the picture (EDM)"),
+        Spacing("leading", leading, "even strides from the picture; stops short of the noise"),
+        Spacing("linspace", linspace, "even in time, both ends included"),
+        Spacing("trailing", trailing, "even strides from noise to picture"),
+        Spacing("karras", karras, "more levels near the picture (EDM)"),
         Spacing(
             "exponential",
             exponential,
-            ("polyexponential", "use-exponential-sigmas"),
             "even in the logarithm of the noise",
         ),
-        Spacing("beta", beta, ("use-beta-sigmas",), "more levels at both ends"),
-        Spacing("balanced", balanced, (), "between even in log noise and even in angle; for `adams`"),
+        Spacing("beta", beta, "more levels at both ends"),
+        Spacing("balanced", balanced, "between even in log noise and even in angle; for `adams`"),
     )
 }
 
 
 def spacing_named(name: str) -> Spacing:
     """The spacing called `name` here, in A1111 or in diffusers; case, blanks and underscores don't matter."""
-    plain = name.strip().lower().replace(" ", "-").replace("_", "-")
-    for spacing in SPACINGS.values():
-        if plain in (spacing.name, *spacing.aliases):
-            return spacing
-    raise UsageError(f"unknown spacing {name!r}; {nearest(plain, SPACINGS)}")
+    return SPACINGS[spacing_name(name)]

@@ -1,4 +1,4 @@
-"""The samplers by name: what each is called here, in A1111 and in diffusers, and what it costs."""
+"""The samplers by name: what each is, where it comes from, and what it costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,7 @@ from sfumato.diffusion.samplers.multistep import deis, lms, pndm
 from sfumato.diffusion.samplers.runge_kutta import dpm2, dpm2_a, dpmpp_2s_a, dpmpp_sde, heun
 from sfumato.diffusion.samplers.unipc import unipc
 from sfumato.diffusion.sampling import Sampler
-from sfumato.diffusion.spacing import Spacing, spacing_named
-from sfumato.errors import UsageError, nearest
+from sfumato.names import sampler_name
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,6 @@ class SamplerInfo:
     order: int
     evaluations_per_step: int
     random: bool
-    aliases: tuple[str, ...]
     summary: str
     source: str
 
@@ -41,137 +39,123 @@ SAMPLERS = {
     info.name: info
     for info in (
         SamplerInfo(
-            "ddpm", ddpm, 1, 1, True, ("DDPMScheduler",),
+            "ddpm", ddpm, 1, 1, True,
             "the original random walk; needs many steps", "Ho et al. 2020",
         ),
         SamplerInfo(
-            "ddim", ddim, 1, 1, False, ("DDIMScheduler",),
+            "ddim", ddim, 1, 1, False,
             "plain and predictable", "Song et al. 2021",
         ),
         SamplerInfo(
-            "euler", euler, 1, 1, False, ("EulerDiscreteScheduler",),
+            "euler", euler, 1, 1, False,
             "ddim in sigma coordinates, with churn as an option", "Karras et al. 2022",
         ),
         SamplerInfo(
-            "euler-a", euler_a, 1, 1, True, ("euler-ancestral", "EulerAncestralDiscreteScheduler"),
+            "euler-a", euler_a, 1, 1, True,
             "lively; the picture keeps changing with the steps", "Crowson 2022",
         ),
         SamplerInfo(
-            "heun", heun, 2, 2, False, ("HeunDiscreteScheduler",),
+            "heun", heun, 2, 2, False,
             "second order by a trial step", "Karras et al. 2022",
         ),
         SamplerInfo(
-            "dpm2", dpm2, 2, 2, False, ("KDPM2DiscreteScheduler",),
+            "dpm2", dpm2, 2, 2, False,
             "second order by a stop in the middle", "Lu et al. 2022; Crowson 2022",
         ),
         SamplerInfo(
-            "dpm2-a", dpm2_a, 2, 2, True, ("dpm2-ancestral", "KDPM2AncestralDiscreteScheduler"),
+            "dpm2-a", dpm2_a, 2, 2, True,
             "dpm2 with fresh noise", "Crowson 2022",
         ),
         SamplerInfo(
-            "dpm-solver-1", partial(dpm_solver_multistep, order=1), 1, 1, False, (),
+            "dpm-solver-1", partial(dpm_solver_multistep, order=1), 1, 1, False,
             "ddim by its other name", "Lu et al. 2022",
         ),
         SamplerInfo(
-            "dpm-solver-2s", partial(singlestep, order=2, of_noise=True), 2, 1, False, (),
+            "dpm-solver-2s", partial(singlestep, order=2, of_noise=True), 2, 1, False,
             "second order in noise, in pairs of steps", "Lu et al. 2022",
         ),
         SamplerInfo(
-            "dpm-solver-3s", partial(singlestep, order=3, of_noise=True, solver="heun"), 3, 1, False, (),
+            "dpm-solver-3s", partial(singlestep, order=3, of_noise=True, solver="heun"), 3, 1, False,
             "third order in noise, in threes of steps", "Lu et al. 2022",
         ),
         SamplerInfo(
-            "dpm-solver-2m", partial(dpm_solver_multistep, order=2), 2, 1, False, (),
+            "dpm-solver-2m", partial(dpm_solver_multistep, order=2), 2, 1, False,
             "second order in noise, from memory", "Lu et al. 2022",
         ),
         SamplerInfo(
-            "dpm-solver-3m", partial(dpm_solver_multistep, order=3), 3, 1, False, (),
+            "dpm-solver-3m", partial(dpm_solver_multistep, order=3), 3, 1, False,
             "third order in noise, from memory", "Lu et al. 2022",
         ),
         SamplerInfo(
-            "dpmpp-2s", partial(singlestep, order=2), 2, 1, False, ("DPMSolverSinglestepScheduler",),
+            "dpmpp-2s", partial(singlestep, order=2), 2, 1, False,
             "second order, in pairs of steps", "Lu et al. 2022b",
         ),
         SamplerInfo(
-            "dpmpp-3s", partial(singlestep, order=3, solver="heun"), 3, 1, False, (),
+            "dpmpp-3s", partial(singlestep, order=3, solver="heun"), 3, 1, False,
             "third order, in threes of steps", "Lu et al. 2022b",
         ),
         SamplerInfo(
-            "dpmpp-2s-a", dpmpp_2s_a, 2, 2, True, ("dpmpp-2s-ancestral",),
+            "dpmpp-2s-a", dpmpp_2s_a, 2, 2, True,
             "second order with fresh noise", "Lu et al. 2022b; Crowson 2022",
         ),
         SamplerInfo(
-            "dpmpp-2m", dpmpp_multistep, 2, 1, False, ("DPMSolverMultistepScheduler",),
+            "dpmpp-2m", dpmpp_multistep, 2, 1, False,
             "second order at one evaluation a step", "Lu et al. 2022b",
         ),
         SamplerInfo(
-            "dpmpp-3m", partial(dpmpp_multistep, order=3), 3, 1, False, (),
+            "dpmpp-3m", partial(dpmpp_multistep, order=3), 3, 1, False,
             "third order at one evaluation a step", "Lu et al. 2022b",
         ),
         SamplerInfo(
-            "dpmpp-2m-sde", partial(dpmpp_multistep, eta=1.0), 2, 1, True, (),
+            "dpmpp-2m-sde", partial(dpmpp_multistep, eta=1.0), 2, 1, True,
             "dpmpp-2m with fresh noise", "Lu et al. 2022b",
         ),
         SamplerInfo(
-            "dpmpp-3m-sde", partial(dpmpp_multistep, order=3, eta=1.0), 3, 1, True, (),
+            "dpmpp-3m-sde", partial(dpmpp_multistep, order=3, eta=1.0), 3, 1, True,
             "dpmpp-3m with fresh noise", "Lu et al. 2022b; Crowson 2022",
         ),
         SamplerInfo(
-            "dpmpp-sde", dpmpp_sde, 2, 2, True, ("DPMSolverSDEScheduler",),
+            "dpmpp-sde", dpmpp_sde, 2, 2, True,
             "fine texture, two evaluations a step", "Lu et al. 2022b; Crowson 2022",
         ),
         SamplerInfo(
-            "unipc", unipc, 3, 1, False, ("uni-pc", "UniPCMultistepScheduler"),
+            "unipc", unipc, 3, 1, False,
             "predicts, then corrects for free: good with few steps", "Zhao et al. 2023",
         ),
         SamplerInfo(
-            "lms", lms, 4, 1, False, ("LMSDiscreteScheduler",),
+            "lms", lms, 4, 1, False,
             "a polynomial through four noise estimates", "Crowson 2022",
         ),
         SamplerInfo(
-            "deis", deis, 3, 1, False, ("DEISMultistepScheduler",),
+            "deis", deis, 3, 1, False,
             "a polynomial in log noise through three noise estimates", "Zhang & Chen 2023",
         ),
         SamplerInfo(
-            "pndm", pndm, 2, 1, False, ("plms", "PNDMScheduler"),
+            "pndm", pndm, 2, 1, False,
             "Adams–Bashforth on even times", "Liu et al. 2022",
         ),
         SamplerInfo(
-            "adams", adams, 4, 1, False, ("abm",),
+            "adams", adams, 4, 1, False,
             "predicts and corrects along the angle: the most exact for its cost", "Salimans & Ho 2022",
         ),
         SamplerInfo(
-            "lcm", lcm, 1, 1, True, ("LCMScheduler",),
+            "lcm", lcm, 1, 1, True,
             "for networks distilled to 1 to 8 steps (LCM)", "Luo et al. 2023",
         ),
         SamplerInfo(
-            "tcd", tcd, 1, 1, True, ("TCDScheduler",),
+            "tcd", tcd, 1, 1, True,
             "for networks distilled along trajectories (TCD)", "Zheng et al. 2024",
         ),
         SamplerInfo(
-            "consistency", consistency, 1, 1, True, ("CMStochasticIterativeScheduler",),
+            "consistency", consistency, 1, 1, True,
             "for consistency models", "Song et al. 2023",
         ),
     )
 }  # fmt: skip
 
-_BY_ALIAS = {alias.lower(): info for info in SAMPLERS.values() for alias in (info.name, *info.aliases)}
-
-
 def sampler_named(name: str) -> SamplerInfo:
     """The sampler called `name` here, in A1111 ("DPM++ 2M SDE") or in diffusers ("DDIMScheduler")."""
-    plain = name.strip().lower().replace("++", "pp").replace(" ", "-").replace("_", "-")
-    if plain not in _BY_ALIAS:
-        raise UsageError(f"unknown sampler {name!r}; {nearest(plain, _BY_ALIAS)}")
-    return _BY_ALIAS[plain]
-
-
-def sampler_labelled(label: str) -> tuple[SamplerInfo, Spacing | None]:
-    """The sampler, and the spacing if any, of an A1111 label such as "DPM++ 2M Karras"."""
-    head, _, tail = label.strip().rpartition(" ")
-    if head and tail.lower() in ("karras", "exponential", "beta"):
-        return sampler_named(head), spacing_named(tail)
-    return sampler_named(label), None
+    return SAMPLERS[sampler_name(name)]
 
 
 def evaluations(name: str, levels: Sequence[Level]) -> int:

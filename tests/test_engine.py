@@ -23,7 +23,7 @@ class Text:
 
 
 class Network:
-    """Stands in for the denoiser, smooth in the latent, the level and the conditioning; counts its batches."""
+    """Stands in for the denoiser, smooth in latent, level and conditioning; counts its batches."""
 
     dtype = torch.float32
 

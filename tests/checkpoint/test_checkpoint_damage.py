@@ -133,11 +133,22 @@ def test_truncated_weights_are_named(folder):
         ("text_encoder/config.json", {"vocab_size": 6000}, "and text_encoder only 6000"),
         ("text_encoder/config.json", {"max_position_embeddings": 50}, "text_encoder reads 50"),
         ("scheduler/scheduler_config.json", {"beta_end": 2.0}, "beta"),
+        (
+            "scheduler/scheduler_config.json",
+            {"trained_betas": [1e-20, 1e-20], "num_train_timesteps": 2},
+            "the betas make no path",
+        ),
     ],
 )
 def test_configurations_that_are_wrong_or_ask_for_code_are_refused(folder, file, changes, words):
     edit(folder / file, **changes)
     assert words in refusal(folder)
+
+
+def test_an_sdxl_that_is_told_another_number_of_sizes_is_refused(saved, tmp_path):
+    folder = shutil.copytree(saved("sdxl"), tmp_path / "m")
+    edit(folder / "unet" / "config.json", projection_class_embeddings_input_dim=76)
+    assert "must be the pooled text's width 20 plus 6 × 8 (SDXL) or 5 × 8" in refusal(folder)
 
 
 def test_no_class_that_a_folder_names_is_ever_imported(folder, monkeypatch):

@@ -9,7 +9,6 @@ import argparse
 import inspect
 import logging
 import math
-import platform
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +46,7 @@ BEDS: dict[str, tuple[str, Callable[[], Mixture]]] = {
     ),
 }
 ORDINARY = alphas_cumprod(scaled_linear_betas())
+DEFAULT = "adams, balanced"
 SCHEDULES = {"ordinary": ORDINARY, "zero-SNR": zero_terminal_snr(ORDINARY)}
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 EXPLODING = (
@@ -59,23 +59,36 @@ EXPLODING = (
 
 
 @dataclass(frozen=True)
-class Bed:
-    """A mixture on a schedule: latents at the noisiest level, and where the exact ODE takes them."""
+class Ground:
+    """Several mixtures side by side, their numbers in one row: one drive of a sampler measures it on all."""
 
-    data: Mixture
+    data: dict[str, Mixture]
     path: VariancePreserving
     start: Tensor
     end: Tensor
 
-    def errors(self, x: Tensor) -> Tensor:
-        """The root mean square error of each latent; (B,)."""
-        return (x - self.end).square().mean(1).sqrt()
+    @property
+    def widths(self) -> list[int]:
+        return [each.means.shape[1] for each in self.data.values()]
+
+    def estimates(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """E[x0 | x] and E[eps | x] as a network gives them that learns the level from the time it is told."""
+        level = self.path.level(t)
+        parts = zip(self.data.values(), x.split(self.widths, 1), strict=True)
+        pairs = [each.estimates(part, level.a, level.s) for each, part in parts]
+        return torch.cat([x0 for x0, _ in pairs], 1), torch.cat([eps for _, eps in pairs], 1)
+
+    def rows(self, name: str, budget: int, asked: int, x: Tensor) -> Iterator["Row"]:
+        for data, off in zip(self.data, (x - self.end).split(self.widths, 1), strict=True):
+            errors = off.square().mean(1)
+            yield Row(data, name, budget, asked, errors.mean().sqrt().item(), errors.sqrt().median().item())
 
 
 @dataclass(frozen=True)
 class Row:
     """What one way of sampling came to: `rms` over all latents, `median` of the latents' own errors."""
 
+    data: str
     name: str
     budget: int
     evaluations: int
@@ -83,88 +96,75 @@ class Row:
     median: float
 
 
-def bed_of(data: Mixture, table: Tensor, latents: int = LATENTS) -> Bed:
+def ground(names: Iterable[str], table: Tensor, latents: int = LATENTS) -> Ground:
+    """The named data on a schedule, with latents at its noisiest level and where the exact ODE takes them."""
     path = VariancePreserving(table)
-    seeded = torch.Generator().manual_seed(9)
-    start = torch.randn(latents, data.means.shape[1], generator=seeded, dtype=torch.float64)
-    return Bed(data, path, start, data.flow(start, path.level(path.last)))
+    data = {name: BEDS[name][1]() for name in names}
+    starts, ends = [], []
+    for each in data.values():
+        seeded = torch.Generator().manual_seed(9)
+        starts.append(torch.randn(latents, each.means.shape[1], generator=seeded, dtype=torch.float64))
+        ends.append(each.flow(starts[-1], path.level(path.last)))
+    return Ground(data, path, torch.cat(starts, 1), torch.cat(ends, 1))
 
 
-def measured(bed: Bed, name: str, budget: int, asked: int, x: Tensor) -> Row:
-    errors = bed.errors(x)
-    return Row(name, budget, asked, errors.square().mean().sqrt().item(), errors.median().item())
-
-
-def ours(bed: Bed, budget: int) -> Iterator[Row]:
+def ours(on: Ground, budget: int) -> Iterator[Row]:
     """Every deterministic sampler of ours on every spacing, at most `budget` evaluations each."""
     for info in SAMPLERS.values():
         if info.random:
             continue
-        choices = {"adams": (2, 3, 4), "unipc": (2, 3), "lms": (2, 3, 4)}.get(info.name, (None,))
         for spacing in SPACINGS.values():
             levels = next(
                 levels
                 for n in range(budget, 0, -1)
-                if evaluations(info.name, levels := spacing.levels(bed.path, n)) <= budget
+                if evaluations(info.name, levels := spacing.levels(on.path, n)) <= budget
             )
-            asked = evaluations(info.name, levels)
-            for order in choices:
-                options = {} if order is None else {"order": order}
-                x = run(info.sample(bed.start, levels, SeededNoise([0]), **options), told_time(bed))
-                label = info.name if order is None else f"{info.name} order {order}"
-                yield measured(bed, f"{label}, {spacing.name}", budget, asked, x)
+            x = run(info.sample(on.start, levels, SeededNoise([0])), lambda x, at: on.estimates(x, at.t)[0])
+            yield from on.rows(f"{info.name}, {spacing.name}", budget, evaluations(info.name, levels), x)
 
 
-def told_time(bed: Bed) -> Callable[..., Tensor]:
-    """The exact network, which like a real one learns the level only through the time it is told."""
-    return lambda x, level: bed.data.denoise(x, bed.path.level(level.t))
-
-
-def theirs(bed: Bed, budget: int) -> Iterator[Row | str]:
+def theirs(on: Ground, budget: int) -> Iterator[Row | str]:
     """Every deterministic diffusers scheduler with its options; a text where one fails."""
-    zero = bed.path.level(bed.path.last).a == 0
+    zero = on.path.level(on.path.last).a == 0
     for scheduler, name, options in schedulers():
         known = inspect.signature(scheduler.__init__).parameters
-        if zero and "rescale_betas_zero_snr" not in known:
+        times = options.get("times")
+        if (zero and "rescale_betas_zero_snr" not in known) or (times and len(times) != budget):
             continue
-        settings = BETAS | options | ({"rescale_betas_zero_snr": True} if zero else {})
-        settings["prediction_type"] = "v_prediction" if zero else "epsilon"
+        settings = BETAS | options | {"prediction_type": "v_prediction" if zero else "epsilon"}
+        settings |= {"rescale_betas_zero_snr": True} if zero else {}
         settings = {key: value for key, value in settings.items() if key in known}
-        times = settings.pop("times", None) or options.get("times")
-        if times and len(times) != budget:
-            continue
         try:
             made = _within(scheduler, settings, budget, times)
-            x = _drive(made, bed, zero)
+            rows = list(on.rows(name, budget, len(made.timesteps), _drive(made, on, zero)))
         except Exception as error:
             yield f"{name}: {type(error).__name__}"
             continue
-        row = measured(bed, name, budget, len(made.timesteps), x)
-        yield row if math.isfinite(row.rms) else f"{name}: not a number"
+        yield from rows if all(math.isfinite(row.rms) for row in rows) else [f"{name}: not a number"]
 
 
-def _within(scheduler: Any, settings: dict[str, Any], budget: int, times: list[int] | None) -> Any:
-    """The scheduler set to the most steps that ask the network at most `budget` times."""
+def _within(kind: Any, settings: dict[str, Any], budget: int, times: list[int] | None) -> Any:
+    """A scheduler set to the most steps that ask the network at most `budget` times, or to given `times`."""
     for n in range(budget, 0, -1):
-        made = scheduler(**settings)
+        scheduler = kind(**settings)
         if times:
-            made.set_timesteps(timesteps=times)
+            scheduler.set_timesteps(timesteps=times)
         else:
-            made.set_timesteps(n)
-        if len(made.timesteps) <= budget:
-            return made
+            scheduler.set_timesteps(n)
+        if len(scheduler.timesteps) <= budget:
+            return scheduler
     raise ValueError("no step count fits")
 
 
-def _drive(scheduler: Any, bed: Bed, of_v: bool) -> Tensor:
-    x = bed.start
+def _drive(scheduler: Any, on: Ground, of_v: bool) -> Tensor:
+    x = on.start
     if isinstance(scheduler, EXPLODING):
         x = x * math.hypot(1, float(scheduler.sigmas[0]))
-    random = "generator" in inspect.signature(scheduler.step).parameters
-    extra = {"generator": torch.Generator().manual_seed(0)} if random else {}
+    drawing = "generator" in inspect.signature(scheduler.step).parameters
+    extra = {"generator": torch.Generator().manual_seed(0)} if drawing else {}
     for t in scheduler.timesteps:
-        level = bed.path.level(float(t))
-        x0, eps = bed.data.estimates(scheduler.scale_model_input(x, t).double(), level.a, level.s)
+        x0, eps = on.estimates(scheduler.scale_model_input(x, t).double(), float(t))
+        level = on.path.level(float(t))
         out = level.a * eps - level.s * x0 if of_v else eps
         x = scheduler.step(out, t, x, return_dict=False, **extra)[0]
     return x.double()
@@ -300,96 +300,98 @@ def _spacings(scheduler: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "AYS", {"times": times, "timestep_spacing": "trailing"}
 
 
-def best(rows: Iterable[Row], budget: int, count: int = 1) -> list[Row]:
-    """The most exact rows of a budget, one for each error: options that change nothing come once."""
-    ranked = sorted((row for row in rows if row.budget == budget), key=lambda row: row.rms)
+def best(rows: Iterable[Row], data: str, budget: int, count: int = 1) -> list[Row]:
+    """The most exact rows on one data at one budget; options that change nothing come once."""
+    ranked = sorted((r for r in rows if (r.data, r.budget) == (data, budget)), key=lambda row: row.rms)
     unique = {f"{row.rms:.3e}": row for row in reversed(ranked)}
     return sorted(unique.values(), key=lambda row: row.rms)[:count]
 
 
-def report(beds: list[str]) -> str:
+def report(names: list[str]) -> str:
     """All tables, as Markdown."""
-    head, body, failures = [], [], Counter[str]()
-    chosen: dict[tuple[str, int], list[float]] = {}
+    summary, tables, failures = [], [], set[str]()
     for schedule, table in SCHEDULES.items():
-        for name in beds:
-            bed = bed_of(BEDS[name][1](), table)
-            mine = [row for budget in BUDGETS for row in ours(bed, budget)]
-            found = [row for budget in BUDGETS for row in theirs(bed, budget)]
-            peers = [row for row in found if isinstance(row, Row)]
-            failures.update({text for text in found if isinstance(text, str)})
-            body.append(f"\n### {name}, {schedule} schedule\n")
+        on = ground(names, table)
+        mine = [row for budget in BUDGETS for row in ours(on, budget)]
+        found = [row for budget in BUDGETS for row in theirs(on, budget)]
+        peers = [row for row in found if isinstance(row, Row)]
+        failures |= {text for text in found if isinstance(text, str)}
+        for name in names:
+            tables.append(f"\n### {name}, {schedule} schedule\n")
             for budget in BUDGETS:
-                a, b = best(mine, budget)[0], best(peers, budget)[0]
-                fixed = next(r for r in mine if r.budget == budget and r.name == default_name(budget))
-                chosen.setdefault((schedule, budget), []).append(b.rms / fixed.rms)
-                medians = [min(row.median for row in rows if row.budget == budget) for rows in (mine, peers)]
-                head.append(
-                    f"| {name} | {schedule} | {budget} | {b.rms:.2g} | {a.rms:.2g} | **{b.rms / a.rms:.1f}** | "
-                    f"{fixed.rms:.2g} | {b.rms / fixed.rms:.1f} | {medians[1] / medians[0]:.1f} |"
-                )
-                body += [
-                    f"\n{budget} evaluations\n",
-                    "| diffusers | asked | rms | median | Sfumato | asked | rms | median |",
-                    "|---|---|---|---|---|---|---|---|",
-                ]
-                body += [
-                    f"| {p.name} | {p.evaluations} | {p.rms:.2g} | {p.median:.2g} "
-                    f"| {m.name} | {m.evaluations} | {m.rms:.2g} | {m.median:.2g} |"
-                    for p, m in zip(best(peers, budget, 5), best(mine, budget, 5), strict=True)
-                ]
-            print("\n".join(head[-len(BUDGETS) :]), flush=True)
-    lines = [
-        INTRODUCTION.format(
-            diffusers=diffusers.__version__, torch=torch.__version__, python=platform.python_version()
+                summary.append(_summary(schedule, name, budget, mine, peers))
+                tables += [f"\n{budget} evaluations\n", *_side_by_side(name, budget, mine, peers)]
+    versions = {"diffusers": diffusers.__version__, "torch": torch.__version__}
+    return "\n".join(
+        [
+            INTRODUCTION.format(**versions, latents=LATENTS),
+            *(f"- **{name}**: {BEDS[name][0]}." for name in names),
+            "\n## Ours against theirs\n",
+            "| schedule | data | asked | diffusers' best | our best | ratio | `adams` on `balanced` | ratio "
+            "| best medians | ratio |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+            *summary,
+            "\n## The best of both, by data\n",
+            *tables,
+            "\n## What diffusers could not do\n",
+            *(f"- {text}" for text in condensed(failures)),
+            "",
+        ]
+    )
+
+
+def _summary(schedule: str, data: str, budget: int, mine: list[Row], peers: list[Row]) -> str:
+    here = [[r for r in rows if (r.data, r.budget) == (data, budget)] for rows in (mine, peers)]
+    our, their = (min(row.rms for row in rows) for rows in here)
+    our_median, their_median = (min(row.median for row in rows) for rows in here)
+    one = next(row.rms for row in here[0] if row.name == DEFAULT)
+    return (
+        f"| {schedule} | {data} | {budget} | {their:.2g} | {our:.2g} | **{their / our:.1f}** | {one:.2g} | "
+        f"{their / one:.1f} | {their_median:.2g}, {our_median:.2g} | {their_median / our_median:.1f} |"
+    )
+
+
+def _side_by_side(data: str, budget: int, mine: list[Row], peers: list[Row]) -> Iterator[str]:
+    yield "| diffusers | asked | rms | median | Sfumato | asked | rms | median |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for p, m in zip(best(peers, data, budget, 5), best(mine, data, budget, 5), strict=True):
+        yield (
+            "| "
+            + " | ".join(
+                f"{row.name} | {row.evaluations} | {row.rms:.2g} | {row.median:.2g}" for row in (p, m)
+            )
+            + " |"
         )
-    ]
-    lines += [f"- **{name}**: {BEDS[name][0]}." for name in beds]
-    lines += [
-        "\n## Ours against theirs\n",
-        "| data | schedule | evaluations | diffusers' best | our best | ratio | `adams` on `balanced` | ratio "
-        "| ratio of medians |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *head,
-        "\n## The best of both, by data\n",
-        *body,
-        "\n## What diffusers could not do\n",
-        *(f"- {text}" for text in condensed(failures)),
-    ]
-    return "\n".join(lines) + "\n"
 
 
-def default_name(budget: int) -> str:
-    """Our default at so many evaluations, chosen once for all data."""
-    return f"adams order {2 if budget < 8 else 4}, balanced"
-
-
-def condensed(failures: Counter[str]) -> list[str]:
-    """Failures by scheduler, spacing and reason, with how many combinations of options share them."""
+def condensed(failures: Iterable[str]) -> list[str]:
+    """Failures by scheduler and reason, with how many combinations of options share them."""
     groups = Counter[str]()
     for text in failures:
         name, reason = text.rsplit(": ", 1)
-        groups[f"{name.split(' ')[0].split(',')[0]}: {reason}"] += 1
+        groups[f"{name.split(' ')[0].rstrip(',')}: {reason}"] += 1
     return [f"{group} ({count} combinations)" for group, count in sorted(groups.items())]
 
 
 INTRODUCTION = """# How exact the samplers are
 
-This page is written by `benchmarks/accuracy.py` (diffusers {diffusers}, torch {torch}, Python {python}).
+This page is written by `python benchmarks/accuracy.py --write docs/accuracy.md` (diffusers {diffusers},
+torch {torch}).
 
 A Gaussian mixture has an exact clean estimate, so what is left of a sampler's error is its own. Every sampler
-starts from the same 64 latents at the noisiest level of Stable Diffusion's schedule, and its result is compared
-with the exact solution of the probability-flow ODE from those latents down to no noise at all. The network is
-told a time, as a real one is, and answers exactly for that time, also between whole ones. Latents are float64.
+starts from the same {latents} latents at the noisiest level of Stable Diffusion's schedule, ordinary or with
+zero terminal SNR, and its result is compared with the exact solution of the probability-flow ODE from there
+down to no noise at all. The network is told a time, as a real one is, and answers exactly for that time, also
+between whole ones. Latents are float64.
 
-"Evaluations" counts how often the network is asked; methods that ask twice in a step take fewer steps. The
-error is the root mean square over all latents; the medians are of the single latents' errors. Where data lies
-in islands, the rms is ruled by the few latents that end on the wrong one, and the median says more.
+"Asked" counts evaluations of the network; methods that ask twice in a step take fewer steps. The error is the
+root mean square over all latents; a median is that of the single latents' errors. Where data lies in islands
+the rms is ruled by the few latents that end on the wrong one, and says less than the median.
 
 Schedulers that begin below the noisiest level (`leading`) are given the same latents there, as pipelines give
-them, and those that stop above zero noise (`sigma_min`) are compared at zero like the rest. "Best" is the best
-of all combinations, searched anew for each line, on both sides. `adams` on `balanced` is one choice for all
-lines: order 2 under 8 evaluations, order 4 from there on.
+them, and those that stop above zero noise (`sigma_min`) are compared at zero like the rest. "Best" is the
+best of all combinations, searched anew for each line on both sides; `adams` on `balanced` is one choice for
+all.
 
 The data, each of root mean square 0.85:
 """

@@ -3,8 +3,8 @@
     python benchmarks/speed.py [MODE]... [--write docs/performance.md]
     python benchmarks/speed.py sd15-picture --device cuda --compile
 
-Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust. `--clock cpu
---threads 1` counts processor time instead, which a busy machine disturbs less.
+Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust.
+`--clock cpu --threads 1` counts processor time instead, which a busy machine disturbs less.
 """
 
 import argparse
@@ -276,7 +276,7 @@ def own_unet(peer: Any, bench: Bench) -> UNet:
     with torch.device("meta"):
         unet = UNet(UNetConfig.from_dict(SD15, "SD15"))
     unet.load_state_dict({name: weight.clone() for name, weight in peer.state_dict().items()}, assign=True)
-    return prepare(unet, torch.device(bench.device), torch.bfloat16, compile=bench.compile)
+    return prepare(unet, torch.device(bench.device), torch.bfloat16, compiled=bench.compile)
 
 
 def startup(bench: Bench) -> Iterator[Row]:

@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import re
 import struct
@@ -140,10 +141,8 @@ def test_a_header_counts_without_reading(path):
         (raw({f"t{i}": entry(shape=[0], end=0) for i in range(20_001)}), "20,001 tensors; at most 20,000"),
     ],
 )
-def test_a_file_that_contradicts_itself_is_refused_before_the_library_sees_it(
-    path, monkeypatch, content, words
-):
-    monkeypatch.setattr(weights, "safe_open", lambda *args, **options: pytest.fail("the library was reached"))
+def test_a_file_that_contradicts_itself_is_refused_before_a_tensor_is_read(path, monkeypatch, content, words):
+    monkeypatch.setattr(weights, "_read_tensor", lambda *args, **options: pytest.fail("a tensor was read"))
     path.write_bytes(content)
     refused(path, words)
 
@@ -181,14 +180,29 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(path):
     assert weights.read(path)["a"].shape == (2, 3)
 
 
-def test_a_file_that_is_replaced_between_its_check_and_its_reading_is_refused(path, monkeypatch):
+def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(path, monkeypatch):
     weights.write(path, state())
-    stale = weights.header(path)
-    monkeypatch.setattr(weights, "header", lambda path: stale)
-    weights.write(path, {name: tensor.reshape(-1) for name, tensor in state().items()})
-    refused(path, "changed while it was read")
-    path.write_bytes(b"garbage")
-    refused(path, "cannot read")
+    really = weights._read_tensor
+
+    def replace_first(file, info):
+        weights.write(path, {name: tensor.reshape(-1) for name, tensor in state().items()})
+        return really(file, info)
+
+    monkeypatch.setattr(weights, "_read_tensor", replace_first)
+    read = weights.read(path)
+    assert all(torch.equal(read[name], tensor) for name, tensor in state().items())
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_refused(path, monkeypatch):
+    weights.write(path, {"a": torch.zeros(100_000)})
+    really = weights._read_tensor
+
+    def cut_first(file, info):
+        os.truncate(path, 100)
+        return really(file, info)
+
+    monkeypatch.setattr(weights, "_read_tensor", cut_first)
+    refused(path, "cut short while it was read")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):

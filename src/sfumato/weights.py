@@ -8,13 +8,13 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sfumato.errors import CheckpointError, nearest
@@ -99,19 +99,28 @@ def header(path: str | os.PathLike[str]) -> Header:
 
     Raises `CheckpointError` where it is missing, something else, truncated, or contradicts itself.
     """
-    path = Path(path)
+    with _opened(Path(path)) as file:
+        return _read_header(file, Path(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = file.read(64)
-            length = int.from_bytes(start[:8], "little")
-            _refuse_foreign(path, start, size, length)
-            file.seek(8)
-            raw = file.read(length)
+            yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read_header(file: BinaryIO, path: Path) -> Header:
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(64)
+    length = int.from_bytes(start[:8], "little")
+    _refuse_foreign(path, start, size, length)
+    file.seek(8)
+    raw = file.read(length)
     if len(raw) < length:
         raise CheckpointError(
             f"{path} is truncated: its header alone takes {8 + length:,} bytes, and the file has {size:,}"
@@ -135,24 +144,30 @@ def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 def read(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, by name, on the CPU.
 
-    Tensors share the file's memory map until they are written to, so reading takes no second copy. With
-    `dtype`, floating point tensors are converted as they are read. Raises `CheckpointError` as `header` does,
+    Each is read by itself into memory of its own, which is given back as soon as it is dropped: a memory map
+    would be held until the last one is. With `dtype`, floating point tensors are converted as they are read.
+    Raises `CheckpointError` as `header` does,
     and for NaN or infinite numbers, naming the tensor.
     """
     path = Path(path)
-    checked = header(path)
     found = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name, info in checked.tensors.items():
-                tensor = file.get_tensor(name)
-                if tensor.dtype != DTYPES[info.dtype] or tensor.shape != info.shape:
-                    raise CheckpointError(f"{path} changed while it was read")
-                _check_finite(path, name, tensor)
-                found[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
+    with _opened(path) as file:
+        checked = _read_header(file, path)
+        for name, info in checked.tensors.items():
+            file.seek(checked.header_bytes + info.begin)
+            tensor = _read_tensor(file, info)
+            if tensor is None:
+                raise CheckpointError(f"{path} was cut short while it was read")
+            _check_finite(path, name, tensor)
+            found[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     return found
+
+
+def _read_tensor(file: BinaryIO, info: TensorInfo) -> Tensor | None:
+    """The tensor that begins where `file` stands, or nothing if the file ends first."""
+    tensor = torch.empty(info.shape, dtype=DTYPES[info.dtype])
+    into = tensor.view(-1).view(torch.uint8).numpy()
+    return tensor if file.readinto(into) == into.nbytes else None  # type: ignore[attr-defined]
 
 
 def shards(index_path: str | os.PathLike[str]) -> dict[Path, list[str]]:

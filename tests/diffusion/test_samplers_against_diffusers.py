@@ -70,6 +70,7 @@ def singlestep(ours: str, order: int, kind: str, label: str = "", **config: Any)
     )
 
 
+AS_PUBLISHED = {"solver": "published", "settle": False}
 PAIRS = [
     Pair("ddpm", "DDPMScheduler", {"clip_sample": False}),
     # with the large variance diffusers' last step ends noisy unless its time is 0
@@ -94,7 +95,7 @@ PAIRS = [
         layout=NOT_ROUNDED,
         lacks=("x0",),
     ),
-    Pair("lms", "LMSDiscreteScheduler", spacings=EVEN + BENT, layout=NOT_ROUNDED),
+    Pair("lms", "LMSDiscreteScheduler", {}, {"settle": False}, spacings=EVEN + BENT, layout=NOT_ROUNDED),
     Pair("pndm", "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, lacks=("v", "x0")),
     Pair("unipc", "UniPCMultistepScheduler", {}, {"taper": True}, spacings=EVEN + BENT, layout=DROPS_ONE),
     Pair(
@@ -113,13 +114,19 @@ PAIRS = [
         layout=DROPS_ONE,
         label="-bh1",
     ),
-    Pair("deis", "DEISMultistepScheduler", {"solver_order": 3, "lower_order_final": False}, layout=DROPS_ONE),
+    Pair(
+        "deis",
+        "DEISMultistepScheduler",
+        {"solver_order": 3, "lower_order_final": False},
+        {"settle": False},
+        layout=DROPS_ONE,
+    ),
     multistep("dpm-solver-1", 1, "dpmsolver"),
     multistep("dpm-solver-2m", 2, "dpmsolver"),
-    multistep("dpm-solver-3m", 3, "dpmsolver", options={"solver": "published"}, spacings=EVEN),  # else NaN
+    multistep("dpm-solver-3m", 3, "dpmsolver", options=AS_PUBLISHED, spacings=EVEN),  # else NaN
     multistep("dpmpp-2m", 2, "dpmsolver++"),
     multistep("dpmpp-2m", 2, "dpmsolver++", "-heun", solver_type="heun", options={"solver": "heun"}),
-    multistep("dpmpp-3m", 3, "dpmsolver++", options={"solver": "published"}),
+    multistep("dpmpp-3m", 3, "dpmsolver++", options=AS_PUBLISHED),
     multistep("dpmpp-2m", 2, "dpmsolver++", "-above", final_sigmas_type="sigma_min", spacings=EVEN),
     multistep("dpmpp-2m-sde", 2, "sde-dpmsolver++"),
     multistep("dpmpp-2m-sde", 2, "sde-dpmsolver++", "-heun", solver_type="heun", options={"solver": "heun"}),

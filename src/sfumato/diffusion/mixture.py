@@ -69,8 +69,8 @@ def mixture(
     """A random mixture of zero mean and root mean square `rms`, the same for the same `seed`.
 
     Standard deviations are log-uniform in `stds`. With `fall` > 0 the components' spread and the distance
-    between them fall as i^−fall over the coordinates i, as a picture's frequencies do, and the whole is scaled
-    to `rms`; with 0 the spread stays as given and the distances are scaled.
+    between them fall as i^−fall over the coordinates i, as a picture's frequencies do, and the whole is
+    scaled to `rms`; with 0 the spread stays as given and the distances are scaled.
     """
     generator = torch.Generator().manual_seed(seed)
     low, high = (math.log(std) for std in stds)

@@ -33,7 +33,8 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) to (B, T, D)."""
-        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
+        places = torch.arange(ids.shape[1], device=ids.device)
+        return self.token_embedding(ids) + self.position_embedding(places)
 
 
 class SelfAttention(nn.Module):

@@ -135,7 +135,7 @@ SAMPLERS = {
             "Adams–Bashforth on even times", "Liu et al. 2022",
         ),
         SamplerInfo(
-            "adams", adams, 4, 1, False,
+            "adams", adams, 3, 1, False,
             "predicts and corrects along the angle: the most exact for its cost", "Salimans & Ho 2022",
         ),
         SamplerInfo(
@@ -152,6 +152,7 @@ SAMPLERS = {
         ),
     )
 }  # fmt: skip
+
 
 def sampler_named(name: str) -> SamplerInfo:
     """The sampler called `name` here, in A1111 ("DPM++ 2M SDE") or in diffusers ("DDIMScheduler")."""

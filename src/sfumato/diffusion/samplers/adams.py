@@ -1,30 +1,36 @@
-"""Adams–Bashforth–Moulton along the angle between signal and noise, where no point of the way is singular."""
+"""Adams–Bashforth–Moulton along the angle between signal and noise, of the order that each image bears."""
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from sfumato.diffusion.level import Level
-from sfumato.diffusion.samplers.rules import Known, blend
+from sfumato.diffusion.samplers.rules import Known, weighted
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
 
-def adams(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int | None = None) -> Sampling:
-    """A linear multistep method for dy/dφ = cos φ·eps − sin φ·x0, with y = x/√(a² + s²) and tan φ = s/a.
+def adams(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4, fixed: bool = False
+) -> Sampling:
+    """A multistep method for dy/dφ = cos φ·eps − sin φ·x0, with y = x/√(a² + s²) and tan φ = s/a.
 
-    The right side is the v of Salimans & Ho (2022, appendix D). It is regular from pure noise (φ = π/2) to the
-    picture (φ = 0), and zero for normal data of unit variance, which latents nearly are: what is interpolated
-    is only what the data has to say. Polynomials in φ run through the last `order` slopes (Adams–Bashforth);
-    when the next estimate is there, the step is taken again through that one too (Adams–Moulton), at no cost
-    and also in the first step, so that the start is of third order. Without `order` it is 2 on fewer than 8
-    steps and 4 otherwise.
+    The right side is the v of Salimans & Ho (2022, appendix D). It has no singular point from pure noise
+    (φ = π/2) to the picture (φ = 0), and is zero for normal data of unit variance, which latents nearly are:
+    only what the data has to say is interpolated, by polynomials in φ through the latest slopes. When the
+    next estimate is there, the step is taken again through that one too, at no cost; so is the first step,
+    which makes the start third order.
+
+    A polynomial of high degree is exact on a smooth way and wild on a rough one (few steps, strong guidance).
+    Each row therefore asks, at each step, which polynomial would have foretold the slope just found best, and
+    uses one more slope than that, at most `order` (as variable-order Adams codes do: Shampine & Gordon 1975).
+    Every further slope has to halve the miss to be trusted. With `fixed` all there are, up to `order`, are.
     """
-    if order is None:
-        order = 2 if len(levels) <= 8 else 4
-    known: deque[Known] = deque(maxlen=order)
+    known: list[Known] = []
+    used = torch.ones(len(x), dtype=torch.long, device=x.device)
     y = origin = x / math.hypot(levels[0].a, levels[0].s)
     for step, (here, there) in enumerate(pairwise(levels)):
         radius, phi = math.hypot(here.a, here.s), math.atan2(here.s, here.a)
@@ -32,8 +38,42 @@ def adams(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int | None
         slope = (math.cos(phi) * y - x0) / math.sin(phi)
         if step:
             before = known[0][0]
-            y = origin + (phi - before) * blend([(phi, slope), *known], before, phi, 0.0, "heun")
-        known.appendleft((phi, slope))
+            y = origin + (phi - before) * _mean([(phi, slope), *known], before, phi, used + 1)
+            best = _missed(known, phi, slope).argmin(1)
+            used = (torch.full_like(best, order) if fixed else best + 1).clamp(1, order)
+        known = [(phi, slope), *known][:order]
         origin, ahead = y, math.atan2(there.s, there.a)
-        y = y + (ahead - phi) * blend(known, phi, ahead, 0.0, "heun")
+        y = y + (ahead - phi) * _mean(known, phi, ahead, used)
     return math.hypot(levels[-1].a, levels[-1].s) * y
+
+
+def _mean(known: Sequence[Known], start: float, end: float, used: Tensor) -> Tensor:
+    """The mean from `start` to `end` of a polynomial through the newest `used` (B,) slopes; (B, …)."""
+    places, slopes = zip(*known, strict=True)
+    rules = torch.zeros(len(known), len(known), dtype=torch.float64)
+    for count in range(1, len(known) + 1):
+        moments = [1 / (k + 1) for k in range(count)]
+        rules[count - 1, :count] = _rule(places[:count], start, end - start, moments)
+    weights = rules.to(slopes[0])[used.clamp(max=len(known)) - 1]
+    rows = (-1,) + (1,) * (slopes[0].ndim - 1)
+    return sum((w.view(rows) * slope for w, slope in zip(weights.T, slopes, strict=True)), torch.zeros(()))
+
+
+def _missed(known: Sequence[Known], phi: float, slope: Tensor) -> Tensor:
+    """How far polynomials through the newest 0, 1, 2, … slopes miss the new one, squared; (B, n + 1).
+
+    Each is charged twice the distance of the one before.
+    """
+    guesses = [torch.zeros_like(slope)]
+    for count in range(1, len(known) + 1):
+        places, slopes = zip(*known[:count], strict=True)
+        at_phi = _rule(places, phi, places[0] - phi, [1.0] + [0.0] * (count - 1))
+        guesses.append(weighted(at_phi.tolist(), slopes))
+    missed = [4**i * (slope - guess).square().flatten(1).sum(1) for i, guess in enumerate(guesses)]
+    return torch.stack(missed, dim=1)
+
+
+def _rule(places: Sequence[float], origin: float, width: float, moments: Sequence[float]) -> Tensor:
+    """Weights of values at `places` exact for the powers of u = (place − `origin`)/`width`; (n,) float64."""
+    powers = np.vander([(place - origin) / width for place in places], increasing=True).T
+    return torch.from_numpy(np.linalg.solve(powers, moments))

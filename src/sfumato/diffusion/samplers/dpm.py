@@ -12,7 +12,16 @@ from itertools import pairwise
 from torch import Tensor
 
 from sfumato.diffusion.level import Level
-from sfumato.diffusion.samplers.rules import Known, Solver, blend, diffused, noise_in, step_along, step_to
+from sfumato.diffusion.samplers.rules import (
+    Known,
+    Solver,
+    blend,
+    can_settle,
+    diffused,
+    noise_in,
+    step_along,
+    step_to,
+)
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
 
@@ -25,15 +34,21 @@ def dpmpp_multistep(
     eta: float = 0.0,
     s_noise: float = 1.0,
     solver: Solver = "midpoint",
+    settle: bool = True,
 ) -> Sampling:
     """DPM-Solver++(2M), (3M) and, with `eta` > 0, their SDE forms (Lu et al. 2022b, algorithm 2, eq. 18).
 
-    `solver` "published" gives the third order of other programs (see `rules.means`).
+    `solver` "published" gives the third order of other programs (see `rules.means`). To `settle` the start, a
+    third-order one without fresh noise takes its first step again, at no cost, through the second estimate.
     """
     known: deque[Known] = deque(maxlen=order)
+    origin, first = x, levels[0]
+    settle = settle and not eta and can_settle(levels)
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
         known.appendleft((here.lam, x0))
+        if settle and 0 < step < order - 1:
+            x = step_to(origin, blend(known, first.lam, here.lam, -1.0, "heun"), first, here)
         kept, fresh = diffused(here, there, eta)
         mean = blend(known, here.lam, there.lam, -(1 + eta), solver)
         x = step_to(x, mean, here, there, kept)
@@ -43,13 +58,26 @@ def dpmpp_multistep(
 
 
 def dpm_solver_multistep(
-    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 2, solver: Solver = "midpoint"
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Noise,
+    *,
+    order: int = 2,
+    solver: Solver = "midpoint",
+    settle: bool = True,
 ) -> Sampling:
-    """DPM-Solver, multistep (Lu et al. 2022, appendix B.5; Lu et al. 2022b, appendix C)."""
+    """DPM-Solver, multistep (Lu et al. 2022, appendix B.5; Lu et al. 2022b, appendix C).
+
+    `settle` as in `dpmpp_multistep`.
+    """
     known: deque[Known] = deque(maxlen=order)
+    origin, first = x, levels[0]
+    settle = settle and can_settle(levels)
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
         known.appendleft((here.lam, noise_in(x, x0, here)))
+        if settle and 0 < step < order - 1:
+            x = step_along(origin, blend(known, first.lam, here.lam, 1.0, "heun"), first, here)
         if here.a:
             x = step_along(x, blend(known, here.lam, there.lam, 1.0, solver), here, there)
         else:

@@ -12,6 +12,7 @@ from sfumato.diffusion.samplers.rules import (
     Known,
     between_times,
     blend,
+    can_settle,
     noise_in,
     step_along,
     step_to,
@@ -28,12 +29,23 @@ ADAMS_BASHFORTH = (
 """The weights of the last 1 to 4 slopes, newest first, for steps of one length."""
 
 
-def lms(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4) -> Sampling:
-    """Adams–Bashforth for eps in σ, on steps of any length (Katherine Crowson's LMS, 2022)."""
+def lms(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4, settle: bool = True) -> Sampling:
+    """Adams–Bashforth for eps in σ, on steps of any length (Katherine Crowson's LMS, 2022).
+
+    To `settle` the start, the first steps are taken again through all estimates since; for the fourth order
+    the second level is then asked about once more.
+    """
     known: deque[Known] = deque(maxlen=order)
+    origin, first = x, levels[0]
+    settle = settle and can_settle(levels)
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
         known.appendleft((here.sigma, noise_in(x, x0, here)))
+        if settle and 0 < step < order - 1:
+            x = step_along(origin, blend(known, first.sigma, here.sigma, 0.0, "heun"), first, here)
+            if step < order - 2:
+                x0 = yield Point(x, here, step)
+                known[0] = (here.sigma, noise_in(x, x0, here))
         if here.a:
             x = step_along(x, blend(known, here.sigma, there.sigma, 0.0, "heun"), here, there)
         else:
@@ -41,9 +53,11 @@ def lms(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4) -> 
     return x
 
 
-def deis(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 3) -> Sampling:
+def deis(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 3, settle: bool = True
+) -> Sampling:
     """DEIS, its polynomial in ln σ (Zhang & Chen 2023, tAB-DEIS with ρ = σ): exact multistep DPM-Solver."""
-    return dpm_solver_multistep(x, levels, noise, order=order, solver="heun")
+    return dpm_solver_multistep(x, levels, noise, order=order, solver="heun", settle=settle)
 
 
 def _runge_kutta(

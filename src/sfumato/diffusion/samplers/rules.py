@@ -114,6 +114,11 @@ def blend(known: Sequence[Known], start: float, end: float, rate: float, solver:
     return weighted(weights, [value for _, value in near])
 
 
+def can_settle(levels: Sequence[Level]) -> bool:
+    """Whether the first step, less than 1 long in λ, can be taken again through estimates made after it."""
+    return len(levels) > 2 and levels[0].a > 0 and levels[1].lam - levels[0].lam < 1
+
+
 def weighted(weights: Sequence[float], values: Iterable[Tensor]) -> Tensor:
     """The sum of `values`, each with its weight."""
     return reduce(torch.add, (weight * value for weight, value in zip(weights, values, strict=True)))

@@ -1,13 +1,22 @@
 """Orders of convergence, on a Gaussian mixture whose clean estimate and ODE are exact."""
 
 import math
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from sfumato.diffusion.level import CLEAN, Level, VariancePreserving
-from sfumato.diffusion.mixture import mixture
+from sfumato.diffusion.fitting import fitted
+from sfumato.diffusion.level import (
+    CLEAN,
+    Level,
+    VariancePreserving,
+    alphas_cumprod,
+    scaled_linear_betas,
+)
+from sfumato.diffusion.mixture import Mixture, mixture
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.diffusion.sampling import SeededNoise, run
 from sfumato.diffusion.spacing import balanced, karras
@@ -16,6 +25,7 @@ SMOOTH = mixture(6, dim=4, components=4, stds=(0.6, 0.6))
 START = torch.randn(8, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 # as Stable Diffusion's two schedules, but with levels down to hardly any noise
 ORDINARY = VariancePreserving([1 - 1e-14, 0.5, 0.00466])
+SD = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
 FROM_PURE_NOISE = VariancePreserving([1 - 1e-14, 0.5, 0.0])
 DETERMINISTIC = [name for name, info in SAMPLERS.items() if not info.random]
 SAMPLED = pytest.mark.parametrize("name", DETERMINISTIC)
@@ -73,6 +83,56 @@ def test_karras_levels_stop_converging_because_their_last_step_never_shrinks():
     """Why the balanced spacing exists."""
     path = VariancePreserving([1 - 0.0292**2 / (1 + 0.0292**2), 0.5, 0.00466])
     assert order_seen("dpmpp-2m", lambda n: karras(path, n)) < 1
+
+
+def test_adams_chooses_the_order_of_each_row_by_itself():
+    bed = mixture(4, dim=8, components=8, stds=(0.05, 0.3))
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    levels = balanced(FROM_PURE_NOISE, 8)
+    adams = SAMPLERS["adams"].sample
+    together = run(adams(x, levels, SeededNoise([])), bed.denoise)
+    alone = torch.cat([run(adams(row, levels, SeededNoise([])), bed.denoise) for row in x.split(1)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-9)
+
+
+def test_caution_keeps_adams_from_running_wild_under_strong_guidance():
+    """The guided estimate D(∅) + 4·(D(c) − D(∅)) is steeper than either of its parts."""
+    whole = mixture(4, dim=8, components=8, stds=(0.05, 0.3))
+    part = Mixture(torch.full((2,), 0.5).double(), whole.means[:2], whole.stds[:2])
+
+    def guided(x, level):
+        return whole.denoise(x, level) + 4 * (part.denoise(x, level) - whole.denoise(x, level))
+
+    x = torch.randn(32, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    exact = run(SAMPLERS["adams"].sample(x, balanced(FROM_PURE_NOISE, 400), SeededNoise([])), guided)
+
+    def error(**options):
+        sampling = SAMPLERS["adams"].sample(x, balanced(FROM_PURE_NOISE, 10), SeededNoise([]), **options)
+        return (run(sampling, guided) - exact).square().mean().sqrt().item()
+
+    assert error() < 0.05
+    assert error(caution=0.0) > 10 * error()
+
+
+def test_fitted_levels_hold_for_latents_they_were_not_fitted_to():
+    bed = mixture(2, dim=24, components=10, stds=(1.0, 1.0), fall=1.0)
+    sample, noise = partial(SAMPLERS["adams"].sample, caution=1.0), SeededNoise([])
+
+    def latents(seed):
+        x = torch.randn(64, 24, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return x, bed.flow(x, SD.level(SD.last), steps=400)
+
+    levels = fitted(SD, 5, sample, bed.denoise, *latents(1), noise)
+    assert len(levels) == 6
+    assert levels[0] == SD.level(SD.last)
+    assert levels[-1] == CLEAN
+    assert all(above.sigma > below.sigma for above, below in pairwise(levels))
+    x, end = latents(2)
+
+    def error(levels):
+        return (run(sample(x, levels, noise), bed.denoise) - end).square().mean().sqrt().item()
+
+    assert error(levels) < 0.7 * error(balanced(SD, 5))
 
 
 @pytest.mark.parametrize("level", [at_angle(1.5), at_angle(0.7), at_angle(0.01)])

@@ -30,8 +30,10 @@ class Defaults:
 
 
 _DEFAULTS = {
-    "sdxl": Defaults(steps=30, guidance=5.0),
-    "sdxl-refiner": Defaults(steps=30, guidance=5.0),
+    "sd1": Defaults(spacing="karras"),
+    "sd2": Defaults(spacing="karras"),
+    "sdxl": Defaults(steps=30, guidance=5.0, spacing="karras"),
+    "sdxl-refiner": Defaults(steps=30, guidance=5.0, spacing="karras"),
     "latent-diffusion": Defaults(guidance=4.0),
 }
 _LCM = Defaults(sampler="lcm", steps=4, guidance=8.5)

@@ -215,8 +215,7 @@ def prepare(
                 setattr(net, name, torch.compile(getattr(net, name), mode=mode, dynamic=False))
     elif device.type == "cpu" and packs(dtype):
         for layer in net.modules():
-            # plain float32 matrices are as fast
-            if isinstance(layer, Packable) and not (isinstance(layer, Linear) and dtype == torch.float32):
+            if isinstance(layer, Packable):
                 layer.pack()
     return net
 

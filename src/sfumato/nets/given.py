@@ -1,10 +1,11 @@
 """What the blocks of a UNet are given besides the picture: time, text, and which rows share a point."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,30 +27,45 @@ class AddedCond:
 
 @dataclass(frozen=True, eq=False)
 class TextKV:
-    """Keys and values of a prompt for every cross-attention of a UNet: pairs of (R, T, C)."""
+    """Keys and values of a prompt for every cross-attention of a UNet."""
 
     pairs: tuple[tuple[Tensor, Tensor], ...]
+    """(R, M, C) each, M ≥ T."""
+    length: int
+    """T, the number of tokens."""
+    mask: Tensor | None = None
+    """(1, M): 0 for the tokens and −∞ for what fills up the rest; nothing where M = T."""
+
+    @staticmethod
+    def of(pairs: Sequence[tuple[Tensor, Tensor]]) -> "TextKV":
+        """Keys and values (R, T, C), filled up to a multiple of 16 on a CPU.
+
+        CPUs multiply in blocks of 16: attention to 80 keys takes half the time of 77.
+        """
+        first = pairs[0][0] if pairs else torch.empty(0)
+        length = first.shape[1] if pairs else 0
+        missing = -length % 16 if first.device.type == "cpu" else 0
+        if not missing:
+            return TextKV(tuple(pairs), length)
+        mask = first.new_zeros(1, length + missing)
+        mask[:, length:] = -torch.inf
+        fill = (0, 0, 0, missing)
+        return TextKV(tuple((F.pad(k, fill), F.pad(v, fill)) for k, v in pairs), length, mask)
 
     def __len__(self) -> int:
         """R, the number of rows."""
         return len(self.pairs[0][0])
 
-    @property
-    def length(self) -> int:
-        """T, the number of tokens."""
-        return self.pairs[0][0].shape[1]
-
     def index(self, rows: Tensor) -> "TextKV":
         """The rows numbered in `rows` (S,), in that order and as often as they are named."""
-        return TextKV(tuple((k[rows], v[rows]) for k, v in self.pairs))
+        return replace(self, pairs=tuple((k[rows], v[rows]) for k, v in self.pairs))
 
     @staticmethod
     def cat(parts: Sequence["TextKV"]) -> "TextKV":
         """All rows of all `parts`, which must be of one length T."""
         every = zip(*(part.pairs for part in parts), strict=True)
-        return TextKV(
-            tuple((torch.cat([k for k, _ in pairs]), torch.cat([v for _, v in pairs])) for pairs in every)
-        )
+        pairs = tuple((torch.cat([k for k, _ in pair]), torch.cat([v for _, v in pair])) for pair in every)
+        return replace(parts[0], pairs=pairs)
 
 
 @dataclass(frozen=True, eq=False)

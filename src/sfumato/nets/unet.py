@@ -178,7 +178,7 @@ class UNet(nn.Module):
 
     def project_text(self, states: Tensor) -> TextKV:
         """Keys and values of every cross-attention for the text `states` (R, T, D)."""
-        return TextKV(tuple(attention.project(states) for attention in self.cross))
+        return TextKV.of([attention.project(states) for attention in self.cross])
 
     def denoise(
         self,

@@ -12,9 +12,12 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers.rules import Known, weighted
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
+FAR = 0.2
+"""The angle φ from which a last step to the picture is too long for a polynomial."""
+
 
 def adams(
-    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4, fixed: bool = False
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4, caution: float = 2.0
 ) -> Sampling:
     """A multistep method for dy/dφ = cos φ·eps − sin φ·x0, with y = x/√(a² + s²) and tan φ = s/a.
 
@@ -27,7 +30,9 @@ def adams(
     A polynomial of high degree is exact on a smooth way and wild on a rough one (few steps, strong guidance).
     Each row therefore asks, at each step, which polynomial would have foretold the slope just found best, and
     uses one more slope than that, at most `order` (as variable-order Adams codes do: Shampine & Gordon 1975).
-    Every further slope has to halve the miss to be trusted. With `fixed` all there are, up to `order`, are.
+    Every further slope has to lessen the miss by the factor `caution` to be trusted: 2 suits guided networks,
+    1 an unguided one; with 0 every row uses all slopes there are, up to `order`. A last step still `FAR`
+    from the picture would leave noise of about φ³/3 in it: there the clean estimate itself is the result.
     """
     known: list[Known] = []
     used = torch.ones(len(x), dtype=torch.long, device=x.device)
@@ -39,10 +44,14 @@ def adams(
         if step:
             before = known[0][0]
             y = origin + (phi - before) * _mean([(phi, slope), *known], before, phi, used + 1)
-            best = _missed(known, phi, slope).argmin(1)
-            used = (torch.full_like(best, order) if fixed else best + 1).clamp(1, order)
+            if caution:
+                used = (_missed(known, phi, slope, caution).argmin(1) + 1).clamp(1, order)
+            else:
+                used = torch.full_like(used, order)
         known = [(phi, slope), *known][:order]
         origin, ahead = y, math.atan2(there.s, there.a)
+        if ahead == 0 and phi > FAR:
+            return x0
         y = y + (ahead - phi) * _mean(known, phi, ahead, used)
     return math.hypot(levels[-1].a, levels[-1].s) * y
 
@@ -54,22 +63,24 @@ def _mean(known: Sequence[Known], start: float, end: float, used: Tensor) -> Ten
     for count in range(1, len(known) + 1):
         moments = [1 / (k + 1) for k in range(count)]
         rules[count - 1, :count] = _rule(places[:count], start, end - start, moments)
-    weights = rules.to(slopes[0])[used.clamp(max=len(known)) - 1]
+    weights = rules.to(slopes[0].dtype).to(used.device)[used.clamp(max=len(known)) - 1]
     rows = (-1,) + (1,) * (slopes[0].ndim - 1)
     return sum((w.view(rows) * slope for w, slope in zip(weights.T, slopes, strict=True)), torch.zeros(()))
 
 
-def _missed(known: Sequence[Known], phi: float, slope: Tensor) -> Tensor:
+def _missed(known: Sequence[Known], phi: float, slope: Tensor, charge: float) -> Tensor:
     """How far polynomials through the newest 0, 1, 2, … slopes miss the new one, squared; (B, n + 1).
 
-    Each is charged twice the distance of the one before.
+    Each distance is multiplied by one `charge` more than the one before.
     """
     guesses = [torch.zeros_like(slope)]
     for count in range(1, len(known) + 1):
         places, slopes = zip(*known[:count], strict=True)
         at_phi = _rule(places, phi, places[0] - phi, [1.0] + [0.0] * (count - 1))
         guesses.append(weighted(at_phi.tolist(), slopes))
-    missed = [4**i * (slope - guess).square().flatten(1).sum(1) for i, guess in enumerate(guesses)]
+    missed = [
+        charge ** (2 * i) * (slope - guess).square().flatten(1).sum(1) for i, guess in enumerate(guesses)
+    ]
     return torch.stack(missed, dim=1)
 
 

@@ -350,7 +350,7 @@ def report(names: list[str]) -> str:
     for schedule, table in SCHEDULES.items():
         on = ground(names, table)
         mine = [row for budget in BUDGETS for row in ours(on, budget)]
-        fits = [row for budget in BUDGETS if budget <= 20 for row in ours_fitted(on, budget)]
+        fits = [row for budget in BUDGETS if budget <= 10 for row in ours_fitted(on, budget)]
         found = [row for budget in BUDGETS for row in theirs(on, budget)]
         peers = [row for row in found if isinstance(row, Row)]
         failures |= {text for text in found if isinstance(text, str)}

@@ -62,7 +62,7 @@ class _Running:
 
 
 class Engine:
-    """Drives jobs, at most `most_points` in a batch; the one that waited longest is always in the next one."""
+    """Drives jobs, at most `most_points` in one batch; who waited longest is always in the next one."""
 
     def __init__(self, denoiser: Denoiser, most_points: int = 1) -> None:
         if most_points < 1:

@@ -69,6 +69,7 @@ class Studio:
         slices: int | None = None,
         tile: int | None = None,
         offload: bool = False,
+        compiled: bool = False,
         reload: Callable[[torch.dtype], checkpoint.Model] | None = None,
     ) -> None:
         """See `load` for the arguments; `reload` fetches the model again in another precision."""
@@ -82,11 +83,11 @@ class Studio:
         self.device, self.dtype = device, dtype
         upcast = getattr(model.vae.config, "force_upcast", False)
         self.vae_dtype = torch.float32 if dtype == torch.float16 and upcast else dtype
-        self.slices, self.tile, self.offload = slices, tile, offload
+        self.slices, self.tile, self.offload, self.compiled = slices, tile, offload, compiled
         for encoder in model.text_encoders:
             prepare(encoder, device, dtype, offload=offload)
-        prepare(model.vae, device, self.vae_dtype, offload=offload)
-        unet = prepare(model.unet, device, dtype, offload=offload)
+        prepare(model.vae, device, self.vae_dtype, offload=offload, compiled=compiled)
+        unet = prepare(model.unet, device, dtype, offload=offload, compiled=compiled)
         self.denoiser = Denoiser(unet, model.prediction, device, slices=slices)
         self.engine = Engine(self.denoiser, most_points=8 if device.type == "cuda" else 1)
         self._condition = lru_cache(maxsize=64)(self._condition_uncached)
@@ -225,6 +226,7 @@ class Studio:
             slices=self.slices,
             tile=self.tile,
             offload=self.offload,
+            compiled=self.compiled,
         )
 
     def _empty(self, request: Request) -> Tensor:
@@ -288,7 +290,7 @@ class Studio:
         """Pixels (1, 3, H, W), about [−1, 1]; decoded once more in float32 if half precision overflows."""
         vae = self.model.vae
         for dtype in dict.fromkeys((self.vae_dtype, torch.float32)):
-            prepare(vae, self.device, dtype, offload=self.offload)
+            prepare(vae, self.device, dtype, offload=self.offload, compiled=self.compiled)
             raw = vae.unscale(latent.to(self.device, dtype))
             pixels = vae.decode_tiled(raw, self.tile, self.tile // 4) if self.tile else vae.decode(raw)
             if bool(torch.isfinite(pixels).all()):
@@ -322,6 +324,7 @@ def load(
     slices: int | None = None,
     tile: int | None = None,
     offload: bool = False,
+    compiled: bool = False,
     local_files_only: bool = False,
 ) -> Studio:
     """Load a model and make it ready to draw.
@@ -332,6 +335,7 @@ def load(
     To draw in less memory with the same result: `slices`, parts into which attention splits its queries;
     `tile`, the side in latent cells of the tiles that large pictures are decoded in; `offload`, keep weights
     in main memory and bring them to the device part by part.
+    `compiled`: have torch compile the networks for every size that is met, for many pictures of one size.
     Raises `CheckpointError` and `UsageError`.
     """
     where = devices.pick_device(device)
@@ -348,6 +352,7 @@ def load(
         slices=slices,
         tile=tile,
         offload=offload,
+        compiled=compiled,
         reload=fetch,
     )
 

@@ -25,6 +25,7 @@ WRONG = {
     ("generate", "x", "--spacing", "karas"): "unknown spacing 'karas'; did you mean 'karras'?",
     ("generate", "x", "--steps", "x"): "steps is 'x': must be a valid integer (allowed: 1 to 1000)",
     ("generate", "x", "--steps", "0"): "steps is 0: must be at least 1 (allowed: 1 to 1000)",
+    ("generate", "x", "--offload", "--compile"): "--offload and --compile exclude each other",
     ("generate", "x", "--steps", "2.5"): "steps is 2.5: must be a valid integer",
     ("generate", "x", "-W", "5000"): "width is 5000: must be at most 4096 (allowed: 8 to 4096)",
     ("generate", "x", "-H", "-64"): "height is -64: must be at least 8 (allowed: 8 to 4096)",

@@ -82,6 +82,9 @@ Tile = Annotated[
 Offload = Annotated[
     bool, _option("--offload", panel=MACHINE, text="Keep weights in main memory until they are needed.")
 ]
+Compile = Annotated[
+    bool, _option("--compile", panel=MACHINE, text="Minutes at first, then faster: for many pictures.")
+]
 
 
 @app.callback()
@@ -215,6 +218,7 @@ def generate(
     slices: Slices = None,
     tile: Tile = None,
     offload: Offload = False,
+    compiled: Compile = False,
 ) -> None:
     """Draw pictures from prompts."""
     from sfumato.cli.generate import Loading, Options, draw
@@ -238,7 +242,7 @@ def generate(
         Options(
             prompts=prompts,
             fields={name: value for name, value in fields.items() if value is not None},
-            loading=Loading(device, dtype, slices, tile, offload),
+            loading=Loading(device, dtype, slices, tile, offload, compiled),
             output=output,
             preview=preview,
             as_json=as_json,
@@ -275,12 +279,13 @@ def replay(
     slices: Slices = None,
     tile: Tile = None,
     offload: Offload = False,
+    compiled: Compile = False,
 ) -> None:
     """Draw a picture again from its file alone; say identical (exit status 0) or how it differs (1)."""
     from sfumato.cli.generate import Loading
     from sfumato.cli.replay import replay
 
-    loading = Loading(device, dtype, slices, tile, offload)
+    loading = Loading(device, dtype, slices, tile, offload, compiled)
     raise typer.Exit(replay(image, loading, model, output, as_json, quiet))
 
 

@@ -31,6 +31,7 @@ class Loading:
     slices: int | None = None
     tile: int | None = None
     offload: bool = False
+    compiled: bool = False
 
     def check(self) -> None:
         """Raise `UsageError` for what can be told to be wrong without torch."""
@@ -38,6 +39,10 @@ class Loading:
             raise UsageError(f"unknown device {self.device!r}; {nearest(self.device, DEVICES)}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
+        if self.offload and self.compiled:
+            raise UsageError(
+                "--offload and --compile exclude each other: weights that move cannot be compiled"
+            )
         for name, value in (("slices", self.slices), ("tile", self.tile)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}: must be at least 1")
@@ -53,6 +58,7 @@ class Loading:
             slices=self.slices,
             tile=self.tile,
             offload=self.offload,
+            compiled=self.compiled,
             **others,
         )
 

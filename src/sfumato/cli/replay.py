@@ -66,10 +66,11 @@ def _redraw(record: "Record", loading: Loading, model: str | None, quiet: bool) 
             slices=loading.slices,
             tile=loading.tile,
             offload=loading.offload,
+            compiled=loading.compiled,
         )
         wanted.check()
         try:
-            studio = wanted.load(model or record.model, local_files_only=model is None)
+            studio = wanted.load(model or record.request.model, local_files_only=model is None)
         except CheckpointError as error:
             if model is not None:
                 raise

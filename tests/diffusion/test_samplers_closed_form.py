@@ -221,6 +221,16 @@ def test_a_label_with_a_schedule_gives_both():
     assert split_label("Euler a") == ("euler-a", None)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 8, 16])
+def test_adams_leaves_no_noise_where_its_last_step_is_long(n):
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    levels = trailing(PATHS["zero-snr"], n)
+    end = run(
+        SAMPLERS["adams"].sample(x, levels, SeededNoise([0])), lambda x, level: torch.full_like(x, MEAN)
+    )
+    assert (end - MEAN).abs().max() < 1e-9
+
+
 def test_every_sampler_and_spacing_has_a_name_that_is_known_without_torch():
     assert set(names.SAMPLERS) == set(SAMPLERS)
     assert set(names.SPACINGS) == set(SPACINGS)

@@ -1,9 +1,18 @@
 import functools
+import signal
 
 import pytest
 from commandline import Here
 
 from sfumato import studio
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_arrive():
+    """A shell that runs the tests in its background has them, and what they start, ignore SIGINT."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.fixture

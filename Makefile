@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: picture test check benchmark docs clean
+.PHONY: picture test clean
 
 picture: .venv/drawing
 	$(BIN)/sfumato generate "a red apple, 3d render" --seed 7 -o apple.png

@@ -32,10 +32,6 @@ class NumericsError(SfumatoError):
     """A computation that left the finite numbers, named with the step at which it did."""
 
 
-class MemoryExhaustedError(SfumatoError):
-    """The machine or the device ran out of memory."""
-
-
 class SfumatoWarning(UserWarning):
     """Something that was carried out, but probably not as hoped."""
 

@@ -257,7 +257,7 @@ class Studio:
     ) -> Conditioning:
         """One text made ready for the network at one picture size."""
         with torch.inference_mode():
-            cond = self.model.encode(text, clip_skip)
+            cond = self.model.encode(text, clip_skip, self.device)
         if negative and not text and self.model.zero_negative:
             cond = cond.zeroed()
         ids = self.model.size_ids(size, negative=negative)

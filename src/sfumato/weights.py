@@ -213,16 +213,6 @@ def sharded_header(index_path: str | os.PathLike[str]) -> dict[Path, Header]:
     return headers
 
 
-def read_sharded(
-    index_path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
-    """Every tensor of a set of shards, by name, as `read` gives them. Raises `CheckpointError`."""
-    found: dict[str, Tensor] = {}
-    for path in sharded_header(index_path):
-        found.update(read(path, dtype=dtype))
-    return found
-
-
 def write(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:

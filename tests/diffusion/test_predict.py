@@ -11,9 +11,9 @@ from sfumato.diffusion.predict import (
     PREDICTIONS,
     clean_estimate,
     coefficients,
-    noise_estimate,
     prediction_named,
 )
+from sfumato.diffusion.samplers.rules import noise_in
 from sfumato.errors import UsageError
 
 X0 = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -29,7 +29,7 @@ def test_the_perfect_answer_gives_back_x0_and_eps_row_by_row(path, prediction, s
     x = a * X0 + s * EPS
     x0 = clean_estimate(prediction, x, prediction.target(X0, EPS, a, s), levels)
     torch.testing.assert_close(x0, X0, rtol=1e-6, atol=1e-6)
-    eps = noise_estimate(x[:1], X0[:1], levels[0])
+    eps = noise_in(x[:1], X0[:1], levels[0])
     torch.testing.assert_close(eps, EPS[:1], rtol=1e-6, atol=1e-6)
 
 

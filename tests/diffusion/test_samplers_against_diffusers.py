@@ -9,8 +9,9 @@ import torch
 from peer import BETAS, DIFFUSERS_NAMES, PATH, Drawn, Gap, error, latents, levels_of, network, ours, theirs
 
 from sfumato.diffusion.level import CLEAN, Level
-from sfumato.diffusion.predict import clean_estimate, noise_estimate, prediction_named
+from sfumato.diffusion.predict import clean_estimate, prediction_named
 from sfumato.diffusion.samplers import SAMPLERS
+from sfumato.diffusion.samplers.rules import noise_in
 from sfumato.diffusion.sampling import run
 from sfumato.diffusion.spacing import SPACINGS, leading, trailing
 
@@ -172,7 +173,7 @@ def compare(pair, spacing, prediction, steps, monkeypatch):
     def as_noise(x, t):
         """The network's answer as noise, for a scheduler that lacks its prediction type."""
         level = next(places)
-        return noise_estimate(x, clean_estimate(kind, x, network(x, t), [level] * len(x)), level)
+        return noise_in(x, clean_estimate(kind, x, network(x, t), [level] * len(x)), level)
 
     def right_gap(i):
         """DDIM and PNDM look for the previous time at a distance of 1000 // steps, where it need not be."""

@@ -215,7 +215,7 @@ def test_every_network_of_the_embedded_model_can_be_offloaded():
     device = torch.device("meta")
     for net in model.networks.values():
         prepare(net, device, torch.float32, offload=True)
-    states = model.text_encoders[0](torch.zeros(1, 77, dtype=torch.long, device=device)).states
+    states = model.encode("a red apple", device=device).states
     latent = model.unet(torch.zeros(1, 4, 32, 32, device=device), torch.zeros(1, device=device), states)
     assert model.vae.decode(latent).shape == (1, 3, 256, 256)
     assert all(weight.device.type == "cpu" for net in model.networks.values() for weight in net.parameters())

@@ -28,7 +28,6 @@ def test_a_long_prompt_is_cut_and_says_by_how_much(model):
         assert ids.shape == (1, 77)
         assert (ids[0, 0], ids[0, -1]) == (tokenizer.bos, tokenizer.eos)
         assert dropped == words - 75
-        assert model.encode(text).tokens_dropped == words - 75
 
 
 @pytest.mark.parametrize("clip_skip", [0, 1, 2, 3])
@@ -63,7 +62,7 @@ def test_a_clip_skip_out_of_range_names_the_range(model, clip_skip):
 
 
 def test_no_prompt_as_zeros_keeps_the_shapes():
-    zero = Cond(torch.ones(1, 7, 3), torch.ones(1, 2), tokens_dropped=4).zeroed()
+    zero = Cond(torch.ones(1, 7, 3), torch.ones(1, 2)).zeroed()
     assert torch.equal(zero.states, torch.zeros(1, 7, 3))
     assert torch.equal(zero.pooled, torch.zeros(1, 2))
     assert Cond(torch.ones(1, 7, 3)).zeroed().pooled is None

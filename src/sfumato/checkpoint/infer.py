@@ -78,6 +78,8 @@ def facts(
     kind = _kind(unet, text, report)
     _check_text(unet, text)
     task = _task(unet, vae, report)
+    if schedule.clips:
+        report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled = _distilled(unet, schedule, report)
     prediction, path = _prediction(schedule, report), _path(schedule, report)
     native = _native_size(unet, vae.factor, own, report)

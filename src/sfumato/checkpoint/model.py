@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sfumato.checkpoint.infer import Defaults, Facts
@@ -87,14 +88,15 @@ class Model:
         encoders = dict(zip(names, self.text_encoders, strict=False))
         return {"unet": self.unet, "vae": self.vae, **encoders}
 
-    def encode(self, prompt: str, clip_skip: int = 0) -> Cond:
-        """Text states of one prompt, read as this family reads them. Raises `UsageError`."""
+    def encode(self, prompt: str, clip_skip: int = 0, device: torch.device | None = None) -> Cond:
+        """Text states of one prompt, read as this family reads them, on `device`. Raises `UsageError`."""
         return encode(
             prompt,
             self.tokenizers,
             self.text_encoders,
             penultimate=self.facts.penultimate,
             clip_skip=clip_skip,
+            device=device,
         )
 
     def size_ids(self, size: tuple[int, int], *, negative: bool = False) -> Tensor | None:

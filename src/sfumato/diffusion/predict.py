@@ -3,7 +3,6 @@
 With x = a·x0 + s·eps, each row says how the network's answer becomes x0, and what its training target is.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -99,8 +98,3 @@ def clean_estimate(prediction: Prediction, x: Tensor, out: Tensor, levels: Seque
         )
     a, s = coefficients(levels, x)
     return prediction.x0(x, out.to(x.dtype), a, s)
-
-
-def noise_estimate(x: Tensor, x0: Tensor, level: Level) -> Tensor:
-    """eps = (x − a·x0)/s, the noise that a clean estimate implies; not a number where `s` is 0."""
-    return (x - level.a * x0) / level.s if level.s else torch.full_like(x, math.nan)

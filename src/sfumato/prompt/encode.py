@@ -1,7 +1,7 @@
 """From a prompt to what the networks read of it: token ids of one window, then text states."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,19 +13,15 @@ from sfumato.prompt.tokenizer import Tokenizer
 
 @dataclass(frozen=True, eq=False)
 class Cond:
-    """One encoded prompt: `states` (1, T, D) and, for SDXL, `pooled` (1, P).
-
-    `tokens_dropped` is how many tokens at the prompt's end did not fit into the window and were not read.
-    """
+    """One encoded prompt: `states` (1, T, D) and, for SDXL, `pooled` (1, P)."""
 
     states: Tensor
     pooled: Tensor | None = None
-    tokens_dropped: int = 0
 
     def zeroed(self) -> "Cond":
         """All zeros, which SDXL was trained to take for "no prompt" (Podell et al. 2023)."""
         pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
-        return replace(self, states=torch.zeros_like(self.states), pooled=pooled, tokens_dropped=0)
+        return Cond(torch.zeros_like(self.states), pooled)
 
 
 def window(text: str, tokenizer: Tokenizer) -> tuple[Tensor, int]:
@@ -44,25 +40,29 @@ def encode(
     *,
     penultimate: bool = False,
     clip_skip: int = 0,
+    device: torch.device | None = None,
 ) -> Cond:
     """Encode `text` with every encoder and its tokenizer; their states are concatenated along D.
 
     `penultimate` is how SDXL reads its encoders: the states before the last layer, without the final norm,
     and the last encoder's pooled row. `clip_skip` leaves out that many more layers (diffusers' count; A1111's
-    is one higher). Raises `UsageError` for a prompt that cannot be read and for a `clip_skip` out of range.
+    is one higher). `device` is where the encoders compute, if not where their weights lie. Raises
+    `UsageError` for a prompt that cannot be read and for a `clip_skip` out of range.
     """
-    states, dropped, pooled = [], 0, None
+    states, pooled = [], None
     for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
         most = encoder.config.num_hidden_layers - 1 - penultimate
         if not 0 <= clip_skip <= most:
             raise UsageError(f"clip_skip = {clip_skip} is out of range: this text encoder allows 0 to {most}")
-        ids, over = window(text, tokenizer)
-        device = next(encoder.parameters()).device
-        out = encoder(ids.to(device), skip=clip_skip + penultimate, final_norm=not penultimate)
+        ids, _ = window(text, tokenizer)
+        out = encoder(
+            ids.to(device or next(encoder.parameters()).device),
+            skip=clip_skip + penultimate,
+            final_norm=not penultimate,
+        )
         states.append(out.states)
-        dropped = max(dropped, over)
         pooled = out.pooled if penultimate else None
-    return Cond(torch.cat(states, dim=-1), pooled, dropped)
+    return Cond(torch.cat(states, dim=-1), pooled)
 
 
 def size_ids(

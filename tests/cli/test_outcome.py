@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfumato.cli import app, console, outcome
-from sfumato.errors import MemoryExhaustedError, NumericsError, OutputError, SfumatoWarning, UsageError
+from sfumato.errors import CheckpointError, NumericsError, OutputError, SfumatoWarning, UsageError
 
 CPU_ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
@@ -30,7 +30,7 @@ def ending(error, monkeypatch, capsys, *arguments):
         (UsageError("no"), 2, "error: no\n"),
         (OutputError("two\nlines"), 1, "error: two lines\n"),
         (NumericsError("NaN at step 3"), 1, "error: NaN at step 3\n"),
-        (MemoryExhaustedError("too large"), 1, "error: too large\n"),
+        (CheckpointError("damaged"), 1, "error: damaged\n"),
         (MemoryError(), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
         (RuntimeError(CPU_ALLOCATOR), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),

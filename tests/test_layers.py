@@ -8,13 +8,13 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sfumato"
 
 FLOORS = [
-    {"errors", "names", "formats", "files", "config", "weights", "devices"},
+    {"errors", "names", "formats", "files", "config", "weights", "devices", "folders"},
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
     {"data", "train", "evaluate"},
     {"request", "metadata", "image", "engine", "studio"},
-    {"cli", "server", "__main__"},
+    {"cli", "compat", "server", "__main__"},
 ]
 ORDER = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

@@ -1,4 +1,4 @@
-"""The names of samplers and spacings, and what other programs call them. Data only, without torch."""
+"""The names of samplers, spacings and prompt dialects, and what other programs call them. Data only, without torch."""
 
 from sfumato.errors import UsageError, nearest
 
@@ -42,6 +42,16 @@ SPACINGS: dict[str, tuple[str, ...]] = {
     "beta": ("Beta", "use_beta_sigmas"),
     "balanced": (),
 }
+
+
+DIALECTS: dict[str, str] = {
+    "sfumato": "A1111's syntax, with clear errors instead of its quirks",
+    "a1111": "as Stable Diffusion WebUI reads it",
+    "comfy": "as ComfyUI reads it",
+    "compel": "as the compel library reads it",
+    "plain": "no syntax: every character is text, as in diffusers",
+}
+"""The prompt languages, and whose reading of a prompt each is."""
 
 
 def _resolve(kind: str, name: str, table: dict[str, tuple[str, ...]]) -> str:

@@ -1,0 +1,57 @@
+"""Where a user's own files are: models, adapters, embeddings, wildcards and styles, each kind in its folder."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from sfumato.errors import UsageError, nearest
+
+KINDS: dict[str, str] = {
+    "models": "checkpoints: diffusers folders and .safetensors files",
+    "adapters": "LoRA files, named in prompts as <lora:name:weight>",
+    "embeddings": "textual inversion embeddings, named in prompts by their file's name",
+    "wildcards": "lists of words, a line each, named in prompts as __name__",
+    "styles": "style presets, as TOML",
+}
+"""The kinds of file, and what belongs there."""
+
+
+def folder(kind: str) -> Path:
+    """The folder of one of `KINDS`; it need not exist. `SFUMATO_HOME` is the folder above, where it is set."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of file {kind!r}")
+    home = os.environ.get("SFUMATO_HOME")
+    above = Path(home).expanduser() if home else Path(platformdirs.user_data_dir("sfumato", appauthor=False))
+    return above / kind
+
+
+def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str, Path]:
+    """Every file of a kind by its name without suffix; one in a subfolder is "subfolder/name" as well.
+
+    Of two files with one name the one higher up, then the first in the alphabet, has the short name.
+    """
+    top = folder(kind)
+    paths = sorted(
+        (path for path in top.rglob("*") if path.suffix.lower() in suffixes and path.is_file()),
+        key=lambda path: (len(path.parts), path.as_posix()),
+    )
+    names: dict[str, Path] = {}
+    for path in paths:
+        inside = path.relative_to(top).with_suffix("").as_posix()
+        names.setdefault(path.stem, path)
+        names.setdefault(inside, path)
+    return names
+
+
+def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) -> Path:
+    """The file that `name` means: a path, or the name of one in the kind's folder. Raises `UsageError`."""
+    path = Path(name).expanduser()
+    if path.suffix.lower() in suffixes and path.is_file():
+        return path
+    known = found(kind, suffixes)
+    key = name.removesuffix(path.suffix) if path.suffix.lower() in suffixes else name
+    if key in known:
+        return known[key]
+    hint = nearest(key, known) if known else f"{folder(kind)} holds none"
+    raise UsageError(f"there is no {kind.removesuffix('s')} {name!r}: it is no file, and {hint}")

@@ -1,4 +1,4 @@
-"""Where a user's own files are: models, adapters, embeddings, wildcards and styles, each kind in its folder."""
+"""Where a user's own files are: each kind, models, adapters or styles, in its folder."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ KINDS: dict[str, str] = {
 
 
 def folder(kind: str) -> Path:
-    """The folder of one of `KINDS`; it need not exist. `SFUMATO_HOME` is the folder above, where it is set."""
+    """The folder of one of `KINDS`; it need not exist. `SFUMATO_HOME`, where set, is the folder above."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind of file {kind!r}")
     home = os.environ.get("SFUMATO_HOME")

@@ -1,4 +1,4 @@
-"""The names of samplers, spacings and prompt dialects, and what other programs call them. Data only, without torch."""
+"""The names of samplers, spacings and dialects, and what other programs call them. No torch here."""
 
 from sfumato.errors import UsageError, nearest
 

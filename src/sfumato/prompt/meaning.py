@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text with one weight: 1 is as written, 0 as if it were not there, negative turns it round."""
+    """A stretch of text with one weight: 1 as written, 0 as if it were not there, below that turned round."""
 
     text: str
     weight: float = 1.0

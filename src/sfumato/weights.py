@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,8 +141,13 @@ def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     return dict(header(path).metadata)
 
 
-def read(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, by name, on the CPU.
+def read(
+    path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    names: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, or those among `names`, by name, on the CPU.
 
     Each is read by itself into memory of its own, which is given back as soon as it is dropped: a memory map
     would be held until the last one is. With `dtype`, floating point tensors are converted as they are read.
@@ -154,6 +159,8 @@ def read(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> d
     with _opened(path) as file:
         checked = _read_header(file, path)
         for name, info in checked.tensors.items():
+            if names is not None and name not in names:
+                continue
             file.seek(checked.header_bytes + info.begin)
             tensor = _read_tensor(file, info)
             if tensor is None:

@@ -27,15 +27,15 @@ class Hub:
         folder = self.remote / repository
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
-    def model_info(self, repository, timeout):
+    def model_info(self, repository, revision, timeout):
         self.requests.append("model_info")
         assert timeout <= 10
         if self.failure:
             raise self.failure
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in self.files(repository)])
 
-    def snapshot_download(self, repository, *, local_files_only=False, allow_patterns=None):
-        target = self.cache / repository
+    def snapshot_download(self, repository, *, revision, local_files_only=False, allow_patterns=None):
+        target = self.cache / repository / (revision or "")
         if local_files_only:
             if not target.exists():
                 raise errors.LocalEntryNotFoundError("not in the cache")
@@ -129,6 +129,7 @@ def test_a_missing_model_is_one_clear_line_offline(hub):
     ("error", "words"),
     [
         (failing(errors.RepositoryNotFoundError), "the hub does not know it"),
+        (failing(errors.RevisionNotFoundError), "has no revision None"),
         (failing(errors.GatedRepoError), "asks for its terms to be accepted"),
         (ConnectionError("[Errno -2] Name or service not known\nmore"), "cannot be reached: .*not known$"),
         (TimeoutError(), "cannot be reached: TimeoutError"),

@@ -15,6 +15,7 @@ from sfumato.checkpoint.layout import (
     components,
     read_index,
 )
+from sfumato.checkpoint.library import by_name
 from sfumato.errors import CheckpointError, nearest
 
 EMBEDDED = "embedded"
@@ -34,7 +35,7 @@ def locate(
     prefer_half: bool = False,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder of the model `source`: "embedded", a folder, or a hub id such as "org/name".
+    """The folder of the model `source`: "embedded", a folder, a name in the user's folder, or a hub id.
 
     A folder needs no network. A hub id that the local cache holds completely is taken from there, without
     asking the hub; else what is missing is downloaded: configurations, tokenizers and one variant of the
@@ -50,9 +51,22 @@ def locate(
         raise CheckpointError(
             f"{path} is a file; a model is a folder with {INDEX} in it (the diffusers layout)"
         )
+    if isinstance(source, str) and (named := by_name(source)):
+        return locate(named)
     if isinstance(source, str) and _is_hub_id(source):
         return _from_hub(source, variant, prefer_half, local_files_only)
     raise CheckpointError(f"there is no model {str(source)!r}{_near(path)}")
+
+
+def pull(repository: str, *, variant: str | None = None, revision: str | None = None) -> Path:
+    """Bring the model "org/name" from the hub into the cache, as `locate` does; the folder it is in.
+
+    `revision`: a branch, a tag or a commit, else "main". What is there already is not asked for again. Raises
+    `CheckpointError`.
+    """
+    if not _HUB_ID.fullmatch(repository):
+        raise CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"')
+    return _from_hub(repository, variant, prefer_half=False, local_files_only=False, revision=revision)
 
 
 def _is_hub_id(source: str) -> bool:
@@ -71,13 +85,20 @@ def _near(path: Path) -> str:
     return f"; {nearest(path.name, siblings)}"
 
 
-def _from_hub(repository: str, variant: str | None, prefer_half: bool, local_files_only: bool) -> Path:
+def _from_hub(
+    repository: str,
+    variant: str | None,
+    prefer_half: bool,
+    local_files_only: bool,
+    revision: str | None = None,
+) -> Path:
     # The hub's library takes a while to import, and local models do without it.
     import huggingface_hub
     from huggingface_hub import errors
 
     try:
-        folder = Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
+        kept = huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True)
+        folder = Path(kept)
         if _complete(folder, variant, prefer_half):
             return folder
         cached = " completely"
@@ -89,14 +110,14 @@ def _from_hub(repository: str, variant: str | None, prefer_half: bool, local_fil
         why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
         raise CheckpointError(f"{repository} is not{cached} in the local cache, and {why}")
     try:
-        listed = huggingface_hub.HfApi().model_info(repository, timeout=10).siblings or []
+        listed = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10).siblings or []
         names = [sibling.rfilename for sibling in listed]
         if INDEX not in names:
             raise CheckpointError(
                 f"{repository} on the hub is not in the diffusers layout: it has no {INDEX}"
             )
         wanted = _wanted(repository, names, variant, prefer_half)
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted))
     except CheckpointError:
         raise
     except errors.GatedRepoError:
@@ -107,6 +128,8 @@ def _from_hub(repository: str, variant: str | None, prefer_half: bool, local_fil
         raise CheckpointError(
             f"there is no model {repository!r}: no folder of that name, and the hub does not know it"
         ) from None
+    except errors.RevisionNotFoundError:
+        raise CheckpointError(f"{repository} on the hub has no revision {revision!r}") from None
     except Exception as error:  # the hub's library passes on whatever its network library raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(

@@ -44,8 +44,9 @@ def output_error(path: Path, error: OSError) -> OutputError:
 def replace_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write to; `path` gets its content if the block ends well, and is untouched otherwise.
 
-    A symbolic link is followed; a device or a pipe (`/dev/stdout`) is written to directly, since there is
-    nothing to replace. Raises `OutputError` for whatever the file system refuses.
+    What was written can be read back, to be judged before it counts. A symbolic link is followed; a device or
+    a pipe (`/dev/stdout`) is written to directly, since there is nothing to replace. Raises `OutputError` for
+    whatever the file system refuses.
     """
     asked = Path(path)
     try:
@@ -57,8 +58,8 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         target = Path(os.path.realpath(asked))
         beside = _beside(target)
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            with open(descriptor, "wb") as file:
+            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            with open(descriptor, "w+b") as file:
                 if mode is not None:
                     os.chmod(beside, stat.S_IMODE(mode))
                 yield file

@@ -54,7 +54,7 @@ _MAGICS = (
 _PICKLE_MAGIC = re.compile(rb"\x80[\x02-\x05]")
 _PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 _NO_PICKLES = (
-    "pickles can run code when they are loaded; convert it to safetensors with the tool that made it"
+    "pickles can run code when they are loaded; convert it to safetensors by `sfumato convert --from-pickle`"
 )
 
 _PLAIN_FILE = re.compile(r"[\w\-][\w\-. ]*\.safetensors", re.ASCII)
@@ -100,7 +100,7 @@ def header(path: str | os.PathLike[str]) -> Header:
     Raises `CheckpointError` where it is missing, something else, truncated, or contradicts itself.
     """
     with _opened(Path(path)) as file:
-        return _read_header(file, Path(path))
+        return header_of(file, Path(path))
 
 
 @contextmanager
@@ -114,7 +114,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _read_header(file: BinaryIO, path: Path) -> Header:
+def header_of(file: BinaryIO, path: Path) -> Header:
+    """As `header`, of a file that is open, and called `path` in errors."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(64)
     length = int.from_bytes(start[:8], "little")
@@ -157,7 +158,7 @@ def read(
     path = Path(path)
     found = {}
     with _opened(path) as file:
-        checked = _read_header(file, path)
+        checked = header_of(file, path)
         for name, info in checked.tensors.items():
             if names is not None and name not in names:
                 continue
@@ -225,8 +226,18 @@ def write(
 ) -> None:
     """Write `tensors` and the header text `metadata` as one safetensors file, atomically.
 
-    Tensors are written one after another, so that no second copy of them all is made. Raises `OutputError`;
-    `ValueError` for what `read` would refuse.
+    Raises `OutputError`; `ValueError` for what `read` would refuse.
+    """
+    with replace_atomically(path) as file:
+        write_to(file, tensors, metadata)
+
+
+def write_to(
+    file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """As `write`, into a file that is open.
+
+    Tensors are written one after another, so that no second copy of them all is made.
     """
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     content: dict[str, Any] = {}
@@ -249,12 +260,11 @@ def write(
         raise ValueError(
             f"{len(ordered):,} tensors or a header of {len(raw):,} bytes are too many for one file"
         )
-    with replace_atomically(path) as file:
-        file.write(len(raw).to_bytes(8, "little") + raw)
-        for _, tensor in ordered:
-            if tensor.numel():
-                flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-                file.write(flat.numpy().data)
+    file.write(len(raw).to_bytes(8, "little") + raw)
+    for _, tensor in ordered:
+        if tensor.numel():
+            flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            file.write(flat.numpy().data)
 
 
 def check(

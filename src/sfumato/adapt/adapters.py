@@ -1,0 +1,193 @@
+"""The adapters of a model: read once, then used in any mixture, and taken out again without a trace."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.adapt import blocks, live
+from sfumato.adapt.delta import Delta
+from sfumato.adapt.keys import Places
+from sfumato.adapt.reading import PARTS, Adapter, read
+from sfumato.errors import UsageError, nearest
+from sfumato.nets.fast import Packable
+
+MAX_WEIGHT = 1000.0
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much an adapter counts: `weight` in the UNet, `text_weight` in text encoders, or the same.
+
+    `blocks`: factors of these in parts of the networks, as `sfumato.adapt.blocks` names them; 1 elsewhere.
+    """
+
+    name: str
+    weight: float = 1.0
+    text_weight: float | None = None
+    blocks: Mapping[str, float] = field(default_factory=dict)
+
+
+class Adapters:
+    """The adapters of some `networks`, by their places: "unet", "text_encoder", "text_encoder_2".
+
+    Not for several threads at once.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+        self.networks = {part: networks[part] for part in PARTS if part in networks}
+        self.places = {part: Places(net) for part, net in self.networks.items()}
+        self.in_use: tuple[Use, ...] = ()
+        """What the weights hold at the moment."""
+        self._known: dict[str, Adapter] = {}
+        self._originals: dict[tuple[str, str, str], Tensor] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of every adapter that is ready."""
+        return tuple(self._known)
+
+    def __getitem__(self, name: str) -> Adapter:
+        """One of them. Raises `UsageError` for an unknown name."""
+        if name not in self._known:
+            hint = nearest(name, self._known) if self._known else "none has been loaded"
+            raise UsageError(f"there is no adapter {name!r}; {hint}")
+        return self._known[name]
+
+    def load(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> Adapter:
+        """Read a file and keep it ready; the networks stay as they are. See `sfumato.adapt.reading.read`."""
+        adapter = read(path, self.places, name, allow_partial=allow_partial)
+        self.add(adapter)
+        return adapter
+
+    def add(self, adapter: Adapter) -> None:
+        """Keep `adapter` ready, in the place of one of its name. Raises `UsageError` if that is in use."""
+        self._idle(adapter.name)
+        self._known[adapter.name] = adapter
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter. Raises `UsageError` if there is none of that name, or if it is in use."""
+        self._idle(self[name].name)
+        del self._known[name]
+
+    def _idle(self, name: str) -> None:
+        beside = any(live.attached(net, name) for net in self.networks.values())
+        if beside or any(use.name == name for use in self.in_use):
+            raise UsageError(f"the adapter {name!r} is in use; take it out first")
+
+    def use(self, uses: Sequence[Use]) -> bool:
+        """Fold these and no others into the weights: W + Σ wᵢ ΔWᵢ, rounded once; whether anything changed.
+
+        Weights change in place, so that compiled networks see it; `use([])` brings back the same bits. What
+        was computed from the weights before (keys and values of prompts, time embeddings) is out of date.
+        Raises `UsageError` for unknown names and blocks and for weights that are no numbers, before anything
+        is touched.
+        """
+        wanted = self._plan(uses)
+        if tuple(uses) == self.in_use:
+            return False
+        try:
+            with torch.no_grad():
+                for part, path in {(part, path) for part, path, _ in self._originals} - wanted.keys():
+                    self._restore(part, path)
+                for (part, path), own in wanted.items():
+                    self._fold_in(part, path, own)
+        except BaseException:
+            self._restore_all()
+            raise
+        self.in_use = tuple(uses)
+        return True
+
+    def fold(self, uses: Sequence[Use]) -> None:
+        """Make these part of the weights for good; what was in use before is taken out. See `use`."""
+        self.use(uses)
+        self._originals.clear()
+        self.in_use = ()
+
+    def attach(self, uses: Sequence[Use]) -> None:
+        """Put these and no others beside the layers; the weights, and what is folded in, stay as they are.
+
+        Slower than `use`, but ready at once. Raises `UsageError` as `use` does.
+        """
+        wanted = self._plan(uses)
+        self.detach()
+        for (part, path), own in wanted.items():
+            layer = self.places[part].layers[path]
+            for name, weight, delta in own:
+                beside = copy.deepcopy(delta).to(layer.get_parameter("weight").device)
+                live.attach(layer, live.Branch(name, beside, weight))
+
+    def detach(self) -> None:
+        """Take every branch out of the networks, those in training too."""
+        for net in self.networks.values():
+            live.detach(net)
+
+    def _plan(self, uses: Sequence[Use]) -> dict[tuple[str, str], list[tuple[str, float, Delta]]]:
+        """What each layer gains: names, weights and changes; weights of 0 are left out."""
+        wanted: dict[tuple[str, str], list[tuple[str, float, Delta]]] = {}
+        for use in uses:
+            adapter = self[use.name]
+            text_weight = use.weight if use.text_weight is None else use.text_weight
+            for weight in (use.weight, text_weight):
+                if not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
+                    raise UsageError(f"the weight of {use.name!r} is {weight}: must be in ±{MAX_WEIGHT:.0f}")
+            blocks.check(use.blocks, self.places.values())
+            for (part, path), delta in adapter.deltas.items():
+                base = use.weight if part == "unet" else text_weight
+                weight = base * blocks.factor(use.blocks, self.places[part].blocks[path])
+                if weight:
+                    wanted.setdefault((part, path), []).append((use.name, weight, delta))
+        return wanted
+
+    def _fold_in(self, part: str, path: str, own: Sequence[tuple[str, float, Delta]]) -> None:
+        """Give one layer its original weights plus the changes."""
+        layer = self.places[part].layers[path]
+        weight = self._original(part, path, "weight").to(layer.get_parameter("weight").device)
+        whole = weight.float()
+        for _, factor, delta in own:
+            whole = whole + factor * delta.change(weight)
+        _put(layer, "weight", whole.to(weight.dtype))
+        shifts = [(factor, shift) for _, factor, delta in own if (shift := delta.shift()) is not None]
+        if shifts or (part, path, "bias") in self._originals:
+            bias = self._original(part, path, "bias").to(layer.get_parameter("bias").device)
+            moved = bias.float()
+            for factor, shift in shifts:
+                moved = moved + factor * shift.to(bias.device)
+            _put(layer, "bias", moved.to(bias.dtype))
+
+    def _original(self, part: str, path: str, name: str) -> Tensor:
+        """A parameter as it was before any adapter, kept in main memory while it is changed."""
+        key = part, path, name
+        if key not in self._originals:
+            layer = self.places[part].layers[path]
+            packed = name == "weight" and isinstance(layer, Packable)
+            plain = layer.plain_weight() if packed else layer.get_parameter(name).data
+            self._originals[key] = plain.to("cpu", copy=True)
+        return self._originals[key]
+
+    def _restore(self, part: str, path: str) -> None:
+        for name in ("weight", "bias"):
+            original = self._originals.get((part, path, name))
+            if original is not None:
+                _put(self.places[part].layers[path], name, original)
+                del self._originals[part, path, name]
+
+    def _restore_all(self) -> None:
+        with torch.no_grad():
+            for part, path in {(part, path) for part, path, _ in self._originals}:
+                self._restore(part, path)
+        self.in_use = ()
+
+
+def _put(layer: nn.Module, name: str, value: Tensor) -> None:
+    """Give a parameter other numbers in the memory that it has, or pack them anew where it is packed."""
+    if name == "weight" and isinstance(layer, Packable) and layer.packed:
+        layer.packed = ()
+        layer.weight.data = value.to(layer.weight.dtype).clone()
+        layer.pack()
+    else:
+        layer.get_parameter(name).data.copy_(value)

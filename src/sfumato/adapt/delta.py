@@ -1,0 +1,218 @@
+"""What an adapter adds to the weight of one layer: the published ways of writing it with few numbers."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MAGNITUDES = ("magnitude", "dora_scale")
+SHIFTS = ("up_bias", "diff_b")
+
+
+class Delta(nn.Module, ABC):
+    """ΔW of one layer, s·P(parts), or where magnitudes m are among the parts m·V / ‖V‖ − W with V = W + s·P.
+
+    The latter is DoRA (Liu et al. 2024, eq. 5). `parts` are its tensors by role, `scale` is s.
+    """
+
+    NEEDS: ClassVar[frozenset[str]]
+    MAY: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, parts: Mapping[str, Tensor], scale: float = 1.0, trainable: bool = False) -> None:
+        super().__init__()
+        self.parts = nn.ParameterDict(
+            {role: nn.Parameter(part, requires_grad=trainable) for role, part in parts.items()}
+        )
+        self.scale = scale
+
+    @abstractmethod
+    def product(self) -> Tensor:
+        """P in float32, (out, in) or in a convolution's shape."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> int | None:
+        """What alpha is divided by, where there is something."""
+
+    def part(self, role: str) -> Tensor:
+        """One part in float32."""
+        found: Tensor = self._tensor(role).float()
+        return found
+
+    def _tensor(self, role: str) -> Tensor:
+        found: Tensor = self.parts[role]
+        return found
+
+    def has(self, *roles: str) -> bool:
+        """Whether any of the roles has a part."""
+        return any(role in self.parts for role in roles)
+
+    def change(self, weight: Tensor) -> Tensor:
+        """ΔW in float32, for a layer whose weight is `weight` (out, in, …), in that shape and on its device.
+
+        Raises `ValueError` where the parts do not make such a shape.
+        """
+        product = self.product().to(weight.device)
+        if product.shape[0] != weight.shape[0] or product.numel() != weight.numel():
+            raise ValueError(f"shape {list(product.shape)} where {list(weight.shape)} is due")
+        change = self.scale * product.reshape(weight.shape)
+        if not self.has(*MAGNITUDES):
+            return change
+        weight = weight.float()
+        whole = weight + change
+        magnitude, axis = self._magnitude(weight)
+        others = [dim for dim in range(weight.ndim) if dim != axis]
+        norm: Tensor = torch.linalg.vector_norm(whole.detach(), dim=others, keepdim=True)
+        return magnitude / norm.clamp_min(torch.finfo(torch.float32).eps) * whole - weight
+
+    def _magnitude(self, weight: Tensor) -> tuple[Tensor, int]:
+        """m, ready to be multiplied with the weight, and the dimension that it runs along.
+
+        PEFT keeps one number for each output. LyCORIS keeps either that, or one for each input as (1, in, …).
+        """
+        role = next(role for role in MAGNITUDES if self.has(role))
+        magnitude = self.part(role).to(weight.device)
+        by_input = role == "dora_scale" and magnitude.ndim > 1 and magnitude.shape[0] == 1 < weight.shape[0]
+        axis = 1 if by_input and weight.ndim > 1 else 0
+        if magnitude.numel() != weight.shape[axis]:
+            raise ValueError(
+                f"magnitudes of shape {list(magnitude.shape)} for a weight of {list(weight.shape)}"
+            )
+        shape = [1] * weight.ndim
+        shape[axis] = -1
+        return magnitude.reshape(shape), axis
+
+    def shift(self) -> Tensor | None:
+        """What is added to the bias (out,), in float32; mostly nothing."""
+        if self.has("diff_b"):
+            return self.part("diff_b")
+        return self.scale * self.part("up_bias") if self.has("up_bias") else None
+
+
+class LowRank(Delta):
+    """B A, or with a convolution M between them in Tucker's form (LoRA: Hu et al. 2022, eq. 3)."""
+
+    NEEDS = frozenset({"down", "up"})
+    MAY = frozenset({"mid"})
+
+    @property
+    def rank(self) -> int:
+        return len(self._tensor("down"))
+
+    def product(self) -> Tensor:
+        down, up = self.part("down").flatten(1), self.part("up").flatten(1)
+        if self.has("mid"):
+            return torch.einsum("oi,ijhw,jc->ochw", up, self.part("mid"), down)
+        return up @ down
+
+    def answer(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """s·B(A x), what a linear layer or convolution of x gains: the branch beside it."""
+        dtype = torch.promote_types(x.dtype, self.parts["down"].dtype)
+        down, up, *mid = (
+            self.parts[role].to(x.device, dtype) for role in ("down", "up", "mid") if self.has(role)
+        )
+        x = x.to(dtype)
+        if not isinstance(layer, nn.Conv2d):
+            return self.scale * F.linear(F.linear(x, down.flatten(1)), up.flatten(1))
+        if mid:
+            h = F.conv2d(x, down.flatten(1)[:, :, None, None])
+            h = F.conv2d(h, mid[0], None, layer.stride, layer.padding)
+        else:
+            kernel = down.reshape(len(down), layer.in_channels, *layer.kernel_size)
+            h = F.conv2d(x, kernel, None, layer.stride, layer.padding)
+        return self.scale * F.conv2d(h, up.flatten(1)[:, :, None, None])
+
+
+class Hadamard(Delta):
+    """(A₁ B₁) ∘ (A₂ B₂), each in Tucker's form where it has a core (LoHa: Hyeon-Woo et al. 2022, prop. 1)."""
+
+    NEEDS = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
+    MAY = frozenset({"hada_t1", "hada_t2"})
+
+    @property
+    def rank(self) -> int:
+        return len(self._tensor("hada_w1_b"))
+
+    def product(self) -> Tensor:
+        one, two = (
+            _tucker(self.part(f"hada_t{i}"), self.part(f"hada_w{i}_a"), self.part(f"hada_w{i}_b"))
+            if self.has(f"hada_t{i}")
+            else self.part(f"hada_w{i}_a") @ self.part(f"hada_w{i}_b")
+            for i in (1, 2)
+        )
+        if one.shape != two.shape:
+            raise ValueError(f"factors of shapes {list(one.shape)} and {list(two.shape)}")
+        return one * two
+
+
+class Kronecker(Delta):
+    """C ⊗ D, either of which may be a product itself (LoKr: Yeh et al. 2024, §3.2)."""
+
+    NEEDS = frozenset()
+    MAY = frozenset({"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"})
+
+    @property
+    def rank(self) -> int | None:
+        found = (len(self._tensor(role)) for role in ("lokr_w1_b", "lokr_w2_b") if self.has(role))
+        return next(found, None)
+
+    def product(self) -> Tensor:
+        one, two = self._factor(1), self._factor(2)
+        return torch.kron(one.reshape(*one.shape, *[1] * (two.ndim - one.ndim)), two)
+
+    def _factor(self, i: int) -> Tensor:
+        whole, a, b = f"lokr_w{i}", f"lokr_w{i}_a", f"lokr_w{i}_b"
+        if self.has(whole):
+            return self.part(whole)
+        if not (self.has(a) and self.has(b)):
+            raise ValueError(f"{whole}, or both {a} and {b}, are missing")
+        core = self.has("lokr_t2") and i == 2
+        return (
+            _tucker(self.part("lokr_t2"), self.part(a), self.part(b)) if core else self.part(a) @ self.part(b)
+        )
+
+
+class Full(Delta):
+    """The change itself."""
+
+    NEEDS = frozenset({"diff"})
+    rank = None
+
+    def product(self) -> Tensor:
+        return self.part("diff")
+
+
+KINDS: tuple[type[Delta], ...] = (LowRank, Hadamard, Kronecker, Full)
+
+
+def kind_of(roles: frozenset[str]) -> type[Delta]:
+    """The kind of change that parts of these roles write. Raises `ValueError` where they do not make one."""
+    roles -= {*MAGNITUDES, *SHIFTS}
+    for kind in KINDS:
+        if roles and kind.NEEDS <= roles <= kind.NEEDS | kind.MAY:
+            return kind
+    begun = [kind for kind in KINDS if roles & kind.NEEDS and roles <= kind.NEEDS | kind.MAY]
+    if begun:
+        raise ValueError(f"{', '.join(sorted(begun[0].NEEDS - roles))} is missing")
+    raise ValueError(f"{', '.join(sorted(roles)) or 'no change of the weight'} is not a known form")
+
+
+def scale_of(alpha: float | None, rank: int | None, rank_stabilised: bool = False) -> float:
+    """alpha / rank (Hu et al. 2022, §4.1), or alpha / √rank (Kalajdzievski 2023); 1 where either is missing.
+
+    Raises `ValueError` for a rank of 0.
+    """
+    if rank == 0:
+        raise ValueError("its rank is 0")
+    if alpha is None or rank is None:
+        return 1.0
+    return alpha / (math.sqrt(rank) if rank_stabilised else rank)
+
+
+def _tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Σ core_ijhw·a_io·b_jc: (r, r, h, w), (r, out) and (r, in) to (out, in, h, w)."""
+    return torch.einsum("ijhw,io,jc->ochw", core, a, b)

@@ -1,0 +1,119 @@
+"""Textual inversion: words with vectors of their own (Gal et al. 2023), in every published form."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sfumato import weights
+from sfumato.errors import CheckpointError, UsageError
+
+MAX_VECTORS = 1000
+
+# Keys that name SDXL's two encoders, in their order.
+_PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
+_KOHYA = "emb_params"
+_NUMBERED = re.compile(r"(.+)_(\d+)")
+_PICKLES = (".pt", ".bin", ".pth", ".ckpt", ".pkl")
+_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "the second encoder of SDXL"}
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A word: `vectors` (n, D) for each text encoder, one for SD 1.x and 2.x, two for SDXL.
+
+    `name` is the file's, by which prompts call it; `token` what it was called in training, if the file says.
+    """
+
+    name: str
+    vectors: tuple[Tensor, ...]
+    token: str | None = None
+
+    @property
+    def count(self) -> int:
+        """n, how many tokens it takes in a prompt."""
+        return len(self.vectors[0])
+
+    def for_width(self, index: int, width: int) -> Tensor:
+        """The vectors (n, `width`) for text encoder `index`, from 0. Raises `UsageError` if none fit."""
+        if index >= len(self.vectors):
+            made = _family(self.vectors[0].shape[1])
+            raise UsageError(
+                f"the embedding {self.name!r} has nothing for this model's text encoder {index + 1}: "
+                f"it was made for {made}"
+            )
+        found = self.vectors[index]
+        if found.shape[1] != width:
+            raise UsageError(
+                f"the embedding {self.name!r} is {found.shape[1]} wide, made for "
+                f"{_family(found.shape[1])}; this model's text encoder {index + 1} reads {width}"
+            )
+        return found
+
+
+def read(path: str | Path, name: str | None = None) -> Embedding:
+    """Read an embedding. Raises `CheckpointError` for pickles, and for files that hold anything else."""
+    path = Path(path)
+    if path.suffix.lower() in _PICKLES:
+        raise CheckpointError(
+            f"{path} is a pickled embedding, and pickles can run code when they are opened; "
+            f"`sfumato convert --from-pickle {path}` makes a safetensors file of it"
+        )
+    tensors = weights.read(path)
+    vectors, token = _vectors(path, tensors)
+    for each in vectors:
+        if not each.is_floating_point() or each.ndim != 2 or not 0 < len(each) <= MAX_VECTORS:
+            raise CheckpointError(
+                f"{path} is not an embedding: it holds {each.dtype} numbers of shape {list(each.shape)}, "
+                f"not 1 to {MAX_VECTORS} vectors"
+            )
+    if len({len(each) for each in vectors}) > 1:
+        raise CheckpointError(f"{path} has {' and '.join(str(len(each)) for each in vectors)} vectors")
+    return Embedding(name or path.stem, vectors, token)
+
+
+def _vectors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], str | None]:
+    """The vectors for each encoder, and the word of training."""
+    for pair in _PAIRS:
+        if set(tensors) == set(pair):
+            return tuple(_rows(tensors[key]) for key in pair), None
+    if set(tensors) == {_KOHYA}:
+        return (_rows(tensors[_KOHYA]),), None
+    if len(tensors) == 1:
+        ((token, only),) = tensors.items()
+        return (_rows(only),), token
+    if tensors and (found := _numbered(tensors)):
+        token, rows = found
+        if all(row.shape == rows[0].shape and row.ndim == 1 for row in rows):
+            return (torch.stack(rows),), token
+    shown = ", ".join(repr(key) for key in list(tensors)[:3])
+    raise CheckpointError(
+        f"{path} is not an embedding: one has a single word's vectors, and this has {len(tensors)} tensors"
+        + (f" ({shown}, …)" if shown else "")
+    )
+
+
+def _numbered(tensors: Mapping[str, Tensor]) -> tuple[str, list[Tensor]] | None:
+    """A word whose vectors are kept one by one: `word`, `word_1`, `word_2`, …"""
+    word = min(tensors, key=len)
+    rows = {0: tensors[word]}
+    for key, tensor in tensors.items():
+        if key == word:
+            continue
+        match = _NUMBERED.fullmatch(key)
+        if not match or match[1] != word:
+            return None
+        rows[int(match[2])] = tensor
+    return (word, [rows[i] for i in range(len(rows))]) if set(rows) == set(range(len(tensors))) else None
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """(D,) as (1, D); anything else as it is."""
+    return tensor[None] if tensor.ndim == 1 else tensor
+
+
+def _family(width: int) -> str:
+    return _WIDTHS.get(width, f"a model whose text encoder is {width} wide")

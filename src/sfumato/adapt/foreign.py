@@ -1,0 +1,61 @@
+"""What a file is that is no adapter, or one for another kind of model: said in words."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+# Fragments of keys, and what has them; the first that fits is said.
+NO_ADAPTERS = (
+    (("control_model.", "input_hint_block.", "controlnet_cond_embedding."), "a ControlNet"),
+    (("model.diffusion_model.", "cond_stage_model.", "conditioner.embedders."), "a whole checkpoint"),
+    (("emb_params", "string_to_param", "clip_l", "clip_g"), "a textual inversion embedding"),
+    (("first_stage_model.", "decoder.up_blocks.", "decoder.up."), "an autoencoder (VAE)"),
+    (("down_blocks.", "up_blocks.", "input_blocks.", "mid_block."), "a UNet's own weights"),
+    (("encoder.layers.", "text_model.", "transformer.resblocks."), "a text encoder's own weights"),
+    (("ip_adapter", "image_proj"), "an IP-Adapter"),
+)
+OTHER_MODELS = (
+    (("double_blocks", "single_blocks", "single_transformer_blocks"), "Flux"),
+    (("joint_blocks", "joint_transformer_blocks"), "Stable Diffusion 3"),
+    (("lora_prior_",), "Stable Cascade"),
+    (("motion_modules",), "AnimateDiff"),
+)
+OTHER_KINDS = (
+    (("oft_blocks", "oft_diag", "oft_R"), "orthogonal adapters (OFT, BOFT)"),
+    (("on_input", "ia3_l"), "IA³"),
+    (("hada_", "lokr_"), "LyCORIS parts of an unknown kind"),
+    (("vera_lambda",), "VeRA"),
+    (("lora_embedding_",), "changes of token embeddings"),
+)
+TEXT_WIDTHS = {
+    768: "Stable Diffusion 1.x",
+    1024: "Stable Diffusion 2.x",
+    1280: "the Stable Diffusion XL refiner",
+    2048: "Stable Diffusion XL",
+}
+
+
+def named(table: Iterable[tuple[tuple[str, ...], str]], keys: Iterable[str]) -> str | None:
+    """What the first row of `table` that fits any of the keys says."""
+    keys = list(keys)
+    return next(
+        (what for marks, what in table if any(mark in key for key in keys for mark in marks)),
+        None,
+    )
+
+
+def not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
+    """What a file without a single key of an adapter seems to be."""
+    if what := named(NO_ADAPTERS, tensors):
+        return what
+    if kind := named(OTHER_KINDS, tensors):
+        return f"an adapter of a kind that is not supported: {kind}"
+    if tensors and all(tensor.ndim <= 2 for tensor in tensors.values()) and len(tensors) <= 75:
+        return "perhaps a textual inversion embedding"
+    return "something else" if tensors else "empty"
+
+
+def family(text_width: int) -> str:
+    """A model by the width of the text that its cross-attention reads."""
+    known = TEXT_WIDTHS.get(text_width)
+    return f"{known} ({text_width} wide)" if known else f"a model whose text is {text_width} wide"

@@ -1,0 +1,268 @@
+"""Reading adapter files: each key finds its layer and its role, or is reported by name."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import weights
+from sfumato.adapt import foreign
+from sfumato.adapt.delta import Delta, kind_of, scale_of
+from sfumato.adapt.keys import Key, Places, take_apart
+from sfumato.adapt.settings import Settings
+from sfumato.errors import CheckpointError, nearest
+
+PARTS = ("unet", "text_encoder", "text_encoder_2")
+MAX_TRIGGERS = 10
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a file found its place: `used` of `keys`, in `layers` of `of_layers` layers of each part.
+
+    `problems` are the keys that were left out, with the reason.
+    """
+
+    keys: int
+    used: int
+    layers: Mapping[str, int]
+    of_layers: Mapping[str, int]
+    problems: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was left out."""
+        return not self.problems
+
+    def lines(self, most: int = 20) -> list[str]:
+        """The report as text, at most so many problems by name."""
+        told = [f"{self.used} of {self.keys} keys used"]
+        told += [f"{part}: {self.layers[part]} of {self.of_layers[part]} layers" for part in self.layers]
+        told += [f"left out: {key!r} {reason}" for key, reason in self.problems[:most]]
+        if len(self.problems) > most:
+            told.append(f"and {len(self.problems) - most} more")
+        return told
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What a file changes: a `Delta` for each layer, by the network's place and the layer's path there."""
+
+    name: str
+    deltas: Mapping[tuple[str, str], Delta]
+    report: Coverage
+    fingerprint: str
+    """16 hexadecimal digits of the file's SHA-256."""
+    triggers: tuple[str, ...] = ()
+    """Words that it was trained with, as far as its header tells."""
+    path: Path | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The places of the networks that it changes."""
+        return tuple(part for part in PARTS if any(part == own for own, _ in self.deltas))
+
+
+def read(
+    path: str | Path,
+    places: Mapping[str, Places],
+    name: str | None = None,
+    *,
+    allow_partial: bool = False,
+) -> Adapter:
+    """Read an adapter for networks with these `places`, in any published form; nothing is applied.
+
+    Raises `CheckpointError` for a file that is unsafe, damaged, something else, or for another family of
+    models; and where keys match nothing, unless `allow_partial`, as long as something is left.
+    """
+    path = Path(path)
+    tensors = weights.read(path)
+    metadata = weights.metadata(path)
+    keys = {key: parsed for key in tensors if (parsed := take_apart(key))}
+    if not keys:
+        raise CheckpointError(f"{path} is not an adapter: it is {foreign.not_an_adapter(tensors)}")
+    if model := foreign.named(foreign.OTHER_MODELS, keys):
+        raise CheckpointError(f"{path} was made for {model}, which is not supported")
+
+    sorter = _Sorter(path, places, Settings.of(path, metadata), tensors)
+    for key in tensors:
+        sorter.sort(key, keys.get(key))
+    deltas = sorter.deltas()
+    left_out = tuple(sorted(sorter.problems.items()))
+    counted = Counter(part for part, _ in deltas)
+    report = Coverage(
+        keys=len(tensors),
+        used=len(tensors) - len(left_out),
+        layers=counted,
+        of_layers={part: len(places[part].layers) for part in counted},
+        problems=left_out,
+    )
+    if sorter.misfits and (other := sorter.other_family()):
+        raise CheckpointError(
+            f"{path} was made for {foreign.family(other[0])}, and this model is {foreign.family(other[1])}"
+        )
+    if not deltas or (left_out and not allow_partial):
+        raise CheckpointError(f"{path}: {_complaint(report, sorter)}")
+    return Adapter(
+        name=name or path.stem,
+        deltas=deltas,
+        report=report,
+        fingerprint=_fingerprint(path),
+        triggers=_triggers(metadata),
+        path=path,
+        metadata=metadata,
+    )
+
+
+@dataclass
+class _Sorter:
+    """Sorts a file's keys by layer; what has no place or does not fit becomes a problem."""
+
+    path: Path
+    places: Mapping[str, Places]
+    settings: Settings
+    tensors: Mapping[str, Tensor]
+    problems: dict[str, str] = field(default_factory=dict)
+    unmatched: list[tuple[str, Key]] = field(default_factory=list)
+    misfits: int = 0
+    found: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+
+    def sort(self, key: str, parsed: Key | None) -> None:
+        """Put one key to its layer."""
+        if parsed is None:
+            kind = foreign.named(foreign.OTHER_KINDS, [key])
+            self.problems[key] = f"is not supported: {kind}" if kind else "is no part of an adapter"
+            return
+        asked = PARTS if parsed.part is None else (parsed.part,)
+        parts = [part for part in asked if part in self.places]
+        home = next((part for part in parts if self.places[part].find(parsed.layer)), None)
+        if home is None:
+            self.problems[key] = (
+                "names no layer of this model" if parts else f"is for a {asked[0]}, which this model lacks"
+            )
+            self.unmatched.append((key, parsed))
+            return
+        layer = self.places[home].find(parsed.layer)
+        assert layer is not None
+        roles = self.found.setdefault((home, layer), {})
+        if parsed.role in roles:
+            self.problems[key] = f"says the same as {roles[parsed.role]!r}"
+        else:
+            roles[parsed.role] = key
+
+    def deltas(self) -> dict[tuple[str, str], Delta]:
+        """The change of each layer, tried for its shape."""
+        made = {}
+        for (part, path), roles in self.found.items():
+            try:
+                made[part, path] = self._delta(part, path, roles)
+            except ValueError as error:
+                for key in roles.values():
+                    self.problems[key] = f"cannot be used: {error}"
+        return made
+
+    def _delta(self, part: str, path: str, roles: Mapping[str, str]) -> Delta:
+        parts = {role: self.tensors[key] for role, key in roles.items() if role != "alpha"}
+        for role, tensor in parts.items():
+            if not tensor.is_floating_point():
+                raise ValueError(f"{role} holds {tensor.dtype}, not floating point numbers")
+            if not tensor.numel() or not tensor.ndim:
+                raise ValueError(f"{role} has shape {list(tensor.shape)}")
+        kind = kind_of(frozenset(parts))
+        layer = self.places[part].layers[path]
+        trial = kind({role: torch.empty_like(tensor, device="meta") for role, tensor in parts.items()})
+        try:
+            trial.change(torch.empty(published_shape(layer), device="meta"))
+        except (RuntimeError, ValueError, IndexError) as error:
+            self.misfits += 1
+            raise ValueError(f"{str(error).splitlines()[0]} (in {path})") from None
+        if (shift := trial.shift()) is not None and (
+            layer._parameters.get("bias") is None or shift.shape != layer.bias.shape
+        ):
+            raise ValueError(f"{path} has no bias of shape {list(shift.shape)}")
+        rank = trial.rank
+        alpha: float | None = None
+        if "alpha" in roles:
+            alpha = self._alpha(self.tensors[roles["alpha"]])
+        else:
+            alpha = self.settings.alpha(part, path)
+            rank = rank if rank is not None or alpha is None else self.settings.rank(part, path)
+        return kind(parts, scale_of(alpha, rank, self.settings.rank_stabilised(part)))
+
+    def _alpha(self, tensor: Tensor) -> float:
+        if tensor.numel() != 1:
+            raise ValueError(f"alpha has shape {list(tensor.shape)}")
+        return float(tensor.item())
+
+    def other_family(self) -> tuple[int, int] | None:
+        """The width of the text that the file's cross-attention reads, and the model's, if they differ."""
+        for (part, path), roles in self.found.items():
+            if part == "unet" and path.endswith((".attn2.to_k", ".attn2.to_v")) and "down" in roles:
+                shape = self.tensors[roles["down"]].shape
+                ours = published_shape(self.places["unet"].layers[path])[1]
+                if len(shape) > 1 and shape[1] != ours:
+                    return shape[1], ours
+        return None
+
+
+def published_shape(layer: nn.Module) -> tuple[int, ...]:
+    """The shape of a layer's weight, also while the fast layers keep it in another order."""
+    if isinstance(layer, nn.Conv2d):
+        return (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+    if isinstance(layer, nn.Linear):
+        return (layer.out_features, layer.in_features)
+    return tuple(layer.get_parameter("weight").shape)
+
+
+def _complaint(report: Coverage, sorter: _Sorter) -> str:
+    """What is wrong, the first few keys by name, the nearest layer, and what would help."""
+    shown = [f"{key!r} {reason}" for key, reason in report.problems[:3]]
+    if len(report.problems) > len(shown):
+        shown.append(f"and {len(report.problems) - len(shown)} more")
+    told = f"{len(report.problems)} of {report.keys} keys do not fit this model: {'; '.join(shown)}"
+    if sorter.unmatched and (hint := _hint(sorter)):
+        told += f"; {hint}"
+    layers = ", ".join(f"{count} layers of the {part}" for part, count in report.layers.items())
+    if not report.layers:
+        return f"{told}; nothing of it can be used"
+    return f"{told}; {report.used} keys fit ({layers}): allow partial use to go on without the rest"
+
+
+def _hint(sorter: _Sorter) -> str:
+    key, parsed = min(sorter.unmatched, key=lambda entry: entry[0])
+    known: Sequence[str] = [
+        name
+        for part in ((parsed.part,) if parsed.part else PARTS)
+        if part in sorter.places
+        for name in sorter.places[part].spellings()
+        if ("." in name) == ("." in parsed.layer)
+    ]
+    hint = nearest(parsed.layer[:200], known)
+    return f"for {key!r}, {hint}" if hint.startswith("did") else ""
+
+
+def _fingerprint(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The trigger phrase that a header gives, else the words that the captions of training had most."""
+    if phrase := metadata.get("modelspec.trigger_phrase", "").strip():
+        return tuple(word for part in phrase.split(",") if (word := part.strip()))[:MAX_TRIGGERS]
+    try:
+        folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
+    except (ValueError, RecursionError):
+        return ()
+    counts: Counter[str] = Counter()
+    for tags in folders.values() if isinstance(folders, dict) else ():
+        for tag, count in tags.items() if isinstance(tags, dict) else ():
+            if type(count) is int and count > 0:
+                counts[tag.strip()] += count
+    return tuple(tag for tag, _ in counts.most_common(MAX_TRIGGERS))

@@ -1,0 +1,110 @@
+import io
+import json
+import sys
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from sfumato import weights
+from sfumato.cli import models
+from sfumato.errors import CheckpointError, UsageError
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The user's folders, empty, and no hub cache."""
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def dreamy(home):
+    (home / "models").mkdir()
+    path = home / "models" / "dreamy.safetensors"
+    weights.write(path, {"model.diffusion_model.x.attn2.to_k.weight": torch.zeros(4, 768)})
+    return path
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_what_is_here_is_a_table_or_lines_of_json(dreamy, capfdbinary):
+    models.list_models(as_json=False)
+    head, row = capfdbinary.readouterr().out.decode().splitlines()
+    assert head.split() == ["model", "kind", "layout", "MB", "where"]
+    assert row.split() == ["dreamy", "sd1", "single", "file", "0", "your", "folder"]
+    models.list_models(as_json=True)
+    (line,) = capfdbinary.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "name": "dreamy",
+        "place": "folder",
+        "layout": "single file",
+        "kind": "sd1",
+        "bytes": dreamy.stat().st_size,
+        "path": str(dreamy),
+    }
+
+
+def test_an_empty_library_says_how_to_fill_it(home, capfdbinary):
+    models.list_models(as_json=True)
+    assert capfdbinary.readouterr().out == b""
+    models.list_models(as_json=False)
+    assert f"put checkpoints into {home / 'models'}" in capfdbinary.readouterr().out.decode()
+
+
+def test_the_place_of_a_model_is_printed(dreamy, capfdbinary):
+    models.path("dreamy")
+    assert capfdbinary.readouterr().out.decode() == f"{dreamy}\n"
+    with pytest.raises(UsageError, match="did you mean 'dreamy'"):
+        models.path("draemy")
+
+
+@pytest.mark.parametrize(("answer", "status"), [("n\n", 1), ("\n", 1), ("y\n", 0)])
+def test_a_model_is_deleted_only_after_a_yes(dreamy, monkeypatch, capfdbinary, answer, status):
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    assert models.remove("dreamy", yes=False) == status
+    assert dreamy.exists() == bool(status)
+    out, err = capfdbinary.readouterr()
+    assert out == b""
+    assert f"delete {dreamy}?" in err.decode()
+
+
+def test_where_nobody_can_be_asked_yes_must_be_said(dreamy, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(UsageError, match="say --yes"):
+        models.remove("dreamy", yes=False)
+    assert dreamy.exists()
+    assert models.remove("dreamy", yes=True) == 0
+    assert not dreamy.exists()
+
+
+def test_pulling_prints_the_folder(home, monkeypatch, capfdbinary):
+    asked = []
+
+    def download(repository, **options):
+        asked.append((repository, options))
+        return str(home)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("sfumato.checkpoint.source._complete", lambda *_arguments: True)
+    models.pull("org/name", "v2", None)
+    assert capfdbinary.readouterr().out.decode() == f"{home}\n"
+    assert asked == [("org/name", {"revision": "v2", "local_files_only": True})]
+    with pytest.raises(CheckpointError, match="is not a hub id"):
+        models.pull("../name", None, None)
+
+
+def test_a_converted_pickle_says_what_was_trusted(home, capfdbinary):
+    torch.save({"state_dict": {"w": torch.ones(2)}, "epoch": 1}, home / "in.ckpt")
+    models.convert_pickle(home / "in.ckpt", home / "out.safetensors", False, as_json=True)
+    told = json.loads(capfdbinary.readouterr().out)
+    assert (told["tensors"], told["dropped"]) == (1, ["epoch (int)"])
+    assert told["guards"]
+    models.convert_pickle(home / "in.ckpt", home / "out.safetensors", True, as_json=False)
+    out = capfdbinary.readouterr().out.decode()
+    assert "trusted: torch's weights-only unpickler" in out
+    assert "left out: epoch (int)" in out

@@ -1,0 +1,32 @@
+"""`sfumato styles`: the presets there are, shipped and the user's own, and what each adds."""
+
+import dataclasses
+import json
+
+from sfumato.cli import console
+
+
+def styles(model: str | None, as_json: bool) -> None:
+    """Print the styles for a kind of model, else all of them; in JSON one line each, with their words.
+
+    Raises `UsageError` for an unknown kind, and for a style file that cannot be read.
+    """
+    from sfumato.errors import UsageError, nearest
+    from sfumato.prompt.styles import MODELS, SHIPPED, load_styles
+
+    if model is not None and model not in MODELS:
+        raise UsageError(f"unknown kind of model {model!r}; {nearest(model, MODELS)}")
+    listed = [one for one in load_styles().values() if model is None or not one.models or model in one.models]
+    if as_json:
+        for one in listed:
+            console.result(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
+        return
+    width = max(map(len, ["style", *(one.name for one in listed)]))
+    groups: dict[str, list[str]] = {}
+    for one in listed:
+        own = "" if one.source == SHIPPED else f" ({one.source})"
+        kinds = ", ".join(one.models) or "any model"
+        groups.setdefault(kinds, []).append(f"{one.name:{width}}  {one.description}{own}".rstrip())
+    for kinds, lines in groups.items():
+        console.result("\n".join([f"{'style':{width}}  for {kinds}", *lines, ""]))
+    console.result("sfumato generate 'a red apple' --style NAME; several are put around one another in turn")

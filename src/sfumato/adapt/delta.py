@@ -162,7 +162,7 @@ class Kronecker(Delta):
 
     def product(self) -> Tensor:
         one, two = self._factor(1), self._factor(2)
-        return torch.kron(one.reshape(*one.shape, *[1] * (two.ndim - one.ndim)), two)
+        return torch.kron(one.reshape(*one.shape, *[1] * (two.ndim - one.ndim)), two.contiguous())
 
     def _factor(self, i: int) -> Tensor:
         whole, a, b = f"lokr_w{i}", f"lokr_w{i}_a", f"lokr_w{i}_b"

@@ -1,7 +1,9 @@
 """Templates: what they expand to, at random and one after another, and that nothing breaks or stalls them."""
 
 import random
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -433,3 +435,14 @@ def test_a_variable_without_value_is_only_missed_where_it_is_chosen():
     assert combination(["{a|${b}}"], 0) == ["a"]
     with pytest.raises(UsageError, match="has no value yet"):
         combination(["{a|${b}}"], 1)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "templates.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^(\S.*?) +→ (.*)$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("template", "results"), EXAMPLES, ids=[template for template, _ in EXAMPLES])
+def test_the_guides_examples_come_out_as_it_says(files, template, results):
+    wildcards = files(tree="# x\n3::fir\n{old|young} oak\n", cat="tabby\n", dog="pug\n")
+    wildcards |= {"pets/cat": wildcards["cat"], "pets/dog": wildcards["dog"]}
+    assert every(template, wildcards=wildcards) == results.split(" · ")

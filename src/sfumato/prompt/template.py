@@ -33,10 +33,10 @@ class _Chooser(Protocol):
 def expand(texts: Sequence[str], *, seed: int, wildcards: Mapping[str, Path] | None = None) -> list[str]:
     """Each text with its choices made at random; the same `seed` makes the same ones everywhere.
 
-    `texts` are the prompt and the negative prompt; variables of the first hold in the second. `wildcards`
-    are the files by name, else those in the user's folder. A text without syntax comes back as it is.
-    Raises `UsageError` for broken syntax, an unknown wildcard, a variable without value, wildcards that go
-    in a circle, and whatever is beyond the bounds.
+    `texts` are the prompt, the negative prompt and those of regions, if any; variables of one hold in the
+    next. `wildcards` are the files by name, else those in the user's folder. A text without syntax comes
+    back as it is. Raises `UsageError` for broken syntax, an unknown wildcard, a variable without value,
+    wildcards that go in a circle, and whatever is beyond the bounds.
     """
     return _write(_tree(texts, wildcards), _Drawing(seed))
 

@@ -97,14 +97,14 @@ def is_template(text: str) -> bool:
 
 
 def read(texts: Sequence[str], wildcards: Mapping[str, Path] | None) -> Tree:
-    """The tree of `texts`, the prompt and the negative prompt, with the wildcard files that they lead to.
+    """The tree of `texts`, which are prompt, negative prompt and those of regions, with their wildcards.
 
     `wildcards`: the files by name, else those in the user's folder. Raises `UsageError`.
     """
     mentioned: list[Wildcard] = []
     roots = []
     for number, text in enumerate(texts):
-        label = ("the prompt", "the negative prompt")[number] if number < 2 else f"text {number + 1}"
+        label = ("the prompt", "the negative prompt", f"the prompt of region {number - 1}")[min(number, 2)]
         roots.append(_parse(text, label, mentioned).node() if is_template(text) else text)
     return Tree(tuple(roots), _pools(mentioned, wildcards) if mentioned else {})
 

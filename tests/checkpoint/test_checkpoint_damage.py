@@ -176,7 +176,7 @@ def test_a_single_file_is_told_by_its_content(tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"PK\x03\x04" + bytes(100))
     assert "pickles can run code" in refusal(tmp_path / "model.ckpt")
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
-    assert "is a file; a model is a folder" in refusal(tmp_path / "model.safetensors")
+    assert "is no model that is known here: it holds 'a'" in refusal(tmp_path / "model.safetensors")
 
 
 def test_inspect_lists_every_problem_at_once(folder):

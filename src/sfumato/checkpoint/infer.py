@@ -19,6 +19,10 @@ SIZE_NUMBERS = {"sdxl": 6, "sdxl-refiner": 5}
 """How many numbers about the picture's size a UNet of that family is told."""
 
 
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
+"""What schedulers call the network's answer, and what it is called here."""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """How to draw where the request does not say: chosen for the family, or stated by the model itself."""
@@ -36,7 +40,7 @@ _DEFAULTS = {
     "sdxl-refiner": Defaults(steps=30, guidance=5.0, spacing="karras"),
     "latent-diffusion": Defaults(guidance=4.0),
 }
-_LCM = Defaults(sampler="lcm", steps=4, guidance=8.5)
+_LCM = Defaults(sampler="lcm", steps=4, guidance=8.5, spacing="lcm")
 
 
 @dataclass(frozen=True)
@@ -60,32 +64,33 @@ class Facts:
 
 
 def facts(
-    folder: FilePath,
+    own: Mapping[str, Any],
     parts: Mapping[str, Part],
     schedule: ScheduleConfig,
     report: Report,
+    reasons: Mapping[str, str],
 ) -> Facts:
     """Conclude everything, record it in `report`, and hold the components against each other.
 
-    Raises `CheckpointError` where they contradict one another.
+    `own`: the content of `sfumato.json`. `reasons`: why what the configurations say is so, by what it is
+    about, where it was not read but worked out. Raises `CheckpointError` where they contradict one another.
     """
     unet, vae = parts["unet"].config, parts["vae"].config
     assert isinstance(unet, UNetConfig)
     assert isinstance(vae, VAEConfig | TinyVAEConfig)
     encoders = [part.config for name, part in parts.items() if name.startswith("text_encoder")]
     text = [config for config in encoders if isinstance(config, TextConfig)]
-    own = own_settings(folder)
     kind = _kind(unet, text, report)
     _check_text(unet, text)
     task = _task(unet, vae, report)
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled = _distilled(unet, schedule, report)
-    prediction, path = _prediction(schedule, report), _path(schedule, report)
-    native = _native_size(unet, vae.factor, own, report)
+    prediction, path = _prediction(schedule, report, reasons), _path(schedule, report)
+    native = _native_size(unet, vae.factor, own, report, reasons)
     latent = f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}"
     report.infer("latent", latent, f"the autoencoder makes one latent of {vae.factor} × {vae.factor} pixels")
-    report.infer("latent scale", _scale(vae), "vae/config.json")
+    report.infer("latent scale", _scale(vae), reasons.get("latent scale", "vae/config.json"))
     return Facts(
         kind=kind,
         task=task,
@@ -105,9 +110,11 @@ def own_settings(folder: FilePath) -> dict[str, Any]:
     Raises `CheckpointError` for an unknown key or a value out of range.
     """
     path = folder / OWN
-    if not path.is_file():
-        return {}
-    content = read_json(path)
+    return checked_settings(read_json(path), str(path)) if path.is_file() else {}
+
+
+def checked_settings(content: dict[str, Any], path: str) -> dict[str, Any]:
+    """`content` itself, if it is what `sfumato.json` may say; `path` names it in the `CheckpointError`."""
     for key, value in content.items():
         if key not in _OWN_KEYS:
             raise CheckpointError(f"{path}: unknown key {key!r}; {nearest(key, _OWN_KEYS)}")
@@ -218,10 +225,10 @@ def _check_text(unet: UNetConfig, text: list[TextConfig]) -> None:
         )
 
 
-def _prediction(schedule: ScheduleConfig, report: Report) -> str:
-    ours = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
-    prediction = ours[schedule.prediction_type]
-    report.infer("prediction", prediction, f"prediction_type = {schedule.prediction_type!r}")
+def _prediction(schedule: ScheduleConfig, report: Report, reasons: Mapping[str, str]) -> str:
+    prediction = PREDICTIONS[schedule.prediction_type]
+    stated = f"prediction_type = {schedule.prediction_type!r}"
+    report.infer("prediction", prediction, reasons.get("prediction", stated))
     return prediction
 
 
@@ -258,7 +265,9 @@ def _path(schedule: ScheduleConfig, report: Report) -> level.Path:
     return path
 
 
-def _native_size(unet: UNetConfig, factor: int, own: Mapping[str, Any], report: Report) -> tuple[int, int]:
+def _native_size(
+    unet: UNetConfig, factor: int, own: Mapping[str, Any], report: Report, reasons: Mapping[str, str]
+) -> tuple[int, int]:
     if "native_size" in own:
         width, height = own["native_size"]
         reason = f"{OWN} says so"
@@ -266,7 +275,7 @@ def _native_size(unet: UNetConfig, factor: int, own: Mapping[str, Any], report: 
         side = unet.sample_size if unet.sample_size is not None else 64
         rows, columns = (side, side) if isinstance(side, int) else (side[0], side[-1])
         width, height = columns * factor, rows * factor
-        reason = f"unet sample_size {rows} × {columns}, {factor} pixels each"
+        reason = reasons.get("native size", f"unet sample_size {rows} × {columns}, {factor} pixels each")
         if unet.sample_size is None:
             reason = f"no sample_size is stated; Stable Diffusion's is 64, {factor} pixels each"
     if width % factor or height % factor or not (8 <= width <= 8192 and 8 <= height <= 8192):

@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sfumato import weights
+from sfumato.checkpoint.original import Table
 from sfumato.checkpoint.report import Component
 from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.errors import CheckpointError, nearest
@@ -46,19 +47,24 @@ class Choice:
 
 @dataclass(frozen=True)
 class Part:
-    """One network in the folder: its configuration, and its weights as their headers describe them."""
+    """One network of a model: its configuration, and its weights as their headers describe them.
+
+    `where` names it in errors. `tensors` are those of its files that are its own, and all their names begin
+    with `prefix`. `table` makes, from the names of the parameters, the table of where a file in the original
+    layout keeps them; without one the names are the libraries' own (`keys`). `labels` are put before the
+    names in a file, where two files use the same.
+    """
 
     name: str
     class_name: str
     config: Config
-    folder: Path
-    choice: Choice
+    where: str
     headers: dict[Path, Header]
-
-    @property
-    def tensors(self) -> dict[str, TensorInfo]:
-        """Every tensor of every file, by its name there."""
-        return {name: info for header in self.headers.values() for name, info in header.tensors.items()}
+    tensors: dict[str, TensorInfo]
+    variant: str | None = None
+    prefix: str = ""
+    table: Callable[[Iterable[str]], Table] | None = None
+    labels: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
@@ -67,14 +73,16 @@ class Part:
 
     def component(self) -> Component:
         """This network's line in the report."""
+        alone = len(self.tensors) == sum(len(header.tensors) for header in self.headers.values())
+        files = sum(header.file_bytes for header in self.headers.values())
         return Component(
             name=self.name,
             class_name=self.class_name,
-            parameters=sum(header.parameters for header in self.headers.values()),
+            parameters=sum(info.count for info in self.tensors.values()),
             dtypes=tuple(sorted({info.dtype for info in self.tensors.values()})),
-            bytes=sum(header.file_bytes for header in self.headers.values()),
+            bytes=files if alone else sum(info.end - info.begin for info in self.tensors.values()),
             files=tuple(path.name for path in self.files),
-            variant=self.choice.variant,
+            variant=self.variant,
         )
 
 
@@ -123,7 +131,7 @@ def choose(
         if pickles := [name for name in names if _PICKLE.fullmatch(name)]:
             raise CheckpointError(
                 f"{where} holds only a pickled checkpoint ({pickles[0]}); pickles can run code when they are "
-                "loaded: convert it to safetensors with the tool that made it"
+                "loaded: convert it to safetensors by `sfumato convert --from-pickle`"
             )
         raise CheckpointError(f"{where} holds no weights (no diffusion_pytorch_model or model .safetensors)")
     order = [
@@ -144,7 +152,18 @@ def read_part(
     prefer_half: bool = False,
 ) -> Part:
     """Read one network's configuration and the headers of its weights. Raises `CheckpointError`."""
-    place = _place(folder, name)
+    return read_network(_place(folder, name), name, index, variant=variant, prefer_half=prefer_half)
+
+
+def read_network(
+    place: Path,
+    name: str,
+    index: dict[str, Any],
+    *,
+    variant: str | None = None,
+    prefer_half: bool = False,
+) -> Part:
+    """Read the network in the folder `place`, which is to be a model's `name`. Raises `CheckpointError`."""
     path = place / "config.json"
     content = read_json(path)
     if "auto_map" in content:
@@ -161,7 +180,8 @@ def read_part(
     )
     file = place / choice.file
     headers = weights.sharded_header(file) if file.suffix == ".json" else {file: weights.header(file)}
-    return Part(name, class_name, config, place, choice, headers)
+    tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
+    return Part(name, class_name, config, str(place), headers, tensors, choice.variant)
 
 
 def read_schedule(folder: Path) -> tuple[dict[str, Any], ScheduleConfig]:
@@ -176,24 +196,26 @@ def tokenizer_folder(folder: Path, name: str) -> Path:
     return _place(folder, name)
 
 
-def fingerprint(folder: Path, parts: Iterable[Part]) -> str:
+def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:
     """16 hexadecimal digits that identify a model: SHA-256 over what determines its pictures.
 
-    That is, of every component, each JSON or text file whole; of the weights, the headers, the sizes, and 64
-    evenly spaced blocks of 4 KB of each file: cheap for files of any size, and different for different
-    trainings. A copy has the same fingerprint; another dtype or sharding of the same model has another.
+    That is, of a folder `place`, each JSON or text file of a component whole; of the weights, the headers,
+    the sizes, and 64 evenly spaced blocks of 4 KB of each file: cheap for files of any size, and different
+    for different trainings; and what was `asked` to be otherwise than the files say. A copy has the same
+    fingerprint; another dtype, layout or sharding of the same model has another.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(asked.encode())
     weight_files = {path: header for part in parts for path, header in part.headers.items()}
     texts = [
         path
         for name in ("scheduler", *NETWORKS, *TOKENIZERS.values())
-        for path in (folder / name).glob("*")
+        for path in (place / name).glob("*")
         if path.suffix in (".json", ".txt")
     ]
     for path in sorted([*weight_files, *texts]):
         size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        inside = path.relative_to(place).as_posix() if place in path.parents else ""
+        digest.update(f"{inside} {size}\n".encode())
         with open(path, "rb") as file:
             if path not in weight_files or size <= _SAMPLES * _BLOCK:
                 digest.update(file.read())

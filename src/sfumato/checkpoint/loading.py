@@ -1,4 +1,4 @@
-"""From a folder to a model: strictly, running nothing that it names, in about its own size of memory."""
+"""From files to a model: strictly, running nothing that they name, in about their own size of memory."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sfumato import weights
-from sfumato.checkpoint import keys
-from sfumato.checkpoint.infer import own_settings
-from sfumato.checkpoint.layout import Part, fingerprint
+from sfumato.checkpoint import keys, original
+from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.model import Model, Network
+from sfumato.checkpoint.original import Origin, Table
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.source import EMBEDDED, embedded, locate
 from sfumato.checkpoint.survey import Survey
@@ -20,6 +20,7 @@ from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
+from sfumato.weights import TensorInfo
 
 
 def load(
@@ -28,55 +29,90 @@ def load(
     dtype: torch.dtype | None = None,
     variant: str | None = None,
     local_files_only: bool = False,
+    prediction: str | None = None,
+    vae: str | Path | None = None,
+    base: str | Path | None = None,
 ) -> Model:
-    """Load "embedded", a diffusers folder, or a hub id such as "org/name", on the CPU.
+    """Load "embedded", a diffusers folder, a `.safetensors` file, or a hub id such as "org/name", on the CPU.
 
-    `dtype`: what to convert the weights to as they are read; as stored if `None`. `variant`: the files to
-    prefer, such as "fp16"; else plain ones, or "fp16" where only that exists or `dtype` is half precision.
-    Raises `CheckpointError` for anything missing, damaged, unsafe, or not supported.
+    `dtype`: what to convert the weights to as they are read; as stored if `None`, except that numbers of 8
+    bits become those of 16. `variant`: the files to prefer, such as "fp16"; else plain ones, or "fp16" where
+    only that exists or `dtype` is half precision. `prediction`: what the UNet answers with ("epsilon", "v"),
+    whatever the files say. `vae`: a file or folder whose autoencoder replaces the model's own. `base`: a
+    model that lends the parts which a file lacks. Raises `CheckpointError` for anything missing, damaged,
+    unsafe, or not supported.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    folder = locate(source, variant=variant, prefer_half=half, local_files_only=local_files_only)
-    survey = Survey(folder, Report(str(source)))
-    survey.take(variant=variant, prefer_half=half)
-    found = survey.conclude()
-    assert survey.schedule is not None
-    built = {name: _with_weights(part, dtype) for name, part in survey.parts.items()}
-    unet, vae = built.pop("unet"), built.pop("vae")
+    found = _survey(source, variant, half, local_files_only, vae, base, patient=False)
+    if prediction is not None:
+        found.predict(prediction)
+    facts = found.conclude()
+    assert found.schedule is not None
+    built = {name: _with_weights(part, dtype) for name, part in found.parts.items()}
+    unet, autoencoder = built.pop("unet"), built.pop("vae")
     encoders = [network for network in built.values() if isinstance(network, CLIPText)]
     assert isinstance(unet, UNet)
-    assert isinstance(vae, AutoencoderKL | AutoencoderTiny)
-    survey.report.fingerprint = fingerprint(folder, survey.parts.values())
+    assert isinstance(autoencoder, AutoencoderKL | AutoencoderTiny)
     return Model(
-        name=_name(source, folder),
+        name=_name(source, found.place),
         unet=unet,
-        vae=vae,
+        vae=autoencoder,
         text_encoders=encoders,
-        tokenizers=list(survey.tokenizers.values()),
-        schedule=survey.schedule,
-        facts=found,
-        report=survey.report,
-        fingerprint=survey.report.fingerprint,
-        index=survey.index,
-        scheduler=survey.scheduler,
-        own=own_settings(folder),
+        tokenizers=list(found.tokenizers.values()),
+        schedule=found.schedule,
+        facts=facts,
+        report=found.report,
+        fingerprint=found.identify(),
+        index=found.index,
+        scheduler=found.scheduler,
+        own=found.own,
     )
 
 
-def inspect(source: str | Path, *, variant: str | None = None, local_files_only: bool = False) -> Report:
+def inspect(
+    source: str | Path,
+    *,
+    variant: str | None = None,
+    local_files_only: bool = False,
+    prediction: str | None = None,
+    vae: str | Path | None = None,
+    base: str | Path | None = None,
+) -> Report:
     """Describe a checkpoint from its configurations and headers, without reading the weights themselves.
 
-    What `load` would refuse is listed under `problems`. Raises `CheckpointError` only where there is no
-    model folder to speak of.
+    The arguments are those of `load`; what it would refuse is listed under `problems`. Raises
+    `CheckpointError` only where there is no model to speak of.
     """
-    folder = locate(source, variant=variant, local_files_only=local_files_only)
-    survey = Survey(folder, Report(str(source)), patient=True)
-    survey.take(variant=variant, prefer_half=False)
-    for part in survey.parts.values():
-        survey.attempt(_check_header, part)
-    survey.attempt(survey.conclude)
-    survey.report.fingerprint = fingerprint(folder, survey.parts.values())
-    return survey.report
+    found = _survey(source, variant, False, local_files_only, vae, base, patient=True)
+    if prediction is not None:
+        found.predict(prediction)
+    for part in found.parts.values():
+        found.attempt(_table, part, expected_shapes(empty_network(part.config).state_dict()))
+    if found.parts:
+        found.attempt(found.conclude)
+        found.identify()
+    return found.report
+
+
+def _survey(
+    source: str | Path,
+    variant: str | None,
+    half: bool,
+    local_files_only: bool,
+    vae: str | Path | None,
+    base: str | Path | None,
+    patient: bool,
+) -> Survey:
+    """Everything about `source` but its weights."""
+    options = {"variant": variant, "prefer_half": half, "local_files_only": local_files_only}
+    survey = Survey(locate(source, **options), Report(str(source)), patient=patient)  # type: ignore[arg-type]
+    lender = None
+    if base is not None:
+        lender = _survey(base, variant, half, local_files_only, None, None, patient=False)
+    survey.take(
+        variant=variant, prefer_half=half, vae=None if vae is None else Path(vae).expanduser(), base=lender
+    )
+    return survey
 
 
 def empty_network(config: Config) -> Network:
@@ -107,28 +143,54 @@ class _Uninitialised(TorchFunctionMode):
 def _with_weights(part: Part, dtype: torch.dtype | None) -> Network:
     """Build one network around the tensors of its files, which are used as they are, not copied."""
     network = empty_network(part.config)
-    expected = network.state_dict()
+    table = _table(part, expected_shapes(network.state_dict()))
+    wanted = {origin.key for origin in table.values()}
     state: dict[str, Tensor] = {}
-    for path in part.files:
-        state.update(weights.read(path, dtype=dtype))
-    renamed = {}
-    for name, known in keys.translate(part.name, state, expected).items():
-        tensor = state.pop(name)
-        renamed[known] = tensor.reshape(keys.matrix_shape(part.name, known, tuple(tensor.shape)))
-    weights.check(renamed, expected_shapes(expected), str(part.folder))
-    network.load_state_dict(renamed, strict=True, assign=True)
+    for path, header in part.headers.items():
+        label = part.labels.get(path, "")
+        names = {name for name in header.tensors if label + name in wanted}
+        read = weights.read(path, dtype=dtype or _storage(part), names=names)
+        state.update((label + name, tensor) for name, tensor in read.items())
+    network.load_state_dict(original.take(table, state), strict=True, assign=True)
     return network.requires_grad_(False).eval()
 
 
-def _check_header(part: Part) -> None:
-    """What `_with_weights` would find wrong, as far as headers can tell."""
-    expected = empty_network(part.config).state_dict()
-    found = {}
-    for name, known in keys.translate(part.name, part.tensors, expected).items():
-        info = part.tensors[name]
+def _storage(part: Part) -> torch.dtype | None:
+    """What numbers of 8 bits, in which nothing can be computed, are to become; nothing where there are none.
+
+    That is the widest type of the part's others, or the one that holds all of theirs exactly.
+    """
+    dtypes = {weights.DTYPES[info.dtype] for info in part.tensors.values()}
+    wide = [dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1]
+    if len(wide) == len(dtypes):
+        return None
+    return max(wide, key=lambda dtype: dtype.itemsize, default=torch.float16)
+
+
+def _table(part: Part, expected: dict[str, tuple[int, ...]]) -> Table:
+    """Where each parameter is. Raises `CheckpointError` where a header and `expected` disagree."""
+    if part.table is not None:
+        table = part.table(expected)
+        due = original.shapes(table, expected)
+        matrices = {origin.key for origin in table.values() if origin.convolution}
+        held = {name: _flat(info) if name in matrices else info for name, info in part.tensors.items()}
+        weights.check(held, due, part.where)
+        return table
+    names = [name.removeprefix(part.prefix) for name in part.tensors]
+    table, found = {}, {}
+    for name, known in keys.translate(part.name, names, expected).items():
+        info = part.tensors[part.prefix + name]
         shape = keys.matrix_shape(part.name, known, info.shape)
         found[known] = weights.TensorInfo(info.dtype, shape, info.begin, info.end)
-    weights.check(found, expected_shapes(expected), str(part.folder))
+        table[known] = Origin(part.prefix + name, convolution=shape != info.shape)
+    weights.check(found, expected, f"{part.where} ({part.prefix}…)" if part.prefix else part.where)
+    return table
+
+
+def _flat(info: TensorInfo) -> TensorInfo:
+    """A convolution of 1 × 1 as the matrix that it is."""
+    shape = info.shape[:2] if info.shape[2:] == (1, 1) else info.shape
+    return TensorInfo(info.dtype, shape, info.begin, info.end)
 
 
 def expected_shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -136,9 +198,11 @@ def expected_shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _name(source: str | Path, folder: Path) -> str:
-    """What to call a model: "embedded", a hub id as it is, else the folder's own name."""
-    if folder == embedded():
+def _name(source: str | Path, place: Path) -> str:
+    """What to call a model: "embedded", a hub id as it is, else the folder's or the file's own name."""
+    if place == embedded():
         return EMBEDDED
+    if place.is_file():
+        return place.stem
     local = isinstance(source, Path) or Path(source).exists()
-    return folder.resolve().name if local else str(source)
+    return place.resolve().name if local else str(source)

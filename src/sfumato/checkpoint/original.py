@@ -225,14 +225,15 @@ def give(table: Mapping[str, Origin], state: Mapping[str, Tensor]) -> dict[str, 
 def shapes(
     table: Mapping[str, Origin], expected: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that a file must hold, given those of the parameters."""
+    """The shape of every tensor that a file must hold, given those of the parameters.
+
+    Matrices kept as convolutions count as matrices, for some programs keep them so.
+    """
     found = {}
     for name, origin in table.items():
         shape = expected[name]
         if origin.third is not None:
             shape = (3 * shape[0], *shape[1:])
-        elif origin.convolution:
-            shape = (*shape, 1, 1)
         found[origin.key] = shape[::-1] if origin.transposed else shape
     return found
 

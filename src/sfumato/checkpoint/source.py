@@ -1,4 +1,4 @@
-"""Where a model is: the embedded one, a folder, or a repository on the Hugging Face hub."""
+"""Where a model is: the embedded one, a folder, a file, or a repository on the Hugging Face hub."""
 
 import re
 from importlib import resources
@@ -35,22 +35,17 @@ def locate(
     prefer_half: bool = False,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder of the model `source`: "embedded", a folder, a name in the user's folder, or a hub id.
+    """The folder or file of the model `source`: "embedded", either's path or name, or a hub id.
 
-    A folder needs no network. A hub id that the local cache holds completely is taken from there, without
-    asking the hub; else what is missing is downloaded: configurations, tokenizers and one variant of the
-    safetensors, never a pickle. Raises `CheckpointError`.
+    A name is one in the user's folder. Local models need no network. A hub id that the local cache holds
+    completely is taken from there, without asking the hub; else what is missing is downloaded:
+    configurations, tokenizers and one variant of the safetensors, never a pickle. Raises `CheckpointError`.
     """
     if source == EMBEDDED:
         return embedded()
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
-    if path.exists():
-        weights.header(path)
-        raise CheckpointError(
-            f"{path} is a file; a model is a folder with {INDEX} in it (the diffusers layout)"
-        )
     if isinstance(source, str) and (named := by_name(source)):
         return locate(named)
     if isinstance(source, str) and _is_hub_id(source):

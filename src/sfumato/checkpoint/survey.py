@@ -1,23 +1,26 @@
-"""Reading all of a folder but its weights: what there is, and what is wrong with it."""
+"""Reading all of a model but its weights: what there is, and what is wrong with it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sfumato.checkpoint.infer import Facts, facts
+from sfumato import weights
+from sfumato.checkpoint import separate, single
+from sfumato.checkpoint.infer import PREDICTIONS, Facts, facts, own_settings
 from sfumato.checkpoint.layout import (
     TOKENIZERS,
     Part,
     components,
+    fingerprint,
     read_index,
     read_part,
     read_schedule,
     tokenizer_folder,
 )
 from sfumato.checkpoint.report import Report
-from sfumato.config import ScheduleConfig, TextConfig
-from sfumato.errors import CheckpointError
+from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, VAEConfig
+from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.prompt.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -25,17 +28,23 @@ T = TypeVar("T")
 
 @dataclass
 class Survey:
-    """A folder's content short of its weights. A `patient` survey notes problems where another one raises."""
+    """A folder's or file's content short of its weights.
 
-    folder: Path
+    A `patient` survey notes problems where another one raises.
+    """
+
+    place: Path
     report: Report
     patient: bool = False
     index: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
     networks: int = 0
     parts: dict[str, Part] = field(default_factory=dict)
     tokenizers: dict[str, Tokenizer] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     schedule: ScheduleConfig | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+    asked: str = ""
 
     def attempt(self, step: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
         """Do one step; a `CheckpointError` becomes a noted problem if the survey is patient."""
@@ -47,59 +56,133 @@ class Survey:
             self.report.problems.append(str(error))
             return None
 
-    def take(self, *, variant: str | None, prefer_half: bool) -> None:
-        """Read every configuration, header and tokenizer that the index names."""
-        self.index = read_index(self.folder)
+    def take(
+        self,
+        *,
+        variant: str | None = None,
+        prefer_half: bool = False,
+        vae: Path | None = None,
+        base: "Survey | None" = None,
+    ) -> None:
+        """Read every configuration, header and tokenizer.
+
+        The autoencoder in `vae` goes in the place of the model's own, and a file takes what it lacks from
+        `base`.
+        """
+        if self.place.is_dir():
+            self._take_folder(variant, prefer_half)
+        else:
+            self.attempt(self._take_file, base, {"vae"} if vae else set())
+        if vae and self.parts:
+            self.attempt(self._replace_vae, vae)
+        for part in self.parts.values():
+            self.report.components.append(part.component())
+        for name in TOKENIZERS:
+            if name in self.parts and TOKENIZERS[name] in self.tokenizers:
+                self.attempt(self._check_tokenizer, name)
+
+    def predict(self, name: str) -> None:
+        """Take the UNet's answer for what `name` says, whatever the files say. Raises `UsageError`."""
+        ours = {short: theirs for theirs, short in PREDICTIONS.items()}
+        if name not in ours:
+            raise UsageError(f"unknown prediction {name!r}; {nearest(name, ours)}")
+        self.asked = name
+        self.reasons["prediction"] = "asked for"
+        if self.schedule is not None:
+            self.scheduler = {**self.scheduler, "prediction_type": ours[name]}
+            self.schedule = replace(self.schedule, prediction_type=ours[name])
+
+    def conclude(self) -> Facts:
+        """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
+        if self.schedule is None or len(self.parts) < self.networks:
+            raise CheckpointError(f"{self.place}: what the model is cannot be told while parts are missing")
+        return facts(self.own, self.parts, self.schedule, self.report, self.reasons)
+
+    def identify(self) -> str:
+        """The model's fingerprint, which goes into the report as well."""
+        self.report.fingerprint = fingerprint(self.place, self.parts.values(), self.asked)
+        return self.report.fingerprint
+
+    def _take_folder(self, variant: str | None, prefer_half: bool) -> None:
+        self.index = read_index(self.place)
+        self.own = self.attempt(own_settings, self.place) or {}
         named = components(self.index)
         encoders = [name for name in TOKENIZERS if name in named] or ["text_encoder"]
         self.networks = 2 + len(encoders)
         for name in ("unet", "vae", *encoders):
             options = {"variant": variant, "prefer_half": prefer_half}
-            if part := self.attempt(read_part, self.folder, name, self.index, **options):
+            if part := self.attempt(read_part, self.place, name, self.index, **options):
                 self.parts[name] = part
-                self.report.components.append(part.component())
-                if part.choice.variant:
-                    asked = "asked for" if part.choice.variant == variant else "found"
-                    self.report.infer(
-                        f"{name} variant", part.choice.variant, f"{part.choice.file} was {asked}"
-                    )
+                if part.variant:
+                    asked = "asked for" if part.variant == variant else "found"
+                    self.report.infer(f"{name} variant", part.variant, f"{part.files[0].name} was {asked}")
         if variant:
             self.attempt(self._require_variant, variant)
         for name in encoders:
             self.attempt(self._take_tokenizer, name)
-        if read := self.attempt(read_schedule, self.folder):
+        if read := self.attempt(read_schedule, self.place):
             self.scheduler, self.schedule = read
 
-    def conclude(self) -> Facts:
-        """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
-        if self.schedule is None or len(self.parts) < self.networks:
-            raise CheckpointError(f"{self.folder}: what the model is cannot be told while parts are missing")
-        return facts(self.folder, self.parts, self.schedule, self.report)
+    def _take_file(self, base: "Survey | None", given: set[str]) -> None:
+        lent: Mapping[str, Part] = base.parts if base else {}
+        found = single.survey(self.place, weights.header(self.place), self.report, lent, given)
+        self.index, self.own, self.reasons = found.index, found.own, found.reasons
+        self.scheduler = found.scheduler
+        self.schedule = ScheduleConfig.from_dict(found.scheduler, f"{self.place}: scheduler")
+        self.parts = {
+            name: found.parts.get(name) or lent[name] for name in _ORDER if name in {*found.parts, *lent}
+        }
+        self.tokenizers = {**(base.tokenizers if base else {}), **found.tokenizers}
+        self.networks = len({*self.parts, *given})
+        if borrowed := [name for name in self.parts if name not in found.parts]:
+            assert base is not None
+            self.report.infer("borrowed", ", ".join(borrowed), f"the file lacks them; {base.place} has them")
+
+    def _replace_vae(self, path: Path) -> None:
+        own = self.parts.get("vae")
+        family = self.report.value("family") or ""
+        if own and isinstance(own.config, VAEConfig):
+            scaling = own.config.scaling_factor
+        else:
+            scaling = single.SCALING.get(family, single.SCALING_ELSE)
+        self.parts["vae"] = part = separate.vae_part(path, scaling)
+        self.report.infer(
+            "vae", path.name, "asked for, in the place of the model's own" if own else "asked for"
+        )
+        if isinstance(part.config, TinyVAEConfig):
+            self.reasons["latent scale"] = "tiny autoencoders have it"
+        elif path.is_dir():
+            self.reasons["latent scale"] = f"the config.json in {path.name}"
 
     def _require_variant(self, variant: str) -> None:
-        if all(part.choice.variant != variant for part in self.parts.values()):
+        if all(part.variant != variant for part in self.parts.values()):
             raise CheckpointError(
-                f"{self.folder} has no weights of variant {variant!r} (as in model.{variant}.safetensors)"
+                f"{self.place} has no weights of variant {variant!r} (as in model.{variant}.safetensors)"
             )
 
     def _take_tokenizer(self, encoder: str) -> None:
         name = TOKENIZERS[encoder]
-        place = tokenizer_folder(self.folder, name)
-        tokenizer = Tokenizer.load(place)
-        self.tokenizers[name] = tokenizer
+        self.tokenizers[name] = Tokenizer.load(tokenizer_folder(self.place, name))
+
+    def _check_tokenizer(self, encoder: str) -> None:
+        name = TOKENIZERS[encoder]
+        tokenizer = self.tokenizers[name]
         self.report.tokenizers.append(
             f"{name}: {len(tokenizer.vocab):,} pieces, windows of {tokenizer.limit}, padding {tokenizer.pad}"
         )
-        if encoder in self.parts:
-            config = self.parts[encoder].config
-            assert isinstance(config, TextConfig)
-            if max(tokenizer.vocab.values()) >= config.vocab_size:
-                raise CheckpointError(
-                    f"{place} knows ids up to {max(tokenizer.vocab.values())}, and {encoder} only "
-                    f"{config.vocab_size} (vocab_size)"
-                )
-            if tokenizer.limit > config.max_position_embeddings:
-                raise CheckpointError(
-                    f"{place} makes windows of {tokenizer.limit} tokens, and {encoder} reads "
-                    f"{config.max_position_embeddings} (max_position_embeddings)"
-                )
+        config = self.parts[encoder].config
+        assert isinstance(config, TextConfig)
+        where = f"{self.place / name if self.place.is_dir() else self.place}"
+        if max(tokenizer.vocab.values()) >= config.vocab_size:
+            raise CheckpointError(
+                f"{where} knows ids up to {max(tokenizer.vocab.values())}, and {encoder} only "
+                f"{config.vocab_size} (vocab_size)"
+            )
+        if tokenizer.limit > config.max_position_embeddings:
+            raise CheckpointError(
+                f"{where} makes windows of {tokenizer.limit} tokens, and {encoder} reads "
+                f"{config.max_position_embeddings} (max_position_embeddings)"
+            )
+
+
+_ORDER = ("unet", "vae", "text_encoder", "text_encoder_2")

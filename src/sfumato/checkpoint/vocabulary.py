@@ -28,6 +28,6 @@ def clip_tokenizer(pad: str = _END) -> Tokenizer:
 
 
 def _letters() -> list[str]:
-    """A letter for each of the 256 bytes: itself where it prints, else one from beyond (Radford et al. 2019)."""
+    """A letter for each of the 256 bytes: itself where it prints, else one from beyond Latin-1."""
     prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return [*map(chr, prints), *(chr(256 + number) for number in range(256 - len(prints)))]

@@ -1,0 +1,57 @@
+"""An autoencoder from a file or folder of its own, in place of a model's."""
+
+from pathlib import Path
+
+from sfumato import weights
+from sfumato.checkpoint import single
+from sfumato.checkpoint.foreign import described
+from sfumato.checkpoint.layout import Part, read_network
+from sfumato.config import TinyVAEConfig
+from sfumato.errors import CheckpointError
+
+_HALVES = ("encoder", "decoder")
+
+
+def vae_part(path: Path, scaling: float) -> Part:
+    """The autoencoder in `path`: a file, a folder with its `config.json`, or a model's folder.
+
+    A file may hold an `AutoencoderKL` in either layout, alone or within a checkpoint, a tiny one in
+    diffusers' layout, or half of a TAESD, whose other half lies beside it. A file does not say what its
+    latents are multiplied by: that is `scaling`. Raises `CheckpointError`.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        inside = path if (path / "config.json").is_file() else path / "vae"
+        return read_network(inside, "vae", {})
+    header = weights.header(path)
+    if "0.weight" in header.tensors or "1.weight" in header.tensors:
+        return _halves(path)
+    if (group := single.vae_group(header.tensors)) is None:
+        what = described(header.tensors)
+        raise CheckpointError(f"{path} is {what}" if what else f"{path} holds no VAE")
+    return single.part(path, header, group, single.vae_config(group, scaling, 512, str(path)))
+
+
+def _halves(path: Path) -> Part:
+    """A TAESD from the two files in which it was published."""
+    half = next((half for half in _HALVES if half in path.name), None)
+    if half is None:
+        raise CheckpointError(
+            f"{path} is half of a tiny autoencoder; its name must say which: encoder or decoder"
+        )
+    files = {name: path.with_name(path.name.replace(half, name)) for name in _HALVES}
+    for name, file in files.items():
+        if not file.is_file():
+            raise CheckpointError(f"{path} is the {half} of a tiny autoencoder; its {name} {file} is missing")
+    headers = {file: weights.header(file) for file in files.values()}
+    labels = {file: f"taesd_{name}." for name, file in files.items()}
+    tensors = {
+        labels[file] + key: info for file, header in headers.items() for key, info in header.tensors.items()
+    }
+    group = single.Group(single.Place("vae", ""), tensors)
+    config = single.vae_config(group, 1.0, 512, str(path))
+    assert isinstance(config, TinyVAEConfig)
+    whole = single.part(path, headers[path], group, config)
+    return Part(
+        "vae", whole.class_name, config, str(path), headers, whole.tensors, table=whole.table, labels=labels
+    )

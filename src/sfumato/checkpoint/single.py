@@ -1,0 +1,380 @@
+"""A whole model in one file: which parts it holds, under which names, and what it leaves to be concluded."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sfumato import weights
+from sfumato.checkpoint import anatomy, keys, original, stated
+from sfumato.checkpoint.foreign import described
+from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Part
+from sfumato.checkpoint.original import Table
+from sfumato.checkpoint.report import Report
+from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
+from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.errors import CheckpointError
+from sfumato.prompt.tokenizer import Tokenizer
+from sfumato.weights import Header, TensorInfo
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where files keep a part: what its names begin with, and for a text encoder whose it is."""
+
+    part: str
+    prefix: str
+    open_clip: bool = False
+
+
+PLACES = (
+    Place("unet", original.UNET),
+    Place("unet", "unet."),
+    Place("vae", original.VAE),
+    Place("vae", "vae."),
+    Place("text_encoder", f"{original.TEXT}transformer."),
+    Place("text_encoder", f"{original.TEXT}model.", open_clip=True),
+    Place("text_encoder", f"{original.CONDITIONER}0.transformer."),
+    Place("text_encoder_2", f"{original.CONDITIONER}1.model.", open_clip=True),
+    Place("text_encoder_2", f"{original.CONDITIONER}0.model.", open_clip=True),
+    Place("text_encoder", "text_encoder."),
+    Place("text_encoder_2", "text_encoder_2."),
+)
+_CALLED = {
+    "vae": "VAE",
+    "text_encoder": "text encoder",
+    "text_encoder_2": "second text encoder",
+}
+
+_EMA = "model_ema."
+_UNREAD = re.compile(
+    r"betas|(?:sqrt_|log_)?(?:one_minus_)?alphas_cumprod(?:_prev)?|sqrt_recip(?:m1)?_alphas_cumprod|"
+    r"posterior_.*|logvar|lvlb_weights|scale_factor|global_step|v_pred|ztsnr|denoiser\..*|"
+    r"embedding_manager\..*|(?:cond_stage_model|conditioner\.embedders\.\d)\.logit_scale"
+)
+_UNREAD_INSIDE = re.compile(r"logit_scale|attn_mask|loss\..*|vae_scale|vae_shift|(?:.*\.)?position_ids")
+
+WHOLE_LAYERS = 24
+"""Layers of the OpenCLIP encoder whose states before the last one Stable Diffusion 2 reads."""
+BASE_STEPS = 875_000
+"""Training steps of Stable Diffusion 2's base model, the only one of its kind that predicts noise."""
+SPREAD = 0.09
+"""What the standard deviation of one bias lies above in v-predicting models, and below in the others."""
+_SPREAD_OF = (
+    "output_blocks.11.1.transformer_blocks.0.norm1.bias",
+    "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
+)
+SCALING = {"sdxl": 0.13025, "sdxl-refiner": 0.13025}
+SCALING_ELSE = 0.18215
+_SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+_SCHEDULERS: dict[str, dict[str, Any]] = {
+    "lcm": {"_class_name": "LCMScheduler"},
+    "sdxl": {"_class_name": "EulerDiscreteScheduler"},
+    "sdxl-refiner": {"_class_name": "EulerDiscreteScheduler"},
+    "sd1": {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False},
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """All of a model but its weights. `reasons`: why something is so, by what it is about."""
+
+    parts: dict[str, Part]
+    tokenizers: dict[str, Tokenizer]
+    scheduler: dict[str, Any]
+    index: dict[str, Any]
+    own: dict[str, Any]
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One part's tensors, by what their names are after the prefix."""
+
+    place: Place
+    tensors: dict[str, TensorInfo]
+
+    @property
+    def original(self) -> bool:
+        """Whether the names are those of the original layout, not of diffusers and transformers."""
+        if self.place.part == "unet":
+            return "input_blocks.0.0.weight" in self.tensors
+        if self.place.part == "vae":
+            return any(name.startswith(("encoder.down.", "decoder.up.", "taesd_")) for name in self.tensors)
+        return not self.place.prefix.startswith("text_encoder")
+
+
+def survey(
+    path: Path, header: Header, report: Report, lent: Mapping[str, Part], given: Collection[str]
+) -> Found:
+    """Work out everything about the checkpoint `path`; conclusions go into `report`.
+
+    `lent`: parts of another model, for those that are missing; `given`: parts that will come from elsewhere.
+    Raises `CheckpointError`.
+    """
+    groups = _groups(path, header, report)
+    _require(path, groups, {*groups, *lent, *given})
+    if told := stated.read(path, header, groups):
+        parts = {name: part(path, header, group, told.configs[name]) for name, group in groups.items()}
+        report.infer("configuration", "stated", f"the header of {path.name} carries it ({stated.ENTRY})")
+        return Found(parts, told.tokenizers, told.scheduler, told.index, told.own, {})
+    family = _family(groups, lent, report)
+    prediction, reason = _prediction(path, header, groups["unet"], family)
+    side, size_reason = _size(family, prediction)
+    configs: dict[str, Config] = {name: part.config for name, part in lent.items()}
+    for name in TOKENIZERS:
+        if name in groups:
+            configs[name] = _text(path, groups[name], family, report)
+    configs["unet"] = unet = _unet(path, groups["unet"], configs, family, side, report)
+    if "vae" in groups:
+        configs["vae"] = vae_config(groups["vae"], SCALING.get(family, SCALING_ELSE), 8 * side, str(path))
+    parts = {name: part(path, header, group, configs[name]) for name, group in groups.items()}
+    return Found(
+        parts=parts,
+        tokenizers={
+            TOKENIZERS[name]: _tokenizer(parts[name], family) for name in TOKENIZERS if name in parts
+        },
+        scheduler=_scheduler(unet, family, prediction, "ztsnr" in header.tensors),
+        index={},
+        own={},
+        reasons={
+            "prediction": reason,
+            "native size": size_reason,
+            "latent scale": f"{family} models have it",
+        },
+    )
+
+
+def vae_group(tensors: Mapping[str, TensorInfo]) -> Group | None:
+    """The autoencoder among `tensors`, in whichever place; that of a file of its own needs no prefix."""
+    for place in (*(place for place in PLACES if place.part == "vae"), Place("vae", "")):
+        inside = _inside(tensors, place.prefix)
+        if any(name.startswith(("encoder.", "decoder.", "taesd_")) for name in inside):
+            return Group(place, inside)
+    return None
+
+
+def _inside(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, TensorInfo]:
+    return {name[len(prefix) :]: info for name, info in tensors.items() if name.startswith(prefix)}
+
+
+def _groups(path: Path, header: Header, report: Report) -> dict[str, Group]:
+    """The file's tensors by part. Raises `CheckpointError` for a part twice, and for tensors of no part."""
+    groups: dict[str, Group] = {}
+    rest = dict(header.tensors)
+    for place in PLACES:
+        if not (inside := _inside(rest, place.prefix)):
+            continue
+        if place.part in groups:
+            raise CheckpointError(
+                f"{path} holds two of the {place.part}: as {groups[place.part].place.prefix!r} and "
+                f"as {place.prefix!r}"
+            )
+        groups[place.part] = Group(place, inside)
+        rest = {name: info for name, info in rest.items() if not name.startswith(place.prefix)}
+    if "unet" not in groups and (
+        "input_blocks.0.0.weight" in rest or "down_blocks.0.resnets.0.conv1.weight" in rest
+    ):
+        groups["unet"], rest = Group(Place("unet", ""), rest), {}
+    if "unet" not in groups:
+        what = described(header.tensors)
+        names = ", ".join(repr(name) for name in list(header.tensors)[:3]) or "nothing"
+        raise CheckpointError(
+            f"{path} is {what}" if what else f"{path} is no model that is known here: it holds {names}"
+        )
+    copies = [name for name in rest if name.startswith(_EMA)]
+    unread = [name for name in rest if _UNREAD.fullmatch(name)]
+    if unknown := [name for name in rest if not name.startswith(_EMA) and not _UNREAD.fullmatch(name)]:
+        what = described({name: rest[name] for name in unknown})
+        raise CheckpointError(
+            f"{path} holds {unknown[0]!r}{f' and {len(unknown) - 1} more' if unknown[1:] else ''}, which "
+            + (f"is {what}" if what else "belong to no part of a model")
+        )
+    forms = " and ".join(sorted({"original" if group.original else "diffusers" for group in groups.values()}))
+    prefixes = ", ".join(group.place.prefix or "none" for group in groups.values())
+    report.infer("layout", f"one file, {forms} keys", f"prefixes: {prefixes}")
+    if copies:
+        own = f"{groups['unet'].place.prefix} has the UNet itself"
+        report.infer("moving average", f"{len(copies)} tensors left out", f"{_EMA} repeats the UNet; {own}")
+    if unread:
+        report.infer("not read", ", ".join(unread[:4]), "drawing does without, or they only mark something")
+    return groups
+
+
+def _require(path: Path, groups: Mapping[str, Group], there: Collection[str]) -> None:
+    missing = ["vae"] if "vae" not in there else []
+    told = {"label_emb.0.0.weight", "add_embedding.linear_1.weight"} & groups["unet"].tensors.keys()
+    if not TOKENIZERS.keys() & there:
+        missing += ["text_encoder", "text_encoder_2"] if told else ["text_encoder"]
+    elif told and "text_encoder_2" not in there:
+        missing.append("text_encoder_2")
+    if missing:
+        alone = "a UNet alone" if set(groups) == {"unet"} else "not a whole model"
+        named = " and the ".join(_CALLED[name] for name in missing)
+        how = "vae=FILE gives it" if missing == ["vae"] else "base=MODEL takes them from another model"
+        raise CheckpointError(
+            f"{path} is {alone}: the {named} {'is' if len(missing) == 1 else 'are'} missing; {how}"
+        )
+
+
+def _family(groups: Mapping[str, Group], lent: Mapping[str, Part], report: Report) -> str:
+    """Which of the published families it belongs to, for what no shape can tell."""
+    unet = groups["unet"].tensors
+    encoders = {*groups, *lent} & TOKENIZERS.keys()
+    if "label_emb.0.0.weight" in unet or "add_embedding.linear_1.weight" in unet:
+        two = len(encoders) == 2
+        family = "sdxl" if two else "sdxl-refiner"
+        reason = f"the UNet is told the size, and the text encoders are {'two' if two else 'one'}"
+    elif any(name.endswith(".proj_in.weight") and len(info.shape) == 2 for name, info in unet.items()):
+        family, reason = "sd2", "the UNet's attention has linear projections, as Stable Diffusion 2"
+    else:
+        family, reason = "sd1", "the UNet's attention has projections by convolution, as Stable Diffusion 1"
+    report.infer("family", family, reason)
+    return family
+
+
+def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[str, str]:
+    """What the UNet predicts, as schedulers call it, and how that is known."""
+    if "v_pred" in header.tensors:
+        return "v_prediction", "the file is marked by a tensor 'v_pred'"
+    said = header.metadata.get("modelspec.prediction_type")
+    if said in ("v", "epsilon"):
+        return "v_prediction" if said == "v" else "epsilon", f"the header says so (modelspec: {said})"
+    if family != "sd2":
+        return "epsilon", f"{family} models do, where no mark says otherwise"
+    channels = next(
+        unet.tensors[name].shape[1]
+        for name in ("input_blocks.0.0.weight", "conv_in.weight")
+        if name in unet.tensors and len(unet.tensors[name].shape) == 4
+    )
+    if channels != 4:
+        return "epsilon", "Stable Diffusion 2's models that are given a picture do"
+    if "global_step" in header.tensors:
+        step = int(weights.read(path, names=["global_step"])["global_step"].flatten()[0])
+        if step == BASE_STEPS:
+            return "epsilon", f"global_step is {step:,}, as in Stable Diffusion 2's base model"
+        return (
+            "v_prediction",
+            f"global_step is {step:,}; it is {BASE_STEPS:,} in the base model, which does not",
+        )
+    for name in _SPREAD_OF:
+        key = unet.place.prefix + name
+        if name in unet.tensors:
+            spread = float(weights.read(path, names=[key])[key].float().std(correction=0))
+            if 0 < spread <= SPREAD:
+                return (
+                    "epsilon",
+                    f"{name} spreads by {spread:.3f}; it is over {SPREAD} in models that predict v",
+                )
+            if spread > SPREAD:
+                return "v_prediction", f"{name} spreads by {spread:.3f}, over {SPREAD}"
+    return "v_prediction", "Stable Diffusion 2 does; prediction='epsilon' says otherwise for its base model"
+
+
+def _size(family: str, prediction: str) -> tuple[int, str]:
+    """The side of the latents that such a model was trained on, and the reason."""
+    if family in SCALING:
+        return 128, f"{family} models were trained at 1024 × 1024"
+    if family == "sd2" and prediction == "v_prediction":
+        return 96, "Stable Diffusion 2 that predicts v was trained at 768 × 768"
+    return 64, f"{family} models were trained at 512 × 512"
+
+
+def _unet(
+    path: Path, group: Group, configs: Mapping[str, Config], family: str, side: int, report: Report
+) -> UNetConfig:
+    last = [config for config in configs.values() if isinstance(config, TextConfig)][-1]
+    return anatomy.unet(
+        group.tensors,
+        group.original,
+        pooled=last.projection_dim if last.with_projection else None,
+        numbers=5 if family == "sdxl-refiner" else 6,
+        fixed={"sample_size": side, "upcast_attention": family == "sd2"},
+        where=str(path),
+        told=report.infer,
+    )
+
+
+def _text(path: Path, group: Group, family: str, report: Report) -> TextConfig:
+    where, name = str(path), group.place.part
+    if group.place.open_clip:
+        layers = anatomy.open_clip_layers(group.tensors)
+        conditioned = group.place.prefix.startswith(original.CONDITIONER)
+        cut = not conditioned and (layers == WHOLE_LAYERS or "text_projection" in group.tensors)
+        config = anatomy.open_clip_text(group.tensors, layers - cut, conditioned, where)
+        reason = "OpenCLIP's names"
+        if cut:
+            reason += f"; Stable Diffusion 2 reads the states before the last of its {layers} layers"
+    else:
+        second = name == "text_encoder_2"
+        act = "gelu" if second or family == "sd2" else "quick_gelu"
+        ours = {key.removeprefix(keys.TEXT_PREFIX): info for key, info in group.tensors.items()}
+        config = anatomy.openai_text(ours, act, second, where)
+        reason = f"transformers' names, in a model of the family {family}"
+    whose = "OpenCLIP" if config.hidden_act == "gelu" else "OpenAI's CLIP"
+    report.infer(name, f"{whose}, {config.num_hidden_layers} layers of {config.hidden_size}", reason)
+    return config
+
+
+def vae_config(group: Group, scaling: float, side: int, where: str) -> VAEConfig | TinyVAEConfig:
+    """The configuration of an autoencoder; a full one multiplies its latents by `scaling`."""
+    if any(name.startswith("encoder.layers.") for name in group.tensors):
+        return anatomy.tiny_vae(group.tensors, "encoder.layers.", "decoder.layers.", False, where)
+    if any(name.startswith("taesd_") for name in group.tensors):
+        return anatomy.tiny_vae(group.tensors, "taesd_encoder.", "taesd_decoder.", True, where)
+    return anatomy.vae(group.tensors, group.original, scaling, side, where)
+
+
+def part(path: Path, header: Header, group: Group, config: Config) -> Part:
+    """The network that `config` describes, with those of the group's tensors that it has."""
+    name, prefix = group.place.part, group.place.prefix
+    table: Callable[[Iterable[str]], Table] | None = None
+    unread = _UNREAD_INSIDE
+    if isinstance(config, TextConfig):
+        if group.place.open_clip:
+            table = partial(original.open_clip_table, config, prefix=prefix)
+            if not config.with_projection:
+                last = rf"transformer\.resblocks\.{config.num_hidden_layers}\..*"
+                unread = re.compile(f"{unread.pattern}|text_projection|{last}")
+        elif not config.with_projection:
+            unread = re.compile(rf"{unread.pattern}|text_projection\.weight")
+    elif isinstance(config, TinyVAEConfig):
+        if any(key.startswith("taesd_") for key in group.tensors):
+            halves = (f"{prefix}taesd_encoder.", f"{prefix}taesd_decoder.")
+            table = partial(original.tiny_vae_table, config, encoder=halves[0], decoder=halves[1])
+    elif group.original and isinstance(config, UNetConfig):
+        table = partial(original.unet_table, config, prefix=prefix)
+    elif group.original and isinstance(config, VAEConfig):
+        table = partial(original.vae_table, config, prefix=prefix)
+    class_name = next(known for known, kind in NETWORKS[name].items() if isinstance(config, kind))
+    if isinstance(config, TextConfig):
+        class_name = config.to_dict()["architectures"][0]
+    owned = {f"{prefix}{key}": info for key, info in group.tensors.items() if not unread.fullmatch(key)}
+    return Part(name, class_name, config, str(path), {path: header}, owned, prefix=prefix, table=table)
+
+
+def _tokenizer(part: Part, family: str) -> Tokenizer:
+    assert isinstance(part.config, TextConfig)
+    if part.config.vocab_size < PIECES:
+        raise CheckpointError(
+            f"{part.where}: the text encoder knows {part.config.vocab_size:,} pieces of text, and CLIP's "
+            f"vocabulary has {PIECES:,}; another vocabulary has to come with the model, as in a folder"
+        )
+    zero = family == "sd2" or part.name == "text_encoder_2"
+    return clip_tokenizer("!") if zero else clip_tokenizer()
+
+
+def _scheduler(unet: UNetConfig, family: str, prediction: str, zero_snr: bool) -> dict[str, Any]:
+    """The noise that all of them were trained on, as a scheduler's configuration."""
+    named = "lcm" if unet.time_cond_proj_dim is not None else family
+    content = _SCHEDULERS.get(named, _SCHEDULERS["sd1"]) | _SCHEDULE | {"prediction_type": prediction}
+    return content | {"rescale_betas_zero_snr": True} if zero_snr else content

@@ -1,0 +1,120 @@
+"""The configurations that a converted file carries in its own header, so that nothing has to be concluded."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.checkpoint.infer import checked_settings
+from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS
+from sfumato.checkpoint.vocabulary import clip_tokenizer
+from sfumato.config import Config
+from sfumato.errors import CheckpointError
+from sfumato.files import parse_json
+from sfumato.prompt.tokenizer import Tokenizer
+from sfumato.weights import Header
+
+ENTRY = "sfumato.model"
+"""The header's entry."""
+
+_SECTIONS = ("index", "scheduler", "own", "networks", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the entry says: a configuration for each network, and the rest of a folder's small files."""
+
+    configs: dict[str, Config]
+    tokenizers: dict[str, Tokenizer]
+    scheduler: dict[str, Any]
+    index: dict[str, Any]
+    own: dict[str, Any]
+
+
+def read(path: Path, header: Header, present: Collection[str]) -> Stated | None:
+    """What the header of `path` says about the networks `present`; `None` if it carries nothing.
+
+    Raises `CheckpointError` for an entry that is damaged or speaks of other networks.
+    """
+    if ENTRY not in header.metadata:
+        return None
+    where = f"{path} ({ENTRY})"
+    content = parse_json(header.metadata[ENTRY].encode("utf-8"), where)
+    if content.keys() != set(_SECTIONS) or not all(isinstance(part, dict) for part in content.values()):
+        raise CheckpointError(f"{where} must have {', '.join(_SECTIONS)}")
+    if content["networks"].keys() != set(present):
+        raise CheckpointError(
+            f"{where} speaks of {', '.join(content['networks'])}; the file holds {', '.join(present)}"
+        )
+    return Stated(
+        configs={name: _config(name, entry, where) for name, entry in content["networks"].items()},
+        tokenizers={
+            name: _tokenizer(content["tokenizers"].get(name), f"{where}: {name}")
+            for encoder, name in TOKENIZERS.items()
+            if encoder in present
+        },
+        scheduler=content["scheduler"],
+        index=content["index"],
+        own=checked_settings(content["own"], where),
+    )
+
+
+def written(
+    networks: Mapping[str, Config],
+    tokenizers: Mapping[str, Tokenizer],
+    scheduler: Mapping[str, Any],
+    index: Mapping[str, Any],
+    own: Mapping[str, Any],
+) -> str:
+    """The entry as `read` takes it. CLIP's own vocabulary is not written out: every reader has it."""
+    content = {
+        "index": index,
+        "scheduler": scheduler,
+        "own": own,
+        "networks": {name: config.to_dict() for name, config in networks.items()},
+        "tokenizers": {name: _written_tokenizer(tokenizer) for name, tokenizer in tokenizers.items()},
+    }
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _config(name: str, entry: Any, where: str) -> Config:
+    where = f"{where}: {name}"
+    if not isinstance(entry, dict):
+        raise CheckpointError(f"{where} must be an object")
+    named = entry.get("architectures", [entry.get("_class_name")])
+    class_name = named[0] if isinstance(named, list) and len(named) == 1 else named
+    if not isinstance(class_name, str) or class_name not in NETWORKS[name]:
+        known = ", ".join(NETWORKS[name])
+        raise CheckpointError(f"{where} is of class {str(class_name)[:80]!r}, must be one of {known}")
+    return NETWORKS[name][class_name].from_dict(entry, where)
+
+
+def _tokenizer(entry: Any, where: str) -> Tokenizer:
+    try:
+        settings = {name: entry[name] for name in ("bos", "eos", "pad", "limit")}
+        if entry["vocab"] is None:
+            vocab, merges = (clip := clip_tokenizer()).vocab, clip.merges
+        else:
+            vocab = {str(piece): int(number) for piece, number in entry["vocab"].items()}
+            merges = [(str(left), str(right)) for left, right in entry["merges"]]
+        if len(set(vocab.values())) < len(vocab) or not all(
+            0 <= number < 1 << 20 for number in vocab.values()
+        ):
+            raise ValueError("the vocabulary must give every piece a number of its own")
+        return Tokenizer(vocab, merges, **settings)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{where} is no tokenizer: {error}") from error
+
+
+def _written_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    clip = clip_tokenizer()
+    same = tokenizer.vocab == clip.vocab and tokenizer.merges == clip.merges
+    return {
+        "bos": tokenizer.special["bos_token"],
+        "eos": tokenizer.special["eos_token"],
+        "pad": tokenizer.special["pad_token"],
+        "limit": tokenizer.limit,
+        "vocab": None if same else tokenizer.vocab,
+        "merges": None if same else tokenizer.merges,
+    }

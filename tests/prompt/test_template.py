@@ -304,11 +304,24 @@ def test_hostile_templates_are_right_or_errors(template, result):
 
 
 @pytest.mark.parametrize("entry", ["{next} {next}", "${{a={next}{next}}}{next}{next}"])
-def test_wildcards_that_multiply_each_other_are_stopped(files, entry):
+def test_wildcards_that_multiply_each_other_are_stopped(files, entry, monkeypatch):
+    monkeypatch.setattr("sfumato.prompt.template.MAX_STEPS", 50_000)
     contents = {f"w{n}": entry.format(next=f"__w{n + 1}__") for n in range(60)}
     wildcards = files(**contents, w60="{}")
     with pytest.raises(UsageError, match="more than"):
         expand(["__w0__"], seed=1, wildcards=wildcards)
+
+
+def test_a_large_wildcard_named_very_often_is_stopped(files, monkeypatch):
+    monkeypatch.setattr("sfumato.prompt.template.MAX_STEPS", 50_000)
+    wildcards = files(word="\n".join(map(str, range(2_000))))
+    text = "{2$$__word__}" * 1_000
+    for choose in (
+        lambda: expand([text], seed=1, wildcards=wildcards),
+        lambda: every(text, wildcards=wildcards),
+    ):
+        with pytest.raises(UsageError, match="steps to"):
+            choose()
 
 
 def test_a_chain_of_wildcards_does_not_recurse(files):

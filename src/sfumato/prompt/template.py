@@ -22,7 +22,7 @@ __all__ = ["combination", "combinations", "expand", "is_template"]
 
 MAX_COMBINATIONS = 10**18
 MAX_STEPS = 1_000_000
-"""A step is one part of the tree that is come to, or 16 options that are weighed."""
+"""A step is one part of the tree that is come to; an option that is only weighed or counted is less."""
 
 
 class _Chooser(Protocol):
@@ -208,6 +208,7 @@ def _sizes(tree: Tree) -> dict[Node, int]:
     """The number of combinations of every node that is not text. Raises `UsageError`."""
     sizes: dict[Node, int] = {}
     todo: list[Node] = list(tree.roots)
+    steps = 0
     while todo:
         node = todo[-1]
         if isinstance(node, str) or node in sizes:
@@ -222,6 +223,9 @@ def _sizes(tree: Tree) -> dict[Node, int]:
             children = (tree.pools[node.name],)
         elif isinstance(node, Choice):
             children = tree.choice(node).options
+        steps += len(children) // 4
+        if steps > MAX_STEPS:
+            raise UsageError(f"the combinations take more than {MAX_STEPS:,} steps to count")
         missing = [child for child in children if not isinstance(child, str) and child not in sizes]
         if missing:
             todo += missing

@@ -23,13 +23,14 @@ MAX_WEIGHT = 1000.0
 class Use:
     """How much an adapter counts: `weight` in the UNet, `text_weight` in text encoders, or the same.
 
-    `blocks`: factors of these in parts of the networks, as `sfumato.adapt.blocks` names them; 1 elsewhere.
+    `blocks`: factors of these in parts of the networks, by the names of `sfumato.adapt.blocks` or as a list
+    such as A1111 users have; 1 elsewhere.
     """
 
     name: str
     weight: float = 1.0
     text_weight: float | None = None
-    blocks: Mapping[str, float] = field(default_factory=dict)
+    blocks: Mapping[str, float] | Sequence[float] = field(default_factory=dict)
 
 
 class Adapters:
@@ -135,10 +136,10 @@ class Adapters:
             for weight in (use.weight, text_weight):
                 if not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
                     raise UsageError(f"the weight of {use.name!r} is {weight}: must be in ±{MAX_WEIGHT:.0f}")
-            blocks.check(use.blocks, self.places.values())
+            factors = blocks.by_name(use.blocks, self.places)
             for (part, path), delta in adapter.deltas.items():
                 base = use.weight if part == "unet" else text_weight
-                weight = base * blocks.factor(use.blocks, self.places[part].blocks[path])
+                weight = base * blocks.factor(factors, self.places[part].blocks[path])
                 if weight:
                     wanted.setdefault((part, path), []).append((use.name, weight, delta))
         return wanted

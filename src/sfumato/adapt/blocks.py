@@ -7,7 +7,7 @@ every text encoder.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sfumato.adapt.keys import Places
 from sfumato.errors import UsageError, nearest
@@ -18,14 +18,22 @@ def factor(blocks: Mapping[str, float], own: Sequence[str]) -> float:
     return next((float(blocks[name]) for name in own if name in blocks), 1.0)
 
 
-def check(blocks: Mapping[str, float], places: Iterable[Places]) -> None:
-    """Raise `UsageError` for a block that none of the networks has, and for what is no number."""
-    known = {name for each in places for own in each.blocks.values() for name in own} | {"text"}
+def by_name(
+    blocks: Mapping[str, float] | Sequence[float], places: Mapping[str, Places]
+) -> Mapping[str, float]:
+    """`blocks`, or what a list of weights means for the networks with these `places`.
+
+    Raises `UsageError` for a block that none of them has, for what is no number, and as `from_list` does.
+    """
+    if not isinstance(blocks, Mapping):
+        blocks = from_list(blocks, places["unet"])
+    known = {name for each in places.values() for own in each.blocks.values() for name in own} | {"text"}
     for name, value in blocks.items():
         if name not in known:
             raise UsageError(f"there is no block {name!r} in this model; {nearest(name, known)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise UsageError(f"the weight of block {name!r} is {value!r}: must be a number")
+    return blocks
 
 
 def from_list(values: Sequence[float], unet: Places) -> dict[str, float]:
@@ -42,7 +50,7 @@ def from_list(values: Sequence[float], unet: Places) -> dict[str, float]:
     short = [name for name in every if name in attend or name == "text"]
     for names in (every, short):
         if len(values) == len(names):
-            return dict(zip(names, map(float, values), strict=True))
+            return dict(zip(names, values, strict=True))
     raise UsageError(f"{len(values)} block weights were given: this model takes {len(short)} or {len(every)}")
 
 

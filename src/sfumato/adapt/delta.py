@@ -106,7 +106,7 @@ class LowRank(Delta):
     def product(self) -> Tensor:
         down, up = self.part("down").flatten(1), self.part("up").flatten(1)
         if self.has("mid"):
-            return torch.einsum("oi,ijhw,jc->ochw", up, self.part("mid"), down)
+            return _tucker(self.part("mid"), up.mT, down)
         return up @ down
 
     def answer(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -215,4 +215,6 @@ def scale_of(alpha: float | None, rank: int | None, rank_stabilised: bool = Fals
 
 def _tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Σ core_ijhw·a_io·b_jc: (r, r, h, w), (r, out) and (r, in) to (out, in, h, w)."""
+    if core.shape[:2] != (len(a), len(b)):
+        raise ValueError(f"a core of shape {list(core.shape)} between ranks {len(a)} and {len(b)}")
     return torch.einsum("ijhw,io,jc->ochw", core, a, b)

@@ -1,5 +1,6 @@
 """Textual inversion: words with vectors of their own (Gal et al. 2023), in every published form."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,14 @@ class Embedding:
     name: str
     vectors: tuple[Tensor, ...]
     token: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that identify the vectors."""
+        digest = hashlib.sha256()
+        for rows in self.vectors:
+            digest.update(rows.float().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def count(self) -> int:

@@ -1,5 +1,6 @@
-"""Checkpoints: finding, loading, describing and saving models in the diffusers layout."""
+"""Checkpoints: finding, loading, describing, saving and converting models, in folders and in single files."""
 
+from sfumato.checkpoint.converting import Conversion, convert
 from sfumato.checkpoint.infer import Defaults, Facts
 from sfumato.checkpoint.loading import inspect, load
 from sfumato.checkpoint.model import Model
@@ -9,11 +10,13 @@ from sfumato.checkpoint.source import embedded
 
 __all__ = [
     "Component",
+    "Conversion",
     "Defaults",
     "Facts",
     "Inference",
     "Model",
     "Report",
+    "convert",
     "embedded",
     "inspect",
     "load",

@@ -1,6 +1,7 @@
 """From a model to a folder that the libraries of its layout read as well."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,12 +51,12 @@ def save(
     if variant is not None and not (variant.isascii() and variant.isidentifier()):
         raise UsageError(f"a variant such as 'fp16' is one word, not {variant!r}")
     with replace_folder(folder, marker=INDEX, overwrite=overwrite) as place:
-        write_json(place / INDEX, _index(model))
+        write_json(place / INDEX, index_content(model))
         if model.own:
             write_json(place / OWN, model.own)
         (place / "scheduler").mkdir()
-        write_json(place / "scheduler" / "scheduler_config.json", _schedule(model))
-        for name, tokenizer in zip(_tokenizer_names(model), model.tokenizers, strict=True):
+        write_json(place / "scheduler" / "scheduler_config.json", scheduler_content(model))
+        for name, tokenizer in zip(tokenizer_names(model), model.tokenizers, strict=True):
             (place / name).mkdir()
             tokenizer.save(place / name)
         for name, network in model.networks.items():
@@ -63,20 +64,24 @@ def save(
             write_json(place / name / "config.json", network.config.to_dict())
             stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
             file = f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
-            weights.write(place / name / file, _state(name, network, dtype), {"format": "pt"})
+            state = checked_state(name, network)
+            published = {theirs: state[ours] for ours, theirs in keys.published(name, state).items()}
+            weights.write(place / name / file, converted(published, dtype), {"format": "pt"})
 
 
-def _state(name: str, network: Network, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """Parameters under their published names, held against what the configuration says they are."""
+def checked_state(name: str, network: Network) -> dict[str, Tensor]:
+    """A network's parameters, held against what its configuration says they are. Raises `CheckpointError`."""
     state = network.state_dict()
     weights.check(state, empty_network(network.config), name)
-    return {
-        published: state[ours] if dtype is None else state[ours].to(dtype)
-        for ours, published in keys.published(name, state).items()
-    }
+    return state
 
 
-def _schedule(model: Model) -> dict[str, object]:
+def converted(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """All tensors as `dtype`, or as they are."""
+    return state if dtype is None else {name: tensor.to(dtype) for name, tensor in state.items()}
+
+
+def scheduler_content(model: Model) -> dict[str, Any]:
     """The schedule as it was read, with what has changed since: keys of one sampler stay as they were."""
     read = model.scheduler
     if read.get("_class_name") != model.schedule.class_name:
@@ -86,23 +91,24 @@ def _schedule(model: Model) -> dict[str, object]:
     return read | changed
 
 
-def _tokenizer_names(model: Model) -> list[str]:
+def tokenizer_names(model: Model) -> list[str]:
+    """The folders of a model's tokenizers, in their order."""
     return [name.replace("text_encoder", "tokenizer") for name in model.networks if name.startswith("text_")]
 
 
-def _index(model: Model) -> dict[str, object]:
+def index_content(model: Model) -> dict[str, Any]:
     """`model_index.json`: which class of which library each component is."""
     pipeline = _PIPELINES.get((model.kind, model.task), _TASKS[model.task])
     if model.facts.distilled == "lcm" and model.kind not in ("sdxl", "sdxl-refiner"):
         pipeline = "LatentConsistencyModelPipeline"
-    index: dict[str, object] = {
+    index: dict[str, Any] = {
         "_class_name": pipeline,
         "_diffusers_version": _LAYOUT,
         "_sfumato_version": __version__,
     }
     index |= {key: model.index[key] for key in _KEPT if key in model.index}
     index["scheduler"] = ["diffusers", model.schedule.class_name]
-    for name in _tokenizer_names(model):
+    for name in tokenizer_names(model):
         index[name] = ["transformers", "CLIPTokenizer"]
     for name, network in model.networks.items():
         if name.startswith("text_encoder"):

@@ -126,7 +126,8 @@ def survey(
     if told := stated.read(path, header, groups):
         parts = {name: part(path, header, group, told.configs[name]) for name, group in groups.items()}
         report.infer("configuration", "stated", f"the header of {path.name} carries it ({stated.ENTRY})")
-        return Found(parts, told.tokenizers, told.scheduler, told.index, told.own, {})
+        reasons = {"latent scale": f"the header of {path.name} says so"}
+        return Found(parts, told.tokenizers, told.scheduler, told.index, told.own, reasons)
     family = _family(groups, lent, report)
     prediction, reason = _prediction(path, header, groups["unet"], family)
     side, size_reason = _size(family, prediction)

@@ -1,0 +1,159 @@
+"""From one layout to the other: a folder into the single file that every program reads, and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sfumato import weights
+from sfumato.checkpoint import original, stated
+from sfumato.checkpoint.loading import load
+from sfumato.checkpoint.model import Model, Network
+from sfumato.checkpoint.original import Table
+from sfumato.checkpoint.saving import (
+    checked_state,
+    index_content,
+    save,
+    scheduler_content,
+    tokenizer_names,
+)
+from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.errors import OutputError, UsageError
+
+SUFFIX = ".safetensors"
+
+# Stability AI's convention for what a file says about itself, modelspec 1.0.0.
+_ARCHITECTURES = {
+    ("sd1", "epsilon"): "stable-diffusion-v1",
+    ("sd2", "epsilon"): "stable-diffusion-v2-512",
+    ("sd2", "v"): "stable-diffusion-v2-768-v",
+    ("sdxl", "epsilon"): "stable-diffusion-xl-v1-base",
+    ("sdxl", "v"): "stable-diffusion-xl-v1-base",
+    ("sdxl-refiner", "epsilon"): "stable-diffusion-xl-v1-refiner",
+}
+_IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written: where, of which kind, and what the model was concluded to be."""
+
+    target: Path
+    layout: str
+    parameters: int
+    bytes: int
+    model: Model
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    overwrite: bool = False,
+    prediction: str | None = None,
+    vae: str | Path | None = None,
+    base: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Conversion:
+    """Write the model `source` as `target`: a single file where that ends in .safetensors, else a folder.
+
+    All of it is written or nothing. `dtype`: what to convert the weights to; as they are if `None`. `variant`
+    goes into the names of a folder's weights, as in `model.fp16.safetensors`. What is there already is
+    replaced only with `overwrite`. The other arguments are those of `load`. A file is in the original layout
+    and carries the configurations in its header, so that the way back gives the same folder. Raises
+    `CheckpointError`, `OutputError` and `UsageError` as `load` and `save` do.
+    """
+    target = Path(target).expanduser()
+    single = target.suffix.lower() == SUFFIX
+    if single and variant is not None:
+        raise UsageError("a variant names the weights of a folder; the target is a single file")
+    if single and target.exists() and not overwrite:
+        raise OutputError(f"will not replace {target}: it is there already (overwrite=True replaces it)")
+    model = load(
+        source, dtype=dtype, prediction=prediction, vae=vae, base=base, local_files_only=local_files_only
+    )
+    if single:
+        save_file(model, target)
+    else:
+        save(model, target, variant=variant, overwrite=overwrite)
+    written = [target] if single else sorted(target.rglob(f"*{SUFFIX}"))
+    return Conversion(
+        target=target,
+        layout="single file" if single else "diffusers folder",
+        parameters=sum(
+            tensor.numel() for network in model.networks.values() for tensor in network.parameters()
+        ),
+        bytes=sum(path.stat().st_size for path in written),
+        model=model,
+    )
+
+
+def save_file(model: Model, path: str | Path) -> None:
+    """Write `model` as one file in the original layout, replacing what is there.
+
+    Raises `OutputError` where it cannot be written, and `CheckpointError` for networks that hold other
+    parameters than their configurations say.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, network in model.networks.items():
+        state = checked_state(name, network)
+        tensors |= original.give(_table(model, name, network, state), state)
+    if model.prediction == "v" and not _spread(model):
+        tensors["v_pred"] = torch.empty(0)
+    if model.schedule.rescale_betas_zero_snr:
+        tensors["ztsnr"] = torch.empty(0)
+    weights.write(path, tensors, _metadata(model))
+
+
+def _spread(model: Model) -> bool:
+    """Whether other programs tell by a bias that such a model predicts v, and need no mark."""
+    return model.kind == "sd2"
+
+
+def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) -> Table:
+    """Where one network's parameters go."""
+    config = network.config
+    if isinstance(config, UNetConfig):
+        return original.unet_table(config, state)
+    if isinstance(config, VAEConfig):
+        return original.vae_table(config, state)
+    if isinstance(config, TinyVAEConfig):
+        halves = (f"{original.VAE}taesd_{half}." for half in ("encoder", "decoder"))
+        return original.tiny_vae_table(config, state, *halves)
+    if len(model.text_encoders) == 2:
+        place = f"{original.CONDITIONER}{0 if name == 'text_encoder' else 1}."
+    else:
+        place = f"{original.CONDITIONER}0." if name == "text_encoder_2" else original.TEXT
+    alone = len(model.text_encoders) == 1 and config.hidden_act == "gelu" and not config.with_projection
+    if name == "text_encoder_2" or alone:
+        return original.open_clip_table(config, state, f"{place}{original.OPEN_CLIP}")
+    return original.openai_table(state, f"{place}{original.OPENAI}")
+
+
+def _metadata(model: Model) -> dict[str, str]:
+    """What the header says: modelspec for other programs, and all configurations for this one."""
+    told = {"format": "pt", stated.ENTRY: _configurations(model)}
+    architecture = _ARCHITECTURES.get((model.kind, model.prediction))
+    if architecture and model.task == "text":
+        told |= {
+            "modelspec.sai_model_spec": "1.0.0",
+            "modelspec.architecture": architecture,
+            "modelspec.implementation": _IMPLEMENTATION,
+            "modelspec.title": model.name,
+            "modelspec.resolution": "{}x{}".format(*model.native_size),
+            "modelspec.prediction_type": model.prediction,
+        }
+    return told
+
+
+def _configurations(model: Model) -> str:
+    return stated.written(
+        networks={name: network.config for name, network in model.networks.items()},
+        tokenizers=dict(zip(tokenizer_names(model), model.tokenizers, strict=True)),
+        scheduler=scheduler_content(model),
+        index=index_content(model),
+        own=model.own,
+    )

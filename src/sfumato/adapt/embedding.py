@@ -1,7 +1,6 @@
 """Textual inversion: words with vectors of their own (Gal et al. 2023), in every published form."""
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ MAX_VECTORS = 1000
 # Keys that name SDXL's two encoders, in their order.
 _PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 _KOHYA = "emb_params"
-_NUMBERED = re.compile(r"(.+)_(\d+)")
 _PICKLES = (".pt", ".bin", ".pth", ".ckpt", ".pkl")
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "the second encoder of SDXL"}
 
@@ -94,29 +92,17 @@ def _vectors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, .
     if len(tensors) == 1:
         ((token, only),) = tensors.items()
         return (_rows(only),), token
-    if tensors and (found := _numbered(tensors)):
-        token, rows = found
-        if all(row.shape == rows[0].shape and row.ndim == 1 for row in rows):
-            return (torch.stack(rows),), token
+    if tensors:
+        # a word whose vectors are kept one by one: word, word_1, word_2, …
+        word = min(tensors, key=len)
+        rows = [tensors.get(f"{word}_{i}" if i else word) for i in range(len(tensors))]
+        if all(row is not None and row.ndim == 1 and row.shape == tensors[word].shape for row in rows):
+            return (torch.stack([row for row in rows if row is not None]),), word
     shown = ", ".join(repr(key) for key in list(tensors)[:3])
     raise CheckpointError(
         f"{path} is not an embedding: one has a single word's vectors, and this has {len(tensors)} tensors"
         + (f" ({shown}, …)" if shown else "")
     )
-
-
-def _numbered(tensors: Mapping[str, Tensor]) -> tuple[str, list[Tensor]] | None:
-    """A word whose vectors are kept one by one: `word`, `word_1`, `word_2`, …"""
-    word = min(tensors, key=len)
-    rows = {0: tensors[word]}
-    for key, tensor in tensors.items():
-        if key == word:
-            continue
-        match = _NUMBERED.fullmatch(key)
-        if not match or match[1] != word:
-            return None
-        rows[int(match[2])] = tensor
-    return (word, [rows[i] for i in range(len(rows))]) if set(rows) == set(range(len(tensors))) else None
 
 
 def _rows(tensor: Tensor) -> Tensor:

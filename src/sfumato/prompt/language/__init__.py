@@ -1,0 +1,117 @@
+"""The prompt languages: from a text in any of the five dialects to what it means at every step."""
+
+from dataclasses import dataclass, field
+
+from sfumato.errors import UsageError, nearest
+from sfumato.names import DIALECTS
+from sfumato.prompt.language import a1111, comfy, compel, own
+from sfumato.prompt.language.tree import Moment, Node, here, moments, phrase
+from sfumato.prompt.meaning import AdapterCall, Break, Content, Piece, Term
+from sfumato.prompt.tokenizer import MAX_CHARACTERS
+
+__all__ = ["MAX_CHARACTERS", "Node", "Prompt", "escape", "parse"]
+
+MAX_TERMS = 100
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt that has been read: `parse` makes it, `terms` says what each step of a drawing reads."""
+
+    text: str
+    dialect: str
+    adapters: tuple[AdapterCall, ...]
+    _root: Node = field(repr=False)
+
+    def tree(self) -> Node:
+        """The parse; its `lines()` show it."""
+        if self.dialect != "a1111":
+            return self._root
+        return Node("prompt", children=tuple(a1111.weighed(term) for term in self._root.children))
+
+    def terms(self, steps: int) -> tuple[Term, ...]:
+        """The parts of an `AND`, or the one part, of a drawing in `steps` steps (1 or more).
+
+        Each term's contents stand in the order in which steps first read them. Raises `UsageError`.
+        """
+        if steps < 1:
+            raise UsageError(f"a drawing has 1 step or more, not {steps}")
+        return tuple(self._term(node, steps) for node in self._root.children)
+
+    def _term(self, node: Node, steps: int) -> Term:
+        dialect = a1111 if self.dialect == "a1111" else own
+        ts = a1111.times(node, steps) if dialect is a1111 else list(range(1, steps + 1))
+        kept, at = moments(node, ts, lambda when: dialect.switch(when, steps), len(self.text))
+        contents: dict[Content, int] = {}
+        places = [contents.setdefault(self._content(node, moment), len(contents)) for moment in kept]
+        return Term(tuple(contents), tuple(places[index] for index in at), node.weight)
+
+    def _content(self, node: Node, moment: Moment) -> Content:
+        if self.dialect == "compel":
+            return compel.content(node)
+        if self.dialect == "a1111":
+            return phrase(a1111.parts(node, moment))
+        parts: list[Piece | Break] = []
+        _speak(node, moment, 1.0, parts, absolute=self.dialect == "comfy")
+        return phrase(parts)
+
+
+def parse(text: str, dialect: str = "sfumato", *, negative: bool = False) -> Prompt:
+    """`text` as `dialect` reads it; a negative prompt can call no adapters, and in a1111 has no AND.
+
+    Raises `UsageError` for an unknown dialect, for what the dialect does not allow, for more than 100,000
+    characters or 100 brackets inside one another, and for half a surrogate pair.
+    """
+    if dialect not in DIALECTS:
+        raise UsageError(f"unknown dialect {dialect!r}; {nearest(dialect, DIALECTS)}")
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(f"the prompt has {len(text)} characters; at most {MAX_CHARACTERS} are read")
+    for position, character in enumerate(text):
+        if "\ud800" <= character <= "\udfff":
+            raise UsageError(f"the prompt holds half of a surrogate pair ({here(text, position)})")
+    calls: tuple[AdapterCall, ...] = ()
+    if dialect == "sfumato":
+        root, calls = own.read(text)
+    elif dialect == "a1111":
+        root, calls = a1111.read(text, negative)
+    elif dialect == "compel":
+        root, calls = compel.read(text)
+    elif dialect == "comfy":
+        root = comfy.read(text)
+    else:
+        root = Node("prompt", children=(Node("term", children=(Node("text", text),)),))
+    if len(root.children) > MAX_TERMS:
+        raise UsageError(f"AND joins {len(root.children)} parts; at most {MAX_TERMS} are drawn together")
+    if negative and calls:
+        raise UsageError(f"the negative prompt calls the adapter {calls[0].name!r}; call it in the prompt")
+    prompt = Prompt(text, dialect, calls, root)
+    prompt.terms(1)  # whatever cannot be said should fail here, not when drawing
+    return prompt
+
+
+def escape(text: str, dialect: str = "sfumato") -> str:
+    """A prompt that reads as `text` in `dialect`. Raises `UsageError` if the dialect cannot say it."""
+    if dialect not in DIALECTS:
+        raise UsageError(f"unknown dialect {dialect!r}; {nearest(dialect, DIALECTS)}")
+    if dialect == "sfumato":
+        return own.escape(text)
+    if dialect == "a1111":
+        return a1111.escape(text)
+    if dialect == "compel":
+        return compel.escape(text)
+    return comfy.escape(text) if dialect == "comfy" else text
+
+
+def _speak(node: Node, moment: Moment, weight: float, out: list[Piece | Break], *, absolute: bool) -> None:
+    """The pieces of `node` at `moment`; weights multiply, or the innermost counts alone if `absolute`."""
+    if node.kind == "text":
+        out.append(Piece(node.text, weight))
+    elif node.kind == "break":
+        out.append(Break())
+    elif node.kind in ("switch", "alternate"):
+        _speak(moment.chosen(node), moment, weight, out, absolute=absolute)
+    else:
+        if node.kind == "weighted":
+            weight = node.weight if absolute else weight * node.weight
+        for child in node.children:
+            _speak(child, moment, weight, out, absolute=absolute)

@@ -239,12 +239,32 @@ def test_numbers_that_are_not_finite_are_named(path, dtype, number, words):
     refused(path, words)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_float_of_eight_bits_without_infinities_still_has_nan(path):
+    weights.write(path, {"a": torch.tensor([1.0, -float("nan")]).to(torch.float8_e4m3fn)})
+    refused(path, "'a' holds NaN")
+
+
+def test_numbers_that_are_not_finite_are_found_anywhere_in_a_large_tensor(path):
+    for place in (0, 1 << 18, (1 << 20) - 1):
+        numbers = torch.zeros(1 << 20, dtype=torch.float16)
+        numbers[place] = float("inf")
+        weights.write(path, {"a": numbers})
+        refused(path, "'a' holds infinite")
+
+
+def test_floats_of_eight_bits_become_what_is_computed_with(path):
+    numbers = torch.tensor([0.5, -1.75, 448.0])
+    weights.write(path, {"a": numbers.to(torch.float8_e4m3fn)})
+    assert weights.read(path)["a"].dtype == torch.float8_e4m3fn
+    assert torch.equal(weights.read(path, dtype=torch.float32)["a"], numbers)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_the_largest_and_smallest_finite_numbers_are_read(path, dtype):
     limits = torch.finfo(dtype)
     extremes = torch.tensor([limits.min, limits.max, limits.tiny, -limits.tiny, 0.0, -0.0], dtype=dtype)
     weights.write(path, {"a": extremes})
-    assert torch.equal(weights.read(path)["a"], extremes)
+    assert torch.equal(weights.read(path)["a"].double(), extremes.double())
 
 
 def sharded(folder):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,17 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+# Of each floating point format, the first pattern of bits, sign aside, that is no finite number.
+_NOT_FINITE = {
+    "F64": 0x7FF << 52,
+    "F32": 0xFF << 23,
+    "F16": 0x1F << 10,
+    "BF16": 0xFF << 7,
+    "F8_E4M3": 0x7F,
+    "F8_E5M2": 0x1F << 2,
+}
+_CHUNK = 1 << 19
 
 # What else people have under a model's name, by its first bytes.
 _MAGICS = (
@@ -163,19 +175,40 @@ def read(
             if names is not None and name not in names:
                 continue
             file.seek(checked.header_bytes + info.begin)
-            tensor = _read_tensor(file, info)
-            if tensor is None:
-                raise CheckpointError(f"{path} was cut short while it was read")
-            _check_finite(path, name, tensor)
+            tensor, fault = _read_tensor(file, info)
+            if fault:
+                raise CheckpointError(f"{path} is damaged: tensor {name!r} {fault}")
             found[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     return found
 
 
-def _read_tensor(file: BinaryIO, info: TensorInfo) -> Tensor | None:
-    """The tensor that begins where `file` stands, or nothing if the file ends first."""
+def _read_tensor(file: BinaryIO, info: TensorInfo) -> tuple[Tensor, str]:
+    """The tensor that begins where `file` stands, and what is wrong with it, if anything.
+
+    Numbers are looked at while they are still in the processor's cache, which takes half as long as later.
+    """
     tensor = torch.empty(info.shape, dtype=DTYPES[info.dtype])
     into = tensor.view(-1).view(torch.uint8).numpy()
-    return tensor if file.readinto(into) == into.nbytes else None  # type: ignore[attr-defined]
+    for start in range(0, into.nbytes, _CHUNK):
+        chunk = into[start : start + _CHUNK]
+        if file.readinto(chunk) != chunk.nbytes:  # type: ignore[attr-defined]
+            return tensor, "was cut short while it was read"
+        if info.dtype in _NOT_FINITE and not _is_finite(chunk, info.dtype):
+            numbers = torch.from_numpy(chunk).view(tensor.dtype).float()
+            return tensor, "holds NaN" if bool(numbers.isnan().any()) else "holds infinite numbers"
+    return tensor, ""
+
+
+def _is_finite(numbers: "np.ndarray[Any, np.dtype[np.uint8]]", dtype: str) -> bool:
+    """Whether none of `numbers`, bytes of that dtype, is NaN or infinite.
+
+    The bits of positive floats are ordered as signed whole numbers are, those of negative ones as unsigned:
+    in both orders the infinities come after every finite number, and NaN after them.
+    """
+    size = DTYPES[dtype].itemsize
+    sign = 1 << (8 * size - 1)
+    first = _NOT_FINITE[dtype]
+    return int(numbers.view(f"i{size}").max()) < first and int(numbers.view(f"u{size}").max()) < sign + first
 
 
 def shards(index_path: str | os.PathLike[str]) -> dict[Path, list[str]]:
@@ -383,28 +416,6 @@ def _check_places(path: Path, tensors: Mapping[str, TensorInfo], header_bytes: i
         raise CheckpointError(
             f"{path} goes on after its last tensor: {header_bytes + end:,} bytes are expected, {size:,} found"
         )
-
-
-def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
-    if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor):
-        what = "NaN" if bool(tensor.float().isnan().any()) else "infinite numbers"
-        raise CheckpointError(f"{path} is damaged: tensor {name!r} holds {what}")
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Whether no number is NaN or infinite, without a second copy and without waking torch's threads.
-
-    The bits of positive floats are ordered as signed whole numbers are, those of negative ones as unsigned:
-    in both orders the infinities come after every finite number, and NaN after them.
-    """
-    if tensor.element_size() == 1:
-        tensor = tensor.float()
-    signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    infinity = int(torch.tensor(math.inf, dtype=tensor.dtype).view(signed))
-    bits = tensor.view(-1).view(signed).numpy()
-    sign = 1 << (8 * tensor.element_size() - 1)
-    unsigned = bits.view(f"u{tensor.element_size()}")
-    return int(bits.max()) < infinity and int(unsigned.max()) < sign + infinity
 
 
 def _is_float(entry: Tensor | TensorInfo) -> bool:

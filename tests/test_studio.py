@@ -134,7 +134,10 @@ def test_a_size_far_from_the_models_own_is_warned_of(studio):
 
 def test_a_prompt_that_is_too_long_is_warned_of(studio):
     with pytest.warns(SfumatoWarning, match="tokens too long"):
-        studio.generate("apple " * 100, **FAST)
+        cut = studio.generate("apple " * 75 + "cat " * 75, dialect="plain", **FAST)
+    assert cut.differs(studio.generate("apple " * 75, dialect="plain", **FAST)) is None
+    whole = studio.generate("apple " * 75 + "cat " * 75, **FAST)
+    assert whole.differs(cut)
 
 
 @pytest.mark.parametrize("size", [(136, 72), (8, 8), (264, 248)])

@@ -32,7 +32,8 @@ class Evaluated:
     """The network answered one point of a job: `x0` (1, C, H, W) is the guided clean estimate at `level`.
 
     `index` counts the job's evaluations from 1; `step` is the interval between levels that it serves, from 0.
-    `latent` (1, C, H, W) is the job's result if this evaluation was its last, else `None`.
+    `x` (1, C, H, W) is the latent that the job goes on with. `latent` is the same if this evaluation was its
+    last, which makes it the job's result, else `None`.
     """
 
     key: Hashable
@@ -40,6 +41,7 @@ class Evaluated:
     step: int
     level: Level
     x0: Tensor
+    x: Tensor
     latent: Tensor | None
 
 
@@ -128,7 +130,7 @@ class Engine:
 
     def _evaluate(self, batch: Sequence[_Running]) -> list[Tensor]:
         """The guided estimate of each job's point; terms of weight zero are left out."""
-        weights = [running.job.guidance.weights(running.point.level) for running in batch]
+        weights = [running.job.guidance.weights(running.point.level, running.point.step) for running in batch]
         used = [[not (isinstance(w, float) and w == 0) for w in own] for own in weights]
         terms = [
             [c for c, wanted in zip(running.job.conditionings, own, strict=True) if wanted]
@@ -166,7 +168,8 @@ class Engine:
         except StopIteration as done:
             del self._running[job.key]
             latent = done.value
-        return Evaluated(job.key, running.evaluated, point.step, point.level, x0, latent)
+        x = running.point.x if latent is None else latent
+        return Evaluated(job.key, running.evaluated, point.step, point.level, x0, x, latent)
 
 
 def _shape(running: _Running) -> tuple[Hashable, ...]:

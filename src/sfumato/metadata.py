@@ -58,6 +58,10 @@ class Record(BaseModel):
     """`float32`, `bfloat16` or `float16`."""
     pixels: str
     """`pixel_digest` of the picture as drawn, so that a lossy copy can still be checked."""
+    adapters: dict[str, str] = {}
+    """The fingerprint of every adapter that was in use, by its name."""
+    embeddings: dict[str, str] = {}
+    """The same of the learned embeddings that the prompts named."""
     notes: tuple[str, ...] = ()
     """Warnings that applied."""
 

@@ -37,6 +37,7 @@ SPACINGS: dict[str, tuple[str, ...]] = {
     "leading": ("DDIM",),
     "linspace": ("Normal", "Uniform", "Automatic"),
     "trailing": ("SGM Uniform", "Simple"),
+    "lcm": (),
     "karras": ("Karras", "use_karras_sigmas"),
     "exponential": ("Exponential", "Polyexponential", "use_exponential_sigmas"),
     "beta": ("Beta", "use_beta_sigmas"),

@@ -6,22 +6,68 @@ is what an image carries.
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sfumato.errors import UsageError, nearest
-from sfumato.names import spacing_name, split_label
+from sfumato.names import DIALECTS, spacing_name, split_label
+from sfumato.prompt.meaning import MAX_CHARACTERS
 
-MAX_PROMPT = 100_000
 MAX_SIDE = 4096
 MAX_STEPS = 1000
 MAX_COUNT = 1000
 MAX_SEED = 2**63 - 1
 
+MAX_TERMS = 16
+
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
+Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Strength = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class AdapterUse(_Part):
+    """One adapter, such as a LoRA, and how strongly it counts: 1 is as it was trained."""
+
+    name: Name
+    weight: Strength = 1.0
+    text_weight: Strength | None = None
+    """On the text encoders; `weight` unless given."""
+    blocks: dict[str, Strength] = {}
+    """Factors for blocks of the UNet, such as `down.0`, `mid` or `up.2`; 1 for those not named."""
+
+
+class Region(_Part):
+    """A part of the picture that another prompt describes."""
+
+    prompt: Text
+    box: tuple[Fraction, Fraction, Fraction, Fraction]
+    """Left, top, right, bottom, as fractions of the picture."""
+    weight: Fraction = 1.0
+    """How much of the place is this prompt's; the rest is the request's own prompt's."""
+
+    @model_validator(mode="after")
+    def _box_has_an_area(self) -> Self:
+        left, top, right, bottom = self.box
+        if left >= right or top >= bottom:
+            raise ValueError(f"box {self.box} is empty: it must be left < right and top < bottom")
+        return self
+
+
+class Origin(_Part):
+    """What was typed, where styles and templates made something else of it."""
+
+    prompt: Text
+    negative: Text = ""
+    style: tuple[Name, ...] = ()
 
 
 class Request(BaseModel):
@@ -29,8 +75,8 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=False)
 
-    prompt: str = Field(max_length=MAX_PROMPT, description="What the picture shows.")
-    negative: str = Field("", max_length=MAX_PROMPT, description="What it should not show.")
+    prompt: str = Field(max_length=MAX_CHARACTERS, description="What the picture shows.")
+    negative: str = Field("", max_length=MAX_CHARACTERS, description="What it should not show.")
     width: Side | None = Field(None, description="Pixels; a multiple of the model's own factor.")
     height: Side | None = Field(None, description="Pixels; a multiple of the model's own factor.")
     steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="Intervals between noise levels.")
@@ -47,8 +93,21 @@ class Request(BaseModel):
     spacing: str | None = Field(None, description="How the noise levels are spread.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="The first image's; later ones count up.")
     count: int = Field(1, ge=1, le=MAX_COUNT, description="How many images.")
+    dialect: str = Field("sfumato", description="How prompts are read.")
+    style: tuple[Name, ...] = Field((), max_length=MAX_TERMS, description="Presets around the prompt.")
+    templates: Literal["random", "combinatorial", "off"] = Field(
+        "random", description="What `{a|b}` and `__list__` become: one choice a picture, or each in turn."
+    )
+    origin: Origin | None = Field(None, description="The texts before styles and templates.")
+    adapters: tuple[AdapterUse, ...] = Field((), max_length=MAX_TERMS, description="LoRAs and the like.")
+    regions: tuple[Region, ...] = Field((), max_length=MAX_TERMS, description="Prompts for places.")
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to leave out.")
-    model: str = Field("embedded", min_length=1, description="A folder, a hub id, or `embedded`.")
+    model: str = Field("embedded", min_length=1, description="A folder, a file, a hub id, or `embedded`.")
+    vae: Name | None = Field(None, description="Another autoencoder than the model's own.")
+    base: Name | None = Field(None, description="A model that has what a file of a UNet alone lacks.")
+    prediction: Literal["epsilon", "v"] | None = Field(
+        None, description="What the model answers with, where its file does not say."
+    )
 
     @classmethod
     def build(cls, **fields: Any) -> Self:
@@ -73,6 +132,18 @@ class Request(BaseModel):
                 if "\ud800" <= character <= "\udfff":
                     raise ValueError(f"holds half of a surrogate pair at character {position}")
         return text
+
+    @field_validator("dialect")
+    @classmethod
+    def _dialect_known(cls, name: str) -> str:
+        if name not in DIALECTS:
+            raise ValueError(f"unknown dialect; {nearest(name, DIALECTS)}")
+        return name
+
+    @field_validator("style", mode="before")
+    @classmethod
+    def _one_style(cls, style: Any) -> Any:
+        return (style,) if isinstance(style, str) else style
 
     @model_validator(mode="before")
     @classmethod

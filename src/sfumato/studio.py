@@ -3,19 +3,25 @@
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from sfumato import __version__, checkpoint, devices
-from sfumato.diffusion.guidance import ClassifierFree, Guidance, PromptOnly
+from sfumato import __version__, checkpoint, devices, expansion, folders
+from sfumato.adapt.adapters import Adapters, Use
+from sfumato.adapt.embedding import Embedding
+from sfumato.adapt.embedding import read as read_embedding
+from sfumato.checkpoint.source import EMBEDDED
+from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, PromptOnly, Share
+from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
-from sfumato.diffusion.sampling import SeededNoise
+from sfumato.diffusion.sampling import Noise, Sampler, SeededNoise
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Failed, Job
 from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
@@ -24,10 +30,41 @@ from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.fast import prepare
 from sfumato.nets.given import AddedCond
-from sfumato.prompt.encode import window
-from sfumato.request import MAX_SEED, Request
+from sfumato.prompt.chunks import chunks
+from sfumato.prompt.encode import Cond, common_length, repeated
+from sfumato.prompt.language import parse
+from sfumato.prompt.meaning import Content, Phrase, Piece
+from sfumato.prompt.styles import MODELS, load_styles
+from sfumato.request import Region, Request
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One content of a prompt, and everything that its text states depend on."""
+
+    content: Content
+    dialect: str
+    clip_skip: int
+    names: tuple[str, ...]
+    """The learned embeddings that it may call."""
+    negative: bool
+    zero: bool
+    """Whether its states are taken to be zeros."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a program brings itself to a drawing, in place of what the request would be turned into."""
+
+    x: Tensor | None = None
+    """(1, C, H, W), to begin with."""
+    noise: Noise | None = None
+    levels: Sequence[Level] | None = None
+    sampler: Sampler | None = None
+    conds: tuple[Cond, Cond | None] | None = None
+    """Prompt and negative prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +101,9 @@ class Studio:
         model: checkpoint.Model,
         *,
         source: str = "embedded",
+        vae: str | None = None,
+        base: str | None = None,
+        prediction: str | None = None,
         device: torch.device,
         dtype: torch.dtype,
         slices: int | None = None,
@@ -73,7 +113,7 @@ class Studio:
         reload: Callable[[torch.dtype], checkpoint.Model] | None = None,
     ) -> None:
         """See `load` for the arguments; `reload` fetches the model again in another precision."""
-        self.source = source
+        self.source, self.vae, self.base, self.prediction = source, vae, base, prediction
         if model.task != "text":
             raise UsageError(
                 f"{model.name} is an {model.task} model: it edits pictures, and needs one to begin"
@@ -90,6 +130,9 @@ class Studio:
         unet = prepare(model.unet, device, dtype, offload=offload, compiled=compiled)
         self.denoiser = Denoiser(unet, model.prediction, device, slices=slices)
         self.engine = Engine(self.denoiser, most_points=8 if device.type == "cuda" else 1)
+        self.adapters = Adapters(model.networks)
+        self.embeddings: dict[str, Embedding] = {}
+        self._encode = lru_cache(maxsize=64)(self._encode_uncached)
         self._condition = lru_cache(maxsize=64)(self._condition_uncached)
 
     @property
@@ -125,8 +168,6 @@ class Studio:
                     f"such as {below} or {below + self.factor}"
                 )
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-        if seed + request.count - 1 > MAX_SEED:
-            raise UsageError(f"seed is {seed}: with {request.count} images the last seed passes {MAX_SEED}")
         return request.changed(
             width=width,
             height=height,
@@ -136,6 +177,9 @@ class Studio:
             spacing=request.spacing or defaults.spacing,
             seed=seed,
             model=self.source,
+            vae=self.vae,
+            base=self.base,
+            prediction=self.prediction,
         )
 
     def notes(self, request: Request) -> tuple[str, ...]:
@@ -150,21 +194,37 @@ class Studio:
             )
         if max(width, height) > 2 * min(width, height):
             notes.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
-        for name in ("prompt", "negative"):
-            dropped = max(window(getattr(request, name), each)[1] for each in self.model.tokenizers)
-            if dropped:
-                notes.append(f"the {name} is {dropped} tokens too long for this model; its end was not read")
+        for name in request.origin.style if request.origin else ():
+            kinds = load_styles()[name].models
+            if kinds and self._style_kind not in (None, *kinds):
+                notes.append(f"the style {name!r} was made for {MODELS[kinds[0]]}, and suits this model less")
+        if request.dialect == "plain":
+            for name in ("prompt", "negative"):
+                phrase = Phrase((Piece(getattr(request, name)),))
+                dropped = max(chunks(phrase, each, "plain")[1] for each in self.model.tokenizers)
+                if dropped:
+                    notes.append(
+                        f"the {name} is {dropped} tokens too long for one window, and a plain prompt has no "
+                        "other; its end was not read"
+                    )
         return tuple(notes)
+
+    @property
+    def _style_kind(self) -> str | None:
+        """What this model is among the kinds that styles are made for, if it is one."""
+        if self.source == EMBEDDED:
+            return "embedded"
+        return "stable-diffusion" if self.model.kind.startswith("sd") else None
 
     def generate(self, request: Request | str, **fields: Any) -> Image:
         """Draw one picture. `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`."""
         request = _request(request, fields)
-        if request.count != 1:
-            raise UsageError(f"count is {request.count}: generate draws one picture; use generate_batch")
+        if (count := expansion.pictures(request)) != 1:
+            raise UsageError(f"the request is for {count} pictures: generate draws one; use generate_batch")
         return self.generate_batch(request)[0]
 
     def generate_batch(self, request: Request | str, **fields: Any) -> list[Image]:
-        """Draw `count` pictures, with seeds that count up from the request's."""
+        """Draw every picture that the request asks for, with seeds that count up from its own."""
         return [step.image for step in self.stream(request, **fields) if step.image is not None]
 
     def stream(self, request: Request | str, **fields: Any) -> Iterator[Step]:
@@ -173,36 +233,55 @@ class Studio:
         A picture whose numbers leave the finite ones in half precision is drawn once more in float32.
         """
         request = self.resolve(_request(request, fields))
-        for note in self.notes(request):
-            warnings.warn(note, SfumatoWarning, stacklevel=2)
-        sampler, path = sampler_named(_set(request.sampler)), self.model.path
-        levels = spacing_named(_set(request.spacing)).levels(path, _set(request.steps))
-        total = evaluations(sampler.name, levels)
-        conditionings, guidance = self._guidance(request)
-        places = {object(): index for index in range(request.count)}
+        singles = list(expansion.singles(request))
+        places = {object(): index for index in range(len(singles))}
+        told: set[str] = set()
+        for _, alike in groupby(places.items(), lambda place: self._uses(singles[place[1]])):
+            jobs = (self.job(singles[index], key) for key, index in alike)
+            for event in self.engine.run(jobs):
+                index = places[event.key]
+                single = singles[index]
+                for note in self.notes(single):
+                    if note not in told:
+                        told.add(note)
+                        warnings.warn(note, SfumatoWarning, stacklevel=2)
+                if isinstance(event, Failed):
+                    yield from self._again(single, index, len(singles), event.error)
+                    continue
+                yield Step(
+                    image_index=index,
+                    image_count=len(singles),
+                    index=event.index,
+                    total=self._evaluations(single),
+                    sigma=event.level.sigma,
+                    image=None if event.latent is None else self.develop(event.latent, single),
+                    _estimate=event.x0,
+                    _studio=self,
+                    _request=single,
+                )
 
-        def job(key: Hashable, index: int) -> Job:
-            noise = SeededNoise([_set(request.seed) + index])
-            x = noise(self._empty(request)).to(self.device) * math.hypot(levels[0].a, levels[0].s)
-            return Job(key, sampler.sample(x, levels, noise), conditionings, guidance)
+    def job(self, request: Request, key: Hashable, inputs: Inputs | None = None) -> Job:
+        """The drawing of a single picture, as `resolve` and `expansion.singles` leave it, for an engine.
 
-        for event in self.engine.run(job(*place) for place in places.items()):
-            index = places[event.key]
-            single = request.changed(seed=_set(request.seed) + index, count=1)
-            if isinstance(event, Failed):
-                yield from self._again(single, index, request.count, event.error)
-                continue
-            yield Step(
-                image_index=index,
-                image_count=request.count,
-                index=event.index,
-                total=total,
-                sigma=event.level.sigma,
-                image=None if event.latent is None else self.develop(event.latent, single),
-                _estimate=event.x0,
-                _studio=self,
-                _request=single,
-            )
+        The adapters that it names are in use from here on, for all jobs of this studio.
+        """
+        given = inputs or Inputs()
+        self.adapt(self._uses(request))
+        levels = self._levels(request) if given.levels is None else given.levels
+        noise = given.noise or SeededNoise([_set(request.seed)])
+        x = given.x
+        if x is None:
+            x = noise(self._empty(request)) * math.hypot(levels[0].a, levels[0].s)
+        sampler = given.sampler or sampler_named(_set(request.sampler)).sample
+        conditionings, guidance = self._guidance(request, len(levels) - 1, given.conds)
+        return Job(key, sampler(x.to(self.device), levels, noise), conditionings, guidance)
+
+    def _levels(self, request: Request) -> list[Level]:
+        return spacing_named(_set(request.spacing)).levels(self.model.path, _set(request.steps))
+
+    def _evaluations(self, request: Request) -> int:
+        """How often drawing a single picture asks the network."""
+        return evaluations(sampler_named(_set(request.sampler)).name, self._levels(request))
 
     def _again(self, request: Request, index: int, count: int, error: SfumatoError) -> Iterator[Step]:
         """The steps of a picture that failed, in float32; raises `error` where that cannot help."""
@@ -210,6 +289,10 @@ class Studio:
         if full is None or not isinstance(error, NumericsError):
             raise error
         warnings.warn(f"{error}; drawing it again in float32", SfumatoWarning, stacklevel=3)
+        for name in self.adapters.names:
+            if name not in full.adapters.names:
+                full.adapters.add(self.adapters[name])
+        full.embeddings.update(self.embeddings)
         for step in full.stream(request):
             yield replace(step, image_index=index, image_count=count)
 
@@ -221,6 +304,9 @@ class Studio:
         return Studio(
             self._reload(torch.float32),
             source=self.source,
+            vae=self.vae,
+            base=self.base,
+            prediction=self.prediction,
             device=self.device,
             dtype=torch.float32,
             slices=self.slices,
@@ -235,34 +321,155 @@ class Studio:
         channels = self.model.vae.config.latent_channels
         return torch.empty(1, channels, height // self.factor, width // self.factor)
 
-    def _guidance(self, request: Request) -> tuple[list[Conditioning], Guidance]:
+    def _guidance(
+        self, request: Request, steps: int, given: tuple[Cond, Cond | None] | None
+    ) -> tuple[list[Conditioning], Guidance]:
         """The conditionings of a request, and how they are weighed."""
-        scale, size = _set(request.guidance), _size(request)
+        scale, told = _set(request.guidance), None
         if self.model.unet.config.time_cond_proj_dim is not None:
-            return [self._condition(request.prompt, request.clip_skip, size, scale - 1)], PromptOnly()
-        prompt = self._condition(request.prompt, request.clip_skip, size)
-        if scale == 1:
-            return [prompt], PromptOnly()
-        negative = self._condition(request.negative, request.clip_skip, size, negative=True)
+            scale, told = 1.0, scale - 1
+        if given is not None:
+            conds = repeated([cond for cond in given if cond is not None])
+            prompts, negatives = [Share()], [Share()] * (len(conds) - 1)
+            conditionings = [
+                self._conditioned(cond, _size(request), told, index > 0) for index, cond in enumerate(conds)
+            ]
+        else:
+            prompts, readings = self._prompts(request, steps)
+            negatives = []
+            if scale != 1 or not _whole(prompts, steps):
+                negatives, others = self._read(request.negative, request, steps, negative=True)
+                readings = readings + others
+            length = common_length([self._encode(reading).states.shape[1] for reading in readings])
+            conditionings = [self._condition(reading, _size(request), told, length) for reading in readings]
         interval = request.guidance_interval or (0.0, math.inf)
-        return [prompt, negative], ClassifierFree(scale, interval, request.guidance_rescale)
+        if _plain(prompts) and not negatives:
+            return conditionings, PromptOnly()
+        if _plain(prompts) and _plain(negatives):
+            return conditionings, ClassifierFree(scale, interval, request.guidance_rescale)
+        rescale = request.guidance_rescale
+        return conditionings, Composed(scale, tuple(prompts), tuple(negatives), interval, rescale)
+
+    def _prompts(self, request: Request, steps: int) -> tuple[list[Share], list[_Reading]]:
+        """The prompt's terms, and those of the regions, which leave to the prompt what they do not cover."""
+        shape = self._empty(request).shape
+        masks = [_mask(region, shape[-1], shape[-2]).to(self.device) for region in request.regions]
+        if not masks:
+            return self._read(request.prompt, request, steps)
+        covered = torch.stack(masks).sum(0)
+        rest = (1 - covered).clamp(min=0)
+        shares, readings = self._read(request.prompt, request, steps, mask=rest)
+        for region, mask in zip(request.regions, masks, strict=True):
+            part = mask / covered.clamp(min=1)
+            more, their = self._read(region.prompt, request, steps, mask=part)
+            shares, readings = shares + more, readings + their
+        return shares, readings
+
+    def _read(
+        self, text: str, request: Request, steps: int, *, mask: Tensor | None = None, negative: bool = False
+    ) -> tuple[list[Share], list[_Reading]]:
+        """Every content of `text`, and how much it counts in which steps."""
+        shares, readings = [], []
+        names = self._embeddings_in(text)
+        for term in parse(text, request.dialect, negative=negative).terms(steps):
+            for index, content in enumerate(term.contents):
+                at = frozenset(step for step, which in enumerate(term.at) if which == index)
+                weight = term.weight if mask is None else term.weight * mask
+                shares.append(Share(weight, at if len(term.contents) > 1 else None))
+                zero = negative and not text and self.model.zero_negative
+                readings.append(_Reading(content, request.dialect, request.clip_skip, names, negative, zero))
+        return shares, readings
+
+    def _encode_uncached(self, reading: _Reading) -> Cond:
+        """Text states of one content."""
+        with torch.inference_mode():
+            cond = self.model.encode(
+                reading.content,
+                reading.clip_skip,
+                self.device,
+                dialect=reading.dialect,
+                embeddings={name: self.embeddings[name] for name in reading.names},
+            )
+        return cond.zeroed() if reading.zero else cond
 
     def _condition_uncached(
-        self,
-        text: str,
-        clip_skip: int,
-        size: tuple[int, int],
-        w: float | None = None,
-        negative: bool = False,
+        self, reading: _Reading, size: tuple[int, int], w: float | None, length: int
     ) -> Conditioning:
-        """One text made ready for the network at one picture size."""
-        with torch.inference_mode():
-            cond = self.model.encode(text, clip_skip, self.device)
-        if negative and not text and self.model.zero_negative:
-            cond = cond.zeroed()
+        """One content made ready for the network at one picture size and length of text."""
+        return self._conditioned(self._encode(reading).repeated(length), size, w, reading.negative)
+
+    def _conditioned(
+        self, cond: Cond, size: tuple[int, int], w: float | None, negative: bool
+    ) -> Conditioning:
         ids = self.model.size_ids(size, negative=negative)
         added = None if cond.pooled is None or ids is None else AddedCond(cond.pooled, ids)
         return self.denoiser.condition(cond.states, added, w)
+
+    def load_adapter(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> str:
+        """Read a LoRA or the like, and the name that requests and prompts call it by.
+
+        `path`: a `.safetensors` file, or the name of one in the user's folder. Every key must find its layer,
+        unless `allow_partial`. Raises `CheckpointError` and `UsageError`.
+        """
+        file = folders.pick("adapters", str(path))
+        return self.adapters.load(file, name, allow_partial=allow_partial).name
+
+    def load_embedding(self, path: str | Path, name: str | None = None) -> str:
+        """Read a learned embedding (textual inversion), and the name that prompts call it by.
+
+        `path` as in `load_adapter`. Raises `CheckpointError`, and `UsageError` where it does not fit.
+        """
+        embedding = read_embedding(folders.pick("embeddings", str(path)))
+        self._check_fits(embedding)
+        name = name or embedding.name
+        self.embeddings[name] = embedding
+        self._forget()
+        return name
+
+    def _check_fits(self, embedding: Embedding) -> None:
+        for index, encoder in enumerate(self.model.text_encoders):
+            embedding.for_width(index, encoder.config.hidden_size)
+
+    def _embeddings_of(self, request: Request) -> set[str]:
+        """The learned embeddings that any text of a request names."""
+        texts = (request.prompt, request.negative, *(region.prompt for region in request.regions))
+        return {name for text in texts for name in self._embeddings_in(text)}
+
+    def _embeddings_in(self, text: str) -> tuple[str, ...]:
+        """The names of learned embeddings that stand in `text`; those in the user's folder are read."""
+        lowered = text.lower()
+        for name, path in folders.found("embeddings").items():
+            if name not in self.embeddings and name.lower() in lowered:
+                embedding = read_embedding(path)
+                try:
+                    self._check_fits(embedding)
+                except UsageError as error:
+                    warnings.warn(f"{name!r} is read as words: {error}", SfumatoWarning, stacklevel=2)
+                else:
+                    self.embeddings[name] = embedding
+        return tuple(sorted(name for name in self.embeddings if name.lower() in lowered))
+
+    def _uses(self, request: Request) -> tuple[Use, ...]:
+        """The adapters of a request and those that its prompts call."""
+        uses = [Use(each.name, each.weight, each.text_weight, each.blocks) for each in request.adapters]
+        for text in (request.prompt, *(region.prompt for region in request.regions)):
+            for call in parse(text, request.dialect).adapters:
+                uses.append(Use(call.name, call.weight, call.text_weight))
+        return tuple(uses)
+
+    def adapt(self, uses: tuple[Use, ...]) -> None:
+        """Have just these adapters in use, read from the user's folder if need be."""
+        for use in uses:
+            if use.name not in self.adapters.names:
+                self.adapters.load(folders.pick("adapters", use.name), use.name)
+        if self.adapters.use(uses):
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was computed from weights or embeddings that are others now."""
+        self._encode.cache_clear()
+        self._condition.cache_clear()
+        self.denoiser.forget()
 
     @torch.inference_mode()
     def develop(self, latent: Tensor, request: Request, *, quick: bool = False) -> Image:
@@ -270,7 +477,7 @@ class Studio:
 
         Raises `NumericsError` rather than return a picture made of numbers that are not finite.
         """
-        pixels = self._glance(latent) if quick else self._decode(latent)
+        pixels = self._glance(latent) if quick else self.decode(latent)
         rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         record = Record(
@@ -282,11 +489,13 @@ class Studio:
             device=devices.describe(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             pixels=pixel_digest(array),
+            adapters={use.name: self.adapters[use.name].fingerprint for use in self._uses(request)},
+            embeddings={name: self.embeddings[name].fingerprint for name in self._embeddings_of(request)},
             notes=(*self.notes(request), *([f"decoded in tiles of {self.tile}"] if self.tile else [])),
         )
         return Image(array, record)
 
-    def _decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Tensor) -> Tensor:
         """Pixels (1, 3, H, W), about [−1, 1]; decoded once more in float32 if half precision overflows."""
         vae = self.model.vae
         for dtype in dict.fromkeys((self.vae_dtype, torch.float32)):
@@ -307,7 +516,7 @@ class Studio:
         """Least-squares fit (C, 3), (3,) of the decoder on patches of random colour."""
         shape = (1, self.model.vae.config.latent_channels, 12, 12)
         patches = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-        pixels = self._decode(torch.nn.functional.interpolate(patches, scale_factor=4.0))
+        pixels = self.decode(torch.nn.functional.interpolate(patches, scale_factor=4.0))
         seen = torch.nn.functional.interpolate(pixels.float(), size=patches.shape[2:], mode="area")
         known = patches.flatten(2)[0].T
         known = torch.cat([known, torch.ones_like(known[:, :1])], dim=1)
@@ -321,6 +530,9 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     variant: str | None = None,
+    vae: str | Path | None = None,
+    base: str | Path | None = None,
+    prediction: str | None = None,
     slices: int | None = None,
     tile: int | None = None,
     offload: bool = False,
@@ -329,9 +541,12 @@ def load(
 ) -> Studio:
     """Load a model and make it ready to draw.
 
-    `source`: "embedded", a diffusers folder, or a hub id such as "org/name". `device`: "cpu", "cuda", "mps";
-    the fastest one here unless given. `dtype`: "float32", "bfloat16", "float16"; the fastest one that is safe
-    on the device unless given. `variant`: of the weight files, such as "fp16".
+    `source`: "embedded", a diffusers folder, a `.safetensors` file, a hub id such as "org/name", or the name
+    of a model in the user's folder. `device`: "cpu", "cuda", "mps"; the fastest one here unless given.
+    `dtype`: "float32", "bfloat16", "float16"; the fastest one that is safe on the device unless given.
+    `variant`: of the weight files, such as "fp16". `vae`: a file or folder with another autoencoder.
+    `base`: a model that has what a file with a UNet alone lacks. `prediction`: "epsilon" or "v", where a
+    Stable Diffusion 2 file does not say.
     To draw in less memory with the same result: `slices`, parts into which attention splits its queries;
     `tile`, the side in latent cells of the tiles that large pictures are decoded in; `offload`, keep weights
     in main memory and bring them to the device part by part.
@@ -342,11 +557,22 @@ def load(
     precision = devices.pick_dtype(where, dtype)
 
     def fetch(dtype: torch.dtype) -> checkpoint.Model:
-        return checkpoint.load(source, dtype=dtype, variant=variant, local_files_only=local_files_only)
+        return checkpoint.load(
+            source,
+            dtype=dtype,
+            variant=variant,
+            vae=vae,
+            base=base,
+            prediction=prediction,
+            local_files_only=local_files_only,
+        )
 
     return Studio(
         fetch(precision),
         source=str(source),
+        vae=None if vae is None else str(vae),
+        base=None if base is None else str(base),
+        prediction=prediction,
         device=where,
         dtype=precision,
         slices=slices,
@@ -366,6 +592,34 @@ def _request(request: Request | str, fields: dict[str, Any]) -> Request:
 def _size(request: Request) -> tuple[int, int]:
     """Width and height of a resolved request."""
     return _set(request.width), _set(request.height)
+
+
+def _plain(shares: Sequence[Share]) -> bool:
+    """Whether there is one share, of weight 1 in every step."""
+    return len(shares) == 1 and shares[0] == Share()
+
+
+def _whole(shares: Sequence[Share], steps: int) -> bool:
+    """Whether the shares sum to 1 in every step, so that guidance 1 has no use for the negative prompt."""
+    for step in range(steps):
+        total = torch.zeros(())
+        for share in shares:
+            total = total + torch.as_tensor(share.at(step)).cpu()
+        if not torch.allclose(total, torch.ones_like(total), atol=1e-6):
+            return False
+    return True
+
+
+def _mask(region: Region, width: int, height: int) -> Tensor:
+    """(1, 1, height, width): how much of each latent cell lies in the region's box, times its weight."""
+    left, top, right, bottom = region.box
+
+    def covered(count: int, low: float, high: float) -> Tensor:
+        edges = torch.arange(count + 1, dtype=torch.float32) / count
+        return (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0) * count
+
+    cells = covered(height, top, bottom)[:, None] * covered(width, left, right)
+    return region.weight * cells[None, None]
 
 
 def _set(value: T | None) -> T:

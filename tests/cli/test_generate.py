@@ -14,6 +14,7 @@ import torch
 from commandline import SMALL
 
 from sfumato import checkpoint, metadata, studio
+from sfumato.adapt import attach_new, save_lora
 from sfumato.errors import CheckpointError
 from sfumato.image import Image
 
@@ -42,7 +43,9 @@ def test_quiet_leaves_nothing_but_the_path(here):
 
 
 def test_every_option_reaches_the_record(here, tmp_path):
-    line = ("--negative", "blurry", "--guidance", "3.5", "--guidance-interval", "0.1", "8.5")
+    line = ("--style", "icon-flat", "--dialect", "a1111", "--templates", "combinatorial")
+    line += ("--region", "0, 0, 0.5, 1: a cat:2", "--lora", "look.safetensors:0.8:0.5")
+    line += ("--negative", "blurry", "--guidance", "3.5", "--guidance-interval", "0.1", "8.5")
     line += (
         "--guidance-rescale",
         "0.5",
@@ -53,11 +56,15 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "--dtype",
         "fp32",
     )
-    here("generate", "a red apple", "-o", "apple.png", *SMALL, *line)
+    model = checkpoint.load("embedded", dtype=torch.float32)
+    attach_new(model.unet, rank=2)
+    save_lora(tmp_path / "look.safetensors", {"unet": model.unet})
+    here("generate", "a {red} apple", "-o", "apple.png", *SMALL, *line)
     record = metadata.read(tmp_path / "apple.png")
     assert record.dtype == "float32"
-    assert record.request.model_dump() == {
-        "prompt": "a red apple",
+    assert record.adapters.keys() == {"look.safetensors"}
+    assert record.request.model_dump(exclude_none=True) == {
+        "prompt": "a red apple, flat color icon",
         "negative": "blurry",
         "width": 64,
         "height": 64,
@@ -70,6 +77,14 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "seed": 7,
         "count": 1,
         "clip_skip": 1,
+        "dialect": "a1111",
+        "style": (),
+        "templates": "off",
+        "origin": {"prompt": "a {red} apple", "negative": "blurry", "style": ("icon-flat",)},
+        "adapters": (
+            {"name": "look.safetensors", "weight": 0.8, "text_weight": 0.5, "blocks": {}},
+        ),
+        "regions": ({"prompt": "a cat:2", "box": (0.0, 0.0, 0.5, 1.0), "weight": 1.0},),
         "model": "embedded",
     }
 

@@ -149,3 +149,11 @@ def test_names_of_other_programs_are_understood(name, ours):
 def test_an_unknown_spacing_names_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'karras'"):
         spacing_named("karas")
+
+
+@pytest.mark.parametrize(("n", "origin"), [(1, 50), (2, 50), (4, 50), (8, 50), (50, 50), (4, 100), (3, 8)])
+def test_lcm_times_equal_diffusers(n, origin):
+    peer = diffusers.LCMScheduler(original_inference_steps=origin)
+    peer.set_timesteps(n)
+    found = spacing_named("lcm").levels(SD, n, origin=origin)
+    assert [level.t for level in found[:-1]] == peer.timesteps.tolist()

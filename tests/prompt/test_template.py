@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.errors import UsageError
+from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.prompt.template import (
     MAX_COMBINATIONS,
     combination,
@@ -17,7 +18,6 @@ from sfumato.prompt.template import (
     expand,
     is_template,
 )
-from sfumato.prompt.tokenizer import MAX_CHARACTERS
 
 
 def every(*texts, wildcards=None):

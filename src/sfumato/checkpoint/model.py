@@ -1,5 +1,6 @@
 """A loaded checkpoint: networks, tokenizers, and what was worked out about them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.encode import Cond, encode, refiner_ids, size_ids
+from sfumato.prompt.encode import Cond, Vectors, encode, refiner_ids, size_ids
+from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
 Network = UNet | AutoencoderKL | AutoencoderTiny | CLIPText
@@ -88,12 +90,22 @@ class Model:
         encoders = dict(zip(names, self.text_encoders, strict=False))
         return {"unet": self.unet, "vae": self.vae, **encoders}
 
-    def encode(self, prompt: str, clip_skip: int = 0, device: torch.device | None = None) -> Cond:
-        """Text states of one prompt, read as this family reads them, on `device`. Raises `UsageError`."""
+    def encode(
+        self,
+        content: Content | str,
+        clip_skip: int = 0,
+        device: torch.device | None = None,
+        *,
+        dialect: str = "plain",
+        embeddings: Mapping[str, Vectors] | None = None,
+    ) -> Cond:
+        """Text states of one prompt, read as this family reads them; see `sfumato.prompt.encode`."""
         return encode(
-            prompt,
+            content,
             self.tokenizers,
             self.text_encoders,
+            dialect=dialect,
+            embeddings=embeddings,
             penultimate=self.facts.penultimate,
             clip_skip=clip_skip,
             device=device,

@@ -12,9 +12,15 @@ import typer
 
 from sfumato import __version__
 from sfumato.cli.help import HelpfulCommand, HelpfulGroup
-from sfumato.names import SAMPLERS, SPACINGS
+from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
 
-PICTURE, GUIDANCE, OUTPUT, MACHINE = "The picture", "Guidance", "Output", "Model and machine"
+PICTURE, WORDS, GUIDANCE, OUTPUT, MACHINE = (
+    "The picture",
+    "The words",
+    "Guidance",
+    "Output",
+    "Model and machine",
+)
 
 app = typer.Typer(
     name="sfumato",
@@ -51,6 +57,16 @@ def _option(*names: str, panel: str, text: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
+Dialect = Annotated[
+    str | None,
+    _option(
+        "--dialect",
+        panel=WORDS,
+        metavar="NAME",
+        text=f"How the prompt is read: {', '.join(DIALECTS)}.",
+        autocompletion=lambda incomplete: [name for name in DIALECTS if name.startswith(incomplete)],
+    ),
+]
 Json = Annotated[bool, _option("--json", panel=OUTPUT, text="Say it in JSON.")]
 Quiet = Annotated[bool, _option("-q", "--quiet", panel=OUTPUT, text="No progress, no warnings.")]
 Device = Annotated[
@@ -164,6 +180,52 @@ def generate(
             "--clip-skip", panel=PICTURE, metavar="N", text="Last text-encoder layers to leave out; 0 to 11."
         ),
     ] = None,
+    style: Annotated[
+        list[str] | None,
+        _option(
+            "--style", panel=WORDS, metavar="NAME", text="A preset around the prompt: sfumato styles. Repeat."
+        ),
+    ] = None,
+    templates: Annotated[
+        str | None,
+        _option(
+            "--templates",
+            panel=WORDS,
+            metavar="HOW",
+            text="What {a|b} and __list__ become: random (a choice for each picture), combinatorial "
+            "(each in turn) or off.",
+        ),
+    ] = None,
+    dialect: Dialect = None,
+    loras: Annotated[
+        list[str] | None,
+        _option(
+            "--lora",
+            panel=WORDS,
+            metavar="NAME[:W[:TW]]",
+            text="A LoRA or the like: a file, or one in your folder; W its weight, TW that on the text "
+            "encoders. Repeat.",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        list[str] | None,
+        _option(
+            "--embedding",
+            panel=WORDS,
+            metavar="FILE",
+            text="A learned embedding that the prompt names; those in your folder need no option. Repeat.",
+        ),
+    ] = None,
+    places: Annotated[
+        list[str] | None,
+        _option(
+            "--region",
+            panel=WORDS,
+            metavar="L,T,R,B:PROMPT",
+            text="Another prompt for a part of the picture, its edges as fractions: 0,0,0.5,1 is the left "
+            "half. Repeat.",
+        ),
+    ] = None,
     guidance: Annotated[
         str | None,
         _option(
@@ -210,7 +272,24 @@ def generate(
             "--model",
             panel=MACHINE,
             metavar="MODEL",
-            text="A diffusers folder or a hub id; else the embedded one.",
+            text="A diffusers folder, a .safetensors file, a hub id; else the embedded one.",
+        ),
+    ] = None,
+    vae: Annotated[
+        str | None,
+        _option("--vae", panel=MACHINE, metavar="FILE", text="Another autoencoder than the model's own."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        _option("--base", panel=MACHINE, metavar="MODEL", text="Has what a file with a UNet alone does not."),
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        _option(
+            "--prediction",
+            panel=MACHINE,
+            metavar="NAME",
+            text="epsilon or v, for a Stable Diffusion 2 file that does not say.",
         ),
     ] = None,
     device: Device = None,
@@ -221,9 +300,9 @@ def generate(
     compiled: Compile = False,
 ) -> None:
     """Draw pictures from prompts."""
-    from sfumato.cli.generate import Loading, Options, draw
+    from sfumato.cli.generate import Loading, Options, adapter, draw, region
 
-    fields = {
+    fields: dict[str, Any] = {
         "negative": negative,
         "width": _number(width),
         "height": _number(height),
@@ -236,13 +315,22 @@ def generate(
         "seed": _number(seed),
         "count": _number(count),
         "clip_skip": _number(clip_skip),
+        "style": style,
+        "templates": templates,
+        "dialect": dialect,
+        "adapters": loras and [adapter(each) for each in loras],
+        "regions": places and [region(each) for each in places],
         "model": model,
+        "vae": vae,
+        "base": base,
+        "prediction": prediction,
     }
     draw(
         Options(
             prompts=prompts,
             fields={name: value for name, value in fields.items() if value is not None},
             loading=Loading(device, dtype, slices, tile, offload, compiled),
+            embeddings=embeddings or (),
             output=output,
             preview=preview,
             as_json=as_json,
@@ -295,7 +383,7 @@ def inspect(
         str,
         typer.Argument(
             metavar="MODEL|IMAGE",
-            help="A model folder, a hub id, embedded, or a picture.",
+            help="A model's folder or file, a hub id, embedded, or a picture.",
             show_default=False,
         ),
     ],
@@ -313,6 +401,44 @@ def samplers(as_json: Json = False) -> None:
     from sfumato.cli.samplers import samplers
 
     samplers(as_json)
+
+
+@app.command(
+    cls=HelpfulCommand,
+    epilog="""sfumato prompt 'a (red:1.3) apple, [sketch:oil painting:0.4]'
+sfumato prompt 'a red apple AND a blue cat :0.5' --steps 8
+sfumato prompt 'a (red)1.3 apple' --dialect compel""",
+)
+def prompt(
+    text: Annotated[str, typer.Argument(metavar="PROMPT", help="What to read.", show_default=False)],
+    dialect: Dialect = None,
+    steps: Annotated[
+        str | None, _option("--steps", panel=WORDS, metavar="N", text="Of the drawing; else the model's.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        _option("--model", panel=WORDS, metavar="MODEL", text="Whose tokens; else the embedded one's."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell how a prompt is read: its parts, tokens, weights and chunks, and what happens at which step."""
+    from sfumato.cli.prompt import prompt
+
+    fields = {"dialect": dialect, "steps": _number(steps), "model": model}
+    prompt(text, {name: value for name, value in fields.items() if value is not None}, as_json)
+
+
+@app.command(cls=HelpfulCommand)
+def styles(
+    kind: Annotated[
+        str | None, _option("--model", panel=WORDS, metavar="KIND", text="Only those for this kind of model.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the style presets and what they are."""
+    from sfumato.cli.styles import styles
+
+    styles(kind, as_json)
 
 
 @app.command(cls=HelpfulCommand)

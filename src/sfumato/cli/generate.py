@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from sfumato import expansion
 from sfumato.cli import console, target
 from sfumato.cli.outcome import Interrupted
 from sfumato.errors import UsageError, nearest
@@ -70,6 +71,7 @@ class Options:
     prompts: Sequence[str]
     fields: dict[str, Any] = field(default_factory=dict)
     loading: Loading = Loading()
+    embeddings: Sequence[str] = ()
     output: str | None = None
     preview: Path | None = None
     as_json: bool = False
@@ -80,7 +82,7 @@ def draw(options: Options) -> None:
     """Draw every prompt and say where the pictures are."""
     requests = [Request.build(prompt=prompt, **options.fields) for prompt in _prompts(options.prompts)]
     options.loading.check()
-    total = sum(request.count for request in requests)
+    total = sum(map(expansion.pictures, requests))
     if options.output == "-" and options.as_json:
         raise UsageError("-o - and --json both write to standard output; give -o a file")
     place = target.plan(options.output, total)
@@ -90,7 +92,12 @@ def draw(options: Options) -> None:
     finished = 0
     try:
         with meter.shown("loading the model"):
-            studio = options.loading.load(requests[0].model)
+            first = requests[0]
+            studio = options.loading.load(
+                first.model, vae=first.vae, base=first.base, prediction=first.prediction
+            )
+            for file in options.embeddings:
+                studio.load_embedding(file)
             for image, seconds in _pictures(studio, requests, options.preview, meter):
                 if place is None:
                     console.result_bytes(image.png())
@@ -110,7 +117,7 @@ def _pictures(
     studio: "Studio", requests: Sequence[Request], preview: Path | None, meter: console.Meter
 ) -> Iterator[tuple["Image", float]]:
     """Every finished picture and the seconds since the one before it."""
-    total = sum(request.count for request in requests)
+    total = sum(map(expansion.pictures, requests))
     width, before, since = len(str(total)), 0, perf_counter()
     for request in requests:
         for step in studio.stream(request):
@@ -125,7 +132,29 @@ def _pictures(
                 now = perf_counter()
                 yield step.image, now - since
                 since = now
-        before += request.count
+        before += expansion.pictures(request)
+
+
+def adapter(text: str) -> dict[str, Any]:
+    """`--lora NAME[:WEIGHT[:TEXT_WEIGHT]]` as a field of `Request.adapters`."""
+    name = text
+    weights: list[float] = []
+    while len(weights) < 2 and (match := re.fullmatch(r"(.+):([^:/\\]*)", name)):
+        try:
+            weights.insert(0, float(match[2]))
+        except ValueError:
+            break
+        name = match[1]
+    return {"name": name, **dict(zip(("weight", "text_weight"), weights, strict=False))}
+
+
+def region(text: str) -> dict[str, Any]:
+    """`--region L,T,R,B:PROMPT` as a field of `Request.regions`."""
+    box, colon, prompt = text.partition(":")
+    edges = box.split(",")
+    if not colon or len(edges) != 4 or not prompt.strip():
+        raise UsageError(f"--region {text!r}: it must be L,T,R,B:PROMPT, as 0,0,0.5,1:a red apple")
+    return {"prompt": prompt.strip(), "box": [edge.strip() for edge in edges]}
 
 
 def _line(path: Path, image: "Image", seconds: float) -> str:

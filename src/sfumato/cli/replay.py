@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 COMPARED = {
     "sfumato": "version",
     "fingerprint": "model weights",
+    "adapters": "adapters",
+    "embeddings": "embeddings",
     "torch": "torch",
     "device": "device",
     "dtype": "dtype",
@@ -70,7 +72,14 @@ def _redraw(record: "Record", loading: Loading, model: str | None, quiet: bool) 
         )
         wanted.check()
         try:
-            studio = wanted.load(model or record.request.model, local_files_only=model is None)
+            request = record.request
+            studio = wanted.load(
+                model or request.model,
+                vae=request.vae,
+                base=request.base,
+                prediction=request.prediction,
+                local_files_only=model is None,
+            )
         except CheckpointError as error:
             if model is not None:
                 raise

@@ -47,6 +47,18 @@ def trailing(path: Path, n: int) -> list[Level]:
     return _at_times(path, (round(count - i * count / n) - 1 for i in range(n)))
 
 
+def lcm(path: Path, n: int, *, origin: int = 50) -> list[Level]:
+    """Every so-manieth of the `origin` trailing times that a consistency model was distilled at.
+
+    A latent consistency model knows only those (Luo et al. 2023, §4.3): 4 of 50 are 999, 759, 499 and 259.
+    More steps than there are such times make `origin` as many.
+    """
+    if origin < 1:
+        raise UsageError(f"origin of the lcm spacing must be at least 1, not {origin}")
+    known = trailing(path, max(origin, _steps(n)))[:-1]
+    return [*(known[len(known) * i // n] for i in range(n)), CLEAN]
+
+
 def karras(path: Path, n: int, *, rho: float = 7.0, ceiling: float = 80.0) -> list[Level]:
     """σ^(1/ρ) falls evenly from the noisiest level to the least noisy (Karras et al. 2022, eq. 5).
 
@@ -172,6 +184,7 @@ SPACINGS = {
         Spacing("leading", leading, "even strides from the picture; stops short of the noise"),
         Spacing("linspace", linspace, "even in time, both ends included"),
         Spacing("trailing", trailing, "even strides from noise to picture"),
+        Spacing("lcm", lcm, "the times a latent consistency model was distilled at"),
         Spacing("karras", karras, "more levels near the picture (EDM)"),
         Spacing(
             "exponential",

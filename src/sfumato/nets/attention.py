@@ -20,8 +20,9 @@ def attend(
 ) -> Tensor:
     """softmax(q kᵀ / √d + mask) v (Vaswani et al. 2017, eq. 1), `heads` of width d side by side.
 
-    `q` (B, N, C), `k` and `v` (B, M, C), `mask` (1, M), to (B, N, C). With `slices` the queries take turns in
-    so many parts: the same numbers in less memory. `causal`, without a mask: no place looks at a later one.
+    `q` (B, N, C), `k` and `v` (B, M, C), `mask` (1, M) or (B, 1, N, M), to (B, N, C). With `slices` the
+    queries take turns in so many parts: the same numbers in less memory. `causal`, without a mask: no place
+    looks at a later one.
     """
     mask = None if mask is None else mask.to(q.dtype)
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))

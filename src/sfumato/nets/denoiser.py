@@ -64,6 +64,10 @@ class Denoiser:
         """What the network computes in."""
         return self.net.dtype
 
+    def forget(self) -> None:
+        """Drop the time embeddings that are remembered: the weights they came from have changed."""
+        self._embeddings.clear()
+
     def condition(
         self, states: Tensor, added: AddedCond | None = None, w: float | None = None
     ) -> Conditioning:

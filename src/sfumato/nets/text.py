@@ -1,5 +1,6 @@
 """CLIP's text encoders (Radford et al. 2021), as Stable Diffusion 1, 2 and XL read prompts with them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,10 @@ from sfumato.nets.attention import attend
 
 LEGACY_EOS = 2
 """What early configurations say instead of the true end-of-text id, which is then the largest of a row."""
+
+
+Placed = tuple[int, int, Tensor]
+"""Row, place, and the vector (D,) to put there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +36,13 @@ class Embeddings(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """(B, T) to (B, T, D)."""
+    def forward(self, ids: Tensor, vectors: Sequence[Placed] = ()) -> Tensor:
+        """(B, T) to (B, T, D), with `vectors` instead of the embeddings of the tokens in their places."""
         places = torch.arange(ids.shape[1], device=ids.device)
-        return self.token_embedding(ids) + self.position_embedding(places)
+        tokens = self.token_embedding(ids)
+        for row, place, vector in vectors:
+            tokens[row, place] = vector.to(tokens)
+        return tokens + self.position_embedding(places)
 
 
 class SelfAttention(nn.Module):
@@ -45,9 +53,10 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, h: Tensor) -> Tensor:
-        """(B, T, D) to the same shape."""
-        return self.out_proj(attend(self.q_proj(h), self.k_proj(h), self.v_proj(h), self.heads, causal=True))
+    def forward(self, h: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) to the same shape; `mask` (B, 1, T, T), causal itself, where some tokens are hidden."""
+        q, k, v = self.q_proj(h), self.k_proj(h), self.v_proj(h)
+        return self.out_proj(attend(q, k, v, self.heads, causal=mask is None, mask=mask))
 
 
 class MLP(nn.Module):
@@ -75,9 +84,9 @@ class Layer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) to the same shape."""
-        h = h + self.self_attn(self.layer_norm1(h))
+        h = h + self.self_attn(self.layer_norm1(h), mask)
         return h + self.mlp(self.layer_norm2(h))
 
 
@@ -104,9 +113,19 @@ class CLIPText(nn.Module):
             else None
         )
 
-    def forward(self, ids: Tensor, skip: int = 0, final_norm: bool = True) -> TextStates:
+    def forward(
+        self,
+        ids: Tensor,
+        skip: int = 0,
+        final_norm: bool = True,
+        *,
+        vectors: Sequence[Placed] = (),
+        hidden: Tensor | None = None,
+    ) -> TextStates:
         """`ids` (B, T), beginning and end of text included.
 
+        `vectors`: learned embeddings (D,) to stand at a row and place instead of the token there. `hidden`
+        (B, T): which tokens no other may look at.
         The states are those before the last `skip` layers, then normalised unless `final_norm` is false:
         SDXL reads them with skip 1 and without. The pooled vector is always the last layer's, normalised.
         Raises `ValueError` for more ids than there are positions and for skipping more layers than there are.
@@ -118,9 +137,10 @@ class CLIPText(nn.Module):
             )
         if not 0 <= skip <= len(layers):
             raise ValueError(f"skip = {skip} must be in 0 to {len(layers)}")
-        h = states = self.embeddings(ids)
+        h = states = self.embeddings(ids, vectors)
+        mask = None if hidden is None else _mask(hidden, h.dtype)
         for left, layer in zip(reversed(range(len(layers))), layers, strict=True):
-            h = layer(h)
+            h = layer(h, mask)
             if left == skip:
                 states = h
         last = self.final_layer_norm(h)
@@ -134,3 +154,11 @@ class CLIPText(nn.Module):
         if self.config.eos_token_id == LEGACY_EOS:
             return ids.argmax(dim=1)
         return (ids == self.config.eos_token_id).int().argmax(dim=1)
+
+
+def _mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, T) of hidden places as (B, 1, T, T) to add to scores: −∞ where a place may not look."""
+    length = hidden.shape[1]
+    later = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
+    seen = ~(later | hidden[:, None, None, :])
+    return torch.zeros(seen.shape, dtype=dtype, device=hidden.device).masked_fill(~seen, -torch.inf)

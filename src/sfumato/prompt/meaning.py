@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MAX_CHARACTERS = 100_000
+"""How long a prompt may be."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -34,7 +37,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class Joined:
-    """The parts' states one after another, each times its weight (compel's `.and()`)."""
+    """The parts' states one after another, each moved from the empty text's by its weight (`.and()`)."""
 
     parts: tuple["Content", ...]
     weights: tuple[float, ...]

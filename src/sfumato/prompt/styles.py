@@ -9,7 +9,7 @@ from typing import Any
 
 from sfumato.errors import UsageError, nearest
 from sfumato.folders import folder
-from sfumato.prompt.tokenizer import MAX_CHARACTERS
+from sfumato.prompt.meaning import MAX_CHARACTERS
 
 HOLE = "{prompt}"
 SHIPPED = "sfumato"

@@ -15,8 +15,8 @@ from random import Random
 from typing import Protocol
 
 from sfumato.errors import UsageError, nearest
+from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.prompt.template_tree import Assign, Choice, Node, Run, Tree, Use, Wildcard, is_template, read
-from sfumato.prompt.tokenizer import MAX_CHARACTERS
 
 __all__ = ["combination", "combinations", "expand", "is_template"]
 

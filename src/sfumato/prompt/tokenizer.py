@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Pieces
 from tokenizers.models import BPE
 
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.files import read_json, replace_atomically, write_json
+from sfumato.prompt.meaning import MAX_CHARACTERS
 
-MAX_CHARACTERS = 100_000
 _MAX_FILE_BYTES = 16 << 20
 _NO_LIMIT = 1 << 16
 
@@ -61,6 +61,7 @@ class Tokenizer:
             )
         except Exception as error:  # the Rust library raises no narrower class
             raise ValueError(f"vocabulary and merges do not fit together: {error}") from error
+        self._bytes = decoders.ByteLevel()
         self._pieces.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
         )
@@ -135,6 +136,14 @@ class Tokenizer:
             ) from None
         ids: list[int] = self._pieces.encode(text).ids
         return ids
+
+    def text(self, token: int) -> str:
+        """One token as a person reads it; part of a character of another script is "�"."""
+        piece = self._pieces.id_to_token(token)
+        if piece is None:
+            return f"token {token}"
+        word: str = self._bytes.decode([piece.removesuffix("</w>")])
+        return word
 
 
 def _settings(folder: Path) -> tuple[dict[str, str], int]:

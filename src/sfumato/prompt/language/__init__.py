@@ -6,10 +6,9 @@ from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS
 from sfumato.prompt.language import a1111, comfy, compel, own
 from sfumato.prompt.language.tree import Moment, Node, here, moments, phrase
-from sfumato.prompt.meaning import AdapterCall, Break, Content, Piece, Term
-from sfumato.prompt.tokenizer import MAX_CHARACTERS
+from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterCall, Break, Content, Piece, Term
 
-__all__ = ["MAX_CHARACTERS", "Node", "Prompt", "escape", "parse"]
+__all__ = ["Node", "Prompt", "escape", "parse"]
 
 MAX_TERMS = 100
 
@@ -65,7 +64,7 @@ def parse(text: str, dialect: str = "sfumato", *, negative: bool = False) -> Pro
     if dialect not in DIALECTS:
         raise UsageError(f"unknown dialect {dialect!r}; {nearest(dialect, DIALECTS)}")
     if len(text) > MAX_CHARACTERS:
-        raise UsageError(f"the prompt has {len(text)} characters; at most {MAX_CHARACTERS} are read")
+        raise UsageError(f"the prompt has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
     for position, character in enumerate(text):
         if "\ud800" <= character <= "\udfff":
             raise UsageError(f"the prompt holds half of a surrogate pair ({here(text, position)})")

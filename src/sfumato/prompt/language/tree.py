@@ -84,8 +84,8 @@ def moments(
         at.append(differing[key])
     if len(kept) > 1 and len(kept) * characters > MAX_READ:
         raise UsageError(
-            f"the prompt has {characters} characters and reads differently at {len(kept)} steps; "
-            f"together at most {MAX_READ} characters can be spelled out: shorten it or take fewer steps"
+            f"the prompt has {characters:,} characters and reads differently at {len(kept)} steps; "
+            f"together at most {MAX_READ:,} characters can be spelled out: shorten it or take fewer steps"
         )
     return kept, at
 

@@ -1,0 +1,129 @@
+"""How a prompt is read, for a person: its parts, what each step draws, and every token with its weight."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sfumato.prompt.chunks import Chunk, chunks
+from sfumato.prompt.language import Prompt, parse
+from sfumato.prompt.meaning import Blend, Content, Phrase, Piece, Term
+from sfumato.prompt.tokenizer import Tokenizer
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A prompt's parse and, for one tokenizer and number of steps, what it comes to."""
+
+    prompt: Prompt
+    terms: tuple[Term, ...]
+    tokenizer: Tokenizer
+    embeddings: Mapping[str, int]
+
+    def lines(self) -> Iterator[str]:
+        """The whole as text."""
+        yield from self.prompt.tree().lines()
+        for call in self.prompt.adapters:
+            own = "" if call.text_weight is None else f", {call.text_weight:g} on the text"
+            yield f"adapter {call.name} ×{call.weight:g}{own}"
+        for number, term in enumerate(self.terms, start=1):
+            yield ""
+            share = f" of {len(self.terms)}, weight {term.weight:g}" if len(self.terms) > 1 else ""
+            yield f"term {number}{share}"
+            for steps, index in _spans(term):
+                if len(term.contents) > 1:
+                    yield f"  {steps}: {_said(term.contents[index])}"
+            for content in term.contents:
+                for phrase in _phrases(content):
+                    yield from self._phrase(phrase)
+
+    def _phrase(self, phrase: Phrase) -> Iterator[str]:
+        cut, dropped = self.cut(phrase)
+        yield f"  {_said(phrase)}"
+        for number, chunk in enumerate(cut, start=1):
+            where = f"chunk {number} of {len(cut)}, " if len(cut) > 1 else ""
+            yield f"    {where}{len(chunk.slots)} of {self.tokenizer.limit - 2} tokens"
+            line = "     "
+            for token, weight in self.tokens(chunk):
+                word = f" {token}" + (f"×{weight:g}" if weight != 1 else "")
+                if len(line) + len(word) > _WIDTH and line.strip():
+                    yield line
+                    line = "     "
+                line += word
+            if line.strip():
+                yield line
+        if dropped:
+            yield f"    {dropped} tokens more are not read"
+
+    def cut(self, phrase: Phrase) -> tuple[list[Chunk], int]:
+        """The chunks of one phrase, and how many tokens are left out."""
+        return chunks(phrase, self.tokenizer, self.prompt.dialect, self.embeddings)
+
+    def tokens(self, chunk: Chunk) -> Iterator[tuple[str, float]]:
+        """Every token of a chunk as text, with its weight; a learned embedding's as `name[index]`."""
+        for slot in chunk.slots:
+            yield (
+                f"{slot.vector[0]}[{slot.vector[1]}]" if slot.vector else self.tokenizer.text(slot.id),
+                slot.weight,
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole as JSON would hold it."""
+        return {
+            "dialect": self.prompt.dialect,
+            "tree": list(self.prompt.tree().lines()),
+            "adapters": [vars(call) for call in self.prompt.adapters],
+            "terms": [
+                {
+                    "weight": term.weight,
+                    "at": term.at,
+                    "contents": [
+                        [
+                            [list(self.tokens(chunk)) for chunk in self.cut(phrase)[0]]
+                            for phrase in _phrases(content)
+                        ]
+                        for content in term.contents
+                    ],
+                }
+                for term in self.terms
+            ],
+        }
+
+
+def explain(
+    text: str,
+    tokenizer: Tokenizer,
+    dialect: str = "sfumato",
+    steps: int = 20,
+    embeddings: Mapping[str, int] | None = None,
+) -> Explanation:
+    """What `text` comes to in a drawing of `steps` steps, for one text encoder's `tokenizer`.
+
+    `embeddings`: the number of vectors of each that may be named. Raises `UsageError` as `parse` does.
+    """
+    prompt = parse(text, dialect)
+    return Explanation(prompt, prompt.terms(steps), tokenizer, embeddings or {})
+
+
+def _spans(term: Term) -> Iterator[tuple[str, int]]:
+    """Stretches of steps, counted from 1 as people do, and the content that they read."""
+    for index, steps in groupby(range(len(term.at)), lambda step: term.at[step]):
+        first, *rest = steps
+        yield (f"steps {first + 1}–{rest[-1] + 1}" if rest else f"step {first + 1}"), index
+
+
+def _phrases(content: Content) -> Sequence[Phrase]:
+    """The phrases that a blend or a chain is made of, in order."""
+    if isinstance(content, Phrase):
+        return [content]
+    return [phrase for part in content.parts for phrase in _phrases(part)]
+
+
+def _said(content: Content) -> str:
+    if isinstance(content, Phrase):
+        words = (part.text if isinstance(part, Piece) else " BREAK " for part in content.parts)
+        return f'"{"".join(words).strip()}"'
+    parts = (f"{weight:g}·{_said(part)}" for part, weight in zip(content.parts, content.weights, strict=True))
+    return (" + " if isinstance(content, Blend) else " then ").join(parts)

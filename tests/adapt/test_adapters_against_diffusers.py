@@ -42,12 +42,11 @@ def randomise(net, seed=3):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / 3)
 
 
-def made_by_diffusers(pipe, folder, *, seed=3, **options):
+def made_by_diffusers(pipe, folder, *, seed=3, ends=ENDS, **options):
     """A LoRA on every network, saved by diffusers; the pipeline keeps it."""
     nets = theirs(pipe)
     for part, net in nets.items():
-        ends = ENDS if part == "unet" else TEXT
-        found = layers(net, ends)
+        found = layers(net, ends if part == "unet" else TEXT)
         targets = [at for at in found if found[at].bias is not None or not options.get("lora_bias")]
         net.add_adapter(LoraConfig(r=3, target_modules=targets, **{"lora_alpha": 2, **options}))
         randomise(net, seed)
@@ -98,12 +97,12 @@ def test_what_peft_can_do_besides_is_done(options, tmp_path):
     assert_same_answers(ask_ours(networks, "sd2"), ask_theirs(pipe, "sd2"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_several_at_once_with_weights_add_up_as_in_diffusers(family, tmp_path):
     paths = {}
     for seed, name in enumerate(("one", "two")):
         (tmp_path / name).mkdir()
-        paths[name] = made_by_diffusers(pipeline(family), tmp_path / name, seed=seed)
+        paths[name] = made_by_diffusers(pipeline(family), tmp_path / name, seed=seed, ends=("to_q", "conv2"))
     pipe = pipeline(family)
     networks = ours(pipe)
     adapters = Adapters(networks)
@@ -141,9 +140,8 @@ def test_files_of_diffusers_before_peft_are_read(family, tmp_path):
     ("family", "original", "ends"),
     [
         ("sd1", False, (*ENDS, *TEXT, "time_emb_proj")),
-        ("sd2", False, (*ENDS, *TEXT)),
-        ("sdxl", False, (*TARGETS, *TEXT)),
-        ("sdxl", True, (*TARGETS, *TEXT)),
+        ("sd2", False, ("proj_in", "to_k", "ff.net.2", *TEXT)),
+        ("sdxl", False, ("proj_in", "to_k", "ff.net.2", *TEXT)),
         ("sdxl", True, (*ENDS, *TIMES, *TEXT)),
     ],
 )
@@ -192,7 +190,7 @@ def test_what_is_trained_here_is_read_by_diffusers_and_here(family, layout, tmp_
     pipe = pipeline(family)
     networks = ours(pipe)
     for number, (part, net) in enumerate(networks.items()):
-        ends = ("to_q", "to_k", "to_v", "to_out.0", "conv1") if part == "unet" else TEXT
+        ends = ("to_q", "to_out.0", "conv1") if part == "unet" else TEXT
         made = attach_new(net, 3 + number, alpha=2, targets=ends)
         for place, parameter in enumerate(made):
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(place))

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import adapters
-from sfumato.prompt.language.tree import MAX_DEPTH, Moment, Node, finite, joined, nodes, shown, too_deep
+from sfumato.prompt.language.tree import (
+    MAX_DEPTH,
+    Moment,
+    Node,
+    finite,
+    joined,
+    nodes,
+    phrase,
+    shown,
+    too_deep,
+)
 from sfumato.prompt.meaning import AdapterCall, Break, Piece
 
 _COMMENT_LINE = re.compile(r"(?:^|\n)#[^\n]*(?:\n|$)")
@@ -88,7 +98,7 @@ def weighed(term: Node) -> Node:
     if any(node.kind in ("switch", "alternate") for node in nodes(term)):
         return term
     said: list[Node] = []
-    for part in parts(term, Moment(1, int)):
+    for part in phrase(parts(term, Moment(1, int))).parts:
         text = Node("break") if isinstance(part, Break) else Node("text", part.text)
         weight = 1.0 if isinstance(part, Break) else part.weight
         said.append(text if weight == 1 else Node("weighted", weight=weight, children=(text,)))

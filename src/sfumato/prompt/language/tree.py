@@ -36,7 +36,7 @@ class Node:
         if self.kind == "switch":
             words.append(f"at {self.text} of the steps" if "." in self.text else f"at step {self.text}")
         elif self.text:
-            words.append(self.text if self.kind == "blend" else f'"{self.text}"')
+            words.append(self.text if self.kind == "blend" else f'"{_printable(self.text)}"')
         if self.weight != 1:
             words.append(f"×{self.weight:g}")
         yield "  " * depth + " ".join(words)
@@ -154,15 +154,18 @@ def finite(written: str, what: str, where: str = "") -> float:
 def shown(text: str) -> str:
     """`text` in quotes, cut to sixty characters, what cannot be printed as dots."""
     text = text if len(text) <= 60 else text[:57] + "..."
-    return '"' + "".join(letter if letter.isprintable() else "·" for letter in text) + '"'
+    return f'"{_printable(text)}"'
 
 
 def here(text: str, position: int) -> str:
     """Where something stands: "character 7 (a cat »( sitting)", counted from 1."""
     before = ("..." if position > 20 else "") + text[max(position - 20, 0) : position]
     after = text[position : position + 20] + ("..." if len(text) > position + 20 else "")
-    around = f"{before}»{after}"
-    return f"character {position + 1}: " + "".join(c if c.isprintable() else "·" for c in around)
+    return f"character {position + 1}: {_printable(before)}»{_printable(after)}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "·" for letter in text)
 
 
 def too_deep() -> UsageError:

@@ -252,6 +252,14 @@ def test_numbers_that_are_not_finite_are_found_anywhere_in_a_large_tensor(path):
         refused(path, "'a' holds infinite")
 
 
+def test_a_large_tensor_comes_back_whole(path):
+    numbers = torch.arange(300_001, dtype=torch.float64)
+    weights.write(path, {"a": numbers, "b": numbers.int()})
+    found = weights.read(path)
+    assert torch.equal(found["a"], numbers)
+    assert torch.equal(found["b"], numbers.int())
+
+
 def test_floats_of_eight_bits_become_what_is_computed_with(path):
     numbers = torch.tensor([0.5, -1.75, 448.0])
     weights.write(path, {"a": numbers.to(torch.float8_e4m3fn)})

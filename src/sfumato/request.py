@@ -105,7 +105,7 @@ class Request(BaseModel):
     model: str = Field("embedded", min_length=1, description="A folder, a file, a hub id, or `embedded`.")
     vae: Name | None = Field(None, description="Another autoencoder than the model's own.")
     base: Name | None = Field(None, description="A model that has what a file of a UNet alone lacks.")
-    prediction: Literal["epsilon", "v"] | None = Field(
+    prediction: Literal["epsilon", "v", "x0", "flow"] | None = Field(
         None, description="What the model answers with, where its file does not say."
     )
 

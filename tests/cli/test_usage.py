@@ -32,7 +32,7 @@ WRONG = {
     ("generate", "x", "--region", "0,0,1:y"): "--region '0,0,1:y': it must be L,T,R,B:PROMPT",
     ("generate", "x", "--region", "0,0,2,1:y"): "regions.0.box.2 is '2': must be at most 1",
     ("generate", "x", "--region", "0.5,0,0.5,1:y"): "regions.0 is",
-    ("generate", "x", "--prediction", "eps"): "prediction is 'eps': must be 'epsilon' or 'v'",
+    ("generate", "x", "--prediction", "eps"): "prediction is 'eps': must be 'epsilon', 'v', 'x0' or 'flow'",
     ("generate", "x", "--steps", "x"): "steps is 'x': must be a valid integer (allowed: 1 to 1000)",
     ("generate", "x", "--steps", "0"): "steps is 0: must be at least 1 (allowed: 1 to 1000)",
     ("generate", "x", "--offload", "--compile"): "--offload and --compile exclude each other",

@@ -67,6 +67,23 @@ Dialect = Annotated[
         autocompletion=lambda incomplete: [name for name in DIALECTS if name.startswith(incomplete)],
     ),
 ]
+Vae = Annotated[
+    str | None,
+    _option("--vae", panel=MACHINE, metavar="FILE", text="Another autoencoder than the model's own."),
+]
+Base = Annotated[
+    str | None,
+    _option("--base", panel=MACHINE, metavar="MODEL", text="Has what a file with a UNet alone does not."),
+]
+Prediction = Annotated[
+    str | None,
+    _option(
+        "--prediction",
+        panel=MACHINE,
+        metavar="NAME",
+        text="epsilon or v, for a Stable Diffusion 2 file that does not say.",
+    ),
+]
 Json = Annotated[bool, _option("--json", panel=OUTPUT, text="Say it in JSON.")]
 Quiet = Annotated[bool, _option("-q", "--quiet", panel=OUTPUT, text="No progress, no warnings.")]
 Device = Annotated[
@@ -275,23 +292,9 @@ def generate(
             text="A diffusers folder, a .safetensors file, a hub id; else the embedded one.",
         ),
     ] = None,
-    vae: Annotated[
-        str | None,
-        _option("--vae", panel=MACHINE, metavar="FILE", text="Another autoencoder than the model's own."),
-    ] = None,
-    base: Annotated[
-        str | None,
-        _option("--base", panel=MACHINE, metavar="MODEL", text="Has what a file with a UNet alone does not."),
-    ] = None,
-    prediction: Annotated[
-        str | None,
-        _option(
-            "--prediction",
-            panel=MACHINE,
-            metavar="NAME",
-            text="epsilon or v, for a Stable Diffusion 2 file that does not say.",
-        ),
-    ] = None,
+    vae: Vae = None,
+    base: Base = None,
+    prediction: Prediction = None,
     device: Device = None,
     dtype: Dtype = None,
     slices: Slices = None,
@@ -439,6 +442,108 @@ def styles(
     from sfumato.cli.styles import styles
 
     styles(kind, as_json)
+
+
+@app.command(
+    cls=HelpfulCommand,
+    epilog="""sfumato convert ~/models/dreamy dreamy.safetensors --dtype fp16
+sfumato convert dreamy.safetensors ~/models/dreamy
+sfumato convert --from-pickle old.ckpt old.safetensors""",
+)
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A model's folder or file, or a pickle.", show_default=False),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET",
+            help="A .safetensors file, in Stable Diffusion's original layout, or a diffusers folder.",
+            show_default=False,
+        ),
+    ],
+    dtype: Annotated[
+        str | None,
+        _option("--dtype", panel=OUTPUT, metavar="NAME", text="fp32, fp16 or bf16; else as it is stored."),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        _option("--variant", panel=OUTPUT, metavar="NAME", text="Into a folder's file names, as fp16."),
+    ] = None,
+    overwrite: Annotated[bool, _option("--overwrite", panel=OUTPUT, text="Replace what is there.")] = False,
+    from_pickle: Annotated[
+        bool,
+        _option(
+            "--from-pickle",
+            panel=OUTPUT,
+            text="SOURCE is a .ckpt, .pt, .bin or .pth: read its tensors, and nothing else, in a process "
+            "that can open, send and start nothing.",
+        ),
+    ] = False,
+    as_json: Json = False,
+    vae: Vae = None,
+    base: Base = None,
+    prediction: Prediction = None,
+) -> None:
+    """Turn a model's folder into a single file, or a file into a folder; or a pickle into safetensors."""
+    if from_pickle:
+        from sfumato.cli.models import convert_pickle
+
+        convert_pickle(Path(source), target, overwrite, as_json)
+        return
+    from sfumato.cli.convert import Conversion, convert
+
+    convert(source, target, Conversion(dtype, variant, prediction, vae, base, overwrite), as_json)
+
+
+models = typer.Typer(name="models", help="List, bring, find and delete models.", cls=HelpfulGroup)
+app.add_typer(models)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As sfumato models list says.", show_default=False)]
+
+
+@models.command("list", cls=HelpfulCommand)
+def list_models(as_json: Json = False) -> None:
+    """List the models that are here: your own folder's and the hub cache's."""
+    from sfumato.cli.models import list_models
+
+    list_models(as_json)
+
+
+@models.command(cls=HelpfulCommand)
+def pull(
+    repository: Annotated[
+        str, typer.Argument(metavar="ORG/NAME", help="A repository on the hub.", show_default=False)
+    ],
+    revision: Annotated[
+        str | None, _option("--revision", panel=MACHINE, metavar="NAME", text="A branch, tag or commit.")
+    ] = None,
+    variant: Annotated[
+        str | None, _option("--variant", panel=MACHINE, metavar="NAME", text="Of the weights, as fp16.")
+    ] = None,
+) -> None:
+    """Download a model from the hub into its cache, never a pickle; print where it is."""
+    from sfumato.cli.models import pull
+
+    pull(repository, revision, variant)
+
+
+@models.command(cls=HelpfulCommand)
+def path(name: Name) -> None:
+    """Print where a model is."""
+    from sfumato.cli.models import path
+
+    path(name)
+
+
+@models.command(cls=HelpfulCommand)
+def rm(
+    name: Name, yes: Annotated[bool, _option("-y", "--yes", panel=OUTPUT, text="Do not ask.")] = False
+) -> None:
+    """Delete a model that list shows, after asking."""
+    from sfumato.cli.models import remove
+
+    raise typer.Exit(remove(name, yes))
 
 
 @app.command(cls=HelpfulCommand)

@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -30,6 +31,9 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EIO: "the device reports an input/output error",
 }
+
+# How JSON writes half of a surrogate pair; alone it is no character, and can be neither printed nor encoded.
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -138,12 +142,17 @@ def read_json(path: Path, limit: int = 1 << 20) -> dict[str, Any]:
 
 
 def parse_json(raw: bytes, where: str) -> dict[str, Any]:
-    """The JSON object in `raw`: UTF-8, no key twice, numbers finite. Raises `CheckpointError`."""
+    """The JSON object in `raw`: UTF-8, no key twice, numbers finite, whole characters.
+
+    Raises `CheckpointError`.
+    """
 
     try:
         found = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite
         )
+        if _HALF_CHARACTER.search(raw):
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(found, dict):

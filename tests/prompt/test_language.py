@@ -143,6 +143,7 @@ HOSTILE = {
     "quotes": '"' * 50_000,
     "unclosed quotations": '"a ' * 20_000,
     "signs": "+-" * 10_000,
+    "brackets in quotations in brackets": "(" * 90 + '"' + "(" * 90 + "a" + ")" * 90 + '"' + ")" * 90,
     "comments": "\n#" * 10_000,
     "half a surrogate pair": "a\ud800b",
     "a megabyte": "a cat " * 170_000,

@@ -63,7 +63,7 @@ def escape(text: str) -> str:
         raise UsageError("a1111 prompts cannot say '#': it begins a comment; use another dialect")
     text = _CUT.sub(r"\\", text)
     last = text[-1:]
-    return text + "\\" if last.isspace() or _SHARE.search(last) or last == "." else text
+    return text + "\\" if last.isspace() or last.isdecimal() or last == "." else text
 
 
 def switch(when: str, steps: int) -> int:

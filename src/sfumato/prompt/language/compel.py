@@ -92,8 +92,8 @@ class _Reader:
     """One text, and what was found where in it; a quotation is a text of its own."""
 
     text: str
-    known: dict[tuple[str, int], _Found | None] = field(default_factory=dict)
     depth: int = 0
+    known: dict[tuple[str, int], _Found | None] = field(default_factory=dict)
 
     def prompt(self) -> tuple[Node, ...]:
         """All of the text: one blend or conjunction, or words, brackets and quotations."""
@@ -168,7 +168,7 @@ class _Reader:
         end, inner = target
         if _SWAP.match(self.text, end):
             raise UsageError(
-                f".swap() is not supported; use [from:to:when] of the sfumato dialect "
+                ".swap() is not supported; use [from:to:when] of the sfumato dialect "
                 f"({here(self.text, end)})"
             )
         attend = _ATTEND.match(self.text, end)
@@ -192,16 +192,16 @@ class _Reader:
         found = _QUOTED.match(self.text, position)
         if found is None:
             return None
-        inner = _Reader(found[1]).quotation() if found[1].strip() else ()
+        inner = _Reader(found[1], self.depth).quotation() if found[1].strip() else ()
         return None if inner is None else (found.end(), inner)
 
     def bracket(self, position: int) -> _Found | None:
-        self.deeper()
+        self.enter()
         end, inner = self.run(position + 1)
         self.depth -= 1
         return (end + 1, inner) if self.text[end : end + 1] == ")" else None
 
-    def deeper(self) -> None:
+    def enter(self) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise too_deep()
@@ -212,7 +212,7 @@ class _Reader:
             return None
         key = "operator", position
         if key not in self.known:
-            self.deeper()
+            self.enter()
             self.known[key] = self.operands(position)
             self.depth -= 1
         return self.known[key]
@@ -255,7 +255,7 @@ class _Reader:
         quoted = _QUOTED.match(self.text, position)
         if quoted is None:
             return None
-        return quoted.end(), _Reader(quoted[1]).prompt()
+        return quoted.end(), _Reader(quoted[1], self.depth).prompt()
 
 
 def _strength(written: str) -> float:

@@ -19,10 +19,10 @@ class Node:
     """One part of a prompt as it was parsed; `sfumato prompt` shows it by `lines()`.
 
     Kinds: `prompt` of `term`s (an `AND`'s parts, with their weights); `text`; `break`; `weighted` (its
-    children count `weight` times); `group` (children one after another); `switch` (from and to, two groups,
-    and in `text` when: "5" is a step, "0.5" a fraction); `alternate` (one group for each turn); `blend` and
-    `joined` (groups with weights; the `text` of a blend is "no_normalize" if they are not to sum to 1);
-    `adapter` (compel's withLora(), its name in `text`).
+    children count `weight` times, in comfy whatever is around); `group` (children one after another);
+    `switch` (from and to, two groups, and in `text` when: "5" is a step, "0.5" a fraction); `alternate` (one
+    group for each turn); `blend` and `joined` (groups with weights; the `text` of a blend is "no_normalize"
+    if they are not to sum to 1); `adapter` (compel's withLora(), its name in `text`).
     """
 
     kind: str
@@ -71,13 +71,13 @@ def moments(
     term: Node, ts: list[int], switch: Callable[[str], int], characters: int
 ) -> tuple[list[Moment], list[int]]:
     """Of the times `ts` of each step those at which `term` differs, and for each step which of them it is."""
-    steps = sorted({switch(node.text) for node in nodes(term) if node.kind == "switch"})
+    switches = sorted({switch(node.text) for node in nodes(term) if node.kind == "switch"})
     turns = sorted({len(node.children) for node in nodes(term) if node.kind == "alternate"})
     differing: dict[tuple[int, ...], int] = {}
     kept: list[Moment] = []
     at = []
     for t in ts:
-        key = (bisect_left(steps, t), *((t - 1) % n for n in turns))
+        key = (bisect_left(switches, t), *((t - 1) % n for n in turns))
         if key not in differing:
             differing[key] = len(kept)
             kept.append(Moment(t, switch))
@@ -158,7 +158,7 @@ def shown(text: str) -> str:
 
 
 def here(text: str, position: int) -> str:
-    """Where something stands: "character 7 (a cat »( sitting)", counted from 1."""
+    """Where something stands: "character 7: a cat »( sitting", counted from 1."""
     before = ("..." if position > 20 else "") + text[max(position - 20, 0) : position]
     after = text[position : position + 20] + ("..." if len(text) > position + 20 else "")
     return f"character {position + 1}: {_printable(before)}»{_printable(after)}"

@@ -157,12 +157,19 @@ def test_tuckers_form_is_three_convolutions_one_after_another(networks, tmp_path
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_magnitudes_set_the_length_of_every_row_or_every_column(axis, networks, tmp_path):
+def test_magnitudes_set_the_length_of_every_row_or_every_column(axis, flat, networks, tmp_path):
     kind = ("dora by output", "dora by input")[axis]
-    adapters = loaded(networks, written(kind, tmp_path / "it.safetensors", networks))
-    layer = networks["unet"].mid_block.resnets[0].conv1
-    magnitude = KINDS[kind](layer)["dora_scale"]
+    layer = networks["unet"].conv_in
+    parts = KINDS[kind](layer)
+    magnitude = parts["dora_scale"]
+    if flat:
+        parts["dora_scale"] = magnitude.flatten()
+    save_file(
+        {f"lora_unet_conv_in.{role}": part for role, part in parts.items()}, tmp_path / "it.safetensors"
+    )
+    adapters = loaded(networks, tmp_path / "it.safetensors")
     adapters.use([Use("it")])
     others = [dim for dim in range(4) if dim != axis]
     lengths = torch.linalg.vector_norm(layer.weight, dim=others)

@@ -72,19 +72,18 @@ class Delta(nn.Module, ABC):
     def _magnitude(self, weight: Tensor) -> tuple[Tensor, int]:
         """m, ready to be multiplied with the weight, and the dimension that it runs along.
 
-        PEFT keeps one number for each output. LyCORIS keeps either that, or one for each input as (1, in, …).
+        PEFT keeps one number for each output. LyCORIS keeps either that, or one for each input as (1, in, …);
+        others write those flat.
         """
         role = next(role for role in MAGNITUDES if self.has(role))
         magnitude = self.part(role).to(weight.device)
-        by_input = role == "dora_scale" and magnitude.ndim > 1 and magnitude.shape[0] == 1 < weight.shape[0]
-        axis = 1 if by_input and weight.ndim > 1 else 0
+        by_input = role == "dora_scale" and weight.ndim > 1 and len(magnitude) != len(weight)
+        axis = int(by_input)
         if magnitude.numel() != weight.shape[axis]:
             raise ValueError(
                 f"magnitudes of shape {list(magnitude.shape)} for a weight of {list(weight.shape)}"
             )
-        shape = [1] * weight.ndim
-        shape[axis] = -1
-        return magnitude.reshape(shape), axis
+        return magnitude.reshape([-1 if dim == axis else 1 for dim in range(weight.ndim)]), axis
 
     def shift(self) -> Tensor | None:
         """What is added to the bias (out,), in float32; mostly nothing."""

@@ -71,16 +71,17 @@ def pipeline(family, folder):
     parts["tokenizer"] = tokenizer(folder / "clip", "!" if family.startswith("sd2") else "<|endoftext|>")
     if family == "sdxl":
         parts |= {"vae": autoencoder(0.13025), "text_encoder": text_encoder()}
-        parts["text_encoder_2"] = text_encoder(64, projection=96, act="gelu", pad=0)
+        parts["text_encoder_2"] = text_encoder(128, projection=96, act="gelu", layers=2, pad=0)
         parts["tokenizer_2"] = tokenizer(folder / "clip_2", "!")
         parts["unet"] = unet(
             sample_size=128,
-            cross_attention_dim=128,
-            block_out_channels=[64, 128, 128],
+            cross_attention_dim=64 + 128,
+            block_out_channels=[64, 64, 128],
+            layers_per_block=1,
             down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
             up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
             transformer_layers_per_block=[1, 1, 2],
-            attention_head_dim=[1, 2, 2],
+            attention_head_dim=[1, 1, 2],
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=16,
@@ -118,11 +119,7 @@ def original(pipe):
     net, deep = pipe.unet.state_dict(), len(pipe.unet.config.block_out_channels)
     layers = pipe.unet.config.layers_per_block
     tensors = {f"model.diffusion_model.{_unet(name, layers, deep)}": net[name] for name in net}
-    for name, tensor in pipe.vae.state_dict().items():
-        renamed = _vae(name, len(pipe.vae.config.block_out_channels))
-        if re.search(r"attn_1\.(q|k|v|proj_out)\.weight", renamed):
-            tensor = tensor[..., None, None]
-        tensors[f"first_stage_model.{renamed}"] = tensor
+    tensors |= original_vae(pipe.vae)
     second = getattr(pipe, "text_encoder_2", None)
     first = "conditioner.embedders.0." if second else "cond_stage_model."
     if pipe.text_encoder.config.hidden_act == "gelu":
@@ -132,6 +129,15 @@ def original(pipe):
     if second:
         tensors |= open_clip(second, "conditioner.embedders.1.model.")
     return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+
+
+def original_vae(vae, prefix="first_stage_model."):
+    tensors = {}
+    for name, tensor in vae.state_dict().items():
+        renamed = _vae(name, len(vae.config.block_out_channels))
+        matrix = re.search(r"attn_1\.(q|k|v|proj_out)\.weight", renamed)
+        tensors[f"{prefix}{renamed}"] = tensor[..., None, None] if matrix else tensor
+    return tensors
 
 
 def _unet(name, layers, deep):

@@ -48,6 +48,7 @@ _CALLED = {
     "text_encoder_2": "second text encoder",
 }
 
+_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
 _EMA = "model_ema."
 _UNREAD = re.compile(
     r"betas|(?:sqrt_|log_)?(?:one_minus_)?alphas_cumprod(?:_prev)?|sqrt_recip(?:m1)?_alphas_cumprod|"
@@ -107,7 +108,7 @@ class Group:
     def original(self) -> bool:
         """Whether the names are those of the original layout, not of diffusers and transformers."""
         if self.place.part == "unet":
-            return "input_blocks.0.0.weight" in self.tensors
+            return _FIRST[0] in self.tensors
         if self.place.part == "vae":
             return any(name.startswith(("encoder.down.", "decoder.up.", "taesd_")) for name in self.tensors)
         return not self.place.prefix.startswith("text_encoder")
@@ -186,12 +187,15 @@ def _groups(path: Path, header: Header, report: Report) -> dict[str, Group]:
         "input_blocks.0.0.weight" in rest or "down_blocks.0.resnets.0.conv1.weight" in rest
     ):
         groups["unet"], rest = Group(Place("unet", ""), rest), {}
-    if "unet" not in groups:
+    unet = groups.get("unet")
+    if unet is None or not any(name in unet.tensors for name in _FIRST):
         what = described(header.tensors)
         names = ", ".join(repr(name) for name in list(header.tensors)[:3]) or "nothing"
-        raise CheckpointError(
-            f"{path} is {what}" if what else f"{path} is no model that is known here: it holds {names}"
-        )
+        if unet is None or what:
+            raise CheckpointError(
+                f"{path} is {what}" if what else f"{path} is no model that is known here: it holds {names}"
+            )
+        raise CheckpointError(f"{path} holds no whole UNet: its first layer is missing")
     copies = [name for name in rest if name.startswith(_EMA)]
     unread = [name for name in rest if _UNREAD.fullmatch(name)]
     if unknown := [name for name in rest if not name.startswith(_EMA) and not _UNREAD.fullmatch(name)]:
@@ -252,15 +256,11 @@ def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[s
         return "v_prediction" if said == "v" else "epsilon", f"the header says so (modelspec: {said})"
     if family != "sd2":
         return "epsilon", f"{family} models do, where no mark says otherwise"
-    channels = next(
-        unet.tensors[name].shape[1]
-        for name in ("input_blocks.0.0.weight", "conv_in.weight")
-        if name in unet.tensors and len(unet.tensors[name].shape) == 4
-    )
-    if channels != 4:
+    first = next(unet.tensors[name].shape for name in _FIRST if name in unet.tensors)
+    if len(first) == 4 and first[1] != 4:
         return "epsilon", "Stable Diffusion 2's models that are given a picture do"
     if "global_step" in header.tensors:
-        step = int(weights.read(path, names=["global_step"])["global_step"].flatten()[0])
+        step = int(weights.read(path, names=["global_step"])["global_step"].float().sum())
         if step == BASE_STEPS:
             return "epsilon", f"global_step is {step:,}, as in Stable Diffusion 2's base model"
         return (

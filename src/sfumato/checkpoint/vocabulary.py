@@ -1,6 +1,7 @@
 """CLIP's own vocabulary, which single files leave out because every program that reads them has it."""
 
 import gzip
+from functools import cache
 from importlib import resources
 
 from sfumato.prompt.tokenizer import Tokenizer
@@ -12,8 +13,12 @@ _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 _WORD_END = "</w>"
 
 
+@cache
 def clip_tokenizer(pad: str = _END) -> Tokenizer:
-    """CLIP's tokenizer; `pad` is the piece that fills a window: Stable Diffusion 2's is "!"."""
+    """CLIP's tokenizer; `pad` is the piece that fills a window: Stable Diffusion 2's is "!".
+
+    The same one at every call.
+    """
     packed = resources.files("sfumato").joinpath("models", "clip", "merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").splitlines()
     merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines)]

@@ -1,5 +1,8 @@
 """The tables of original names: complete, the same both ways, and those that diffusers knows."""
 
+from functools import partial
+from pathlib import Path
+
 import diffusers
 import pytest
 import torch
@@ -7,11 +10,12 @@ from diffusers.loaders import single_file_utils as peer
 from single_files import _unet, _vae
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sfumato.checkpoint import anatomy, original
-from sfumato.checkpoint.loading import empty_network, expected_shapes
+from sfumato.checkpoint import anatomy, original, single
+from sfumato.checkpoint.infer import facts
+from sfumato.checkpoint.loading import _table, empty_network, expected_shapes
 from sfumato.checkpoint.report import Report
-from sfumato.config import TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
-from sfumato.weights import TensorInfo
+from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.weights import Header, TensorInfo
 
 SD1 = {"cross_attention_dim": 768}
 SD2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}
@@ -228,3 +232,69 @@ def test_the_tiny_autoencoders_table_is_the_published_numbering(meta):
     shapes = original.shapes(table, shapes_of(config))
     assert anatomy.tiny_vae(header(shapes), "taesd_encoder.", "taesd_decoder.", True, "a test") == config
     assert anatomy.tiny_vae(header(real), "encoder.layers.", "decoder.layers.", False, "a test") == config
+
+
+CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+CLIP_H = {
+    "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}  # fmt: skip
+
+
+def published(kind):
+    """The names and shapes of every tensor of a published file, with those that nothing reads."""
+    first = "conditioner.embedders.0." if kind == "sdxl" else "cond_stage_model."
+    second = f"{first}model." if kind == "sd2" else "conditioner.embedders.1.model."
+    openai = f"{first}transformer.text_model."
+    changes = {"sd2": SD2, "sdxl": SDXL}.get(kind) or UNETS[kind][0]
+    parts = [
+        (UNetConfig(**changes), original.unet_table),
+        (VAEConfig(**VAE), original.vae_table),
+    ]
+    if kind == "sd2":
+        parts.append((TextConfig(**CLIP_H), partial(original.open_clip_table, prefix=second)))
+    else:
+        parts.append((TextConfig(**CLIP_L), lambda _, names: original.openai_table(names, openai)))
+    if kind == "sdxl":
+        config = TextConfig(**BIG_G, projection_dim=1280, hidden_act="gelu", with_projection=True)
+        parts.append((config, partial(original.open_clip_table, prefix=second)))
+    found = {} if kind == "sd2" else {f"{openai}embeddings.position_ids": (1, 77)}
+    for config, table in parts:
+        shapes = shapes_of(config)
+        found |= original.shapes(table(config, shapes), shapes)
+    if kind in ("sd2", "sdxl"):
+        found[f"{second}logit_scale"] = ()
+    if kind == "sd2":
+        found[f"{second}text_projection"] = (1024, 1024)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "parameters", "family", "task", "size"),
+    [
+        ("sd1", 1131, 1_066_235_307, "sd1", "text", (512, 512)),
+        ("inpaint", 1131, 1_066_249_707, "sd1", "inpaint", (512, 512)),
+        ("instruct", 1131, 1_066_246_827, "sd1", "instruct", (512, 512)),
+        ("sd2", 1228, 1_289_952_427, "sd2", "text", (768, 768)),
+        ("sdxl", 2515, 3_468_837_867, "sdxl", "text", (1024, 1024)),
+    ],
+)
+def test_files_of_published_size_are_told_by_their_headers(kind, tensors, parameters, family, task, size):
+    held = header(published(kind))
+    metadata = {"modelspec.prediction_type": "v"} if kind == "sd2" else {}
+    report = Report("a test")
+    found = single.survey(Path("model.safetensors"), Header(held, metadata, 0, 0), report, {}, set())
+    for part in found.parts.values():
+        _table(part, shapes_of(part.config))
+    schedule = ScheduleConfig.from_dict(found.scheduler, "a test")
+    told = facts(found.own, found.parts, schedule, report, found.reasons)
+    assert (told.kind, told.task, told.native_size, told.factor) == (family, task, size, 8)
+    assert told.prediction == ("v" if kind == "sd2" else "epsilon")
+    assert found.parts["vae"].config.scaling_factor == (0.13025 if kind == "sdxl" else 0.18215)
+    layers = [part.config.num_hidden_layers for name, part in found.parts.items() if name.startswith("text")]
+    assert layers == {"sd2": [23], "sdxl": [12, 32]}.get(kind, [12])
+    assert [tokenizer.pad for tokenizer in found.tokenizers.values()] == {"sd2": [0], "sdxl": [49407, 0]}.get(
+        kind, [49407]
+    )
+    assert len(held) == tensors
+    assert sum(info.count for part in found.parts.values() for info in part.tensors.values()) == parameters

@@ -60,7 +60,11 @@ def unet(
     plan = (_original_plan if original else _diffusers_plan)(tensors, where)
     names = _ORIGINAL_ENDS if original else _DIFFUSERS_ENDS
     first, last = _shape(tensors, names["in"], 4, where), _shape(tensors, names["out"], 4, where)
-    context = {info.shape[1] for name, info in tensors.items() if name.endswith(".attn2.to_k.weight")}
+    context = {
+        info.shape[1]
+        for name, info in tensors.items()
+        if name.endswith(".attn2.to_k.weight") and len(info.shape) == 2
+    }
     linear = any(name.endswith(".proj_in.weight") and len(info.shape) == 2 for name, info in tensors.items())
     widths = tuple(level.width for level in plan.down)
     content: dict[str, Any] = {

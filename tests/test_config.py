@@ -171,6 +171,11 @@ def test_only_schedulers_that_clip_are_said_to():
             {"transformer_layers_per_block": 0},
             "must be at least 1 where there is cross-attention",
         ),
+        (
+            UNetConfig,
+            {"layers_per_block": 20, "transformer_layers_per_block": 20},
+            "2,480 transformer blocks are too many to build, at most 1,024",
+        ),
         (VAEConfig, {"latents_mean": [0.0] * 4}, "latents_mean and latents_std must be given together"),
         (VAEConfig, {"scaling_factor": 0}, "scaling_factor = 0.0 must be positive"),
         (VAEConfig, {"act_fn": "mish"}, "act_fn = 'mish' is not supported, only 'silu' or 'swish'"),

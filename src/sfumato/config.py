@@ -19,6 +19,7 @@ PerLevel = int | tuple[int, ...]
 
 MOST_LEVELS = 8
 MOST_LAYERS = 64
+MOST_BLOCKS = 1024
 MOST_CHANNELS = 1 << 16
 MOST_TOKENS = 1 << 20
 MOST_FLOAT = 1e300
@@ -216,6 +217,7 @@ class UNetConfig(Config):
                 _same_length(key, block, count)
         for channels in self.block_out_channels:
             _divides("norm_num_groups", self.norm_num_groups, "block_out_channels", channels)
+        total = 0
         for level in range(levels):
             own: list[int] = []
             if self.down_block_types[level] == "CrossAttnDownBlock2D":
@@ -231,6 +233,9 @@ class UNetConfig(Config):
                 raise ValueError(
                     "transformer_layers_per_block must be at least 1 where there is cross-attention"
                 )
+            total += sum(own)
+        if total > MOST_BLOCKS:
+            raise ValueError(f"{total:,} transformer blocks are too many to build, at most {MOST_BLOCKS:,}")
         if self.addition_embed_type not in (None, "text_time"):
             raise ValueError(f"addition_embed_type = {self.addition_embed_type!r} is not supported")
         told = ("addition_time_embed_dim", "projection_class_embeddings_input_dim")

@@ -152,12 +152,13 @@ class Adapters:
         for _, factor, delta in own:
             whole = whole + factor * delta.change(weight)
         _put(layer, "weight", whole.to(weight.dtype))
-        shifts = [(factor, shift) for _, factor, delta in own if (shift := delta.shift()) is not None]
+        device = weight.device
+        shifts = [(factor, shift) for _, factor, delta in own if (shift := delta.shift(device)) is not None]
         if shifts or (part, path, "bias") in self._originals:
-            bias = self._original(part, path, "bias").to(layer.get_parameter("bias").device)
+            bias = self._original(part, path, "bias").to(device)
             moved = bias.float()
             for factor, shift in shifts:
-                moved = moved + factor * shift.to(bias.device)
+                moved = moved + factor * shift
             _put(layer, "bias", moved.to(bias.dtype))
 
     def _original(self, part: str, path: str, name: str) -> Tensor:

@@ -30,22 +30,26 @@ class Delta(nn.Module, ABC):
         self.scale = scale
 
     @abstractmethod
-    def product(self) -> Tensor:
-        """P in float32, (out, in) or in a convolution's shape."""
+    def product(self, device: torch.device) -> Tensor:
+        """P in float32, (out, in) or in a convolution's shape, computed on `device`."""
 
     @property
     @abstractmethod
     def rank(self) -> int | None:
         """What alpha is divided by, where there is something."""
 
-    def part(self, role: str) -> Tensor:
-        """One part in float32."""
-        found: Tensor = self._tensor(role).float()
-        return found
+    def part(self, role: str, device: torch.device) -> Tensor:
+        """One part in float32, on `device`."""
+        return self._tensor(role).to(device).float()
 
     def _tensor(self, role: str) -> Tensor:
         found: Tensor = self.parts[role]
         return found
+
+    def joined(self, a: str, b: str, core: str, *, device: torch.device) -> Tensor:
+        """A B, or in Tucker's form where there is a core: parts a (r, out), b (r, in), core (r, r, h, w)."""
+        one, two = self.part(a, device), self.part(b, device)
+        return _tucker(self.part(core, device), one, two) if self.has(core) else one @ two
 
     def has(self, *roles: str) -> bool:
         """Whether any of the roles has a part."""
@@ -56,7 +60,7 @@ class Delta(nn.Module, ABC):
 
         Raises `ValueError` where the parts do not make such a shape.
         """
-        product = self.product().to(weight.device)
+        product = self.product(weight.device)
         if product.shape[0] != weight.shape[0] or product.numel() != weight.numel():
             raise ValueError(f"shape {list(product.shape)} where {list(weight.shape)} is due")
         change = self.scale * product.reshape(weight.shape)
@@ -76,7 +80,7 @@ class Delta(nn.Module, ABC):
         others write those flat.
         """
         role = next(role for role in MAGNITUDES if self.has(role))
-        magnitude = self.part(role).to(weight.device)
+        magnitude = self.part(role, weight.device)
         by_input = role == "dora_scale" and weight.ndim > 1 and len(magnitude) != len(weight)
         axis = int(by_input)
         if magnitude.numel() != weight.shape[axis]:
@@ -85,11 +89,11 @@ class Delta(nn.Module, ABC):
             )
         return magnitude.reshape([-1 if dim == axis else 1 for dim in range(weight.ndim)]), axis
 
-    def shift(self) -> Tensor | None:
-        """What is added to the bias (out,), in float32; mostly nothing."""
+    def shift(self, device: torch.device) -> Tensor | None:
+        """What is added to the bias (out,), in float32 on `device`; mostly nothing."""
         if self.has("diff_b"):
-            return self.part("diff_b")
-        return self.scale * self.part("up_bias") if self.has("up_bias") else None
+            return self.part("diff_b", device)
+        return self.scale * self.part("up_bias", device) if self.has("up_bias") else None
 
 
 class LowRank(Delta):
@@ -102,10 +106,10 @@ class LowRank(Delta):
     def rank(self) -> int:
         return len(self._tensor("down"))
 
-    def product(self) -> Tensor:
-        down, up = self.part("down").flatten(1), self.part("up").flatten(1)
+    def product(self, device: torch.device) -> Tensor:
+        down, up = (self.part(role, device).flatten(1) for role in ("down", "up"))
         if self.has("mid"):
-            return _tucker(self.part("mid"), up.mT, down)
+            return _tucker(self.part("mid", device), up.mT, down)
         return up @ down
 
     def answer(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -136,13 +140,8 @@ class Hadamard(Delta):
     def rank(self) -> int:
         return len(self._tensor("hada_w1_b"))
 
-    def product(self) -> Tensor:
-        one, two = (
-            _tucker(self.part(f"hada_t{i}"), self.part(f"hada_w{i}_a"), self.part(f"hada_w{i}_b"))
-            if self.has(f"hada_t{i}")
-            else self.part(f"hada_w{i}_a") @ self.part(f"hada_w{i}_b")
-            for i in (1, 2)
-        )
+    def product(self, device: torch.device) -> Tensor:
+        one, two = (self.joined(f"hada_w{i}_a", f"hada_w{i}_b", f"hada_t{i}", device=device) for i in (1, 2))
         if one.shape != two.shape:
             raise ValueError(f"factors of shapes {list(one.shape)} and {list(two.shape)}")
         return one * two
@@ -159,20 +158,17 @@ class Kronecker(Delta):
         found = (len(self._tensor(role)) for role in ("lokr_w1_b", "lokr_w2_b") if self.has(role))
         return next(found, None)
 
-    def product(self) -> Tensor:
-        one, two = self._factor(1), self._factor(2)
+    def product(self, device: torch.device) -> Tensor:
+        one, two = self._factor(1, device), self._factor(2, device)
         return torch.kron(one.reshape(*one.shape, *[1] * (two.ndim - one.ndim)), two.contiguous())
 
-    def _factor(self, i: int) -> Tensor:
+    def _factor(self, i: int, device: torch.device) -> Tensor:
         whole, a, b = f"lokr_w{i}", f"lokr_w{i}_a", f"lokr_w{i}_b"
         if self.has(whole):
-            return self.part(whole)
+            return self.part(whole, device)
         if not (self.has(a) and self.has(b)):
             raise ValueError(f"{whole}, or both {a} and {b}, are missing")
-        core = self.has("lokr_t2") and i == 2
-        return (
-            _tucker(self.part("lokr_t2"), self.part(a), self.part(b)) if core else self.part(a) @ self.part(b)
-        )
+        return self.joined(a, b, f"lokr_t{i}", device=device)
 
 
 class Full(Delta):
@@ -181,8 +177,8 @@ class Full(Delta):
     NEEDS = frozenset({"diff"})
     rank = None
 
-    def product(self) -> Tensor:
-        return self.part("diff")
+    def product(self, device: torch.device) -> Tensor:
+        return self.part("diff", device)
 
 
 KINDS: tuple[type[Delta], ...] = (LowRank, Hadamard, Kronecker, Full)

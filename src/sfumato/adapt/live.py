@@ -185,14 +185,14 @@ def _changed(layer: Any, inside: Sequence[Branch]) -> Iterator[None]:
     weight, bias = layer.weight, layer._parameters.get("bias")
     whole = weight.float()
     for branch in inside:
-        whole = whole + branch.weight * branch.delta.to(weight.device).change(weight)
+        whole = whole + branch.weight * branch.delta.change(weight)
     # an entry in the object's own dictionary hides the parameter of that name
     layer.__dict__["weight"] = whole.to(weight.dtype)
-    shifts = [(branch.weight, shift) for branch in inside if (shift := branch.delta.shift()) is not None]
+    shifts = [(each.weight, s) for each in inside if (s := each.delta.shift(weight.device)) is not None]
     if shifts and bias is not None:
         moved = bias.float()
         for factor, shift in shifts:
-            moved = moved + factor * shift.to(bias.device)
+            moved = moved + factor * shift
         layer.__dict__["bias"] = moved.to(bias.dtype)
     try:
         yield

@@ -19,6 +19,8 @@ from sfumato.errors import CheckpointError, nearest
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 MAX_TRIGGERS = 10
+META = torch.device("meta")
+"""Where shapes are tried and nothing is computed."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,13 @@ class _Sorter:
                 raise ValueError(f"{role} has shape {list(tensor.shape)}")
         kind = kind_of(frozenset(parts))
         layer = self.places[part].layers[path]
-        trial = kind({role: torch.empty_like(tensor, device="meta") for role, tensor in parts.items()})
+        trial = kind({role: torch.empty_like(tensor, device=META) for role, tensor in parts.items()})
         try:
-            trial.change(torch.empty(published_shape(layer), device="meta"))
+            trial.change(torch.empty(published_shape(layer), device=META))
         except (RuntimeError, ValueError, IndexError) as error:
             self.misfits += 1
             raise ValueError(f"{str(error).splitlines()[0]} (in {path})") from None
-        if (shift := trial.shift()) is not None and (
+        if (shift := trial.shift(META)) is not None and (
             layer._parameters.get("bias") is None or shift.shape != layer.bias.shape
         ):
             raise ValueError(f"{path} has no bias of shape {list(shift.shape)}")

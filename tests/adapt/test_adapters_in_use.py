@@ -269,7 +269,12 @@ def test_a_compiled_network_sees_new_weights_without_being_compiled_again(tmp_pa
             assert_same_answers([net(x, t, states)], [same["unet"](x, t, states)], 1e-5)
         adapters.use([])
         assert torch.equal(net(x, t, states), before)
-    assert len(graphs) == 1
+        assert len(graphs) == 1
+        adapters.attach([Use("it", -0.7)])
+        assert_same_answers([net(x, t, states)], [same["unet"](x, t, states)], 1e-5)
+        adapters.detach()
+        assert torch.equal(net(x, t, states), before)
+    assert len(graphs) == 2
 
 
 def test_a_fault_in_the_middle_brings_everything_back(networks, tmp_path, monkeypatch):

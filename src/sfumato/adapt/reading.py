@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,7 +131,7 @@ class _Sorter:
     settings: Settings
     tensors: Mapping[str, Tensor]
     problems: dict[str, str] = field(default_factory=dict)
-    unmatched: list[tuple[str, Key]] = field(default_factory=list)
+    unmatched: dict[str, Key] = field(default_factory=dict)
     misfits: int = 0
     found: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
@@ -148,7 +148,7 @@ class _Sorter:
             self.problems[key] = (
                 "names no layer of this model" if parts else f"is for a {asked[0]}, which this model lacks"
             )
-            self.unmatched.append((key, parsed))
+            self.unmatched[key] = parsed
             return
         layer = self.places[home].find(parsed.layer)
         assert layer is not None
@@ -202,6 +202,21 @@ class _Sorter:
             raise ValueError(f"alpha has shape {list(tensor.shape)}")
         return float(tensor.item())
 
+    def hint(self, key: str) -> str:
+        """The name nearest to that of a key which matched nothing, in brackets."""
+        if key not in self.unmatched:
+            return ""
+        parsed = self.unmatched[key]
+        known = [
+            name
+            for part in ((parsed.part,) if parsed.part else PARTS)
+            if part in self.places
+            for name in self.places[part].spellings()
+            if ("." in name) == ("." in parsed.layer)
+        ]
+        hint = nearest(parsed.layer[:200], known)
+        return f" ({hint})" if hint.startswith("did") else ""
+
     def other_family(self) -> tuple[int, int] | None:
         """The width of the text that the file's cross-attention reads, and the model's, if they differ."""
         for (part, path), roles in self.found.items():
@@ -222,31 +237,16 @@ def published_shape(layer: nn.Module) -> tuple[int, ...]:
     return tuple(layer.get_parameter("weight").shape)
 
 
-def _complaint(report: Coverage, sorter: _Sorter) -> str:
-    """What is wrong, the first few keys by name, the nearest layer, and what would help."""
-    shown = [f"{key!r} {reason}" for key, reason in report.problems[:3]]
-    if len(report.problems) > len(shown):
-        shown.append(f"and {len(report.problems) - len(shown)} more")
+def _complaint(report: Coverage, sorter: _Sorter, most: int = 3) -> str:
+    """What is wrong: the first few keys, each with the nearest layer; and what would help."""
+    shown = [f"{key!r} {reason}{sorter.hint(key)}" for key, reason in report.problems[:most]]
+    if len(report.problems) > most:
+        shown.append(f"and {len(report.problems) - most} more")
     told = f"{len(report.problems)} of {report.keys} keys do not fit this model: {'; '.join(shown)}"
-    if sorter.unmatched and (hint := _hint(sorter)):
-        told += f"; {hint}"
     layers = ", ".join(f"{count} layers of the {part}" for part, count in report.layers.items())
     if not report.layers:
         return f"{told}; nothing of it can be used"
     return f"{told}; {report.used} keys fit ({layers}): allow partial use to go on without the rest"
-
-
-def _hint(sorter: _Sorter) -> str:
-    key, parsed = min(sorter.unmatched, key=lambda entry: entry[0])
-    known: Sequence[str] = [
-        name
-        for part in ((parsed.part,) if parsed.part else PARTS)
-        if part in sorter.places
-        for name in sorter.places[part].spellings()
-        if ("." in name) == ("." in parsed.layer)
-    ]
-    hint = nearest(parsed.layer[:200], known)
-    return f"for {key!r}, {hint}" if hint.startswith("did") else ""
 
 
 def _fingerprint(path: Path) -> str:

@@ -102,8 +102,53 @@ def guidance(studio: sfumato.Studio) -> None:
     sheet("guidance.webp", rows, [f"guidance {scale:g}" for scale in scales])
 
 
+def weights(studio: sfumato.Studio) -> None:
+    """One word's weight, on one seed."""
+    values = (0.5, 0.75, 1.0, 1.25, 1.5)
+    prompts = {
+        "a (green:{}) and red apple, 3d render": 7,
+        "a car, (pink:{}), flat emoji": 5,
+        "a red heart, (purple:{}), soft gradient emoji": 2,
+    }
+    rows = [
+        [studio.generate(prompt.format(value), seed=seed) for value in values]
+        for prompt, seed in prompts.items()
+    ]
+    sheet("prompt-weights.webp", rows, [f"{value:g}" for value in values], ["green", "pink", "purple"])
+
+
+def schedule(studio: sfumato.Studio) -> None:
+    """Where a prompt changes to another, and taking turns."""
+    fruits, beasts = "[a red apple:a green pear:{}], 3d render", "[a cat:a dog:{}], 3d render"
+    switches = ("0.0", "0.1", "0.2", "0.3", "0.5", "1.0")
+    rows = [
+        [studio.generate(prompt.format(when), seed=seed) for when in switches]
+        + [studio.generate(prompt.replace(":{}", "").replace(":", "|"), seed=seed)]
+        for prompt, seed in ((fruits, 7), (beasts, 5))
+    ]
+    sheet("prompt-schedule.webp", rows, [*(f"at {when}" for when in switches), "in turn"], cell=140)
+
+
+def mixing(studio: sfumato.Studio) -> None:
+    """Two prompts in one picture: blended texts, and estimates added up."""
+    shares = (0.0, 0.3, 0.5, 0.7, 1.0)
+    blended = '("a red apple, 3d render", "a lemon, 3d render").blend({}, {})'
+    added = "a red apple, 3d render :{} AND a lemon, 3d render :{}"
+    rows = [
+        [
+            studio.generate(prompt.format(round(1 - share, 1), share), dialect=dialect, seed=7)
+            for share in shares
+        ]
+        for prompt, dialect in ((blended, "compel"), (added, "sfumato"))
+    ]
+    sheet("prompt-mixing.webp", rows, [f"{share:.0%} lemon" for share in shares], [".blend()", "AND"])
+
+
 if __name__ == "__main__":
-    pages = {page.__name__: page for page in (front, evolution, samplers, spacings, guidance)}
+    pages = {
+        page.__name__: page
+        for page in (front, evolution, samplers, spacings, guidance, weights, schedule, mixing)
+    }
     loaded = sfumato.load()
     for wanted in sys.argv[1:] or pages:
         pages[wanted](loaded)

@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+import single_files
 from checkpoint_families import pipeline
 
 
@@ -26,6 +27,20 @@ def saved(pipelines, tmp_path_factory):
         if family not in made:
             made[family] = tmp_path_factory.mktemp("saved") / family
             pipelines(family).save_pretrained(made[family])
+        return made[family]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """Each family's pipeline with CLIP's own vocabulary, and its tensors under the original names."""
+    made = {}
+
+    def get(family):
+        if family not in made:
+            pipe = single_files.pipeline(family, tmp_path_factory.mktemp(family))
+            made[family] = pipe, single_files.original(pipe)
         return made[family]
 
     return get

@@ -7,7 +7,7 @@ import diffusers
 import pytest
 import torch
 from checkpoint_families import FAMILIES
-from single_files import autoencoder, original, pipeline, write
+from single_files import autoencoder, write
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint import convert
@@ -24,16 +24,15 @@ def content(folder):
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A family's pipeline with CLIP's own vocabulary, and its folder, made once."""
+def folders(published, tmp_path_factory):
+    """A family's pipeline with CLIP's own vocabulary, and the folder that diffusers made of it."""
     made = {}
 
     def get(family):
         if family not in made:
-            place = tmp_path_factory.mktemp(family)
-            pipe = pipeline(family, place)
-            pipe.save_pretrained(place / "model")
-            made[family] = pipe, place / "model"
+            pipe, _ = published(family)
+            made[family] = pipe, tmp_path_factory.mktemp("folders") / family
+            pipe.save_pretrained(made[family][1])
         return made[family]
 
     return get
@@ -48,11 +47,7 @@ def test_a_folder_becomes_a_file_and_that_the_same_folder_again(family, saved, t
     assert content(second) == content(first)
     assert (done.layout, done.bytes) == ("single file", file.stat().st_size)
     model, again = checkpoint.load(saved(family)), checkpoint.load(file)
-    assert (again.facts.kind, again.facts.task, again.prediction) == (
-        model.kind,
-        model.task,
-        model.prediction,
-    )
+    assert (again.kind, again.task, again.prediction) == (model.kind, model.task, model.prediction)
     for name, network in model.networks.items():
         state = again.networks[name].state_dict()
         assert again.networks[name].config == network.config
@@ -63,8 +58,8 @@ def test_a_folder_becomes_a_file_and_that_the_same_folder_again(family, saved, t
 
 
 def test_a_file_from_elsewhere_comes_back_the_same_to_the_bit(published, tmp_path):
-    pipe, _ = published("sdxl")
-    tensors = {name: tensor for name, tensor in original(pipe).items() if "logit_scale" not in name}
+    _, tensors = published("sdxl")
+    tensors = {name: tensor for name, tensor in tensors.items() if "logit_scale" not in name}
     first = write(tensors, tmp_path / "first.safetensors")
     convert(first, tmp_path / "folder")
     convert(tmp_path / "folder", tmp_path / "second.safetensors")
@@ -82,8 +77,8 @@ def test_a_file_from_elsewhere_comes_back_the_same_to_the_bit(published, tmp_pat
         ("inpaint", diffusers.StableDiffusionInpaintPipeline),
     ],
 )
-def test_diffusers_reads_a_converted_file_as_what_it_was(family, kind, published, tmp_path):
-    pipe, folder = published(family)
+def test_diffusers_reads_a_converted_file_as_what_it_was(family, kind, folders, tmp_path):
+    pipe, folder = folders(family)
     convert(folder, tmp_path / "model.safetensors")
     theirs = kind.from_single_file(tmp_path / "model.safetensors", config=str(folder), local_files_only=True)
     for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
@@ -96,8 +91,8 @@ def test_diffusers_reads_a_converted_file_as_what_it_was(family, kind, published
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_diffusers_reads_the_folder_that_a_file_became(family, published, tmp_path):
-    pipe, _ = published(family)
-    file = write(original(pipe), tmp_path / "model.safetensors")
+    pipe, tensors = published(family)
+    file = write(tensors, tmp_path / "model.safetensors")
     convert(file, tmp_path / "folder", variant="fp16", dtype=torch.float16)
     theirs = type(pipe).from_pretrained(tmp_path / "folder", variant="fp16", local_files_only=True)
     for name in ("unet", "vae", "text_encoder"):
@@ -120,8 +115,8 @@ def test_numbers_are_converted_on_the_way(dtype, saved, tmp_path):
         assert torch.equal(half.unet.state_dict()[name], tensor.to(dtype))
 
 
-def test_a_header_says_what_the_file_is(published, tmp_path):
-    _, folder = published("sdxl")
+def test_a_header_says_what_the_file_is(folders, tmp_path):
+    _, folder = folders("sdxl")
     convert(folder, tmp_path / "model.safetensors")
     told = weights.metadata(tmp_path / "model.safetensors")
     assert told["modelspec.sai_model_spec"] == "1.0.0"
@@ -147,8 +142,8 @@ def test_models_that_predict_v_are_marked_for_other_programs(saved, tmp_path):
     assert not {"v_pred", "ztsnr"} & weights.header(tmp_path / "plain.safetensors").tensors.keys()
 
 
-def test_another_autoencoder_and_prediction_go_into_what_is_written(published, tmp_path):
-    _, folder = published("sd1")
+def test_another_autoencoder_and_prediction_go_into_what_is_written(folders, tmp_path):
+    _, folder = folders("sd1")
     torch.manual_seed(9)
     other = autoencoder()
     other.save_pretrained(tmp_path / "vae")
@@ -158,8 +153,8 @@ def test_another_autoencoder_and_prediction_go_into_what_is_written(published, t
     assert torch.equal(model.vae.decoder.conv_in.weight, other.decoder.conv_in.weight)
 
 
-def test_a_tiny_autoencoder_is_carried_in_a_file(published, tmp_path):
-    _, folder = published("sd1")
+def test_a_tiny_autoencoder_is_carried_in_a_file(folders, tmp_path):
+    _, folder = folders("sd1")
     tiny = diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1),
@@ -194,6 +189,14 @@ def test_a_variant_is_for_folders(saved, tmp_path):
         convert(saved("sd1"), tmp_path / "model.safetensors", variant="fp16")
 
 
+@pytest.fixture(scope="module")
+def converted(saved, tmp_path_factory):
+    """The tensors and the header's text of a converted file."""
+    file = tmp_path_factory.mktemp("converted") / "model.safetensors"
+    convert(saved("sd1"), file)
+    return weights.read(file), weights.metadata(file)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -210,13 +213,12 @@ def test_a_variant_is_for_folders(saved, tmp_path):
         (lambda stated: stated["own"].update(steps=0), "steps = 0 must be a whole number, 1 to 1000"),
     ],
 )
-def test_a_header_that_says_nonsense_is_refused(change, told, saved, tmp_path):
+def test_a_header_that_says_nonsense_is_refused(change, told, converted, tmp_path):
     file = tmp_path / "model.safetensors"
-    convert(saved("sd1"), file)
-    metadata = weights.metadata(file)
+    tensors, metadata = converted
     stated = json.loads(metadata["sfumato.model"])
     change(stated)
-    weights.write(file, weights.read(file), metadata | {"sfumato.model": json.dumps(stated)})
+    weights.write(file, tensors, metadata | {"sfumato.model": json.dumps(stated)})
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(file)
     assert told in str(caught.value)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import diffusers
 import pytest
 import torch
-from single_files import FAMILIES, diffusers_keys, original, pipeline, write
+from single_files import FAMILIES, diffusers_keys, write
 
 import sfumato
 from sfumato import checkpoint
@@ -16,15 +16,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(published, tmp_path_factory):
     """Each family's pipeline and its file in the original layout, made once."""
     made = {}
 
     def get(family):
         if family not in made:
-            folder = tmp_path_factory.mktemp("single")
-            pipe = pipeline(family, folder)
-            made[family] = pipe, write(marked(family, original(pipe)), folder / f"{family}.safetensors")
+            pipe, tensors = published(family)
+            path = tmp_path_factory.mktemp("single") / f"{family}.safetensors"
+            made[family] = pipe, write(marked(family, tensors), path)
         return made[family]
 
     return get
@@ -96,14 +96,17 @@ def test_what_a_file_leaves_unsaid_is_what_the_real_networks_are(family, models)
 
 
 def peers_latents(pipe, **call):
-    pipe.set_progress_bar_config(disable=True)
-    if not isinstance(pipe.scheduler, diffusers.LCMScheduler):
+    own = pipe.scheduler
+    if not isinstance(own, diffusers.LCMScheduler):
         pipe.scheduler = diffusers.DDIMScheduler.from_config(
-            pipe.scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
+            own.config, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
         )
-    generator = torch.Generator().manual_seed(11)
     call |= {"num_inference_steps": 4, "width": 24, "height": 16, "output_type": "latent"}
-    return pipe("a red apple", generator=generator, **call).images[0]
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        return pipe("a red apple", generator=torch.Generator().manual_seed(11), **call).images[0]
+    finally:
+        pipe.scheduler = own
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2-epsilon", "sd2-v", "sdxl", "lcm"])

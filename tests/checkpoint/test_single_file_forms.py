@@ -3,27 +3,13 @@
 import diffusers
 import pytest
 import torch
-from single_files import autoencoder, diffusers_keys, original, original_vae, pipeline, write
+from single_files import autoencoder, diffusers_keys, original_vae, write
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint import single
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.nets.tiny_vae import AutoencoderTiny
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Each family's pipeline and its tensors under the original names, made once."""
-    kept = {}
-
-    def get(family):
-        if family not in kept:
-            pipe = pipeline(family, tmp_path_factory.mktemp(family))
-            kept[family] = pipe, original(pipe)
-        return kept[family]
-
-    return get
 
 
 @pytest.fixture
@@ -46,8 +32,8 @@ def equal(network, real):
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
-def test_half_precision_is_loaded_as_stored_and_converted_on_demand(stored, made, path):
-    pipe, tensors = made("sd1")
+def test_half_precision_is_loaded_as_stored_and_converted_on_demand(stored, published, path):
+    pipe, tensors = published("sd1")
     write({name: tensor.to(stored) for name, tensor in tensors.items()}, path)
     assert {p.dtype for p in checkpoint.load(path).unet.parameters()} == {stored}
     model = checkpoint.load(path, dtype=torch.float32)
@@ -58,8 +44,8 @@ def test_half_precision_is_loaded_as_stored_and_converted_on_demand(stored, made
 
 @pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2])
 @pytest.mark.parametrize("norms", [None, torch.bfloat16, torch.float32])
-def test_eight_bits_become_what_holds_them_exactly(stored, norms, made, path):
-    _, tensors = made("sd1")
+def test_eight_bits_become_what_holds_them_exactly(stored, norms, published, path):
+    _, tensors = published("sd1")
     kept = {
         name: tensor.to(norms if norms and tensor.ndim == 1 else stored) for name, tensor in tensors.items()
     }
@@ -71,8 +57,8 @@ def test_eight_bits_become_what_holds_them_exactly(stored, norms, made, path):
     assert checkpoint.load(path, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
 
 
-def test_a_moving_average_in_the_file_is_left_out_and_named(made, path):
-    pipe, tensors = made("sd1")
+def test_a_moving_average_in_the_file_is_left_out_and_named(published, path):
+    pipe, tensors = published("sd1")
     prefix = "model.diffusion_model."
     copy = {
         "model_ema." + name.removeprefix("model.").replace(".", ""): torch.zeros_like(tensor)
@@ -87,8 +73,8 @@ def test_a_moving_average_in_the_file_is_left_out_and_named(made, path):
     assert model.report.value("not read") == "alphas_cumprod, logvar"
 
 
-def test_constants_and_unread_projections_are_passed_over(made, path):
-    _, tensors = made("sd1")
+def test_constants_and_unread_projections_are_passed_over(published, path):
+    _, tensors = published("sd1")
     clip = "cond_stage_model.transformer."
     more = {
         f"{clip}text_model.embeddings.position_ids": torch.arange(77)[None],
@@ -100,8 +86,8 @@ def test_constants_and_unread_projections_are_passed_over(made, path):
     assert checkpoint.load(path).networks.keys() == {"unet", "vae", "text_encoder"}
 
 
-def test_text_encoders_without_the_inner_prefix_are_read(made, path):
-    pipe, tensors = made("sd1")
+def test_text_encoders_without_the_inner_prefix_are_read(published, path):
+    pipe, tensors = published("sd1")
     write({name.replace(".text_model.", "."): tensor for name, tensor in tensors.items()}, path)
     assert equal(checkpoint.load(path).text_encoders[0], pipe.text_encoder)
 
@@ -119,8 +105,8 @@ def test_text_encoders_without_the_inner_prefix_are_read(made, path):
          "the header says so"),
     ],
 )  # fmt: skip
-def test_the_prediction_is_told_by_marks(family, marks, metadata, prediction, reason, made, path):
-    _, tensors = made(family)
+def test_the_prediction_is_told_by_marks(family, marks, metadata, prediction, reason, published, path):
+    _, tensors = published(family)
     write(tensors | marks, path, **metadata)
     model = checkpoint.load(path)
     assert model.prediction == prediction
@@ -141,8 +127,8 @@ def test_the_spread_of_a_bias_tells_the_second_kind_apart(spread, prediction, pa
     assert f"spreads by {spread:.3f}" in reason
 
 
-def test_a_prediction_that_is_asked_for_outdoes_every_mark(made, path, saved):
-    _, tensors = made("sd2-v")
+def test_a_prediction_that_is_asked_for_outdoes_every_mark(published, path, saved):
+    _, tensors = published("sd2-v")
     write(tensors, path)
     model = checkpoint.load(path, prediction="epsilon")
     assert (model.prediction, model.schedule.prediction_type) == ("epsilon", "epsilon")
@@ -152,8 +138,8 @@ def test_a_prediction_that_is_asked_for_outdoes_every_mark(made, path, saved):
         checkpoint.load(path, prediction="eps")
 
 
-def test_a_mark_for_zero_terminal_signal_rescales_the_path(made, path):
-    _, tensors = made("sdxl")
+def test_a_mark_for_zero_terminal_signal_rescales_the_path(published, path):
+    _, tensors = published("sdxl")
     write(tensors | {"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, path)
     model = checkpoint.load(path)
     assert model.prediction == "v"
@@ -161,8 +147,8 @@ def test_a_mark_for_zero_terminal_signal_rescales_the_path(made, path):
     assert model.zero_negative
 
 
-def test_a_renamed_copy_has_the_same_fingerprint_and_a_changed_one_another(made, path):
-    _, tensors = made("sd1")
+def test_a_renamed_copy_has_the_same_fingerprint_and_a_changed_one_another(published, path):
+    _, tensors = published("sd1")
     write(tensors, path)
     copy = path.with_name("copy.safetensors")
     copy.write_bytes(path.read_bytes())
@@ -171,8 +157,8 @@ def test_a_renamed_copy_has_the_same_fingerprint_and_a_changed_one_another(made,
     assert checkpoint.load(copy).fingerprint != checkpoint.load(path).fingerprint
 
 
-def test_inspecting_a_file_gives_every_conclusion_with_its_reason(made, path):
-    _, tensors = made("sdxl")
+def test_inspecting_a_file_gives_every_conclusion_with_its_reason(published, path):
+    _, tensors = published("sdxl")
     write(tensors, path)
     report = checkpoint.inspect(path)
     told = {found.what: found for found in report.inferences}
@@ -194,8 +180,8 @@ def only(tensors, *prefixes):
     return {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
 
 
-def test_a_unet_alone_says_what_is_missing_and_takes_it_from_a_base(made, path, tmp_path):
-    pipe, tensors = made("sd1")
+def test_a_unet_alone_says_what_is_missing_and_takes_it_from_a_base(published, path, tmp_path):
+    pipe, tensors = published("sd1")
     bare = {
         name.removeprefix("model.diffusion_model."): tensor
         for name, tensor in only(tensors, "model.diffusion_model.").items()
@@ -203,7 +189,7 @@ def test_a_unet_alone_says_what_is_missing_and_takes_it_from_a_base(made, path, 
     write(bare, path)
     told = refusal(path)
     assert "is a UNet alone: the VAE and the text encoder are missing" in told
-    assert "base=MODEL" in told
+    assert "--base MODEL" in told
     whole = write(tensors, tmp_path / "whole.safetensors")
     model = checkpoint.load(path, base=whole)
     assert equal(model.unet, pipe.unet)
@@ -213,27 +199,27 @@ def test_a_unet_alone_says_what_is_missing_and_takes_it_from_a_base(made, path, 
     assert equal(checkpoint.load(diffusers_unet, base=whole).unet, pipe.unet)
 
 
-def test_a_model_without_an_autoencoder_asks_for_one(made, path, tmp_path):
-    pipe, tensors = made("sdxl")
+def test_a_model_without_an_autoencoder_asks_for_one(published, path, tmp_path):
+    pipe, tensors = published("sdxl")
     write(only(tensors, "model.", "conditioner."), path)
-    assert refusal(path).endswith("the VAE is missing; vae=FILE gives it")
+    assert refusal(path).endswith("the VAE is missing; --vae FILE gives it")
     vae = write(only(tensors, "first_stage_model."), tmp_path / "vae.safetensors")
     model = checkpoint.load(path, vae=vae)
     assert equal(model.vae, pipe.vae)
     assert model.vae.config.scaling_factor == 0.13025
 
 
-def test_half_of_an_xl_models_text_encoders_is_not_enough(made, path):
-    _, tensors = made("sdxl")
+def test_half_of_an_xl_models_text_encoders_is_not_enough(published, path):
+    _, tensors = published("sdxl")
     write(only(tensors, "model.", "first_stage_model.", "conditioner.embedders.0."), path)
     assert "the second text encoder is missing" in refusal(path)
 
 
 @pytest.mark.parametrize("form", ["original", "prefixed", "diffusers", "folder"])
-def test_an_autoencoder_of_its_own_replaces_the_models(form, made, path, tmp_path, saved):
+def test_an_autoencoder_of_its_own_replaces_the_models(form, published, path, tmp_path, saved):
     torch.manual_seed(5)
     other = autoencoder(0.5)
-    _, tensors = made("sd1")
+    _, tensors = published("sd1")
     write(tensors, path)
     vae = tmp_path / "other.safetensors"
     if form == "folder":
@@ -252,13 +238,13 @@ def test_an_autoencoder_of_its_own_replaces_the_models(form, made, path, tmp_pat
 
 
 @pytest.mark.parametrize("form", ["diffusers", "halves", "one file"])
-def test_a_tiny_autoencoder_replaces_the_models(form, made, path, tmp_path):
+def test_a_tiny_autoencoder_replaces_the_models(form, published, path, tmp_path):
     tiny = diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 2),
         num_decoder_blocks=(2, 1),
     )  # fmt: skip
     state = tiny.state_dict()
-    _, tensors = made("sd1")
+    _, tensors = published("sd1")
     write(tensors, path)
     vae = tmp_path / "taesd_decoder.safetensors"
     if form == "diffusers":
@@ -295,7 +281,7 @@ def test_a_tiny_autoencoder_replaces_the_models(form, made, path, tmp_path):
         ({"<cat-toy>": (768,)}, "is a textual inversion embedding"),
         ({"control_model.input_hint_block.0.weight": (1,)}, "is a ControlNet, which is not supported"),
         ({"encoder.conv_in.weight": (32, 3, 3, 3), "decoder.conv_in.weight": (1,)}, "is a VAE alone"),
-        ({"1.weight": (8, 4, 3, 3)}, "is a VAE alone: give it beside a model, as vae="),
+        ({"1.weight": (8, 4, 3, 3)}, "is a VAE alone: give it beside a model, with --vae"),
         ({"text_model.encoder.layers.0.mlp.fc1.bias": (8,)}, "is a text encoder alone"),
         ({"double_blocks.0.img_attn.qkv.weight": (8, 8)}, "is a diffusion transformer"),
         ({"something.else": (2,)}, "is no model that is known here: it holds 'something.else'"),
@@ -307,8 +293,8 @@ def test_what_is_no_model_says_what_it_is_and_where_it_belongs(tensors, told, pa
     assert told in refusal(path)
 
 
-def test_a_missing_and_an_unknown_key_are_named_as_the_file_names_them(made, path):
-    _, tensors = made("sd1")
+def test_a_missing_and_an_unknown_key_are_named_as_the_file_names_them(published, path):
+    _, tensors = published("sd1")
     name = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
     wrong = name.replace("to_q", "to_qq")
     changed = {wrong if key == name else key: tensor for key, tensor in tensors.items()}
@@ -318,15 +304,15 @@ def test_a_missing_and_an_unknown_key_are_named_as_the_file_names_them(made, pat
     assert f"{wrong!r} is unknown (did you mean {name!r}?)" in told
 
 
-def test_a_tensor_of_another_shape_is_named(made, path):
-    _, tensors = made("sd1")
+def test_a_tensor_of_another_shape_is_named(published, path):
+    _, tensors = published("sd1")
     name = "first_stage_model.decoder.mid.attn_1.q.weight"
     write(tensors | {name: torch.zeros(64, 32, 1, 1)}, path)
     assert f"{name!r} has shape [64, 32] where [64, 64] is due" in refusal(path)
 
 
-def test_tensors_of_no_part_and_parts_twice_are_refused(made, path):
-    pipe, tensors = made("sd1")
+def test_tensors_of_no_part_and_parts_twice_are_refused(published, path):
+    pipe, tensors = published("sd1")
     write(tensors | {"extra.weight": torch.zeros(1)}, path)
     assert "holds 'extra.weight', which belong to no part of a model" in refusal(path)
     write(tensors | {"lora_unet_x.lora_down.weight": torch.zeros(1)}, path)
@@ -340,15 +326,15 @@ def test_widths_that_published_models_do_not_have_are_refused_with_the_reason(pa
     assert "cannot be split into CLIP's heads of 64" in refusal(path)
 
 
-def test_a_smaller_vocabulary_cannot_come_without_its_pieces(made, path):
-    _, tensors = made("sd1")
+def test_a_smaller_vocabulary_cannot_come_without_its_pieces(published, path):
+    _, tensors = published("sd1")
     name = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
     write(tensors | {name: tensors[name][:1000]}, path)
     assert "knows 1,000 pieces of text" in refusal(path)
 
 
-def test_not_a_number_in_a_file_is_named(made, path):
-    _, tensors = made("sd1")
+def test_not_a_number_in_a_file_is_named(published, path):
+    _, tensors = published("sd1")
     name = "model.diffusion_model.out.2.bias"
     write(tensors | {name: tensors[name] * float("nan")}, path)
     with pytest.raises(CheckpointError, match=rf"tensor '{name}' holds NaN"):
@@ -369,8 +355,8 @@ def test_not_a_number_in_a_file_is_named(made, path):
         (["unet.conv_in.weight", "vae.encoder.conv_in.weight", "text_encoder.final_layer_norm.bias"], (3, 0)),
     ],
 )  # fmt: skip
-def test_fragments_of_a_model_are_refused_without_an_accident(names, shape, made, path):
-    _, tensors = made("sd1")
+def test_fragments_of_a_model_are_refused_without_an_accident(names, shape, published, path):
+    _, tensors = published("sd1")
     prefixes = tuple({".".join(name.split(".")[:2]) + "." for name in names})
     fragment = {name: torch.zeros(shape) for name in names}
     for rest in ({}, {name: t for name, t in tensors.items() if not name.startswith(prefixes)}):

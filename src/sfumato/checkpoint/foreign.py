@@ -38,7 +38,7 @@ def described(tensors: Mapping[str, TensorInfo]) -> str | None:
         if any(re.fullmatch(pattern, name) for name in names):
             return f"{what}, which is not supported"
     if is_vae(names):
-        return "a VAE alone: give it beside a model, as vae="
+        return "a VAE alone: give it beside a model, with --vae"
     if any(name.startswith(("text_model.encoder.", "transformer.resblocks.")) for name in names):
         return "a text encoder alone, a part of a model"
     return None

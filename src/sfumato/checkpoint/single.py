@@ -225,7 +225,7 @@ def _require(path: Path, groups: Mapping[str, Group], there: Collection[str]) ->
     if missing:
         alone = "a UNet alone" if set(groups) == {"unet"} else "not a whole model"
         named = " and the ".join(_CALLED[name] for name in missing)
-        how = "vae=FILE gives it" if missing == ["vae"] else "base=MODEL takes them from another model"
+        how = "--vae FILE gives it" if missing == ["vae"] else "--base MODEL takes them from another model"
         raise CheckpointError(
             f"{path} is {alone}: the {named} {'is' if len(missing) == 1 else 'are'} missing; {how}"
         )

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import stat
 
@@ -223,3 +224,24 @@ def test_json_is_read_back_as_written(tmp_path):
         files.read_json(tmp_path / "y.json")
     with pytest.raises(CheckpointError, match="cannot read"):
         files.read_json(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":[' + b"[]," * 600_000 + b"[]]}",
+        b'{"a":[' + b'{"":[]},' * 200_000 + b"[]]}",
+        b"{" + b",".join(b'"%x":0' % number for number in range(350_000)) + b"}",
+        b'{"a":[' + b'"\\\\",' * 3_000_000 + b"0]}",
+    ],
+    ids=["lists", "objects", "keys", "strings"],
+)
+def test_json_that_would_be_much_longer_in_memory_is_not_parsed(monkeypatch, raw):
+    monkeypatch.setattr(files.json, "loads", lambda *_arguments, **_options: pytest.fail("it was parsed"))
+    with pytest.raises(CheckpointError, match="it lists far more than such a file may"):
+        files.parse_json(raw, "it")
+
+
+def test_what_a_string_holds_does_not_make_json_long():
+    held = json.dumps([{"tag": [number]} for number in range(600_000)])
+    assert files.parse_json(json.dumps({"a": held}).encode(), "it") == {"a": held}

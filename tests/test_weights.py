@@ -138,7 +138,7 @@ def test_a_header_counts_without_reading(path):
         (raw(b"[1, 2, 3, 4]"), "no header where one should begin"),
         (struct.pack("<Q", (16 << 20) + 1) + b"{" + bytes(100), "claims a header of 16,777,217 bytes"),
         (struct.pack("<Q", 200) + b"{}" + bytes(100), "truncated: its header alone takes 208 bytes"),
-        (raw(b'{"a":[' + b"[]," * 900_000 + b"[]]}"), "not a list of at most 20,000 tensors"),
+        (raw(b'{"a":[' + b"[]," * 900_000 + b"[]]}"), "lists far more than such a file may"),
         (raw({f"t{i}": entry(shape=[0], end=0) for i in range(20_001)}), "20,001 tensors; at most 20,000"),
     ],
 )

@@ -32,6 +32,13 @@ _REASONS = {
     errno.EIO: "the device reports an input/output error",
 }
 
+# Bytes that Python takes for what begins at each mark of JSON, roughly and at most: a short text can be long
+# in memory, so that bounding its size bounds little.
+_COSTS = {b"{": 240, b"[": 90, b":": 160, b",": 50}
+_MOST_COST = 64 << 20
+_MOST_STRINGS = 1 << 20
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
 # How JSON writes half of a surrogate pair; alone it is no character, and can be neither printed nor encoded.
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -144,9 +151,10 @@ def read_json(path: Path, limit: int = 1 << 20) -> dict[str, Any]:
 def parse_json(raw: bytes, where: str) -> dict[str, Any]:
     """The JSON object in `raw`: UTF-8, no key twice, numbers finite, whole characters.
 
-    Raises `CheckpointError`.
+    Raises `CheckpointError`, before parsing where the result would take much memory.
     """
-
+    if _is_crowded(raw):
+        raise CheckpointError(f"{where} lists far more than such a file may")
     try:
         found = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite
@@ -158,6 +166,18 @@ def parse_json(raw: bytes, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{where} must hold a JSON object, not {type(found).__name__}")
     return found
+
+
+def _is_crowded(raw: bytes) -> bool:
+    """Whether JSON text would take much more memory than sound files do; what strings hold does not count."""
+    if _cost(raw) <= _MOST_COST:
+        return False
+    strings = (raw.count(b'"') - raw.count(b'\\"')) // 2
+    return strings > _MOST_STRINGS or _cost(_STRING.sub(b"", raw)) > _MOST_COST
+
+
+def _cost(raw: bytes) -> int:
+    return sum(cost * raw.count(mark) for mark, cost in _COSTS.items())
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

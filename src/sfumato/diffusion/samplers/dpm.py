@@ -35,11 +35,13 @@ def dpmpp_multistep(
     s_noise: float = 1.0,
     solver: Solver = "midpoint",
     settle: bool = True,
+    taper: bool = False,
 ) -> Sampling:
     """DPM-Solver++(2M), (3M) and, with `eta` > 0, their SDE forms (Lu et al. 2022b, algorithm 2, eq. 18).
 
     `solver` "published" gives the third order of other programs (see `rules.means`). To `settle` the start, a
     third-order one without fresh noise takes its first step again, at no cost, through the second estimate.
+    `taper` lowers the order towards the last step, as other programs do with few steps.
     """
     known: deque[Known] = deque(maxlen=order)
     origin, first = x, levels[0]
@@ -50,7 +52,8 @@ def dpmpp_multistep(
         if settle and 0 < step < order - 1:
             x = step_to(origin, blend(known, first.lam, here.lam, -1.0, "heun"), first, here)
         kept, fresh = diffused(here, there, eta)
-        mean = blend(known, here.lam, there.lam, -(1 + eta), solver)
+        used = list(known)[: len(levels) - 1 - step] if taper else known
+        mean = blend(used, here.lam, there.lam, -(1 + eta), solver)
         x = step_to(x, mean, here, there, kept)
         if fresh:
             x = x + s_noise * fresh * noise(x)
@@ -65,10 +68,11 @@ def dpm_solver_multistep(
     order: int = 2,
     solver: Solver = "midpoint",
     settle: bool = True,
+    taper: bool = False,
 ) -> Sampling:
     """DPM-Solver, multistep (Lu et al. 2022, appendix B.5; Lu et al. 2022b, appendix C).
 
-    `settle` as in `dpmpp_multistep`.
+    `settle` and `taper` as in `dpmpp_multistep`.
     """
     known: deque[Known] = deque(maxlen=order)
     origin, first = x, levels[0]
@@ -79,7 +83,8 @@ def dpm_solver_multistep(
         if settle and 0 < step < order - 1:
             x = step_along(origin, blend(known, first.lam, here.lam, 1.0, "heun"), first, here)
         if here.a:
-            x = step_along(x, blend(known, here.lam, there.lam, 1.0, solver), here, there)
+            used = list(known)[: len(levels) - 1 - step] if taper else known
+            x = step_along(x, blend(used, here.lam, there.lam, 1.0, solver), here, there)
         else:
             x = step_to(x, x0, here, there)
     return x

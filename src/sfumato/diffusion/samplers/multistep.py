@@ -54,10 +54,16 @@ def lms(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4, set
 
 
 def deis(
-    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 3, settle: bool = True
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Noise,
+    *,
+    order: int = 3,
+    settle: bool = True,
+    taper: bool = False,
 ) -> Sampling:
     """DEIS, its polynomial in ln σ (Zhang & Chen 2023, tAB-DEIS with ρ = σ): exact multistep DPM-Solver."""
-    return dpm_solver_multistep(x, levels, noise, order=order, solver="heun", settle=settle)
+    return dpm_solver_multistep(x, levels, noise, order=order, solver="heun", settle=settle, taper=taper)
 
 
 def _runge_kutta(

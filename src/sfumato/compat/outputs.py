@@ -1,0 +1,60 @@
+"""What a call gives back: pictures in the form that was asked for, under diffusers' names."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from sfumato.errors import UsageError, nearest
+from sfumato.studio import Studio
+
+FORMS = ("pil", "np", "pt", "latent")
+
+
+@dataclass
+class StableDiffusionXLPipelineOutput:
+    """`images`: a list of PIL images, or an array (B, H, W, 3) or tensor (B, 3, H, W) in [0, 1], or latents."""
+
+    images: Any
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        return (self.images,)
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
+
+
+@dataclass
+class StableDiffusionPipelineOutput(StableDiffusionXLPipelineOutput):
+    """`images`, and that nothing looked whether they are safe for work."""
+
+    nsfw_content_detected: list[bool] | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        return self.images, self.nsfw_content_detected
+
+
+def check_form(output_type: str) -> None:
+    """Raise `UsageError` for a form that is not one of `FORMS`."""
+    if output_type not in FORMS:
+        raise UsageError(
+            f"output_type = {output_type!r} is not supported; {nearest(str(output_type), FORMS)}"
+        )
+
+
+@torch.no_grad()
+def in_form(studio: Studio, latents: Tensor, output_type: str) -> Any:
+    """Latents (B, C, H, W) themselves, or what they decode to."""
+    if output_type == "latent":
+        return latents.to(studio.dtype)
+    pixels = torch.cat([studio.decode(row).float() for row in latents.split(1)])
+    pixels = (pixels / 2 + 0.5).clamp(0, 1)
+    if output_type == "pt":
+        return pixels
+    array = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    if output_type == "np":
+        return array
+    return [PIL.Image.fromarray(each) for each in (array * 255).round().astype(np.uint8)]

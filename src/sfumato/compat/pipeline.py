@@ -1,0 +1,412 @@
+"""diffusers' text-to-image pipelines over a `Studio`: their names, their calls, their results.
+
+What is here does what it does there; what is not says so by its name.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+
+from sfumato import checkpoint, devices
+from sfumato.checkpoint.source import pull
+from sfumato.compat.loras import DEFAULT_FILE, Loras, weight_file
+from sfumato.compat.scheduler import Scheduler
+from sfumato.compat.schedulers import scheduler_of
+from sfumato.errors import SfumatoWarning, UsageError, nearest
+from sfumato.studio import Studio
+
+TILE = 64
+"""Latent cells to a side of the tiles of `enable_vae_tiling`."""
+SLICES = 2
+"""Parts of an attention's queries with "auto" slicing."""
+_COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+_ABSENT = ("safety_checker", "feature_extractor", "image_encoder")
+_UNSUPPORTED = {
+    "enable_freeu": "FreeU is not supported",
+    "load_ip_adapter": "IP-Adapter is not supported",
+    "save_pretrained": "save with sfumato.checkpoint.save(pipe.studio.model, folder)",
+    "fuse_qkv_projections": "sfumato arranges its projections itself",
+    "enable_group_offload": "use enable_model_cpu_offload()",
+    "components": "make another pipeline with from_pretrained",
+}
+_HARMLESS = (
+    "low_cpu_mem_usage",
+    "add_watermarker",
+    "requires_safety_checker",
+    "custom_revision",
+    "resume_download",
+)
+"""Arguments of `from_pretrained` that change nothing here."""
+_PIPELINES = ("latent_consistency_txt2img",)
+"""The community pipelines whose names are known."""
+
+
+@dataclass(frozen=True)
+class _Home:
+    """Where and how a pipeline computes: what its studio is made with."""
+
+    device: torch.device
+    dtype: torch.dtype
+    slices: int | None = None
+    tile: int | None = None
+    offload: bool = False
+    compiled: bool = False
+
+
+class DiffusionPipeline:
+    """The pipelines' common part; `from_pretrained` here makes the one that the model is for."""
+
+    CALLBACK_TENSORS: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+
+    def __init__(self, model: checkpoint.Model, source: str, dtype: torch.dtype = torch.float32) -> None:
+        """Made by `from_pretrained` and `from_single_file`. Raises `UsageError` for a model of another kind."""
+        self.model, self.source = model, source
+        self.__dict__["_scheduler"] = scheduler_of(model.scheduler)
+        self._home = _Home(torch.device("cpu"), dtype)
+        self._studio: Studio | None = None
+        self.loras = Loras()
+        self.progress: dict[str, Any] = {}
+        self._guidance_scale, self._guidance_rescale, self._interrupt = 1.0, 0.0, False
+        self._num_timesteps = 0
+        self._cross_attention_kwargs: dict[str, Any] | None = None
+        self._clip_skip: int | None = None
+
+    @classmethod
+    def fits(cls, model: checkpoint.Model) -> bool:
+        """Whether this pipeline draws with such a model."""
+        return False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        torch_dtype: torch.dtype | str | None = None,
+        variant: str | None = None,
+        scheduler: Scheduler | None = None,
+        use_safetensors: bool | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        custom_pipeline: str | None = None,
+        **others: Any,
+    ) -> Self:
+        """Load a folder, a file, a hub id or "embedded", on the CPU, in float32 unless `torch_dtype` is given.
+
+        Raises `CheckpointError`, and `UsageError` for what is not supported.
+        """
+        if use_safetensors is False:
+            raise UsageError("use_safetensors = False is not supported: pickles are never read")
+        if custom_pipeline is not None and custom_pipeline not in _PIPELINES:
+            known = nearest(custom_pipeline, _PIPELINES)
+            raise UsageError(f"custom_pipeline = {custom_pipeline!r} is not supported; {known}")
+        for name, value in others.items():
+            if name not in _HARMLESS and value is not None:
+                raise UsageError(f"from_pretrained: {name} is not supported; {cls._instead(name)}")
+        place = source
+        if revision is not None and not Path(source).expanduser().exists() and source != "embedded":
+            place = pull(str(source), variant=variant, revision=revision)
+        return cls._loaded(place, str(source), torch_dtype, scheduler, variant, local_files_only)
+
+    @classmethod
+    def from_single_file(
+        cls, path: str | Path, *, torch_dtype: torch.dtype | str | None = None, **others: Any
+    ) -> Self:
+        """Load one `.safetensors` file; see `from_pretrained`."""
+        scheduler = others.pop("scheduler", None)
+        local = bool(others.pop("local_files_only", True))
+        for name, value in others.items():
+            if name not in (*_HARMLESS, "use_safetensors") and value is not None:
+                raise UsageError(f"from_single_file: {name} is not supported; {cls._instead(name)}")
+        return cls._loaded(path, str(path), torch_dtype, scheduler, None, local)
+
+    @staticmethod
+    def _instead(name: str) -> str:
+        if name in _COMPONENTS:
+            return "parts cannot be exchanged: put them together in a folder of their own"
+        if name in _ABSENT:
+            return "only None"
+        return "leave it out"
+
+    @classmethod
+    def _loaded(
+        cls,
+        place: str | Path,
+        source: str,
+        dtype: torch.dtype | str | None,
+        scheduler: Scheduler | None,
+        variant: str | None,
+        local_files_only: bool,
+    ) -> Self:
+        wanted = devices.pick_dtype(torch.device("cpu"), None if dtype == "auto" else dtype or torch.float32)
+        model = checkpoint.load(place, dtype=wanted, variant=variant, local_files_only=local_files_only)
+        kinds = [kind for kind in (cls.__subclasses__() or [cls]) if kind.fits(model)]
+        if not kinds:
+            raise UsageError(f"{cls.__name__} does not draw with {model.name}, an {model.kind} model")
+        made = kinds[0](model, source, wanted)
+        if scheduler is not None:
+            made.scheduler = scheduler
+        return made  # type: ignore[return-value]
+
+    @property
+    def studio(self) -> Studio:
+        """The studio that draws, made anew when the device, the precision or the memory savings change."""
+        if self._studio is None:
+            home = self._home
+            self._studio = Studio(
+                self.model,
+                source=self.source,
+                device=home.device,
+                dtype=home.dtype,
+                slices=home.slices,
+                tile=home.tile,
+                offload=home.offload,
+                compiled=home.compiled,
+            )
+        return self._studio
+
+    def _settle(self, **changes: Any) -> None:
+        """Compute elsewhere or otherwise from now on; adapters and embeddings stay."""
+        home = replace(self._home, **changes)
+        if home == self._home:
+            return
+        old, self._home, self._studio = self._studio, home, None
+        if old is not None:
+            old.adapt(())
+            self.studio.adapters, self.studio.embeddings = old.adapters, old.embeddings
+
+    def to(self, *places: Any, **named: Any) -> Self:
+        """Move to a device, or to a dtype, or both: `to("cuda")`, `to(torch.float16)`, `to(torch_device=…)`."""
+        for value in (*places, *(named[name] for name in sorted(named) if named[name] is not None)):
+            if isinstance(value, torch.dtype):
+                self._settle(dtype=devices.pick_dtype(self._home.device, value))
+            elif isinstance(value, str | torch.device):
+                self._settle(device=devices.pick_device(value))
+        return self
+
+    def cuda(self) -> Self:
+        return self.to("cuda")
+
+    def cpu(self) -> Self:
+        return self.to("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        return self._home.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._home.dtype
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self._home.device
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels to a latent cell."""
+        return self.model.factor
+
+    @property
+    def scheduler(self) -> Scheduler:
+        made: Scheduler = self.__dict__["_scheduler"]
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        parts = {"unet": self.__dict__.get("model")} if name.startswith("_") else self._parts()
+        if name in parts:
+            return parts[name]
+        if name in _ABSENT:
+            return None
+        why = _UNSUPPORTED.get(name, "it is not supported")
+        raise AttributeError(f"{type(self).__name__} of sfumato.compat has no {name}: {why}")
+
+    def _parts(self) -> dict[str, Any]:
+        """The networks and tokenizers by the names that they have in diffusers; to be read."""
+        model: checkpoint.Model = self.__dict__["model"]
+        networks: dict[str, Any] = dict(model.networks)
+        for index, tokenizer in enumerate(model.tokenizers):
+            networks["tokenizer" if index == 0 else "tokenizer_2"] = tokenizer
+        return networks
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "scheduler":
+            if not isinstance(value, Scheduler):
+                raise UsageError(
+                    f"pipe.scheduler must be one of sfumato.compat's, not {type(value).__name__}"
+                )
+            self.__dict__["_scheduler"] = value
+        elif name == "unet" and getattr(value, "_orig_mod", None) is self.model.unet:
+            self._settle(compiled=True)
+        elif name in _COMPONENTS:
+            if value is not self._parts().get(name):
+                raise UsageError(f"pipe.{name} cannot be replaced; {self._instead(name)}")
+        elif name in _ABSENT:
+            if value is not None:
+                raise UsageError(f"pipe.{name} is not supported; only None")
+        else:
+            super().__setattr__(name, value)
+
+    def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
+        """Have the queries of an attention take turns, with the same result in less memory."""
+        self._settle(
+            slices=SLICES if slice_size in ("auto", None) else 8 if slice_size == "max" else int(slice_size)
+        )
+
+    def disable_attention_slicing(self) -> None:
+        self._settle(slices=None)
+
+    def enable_vae_tiling(self) -> None:
+        """Decode pictures of more than `TILE` latent cells in tiles."""
+        self._settle(tile=TILE)
+
+    def disable_vae_tiling(self) -> None:
+        self._settle(tile=None)
+
+    def enable_vae_slicing(self) -> None:
+        """Nothing to do: pictures of a batch are always decoded one by one."""
+
+    def disable_vae_slicing(self) -> None:
+        """Nothing to do: see `enable_vae_slicing`."""
+
+    def enable_model_cpu_offload(
+        self, gpu_id: int | None = None, device: str | torch.device | None = None
+    ) -> None:
+        """Keep weights in main memory and bring them to the device, the fastest one here, as they are needed."""
+        where = device if gpu_id is None else f"cuda:{gpu_id}"
+        self._settle(device=devices.pick_device(where), offload=True)
+
+    enable_sequential_cpu_offload = enable_model_cpu_offload
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
+        """Nothing to do but to say so: attention here is always torch's own, which needs as little memory."""
+        warnings.warn("xFormers is not used: attention is torch's own", SfumatoWarning, stacklevel=2)
+
+    def disable_xformers_memory_efficient_attention(self) -> None:
+        """Nothing to do: see `enable_xformers_memory_efficient_attention`."""
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """`disable=True` for none; other settings of diffusers' bar change nothing."""
+        self.progress = config
+
+    def load_lora_weights(
+        self,
+        source: str | Path,
+        *,
+        weight_name: str | None = None,
+        adapter_name: str | None = None,
+        subfolder: str | None = None,
+        **others: Any,
+    ) -> None:
+        """Read a LoRA from a file, a folder or the hub, and have it alone active."""
+        no_others("load_lora_weights", others, harmless=("use_safetensors", "low_cpu_mem_usage"))
+        self.loras.load(self.studio, weight_file(source, weight_name, DEFAULT_FILE, subfolder), adapter_name)
+
+    def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = None) -> None:
+        """Have these adapters active, each with a weight or a dictionary of weights."""
+        self.loras.select(adapter_names, adapter_weights)
+
+    def get_active_adapters(self) -> list[str]:
+        return self.loras.active
+
+    def get_list_adapters(self) -> dict[str, list[str]]:
+        return {"unet": self.loras.names} if self.loras.names else {}
+
+    def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
+        self.loras.delete(adapter_names)
+        self._sweep()
+
+    def disable_lora(self) -> None:
+        self.loras.enabled = False
+
+    def enable_lora(self) -> None:
+        self.loras.enabled = True
+
+    def fuse_lora(
+        self, lora_scale: float = 1.0, adapter_names: Sequence[str] | None = None, **others: Any
+    ) -> None:
+        """Have the active adapters in the weights, until `unfuse_lora` takes them out to the bit."""
+        no_others("fuse_lora", others, harmless=("safe_fusing", "components"))
+        self.loras.fuse(lora_scale, adapter_names)
+
+    def unfuse_lora(self, **others: Any) -> None:
+        no_others("unfuse_lora", others, harmless=("components",))
+        self.loras.unfuse()
+
+    def unload_lora_weights(self) -> None:
+        """Forget all adapters; fused ones stay in the weights."""
+        self.loras.unload()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if self._studio is not None:
+            self._studio.adapt(self.loras.uses(1.0))
+            self.loras.sweep(self._studio)
+
+    def load_textual_inversion(
+        self,
+        source: str | Path | Sequence[str | Path],
+        token: str | Sequence[str] | None = None,
+        *,
+        weight_name: str | None = None,
+        subfolder: str | None = None,
+        **others: Any,
+    ) -> None:
+        """Read learned embeddings; prompts call them by `token`, or by the word that the file names."""
+        no_others("load_textual_inversion", others, harmless=("use_safetensors",))
+        sources = [source] if isinstance(source, str | Path) else list(source)
+        tokens = [token] * len(sources) if token is None or isinstance(token, str) else list(token)
+        if len(tokens) != len(sources):
+            raise UsageError(f"{len(sources)} embeddings were given, and {len(tokens)} tokens")
+        for each, name in zip(sources, tokens, strict=True):
+            file = weight_file(each, weight_name, "learned_embeds.safetensors", subfolder)
+            known = self.studio.load_embedding(file, name)
+            word = self.studio.embeddings[known].token
+            if name is None and word is not None and word != known:
+                self.studio.embeddings[word] = self.studio.embeddings.pop(known)
+
+    def turn(self, **knobs: Any) -> None:
+        """Set what callbacks see and may turn, under the names with an underscore that they know."""
+        self._interrupt = False
+        for name, value in knobs.items():
+            setattr(self, f"_{name}", value)
+
+    @property
+    def guidance_scale(self) -> float:
+        return self._guidance_scale
+
+    @property
+    def guidance_rescale(self) -> float:
+        return self._guidance_rescale
+
+    @property
+    def clip_skip(self) -> int | None:
+        return self._clip_skip
+
+    @property
+    def cross_attention_kwargs(self) -> dict[str, Any] | None:
+        return self._cross_attention_kwargs
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many evaluations the call under way has."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has asked, by `pipe._interrupt = True`, for the latents as they are."""
+        return self._interrupt
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        return self._guidance_scale > 1 and self.model.unet.config.time_cond_proj_dim is None
+
+
+def no_others(where: str, others: Mapping[str, Any], harmless: Sequence[str] = ()) -> None:
+    """Raise `UsageError` for arguments that nothing here answers to; those that say nothing may stand."""
+    for name, value in others.items():
+        if name not in harmless and value is not None:
+            raise UsageError(f"{where}: {name} is not supported")

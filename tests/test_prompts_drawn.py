@@ -189,7 +189,7 @@ def test_templates_may_choose_adapters_and_each_picture_wears_its_own(studio, ho
 
 def test_an_unknown_adapter_names_the_nearest(studio, home, look):
     (home / "adapters" / "look.safetensors").write_bytes(look.read_bytes())
-    with pytest.raises(UsageError, match=r"there is no adapter 'lock'.* did you mean 'look'"):
+    with pytest.raises(UsageError, match=r"there is no adapter 'lock'; did you mean 'look'"):
         studio.generate("an apple<lora:lock:1>", **SMALL)
     with pytest.raises(UsageError, match="wanted"):
         studio.generate("an apple", adapters=[{"name": "wanted"}], **SMALL)

@@ -53,5 +53,5 @@ def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) ->
     key = name.removesuffix(path.suffix) if path.suffix.lower() in suffixes else name
     if key in known:
         return known[key]
-    hint = nearest(key, known) if known else f"{folder(kind)} holds none"
-    raise UsageError(f"there is no {kind.removesuffix('s')} {name!r}: it is no file, and {hint}")
+    hint = nearest(key, known) if known else f"it is no file, and {folder(kind)} holds none"
+    raise UsageError(f"there is no {kind.removesuffix('s')} {name!r}; {hint}")

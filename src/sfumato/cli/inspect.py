@@ -42,5 +42,5 @@ def _picture(path: Path, as_json: bool) -> None:
         return
     request = record.pop("request")
     for name, value in {**request, **record}.items():
-        if value not in (None, "", []):
+        if value not in (None, "", [], {}):
             console.result(f"{name:18} {value}")

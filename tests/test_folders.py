@@ -51,7 +51,7 @@ def test_a_path_wins_over_a_name_and_the_suffix_may_be_left_out(home):
 
 
 def test_an_unknown_name_names_the_nearest_or_says_that_there_are_none(home):
-    with pytest.raises(UsageError, match="no adapter 'ink'; it is no file, and .*adapters holds none"):
+    with pytest.raises(UsageError, match=r"no adapter 'ink'; it is no file, and .*adapters holds none"):
         folders.pick("adapters", "ink")
     put(home, "ink.safetensors")
     with pytest.raises(UsageError, match="no adapter 'inc'; did you mean 'ink'"):

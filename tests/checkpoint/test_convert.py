@@ -74,7 +74,6 @@ def test_a_file_from_elsewhere_comes_back_the_same_to_the_bit(published, tmp_pat
         ("sd1", diffusers.StableDiffusionPipeline),
         ("sd2-v", diffusers.StableDiffusionPipeline),
         ("sdxl", diffusers.StableDiffusionXLPipeline),
-        ("inpaint", diffusers.StableDiffusionInpaintPipeline),
     ],
 )
 def test_diffusers_reads_a_converted_file_as_what_it_was(family, kind, folders, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from single_files import autoencoder, diffusers_keys, original_vae, write
 
 from sfumato import checkpoint, weights
-from sfumato.checkpoint import single
+from sfumato.checkpoint import grouping, single
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -120,9 +120,9 @@ def test_the_spread_of_a_bias_tells_the_second_kind_apart(spread, prediction, pa
     bias = spread * torch.tensor([1.0, -1.0]).repeat(160)
     write({name: bias, first: torch.zeros(32, 4, 3, 3)}, path)
     checked = weights.header(path)
-    place = single.PLACES[0]
+    place = grouping.PLACES[0]
     tensors = {key.removeprefix(place.prefix): info for key, info in checked.tensors.items()}
-    told, reason = single._prediction(path, checked, single.Group(place, tensors), "sd2")
+    told, reason = single._prediction(path, checked, grouping.Group(place, tensors), "sd2")
     assert told == {"v": "v_prediction"}.get(prediction, prediction)
     assert f"spreads by {spread:.3f}" in reason
 
@@ -180,23 +180,40 @@ def only(tensors, *prefixes):
     return {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
 
 
-def test_a_unet_alone_says_what_is_missing_and_takes_it_from_a_base(published, path, tmp_path):
-    pipe, tensors = published("sd1")
-    bare = {
-        name.removeprefix("model.diffusion_model."): tensor
-        for name, tensor in only(tensors, "model.diffusion_model.").items()
-    }
-    write(bare, path)
+@pytest.mark.parametrize(
+    ("family", "missing"),
+    [("sd1", "VAE and the text encoder"), ("sdxl", "VAE and the text encoder and the second text encoder")],
+)
+def test_a_unet_alone_says_what_is_missing_and_takes_it_from_a_base(
+    family, missing, published, path, tmp_path
+):
+    pipe, tensors = published(family)
+    prefix = "model.diffusion_model."
+    write({name.removeprefix(prefix): t for name, t in only(tensors, prefix).items()}, path)
     told = refusal(path)
-    assert "is a UNet alone: the VAE and the text encoder are missing" in told
+    assert f"is a UNet alone: the {missing} are missing" in told
     assert "--base MODEL" in told
     whole = write(tensors, tmp_path / "whole.safetensors")
-    model = checkpoint.load(path, base=whole)
-    assert equal(model.unet, pipe.unet)
+    other = write(pipe.unet.state_dict(), tmp_path / "diffusion_pytorch_model.safetensors")
+    for model in (checkpoint.load(path, base=whole), checkpoint.load(other, base=whole)):
+        for name, network in model.networks.items():
+            assert equal(network, getattr(pipe, name))
+        assert model.report.value("borrowed") == ", ".join(name for name in model.networks if name != "unet")
+        whole_model = checkpoint.load(whole)
+        assert [t.pad for t in model.tokenizers] == [t.pad for t in whole_model.tokenizers]
+        assert model.unet.config == whole_model.unet.config
+
+
+def test_a_base_lends_only_what_is_missing(published, path, tmp_path):
+    pipe, tensors = published("sd1")
+    write(only(tensors, "model.", "cond_stage_model."), path)
+    base = write(published("sdxl")[1], tmp_path / "base.safetensors")
+    model = checkpoint.load(path, base=base)
+    assert model.report.value("borrowed") == "vae"
     assert equal(model.text_encoders[0], pipe.text_encoder)
-    assert model.report.value("borrowed") == "vae, text_encoder"
-    diffusers_unet = write(pipe.unet.state_dict(), tmp_path / "diffusion_pytorch_model.safetensors")
-    assert equal(checkpoint.load(diffusers_unet, base=whole).unet, pipe.unet)
+    assert len(model.text_encoders) == 1
+    write(only(tensors, "model."), path)
+    assert "the text encoder is missing; --base MODEL" in refusal(path, vae=base)
 
 
 def test_a_model_without_an_autoencoder_asks_for_one(published, path, tmp_path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sfumato import weights
-from sfumato.checkpoint import single
+from sfumato.checkpoint import grouping, single
 from sfumato.checkpoint.foreign import described
 from sfumato.checkpoint.layout import Part, read_network
 from sfumato.config import TinyVAEConfig
@@ -26,7 +26,7 @@ def vae_part(path: Path, scaling: float) -> Part:
     header = weights.header(path)
     if "0.weight" in header.tensors or "1.weight" in header.tensors:
         return _halves(path)
-    if (group := single.vae_group(header.tensors)) is None:
+    if (group := grouping.vae_group(header.tensors)) is None:
         what = described(header.tensors)
         raise CheckpointError(f"{path} is {what}" if what else f"{path} holds no VAE")
     return single.part(path, header, group, single.vae_config(group, scaling, 512, str(path)))
@@ -48,7 +48,7 @@ def _halves(path: Path) -> Part:
     tensors = {
         labels[file] + key: info for file, header in headers.items() for key, info in header.tensors.items()
     }
-    group = single.Group(single.Place("vae", ""), tensors)
+    group = grouping.Group(grouping.Place("vae", ""), tensors)
     config = single.vae_config(group, 1.0, 512, str(path))
     assert isinstance(config, TinyVAEConfig)
     whole = single.part(path, headers[path], group, config)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sfumato import weights
 from sfumato.checkpoint import anatomy, keys, original, stated
-from sfumato.checkpoint.foreign import described
+from sfumato.checkpoint.grouping import FIRST, TOLD_SIZE, Group, borrowed, grouped
 from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Part
 from sfumato.checkpoint.original import Table
 from sfumato.checkpoint.report import Report
@@ -17,44 +17,8 @@ from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.errors import CheckpointError
 from sfumato.prompt.tokenizer import Tokenizer
-from sfumato.weights import Header, TensorInfo
+from sfumato.weights import Header
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where files keep a part: what its names begin with, and for a text encoder whose it is."""
-
-    part: str
-    prefix: str
-    open_clip: bool = False
-
-
-PLACES = (
-    Place("unet", original.UNET),
-    Place("unet", "unet."),
-    Place("vae", original.VAE),
-    Place("vae", "vae."),
-    Place("text_encoder", f"{original.TEXT}transformer."),
-    Place("text_encoder", f"{original.TEXT}model.", open_clip=True),
-    Place("text_encoder", f"{original.CONDITIONER}0.transformer."),
-    Place("text_encoder_2", f"{original.CONDITIONER}1.model.", open_clip=True),
-    Place("text_encoder_2", f"{original.CONDITIONER}0.model.", open_clip=True),
-    Place("text_encoder", "text_encoder."),
-    Place("text_encoder_2", "text_encoder_2."),
-)
-_CALLED = {
-    "vae": "VAE",
-    "text_encoder": "text encoder",
-    "text_encoder_2": "second text encoder",
-}
-
-_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
-_EMA = "model_ema."
-_UNREAD = re.compile(
-    r"betas|(?:sqrt_|log_)?(?:one_minus_)?alphas_cumprod(?:_prev)?|sqrt_recip(?:m1)?_alphas_cumprod|"
-    r"posterior_.*|logvar|lvlb_weights|scale_factor|global_step|v_pred|ztsnr|denoiser\..*|"
-    r"embedding_manager\..*|(?:cond_stage_model|conditioner\.embedders\.\d)\.logit_scale"
-)
 _UNREAD_INSIDE = re.compile(r"logit_scale|attn_mask|loss\..*|vae_scale|vae_shift|(?:.*\.)?position_ids")
 
 WHOLE_LAYERS = 24
@@ -87,7 +51,10 @@ _SCHEDULERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """All of a model but its weights. `reasons`: why something is so, by what it is about."""
+    """All of a model but its weights; tokenizers only of its own text encoders.
+
+    `reasons`: why something is so, by what it is about.
+    """
 
     parts: dict[str, Part]
     tokenizers: dict[str, Tokenizer]
@@ -97,38 +64,21 @@ class Found:
     reasons: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Group:
-    """One part's tensors, by what their names are after the prefix."""
-
-    place: Place
-    tensors: dict[str, TensorInfo]
-
-    @property
-    def original(self) -> bool:
-        """Whether the names are those of the original layout, not of diffusers and transformers."""
-        if self.place.part == "unet":
-            return _FIRST[0] in self.tensors
-        if self.place.part == "vae":
-            return any(name.startswith(("encoder.down.", "decoder.up.", "taesd_")) for name in self.tensors)
-        return not self.place.prefix.startswith("text_encoder")
-
-
 def survey(
     path: Path, header: Header, report: Report, lent: Mapping[str, Part], given: Collection[str]
 ) -> Found:
     """Work out everything about the checkpoint `path`; conclusions go into `report`.
 
-    `lent`: parts of another model, for those that are missing; `given`: parts that will come from elsewhere.
-    Raises `CheckpointError`.
+    `lent`: another model's parts, of which those are taken that the file lacks; `given`: parts that will come
+    from elsewhere. Raises `CheckpointError`.
     """
-    groups = _groups(path, header, report)
-    _require(path, groups, {*groups, *lent, *given})
+    groups = grouped(path, header, report)
+    lent = borrowed(path, groups, lent, given)
     if told := stated.read(path, header, groups):
         parts = {name: part(path, header, group, told.configs[name]) for name, group in groups.items()}
         report.infer("configuration", "stated", f"the header of {path.name} carries it ({stated.ENTRY})")
         reasons = {"latent scale": f"the header of {path.name} says so"}
-        return Found(parts, told.tokenizers, told.scheduler, told.index, told.own, reasons)
+        return Found(parts | lent, told.tokenizers, told.scheduler, told.index, told.own, reasons)
     family = _family(groups, lent, report)
     prediction, reason = _prediction(path, header, groups["unet"], family)
     side, size_reason = _size(family, prediction)
@@ -141,7 +91,7 @@ def survey(
         configs["vae"] = vae_config(groups["vae"], SCALING.get(family, SCALING_ELSE), 8 * side, str(path))
     parts = {name: part(path, header, group, configs[name]) for name, group in groups.items()}
     return Found(
-        parts=parts,
+        parts=parts | lent,
         tokenizers={
             TOKENIZERS[name]: _tokenizer(parts[name], family) for name in TOKENIZERS if name in parts
         },
@@ -156,86 +106,11 @@ def survey(
     )
 
 
-def vae_group(tensors: Mapping[str, TensorInfo]) -> Group | None:
-    """The autoencoder among `tensors`, in whichever place; that of a file of its own needs no prefix."""
-    for place in (*(place for place in PLACES if place.part == "vae"), Place("vae", "")):
-        inside = _inside(tensors, place.prefix)
-        if any(name.startswith(("encoder.", "decoder.", "taesd_")) for name in inside):
-            return Group(place, inside)
-    return None
-
-
-def _inside(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, TensorInfo]:
-    return {name[len(prefix) :]: info for name, info in tensors.items() if name.startswith(prefix)}
-
-
-def _groups(path: Path, header: Header, report: Report) -> dict[str, Group]:
-    """The file's tensors by part. Raises `CheckpointError` for a part twice, and for tensors of no part."""
-    groups: dict[str, Group] = {}
-    rest = dict(header.tensors)
-    for place in PLACES:
-        if not (inside := _inside(rest, place.prefix)):
-            continue
-        if place.part in groups:
-            raise CheckpointError(
-                f"{path} holds two of the {place.part}: as {groups[place.part].place.prefix!r} and "
-                f"as {place.prefix!r}"
-            )
-        groups[place.part] = Group(place, inside)
-        rest = {name: info for name, info in rest.items() if not name.startswith(place.prefix)}
-    if "unet" not in groups and (
-        "input_blocks.0.0.weight" in rest or "down_blocks.0.resnets.0.conv1.weight" in rest
-    ):
-        groups["unet"], rest = Group(Place("unet", ""), rest), {}
-    unet = groups.get("unet")
-    if unet is None or not any(name in unet.tensors for name in _FIRST):
-        what = described(header.tensors)
-        names = ", ".join(repr(name) for name in list(header.tensors)[:3]) or "nothing"
-        if unet is None or what:
-            raise CheckpointError(
-                f"{path} is {what}" if what else f"{path} is no model that is known here: it holds {names}"
-            )
-        raise CheckpointError(f"{path} holds no whole UNet: its first layer is missing")
-    copies = [name for name in rest if name.startswith(_EMA)]
-    unread = [name for name in rest if _UNREAD.fullmatch(name)]
-    if unknown := [name for name in rest if not name.startswith(_EMA) and not _UNREAD.fullmatch(name)]:
-        what = described({name: rest[name] for name in unknown})
-        raise CheckpointError(
-            f"{path} holds {unknown[0]!r}{f' and {len(unknown) - 1} more' if unknown[1:] else ''}, which "
-            + (f"is {what}" if what else "belong to no part of a model")
-        )
-    forms = " and ".join(sorted({"original" if group.original else "diffusers" for group in groups.values()}))
-    prefixes = ", ".join(group.place.prefix or "none" for group in groups.values())
-    report.infer("layout", f"one file, {forms} keys", f"prefixes: {prefixes}")
-    if copies:
-        own = f"{groups['unet'].place.prefix} has the UNet itself"
-        report.infer("moving average", f"{len(copies)} tensors left out", f"{_EMA} repeats the UNet; {own}")
-    if unread:
-        report.infer("not read", ", ".join(unread[:4]), "drawing does without, or they only mark something")
-    return groups
-
-
-def _require(path: Path, groups: Mapping[str, Group], there: Collection[str]) -> None:
-    missing = ["vae"] if "vae" not in there else []
-    told = {"label_emb.0.0.weight", "add_embedding.linear_1.weight"} & groups["unet"].tensors.keys()
-    if not TOKENIZERS.keys() & there:
-        missing += ["text_encoder", "text_encoder_2"] if told else ["text_encoder"]
-    elif told and "text_encoder_2" not in there:
-        missing.append("text_encoder_2")
-    if missing:
-        alone = "a UNet alone" if set(groups) == {"unet"} else "not a whole model"
-        named = " and the ".join(_CALLED[name] for name in missing)
-        how = "--vae FILE gives it" if missing == ["vae"] else "--base MODEL takes them from another model"
-        raise CheckpointError(
-            f"{path} is {alone}: the {named} {'is' if len(missing) == 1 else 'are'} missing; {how}"
-        )
-
-
 def _family(groups: Mapping[str, Group], lent: Mapping[str, Part], report: Report) -> str:
     """Which of the published families it belongs to, for what no shape can tell."""
     unet = groups["unet"].tensors
     encoders = {*groups, *lent} & TOKENIZERS.keys()
-    if "label_emb.0.0.weight" in unet or "add_embedding.linear_1.weight" in unet:
+    if not TOLD_SIZE.isdisjoint(unet):
         two = len(encoders) == 2
         family = "sdxl" if two else "sdxl-refiner"
         reason = f"the UNet is told the size, and the text encoders are {'two' if two else 'one'}"
@@ -256,29 +131,23 @@ def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[s
         return "v_prediction" if said == "v" else "epsilon", f"the header says so (modelspec: {said})"
     if family != "sd2":
         return "epsilon", f"{family} models do, where no mark says otherwise"
-    first = next(unet.tensors[name].shape for name in _FIRST if name in unet.tensors)
+    first = next(unet.tensors[name].shape for name in FIRST if name in unet.tensors)
     if len(first) == 4 and first[1] != 4:
         return "epsilon", "Stable Diffusion 2's models that are given a picture do"
     if "global_step" in header.tensors:
         step = int(weights.read(path, names=["global_step"])["global_step"].float().sum())
         if step == BASE_STEPS:
             return "epsilon", f"global_step is {step:,}, as in Stable Diffusion 2's base model"
-        return (
-            "v_prediction",
-            f"global_step is {step:,}; it is {BASE_STEPS:,} in the base model, which does not",
-        )
+        return "v_prediction", f"global_step is {step:,}; only the base model's is {BASE_STEPS:,}"
     for name in _SPREAD_OF:
         key = unet.place.prefix + name
         if name in unet.tensors:
             spread = float(weights.read(path, names=[key])[key].float().std(correction=0))
-            if 0 < spread <= SPREAD:
-                return (
-                    "epsilon",
-                    f"{name} spreads by {spread:.3f}; it is over {SPREAD} in models that predict v",
-                )
             if spread > SPREAD:
                 return "v_prediction", f"{name} spreads by {spread:.3f}, over {SPREAD}"
-    return "v_prediction", "Stable Diffusion 2 does; prediction='epsilon' says otherwise for its base model"
+            if spread > 0:
+                return "epsilon", f"{name} spreads by {spread:.3f}; models that predict v, over {SPREAD}"
+    return "v_prediction", "Stable Diffusion 2 does, but its base model: --prediction epsilon is for that"
 
 
 def _size(family: str, prediction: str) -> tuple[int, str]:
@@ -293,7 +162,8 @@ def _size(family: str, prediction: str) -> tuple[int, str]:
 def _unet(
     path: Path, group: Group, configs: Mapping[str, Config], family: str, side: int, report: Report
 ) -> UNetConfig:
-    last = [config for config in configs.values() if isinstance(config, TextConfig)][-1]
+    last = configs.get("text_encoder_2") or configs["text_encoder"]
+    assert isinstance(last, TextConfig)
     return anatomy.unet(
         group.tensors,
         group.original,

@@ -129,14 +129,14 @@ class Survey:
         self.index, self.own, self.reasons = found.index, found.own, found.reasons
         self.scheduler = found.scheduler
         self.schedule = ScheduleConfig.from_dict(found.scheduler, f"{self.place}: scheduler")
-        self.parts = {
-            name: found.parts.get(name) or lent[name] for name in _ORDER if name in {*found.parts, *lent}
-        }
-        self.tokenizers = {**(base.tokenizers if base else {}), **found.tokenizers}
+        self.parts = {name: found.parts[name] for name in _ORDER if name in found.parts}
         self.networks = len({*self.parts, *given})
-        if borrowed := [name for name in self.parts if name not in found.parts]:
-            assert base is not None
+        self.tokenizers = dict(found.tokenizers)
+        if base and (borrowed := [name for name, part in self.parts.items() if part is base.parts.get(name)]):
             self.report.infer("borrowed", ", ".join(borrowed), f"the file lacks them; {base.place} has them")
+            for name in borrowed:
+                if name in TOKENIZERS:
+                    self.tokenizers[TOKENIZERS[name]] = base.tokenizers[TOKENIZERS[name]]
 
     def _replace_vae(self, path: Path) -> None:
         own = self.parts.get("vae")

@@ -57,6 +57,16 @@ def test_eight_bits_become_what_holds_them_exactly(stored, norms, published, pat
     assert checkpoint.load(path, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
 
 
+def test_different_precisions_in_one_part_stay_as_they_are(published, path):
+    _, tensors = published("sd1")
+    clip = "cond_stage_model.transformer.text_model."
+    mixed = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
+    write(mixed | {f"{clip}embeddings.position_ids": torch.arange(77)[None]}, path)
+    encoder = checkpoint.load(path).text_encoders[0]
+    assert encoder.embeddings.token_embedding.weight.dtype == torch.float16
+    assert encoder.final_layer_norm.weight.dtype == torch.float32
+
+
 def test_a_moving_average_in_the_file_is_left_out_and_named(published, path):
     pipe, tensors = published("sd1")
     prefix = "model.diffusion_model."

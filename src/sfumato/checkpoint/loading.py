@@ -161,8 +161,9 @@ def _storage(part: Part) -> torch.dtype | None:
     That is the widest type of the part's others, or the one that holds all of theirs exactly.
     """
     dtypes = {weights.DTYPES[info.dtype] for info in part.tensors.values()}
-    wide = [dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1]
-    if len(wide) == len(dtypes):
+    floats = {dtype for dtype in dtypes if dtype.is_floating_point}
+    wide = [dtype for dtype in floats if dtype.itemsize > 1]
+    if len(wide) == len(floats):
         return None
     return max(wide, key=lambda dtype: dtype.itemsize, default=torch.float16)
 

@@ -258,7 +258,7 @@ def test_damaged_files_raise_declared_errors_or_are_adapters(adapters, tmp_path)
     length = int.from_bytes(good[:8], "little")
     path = tmp_path / "bad.safetensors"
     refused = 0
-    for _ in range(150):
+    for _ in range(100):
         bad = bytearray(good)
         for _ in range(rng.choice((1, 2, 8))):
             place = rng.randrange(8 + length) if rng.random() < 0.8 else rng.randrange(len(bad))
@@ -270,7 +270,7 @@ def test_damaged_files_raise_declared_errors_or_are_adapters(adapters, tmp_path)
             adapters.use([])
         except SfumatoError:
             refused += 1
-    assert refused > 50
+    assert refused > 30
 
 
 MATRIX, CONVOLUTION = STEM, "lora_unet_conv_in"  # (16, 16) and (8, 4, 3, 3)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import sfumato
 from sfumato import checkpoint
@@ -220,3 +220,16 @@ def test_an_adapter_that_cannot_be_read_leaves_the_studio_as_it_was(studio, home
     with pytest.raises(CheckpointError, match="broken"):
         studio.generate("an apple<lora:broken:1>", **SMALL)
     assert same(before, studio.generate("an apple", **SMALL))
+
+
+def test_an_adapter_that_fits_in_part_is_refused_unless_that_is_allowed(studio, home, look):
+    tensors = load_file(look)
+    tensors["unet.mid_block.nowhere.lora_A.weight"] = torch.zeros(2, 8)
+    tensors["unet.mid_block.nowhere.lora_B.weight"] = torch.zeros(8, 2)
+    save_file(tensors, home / "adapters" / "more.safetensors")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        studio.generate("an apple<lora:more:1>", **SMALL)
+    with pytest.warns(SfumatoWarning, match=r"more.safetensors fits in part: .*nowhere"):
+        image = studio.generate("an apple<lora:more:1>", allow_partial=True, **SMALL)
+    (home / "adapters" / "look.safetensors").write_bytes(look.read_bytes())
+    assert same(image, studio.generate("an apple<lora:look:1>", **SMALL))

@@ -234,17 +234,15 @@ class Studio:
         """
         request = self.resolve(_request(request, fields))
         singles = list(expansion.singles(request))
+        for note in dict.fromkeys(note for single in singles for note in self.notes(single)):
+            warnings.warn(note, SfumatoWarning, stacklevel=2)
         places = {object(): index for index in range(len(singles))}
-        told: set[str] = set()
+        totals = [self._evaluations(single) for single in singles]
         for _, alike in groupby(places.items(), lambda place: self._uses(singles[place[1]])):
             jobs = (self.job(singles[index], key) for key, index in alike)
             for event in self.engine.run(jobs):
                 index = places[event.key]
                 single = singles[index]
-                for note in self.notes(single):
-                    if note not in told:
-                        told.add(note)
-                        warnings.warn(note, SfumatoWarning, stacklevel=2)
                 if isinstance(event, Failed):
                     yield from self._again(single, index, len(singles), event.error)
                     continue
@@ -252,7 +250,7 @@ class Studio:
                     image_index=index,
                     image_count=len(singles),
                     index=event.index,
-                    total=self._evaluations(single),
+                    total=totals[index],
                     sigma=event.level.sigma,
                     image=None if event.latent is None else self.develop(event.latent, single),
                     _estimate=event.x0,
@@ -266,7 +264,7 @@ class Studio:
         The adapters that it names are in use from here on, for all jobs of this studio.
         """
         given = inputs or Inputs()
-        self.adapt(self._uses(request))
+        self.adapt(self._uses(request), request.allow_partial)
         levels = self._levels(request) if given.levels is None else given.levels
         noise = given.noise or SeededNoise([_set(request.seed)])
         x = given.x
@@ -412,7 +410,11 @@ class Studio:
         unless `allow_partial`. Raises `CheckpointError` and `UsageError`.
         """
         file = folders.pick("adapters", str(path))
-        return self.adapters.load(file, name, allow_partial=allow_partial).name
+        adapter = self.adapters.load(file, name, allow_partial=allow_partial)
+        if not adapter.report.whole:
+            told = "; ".join(adapter.report.lines(most=3))
+            warnings.warn(f"{file} fits in part: {told}", SfumatoWarning, stacklevel=2)
+        return adapter.name
 
     def load_embedding(self, path: str | Path, name: str | None = None) -> str:
         """Read a learned embedding (textual inversion), and the name that prompts call it by.
@@ -457,11 +459,14 @@ class Studio:
                 uses.append(Use(call.name, call.weight, call.text_weight))
         return tuple(uses)
 
-    def adapt(self, uses: tuple[Use, ...]) -> None:
-        """Have just these adapters in use, read from the user's folder if need be."""
+    def adapt(self, uses: Sequence[Use], allow_partial: bool = False) -> None:
+        """Have just these adapters in use, read from the user's folder if need be.
+
+        `allow_partial` as in `load_adapter`.
+        """
         for use in uses:
             if use.name not in self.adapters.names:
-                self.adapters.load(folders.pick("adapters", use.name), use.name)
+                self.load_adapter(use.name, use.name, allow_partial=allow_partial)
         if self.adapters.use(uses):
             self._forget()
 

@@ -56,6 +56,9 @@ def _parser() -> "Lark":
 
 def read(text: str) -> tuple[Node, tuple[AdapterCall, ...]]:
     """The tree of `text`, and the adapters it calls. Raises `UsageError`."""
+    if not _WORD.search(text):  # most prompts, and lark takes a while to import
+        said = (Node("text", text),) if text else ()
+        return Node("prompt", children=(Node("term", children=said),)), ()
     from lark import UnexpectedToken
 
     depth = 0

@@ -216,7 +216,7 @@ class _After:
     def _offer(self, step_end: StepEnd, seen: Seen, time: Tensor) -> tuple[Tensor, Texts | None]:
         """What the caller makes of the latents and the texts, which it may also change in place."""
         half = len(self.texts.states) // 2 if self.pipe.do_classifier_free_guidance else 0
-        offered = {
+        offered: dict[str, Any] = {
             "latents": seen.latents.to(self.pipe.dtype, copy=True),
             "prompt_embeds": self.texts.states,
             "negative_prompt_embeds": self.texts.states[:half] if half else None,

@@ -1,6 +1,6 @@
-"""Drawing a batch in lock-step, so that a caller sees and changes all of its latents after every evaluation."""
+"""Drawing a batch in lock-step, so that a caller sees and changes its latents after every evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ from sfumato.diffusion.guidance import Weight, weighted_sum
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point, Sampling
-from sfumato.engine import Engine, Evaluated, Failed, Job
+from sfumato.engine import Engine, Evaluated, Event, Failed, Job
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.given import AddedCond
 
@@ -34,7 +34,7 @@ class Knobs(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """What the network is told of B pictures, as diffusers lays it out: with guidance the negatives come first.
+    """What the network is told of B pictures, as diffusers lays it out: with guidance, negatives first.
 
     `states` (B or 2B, T, D); for SDXL also `pooled` (…, P) and `ids` (…, 6).
     """
@@ -60,7 +60,7 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A batch after one evaluation. `latents` (B, C, H, W) are scaled as diffusers has them at this scheduler."""
+    """A batch after one evaluation. `latents` (B, C, H, W) are scaled as diffusers' scheduler has them."""
 
     index: int
     time: float
@@ -142,7 +142,7 @@ def draw(
         for index, picture in enumerate(pictures)
     ]
     events: dict[int, Evaluated] = {}
-    with _full_precision(denoiser.device), closing(Engine(denoiser, most_points=count).run(jobs)) as running:
+    with _full_precision(denoiser.device), closing(_events(denoiser, jobs)) as running:
         for event in running:
             if isinstance(event, Failed):
                 raise event.error
@@ -172,6 +172,11 @@ def draw(
     if not knobs.interrupt:
         source.finish(plan.draws)
     return latents
+
+
+def _events(denoiser: Denoiser, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+    """What happens to `jobs`, all in one batch; closing it cancels the rest."""
+    yield from Engine(denoiser, most_points=len(jobs)).run(jobs)
 
 
 def _scale(plan: Plan, level: Level) -> float:

@@ -128,4 +128,9 @@ def ended(stops: Sequence[Level], way: VariancePreserving, *, clean: bool) -> li
     if clean:
         return [*stops, CLEAN]
     least = way.level(0)
-    return [*(stop for stop in stops if stop.sigma > least.sigma * (1 + 1e-6)), least]
+    above = [stop for stop in stops if stop.sigma > least.sigma * (1 + 1e-6)]
+    if not above:
+        raise UsageError(
+            "these settings begin where they end, at the least noisy training time: take more steps"
+        )
+    return [*above, least]

@@ -54,7 +54,7 @@ class Source:
         return block[index : index + 1]
 
     def finish(self, draws: int) -> None:
-        """Draw what is missing to `draws` blocks: diffusers also asks for noise that it then has no use for."""
+        """Draw what is missing to `draws` blocks: diffusers also asks for noise that it has no use for."""
         while self.drawn < draws:
             self.block()
 

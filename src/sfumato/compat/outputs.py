@@ -16,7 +16,7 @@ FORMS = ("pil", "np", "pt", "latent")
 
 @dataclass
 class StableDiffusionXLPipelineOutput:
-    """`images`: a list of PIL images, or an array (B, H, W, 3) or tensor (B, 3, H, W) in [0, 1], or latents."""
+    """`images`: a list of PIL images, an array (B, H, W, 3) or tensor (B, 3, H, W) in [0, 1], or latents."""
 
     images: Any
 

@@ -63,9 +63,9 @@ class DiffusionPipeline:
     CALLBACK_TENSORS: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
     def __init__(self, model: checkpoint.Model, source: str, dtype: torch.dtype = torch.float32) -> None:
-        """Made by `from_pretrained` and `from_single_file`. Raises `UsageError` for a model of another kind."""
+        """Made by `from_pretrained` and `from_single_file`. Raises `UsageError` for an unknown scheduler."""
         self.model, self.source = model, source
-        self.__dict__["_scheduler"] = scheduler_of(model.scheduler)
+        self.scheduler = scheduler_of(model.scheduler)
         self._home = _Home(torch.device("cpu"), dtype)
         self._studio: Studio | None = None
         self.loras = Loras()
@@ -94,7 +94,7 @@ class DiffusionPipeline:
         custom_pipeline: str | None = None,
         **others: Any,
     ) -> Self:
-        """Load a folder, a file, a hub id or "embedded", on the CPU, in float32 unless `torch_dtype` is given.
+        """Load a folder, a file, a hub id or "embedded", on the CPU, in float32 unless told otherwise.
 
         Raises `CheckpointError`, and `UsageError` for what is not supported.
         """
@@ -149,7 +149,7 @@ class DiffusionPipeline:
         made = kinds[0](model, source, wanted)
         if scheduler is not None:
             made.scheduler = scheduler
-        return made  # type: ignore[return-value]
+        return made
 
     @property
     def studio(self) -> Studio:
@@ -179,7 +179,7 @@ class DiffusionPipeline:
             self.studio.adapters, self.studio.embeddings = old.adapters, old.embeddings
 
     def to(self, *places: Any, **named: Any) -> Self:
-        """Move to a device, or to a dtype, or both: `to("cuda")`, `to(torch.float16)`, `to(torch_device=…)`."""
+        """Move to a device, a dtype, or both: `to("cuda")`, `to(torch.float16)`, `to(torch_device=…)`."""
         for value in (*places, *(named[name] for name in sorted(named) if named[name] is not None)):
             if isinstance(value, torch.dtype):
                 self._settle(dtype=devices.pick_dtype(self._home.device, value))
@@ -212,12 +212,17 @@ class DiffusionPipeline:
 
     @property
     def scheduler(self) -> Scheduler:
-        made: Scheduler = self.__dict__["_scheduler"]
-        return made
+        """What decides the sampler and the noise levels; assign another to change them."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, value: Scheduler) -> None:
+        if not isinstance(value, Scheduler):
+            raise UsageError(f"pipe.scheduler must be one of sfumato.compat, not {type(value).__name__}")
+        self._scheduler = value
 
     def __getattr__(self, name: str) -> Any:
-        parts = {"unet": self.__dict__.get("model")} if name.startswith("_") else self._parts()
-        if name in parts:
+        if name in _COMPONENTS and name in (parts := self._parts()):
             return parts[name]
         if name in _ABSENT:
             return None
@@ -233,13 +238,7 @@ class DiffusionPipeline:
         return networks
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "scheduler":
-            if not isinstance(value, Scheduler):
-                raise UsageError(
-                    f"pipe.scheduler must be one of sfumato.compat's, not {type(value).__name__}"
-                )
-            self.__dict__["_scheduler"] = value
-        elif name == "unet" and getattr(value, "_orig_mod", None) is self.model.unet:
+        if name == "unet" and getattr(value, "_orig_mod", None) is self.model.unet:
             self._settle(compiled=True)
         elif name in _COMPONENTS:
             if value is not self._parts().get(name):
@@ -275,7 +274,7 @@ class DiffusionPipeline:
     def enable_model_cpu_offload(
         self, gpu_id: int | None = None, device: str | torch.device | None = None
     ) -> None:
-        """Keep weights in main memory and bring them to the device, the fastest one here, as they are needed."""
+        """Keep weights in main memory and bring them to the device, the fastest here, as they are needed."""
         where = device if gpu_id is None else f"cuda:{gpu_id}"
         self._settle(device=devices.pick_device(where), offload=True)
 

@@ -1,10 +1,11 @@
-"""What diffusers' schedulers have in common: settings that go from one class to the next, and a plan to draw by."""
+"""What diffusers' schedulers share: settings that pass from class to class, and a plan to draw by."""
 
 import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -41,7 +42,6 @@ UNKNOWN_TO_US: dict[str, tuple[Any, ...]] = {
     "predict_x0": (True,),
     "disable_corrector": ([], ()),
     "solver_p": (None,),
-    "clip_sample": (False,),
     "time_shift_type": ("exponential",),
 }
 """Settings with the values that are supported here."""
@@ -120,10 +120,10 @@ class Scheduler:
         known = self.defaults()
         for name in settings:
             if name not in known:
-                raise UsageError(f"{self._name()} has no setting {name!r}; {nearest(name, known)}")
+                raise UsageError(f"{type(self).__name__} has no setting {name!r}; {nearest(name, known)}")
         left_out = [name for name in known if name not in settings]
         self.config = Config(
-            {**known, **settings, "_class_name": self._name(), "_use_default_values": left_out}
+            {**known, **settings, "_class_name": type(self).__name__, "_use_default_values": left_out}
         )
         for name, allowed in UNKNOWN_TO_US.items():
             if name in self.config and self.config[name] not in allowed:
@@ -146,8 +146,10 @@ class Scheduler:
         for name in changes:
             if name not in known:
                 if name not in _everywhere():
-                    raise UsageError(f"{cls._name()} has no setting {name!r}; {nearest(name, known)}")
-                warnings.warn(f"{cls._name()} has no setting {name!r}: ignored", SfumatoWarning, stacklevel=2)
+                    raise UsageError(f"{cls.__name__} has no setting {name!r}; {nearest(name, known)}")
+                warnings.warn(
+                    f"{cls.__name__} has no setting {name!r}: ignored", SfumatoWarning, stacklevel=2
+                )
         made = cls(**{name: value for name, value in (given | changes).items() if name in known})
         made.config = Config({**given, **made.config})
         return made
@@ -175,7 +177,7 @@ class Scheduler:
         """How to draw what is asked for. Raises `UsageError` for what the class cannot do."""
         for name in ("timesteps", "sigmas"):
             if getattr(asked, name) is not None and name not in self.TAKES:
-                raise UsageError(f"{self._name()} takes no {name}")
+                raise UsageError(f"{type(self).__name__} takes no {name}")
         if asked.timesteps is not None and asked.sigmas is not None:
             raise UsageError("only one of timesteps and sigmas can be given")
         return self._plan(asked)
@@ -186,16 +188,14 @@ class Scheduler:
     def refuse(self, name: str, allowed: Sequence[Any]) -> None:
         """Raise `UsageError` for a setting whose value is not supported."""
         right = " or ".join(map(repr, allowed))
-        raise UsageError(f"{self._name()}: {name} = {self.config[name]!r} is not supported, only {right}")
-
-    @classmethod
-    def _name(cls) -> str:
-        return cls.__name__
+        raise UsageError(
+            f"{type(self).__name__}: {name} = {self.config[name]!r} is not supported, only {right}"
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name in ("step", "set_timesteps", "scale_model_input", "add_noise", "timesteps", "sigmas"):
             raise AttributeError(
-                f"{type(self).__name__}.{name} is not supported: sfumato's schedulers only hold settings; call "
+                f"{type(self).__name__}.{name} is not supported: schedulers here only hold settings; call "
                 "the pipeline, whose callback_on_step_end sees every step"
             )
         raise AttributeError(f"{type(self).__name__} has no {name!r}")
@@ -270,7 +270,7 @@ class OverSigmas(Scheduler):
 def descending(times: Sequence[float], count: int) -> list[float]:
     """`times` that a caller gave. Raises `UsageError` unless they fall, within [0, `count`)."""
     given = [float(t) for t in times]
-    falling = all(before > after for before, after in zip(given, given[1:], strict=False))
+    falling = all(before > after for before, after in pairwise(given))
     if not given or not falling or given[0] >= count or given[-1] < 0:
         raise UsageError(f"timesteps must fall from below {count} to 0 or more, not {given}")
     return given

@@ -7,15 +7,19 @@ from typing import Any, ClassVar
 import torch
 
 from sfumato.compat import layout
+from sfumato.compat.clipping import clamped, clamped_ddim
 from sfumato.compat.scheduler import Asked, OverSigmas, OverTimes, Plan, Scheduler
 from sfumato.diffusion.samplers.consistency import lcm, tcd
 from sfumato.diffusion.samplers.ddim import ddim, ddpm, euler, euler_a
 from sfumato.diffusion.samplers.dpm import dpm_solver_multistep, dpmpp_multistep, singlestep
 from sfumato.diffusion.samplers.multistep import deis, lms, pndm
+from sfumato.diffusion.samplers.rules import Solver
 from sfumato.diffusion.samplers.runge_kutta import dpm2, dpm2_a, dpmpp_sde, heun
 from sfumato.diffusion.samplers.unipc import unipc
 from sfumato.diffusion.sampling import Sampler
 from sfumato.errors import UsageError, nearest
+
+Settings = Mapping[str, Any]
 
 _ZERO_SNR = {"rescale_betas_zero_snr": False}
 _CLIPPED = {
@@ -31,37 +35,57 @@ _FEW = 15
 
 
 class DDIMScheduler(OverTimes):
-    OWN = {"timestep_spacing": "leading", "set_alpha_to_one": True, **_CLIPPED, **_ZERO_SNR}
+    OWN: ClassVar[Settings] = {
+        "timestep_spacing": "leading",
+        "set_alpha_to_one": True,
+        **_CLIPPED,
+        **_ZERO_SNR,
+    }
 
     def _plan(self, asked: Asked) -> Plan:
         way, stops = self.stops(asked)
         levels = layout.ended(stops, way, clean=self.config["set_alpha_to_one"])
         draws = len(stops) if asked.eta > 0 else 0
-        return Plan(partial(ddim, eta=asked.eta), levels, draws=draws)
+        sampler: Sampler = partial(ddim, eta=asked.eta)
+        if self.config["clip_sample"]:
+            sampler = partial(clamped_ddim, bound=self.config["clip_sample_range"], eta=asked.eta)
+        return Plan(sampler, levels, draws=draws)
 
 
 class DDPMScheduler(OverTimes):
-    OWN = {"timestep_spacing": "leading", "variance_type": "fixed_small", **_CLIPPED, **_ZERO_SNR}
+    OWN: ClassVar[Settings] = {
+        "timestep_spacing": "leading",
+        "variance_type": "fixed_small",
+        **_CLIPPED,
+        **_ZERO_SNR,
+    }
     TAKES = frozenset({"timesteps"})
 
     def _plan(self, asked: Asked) -> Plan:
         way, stops = self.stops(asked)
         large = self.config["variance_type"] == "fixed_large"
         draws = sum(stop.t > 0 for stop in stops)
-        return Plan(partial(ddpm, large=large), layout.ended(stops, way, clean=True), draws=draws)
+        sampler = clamped(partial(ddpm, large=large), self.settings)
+        return Plan(sampler, layout.ended(stops, way, clean=True), draws=draws)
 
 
 class PNDMScheduler(OverTimes):
-    OWN = {"timestep_spacing": "leading", "skip_prk_steps": False, "set_alpha_to_one": False}
+    OWN: ClassVar[Settings] = {
+        "timestep_spacing": "leading",
+        "skip_prk_steps": False,
+        "set_alpha_to_one": False,
+    }
 
     def _plan(self, asked: Asked) -> Plan:
         way, stops = self.stops(asked)
         levels = layout.ended(stops, way, clean=self.config["set_alpha_to_one"])
+        if len(levels) == 2:
+            return Plan(ddim, levels)
         return Plan(partial(pndm, warm_up=not self.config["skip_prk_steps"]), levels)
 
 
 class LCMScheduler(OverTimes):
-    OWN = {
+    OWN: ClassVar[Settings] = {
         **_STABLE,
         "beta_schedule": "scaled_linear",
         "timestep_spacing": "leading",
@@ -76,12 +100,12 @@ class LCMScheduler(OverTimes):
 
     def _plan(self, asked: Asked) -> Plan:
         way, stops = self.stops(asked)
-        sampler = partial(lcm, scaling=self.config["timestep_scaling"])
+        sampler = clamped(partial(lcm, scaling=self.config["timestep_scaling"]), self.settings)
         return Plan(sampler, layout.ended(stops, way, clean=True), draws=len(stops) - 1)
 
 
 class TCDScheduler(OverTimes):
-    OWN = LCMScheduler.OWN
+    OWN: ClassVar[Settings] = LCMScheduler.OWN
     TAKES = frozenset({"timesteps"})
 
     def _plan(self, asked: Asked) -> Plan:
@@ -99,9 +123,8 @@ class _Exploding(OverSigmas):
         way, stops = self.stops(asked)
         clean = self.settings.get("final_sigmas_type", "zero") == "zero"
         levels = layout.ended(stops, way, clean=clean)
-        return Plan(
-            type(self).SAMPLER, levels, self.start(stops), exploding=True, draws=self.draws(len(stops))
-        )
+        sampler = clamped(type(self).SAMPLER, self.settings)
+        return Plan(sampler, levels, self.start(stops), exploding=True, draws=self.draws(len(stops)))
 
     def draws(self, steps: int) -> int:
         """How many times noise is asked for."""
@@ -109,7 +132,7 @@ class _Exploding(OverSigmas):
 
 
 class EulerDiscreteScheduler(_Exploding):
-    OWN = {
+    OWN: ClassVar[Settings] = {
         **OverSigmas.OWN,
         "sigma_min": None,
         "sigma_max": None,
@@ -123,7 +146,7 @@ class EulerDiscreteScheduler(_Exploding):
 
 
 class EulerAncestralDiscreteScheduler(_Exploding):
-    OWN = _ZERO_SNR
+    OWN: ClassVar[Settings] = _ZERO_SNR
     SAMPLER = staticmethod(euler_a)
 
     def draws(self, steps: int) -> int:
@@ -131,21 +154,21 @@ class EulerAncestralDiscreteScheduler(_Exploding):
 
 
 class HeunDiscreteScheduler(_Exploding):
-    OWN = {**OverSigmas.OWN, **_STABLE, "clip_sample": False, "clip_sample_range": 1.0}
+    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE, "clip_sample": False, "clip_sample_range": 1.0}
     TAKES = frozenset({"timesteps"})
     SAMPLER = staticmethod(heun)
     order = 2
 
 
 class KDPM2DiscreteScheduler(_Exploding):
-    OWN = {**OverSigmas.OWN, **_STABLE}
+    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE}
     ROUNDED = ("karras",)
     SAMPLER = staticmethod(dpm2)
     order = 2
 
 
 class KDPM2AncestralDiscreteScheduler(_Exploding):
-    OWN = {**OverSigmas.OWN, **_STABLE}
+    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE}
     ROUNDED = ("karras",)
     SAMPLER = staticmethod(dpm2_a)
     order = 2
@@ -155,7 +178,7 @@ class KDPM2AncestralDiscreteScheduler(_Exploding):
 
 
 class DPMSolverSDEScheduler(_Exploding):
-    OWN = {**OverSigmas.OWN, **_STABLE, "noise_sampler_seed": None}
+    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE, "noise_sampler_seed": None}
     SAMPLER = staticmethod(dpmpp_sde)
     order = 2
 
@@ -167,7 +190,7 @@ class LMSDiscreteScheduler(_Exploding):
 class _Multistep(OverSigmas):
     """DPM-Solver and its kin: they stop one even time earlier, and bend over all of training."""
 
-    OWN: ClassVar[Mapping[str, Any]] = {
+    OWN: ClassVar[Settings] = {
         **OverSigmas.OWN,
         "solver_order": 2,
         "thresholding": False,
@@ -229,7 +252,13 @@ _OF_SOLVERS = {
 
 
 class DPMSolverMultistepScheduler(_Multistep):
-    OWN = {**_Multistep.OWN, **_OF_SOLVERS, "euler_at_final": False, "use_lu_lambdas": False, **_ZERO_SNR}
+    OWN: ClassVar[Settings] = {
+        **_Multistep.OWN,
+        **_OF_SOLVERS,
+        "euler_at_final": False,
+        "use_lu_lambdas": False,
+        **_ZERO_SNR,
+    }
     TAKES = frozenset({"timesteps"})
 
     def sampler(self, steps: int, clean: bool) -> tuple[Sampler, int]:
@@ -252,7 +281,7 @@ class DPMSolverMultistepScheduler(_Multistep):
 
 
 class DPMSolverSinglestepScheduler(_Multistep):
-    OWN = {**_Multistep.OWN, **_OF_SOLVERS, "lower_order_final": False}
+    OWN: ClassVar[Settings] = {**_Multistep.OWN, **_OF_SOLVERS, "lower_order_final": False}
     WITHOUT = frozenset({"timestep_spacing", "steps_offset"})
     TAKES = frozenset({"timesteps"})
 
@@ -269,12 +298,12 @@ class DPMSolverSinglestepScheduler(_Multistep):
                     "solver_order = 1; DPMSolverMultistepScheduler has it with 2"
                 )
             return partial(dpmpp_multistep, order=1, eta=1.0), steps
-        solver = self.chosen("solver_type", _SOLVERS)
+        solver: Solver = "heun" if self.chosen("solver_type", _SOLVERS) == "heun" else "midpoint"
         return partial(singlestep, order=order, of_noise=kind == "dpmsolver", solver=solver), 0
 
 
 class UniPCMultistepScheduler(_Multistep):
-    OWN = {
+    OWN: ClassVar[Settings] = {
         **_Multistep.OWN,
         "predict_x0": True,
         "solver_type": "bh2",
@@ -289,13 +318,13 @@ class UniPCMultistepScheduler(_Multistep):
 
     def sampler(self, steps: int, clean: bool) -> tuple[Sampler, int]:
         known = {"bh1": "bh1", "bh2": "bh2", "midpoint": "bh2", "heun": "bh2", "logrho": "bh2"}
-        solver = "bh1" if self.chosen("solver_type", known) == "bh1" else "midpoint"
+        solver: Solver = "bh1" if self.chosen("solver_type", known) == "bh1" else "midpoint"
         order, taper = self.config["solver_order"], self.config["lower_order_final"]
         return partial(unipc, order=order, solver=solver, taper=taper), 0
 
 
 class DEISMultistepScheduler(_Multistep):
-    OWN = {**_Multistep.OWN, "algorithm_type": "deis", "solver_type": "logrho"}
+    OWN: ClassVar[Settings] = {**_Multistep.OWN, "algorithm_type": "deis", "solver_type": "logrho"}
 
     def sampler(self, steps: int, clean: bool) -> tuple[Sampler, int]:
         self.chosen("algorithm_type", {"deis": "deis", "dpmsolver": "deis", "dpmsolver++": "deis"})

@@ -134,7 +134,8 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         """States and negative ones (B, T, D), pooled rows and negative ones (B, P)."""
         prompts = listed(prompt)
         count = batch_size(prompts, prompt_embeds)
-        states, pooled = prompt_embeds, pooled_prompt_embeds
+        states: Any = prompt_embeds
+        pooled: Any = pooled_prompt_embeds
         if prompts is not None:
             states, pooled = self._both(prompts, listed(prompt_2) or prompts, clip_skip)
         elif pooled is None:
@@ -149,8 +150,13 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
             second = listed(negative_prompt_2)
             second = first if second is None else negatives_for(second, count, "negative_prompt_2")
             negatives, negative_pooled = self._both(first, second, None)
-        found = (states, negatives, pooled, negative_pooled)
-        return tuple(_each(rows, num_images_per_prompt, self) for rows in found)  # type: ignore[return-value]
+        times = num_images_per_prompt
+        return (
+            _each(states, times, self),
+            _each(negatives, times, self),
+            _each(pooled, times, self),
+            _each(negative_pooled, times, self),
+        )
 
     def _both(
         self, first: Sequence[str], second: Sequence[str], clip_skip: int | None

@@ -1,0 +1,44 @@
+"""Clean estimates kept within bounds, as diffusers' `clip_sample` asks: right for pixels, not for latents."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.diffusion.level import Level
+from sfumato.diffusion.samplers.rules import ancestral, noise_in
+from sfumato.diffusion.sampling import Noise, Point, Sampler, Sampling
+
+
+def clamped(sampler: Sampler, settings: Mapping[str, Any]) -> Sampler:
+    """`sampler`, its estimates within ±`clip_sample_range` if the settings have `clip_sample`."""
+    if not settings.get("clip_sample"):
+        return sampler
+    bound = settings["clip_sample_range"]
+
+    def sample(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
+        sampling = sampler(x, levels, noise)
+        try:
+            point = next(sampling)
+            while True:
+                x0 = yield point
+                point = sampling.send(x0.clamp(-bound, bound))
+        except StopIteration as done:
+            result: Tensor = done.value
+            return result
+
+    return sample
+
+
+def clamped_ddim(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, bound: float, eta: float = 0.0
+) -> Sampling:
+    """DDIM whose estimates lie within ±`bound`; the noise is still what the network said."""
+    for step, (here, there) in enumerate(pairwise(levels)):
+        x0 = yield Point(x, here, step)
+        kept, fresh = ancestral(here, there, eta)
+        x = there.a * x0.clamp(-bound, bound) + kept * noise_in(x, x0, here)
+        if fresh:
+            x = x + fresh * noise(x)
+    return x

@@ -1,0 +1,168 @@
+"""Every scheduler by name, with the settings that programs give it, draws the latents of diffusers."""
+
+import diffusers
+import pytest
+import torch
+
+from sfumato import compat
+from sfumato.compat.schedulers import SCHEDULERS
+from sfumato.errors import SfumatoWarning, UsageError
+
+KARRAS = {"use_karras_sigmas": True}
+TRAILING = {"timestep_spacing": "trailing"}
+LINSPACE = {"timestep_spacing": "linspace"}
+BEFORE_THE_END = {"final_sigmas_type": "sigma_min"}
+
+SETTINGS = {
+    "DDIMScheduler": [{}, {"set_alpha_to_one": True}, {"clip_sample": True}],
+    "DDPMScheduler": [{}, TRAILING, {**LINSPACE, "variance_type": "fixed_large"}, {"clip_sample": True}],
+    "PNDMScheduler": [{"skip_prk_steps": True}, {"set_alpha_to_one": True, "skip_prk_steps": True}],
+    "LCMScheduler": [{}, {"original_inference_steps": 20, "clip_sample": True}],
+    "TCDScheduler": [{}],
+    "EulerDiscreteScheduler": [{}, KARRAS, TRAILING, LINSPACE, BEFORE_THE_END],
+    "EulerAncestralDiscreteScheduler": [{}, TRAILING, LINSPACE],
+    "HeunDiscreteScheduler": [{}, KARRAS, {**LINSPACE, "clip_sample": True}],
+    "KDPM2DiscreteScheduler": [{}, KARRAS],
+    "KDPM2AncestralDiscreteScheduler": [{}, KARRAS],
+    "LMSDiscreteScheduler": [{}, KARRAS, LINSPACE],
+    "UniPCMultistepScheduler": [{}, KARRAS, {"solver_order": 3, **TRAILING}, BEFORE_THE_END],
+    "DEISMultistepScheduler": [{}, {"solver_order": 3, "lower_order_final": False}],
+    "DPMSolverMultistepScheduler": [
+        {},
+        KARRAS,
+        {**TRAILING, "solver_type": "heun"},
+        {"solver_order": 3},
+        {"solver_order": 3, "lower_order_final": False, **LINSPACE},
+        {"algorithm_type": "sde-dpmsolver++"},
+        {"algorithm_type": "sde-dpmsolver++", "solver_order": 1, **KARRAS},
+        {"algorithm_type": "dpmsolver", **BEFORE_THE_END},
+        BEFORE_THE_END,
+        {"use_lu_lambdas": True},
+        {"euler_at_final": True},
+    ],
+    "DPMSolverSinglestepScheduler": [
+        {},
+        KARRAS,
+        {"solver_order": 3},
+        {"algorithm_type": "dpmsolver", **BEFORE_THE_END},
+    ],
+}
+CASES = [(name, settings) for name, many in SETTINGS.items() for settings in many]
+NOT_OURS = {"DPMSolverSDEScheduler"}  # its noise does not come from the caller's generator
+
+
+@pytest.fixture(scope="module")
+def pipes(model):
+    """One pipeline of diffusers and one of ours."""
+    made = [lib.StableDiffusionPipeline.from_pretrained(model("sd1")) for lib in (diffusers, compat)]
+    for pipe in made:
+        pipe.set_progress_bar_config(disable=True)
+    return [(pipe, pipe.scheduler.config) for pipe in made]
+
+
+def drawn(library, pipe, config, name, settings, steps):
+    """The latents of two batches from one generator, so that what the first draws is counted too."""
+    pipe.scheduler = getattr(library, name).from_config(config, **settings)
+    generator = torch.Generator().manual_seed(4)
+    call = {"num_inference_steps": steps, "generator": generator, "output_type": "latent", "width": 8}
+    call |= {"height": 16, "guidance_scale": 3.0, "eta": 0.5 if name == "DDIMScheduler" else 0.0}
+    return torch.cat([pipe(prompt, num_images_per_prompt=2, **call).images for prompt in ("a cat", "a dog")])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
+def test_the_scheduler_draws_the_latents_of_diffusers(name, settings, pipes):
+    for steps in (5, 16) if "Multistep" in name else (5,):
+        theirs, ours = (
+            drawn(library, *pipe, name, settings, steps)
+            for library, pipe in zip((diffusers, compat), pipes, strict=True)
+        )
+        assert torch.isfinite(ours).all()
+        assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_every_scheduler_is_held_against_diffusers():
+    assert {*SETTINGS, *NOT_OURS} == set(SCHEDULERS)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_settings_and_their_values_are_those_of_diffusers(name):
+    theirs = getattr(diffusers, name)
+    config = {k: v for k, v in theirs().config.items() if not k.startswith("_")}
+    assert SCHEDULERS[name].defaults() == config
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_times_are_those_of_diffusers(name, spacing):
+    settings = {"steps_offset": 1, "timestep_spacing": spacing, "skip_prk_steps": True}
+    settings |= {"set_alpha_to_one": True}
+    settings = {key: value for key, value in settings.items() if key in SCHEDULERS[name].defaults()}
+    for steps in (2, 7, 20, 50):
+        theirs = getattr(diffusers, name)(**settings)
+        theirs.set_timesteps(steps)
+        plan = SCHEDULERS[name](**settings).plan(compat.scheduler.Asked(steps))
+        assert plan.times == pytest.approx(theirs.timesteps.tolist(), abs=2e-3)
+        assert plan.start == pytest.approx(float(theirs.init_noise_sigma), rel=1e-4)
+
+
+def test_settings_go_from_one_class_to_the_next_and_back():
+    pndm = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "skip_prk_steps": True,
+    }
+    mine = compat.PNDMScheduler.from_config(pndm)
+    theirs = diffusers.PNDMScheduler.from_config(pndm)
+    for name in ("DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "PNDMScheduler", "DDIMScheduler"):
+        mine = getattr(compat, name).from_config(mine.config)
+        theirs = getattr(diffusers, name).from_config(theirs.config)
+        for key in getattr(compat, name).defaults():
+            assert mine.config[key] == theirs.config[key], (name, key)
+    assert mine.config.skip_prk_steps is True
+    assert mine.config.get("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("DDIMScheduler", {"thresholding": True}, "thresholding = True is not supported, only False"),
+        ("DDIMScheduler", {"use_karras": True}, "no setting 'use_karras'"),
+        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"),
+        ("UniPCMultistepScheduler", {"predict_x0": False}, "predict_x0"),
+        ("EulerDiscreteScheduler", {"interpolation_type": "log_linear"}, "interpolation_type"),
+    ],
+)
+def test_a_setting_that_is_not_supported_is_named(name, settings, words):
+    with pytest.raises(UsageError, match=words):
+        getattr(compat, name)(**settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver"}, "final_sigmas_type = 'sigma_min'"),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver"}, "algorithm_type"),
+        ("DPMSolverMultistepScheduler", {"solver_order": 4}, "solver_order = 4"),
+        ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}, "solver_order = 1"),
+        ("EulerDiscreteScheduler", {"beta_schedule": "sigmoid"}, "beta_schedule = 'sigmoid'"),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "use_beta_sigmas": True}, "only one of"),
+        ("HeunDiscreteScheduler", {"timestep_spacing": "loose"}, "timestep_spacing = 'loose'"),
+    ],
+)
+def test_what_the_settings_cannot_draw_is_said_before_drawing(name, settings, words):
+    with pytest.raises(UsageError, match=words):
+        getattr(compat, name)(**settings).plan(compat.scheduler.Asked(10))
+
+
+def test_a_setting_of_another_class_is_left_out_with_a_warning_as_in_diffusers():
+    with pytest.warns(
+        SfumatoWarning, match="EulerAncestralDiscreteScheduler has no setting 'use_karras_sigmas'"
+    ):
+        compat.EulerAncestralDiscreteScheduler.from_config({}, use_karras_sigmas=True)
+
+
+def test_stepping_by_hand_is_refused_by_name():
+    with pytest.raises(AttributeError, match=r"EulerDiscreteScheduler.set_timesteps is not supported"):
+        compat.EulerDiscreteScheduler().set_timesteps(10)

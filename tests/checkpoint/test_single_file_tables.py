@@ -7,6 +7,8 @@ import diffusers
 import pytest
 import torch
 from diffusers.loaders import single_file_utils as peer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from single_files import _unet, _vae
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -147,6 +149,51 @@ def test_a_unets_configuration_follows_from_its_names_and_shapes(name, layout):
     ):
         assert getattr(found, what) == getattr(config, what)
     assert {told.what for told in report.inferences} == {"unet", "unet heads"}
+
+
+@st.composite
+def unet_configs(draw):
+    """Any UNet whose unsaid numbers are those of published ones."""
+    count = draw(st.integers(1, 4))
+    each = lambda values: tuple(draw(st.lists(values, min_size=count, max_size=count)))  # noqa: E731
+    linear = draw(st.booleans())
+    widths = each(st.sampled_from((64, 128, 192)))
+    attends, returns = each(st.booleans()), each(st.booleans())
+    told = draw(st.booleans())
+    return UNetConfig(
+        in_channels=draw(st.sampled_from((4, 8, 9))),
+        block_out_channels=widths,
+        layers_per_block=each(st.integers(1, 3)),
+        down_block_types=tuple("CrossAttnDownBlock2D" if way else "DownBlock2D" for way in attends),
+        up_block_types=tuple("CrossAttnUpBlock2D" if way else "UpBlock2D" for way in returns),
+        mid_block_type=draw(st.sampled_from((None, "UNetMidBlock2D", "UNetMidBlock2DCrossAttn"))),
+        transformer_layers_per_block=each(st.integers(1, 3)),
+        cross_attention_dim=draw(st.sampled_from((64, 96))),
+        attention_head_dim=tuple(width // 64 for width in widths) if linear else 8,
+        use_linear_projection=linear,
+        time_cond_proj_dim=draw(st.sampled_from((None, 32))),
+        addition_embed_type="text_time" if told else None,
+        addition_time_embed_dim=16 if told else None,
+        projection_class_embeddings_input_dim=96 + 6 * 16 if told else None,
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(config=unet_configs())
+def test_any_unet_is_named_one_to_one_and_told_by_its_names(config):
+    expected = shapes_of(config)
+    table = original.unet_table(config, expected, prefix="")
+    named = original.shapes(table, expected)
+    assert len(named) == len(expected)
+    assert {name.rpartition(".")[0] for name in expected} == original.unet_modules(config).keys()
+    for held, is_original in ((named, True), (expected, False)):
+        found = anatomy.unet(
+            header(held), is_original, pooled=96, numbers=6, fixed={}, where="a test",
+            told=Report("a test").infer,
+        )  # fmt: skip
+        assert shapes_of(found) == expected
+        assert found.layers == config.layers
+        assert found.addition_time_embed_dim == config.addition_time_embed_dim
 
 
 def test_the_autoencoders_table_covers_the_real_network_and_diffusers_reads_it_back(meta):

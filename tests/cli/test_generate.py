@@ -44,7 +44,7 @@ def test_quiet_leaves_nothing_but_the_path(here):
 
 def test_every_option_reaches_the_record(here, tmp_path):
     line = ("--style", "icon-flat", "--dialect", "a1111", "--templates", "combinatorial")
-    line += ("--region", "0, 0, 0.5, 1: a cat:2", "--lora", "look.safetensors:0.8:0.5")
+    line += ("--allow-partial", "--region", "0, 0, 0.5, 1: a cat:2", "--lora", "look.safetensors:0.8:0.5")
     line += ("--negative", "blurry", "--guidance", "3.5", "--guidance-interval", "0.1", "8.5")
     line += (
         "--guidance-rescale",
@@ -81,9 +81,8 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "style": (),
         "templates": "off",
         "origin": {"prompt": "a {red} apple", "negative": "blurry", "style": ("icon-flat",)},
-        "adapters": (
-            {"name": "look.safetensors", "weight": 0.8, "text_weight": 0.5, "blocks": {}},
-        ),
+        "adapters": ({"name": "look.safetensors", "weight": 0.8, "text_weight": 0.5, "blocks": {}},),
+        "allow_partial": True,
         "regions": ({"prompt": "a cat:2", "box": (0.0, 0.0, 0.5, 1.0), "weight": 1.0},),
         "model": "embedded",
     }

@@ -224,6 +224,10 @@ def generate(
             "encoders. Repeat.",
         ),
     ] = None,
+    allow_partial: Annotated[
+        bool,
+        _option("--allow-partial", panel=WORDS, text="Use LoRAs that fit the model only in part."),
+    ] = False,
     embeddings: Annotated[
         list[str] | None,
         _option(
@@ -322,6 +326,7 @@ def generate(
         "templates": templates,
         "dialect": dialect,
         "adapters": loras and [adapter(each) for each in loras],
+        "allow_partial": allow_partial or None,
         "regions": places and [region(each) for each in places],
         "model": model,
         "vae": vae,

@@ -9,16 +9,16 @@ for library in (diffusers.utils.logging, transformers.utils.logging):
     library.disable_progress_bar()
 
 
-def run(program, model, library):
-    """What the program leaves in `result`."""
-    names = {"MODEL": str(model)}
+def run(program, model, library, **names):
+    """What the program leaves in `result`; it knows `MODEL` and `names`."""
+    names["MODEL"] = str(model)
     exec(program.replace("from diffusers import", f"from {library} import"), names)
     return names["result"]
 
 
-def apart(program, model):
+def apart(program, model, **names):
     """How far the latents in `result` are from diffusers', relative to the largest."""
-    theirs, ours = (run(program, model, library) for library in ("diffusers", "sfumato.compat"))
+    theirs, ours = (run(program, model, library, **names) for library in ("diffusers", "sfumato.compat"))
     assert ours.shape == theirs.shape
     assert ours.dtype == theirs.dtype
     assert torch.isfinite(ours).all()

@@ -1,7 +1,7 @@
 """Drawing a batch in lock-step, so that a caller sees and changes its latents after every evaluation."""
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -142,7 +142,7 @@ def draw(
         for index, picture in enumerate(pictures)
     ]
     events: dict[int, Evaluated] = {}
-    with _full_precision(denoiser.device), closing(_events(denoiser, jobs)) as running:
+    with closing(_events(denoiser, jobs)) as running:
         for event in running:
             if isinstance(event, Failed):
                 raise event.error
@@ -182,11 +182,3 @@ def _events(denoiser: Denoiser, jobs: Sequence[Job]) -> Generator[Event, None, N
 def _scale(plan: Plan, level: Level) -> float:
     """What turns latents as diffusers has them at `level` into a·x0 + s·eps."""
     return level.a if plan.exploding else 1.0
-
-
-def _full_precision(device: torch.device) -> ExitStack:
-    """Out of every `torch.autocast`: the networks compute in the dtype that they were asked to."""
-    stack = ExitStack()
-    for kind in {"cpu", "cuda", device.type}:
-        stack.enter_context(torch.autocast(kind, enabled=False))
-    return stack

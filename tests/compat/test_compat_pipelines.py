@@ -1,5 +1,7 @@
 """What pipelines carry beside drawing: adapters, embeddings, forms of results, memory, and errors by name."""
 
+from pathlib import Path
+
 import diffusers
 import numpy as np
 import peft
@@ -297,3 +299,22 @@ def test_files_of_adapters_that_are_not_there_are_named(pipe, tmp_path):
         pipe.load_lora_weights(tmp_path)
     with pytest.raises(CheckpointError, match="there is no file, folder or hub id"):
         pipe.load_lora_weights(tmp_path / "a" / "b" / "c.safetensors")
+
+
+def test_each_picture_of_an_sdxl_batch_with_negative_sizes_equals_itself_drawn_alone(model):
+    pipe = compat.StableDiffusionXLPipeline.from_pretrained(model("sdxl"))
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    sizes = {"negative_original_size": (4, 4), "negative_target_size": (16, 16)}
+
+    def draw(prompts, latents):
+        call = {"num_inference_steps": 2, "negative_prompt": "dark", "output_type": "latent", **sizes}
+        return pipe(prompts, latents=latents, **call).images
+
+    both = draw(["a cat", "a dog"], latents)
+    alone = [draw("a cat", latents[:1]), draw("a dog", latents[1:])]
+    assert (both - torch.cat(alone)).abs().max() < 1e-5
+
+
+def test_the_page_names_everything_that_can_be_imported():
+    page = (Path(__file__).parents[2] / "docs" / "compat.md").read_text()
+    assert [name for name in compat.__all__ if not name.endswith("Output") and f"`{name}`" not in page] == []

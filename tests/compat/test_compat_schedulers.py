@@ -9,6 +9,7 @@ from sfumato.compat.schedulers import SCHEDULERS
 from sfumato.errors import SfumatoWarning, UsageError
 
 KARRAS = {"use_karras_sigmas": True}
+EXPONENTIAL, BETA = {"use_exponential_sigmas": True}, {"use_beta_sigmas": True}
 TRAILING = {"timestep_spacing": "trailing"}
 LINSPACE = {"timestep_spacing": "linspace"}
 BEFORE_THE_END = {"final_sigmas_type": "sigma_min"}
@@ -19,7 +20,7 @@ SETTINGS = {
     "PNDMScheduler": [{"skip_prk_steps": True}, {"set_alpha_to_one": True, "skip_prk_steps": True}],
     "LCMScheduler": [{}, {"original_inference_steps": 20, "clip_sample": True}],
     "TCDScheduler": [{}],
-    "EulerDiscreteScheduler": [{}, KARRAS, TRAILING, LINSPACE, BEFORE_THE_END],
+    "EulerDiscreteScheduler": [{}, KARRAS, EXPONENTIAL, BETA, TRAILING, LINSPACE, BEFORE_THE_END],
     "EulerAncestralDiscreteScheduler": [{}, TRAILING, LINSPACE],
     "HeunDiscreteScheduler": [{}, KARRAS, {**LINSPACE, "clip_sample": True}],
     "KDPM2DiscreteScheduler": [{}, KARRAS],

@@ -28,7 +28,7 @@ _ABSENT = ("safety_checker", "feature_extractor", "image_encoder")
 _UNSUPPORTED = {
     "enable_freeu": "FreeU is not supported",
     "load_ip_adapter": "IP-Adapter is not supported",
-    "save_pretrained": "save with sfumato.checkpoint.save(pipe.studio.model, folder)",
+    "save_pretrained": "save with sfumato.checkpoint.save(pipe.model, folder)",
     "fuse_qkv_projections": "sfumato arranges its projections itself",
     "enable_group_offload": "use enable_model_cpu_offload()",
     "components": "make another pipeline with from_pretrained",

@@ -13,6 +13,7 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from safetensors.torch import save_file
 
 from sfumato import compat
+from sfumato.checkpoint.converting import convert
 from sfumato.errors import CheckpointError, SfumatoWarning, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::sfumato.errors.SfumatoWarning")
@@ -213,6 +214,19 @@ def test_the_older_name_and_the_community_pipeline_of_lcm_draw_the_same(model):
     first = pipe(**call, generator=torch.Generator().manual_seed(1), original_inference_steps=30).images
     second = old(**call, generator=torch.Generator().manual_seed(1), lcm_origin_steps=30).images
     assert torch.equal(first, second)
+
+
+def test_a_single_file_draws_what_its_folder_draws(model, tmp_path):
+    convert(model("sd1"), tmp_path / "model.safetensors")
+    call = {"num_inference_steps": 3, "output_type": "latent"}
+    folder, file = (
+        pipe("a cat", generator=torch.Generator().manual_seed(1), **call).images
+        for pipe in (
+            compat.StableDiffusionPipeline.from_pretrained(model("sd1")),
+            compat.StableDiffusionPipeline.from_single_file(tmp_path / "model.safetensors"),
+        )
+    )
+    assert torch.equal(folder, file)
 
 
 def test_parts_can_be_read(model):

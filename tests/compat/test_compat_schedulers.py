@@ -65,15 +65,16 @@ def drawn(library, pipe, config, name, settings, steps):
     """The latents of two batches from one generator, so that what the first draws is counted too."""
     pipe.scheduler = getattr(library, name).from_config(config, **settings)
     generator = torch.Generator().manual_seed(4)
-    call = {"num_inference_steps": steps, "generator": generator, "output_type": "latent", "width": 8}
-    call |= {"height": 16, "guidance_scale": 3.0, "eta": 0.5 if name == "DDIMScheduler" else 0.0}
-    return torch.cat([pipe(prompt, num_images_per_prompt=2, **call).images for prompt in ("a cat", "a dog")])
+    call = {"generator": generator, "output_type": "latent", "width": 8, "height": 8}
+    call |= {"guidance_scale": 3.0, "eta": 0.5 if name == "DDIMScheduler" else 0.0}
+    first = pipe("a cat", num_images_per_prompt=2, num_inference_steps=steps, **call).images
+    return torch.cat([first, pipe("a dog", num_inference_steps=3, **call).images])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
 def test_the_scheduler_draws_the_latents_of_diffusers(name, settings, pipes):
-    for steps in (5, 16) if "Multistep" in name else (5,):
+    for steps in (5, 15) if settings.get("solver_order") == 3 else (5,):
         theirs, ours = (
             drawn(library, *pipe, name, settings, steps)
             for library, pipe in zip((diffusers, compat), pipes, strict=True)
@@ -99,7 +100,7 @@ def test_the_times_are_those_of_diffusers(name, spacing):
     settings = {"steps_offset": 1, "timestep_spacing": spacing, "skip_prk_steps": True}
     settings |= {"set_alpha_to_one": True}
     settings = {key: value for key, value in settings.items() if key in SCHEDULERS[name].defaults()}
-    for steps in (2, 7, 20, 50):
+    for steps in (2, 7, 30):
         theirs = getattr(diffusers, name)(**settings)
         theirs.set_timesteps(steps)
         plan = SCHEDULERS[name](**settings).plan(compat.scheduler.Asked(steps))

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -120,21 +121,20 @@ def _size(
     native = pipe.model.native_size
     told: dict[str, None] = {}
     size = native
-    for prompt in prompts or [""]:
-        for negative in negatives or [""]:
-            request = pipe.studio.resolve(
-                Request.build(
-                    prompt=prompt,
-                    negative=negative,
-                    width=given["width"] or native[0],
-                    height=given["height"] or native[1],
-                    steps=steps,
-                    dialect="plain",
-                    templates="off",
-                )
+    for prompt, negative in zip_longest(prompts or [""], negatives or [""], fillvalue=""):
+        request = pipe.studio.resolve(
+            Request.build(
+                prompt=prompt,
+                negative=negative,
+                width=given["width"] or native[0],
+                height=given["height"] or native[1],
+                steps=steps,
+                dialect="plain",
+                templates="off",
             )
-            told |= dict.fromkeys(pipe.studio.notes(request))
-            size = request.width or native[0], request.height or native[1]
+        )
+        told |= dict.fromkeys(pipe.studio.notes(request))
+        size = request.width or native[0], request.height or native[1]
     for note in told:
         warnings.warn(note, SfumatoWarning, stacklevel=5)
     return size

@@ -192,3 +192,12 @@ def test_devices_and_precisions_that_are_not_there_are_named():
         sfumato.load(device="gpu")
     with pytest.raises(UsageError, match="did you mean 'bfloat16'"):
         sfumato.load(dtype="bfloat61")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_autocast_around_a_drawing_changes_nothing(dtype):
+    studio = sfumato.load(device="cpu", dtype=dtype)
+    plain = studio.generate("a moon", **FAST)
+    studio = sfumato.load(device="cpu", dtype=dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert plain.differs(studio.generate("a moon", **FAST)) is None

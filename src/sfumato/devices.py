@@ -1,8 +1,16 @@
 """Which device and which precision to draw with."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
 
 from sfumato.errors import UsageError, nearest
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 DTYPES = {
     "float32": torch.float32,
@@ -62,3 +70,17 @@ def describe(device: torch.device) -> str:
         return device.type
     index = torch.cuda.current_device() if device.index is None else device.index
     return f"cuda:{index} {torch.cuda.get_device_name(index)}"
+
+
+def own_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` out of every `torch.autocast`: networks compute in the dtype that they were loaded in."""
+
+    @wraps(function)
+    def outside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ExitStack() as stack:
+            for kind in ("cpu", "cuda", "mps"):
+                if torch.amp.is_autocast_available(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            return function(*args, **kwargs)
+
+    return outside

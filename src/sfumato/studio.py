@@ -21,7 +21,7 @@ from sfumato.checkpoint.source import EMBEDDED
 from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, PromptOnly, Share
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
-from sfumato.diffusion.sampling import Noise, Sampler, SeededNoise
+from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Failed, Job
 from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
@@ -31,7 +31,7 @@ from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.fast import prepare
 from sfumato.nets.given import AddedCond
 from sfumato.prompt.chunks import chunks
-from sfumato.prompt.encode import Cond, common_length, repeated
+from sfumato.prompt.encode import Cond, common_length
 from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import Content, Phrase, Piece
 from sfumato.prompt.styles import MODELS, load_styles
@@ -52,19 +52,6 @@ class _Reading:
     negative: bool
     zero: bool
     """Whether its states are taken to be zeros."""
-
-
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """What a program brings itself to a drawing, in place of what the request would be turned into."""
-
-    x: Tensor | None = None
-    """(1, C, H, W), to begin with."""
-    noise: Noise | None = None
-    levels: Sequence[Level] | None = None
-    sampler: Sampler | None = None
-    conds: tuple[Cond, Cond | None] | None = None
-    """Prompt and negative prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,21 +245,18 @@ class Studio:
                     _request=single,
                 )
 
-    def job(self, request: Request, key: Hashable, inputs: Inputs | None = None) -> Job:
+    def job(self, request: Request, key: Hashable) -> Job:
         """The drawing of a single picture, as `resolve` and `expansion.singles` leave it, for an engine.
 
         The adapters that it names are in use from here on, for all jobs of this studio.
         """
-        given = inputs or Inputs()
         self.adapt(self._uses(request), request.allow_partial)
-        levels = self._levels(request) if given.levels is None else given.levels
-        noise = given.noise or SeededNoise([_set(request.seed)])
-        x = given.x
-        if x is None:
-            x = noise(self._empty(request)) * math.hypot(levels[0].a, levels[0].s)
-        sampler = given.sampler or sampler_named(_set(request.sampler)).sample
-        conditionings, guidance = self._guidance(request, len(levels) - 1, given.conds)
-        return Job(key, sampler(x.to(self.device), levels, noise), conditionings, guidance)
+        levels = self._levels(request)
+        noise = SeededNoise([_set(request.seed)])
+        x = noise(self._empty(request)).to(self.device) * math.hypot(levels[0].a, levels[0].s)
+        conditionings, guidance = self._guidance(request, len(levels) - 1)
+        sampler = sampler_named(_set(request.sampler))
+        return Job(key, sampler.sample(x, levels, noise), conditionings, guidance)
 
     def _levels(self, request: Request) -> list[Level]:
         return spacing_named(_set(request.spacing)).levels(self.model.path, _set(request.steps))
@@ -319,27 +303,18 @@ class Studio:
         channels = self.model.vae.config.latent_channels
         return torch.empty(1, channels, height // self.factor, width // self.factor)
 
-    def _guidance(
-        self, request: Request, steps: int, given: tuple[Cond, Cond | None] | None
-    ) -> tuple[list[Conditioning], Guidance]:
+    def _guidance(self, request: Request, steps: int) -> tuple[list[Conditioning], Guidance]:
         """The conditionings of a request, and how they are weighed."""
         scale, told = _set(request.guidance), None
         if self.model.unet.config.time_cond_proj_dim is not None:
             scale, told = 1.0, scale - 1
-        if given is not None:
-            conds = repeated([cond for cond in given if cond is not None])
-            prompts, negatives = [Share()], [Share()] * (len(conds) - 1)
-            conditionings = [
-                self._conditioned(cond, _size(request), told, index > 0) for index, cond in enumerate(conds)
-            ]
-        else:
-            prompts, readings = self._prompts(request, steps)
-            negatives = []
-            if scale != 1 or not _whole(prompts, steps):
-                negatives, others = self._read(request.negative, request, steps, negative=True)
-                readings = readings + others
-            length = common_length([self._encode(reading).states.shape[1] for reading in readings])
-            conditionings = [self._condition(reading, _size(request), told, length) for reading in readings]
+        prompts, readings = self._prompts(request, steps)
+        negatives: list[Share] = []
+        if scale != 1 or not _whole(prompts, steps):
+            negatives, others = self._read(request.negative, request, steps, negative=True)
+            readings = readings + others
+        length = common_length([self._encode(reading).states.shape[1] for reading in readings])
+        conditionings = [self._condition(reading, _size(request), told, length) for reading in readings]
         interval = request.guidance_interval or (0.0, math.inf)
         if _plain(prompts) and not negatives:
             return conditionings, PromptOnly()
@@ -394,12 +369,8 @@ class Studio:
         self, reading: _Reading, size: tuple[int, int], w: float | None, length: int
     ) -> Conditioning:
         """One content made ready for the network at one picture size and length of text."""
-        return self._conditioned(self._encode(reading).repeated(length), size, w, reading.negative)
-
-    def _conditioned(
-        self, cond: Cond, size: tuple[int, int], w: float | None, negative: bool
-    ) -> Conditioning:
-        ids = self.model.size_ids(size, negative=negative)
+        cond = self._encode(reading).repeated(length)
+        ids = self.model.size_ids(size, negative=reading.negative)
         added = None if cond.pooled is None or ids is None else AddedCond(cond.pooled, ids)
         return self.denoiser.condition(cond.states, added, w)
 
@@ -500,6 +471,7 @@ class Studio:
         )
         return Image(array, record)
 
+    @devices.own_precision
     def decode(self, latent: Tensor) -> Tensor:
         """Pixels (1, 3, H, W), about [−1, 1]; decoded once more in float32 if half precision overflows."""
         vae = self.model.vae

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.prompt.chunks import COMMA_REACH, chunks
-from sfumato.prompt.encode import MAX_LENGTH, Cond, common_length, encode, refiner_ids, repeated, size_ids
+from sfumato.prompt.encode import MAX_LENGTH, Cond, common_length, encode, refiner_ids, size_ids
 from sfumato.prompt.meaning import Blend, Break, Joined, Phrase, Piece
 
 ROOM = 75
@@ -267,10 +267,10 @@ def test_the_pooled_row_is_the_first_chunks_without_weights(model):
 
 
 def test_repeated_states_are_of_one_length_and_absurd_lengths_are_refused():
-    one, two, three = (Cond(torch.randn(1, 77 * count, 4)) for count in (1, 2, 3))
-    found = repeated([one, two, three])
-    assert {cond.states.shape[1] for cond in found} == {77 * 6}
-    assert torch.equal(found[1].states, torch.cat([two.states] * 3, dim=1))
+    assert common_length([77, 77 * 2, 77 * 3]) == 77 * 6
+    two = Cond(torch.randn(1, 77 * 2, 4), torch.randn(1, 3))
+    assert torch.equal(two.repeated(77 * 6).states, torch.cat([two.states] * 3, dim=1))
+    assert two.repeated(77 * 6).pooled is two.pooled
     with pytest.raises(UsageError, match=r"77, 2\d*.* too long to be drawn together"):
         common_length([77, 77 * 31, 77 * 37])
     assert common_length([77, MAX_LENGTH]) == MAX_LENGTH

@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 from sfumato.checkpoint import embedded
 from sfumato.errors import CheckpointError, UsageError
-from sfumato.prompt import Tokenizer
+from sfumato.prompt.tokenizer import Tokenizer
 
 TEXTS = [
     "",

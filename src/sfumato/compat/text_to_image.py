@@ -28,7 +28,6 @@ from sfumato.compat.outputs import (
     in_form,
 )
 from sfumato.compat.pipeline import DiffusionPipeline
-from sfumato.compat.precision import own_precision
 from sfumato.errors import UsageError
 from sfumato.prompt.encode import size_ids
 
@@ -45,7 +44,6 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
     def fits(cls, model: checkpoint.Model) -> bool:
         return model.kind == "sdxl"
 
-    @own_precision
     def __call__(
         self,
         prompt: Text = None,
@@ -118,7 +116,6 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         images = in_form(self.studio, drawn(self, call, texts, count), call.output_type)
         return StableDiffusionXLPipelineOutput(images) if call.return_dict else (images,)
 
-    @own_precision
     def encode_prompt(
         self,
         prompt: Text,
@@ -183,7 +180,6 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
     def fits(cls, model: checkpoint.Model) -> bool:
         return not model.kind.startswith("sdxl") and model.unet.config.time_cond_proj_dim is not None
 
-    @own_precision
     def __call__(
         self,
         prompt: Text = None,
@@ -237,7 +233,6 @@ class StableDiffusionPipeline(DiffusionPipeline):
             if self.scheduler.config.get(name, right) != right:
                 self.scheduler.config[name] = right
 
-    @own_precision
     def __call__(
         self,
         prompt: Text = None,
@@ -283,7 +278,6 @@ class StableDiffusionPipeline(DiffusionPipeline):
         )
         return _finished(self, call, states, negatives)
 
-    @own_precision
     def encode_prompt(
         self,
         prompt: Text,

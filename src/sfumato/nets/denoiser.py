@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sfumato.devices import own_precision
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate, prediction_named
 from sfumato.diffusion.sampling import Point
@@ -68,6 +69,7 @@ class Denoiser:
         """Drop the time embeddings that are remembered: the weights they came from have changed."""
         self._embeddings.clear()
 
+    @own_precision
     def condition(
         self, states: Tensor, added: AddedCond | None = None, w: float | None = None
     ) -> Conditioning:
@@ -78,6 +80,7 @@ class Denoiser:
             added = added.to(self.device, self.dtype)
         return Conditioning(text, added, w)
 
+    @own_precision
     def __call__(
         self, points: Sequence[Point], terms: Sequence[Sequence[Conditioning]]
     ) -> list[list[Tensor]]:

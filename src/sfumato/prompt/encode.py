@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sfumato.devices import own_precision
 from sfumato.errors import UsageError
 from sfumato.nets.text import CLIPText
 from sfumato.prompt.chunks import Chunk, chunks
@@ -64,6 +65,7 @@ class Reader:
         lengths = {name: len(rows) for name, rows in self.vectors.items()}
         return chunks(phrase, self.tokenizer, dialect, lengths)
 
+    @own_precision
     def read(self, cut: Sequence[Chunk], hidden: int | None = None) -> tuple[Tensor, Tensor]:
         """States (K, L, D) of the K chunks, and the pooled row (1, P) of the first.
 
@@ -122,7 +124,7 @@ def encode(
     for reader in readers(tokenizers, encoders, embeddings, penultimate, clip_skip, device):
         parts.append(_encode(content, reader, dialect))
     longest = max(states.shape[1] for states, _ in parts)
-    states = torch.cat([_repeated(states, longest) for states, _ in parts], dim=-1)
+    states = torch.cat([_filled(states, longest) for states, _ in parts], dim=-1)
     return Cond(states, parts[-1][1] if penultimate else None)
 
 
@@ -158,13 +160,7 @@ def common_length(lengths: Sequence[int]) -> int:
     return longest
 
 
-def repeated(conds: Sequence[Cond]) -> list[Cond]:
-    """`conds` with states of one length."""
-    length = common_length([cond.states.shape[1] for cond in conds])
-    return [cond.repeated(length) for cond in conds]
-
-
-def _repeated(states: Tensor, length: int) -> Tensor:
+def _filled(states: Tensor, length: int) -> Tensor:
     """Two encoders cut one text into chunks of their own; the shorter is filled up with its last chunks."""
     missing = length - states.shape[1]
     return torch.cat([states, states[:, -missing:]], dim=1) if missing else states

@@ -11,14 +11,16 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 CALLS = {
     "draw.py": ["a moon, flat emoji", "moon.png"],
     "variations.py": ["a moon, flat emoji", "2", "sheet.png"],
-    "wardrobe.py": ["sheet.png"],
     "watch.py": ["a moon, flat emoji", "frames", "3"],
     "own_sampler.py": [],
     "wardrobe.py": ["a {red|blue} apple", "emoji-3d", "sheet.png"],
+    "tutorial.py": ["moon.png"],
 }
 DRAWN = {
     "draw.py": ["moon.png"],
     "variations.py": ["sheet.png"],
+    "wardrobe.py": ["sheet.png"],
+    "tutorial.py": ["moon.png"],
     "watch.py": ["frames/001.png", "frames/003.png"],
 }
 

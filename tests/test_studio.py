@@ -201,3 +201,11 @@ def test_an_autocast_around_a_drawing_changes_nothing(dtype):
     studio = sfumato.load(device="cpu", dtype=dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert plain.differs(studio.generate("a moon", **FAST)) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "spacing"),
+    [({}, "trailing"), ({"sampler": "lcm"}, "lcm"), ({"sampler": "lcm", "spacing": "karras"}, "karras")],
+)
+def test_distilled_samplers_draw_at_the_times_of_distillation_unless_told_otherwise(studio, fields, spacing):
+    assert studio.resolve(sfumato.Request(prompt="a moon", **fields)).spacing == spacing

@@ -155,13 +155,15 @@ class Studio:
                     f"such as {below} or {below + self.factor}"
                 )
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+        sampler = request.sampler or defaults.sampler
+        spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
         return request.changed(
             width=width,
             height=height,
             steps=request.steps or defaults.steps,
             guidance=defaults.guidance if request.guidance is None else request.guidance,
-            sampler=request.sampler or defaults.sampler,
-            spacing=request.spacing or defaults.spacing,
+            sampler=sampler,
+            spacing=request.spacing or spacing,
             seed=seed,
             model=self.source,
             vae=self.vae,

@@ -233,3 +233,15 @@ def test_an_adapter_that_fits_in_part_is_refused_unless_that_is_allowed(studio, 
         image = studio.generate("an apple<lora:more:1>", allow_partial=True, **SMALL)
     (home / "adapters" / "look.safetensors").write_bytes(look.read_bytes())
     assert same(image, studio.generate("an apple<lora:look:1>", **SMALL))
+
+
+def test_an_embedding_that_the_request_brings_is_read_again_for_a_replay(studio, home, tmp_path):
+    table = studio.model.text_encoders[0].embeddings.token_embedding.weight
+    apple = studio.model.tokenizers[0].encode("a green apple")
+    path = tmp_path / "elsewhere.safetensors"
+    save_file({"emb_params": table[apple[1:]].clone()}, path)
+    image = studio.generate("a elsewhere", embeddings=[str(path)], **SMALL)
+    assert same(image, studio.generate("a green apple", **SMALL))
+    fresh = sfumato.load(device="cpu", dtype="float32")
+    assert same(image, fresh.generate(image.request))
+    assert image.record.embeddings.keys() == {"elsewhere"}

@@ -100,6 +100,9 @@ class Request(BaseModel):
     )
     origin: Origin | None = Field(None, description="The texts before styles and templates.")
     adapters: tuple[AdapterUse, ...] = Field((), max_length=MAX_TERMS, description="LoRAs and the like.")
+    embeddings: tuple[Name, ...] = Field(
+        (), max_length=MAX_TERMS, description="Files of learned embeddings, besides those in the folder."
+    )
     allow_partial: bool = Field(False, description="Use adapters that fit the model only in part.")
     regions: tuple[Region, ...] = Field((), max_length=MAX_TERMS, description="Prompts for places.")
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to leave out.")

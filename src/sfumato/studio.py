@@ -253,6 +253,7 @@ class Studio:
         The adapters that it names are in use from here on, for all jobs of this studio.
         """
         self.adapt(self._uses(request), request.allow_partial)
+        self._learn(request)
         levels = self._levels(request)
         noise = SeededNoise([_set(request.seed)])
         x = noise(self._empty(request)).to(self.device) * math.hypot(levels[0].a, levels[0].s)
@@ -345,7 +346,7 @@ class Studio:
     ) -> tuple[list[Share], list[_Reading]]:
         """Every content of `text`, and how much it counts in which steps."""
         shares, readings = [], []
-        names = self._embeddings_in(text)
+        names = self._named_in(text)
         for term in parse(text, request.dialect, negative=negative).terms(steps):
             for index, content in enumerate(term.contents):
                 at = frozenset(step for step, which in enumerate(term.at) if which == index)
@@ -405,14 +406,12 @@ class Studio:
         for index, encoder in enumerate(self.model.text_encoders):
             embedding.for_width(index, encoder.config.hidden_size)
 
-    def _embeddings_of(self, request: Request) -> set[str]:
-        """The learned embeddings that any text of a request names."""
-        texts = (request.prompt, request.negative, *(region.prompt for region in request.regions))
-        return {name for text in texts for name in self._embeddings_in(text)}
-
-    def _embeddings_in(self, text: str) -> tuple[str, ...]:
-        """The names of learned embeddings that stand in `text`; those in the user's folder are read."""
-        lowered = text.lower()
+    def _learn(self, request: Request) -> None:
+        """Read the learned embeddings that a request brings or names."""
+        for file in request.embeddings:
+            if Path(file).stem not in self.embeddings:
+                self.load_embedding(file)
+        lowered = "\n".join(_texts(request)).lower()
         for name, path in folders.found("embeddings").items():
             if name not in self.embeddings and name.lower() in lowered:
                 embedding = read_embedding(path)
@@ -422,6 +421,10 @@ class Studio:
                     warnings.warn(f"{name!r} is read as words: {error}", SfumatoWarning, stacklevel=2)
                 else:
                     self.embeddings[name] = embedding
+
+    def _named_in(self, text: str) -> tuple[str, ...]:
+        """The learned embeddings whose names stand in `text`."""
+        lowered = text.lower()
         return tuple(sorted(name for name in self.embeddings if name.lower() in lowered))
 
     def _uses(self, request: Request) -> tuple[Use, ...]:
@@ -468,7 +471,11 @@ class Studio:
             dtype=str(self.dtype).removeprefix("torch."),
             pixels=pixel_digest(array),
             adapters={use.name: self.adapters[use.name].fingerprint for use in self._uses(request)},
-            embeddings={name: self.embeddings[name].fingerprint for name in self._embeddings_of(request)},
+            embeddings={
+                name: self.embeddings[name].fingerprint
+                for text in _texts(request)
+                for name in self._named_in(text)
+            },
             notes=(*self.notes(request), *([f"decoded in tiles of {self.tile}"] if self.tile else [])),
         )
         return Image(array, record)
@@ -566,6 +573,11 @@ def _request(request: Request | str, fields: dict[str, Any]) -> Request:
     if isinstance(request, str):
         return Request.build(prompt=request, **fields)
     return request.changed(**fields) if fields else request
+
+
+def _texts(request: Request) -> tuple[str, ...]:
+    """Every text of a request."""
+    return (request.prompt, request.negative, *(region.prompt for region in request.regions))
 
 
 def _size(request: Request) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 import torch
 from commandline import SMALL
+from safetensors.torch import save_file
 
 from sfumato import checkpoint, metadata, studio
 from sfumato.adapt import attach_new, save_lora
@@ -44,7 +45,15 @@ def test_quiet_leaves_nothing_but_the_path(here):
 
 def test_every_option_reaches_the_record(here, tmp_path):
     line = ("--style", "icon-flat", "--dialect", "a1111", "--templates", "combinatorial")
-    line += ("--allow-partial", "--region", "0, 0, 0.5, 1: a cat:2", "--lora", "look.safetensors:0.8:0.5")
+    line += (
+        "--embedding",
+        "word.safetensors",
+        "--allow-partial",
+        "--region",
+        "0, 0, 0.5, 1: a cat:2",
+        "--lora",
+        "look.safetensors:0.8:0.5",
+    )
     line += ("--negative", "blurry", "--guidance", "3.5", "--guidance-interval", "0.1", "8.5")
     line += (
         "--guidance-rescale",
@@ -59,6 +68,7 @@ def test_every_option_reaches_the_record(here, tmp_path):
     model = checkpoint.load("embedded", dtype=torch.float32)
     attach_new(model.unet, rank=2)
     save_lora(tmp_path / "look.safetensors", {"unet": model.unet})
+    save_file({"emb_params": torch.zeros(1, 256)}, tmp_path / "word.safetensors")
     here("generate", "a {red} apple", "-o", "apple.png", *SMALL, *line)
     record = metadata.read(tmp_path / "apple.png")
     assert record.dtype == "float32"
@@ -82,6 +92,7 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "templates": "off",
         "origin": {"prompt": "a {red} apple", "negative": "blurry", "style": ("icon-flat",)},
         "adapters": ({"name": "look.safetensors", "weight": 0.8, "text_weight": 0.5, "blocks": {}},),
+        "embeddings": ("word.safetensors",),
         "allow_partial": True,
         "regions": ({"prompt": "a cat:2", "box": (0.0, 0.0, 0.5, 1.0), "weight": 1.0},),
         "model": "embedded",

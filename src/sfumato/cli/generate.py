@@ -71,7 +71,6 @@ class Options:
     prompts: Sequence[str]
     fields: dict[str, Any] = field(default_factory=dict)
     loading: Loading = Loading()
-    embeddings: Sequence[str] = ()
     output: str | None = None
     preview: Path | None = None
     as_json: bool = False
@@ -96,8 +95,6 @@ def draw(options: Options) -> None:
             studio = options.loading.load(
                 first.model, vae=first.vae, base=first.base, prediction=first.prediction
             )
-            for file in options.embeddings:
-                studio.load_embedding(file)
             for image, seconds in _pictures(studio, requests, options.preview, meter):
                 if place is None:
                     console.result_bytes(image.png())

@@ -245,3 +245,10 @@ def test_an_embedding_that_the_request_brings_is_read_again_for_a_replay(studio,
     fresh = sfumato.load(device="cpu", dtype="float32")
     assert same(image, fresh.generate(image.request))
     assert image.record.embeddings.keys() == {"elsewhere"}
+
+
+def test_a_picture_is_drawn_again_where_its_style_is_unknown(studio, home):
+    (home / "styles" / "own.toml").write_text('[icy]\nprompt = "{prompt}, made of ice"\n')
+    image = studio.generate("an apple", style="icy", **SMALL)
+    (home / "styles" / "own.toml").unlink()
+    assert same(image, studio.generate(image.request))

@@ -183,10 +183,6 @@ class Studio:
             )
         if max(width, height) > 2 * min(width, height):
             notes.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
-        for name in request.origin.style if request.origin else ():
-            kinds = load_styles()[name].models
-            if kinds and self._style_kind not in (None, *kinds):
-                notes.append(f"the style {name!r} was made for {MODELS[kinds[0]]}, and suits this model less")
         if request.dialect == "plain":
             for name in ("prompt", "negative"):
                 phrase = Phrase((Piece(getattr(request, name)),))
@@ -198,12 +194,17 @@ class Studio:
                     )
         return tuple(notes)
 
-    @property
-    def _style_kind(self) -> str | None:
-        """What this model is among the kinds that styles are made for, if it is one."""
+    def _style_notes(self, request: Request) -> list[str]:
+        """What the user should know of styles that were made for another kind of model than this one."""
+        kind = "stable-diffusion" if self.model.kind.startswith("sd") else None
         if self.source == EMBEDDED:
-            return "embedded"
-        return "stable-diffusion" if self.model.kind.startswith("sd") else None
+            kind = "embedded"
+        known = load_styles() if request.style and kind else {}
+        return [
+            f"the style {name!r} was made for {MODELS[known[name].models[0]]}, and suits this model less"
+            for name in request.style
+            if name in known and known[name].models and kind not in known[name].models
+        ]
 
     def generate(self, request: Request | str, **fields: Any) -> Image:
         """Draw one picture. `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`."""
@@ -223,7 +224,8 @@ class Studio:
         """
         request = self.resolve(_request(request, fields))
         singles = list(expansion.singles(request))
-        for note in dict.fromkeys(note for single in singles for note in self.notes(single)):
+        noted = [*self._style_notes(request), *(note for single in singles for note in self.notes(single))]
+        for note in dict.fromkeys(noted):
             warnings.warn(note, SfumatoWarning, stacklevel=2)
         places = {object(): index for index in range(len(singles))}
         totals = [self._evaluations(single) for single in singles]

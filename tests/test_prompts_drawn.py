@@ -252,3 +252,13 @@ def test_a_picture_is_drawn_again_where_its_style_is_unknown(studio, home):
     image = studio.generate("an apple", style="icy", **SMALL)
     (home / "styles" / "own.toml").unlink()
     assert same(image, studio.generate(image.request))
+
+
+def test_drawings_that_take_turns_do_not_meet(studio, home, look):
+    (home / "adapters" / "look.safetensors").write_bytes(look.read_bytes())
+    texts = ("an apple", "a car<lora:look:1>", "a [cat|dog]<lora:look:0.3>")
+    alone = [studio.generate(text, **SMALL) for text in texts]
+    rounds = list(zip(*(studio.stream(text, **SMALL) for text in texts), strict=True))
+    assert len(rounds) == 4
+    for image, step in zip(alone, rounds[-1], strict=True):
+        assert same(image, step.image)

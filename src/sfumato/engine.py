@@ -4,7 +4,7 @@ The library's loop is this engine with the jobs of one request; a server's is th
 share nothing, so they may differ in sampler, step count, size, guidance and level.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +91,7 @@ class Engine:
     def idle(self) -> bool:
         return not self._running
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+    def run(self, jobs: Iterable[Job]) -> Generator[Event, None, None]:
         """Drive `jobs` to their ends, taking one up whenever there is room; closing it cancels the rest."""
         waiting = iter(jobs)
         own: list[Hashable] = []

@@ -3,7 +3,8 @@
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -23,7 +24,7 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.engine import Engine, Failed, Job
+from sfumato.engine import Engine, Event, Failed, Job
 from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
@@ -116,7 +117,7 @@ class Studio:
         prepare(model.vae, device, self.vae_dtype, offload=offload, compiled=compiled)
         unet = prepare(model.unet, device, dtype, offload=offload, compiled=compiled)
         self.denoiser = Denoiser(unet, model.prediction, device, slices=slices)
-        self.engine = Engine(self.denoiser, most_points=8 if device.type == "cuda" else 1)
+        self.most_points = 8 if device.type == "cuda" else 1
         self.adapters = Adapters(model.networks)
         self.embeddings: dict[str, Embedding] = {}
         self._encode = lru_cache(maxsize=64)(self._encode_uncached)
@@ -229,9 +230,8 @@ class Studio:
             warnings.warn(note, SfumatoWarning, stacklevel=2)
         places = {object(): index for index in range(len(singles))}
         totals = [self._evaluations(single) for single in singles]
-        for _, alike in groupby(places.items(), lambda place: self._uses(singles[place[1]])):
-            jobs = (self.job(singles[index], key) for key, index in alike)
-            for event in self.engine.run(jobs):
+        for uses, alike in groupby(places.items(), lambda place: self._uses(singles[place[1]])):
+            for event in self._drive(uses, (self.job(singles[index], key) for key, index in alike)):
                 index = places[event.key]
                 single = singles[index]
                 if isinstance(event, Failed):
@@ -248,6 +248,18 @@ class Studio:
                     _studio=self,
                     _request=single,
                 )
+
+    def _drive(self, uses: tuple[Use, ...], jobs: Iterable[Job]) -> Iterator[Event]:
+        """What happens to `jobs`, all of them with the adapters `uses`; closing it cancels the rest.
+
+        Whoever draws with this studio between two events may have put other adapters into the weights.
+        """
+        engine = Engine(self.denoiser, self.most_points)
+        with closing(engine.run(jobs)) as running:
+            while (event := next(running, None)) is not None:
+                yield event
+                self.adapt(uses)
+        self.most_points = engine.most_points
 
     def job(self, request: Request, key: Hashable) -> Job:
         """The drawing of a single picture, as `resolve` and `expansion.singles` leave it, for an engine.
@@ -445,7 +457,7 @@ class Studio:
         for use in uses:
             if use.name not in self.adapters.names:
                 self.load_adapter(use.name, use.name, allow_partial=allow_partial)
-        if self.adapters.use(uses):
+        if tuple(uses) != self.adapters.in_use and self.adapters.use(uses):
             self._forget()
 
     def _forget(self) -> None:

@@ -1,6 +1,6 @@
 """Drawing a batch in lock-step, so that a caller sees and changes its latents after every evaluation."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ from sfumato.diffusion.guidance import Weight, weighted_sum
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point, Sampling
-from sfumato.engine import Engine, Evaluated, Event, Failed, Job
+from sfumato.engine import Engine, Evaluated, Failed, Job
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.given import AddedCond
 
@@ -142,7 +142,7 @@ def draw(
         for index, picture in enumerate(pictures)
     ]
     events: dict[int, Evaluated] = {}
-    with closing(_events(denoiser, jobs)) as running:
+    with closing(Engine(denoiser, most_points=len(jobs)).run(jobs)) as running:
         for event in running:
             if isinstance(event, Failed):
                 raise event.error
@@ -172,11 +172,6 @@ def draw(
     if not knobs.interrupt:
         source.finish(plan.draws)
     return latents
-
-
-def _events(denoiser: Denoiser, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-    """What happens to `jobs`, all in one batch; closing it cancels the rest."""
-    yield from Engine(denoiser, most_points=len(jobs)).run(jobs)
 
 
 def _scale(plan: Plan, level: Level) -> float:

@@ -247,6 +247,40 @@ def test_an_embedding_that_the_request_brings_is_read_again_for_a_replay(studio,
     assert image.record.embeddings.keys() == {"elsewhere"}
 
 
+def test_an_embedding_that_a_request_brings_stands_before_others_of_its_name_there_only(
+    studio, home, tmp_path
+):
+    table = studio.model.text_encoders[0].embeddings.token_embedding.weight
+    words = {home / "embeddings" / "fruit.safetensors": "green apple", tmp_path / "fruit.safetensors": "car"}
+    for path, text in words.items():
+        save_file({"emb_params": table[studio.model.tokenizers[0].encode(text)].clone()}, path)
+    brought = [str(tmp_path / "fruit.safetensors")]
+    for files, text in (([], "green apple"), (brought, "car"), ([], "green apple")):
+        image = studio.generate("a fruit", embeddings=files, **SMALL)
+        assert same(image, studio.generate(f"a {text}", **SMALL))
+
+
+def test_an_adapter_that_has_changed_is_loaded_again_in_the_place_of_the_one_in_use(studio, home, look):
+    path = home / "again.safetensors"
+    save_file({key: 0 * each for key, each in load_file(look).items()}, path)
+    studio.load_adapter(path)
+    nothing = studio.generate("an apple<lora:again>", **SMALL)
+    path.write_bytes(look.read_bytes())
+    studio.load_adapter(path)
+    assert studio.generate("an apple<lora:again>", **SMALL).differs(nothing)
+
+
+def test_a_picture_says_that_its_adapter_fits_in_part_whoever_allowed_it(studio, home, look):
+    path = home / "adapters" / "some.safetensors"
+    save_file({**load_file(look), "unet.nowhere.lora_A.weight": torch.zeros(2, 8)}, path)
+    with pytest.warns(SfumatoWarning, match="fits in part"):
+        studio.load_adapter(path, allow_partial=True)
+    image = studio.generate("an apple<lora:some>", **SMALL)
+    fresh = sfumato.load(device="cpu", dtype="float32")
+    with pytest.warns(SfumatoWarning, match="fits in part"):
+        assert same(image, fresh.generate(image.request))
+
+
 def test_a_picture_is_drawn_again_where_its_style_is_unknown(studio, home):
     (home / "styles" / "own.toml").write_text('[icy]\nprompt = "{prompt}, made of ice"\n')
     image = studio.generate("an apple", style="icy", **SMALL)

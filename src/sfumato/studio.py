@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sfumato import __version__, checkpoint, devices, expansion, folders
 from sfumato.adapt.adapters import Adapters, Use
-from sfumato.adapt.embedding import Embedding
+from sfumato.adapt.embedding import Embedding, called
 from sfumato.adapt.embedding import read as read_embedding
 from sfumato.checkpoint.source import EMBEDDED
 from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, PromptOnly, Share
@@ -48,7 +48,7 @@ class _Reading:
     content: Content
     dialect: str
     clip_skip: int
-    names: tuple[str, ...]
+    embeddings: tuple[tuple[str, Embedding], ...]
     """The learned embeddings that it may call."""
     negative: bool
     zero: bool
@@ -120,6 +120,7 @@ class Studio:
         self.most_points = 8 if device.type == "cuda" else 1
         self.adapters = Adapters(model.networks)
         self.embeddings: dict[str, Embedding] = {}
+        self._brought: dict[str, Embedding] = {}
         self._encode = lru_cache(maxsize=64)(self._encode_uncached)
         self._condition = lru_cache(maxsize=64)(self._condition_uncached)
 
@@ -291,7 +292,8 @@ class Studio:
         for name in self.adapters.names:
             if name not in full.adapters.names:
                 full.adapters.add(self.adapters[name])
-        full.embeddings.update(self.embeddings)
+        full.embeddings |= self.embeddings
+        full._brought |= self._brought
         for step in full.stream(request):
             yield replace(step, image_index=index, image_count=count)
 
@@ -360,14 +362,16 @@ class Studio:
     ) -> tuple[list[Share], list[_Reading]]:
         """Every content of `text`, and how much it counts in which steps."""
         shares, readings = [], []
-        names = self._named_in(text)
+        embeddings = self._named_in(text, request)
         for term in parse(text, request.dialect, negative=negative).terms(steps):
             for index, content in enumerate(term.contents):
                 at = frozenset(step for step, which in enumerate(term.at) if which == index)
                 weight = term.weight if mask is None else term.weight * mask
                 shares.append(Share(weight, at if len(term.contents) > 1 else None))
                 zero = negative and not text and self.model.zero_negative
-                readings.append(_Reading(content, request.dialect, request.clip_skip, names, negative, zero))
+                readings.append(
+                    _Reading(content, request.dialect, request.clip_skip, embeddings, negative, zero)
+                )
         return shares, readings
 
     def _encode_uncached(self, reading: _Reading) -> Cond:
@@ -378,7 +382,7 @@ class Studio:
                 reading.clip_skip,
                 self.device,
                 dialect=reading.dialect,
-                embeddings={name: self.embeddings[name] for name in reading.names},
+                embeddings=dict(reading.embeddings),
             )
         return cond.zeroed() if reading.zero else cond
 
@@ -395,9 +399,12 @@ class Studio:
         """Read a LoRA or the like, and the name that requests and prompts call it by.
 
         `path`: a `.safetensors` file, or the name of one in the user's folder. Every key must find its layer,
-        unless `allow_partial`. Raises `CheckpointError` and `UsageError`.
+        unless `allow_partial`. A file is read once: load it again when it has changed. Raises
+        `CheckpointError` and `UsageError`.
         """
         file = folders.pick("adapters", str(path))
+        name = name or file.stem
+        self.adapt([use for use in self.adapters.in_use if use.name != name])
         adapter = self.adapters.load(file, name, allow_partial=allow_partial)
         if not adapter.report.whole:
             told = "; ".join(adapter.report.lines(most=3))
@@ -410,36 +417,35 @@ class Studio:
         `path` as in `load_adapter`. Raises `CheckpointError`, and `UsageError` where it does not fit.
         """
         embedding = read_embedding(folders.pick("embeddings", str(path)))
-        self._check_fits(embedding)
+        embedding.check_fits(self._text_widths)
         name = name or embedding.name
         self.embeddings[name] = embedding
-        self._forget()
         return name
 
-    def _check_fits(self, embedding: Embedding) -> None:
-        for index, encoder in enumerate(self.model.text_encoders):
-            embedding.for_width(index, encoder.config.hidden_size)
+    @property
+    def _text_widths(self) -> list[int]:
+        return [encoder.config.hidden_size for encoder in self.model.text_encoders]
 
     def _learn(self, request: Request) -> None:
         """Read the learned embeddings that a request brings or names."""
         for file in request.embeddings:
-            if Path(file).stem not in self.embeddings:
-                self.load_embedding(file)
-        lowered = "\n".join(_texts(request)).lower()
-        for name, path in folders.found("embeddings").items():
-            if name not in self.embeddings and name.lower() in lowered:
-                embedding = read_embedding(path)
-                try:
-                    self._check_fits(embedding)
-                except UsageError as error:
-                    warnings.warn(f"{name!r} is read as words: {error}", SfumatoWarning, stacklevel=2)
-                else:
-                    self.embeddings[name] = embedding
+            if file not in self._brought:
+                embedding = read_embedding(folders.pick("embeddings", file))
+                embedding.check_fits(self._text_widths)
+                self._brought[file] = embedding
+        text = "\n".join(_texts(request))
+        self.embeddings |= called(text, self._known(request), self._text_widths)
 
-    def _named_in(self, text: str) -> tuple[str, ...]:
+    def _known(self, request: Request) -> dict[str, Embedding]:
+        """The learned embeddings that a request may call; those it brings stand before the studio's own."""
+        brought = [self._brought[file] for file in request.embeddings]
+        return {**self.embeddings, **{embedding.name: embedding for embedding in brought}}
+
+    def _named_in(self, text: str, request: Request) -> tuple[tuple[str, Embedding], ...]:
         """The learned embeddings whose names stand in `text`."""
         lowered = text.lower()
-        return tuple(sorted(name for name in self.embeddings if name.lower() in lowered))
+        known = self._known(request)
+        return tuple((name, known[name]) for name in sorted(known) if name.lower() in lowered)
 
     def _uses(self, request: Request) -> tuple[Use, ...]:
         """The adapters of a request and those that its prompts call."""
@@ -461,7 +467,7 @@ class Studio:
             self._forget()
 
     def _forget(self) -> None:
-        """Drop what was computed from weights or embeddings that are others now."""
+        """Drop what was computed from weights that are others now."""
         self._encode.cache_clear()
         self._condition.cache_clear()
         self.denoiser.forget()
@@ -475,6 +481,9 @@ class Studio:
         pixels = self._glance(latent) if quick else self.decode(latent)
         rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
+        adapters = {use.name: self.adapters[use.name] for use in self._uses(request)}
+        if not all(adapter.report.whole for adapter in adapters.values()):
+            request = request.changed(allow_partial=True)
         record = Record(
             sfumato=__version__,
             request=request,
@@ -484,11 +493,11 @@ class Studio:
             device=devices.describe(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             pixels=pixel_digest(array),
-            adapters={use.name: self.adapters[use.name].fingerprint for use in self._uses(request)},
+            adapters={name: adapter.fingerprint for name, adapter in adapters.items()},
             embeddings={
-                name: self.embeddings[name].fingerprint
+                name: embedding.fingerprint
                 for text in _texts(request)
-                for name in self._named_in(text)
+                for name, embedding in self._named_in(text, request)
             },
             notes=(*self.notes(request), *([f"decoded in tiles of {self.tile}"] if self.tile else [])),
         )

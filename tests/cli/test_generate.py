@@ -238,6 +238,17 @@ def test_inspect_shows_the_record_of_a_picture(here, tmp_path):
     assert told["parameters"].startswith("a red apple\nSteps: 2, Sampler: ")
 
 
+def test_inspect_shows_weights_of_adapters_and_fingerprints_of_their_files(here, tmp_path):
+    here("generate", "a red apple", "-o", "a.png", *SMALL)
+    image = Image.open(tmp_path / "a.png")
+    request = image.request.changed(adapters=[{"name": "ink", "weight": 0.75}])
+    worn = image.record.model_copy(update={"request": request, "adapters": {"ink": "0123456789abcdef"}})
+    Image(image.pixels, worn).save(tmp_path / "worn.png")
+    _, out, _ = here("inspect", "worn.png")
+    assert "'weight': 0.75" in out
+    assert "adapter files      {'ink': '0123456789abcdef'}" in out
+
+
 def test_a_truncated_model_is_one_line_and_no_picture(here, tmp_path):
     folder = tmp_path / "half"
     shutil.copytree(checkpoint.embedded(), folder)

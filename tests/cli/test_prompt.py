@@ -2,6 +2,9 @@
 
 import json
 
+import torch
+from safetensors.torch import save_file
+
 
 def test_a_prompt_is_told_from_its_parts_to_its_tokens(here):
     status, out, err = here(
@@ -59,6 +62,17 @@ def test_long_prompts_breaks_blends_and_adapters_are_told(here):
     assert out.count("2 of 75 tokens") == 2
     _, out, _ = here("prompt", "cat " * 80, "--dialect", "plain")
     assert "5 tokens more are not read" in out
+
+
+def test_embeddings_of_the_folder_are_told_by_their_vectors(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
+    (tmp_path / "embeddings").mkdir()
+    save_file({"emb_params": torch.zeros(2, 256)}, tmp_path / "embeddings" / "Mine.safetensors")
+    save_file({"emb_params": torch.zeros(2, 768)}, tmp_path / "embeddings" / "wide.safetensors")
+    status, out, err = here("prompt", "a (mine:1.2) wide car")
+    assert status == 0
+    assert "a Mine[0]×1.2 Mine[1]×1.2 wide car" in out
+    assert err.startswith("warning: 'wide' is read as words")
 
 
 def test_templates_are_filled_in_first(here):

@@ -1,15 +1,16 @@
 """Textual inversion: words with vectors of their own (Gal et al. 2023), in every published form."""
 
 import hashlib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sfumato import weights
-from sfumato.errors import CheckpointError, UsageError
+from sfumato import folders, weights
+from sfumato.errors import CheckpointError, SfumatoWarning, UsageError
 
 MAX_VECTORS = 1000
 
@@ -60,6 +61,30 @@ class Embedding:
             )
         return found
 
+    def check_fits(self, widths: Sequence[int]) -> None:
+        """Raise `UsageError` unless there are vectors for text encoders of these `widths`."""
+        for index, width in enumerate(widths):
+            self.for_width(index, width)
+
+
+def called(text: str, known: Container[str], widths: Sequence[int]) -> dict[str, Embedding]:
+    """The embeddings of the user's folder whose names stand in `text`, except those that are `known`.
+
+    Warns of those that do not fit text encoders of these `widths`. Raises `CheckpointError` as `read` does.
+    """
+    lowered = text.lower()
+    embeddings = {}
+    for name, path in folders.found("embeddings").items():
+        if name not in known and name.lower() in lowered:
+            embedding = read(path)
+            try:
+                embedding.check_fits(widths)
+            except UsageError as error:
+                warnings.warn(f"{name!r} is read as words: {error}", SfumatoWarning, stacklevel=3)
+            else:
+                embeddings[name] = embedding
+    return embeddings
+
 
 def read(path: str | Path, name: str | None = None) -> Embedding:
     """Read an embedding. Raises `CheckpointError` for pickles, and for files that hold anything else."""
@@ -67,7 +92,8 @@ def read(path: str | Path, name: str | None = None) -> Embedding:
     if path.suffix.lower() in _PICKLES:
         raise CheckpointError(
             f"{path} is a pickled embedding, and pickles can run code when they are opened; "
-            f"`sfumato convert --from-pickle {path}` makes a safetensors file of it"
+            f"`sfumato convert --from-pickle {path} {path.with_suffix('.safetensors')}` makes a safetensors "
+            "file of it"
         )
     tensors = weights.read(path)
     vectors, token = _vectors(path, tensors)

@@ -41,6 +41,7 @@ def _picture(path: Path, as_json: bool) -> None:
         console.result(f"no Sfumato record; its A1111 line:\n{line}")
         return
     request = record.pop("request")
-    for name, value in {**request, **record}.items():
+    files = {f"{name[:-1]} files": record.pop(name) for name in ("adapters", "embeddings")}
+    for name, value in {**request, **files, **record}.items():
         if value not in (None, "", [], {}):
             console.result(f"{name:18} {value}")

@@ -13,11 +13,16 @@ def prompt(text: str, fields: dict[str, Any], as_json: bool) -> None:
     request = Request.build(prompt=text, **{"seed": 0, **fields})
     single = next(expansion.singles(request))
     from sfumato import checkpoint
+    from sfumato.adapt.embedding import called
     from sfumato.prompt.explain import explain
 
-    model = checkpoint.load(request.model)
+    with console.Meter(quiet=False).shown("loading the model"):
+        model = checkpoint.load(request.model)
+        widths = [encoder.config.hidden_size for encoder in model.text_encoders]
+        embeddings = called(single.prompt, (), widths)
     steps = request.steps or model.defaults.steps
-    told = explain(single.prompt, model.tokenizers[0], request.dialect, steps)
+    counts = {name: embedding.count for name, embedding in embeddings.items()}
+    told = explain(single.prompt, model.tokenizers[0], request.dialect, steps, counts)
     if as_json:
         console.result(json.dumps({"prompt": single.prompt, **told.to_dict()}, ensure_ascii=False))
         return

@@ -89,6 +89,37 @@ def test_files_of_the_embedded_model_are_read_and_written_back():
         assert config.from_dict(json.loads(json.dumps(read.to_dict())), name) == read
 
 
+@pytest.mark.parametrize(
+    ("config", "content"),
+    [
+        # SDXL base and its refiner
+        (UNetConfig, {**SD1, "upcast_attention": None}),
+        # SDXL for inpainting: the weights are a moving average, which its training described here
+        (
+            UNetConfig,
+            {
+                **SD1,
+                "decay": 0.9999,
+                "inv_gamma": 1.0,
+                "min_decay": 0.0,
+                "optimization_step": 37000,
+                "power": 0.6666666666666666,
+                "update_after_step": 0,
+                "use_ema_warmup": False,
+            },
+        ),
+        # schedulers of 2022
+        (ScheduleConfig, {"_class_name": "DPMSolverMultistepScheduler", "predict_epsilon": True}),
+    ],
+)
+def test_what_published_files_say_besides_changes_nothing(config, content):
+    plain = {key: content[key] for key in ("_class_name", *SD1) if key in content}
+    read, without = (config.from_dict(each, "config.json").to_dict() for each in (content, plain))
+    assert {key: value or False for key, value in read.items()} == {
+        key: value or False for key, value in without.items()
+    }
+
+
 def test_attention_head_dim_is_the_number_of_heads():
     assert UNetConfig.from_dict(SD1, "").heads == (8, 8, 8, 8)
     assert UNetConfig.from_dict({**SD1, "attention_head_dim": [5, 10, 20, 20]}, "").heads == (5, 10, 20, 20)
@@ -191,6 +222,7 @@ def test_only_schedulers_that_clip_are_said_to():
         (ScheduleConfig, {"_class_name": "DDIMSchedular"}, "did you mean 'DDIMScheduler'"),
         (ScheduleConfig, {"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid' is not supported"),
         (ScheduleConfig, {"thresholding": True}, "thresholding = True is not supported"),
+        (ScheduleConfig, {"predict_epsilon": False}, "predict_epsilon = False is not supported"),
         (ScheduleConfig, {"beta_end": 1.5}, "a beta of 1.5 must be between 0 and 1"),
         (ScheduleConfig, {"trained_betas": [0.1]}, "trained_betas has 1 entries, must have 1000"),
     ],

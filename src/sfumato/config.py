@@ -118,7 +118,19 @@ class UNetConfig(Config):
         "time_embedding_type": ("positional",),
         "timestep_post_act": (None,),
     }
-    IGNORED = frozenset({"addition_embed_type_num_heads"})
+    # All but the first describe the moving average of the training that the weights are from.
+    IGNORED = frozenset(
+        {
+            "addition_embed_type_num_heads",
+            "decay",
+            "inv_gamma",
+            "min_decay",
+            "optimization_step",
+            "power",
+            "update_after_step",
+            "use_ema_warmup",
+        }
+    )
 
     sample_size: PerLevel | None = None
     in_channels: int = 4
@@ -137,7 +149,8 @@ class UNetConfig(Config):
     reverse_transformer_layers_per_block: tuple[int | tuple[int, ...], ...] | None = None
     attention_head_dim: PerLevel = 8
     use_linear_projection: bool = False
-    upcast_attention: bool = False
+    upcast_attention: bool | None = False
+    """SDXL's own files say null, which means no."""
     addition_embed_type: str | None = None
     addition_time_embed_dim: int | None = None
     projection_class_embeddings_input_dim: int | None = None
@@ -441,6 +454,7 @@ class ScheduleConfig(Config):
 
     FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "invert_sigmas": (False,),
+        "predict_epsilon": (True,),
         "shift_terminal": (None,),
         "thresholding": (False,),
         "use_dynamic_shifting": (False,),

@@ -90,7 +90,9 @@ def test_constants_and_unread_projections_are_passed_over(published, path):
         f"{clip}text_model.embeddings.position_ids": torch.arange(77)[None],
         f"{clip}text_projection.weight": torch.eye(64),
         "cond_stage_model.logit_scale": torch.tensor(4.6),
+        "cond_stage_model.text_projection": torch.eye(64),
         "first_stage_model.loss.logvar": torch.zeros(1),
+        "first_stage_model.model_ema.decay": torch.tensor(0.9),
     }
     write(tensors | more, path)
     assert checkpoint.load(path).networks.keys() == {"unet", "vae", "text_encoder"}
@@ -108,7 +110,9 @@ def test_text_encoders_without_the_inner_prefix_are_read(published, path):
         ("sd1", {}, {}, "epsilon", "sd1 models do"),
         ("sd1", {"v_pred": torch.empty(0)}, {}, "v", "marked by a tensor 'v_pred'"),
         ("sd1", {}, {"modelspec.prediction_type": "v"}, "v", "the header says so"),
+        ("sd1", {}, {"modelspec.predict_key": "v"}, "v", "the header says so"),
         ("sd2-v", {}, {}, "v", "Stable Diffusion 2 does"),
+        ("sd2-v", {}, {"modelspec.predict_key": "epsilon"}, "epsilon", "the header says so"),
         ("sd2-v", {"global_step": torch.tensor(875000)}, {}, "epsilon", "global_step is 875,000"),
         ("sd2-v", {"global_step": torch.tensor(110000)}, {}, "v", "global_step is 110,000"),
         ("sd2-v", {"global_step": torch.tensor(110000)}, {"modelspec.prediction_type": "epsilon"}, "epsilon",
@@ -242,7 +246,7 @@ def test_half_of_an_xl_models_text_encoders_is_not_enough(published, path):
     assert "the second text encoder is missing" in refusal(path)
 
 
-@pytest.mark.parametrize("form", ["original", "prefixed", "diffusers", "folder"])
+@pytest.mark.parametrize("form", ["original", "in training", "prefixed", "diffusers", "folder"])
 def test_an_autoencoder_of_its_own_replaces_the_models(form, published, path, tmp_path, saved):
     torch.manual_seed(5)
     other = autoencoder(0.5)
@@ -255,7 +259,9 @@ def test_an_autoencoder_of_its_own_replaces_the_models(form, published, path, tm
     elif form == "diffusers":
         write(other.state_dict(), vae)
     else:
-        write(original_vae(other, "first_stage_model." if form == "prefixed" else ""), vae)
+        left = {"loss.logvar": torch.zeros(()), "model_ema.num_updates": torch.tensor(7)}
+        own = original_vae(other, "first_stage_model." if form == "prefixed" else "")
+        write(own | (left if form == "in training" else {}), vae)
     model = checkpoint.load(path, vae=vae)
     assert equal(model.vae, other)
     assert model.vae.config.scaling_factor == (0.5 if form == "folder" else 0.18215)

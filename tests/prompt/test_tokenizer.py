@@ -198,6 +198,29 @@ def test_special_tokens_may_be_objects_and_the_window_may_go_unstated(folders, t
     assert (ours.pad, ours.limit) == (0, 77)
 
 
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize(("stated", "mapped"), [("<|endoftext|>", "!"), ("!", "<|endoftext|>")])
+def test_of_settings_that_differ_those_count_that_transformers_goes_by(
+    table, stated, mapped, folders, tmp_path
+):
+    def change(content):
+        content["pad_token"] = stated
+        if table:
+            marks = {"lstrip": False, "rstrip": False, "single_word": False, "special": True}
+            ids = {0: "!", peer.bos_token_id: peer.bos_token, peer.eos_token_id: peer.eos_token}
+            content["added_tokens_decoder"] = {
+                str(number): {"content": text, "normalized": False, **marks} for number, text in ids.items()
+            }
+
+    peer = CLIPTokenizer.from_pretrained(folders["vocab.json and merges.txt"])
+    folder = changed(folders["vocab.json and merges.txt"], tmp_path, "tokenizer_config.json", change)
+    special = {"bos_token": peer.bos_token, "eos_token": peer.eos_token, "pad_token": mapped}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    theirs = CLIPTokenizer.from_pretrained(folder)
+    assert Tokenizer.load(folder).pad == theirs.pad_token_id
+    assert theirs.pad_token == (stated if table else mapped)
+
+
 def test_missing_files_are_named(folders, tmp_path):
     with pytest.raises(CheckpointError, match=r"neither tokenizer\.json nor vocab\.json"):
         Tokenizer.load(tmp_path)

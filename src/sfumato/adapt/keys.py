@@ -17,6 +17,7 @@ SUFFIXES = {
     ".lora_B.bias": "up_bias",
     ".lora_magnitude_vector": "magnitude",
     ".lora_magnitude_vector.weight": "magnitude",
+    ".lora_magnitude_vector.default.weight": "magnitude",
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
     "_lora.down.weight": "down",
@@ -47,6 +48,9 @@ PREFIXES = {
     "diffusion_model.": "unet",
     "text_encoder.": "text_encoder",
     "text_encoder_2.": "text_encoder_2",
+    "text_encoders.clip_l.transformer.": "text_encoder",
+    "text_encoders.clip_h.transformer.": "text_encoder",
+    "text_encoders.clip_g.transformer.": "text_encoder_2",
 }
 BARE = "base_model.model."
 

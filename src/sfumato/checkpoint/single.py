@@ -19,7 +19,9 @@ from sfumato.errors import CheckpointError
 from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.weights import Header
 
-_UNREAD_INSIDE = re.compile(r"logit_scale|attn_mask|loss\..*|vae_scale|vae_shift|(?:.*\.)?position_ids")
+_UNREAD_INSIDE = re.compile(
+    r"logit_scale|attn_mask|loss\..*|model_ema\..*|vae_scale|vae_shift|(?:.*\.)?position_ids"
+)
 
 WHOLE_LAYERS = 24
 """Layers of the OpenCLIP encoder whose states before the last one Stable Diffusion 2 reads."""
@@ -126,8 +128,10 @@ def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[s
     """What the UNet predicts, as schedulers call it, and how that is known."""
     if "v_pred" in header.tensors:
         return "v_prediction", "the file is marked by a tensor 'v_pred'"
-    said = header.metadata.get("modelspec.prediction_type")
-    if said in ("v", "epsilon"):
+    # ComfyUI calls the standard's entry by a name of its own
+    marks = (header.metadata.get(f"modelspec.{name}") for name in ("prediction_type", "predict_key"))
+    said = next((mark for mark in marks if mark in ("v", "epsilon")), None)
+    if said:
         return "v_prediction" if said == "v" else "epsilon", f"the header says so (modelspec: {said})"
     if family != "sd2":
         return "epsilon", f"{family} models do, where no mark says otherwise"

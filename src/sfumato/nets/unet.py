@@ -36,7 +36,7 @@ class Level(nn.Module):
                 config.context[level],
                 depth,
                 config.use_linear_projection,
-                config.upcast_attention,
+                bool(config.upcast_attention),
             )
             for depth in depths or ()
         )

@@ -147,13 +147,17 @@ class Tokenizer:
 
 
 def _settings(folder: Path) -> tuple[dict[str, str], int]:
-    """The special tokens by role, and the window's length, from the two optional settings files."""
+    """The special tokens by role, and the window's length, from the two optional settings files.
+
+    Where they differ, as old ones do about the padding, that one counts which transformers goes by:
+    `tokenizer_config.json` if it has the table of added tokens, which later versions write, else the other.
+    """
     special, limit = dict(_ROLES), 77
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        content = read_json(path)
+    paths = [folder / "tokenizer_config.json", folder / "special_tokens_map.json"]
+    found = [(path, read_json(path)) for path in paths if path.is_file()]
+    if any("added_tokens_decoder" in content for _, content in found):
+        found.reverse()
+    for path, content in found:
         for role in _ROLES:
             token = content.get(role)
             if isinstance(token, dict):

@@ -50,6 +50,17 @@ def test_a_path_wins_over_a_name_and_the_suffix_may_be_left_out(home):
     assert folders.pick("adapters", "ink") == inside
 
 
+def test_the_path_of_a_file_with_another_suffix_is_left_to_its_reader(home):
+    (home / "old.pt").touch()
+    assert folders.pick("embeddings", "old.pt") == Path("old.pt")
+
+
+@pytest.mark.parametrize("name", ["a" * 999, "a" * 999 + ".safetensors", "~nobody-of-this-name/x", "a\0b"])
+def test_a_name_that_can_be_no_path_is_an_unknown_one(home, name):
+    with pytest.raises(UsageError, match="there is no adapter"):
+        folders.pick("adapters", name)
+
+
 def test_an_unknown_name_names_the_nearest_or_says_that_there_are_none(home):
     with pytest.raises(UsageError, match=r"no adapter 'ink'; it is no file, and .*adapters holds none"):
         folders.pick("adapters", "ink")

@@ -247,6 +247,13 @@ def test_an_embedding_that_the_request_brings_is_read_again_for_a_replay(studio,
     assert image.record.embeddings.keys() == {"elsewhere"}
 
 
+def test_other_words_do_not_keep_the_origin_of_those_before(studio):
+    image = studio.generate("a {red|blue} car", style="emoji-3d", **SMALL)
+    assert image.request.origin.prompt == "a {red|blue} car"
+    assert studio.resolve(image.request.changed(prompt="a dog")).origin is None
+    assert image.request.changed(steps=3).origin == image.request.origin
+
+
 def test_an_embedding_that_a_request_brings_stands_before_others_of_its_name_there_only(
     studio, home, tmp_path
 ):

@@ -45,13 +45,19 @@ def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str,
 
 
 def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) -> Path:
-    """The file that `name` means: a path, or the name of one in the kind's folder. Raises `UsageError`."""
-    path = Path(name).expanduser()
-    if path.suffix.lower() in suffixes and path.is_file():
+    """The file that `name` means: a path, or the name of one in the kind's folder. Raises `UsageError`.
+
+    A file of another suffix is what a path means too, if nothing else is: its reader says what is wrong.
+    """
+    # the functions of os.path say no to what can be no path; those of Path raise
+    path = Path(os.path.expanduser(name))
+    if path.suffix.lower() in suffixes and os.path.isfile(path):
         return path
     known = found(kind, suffixes)
     key = name.removesuffix(path.suffix) if path.suffix.lower() in suffixes else name
     if key in known:
         return known[key]
+    if os.path.isfile(path):
+        return path
     hint = nearest(key, known) if known else f"it is no file, and {folder(kind)} holds none"
     raise UsageError(f"there is no {kind.removesuffix('s')} {name!r}; {hint}")

@@ -125,7 +125,9 @@ class Request(BaseModel):
             raise UsageError("; ".join(_plain(fault) for fault in error.errors())) from None
 
     def changed(self, **fields: Any) -> Self:
-        """This request with other values for some fields, validated anew."""
+        """This request with other values for some fields, validated anew; other texts have no `origin`."""
+        if fields.keys() & {"prompt", "negative"}:
+            fields = {"origin": None, **fields}
         return self.build(**{**self.model_dump(), **fields})
 
     @field_validator("prompt", "negative", mode="before")

@@ -116,8 +116,15 @@ def test_a_model_in_the_folder_is_loaded_by_its_name(home, saved):
     shutil.copytree(saved("sd1"), home / "org" / "name")
     assert source.locate("name") == source.locate("org/name") == home / "org" / "name"
     assert checkpoint.inspect("name").problems == []
-    with pytest.raises(CheckpointError, match="there is no model 'nmae'"):
+    with pytest.raises(CheckpointError, match="there is no model 'nmae'; did you mean 'org/name'"):
         source.locate("nmae")
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "a" * 999, "/" + "a" * 999 + "/x", "a\0b"])
+def test_a_name_that_can_be_no_path_is_an_unknown_model(home, name):
+    with pytest.raises(CheckpointError, match="there is no model"):
+        source.locate(name)
+    assert any("is missing" in problem for problem in checkpoint.inspect("embedded", vae=name).problems)
 
 
 def test_the_hubs_cache_is_listed_by_revision(home, saved, tmp_path):

@@ -1,5 +1,6 @@
 """From one layout to the other: a folder into the single file that every program reads, and back."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def convert(
     and carries the configurations in its header, so that the way back gives the same folder. Raises
     `CheckpointError`, `OutputError` and `UsageError` as `load` and `save` do.
     """
-    target = Path(target).expanduser()
+    target = Path(os.path.expanduser(target))
     single = target.suffix.lower() == SUFFIX
     if single and variant is not None:
         raise UsageError("a variant names the weights of a folder; the target is a single file")

@@ -1,5 +1,6 @@
 """From files to a model: strictly, running nothing that they name, in about their own size of memory."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,10 @@ def _survey(
     if base is not None:
         lender = _survey(base, variant, half, local_files_only, None, None, patient=False)
     survey.take(
-        variant=variant, prefer_half=half, vae=None if vae is None else Path(vae).expanduser(), base=lender
+        variant=variant,
+        prefer_half=half,
+        vae=None if vae is None else Path(os.path.expanduser(vae)),
+        base=lender,
     )
     return survey
 

@@ -1,5 +1,6 @@
 """An autoencoder from a file or folder of its own, in place of a model's."""
 
+import os
 from pathlib import Path
 
 from sfumato import weights
@@ -19,7 +20,9 @@ def vae_part(path: Path, scaling: float) -> Part:
     diffusers' layout, or half of a TAESD, whose other half lies beside it. A file does not say what its
     latents are multiplied by: that is `scaling`. Raises `CheckpointError`.
     """
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
+    if not os.path.exists(path):
+        raise CheckpointError(f"{path} is missing")
     if path.is_dir():
         inside = path if (path / "config.json").is_file() else path / "vae"
         return read_network(inside, "vae", {})

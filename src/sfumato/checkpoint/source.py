@@ -1,5 +1,6 @@
 """Where a model is: the embedded one, a folder, a file, or a repository on the Hugging Face hub."""
 
+import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from sfumato.checkpoint.layout import (
     components,
     read_index,
 )
-from sfumato.checkpoint.library import by_name
+from sfumato.checkpoint.library import by_name, installed
 from sfumato.errors import CheckpointError, nearest
 
 EMBEDDED = "embedded"
@@ -43,8 +44,9 @@ def locate(
     """
     if source == EMBEDDED:
         return embedded()
-    path = Path(source).expanduser()
-    if path.is_dir() or path.is_file():
+    # the functions of os.path say no to what can be no path; those of Path raise
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path) or os.path.isfile(path):
         return path
     if isinstance(source, str) and (named := by_name(source)):
         return locate(named)
@@ -70,14 +72,16 @@ def _is_hub_id(source: str) -> bool:
 
 
 def _near(path: Path) -> str:
-    """The sibling of a missing folder that its name comes nearest to, as the end of an error."""
+    """What a missing folder's name comes nearest to, beside it or by name, as the end of an error."""
     parent = path.parent
-    if not parent.is_dir():
+    if not os.path.isdir(parent):
         return f": there is no folder {str(parent)!r}"
-    siblings = [entry.name for entry in parent.iterdir() if (entry / INDEX).is_file()]
-    if not siblings:
+    known = [entry.name for entry in parent.iterdir() if (entry / INDEX).is_file()]
+    if len(path.parts) == 1:
+        known += [model.name for model in installed()]
+    if not known:
         return f': no folder of that name, and it is neither "{EMBEDDED}" nor a hub id like "org/name"'
-    return f"; {nearest(path.name, siblings)}"
+    return f"; {nearest(path.name, known)}"
 
 
 def _from_hub(

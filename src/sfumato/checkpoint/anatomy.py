@@ -106,7 +106,7 @@ _ORIGINAL_ENDS = {
     "in": "input_blocks.0.0.weight",
     "out": "out.2.weight",
     "added": "label_emb.0.0.weight",
-    "guidance": "time_embed.cond_proj.weight",
+    "guidance": "time_embedding.cond_proj.weight",
 }
 _DIFFUSERS_ENDS = {
     "in": "conv_in.weight",

@@ -27,7 +27,8 @@ _UNET_ENDS = {
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
-_GUIDANCE = {"time_embedding.cond_proj": "time_embed.cond_proj"}
+# the first programs had no such layer; the scripts that wrote files in their layout left it its name
+_GUIDANCE = {"time_embedding.cond_proj": "time_embedding.cond_proj"}
 _ADDED = {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
 _UNET_RESNET = {
     "norm1": "in_layers.0",

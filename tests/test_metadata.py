@@ -69,6 +69,13 @@ def test_the_a1111_line_is_laid_out_as_the_web_ui_does():
     ]
 
 
+def test_adapters_of_a_request_are_tags_of_the_prompt_in_the_a1111_line():
+    adapters = [{"name": "ink"}, {"name": "loras/v1.5.safetensors", "weight": 0.8, "text_weight": -0.5}]
+    image = drawn("a red apple", adapters=adapters)
+    line, _ = a1111_line(image.record).split("\n")
+    assert line == "a red apple <lora:ink:1> <lora:v1.5:-0.5:0.8>"
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_has_a_label_that_is_not_a_class_of_diffusers(sampler):
     line = a1111_line(drawn(sampler=sampler).record)

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sfumato.errors import PictureError
 from sfumato.formats import FORMATS
 from sfumato.names import SAMPLERS, SPACINGS
-from sfumato.request import Request
+from sfumato.request import AdapterUse, Request
 
 NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
@@ -90,7 +90,7 @@ def a1111_line(record: Record) -> str:
     if request.clip_skip:
         settings["Clip skip"] = request.clip_skip + 1
     settings["Version"] = f"sfumato {record.sfumato}"
-    lines = [request.prompt]
+    lines = [" ".join([request.prompt, *map(_a1111_lora, request.adapters)])]
     if request.negative:
         lines.append(f"Negative prompt: {request.negative}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items()))
@@ -204,6 +204,13 @@ def _a1111_sampler(name: str) -> str:
     """A1111's label of a sampler; ours where the web UI has none."""
     others = SAMPLERS.get(name, ())
     return next((other for other in others if not other.endswith("Scheduler")), name)
+
+
+def _a1111_lora(use: AdapterUse) -> str:
+    """A tag of the web UI, which knows an adapter by its file's name, and the text encoder's weight first."""
+    text = "" if use.text_weight is None else f"{use.text_weight:.10g}:"
+    name = Path(use.name).name.removesuffix(".safetensors")
+    return f"<lora:{name}:{text}{use.weight:.10g}>"
 
 
 def _quoted(value: str) -> str:

@@ -119,6 +119,12 @@ def test_an_old_file_of_an_embedding_becomes_emb_params(convert, tmp_path):
     assert torch.equal(weights.read(tmp_path / "out.safetensors")["emb_params"], W)
 
 
+def test_the_first_embeddings_keep_their_vectors_in_a_module(convert, tmp_path):
+    table = torch.nn.ParameterDict({"*": torch.nn.Parameter(W)})
+    convert(zipped({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": table}))
+    assert torch.equal(weights.read(tmp_path / "out.safetensors")["emb_params"], W)
+
+
 @pytest.mark.parametrize("name", ["os.system, zipped", "eval, protocol 4"])
 def test_a_pickle_that_would_act_is_refused_and_nothing_happens(convert, tmp_path, planted, name):
     assert "was not converted" in refused(convert, tmp_path, payloads(planted)[name])

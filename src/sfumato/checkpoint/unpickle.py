@@ -50,6 +50,8 @@ _LEFT_BEHIND = (
     "numpy._core.multiarray.scalar",
     "numpy.dtype",
 )
+# In which the first textual inversions keep their vectors; only those are taken out of it.
+_PARAMETERS = "torch.nn.modules.container.ParameterDict"
 
 
 @dataclass(frozen=True)
@@ -229,12 +231,22 @@ class _Nothing:
     def __setstate__(self, state: object) -> None: ...
 
 
+class _Parameters(dict[str, object]):
+    """What stands in for torch's table of parameters: a plain table of what it holds."""
+
+    def __setstate__(self, state: object) -> None:
+        held = state.get("_parameters") if isinstance(state, Mapping) else None
+        if isinstance(held, Mapping):
+            self.update(held)
+
+
 def _loaded(file: Any, size: int) -> object:
     """What the pickle holds. Raises whatever torch raises."""
     if file.read(len(_ZIP)) == _ZIP:
         _check_archive(file, size)
     file.seek(0)
-    with torch.serialization.safe_globals([(_Nothing, name) for name in _LEFT_BEHIND]):
+    known: list[Any] = [(_Parameters, _PARAMETERS), *((_Nothing, name) for name in _LEFT_BEHIND)]
+    with torch.serialization.safe_globals(known):
         return torch.load(file, weights_only=True, map_location="cpu")
 
 

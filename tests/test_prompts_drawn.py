@@ -303,3 +303,19 @@ def test_drawings_that_take_turns_do_not_meet(studio, home, look):
     assert len(rounds) == 4
     for image, step in zip(alone, rounds[-1], strict=True):
         assert same(image, step.image)
+
+
+def test_a_name_inside_another_word_calls_no_embedding(studio, home):
+    (home / "embeddings" / "art.safetensors").write_bytes(b"broken")
+    table = studio.model.text_encoders[0].embeddings.token_embedding.weight
+    save_file({"emb_params": table[:1].clone()}, home / "embeddings" / "oon.safetensors")
+    image = studio.generate("a cartoon", **SMALL)
+    assert image.record.embeddings == {}
+    with pytest.raises(CheckpointError, match=r"art\.safetensors"):
+        studio.generate("some art", **SMALL)
+
+
+def test_a_pickled_embedding_in_the_folder_is_read_as_words_with_a_warning(studio, home):
+    (home / "embeddings" / "easynegative.pt").write_bytes(b"anything")
+    with pytest.warns(SfumatoWarning, match=r"'easynegative' is read as words: .*--from-pickle"):
+        studio.generate("an apple", negative="easynegative", **SMALL)

@@ -31,7 +31,7 @@ from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.fast import prepare
 from sfumato.nets.given import AddedCond
-from sfumato.prompt.chunks import chunks
+from sfumato.prompt.chunks import chunks, mentioned
 from sfumato.prompt.encode import Cond, common_length
 from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import Content, Phrase, Piece
@@ -185,6 +185,8 @@ class Studio:
             )
         if max(width, height) > 2 * min(width, height):
             notes.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
+        if self.model.unet.config.time_cond_proj_dim is not None and request.negative:
+            notes.append("this model is told the guidance and reads no negative prompt")
         if request.dialect == "plain":
             for name in ("prompt", "negative"):
                 phrase = Phrase((Piece(getattr(request, name)),))
@@ -443,9 +445,8 @@ class Studio:
 
     def _named_in(self, text: str, request: Request) -> tuple[tuple[str, Embedding], ...]:
         """The learned embeddings whose names stand in `text`."""
-        lowered = text.lower()
         known = self._known(request)
-        return tuple((name, known[name]) for name in sorted(known) if name.lower() in lowered)
+        return tuple((name, known[name]) for name in sorted(mentioned(text, known)))
 
     def _uses(self, request: Request) -> tuple[Use, ...]:
         """The adapters of a request and those that its prompts call."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sfumato import folders, weights
 from sfumato.errors import CheckpointError, SfumatoWarning, UsageError
+from sfumato.prompt.chunks import mentioned
 
 MAX_VECTORS = 1000
 
@@ -70,19 +71,22 @@ class Embedding:
 def called(text: str, known: Container[str], widths: Sequence[int]) -> dict[str, Embedding]:
     """The embeddings of the user's folder whose names stand in `text`, except those that are `known`.
 
-    Warns of those that do not fit text encoders of these `widths`. Raises `CheckpointError` as `read` does.
+    Warns of those that are pickles or do not fit text encoders of these `widths`. Raises `CheckpointError` as
+    `read` does for other files that hold no embedding.
     """
-    lowered = text.lower()
+    found = folders.found("embeddings", (".safetensors", *_PICKLES))
     embeddings = {}
-    for name, path in folders.found("embeddings").items():
-        if name not in known and name.lower() in lowered:
+    for name in sorted(mentioned(text, (name for name in found if name not in known))):
+        path = found[name]
+        try:
+            if path.suffix.lower() in _PICKLES:
+                raise UsageError(_refusal(path))
             embedding = read(path)
-            try:
-                embedding.check_fits(widths)
-            except UsageError as error:
-                warnings.warn(f"{name!r} is read as words: {error}", SfumatoWarning, stacklevel=3)
-            else:
-                embeddings[name] = embedding
+            embedding.check_fits(widths)
+        except UsageError as error:
+            warnings.warn(f"{name!r} is read as words: {error}", SfumatoWarning, stacklevel=3)
+        else:
+            embeddings[name] = embedding
     return embeddings
 
 
@@ -90,11 +94,7 @@ def read(path: str | Path, name: str | None = None) -> Embedding:
     """Read an embedding. Raises `CheckpointError` for pickles, and for files that hold anything else."""
     path = Path(path)
     if path.suffix.lower() in _PICKLES:
-        raise CheckpointError(
-            f"{path} is a pickled embedding, and pickles can run code when they are opened; "
-            f"`sfumato convert --from-pickle {path} {path.with_suffix('.safetensors')}` makes a safetensors "
-            "file of it"
-        )
+        raise CheckpointError(_refusal(path))
     tensors = weights.read(path)
     vectors, token = _vectors(path, tensors)
     for each in vectors:
@@ -106,6 +106,14 @@ def read(path: str | Path, name: str | None = None) -> Embedding:
     if len({len(each) for each in vectors}) > 1:
         raise CheckpointError(f"{path} has {' and '.join(str(len(each)) for each in vectors)} vectors")
     return Embedding(name or path.stem, vectors, token)
+
+
+def _refusal(path: Path) -> str:
+    return (
+        f"{path} is a pickled embedding, and pickles can run code when they are opened; "
+        f"`sfumato convert --from-pickle {path} {path.with_suffix('.safetensors')}` makes a safetensors "
+        "file of it"
+    )
 
 
 def _vectors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], str | None]:

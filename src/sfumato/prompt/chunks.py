@@ -1,7 +1,7 @@
 """From a phrase to the chunks of tokens that a text encoder reads, cut as each dialect cuts them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sfumato.errors import UsageError, nearest
@@ -123,7 +123,14 @@ def _named(piece: Piece, dialect: str, embeddings: Mapping[str, int]) -> Iterato
     yield piece.text[end:], None
 
 
-def _any_of(names: Mapping[str, int]) -> re.Pattern[str] | None:
+def mentioned(text: str, names: Iterable[str]) -> set[str]:
+    """Those of `names` that stand in `text` as words of their own, in any case; the longer of two wins."""
+    known = {name.lower(): name for name in names}
+    pattern = _any_of(known)
+    return {known[match[0].lower()] for match in pattern.finditer(text)} if pattern else set()
+
+
+def _any_of(names: Collection[str]) -> re.Pattern[str] | None:
     """Any of `names` as a word of its own, in any case, the longest first."""
     if not names:
         return None

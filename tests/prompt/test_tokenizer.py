@@ -2,15 +2,17 @@ import json
 import shutil
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Pieces
 from tokenizers import pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizer
 
-from sfumato.checkpoint import embedded
+from sfumato.checkpoint import convert, embedded, load
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.prompt.tokenizer import Tokenizer
 
@@ -234,3 +236,47 @@ def test_missing_files_are_named(folders, tmp_path):
     (tmp_path / "merges.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointError, match=r"cannot read .*merges\.txt"):
         Tokenizer.load(tmp_path)
+
+
+LEARNED = ("a <cat-toy> here", "a sks dog, asks", "x<cat-toy>y", "<CAT-TOY>", "cat toy", "SKS!", "nothing")
+
+
+@pytest.mark.parametrize("layout", ["as saved now", "as saved by earlier versions", "saved here"])
+def test_learned_words_of_a_folders_own_tokenizer_equal_transformers(tmp_path, layout):
+    peer = CLIPTokenizer.from_pretrained(embedded() / "tokenizer")
+    peer.add_tokens(["<cat-toy>", "sks"])
+    peer.save_pretrained(tmp_path / "now")
+    ours = Tokenizer.load(tmp_path / "now")
+    if layout == "as saved by earlier versions":
+        content = json.loads((tmp_path / "now" / "tokenizer.json").read_text())["model"]
+        old = tmp_path / "old"
+        old.mkdir()
+        (old / "vocab.json").write_text(json.dumps(content["vocab"]))
+        lines = [" ".join(pair) if isinstance(pair, list) else pair for pair in content["merges"]]
+        (old / "merges.txt").write_text("#version: 0.2\n" + "\n".join(lines))
+        (old / "added_tokens.json").write_text(json.dumps({"<cat-toy>": 6332, "sks": 6333}))
+        ours = Tokenizer.load(old)
+    elif layout == "saved here":
+        (tmp_path / "again").mkdir()
+        ours.save(tmp_path / "again")
+        ours = Tokenizer.load(tmp_path / "again")
+    for text in LEARNED:
+        assert ours.encode(text) == peer(text)["input_ids"][1:-1], text
+
+
+def test_learned_words_stay_in_a_single_file(tmp_path):
+    folder, file = tmp_path / "model", tmp_path / "model.safetensors"
+    shutil.copytree(embedded(), folder)
+    peer = CLIPTokenizer.from_pretrained(embedded() / "tokenizer")
+    peer.add_tokens(["<cat-toy>"])
+    config = json.loads((folder / "text_encoder" / "config.json").read_text())
+    (folder / "text_encoder" / "config.json").write_text(json.dumps({**config, "vocab_size": 6333}))
+    weights = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(weights)
+    (key,) = [name for name in tensors if name.endswith("token_embedding.weight")]
+    tensors[key] = torch.cat([tensors[key], tensors[key][:1]])
+    save_file(tensors, weights, {"format": "pt"})
+    peer.save_pretrained(folder / "tokenizer")
+    convert(folder, file)
+    (ours,) = load(file).tokenizers
+    assert ours.encode("a <cat-toy> here") == peer("a <cat-toy> here")["input_ids"][1:-1]

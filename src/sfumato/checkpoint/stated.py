@@ -92,7 +92,7 @@ def _config(name: str, entry: Any, where: str) -> Config:
 
 def _tokenizer(entry: Any, where: str) -> Tokenizer:
     try:
-        settings = {name: entry[name] for name in ("bos", "eos", "pad", "limit")}
+        settings = {name: entry[name] for name in ("bos", "eos", "pad", "limit", "words")}
         if entry["vocab"] is None:
             vocab, merges = (clip := clip_tokenizer()).vocab, clip.merges
         else:
@@ -115,6 +115,7 @@ def _written_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
         "eos": tokenizer.special["eos_token"],
         "pad": tokenizer.special["pad_token"],
         "limit": tokenizer.limit,
+        "words": tokenizer.words,
         "vocab": None if same else tokenizer.vocab,
         "merges": None if same else tokenizer.merges,
     }

@@ -1,10 +1,11 @@
 """CLIP's tokenizer: text to byte-pair tokens, as every text encoder here was trained with."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Pieces
 from tokenizers.models import BPE
 
@@ -39,14 +40,22 @@ class Tokenizer:
         eos: str = _ROLES["eos_token"],
         pad: str = _ROLES["pad_token"],
         limit: int = 77,
+        words: Sequence[str] = (),
     ) -> None:
-        """`vocab`: the id of every piece; `merges`: pairs of pieces, in order. Raises `ValueError`."""
+        """`vocab`: the id of every piece; `merges`: pairs of pieces, in order.
+
+        `words`: those that were learned later (textual inversion), found in a text before it is cut into
+        pieces; they are in the vocabulary as well. Raises `ValueError`.
+        """
         for name in (bos, eos, pad):
             if name not in vocab:
                 raise ValueError(f"the vocabulary lacks the special token {name!r}")
+        for word in words:
+            if word not in vocab:
+                raise ValueError(f"the vocabulary lacks the learned word {word!r}")
         if limit < 3:
             raise ValueError(f"a window of {limit} tokens has no room for text")
-        self.vocab, self.merges, self.limit = vocab, merges, limit
+        self.vocab, self.merges, self.limit, self.words = vocab, merges, limit, tuple(words)
         self.special = {"bos_token": bos, "eos_token": eos, "pad_token": pad}
         self.bos, self.eos, self.pad = vocab[bos], vocab[eos], vocab[pad]
         try:
@@ -72,6 +81,8 @@ class Tokenizer:
             ]
         )
 
+        self._pieces.add_tokens([AddedToken(word, normalized=True) for word in self.words])
+
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
         """The tokenizer in `folder`: `tokenizer.json`, else `vocab.json` and `merges.txt`.
@@ -81,13 +92,16 @@ class Tokenizer:
         special, limit = _settings(folder)
         if (folder / "tokenizer.json").is_file():
             where = folder / "tokenizer.json"
-            vocab, merges = _from_single(where)
+            vocab, merges, added = _from_single(where)
         elif (folder / "vocab.json").is_file():
             where = folder / "vocab.json"
             vocab = read_json(where, _MAX_FILE_BYTES)
             merges = _from_lines(folder / "merges.txt")
+            later = folder / "added_tokens.json"
+            added = read_json(later, _MAX_FILE_BYTES) if later.is_file() else {}
         else:
             raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.json")
+        vocab = {**vocab, **added}
         _check_ids(vocab, where)
         try:
             return cls(
@@ -97,6 +111,7 @@ class Tokenizer:
                 eos=special["eos_token"],
                 pad=special["pad_token"],
                 limit=limit,
+                words=[word for word in added if word not in special.values()],
             )
         except ValueError as error:
             raise CheckpointError(f"{where}: {error}") from error
@@ -104,7 +119,10 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write `vocab.json`, `merges.txt` and the settings into `folder`. Raises `OutputError`."""
         with replace_atomically(folder / "vocab.json") as file:
-            file.write(json.dumps(self.vocab, ensure_ascii=False).encode("utf-8"))
+            pieces = {piece: number for piece, number in self.vocab.items() if piece not in self.words}
+            file.write(json.dumps(pieces, ensure_ascii=False).encode("utf-8"))
+        if self.words:
+            write_json(folder / "added_tokens.json", {word: self.vocab[word] for word in self.words})
         with replace_atomically(folder / "merges.txt") as file:
             lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self.merges)]
             file.write(("\n".join(lines) + "\n").encode("utf-8"))
@@ -174,8 +192,8 @@ def _settings(folder: Path) -> tuple[dict[str, str], int]:
     return special, limit
 
 
-def _from_single(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a `tokenizer.json`, which must say the same rules as CLIP's."""
+def _from_single(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, Any]]:
+    """Vocabulary, merges and added tokens of a `tokenizer.json`, which must say the same rules as CLIP's."""
     content = read_json(path, _MAX_FILE_BYTES)
     model = content.get("model")
     kind = model.get("type") if isinstance(model, dict) else None
@@ -196,8 +214,8 @@ def _from_single(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise CheckpointError(f"{path} has no vocabulary or no merges")
-    vocab = {**vocab, **_added(content.get("added_tokens"), path)}
-    return vocab, [_pair(entry.split(" ") if isinstance(entry, str) else entry, path) for entry in merges]
+    pairs = [_pair(entry.split(" ") if isinstance(entry, str) else entry, path) for entry in merges]
+    return vocab, pairs, _added(content.get("added_tokens"), path)
 
 
 def _kinds(entry: Any, key: str) -> list[str]:

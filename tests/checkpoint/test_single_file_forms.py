@@ -127,12 +127,13 @@ def test_the_prediction_is_told_by_marks(family, marks, metadata, prediction, re
     assert reason in next(found.reason for found in model.report.inferences if found.what == "prediction")
 
 
+@pytest.mark.parametrize("marks", [{}, {"global_step": torch.tensor(885_000)}], ids=["alone", "trained on"])
 @pytest.mark.parametrize(("spread", "prediction"), [(0.2, "v"), (0.03, "epsilon")])
-def test_the_spread_of_a_bias_tells_the_second_kind_apart(spread, prediction, path):
+def test_the_spread_of_a_bias_tells_the_second_kind_apart(spread, prediction, marks, path):
     name = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
     first = "model.diffusion_model.input_blocks.0.0.weight"
     bias = spread * torch.tensor([1.0, -1.0]).repeat(160)
-    write({name: bias, first: torch.zeros(32, 4, 3, 3)}, path)
+    write({name: bias, first: torch.zeros(32, 4, 3, 3), **marks}, path)
     checked = weights.header(path)
     place = grouping.PLACES[0]
     tensors = {key.removeprefix(place.prefix): info for key, info in checked.tensors.items()}

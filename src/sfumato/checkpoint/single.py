@@ -138,11 +138,11 @@ def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[s
     first = next(unet.tensors[name].shape for name in FIRST if name in unet.tensors)
     if len(first) == 4 and first[1] != 4:
         return "epsilon", "Stable Diffusion 2's models that are given a picture do"
+    step = None
     if "global_step" in header.tensors:
         step = int(weights.read(path, names=["global_step"])["global_step"].float().sum())
         if step == BASE_STEPS:
             return "epsilon", f"global_step is {step:,}, as in Stable Diffusion 2's base model"
-        return "v_prediction", f"global_step is {step:,}; only the base model's is {BASE_STEPS:,}"
     for name in _SPREAD_OF:
         key = unet.place.prefix + name
         if name in unet.tensors:
@@ -151,6 +151,8 @@ def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[s
                 return "v_prediction", f"{name} spreads by {spread:.3f}, over {SPREAD}"
             if spread > 0:
                 return "epsilon", f"{name} spreads by {spread:.3f}; models that predict v, over {SPREAD}"
+    if step is not None:
+        return "v_prediction", f"global_step is {step:,}; the base model's is {BASE_STEPS:,}"
     return "v_prediction", "Stable Diffusion 2 does, but its base model: --prediction epsilon is for that"
 
 

@@ -28,6 +28,8 @@ PROMPTS = {
     "looks like settings": "a screen\nSteps: 3, Sampler: x, CFG scale: 1, Seed: 5",
     "control characters": "a\0b\x01c\x7fd\ufffee",
 }
+PARSED = []
+"""Every picture that sd-parsers was given: it knows its last one by `id`, which must not come again."""
 SUFFIXES = (".png", ".jpg", ".webp")
 
 
@@ -44,7 +46,9 @@ def test_a_record_comes_back_as_it_went_in_whatever_the_prompt(prompt, suffix, t
 @pytest.mark.parametrize("name", ["plain", "quotes", "emoji", "chinese", "right to left", "accents"])
 def test_sd_parsers_reads_what_we_write(name, suffix, tmp_path):
     image = drawn(PROMPTS[name], negative='blurry, 模糊: "bad"', seed=2**63 - 1)
-    read = ParserManager().parse(image.save(tmp_path / f"picture{suffix}"))
+    picture = PIL.Image.open(image.save(tmp_path / f"picture{suffix}"))
+    PARSED.append(picture)
+    read = ParserManager().parse(picture)
     assert read.full_prompt == PROMPTS[name]
     assert read.full_negative_prompt == 'blurry, 模糊: "bad"'
     (sampler,) = read.samplers

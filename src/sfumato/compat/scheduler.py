@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,7 +101,7 @@ class Asked:
     """The number of times that a consistency model was trained at."""
 
 
-class Scheduler:
+class Scheduler(ABC):
     """One of diffusers' schedulers by its name: only settings, and the plan they make.
 
     Stepping by hand is not supported: hand it to a pipeline. Raises `UsageError` for settings that the class
@@ -182,8 +183,9 @@ class Scheduler:
             raise UsageError("only one of timesteps and sigmas can be given")
         return self._plan(asked)
 
+    @abstractmethod
     def _plan(self, asked: Asked) -> Plan:
-        raise NotImplementedError
+        """The plan, once the arguments are known to go together."""
 
     def refuse(self, name: str, allowed: Sequence[Any]) -> None:
         """Raise `UsageError` for a setting whose value is not supported."""

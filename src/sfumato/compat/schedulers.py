@@ -1,5 +1,6 @@
 """diffusers' schedulers by name: which of our samplers each is, and with what settings."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -217,9 +218,9 @@ class _Multistep(OverSigmas):
         sampler, draws = self.sampler(len(stops), kind == "zero")
         return Plan(sampler, levels, draws=draws, noise_dtype=torch.float32)
 
+    @abstractmethod
     def sampler(self, steps: int, clean: bool) -> tuple[Sampler, int]:
         """The sampler for so many steps, to the picture or to just before it, and how often it draws."""
-        raise NotImplementedError
 
     def chosen(self, name: str, known: Mapping[str, str]) -> str:
         """The value of a setting, what other classes call it read as what this one does."""

@@ -318,3 +318,12 @@ def test_an_audit_hook_lets_pickles_be_read(tmp_path):
         ).stderr
     assert json.loads(told.splitlines()[-1])["guards"][-1] == "audit hook"
     assert torch.equal(safetensors.torch.load_file(tmp_path / "out.safetensors")["turned"], W.T)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", bytes(range(256)) * 40], ids=["text", "nothing", "noise"])
+def test_what_is_no_pickle_is_told_so_without_advice_to_trust_it(tmp_path, content):
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="no pickle of tensors, or a damaged one") as caught:
+        unpickle.convert(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "a.safetensors").exists()

@@ -10,6 +10,7 @@ import codecs
 import io
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -308,6 +309,8 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if found := _GLOBAL.search(text):
         return f"it asks for {found[1]}, which is not part of any tensor and was not run"
+    if isinstance(error, pickle.UnpicklingError | EOFError | LookupError | AttributeError | TypeError):
+        return "it is no pickle of tensors, or a damaged one"
     if isinstance(error, CheckpointError | ValueError) or "DefaultCPUAllocator" not in text:
         return f"{type(error).__name__}: {text}" if not isinstance(error, CheckpointError) else text
     return "it claims more memory than a file of its size can fill"

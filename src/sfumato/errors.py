@@ -28,6 +28,10 @@ class PictureError(SfumatoError):
     """A picture file that is damaged, too large, not a picture, or carries no record."""
 
 
+class DataError(SfumatoError):
+    """Training data that is missing, damaged, or not what it claims to be."""
+
+
 class NumericsError(SfumatoError):
     """A computation that left the finite numbers, named with the step at which it did."""
 

@@ -14,12 +14,13 @@ from sfumato import __version__
 from sfumato.cli.help import HelpfulCommand, HelpfulGroup
 from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
 
-PICTURE, WORDS, GUIDANCE, OUTPUT, MACHINE = (
+PICTURE, WORDS, GUIDANCE, OUTPUT, MACHINE, RUN = (
     "The picture",
     "The words",
     "Guidance",
     "Output",
     "Model and machine",
+    "The run",
 )
 
 app = typer.Typer(
@@ -557,3 +558,67 @@ def doctor(as_json: Json = False) -> None:
     from sfumato.cli.doctor import doctor
 
     raise typer.Exit(doctor(as_json))
+
+
+@app.command(
+    cls=HelpfulCommand,
+    epilog="""sfumato train recipes/icons/denoiser.toml --seconds 540    (again: goes on)
+sfumato train my.toml --steps 20000 --base runs/mine/autoencoder/model""",
+)
+def train(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="What to train and how: a TOML file.", show_default=False)
+    ],
+    seconds: Annotated[
+        float | None,
+        _option("--seconds", panel=RUN, metavar="N", text="Stop after so long; run again to go on."),
+    ] = None,
+    steps: Annotated[
+        int | None, _option("--steps", panel=RUN, metavar="N", text="The last step, else the recipe's.")
+    ] = None,
+    data: Annotated[
+        str | None, _option("--data", panel=RUN, metavar="FOLDER", text="The data, else the recipe's.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        _option("--base", panel=RUN, metavar="MODEL", text="The model to start from, else the recipe's."),
+    ] = None,
+    run: Annotated[
+        str | None,
+        _option("--run", panel=RUN, metavar="FOLDER", text="Where to keep the run, else the recipe's."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    device: Device = None,
+) -> None:
+    """Train a network by a recipe, or go on where the last slice stopped."""
+    from sfumato.cli.train import train
+
+    said = {"steps": steps, "data": data, "base": base, "run": run}
+    changes = {name: value for name, value in said.items() if value is not None}
+    train(recipe, changes, seconds, device, as_json, quiet)
+
+
+data_app = typer.Typer(name="data", help="Make training data.", cls=HelpfulGroup)
+app.add_typer(data_app)
+
+
+@data_app.command(
+    name="icons", cls=HelpfulCommand, epilog="sfumato data icons data/icons         (npm fetches the sets)"
+)
+def icons(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to keep it.", show_default=False)
+    ] = Path("data/icons"),
+    size: Annotated[
+        int, _option("--size", panel=PICTURE, metavar="PX", text="Width and height of the pictures: 256.")
+    ] = 256,
+    offline: Annotated[
+        bool, _option("--offline", panel=RUN, text="Render what of the pack is there; fetch nothing.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch, pack and render the icons and emoji that the embedded model learns from."""
+    from sfumato.cli.data import icons
+
+    raise typer.Exit(icons(folder, size, offline, quiet))

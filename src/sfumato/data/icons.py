@@ -1,0 +1,142 @@
+"""The rendered icon and emoji set, as training reads it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.data.captions import TINTS, caption, tint, tinted_caption
+from sfumato.data.sets import SETS
+from sfumato.errors import DataError
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a picture shows."""
+
+    set: str
+    label: str
+    tags: tuple[str, ...]
+    share: float
+    held_out: bool
+
+    @property
+    def weight(self) -> float:
+        """How often it is shown, relative to all others."""
+        return self.share * SETS[self.set].share
+
+
+@dataclass(frozen=True, eq=False)
+class Icons:
+    """Pictures and one-colour drawings, in memory."""
+
+    pictures: Tensor
+    """(N, S, S, 3) uint8."""
+    rows: tuple[Row, ...]
+    """N."""
+    inks: Tensor
+    """(M, S, S) uint8: 255 where the ink of a one-colour drawing is."""
+    ink_rows: tuple[Row, ...]
+    """M."""
+
+
+def load(
+    folder: Path, *, held_out: bool, device: torch.device | None = None, most: int | None = None
+) -> Icons:
+    """The pictures in `folder` for training, or those of the concepts held out for tests, on `device`.
+
+    `most`: of each part, so many at most. Raises `DataError` where there are none or a part is damaged.
+    """
+    kept: dict[bool, list[Tensor]] = {False: [], True: []}
+    rows: dict[bool, list[Row]] = {False: [], True: []}
+    for path in sorted(folder.glob("part-*.jsonl")):
+        try:
+            with open(path, encoding="utf-8") as file:
+                of_part = [Row(**{**row, "tags": tuple(row["tags"])}) for row in map(json.loads, file)]
+            pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} and its .npy are no readable part of a data set: {error}") from error
+        if len(pixels) != len(of_part):
+            raise DataError(f"{path} describes {len(of_part)} pictures, its .npy holds {len(pixels)}")
+        places = [place for place, row in enumerate(of_part) if row.held_out == held_out][:most]
+        if places:
+            tinted = SETS[of_part[0].set].tinted
+            kept[tinted].append(torch.from_numpy(np.asarray(pixels[places])).to(device or "cpu"))
+            rows[tinted] += [of_part[place] for place in places]
+    if not rows[False] and not rows[True]:
+        kind = "held out" if held_out else "to train with"
+        raise DataError(f"{folder} holds no pictures {kind}; `sfumato data icons` makes them")
+    size = (kept[False] or kept[True])[0].shape[1]
+    return Icons(
+        torch.cat(kept[False]) if kept[False] else torch.zeros(0, size, size, 3, dtype=torch.uint8),
+        tuple(rows[False]),
+        torch.cat(kept[True]) if kept[True] else torch.zeros(0, size, size, dtype=torch.uint8),
+        tuple(rows[True]),
+    )
+
+
+def to_signal(pictures: Tensor) -> Tensor:
+    """Pictures (B, S, S, 3) uint8 as (B, 3, S, S) in [−1, 1]."""
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def tinted(inks: Tensor, ink: Tensor, ground: Tensor) -> Tensor:
+    """Drawings `inks` (B, S, S) uint8 as pictures (B, 3, S, S), in colours (B, 3), all of [−1, 1]."""
+    cover = inks[:, None].float() / 255
+    ink, ground = ink[..., None, None], ground[..., None, None]
+    return ground + (ink - ground) * cover
+
+
+@dataclass(frozen=True, eq=False)
+class Captioned:
+    """Every picture that a denoiser learns from, the one-colour ones in several tints, with captions."""
+
+    signal: Callable[[int, int], Tensor]
+    """Pictures `[start, end)` as (B, 3, S, S) in [−1, 1]."""
+    captions: tuple[tuple[str, ...], ...]
+    weights: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def captioned(icons: Icons, *, seed: int, ways: int = 6, tints: int = 3) -> Captioned:
+    """`ways` captions for each picture, and each one-colour drawing in `tints` pairs of colours.
+
+    The order is pictures, then drawings in their first tint, in their second, and so on.
+    """
+    random = Random(seed)
+    captions: list[tuple[str, ...]] = []
+    for row in icons.rows:
+        styles = SETS[row.set].styles
+        captions.append(tuple(caption(row.label, row.tags, styles, random) for _ in range(ways)))
+    weights = [row.weight for row in icons.rows]
+    pairs: list[tuple[str, str]] = []
+    for _ in range(tints):
+        for row in icons.ink_rows:
+            styles, pair = SETS[row.set].styles, tint(random)
+            pairs.append(pair)
+            captions.append(
+                tuple(tinted_caption(row.label, row.tags, styles, *pair, random) for _ in range(ways))
+            )
+            weights.append(row.weight / tints)
+    colours = torch.tensor([[TINTS[name] for name in pair] for pair in pairs] or [[(0, 0, 0)] * 2])
+    colours = colours.to(icons.inks.device).float() / 127.5 - 1
+    count, drawings = len(icons.rows), len(icons.ink_rows)
+
+    def signal(start: int, end: int) -> Tensor:
+        parts = []
+        if start < count:
+            parts.append(to_signal(icons.pictures[start : min(end, count)]))
+        if end > count:
+            places = torch.arange(max(start - count, 0), end - count, device=icons.inks.device)
+            ink, ground = colours[places].unbind(1)
+            parts.append(tinted(icons.inks[places % drawings], ink, ground))
+        return torch.cat(parts)
+
+    return Captioned(signal, tuple(captions), tuple(weights))

@@ -1,0 +1,140 @@
+"""Drawings to pixels, on all processors at once; what cannot be drawn is left out and counted."""
+
+import base64
+import importlib.util
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.data import pack
+from sfumato.data.pack import Drawing
+from sfumato.data.sets import SETS
+from sfumato.errors import DataError, UsageError
+from sfumato.files import replace_atomically
+
+Pixels = NDArray[np.uint8]
+
+MARGIN = 0.06
+"""Of the drawing's size, left free around it."""
+LEAST_CONTRAST = 3.0
+"""Standard deviation of the pixels below which a drawing counts as blank."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What became of a pack: pictures made, drawings that failed or came out blank, and parts not there."""
+
+    pictures: int
+    broken: int
+    missing: tuple[str, ...]
+
+
+def render(
+    packed: Path, folder: Path, size: int = pack.SIZE, progress: Callable[[int, int], None] = lambda *_: None
+) -> Rendered:
+    """Render the parts of the pack in `packed` that are there and not rendered yet to `folder`.
+
+    Each part becomes `part-NN.npy`, uint8 (N, size, size, 3), or (N, size, size) for drawings of one colour
+    (255 where the ink is), and `part-NN.jsonl`, what each picture shows. `progress(done, total)` counts
+    drawings. Raises `DataError` for a damaged pack and `UsageError` where resvg-py is not installed.
+    """
+    if importlib.util.find_spec("resvg_py") is None:
+        raise UsageError("rendering needs resvg-py: pip install 'sfumato[train]'")
+    there, missing = pack.parts(packed)
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = [path for path in there if not _rows_of(path, folder).is_file()]
+    work = [(path, pack.drawings(path)) for path in waiting]
+    total, done, made = sum(len(drawings) for _, drawings in work), 0, 0
+    # a child that is forked from a process with torch's threads may hang
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for path, drawings in work:
+            drawn: list[tuple[Drawing, Pixels]] = []
+            for drawing, pixels in zip(
+                drawings, pool.map(partial(pixels_of, size=size), drawings, chunksize=16), strict=True
+            ):
+                done += 1
+                if pixels is not None:
+                    drawn.append((drawing, pixels))
+                if done % 64 == 0:
+                    progress(done, total)
+            made += len(drawn)
+            _write(path, folder, drawn, size)
+    return Rendered(made, total - made, tuple(missing))
+
+
+def pixels_of(drawing: Drawing, size: int) -> Pixels | None:
+    """The picture (size, size, 3), or the ink (size, size), of a drawing; `None` if it fails or is blank."""
+    try:
+        content = _raster(drawing, size)
+        picture = Image.open(io.BytesIO(content)).convert("RGB").resize((size, size))
+    except Exception:
+        return None
+    pixels = np.asarray(picture)
+    if pixels.std() < LEAST_CONTRAST:
+        return None
+    return 255 - pixels[..., 1] if SETS[drawing.set].tinted else pixels
+
+
+def _raster(drawing: Drawing, size: int) -> bytes:
+    if drawing.webp:
+        return base64.b64decode(drawing.webp)
+    import resvg_py
+
+    try:
+        return bytes(
+            resvg_py.svg_to_bytes(
+                svg_string=document(drawing, size),
+                width=size,
+                height=size,
+                background="#ffffff",
+                skip_system_fonts=True,
+            )
+        )
+    except BaseException as error:  # a panic in the Rust library is not an Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise DataError(str(error)) from error
+
+
+def document(drawing: Drawing, size: int) -> str:
+    """The whole SVG of a drawing, square, with a margin around it."""
+    left, top, width, height = drawing.box
+    side = max(width, height) * (1 + 2 * MARGIN)
+    x, y = left - (side - width) / 2, top - (side - height) / 2
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{x} {y} {side} {side}" width="{size}" height="{size}">'
+        f"{drawing.svg.replace('currentColor', '#000')}</svg>"
+    )
+
+
+def _rows_of(part: Path, folder: Path) -> Path:
+    return folder / f"{part.name.removesuffix('.jsonl.xz')}.jsonl"
+
+
+def _write(part: Path, folder: Path, drawn: Sequence[tuple[Drawing, Pixels]], size: int) -> None:
+    """The pixels first, then the rows, whose presence says that the part is whole."""
+    rows = _rows_of(part, folder)
+    empty = np.zeros((0, size, size, 3), np.uint8)
+    with replace_atomically(rows.with_suffix(".npy")) as file:
+        np.save(file, np.stack([pixels for _, pixels in drawn]) if drawn else empty)
+    with replace_atomically(rows) as file:
+        for drawing, _ in drawn:
+            row = {
+                "set": drawing.set,
+                "label": drawing.label,
+                "tags": drawing.tags,
+                "share": drawing.share,
+                "held_out": drawing.held_out,
+            }
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -1,0 +1,1 @@
+"""Training: one loop over objectives, exactly resumable."""

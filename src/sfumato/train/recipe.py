@@ -1,0 +1,191 @@
+"""What to train and how, read strictly from TOML: an unknown key is an error that names the nearest."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from sfumato.config import Config
+from sfumato.devices import DTYPES
+from sfumato.errors import CheckpointError, UsageError, nearest
+from sfumato.train.rates import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Recipe(Config):
+    """What every objective has in common. Paths are taken from the current folder."""
+
+    DERIVED = frozenset({"network"})
+    IGNORED = frozenset({"network"})  # read by `defaults`
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {
+            "base",
+            "compile",
+            "data",
+            "decay",
+            "guidance",
+            "keep_every",
+            "log_every",
+            "run",
+            "samples",
+            "samples_every",
+            "steps",
+        }
+    )
+    """What may change between the slices of a run; anything else makes it another run."""
+
+    objective: str = ""
+    data: str = ""
+    """The folder that `sfumato data` made."""
+    base: str = "embedded"
+    """The model whose other networks are used, and whose own is trained on."""
+    run: str = ""
+    """Where the run's state, log and results are kept."""
+    start: str = "base"
+    """"base": from the weights of the base model; "nothing": from random ones."""
+    seed: int = 0
+    steps: int = 1000
+    batch: int = 64
+    """Examples in one step."""
+    accumulate: int = 1
+    """Parts that a step's batch is taken in, one after another, for less memory."""
+    rate: float = 1e-3
+    """The highest learning rate."""
+    schedule: str = "warmup-stable-decay"
+    warmup: int = 100
+    """Steps until the highest rate is reached."""
+    decay: int = 0
+    """Steps at the end over which a "warmup-stable-decay" falls to nothing."""
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """The largest norm of a step's gradient."""
+    ema: tuple[float, ...] = (0.9995,)
+    """Decays of the averages of the weights; the first is the one that is kept as the result."""
+    precision: str = "bfloat16"
+    compile: bool = False
+    keep_every: int = 2000
+    """Steps between two checkpoints; there is one at the end of every slice as well."""
+    log_every: int = 100
+    samples_every: int = 0
+    """Steps between two sample sheets; 0: only at the end of a slice."""
+    samples: tuple[str, ...] = ()
+    """Prompts of the sample sheets."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Keys of the network's configuration that differ from the base model's; only from "nothing"."""
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any], where: str) -> Self:
+        """The recipe in `mapping`. Raises `UsageError` for a key or a value that is not known."""
+        try:
+            return super().from_dict(mapping, where)
+        except CheckpointError as error:
+            raise UsageError(str(error)) from None
+
+    @classmethod
+    def defaults(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
+        network = mapping.get("network", {})
+        if not isinstance(network, dict):
+            raise UsageError(f"{where}: network must be a table")
+        return {"network": network}
+
+    def check(self) -> None:
+        for key in ("data", "run"):
+            if not getattr(self, key):
+                raise ValueError(f"{key} must name a folder")
+        for key in ("steps", "batch", "accumulate", "keep_every", "log_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} = {getattr(self, key)} must be at least 1")
+        for key in ("warmup", "decay", "samples_every", "weight_decay", "seed"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} = {getattr(self, key)} must not be negative")
+        for key in ("rate", "clip"):
+            if getattr(self, key) <= 0:
+                raise ValueError(f"{key} = {getattr(self, key)} must be positive")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch = {self.batch} must be a multiple of accumulate = {self.accumulate}")
+        if self.decay > self.steps:
+            raise ValueError(f"decay = {self.decay} steps are more than all steps = {self.steps}")
+        if not self.ema or not all(0 <= decay < 1 for decay in self.ema):
+            raise ValueError(f"ema = {list(self.ema)} must be decays in [0, 1)")
+        for key, known in (
+            ("schedule", SCHEDULES),
+            ("start", ("base", "nothing")),
+            ("precision", DTYPES),
+        ):
+            if getattr(self, key) not in known:
+                raise ValueError(
+                    f"{key} {getattr(self, key)!r} is not known; {nearest(getattr(self, key), known)}"
+                )
+        if self.network and self.start == "base":
+            raise ValueError("network may only be changed with start = 'nothing'")
+
+    def identity(self) -> dict[str, Any]:
+        """All that makes a run what it is."""
+        return {key: value for key, value in asdict(self).items() if key not in self.FREE}
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe(Recipe):
+    """Pictures to latents and back."""
+
+    kl: float = 2e-5
+    """Weight of the divergence from a standard normal distribution."""
+    only_decoder: bool = False
+    """Leave the latents as they are."""
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe(Recipe):
+    """Latents from noise, told what to draw."""
+
+    weighting: str = "plain"
+    """Of the loss over noise levels, a name of `denoising.WEIGHTINGS`."""
+    drop_text: float = 0.1
+    """How often the text is left empty, so that guidance has an unconditional answer (Ho & Salimans 2021)."""
+    captions: int = 6
+    """Captions of each picture."""
+    tints: int = 3
+    """Colourings of each one-colour drawing."""
+    guidance: float = 4.0
+    """Of the sample sheets."""
+
+    def check(self) -> None:
+        super().check()
+        if not 0 <= self.drop_text <= 1:
+            raise ValueError(f"drop_text = {self.drop_text} must be in [0, 1]")
+
+
+RECIPES: dict[str, type[Recipe]] = {"autoencoder": AutoencoderRecipe, "denoiser": DenoiserRecipe}
+"""What a recipe of each objective may say."""
+
+
+def read(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in the TOML file `path`, with `changes` to its keys. Raises `UsageError`."""
+    try:
+        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    objective = mapping.get("objective")
+    if objective not in RECIPES:
+        hint = nearest(str(objective), RECIPES)
+        raise UsageError(f"{path}: objective = {objective!r} is not known; {hint}")
+    return RECIPES[objective].from_dict({**mapping, **(changes or {})}, str(path))
+
+
+def different(before: Mapping[str, Any], recipe: Recipe) -> str | None:
+    """The first key in which `recipe` is another run than the one whose `identity` was `before`."""
+    now = recipe.identity()
+    for entry in fields(recipe):
+        if entry.name in now and _plain(before.get(entry.name)) != _plain(now[entry.name]):
+            return entry.name
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,69 @@
+"""Sheets of pictures that a model in training draws, to be looked at while it learns."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.checkpoint import Model
+from sfumato.diffusion.level import Level
+from sfumato.diffusion.predict import clean_estimate, prediction_named
+from sfumato.diffusion.samplers import sampler_named
+from sfumato.diffusion.sampling import SeededNoise, run
+from sfumato.diffusion.spacing import spacing_named
+from sfumato.files import replace_atomically
+from sfumato.nets.unet import UNet
+
+AT_ONCE = 32
+"""Prompts drawn in one batch."""
+
+
+@torch.no_grad()
+def draw(
+    model: Model, unet: UNet, prompts: Sequence[str], *, guidance: float, seed: int = 0, steps: int = 20
+) -> Tensor:
+    """Pictures (B, 3, H, W) in [−1, 1], one for each prompt, by `model` with `unet` in its UNet's place."""
+    pictures = []
+    for start in range(0, len(prompts), AT_ONCE):
+        pictures.append(_batch(model, unet, prompts[start : start + AT_ONCE], guidance, seed + start, steps))
+    return torch.cat(pictures)
+
+
+def _batch(
+    model: Model, unet: UNet, prompts: Sequence[str], guidance: float, seed: int, steps: int
+) -> Tensor:
+    device = next(unet.parameters()).device
+    prediction = prediction_named(model.prediction)
+    own = model.facts.defaults
+    levels = spacing_named(own.spacing).levels(model.path, steps)
+    states = torch.cat([model.encode(prompt).states for prompt in [*prompts, *[""] * len(prompts)]])
+    text = unet.project_text(states.to(device).float())
+
+    def denoise(x: Tensor, level: Level) -> Tensor:
+        time = unet.embed_time(torch.full((2 * len(x),), level.t, device=device))
+        out = unet.denoise(x.repeat(2, 1, 1, 1), time, text)
+        said, unsaid = clean_estimate(prediction, x.repeat(2, 1, 1, 1), out, [level] * (2 * len(x))).chunk(2)
+        return unsaid + guidance * (said - unsaid)
+
+    noise = SeededNoise([seed + row for row in range(len(prompts))])
+    width, height = model.native_size
+    shape = len(prompts), unet.config.in_channels, height // model.factor, width // model.factor
+    x = noise(torch.empty(shape, device=device)) * levels[0].s
+    z = run(sampler_named(own.sampler).sample(x, levels, noise), denoise)
+    weight = next(model.vae.parameters())
+    return model.vae.decode(model.vae.unscale(z.to(weight.device, weight.dtype))).float().clamp(-1, 1)
+
+
+def save(pictures: Tensor, path: Path, columns: int = 8) -> None:
+    """Write pictures (B, 3, H, W) in [−1, 1] as one image, `columns` in a row. Raises `OutputError`."""
+    count, _, height, width = pictures.shape
+    rows = -(-count // columns)
+    pixels = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for place, one in enumerate(pixels):
+        sheet.paste(Image.fromarray(one), (place % columns * width, place // columns * height))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(path) as file:
+        sheet.save(file, format="WEBP", quality=85)

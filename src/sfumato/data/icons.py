@@ -73,9 +73,11 @@ def load(
         raise DataError(f"{folder} holds no pictures {kind}; `sfumato data icons` makes them")
     size = (kept[False] or kept[True])[0].shape[1]
     return Icons(
-        torch.cat(kept[False]) if kept[False] else torch.zeros(0, size, size, 3, dtype=torch.uint8),
+        torch.cat(kept[False])
+        if kept[False]
+        else torch.zeros(0, size, size, 3, dtype=torch.uint8, device=device),
         tuple(rows[False]),
-        torch.cat(kept[True]) if kept[True] else torch.zeros(0, size, size, dtype=torch.uint8),
+        torch.cat(kept[True]) if kept[True] else torch.zeros(0, size, size, dtype=torch.uint8, device=device),
         tuple(rows[True]),
     )
 

@@ -7,6 +7,7 @@ areas once more, because the eye forgives a shifted texture but not a washed-out
 """
 
 from dataclasses import dataclass
+from random import Random
 
 import torch
 from torch import Tensor
@@ -38,7 +39,9 @@ class Pictures:
             white = torch.rand(count - own, 1, generator=generator, device=device) < 0.5
             parts.append(tinted(icons.inks[rows], colours[0], torch.where(white, 1.0, colours[1])))
         x = torch.cat(parts)
-        right, down = torch.randint(MOST_SHIFT, (2,), generator=generator, device=device).tolist()
+        # not from the generator itself: the device would have to be waited for
+        random = Random(generator.initial_seed())
+        right, down = random.randrange(MOST_SHIFT), random.randrange(MOST_SHIFT)
         mirrored = torch.rand(count, 1, 1, 1, generator=generator, device=device) < 0.5
         x = torch.roll(x, (down, right), (2, 3))
         return torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)

@@ -195,15 +195,16 @@ def _texts(base: Model, examples: Captioned, device: torch.device) -> tuple[Tens
     numbers = {"": 0}
     rows = [[numbers.setdefault(one, len(numbers)) for one in own] for own in examples.captions]
     texts = list(numbers)
-    states = []
+    length, last = base.tokenizers[0].limit, base.facts.penultimate
+    width = sum(encoder.config.hidden_size for encoder in base.text_encoders)
+    states = torch.empty(len(texts), length, width, dtype=torch.float16, device=device)
     for start, end in _in_batches(len(texts)):
         of_each = []
         for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
             ids = torch.cat([window(text, tokenizer)[0] for text in texts[start:end]]).to(device)
-            last = base.facts.penultimate
             of_each.append(encoder(ids, skip=int(last), final_norm=not last).states)
-        states.append(torch.cat(of_each, dim=-1).half())
-    return torch.cat(states), torch.tensor(rows)
+        states[start:end] = torch.cat(of_each, dim=-1)
+    return states, torch.tensor(rows)
 
 
 def _in_batches(count: int) -> list[tuple[int, int]]:

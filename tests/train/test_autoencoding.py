@@ -1,0 +1,82 @@
+"""The autoencoder's objective: what it measures, and that folding statistics in changes no picture."""
+
+import pytest
+import torch
+
+from sfumato.config import VAEConfig
+from sfumato.nets.vae import AutoencoderKL
+from sfumato.train.autoencoding import Autoencoding, fold, latent_statistics, psnr
+
+CONFIG = VAEConfig(
+    block_out_channels=(8, 8),
+    down_block_types=("DownEncoderBlock2D",) * 2,
+    up_block_types=("UpDecoderBlock2D",) * 2,
+    norm_num_groups=4,
+    mid_block_add_attention=False,
+)
+
+
+@pytest.fixture
+def vae():
+    torch.manual_seed(0)
+    return AutoencoderKL(CONFIG).requires_grad_(False).eval()
+
+
+@pytest.fixture
+def pictures():
+    return torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_folded_latents_are_centred_and_of_unit_deviation(vae, pictures):
+    fold(vae, *latent_statistics(vae, pictures))
+    mean, std = latent_statistics(vae, pictures)
+    torch.testing.assert_close(mean, torch.zeros(4).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(std, torch.ones(4).double(), atol=1e-5, rtol=0)
+
+
+def test_folding_changes_neither_the_picture_nor_what_the_latent_distribution_is(vae, pictures):
+    before, picture = vae.encode(pictures), vae.decode(vae.encode(pictures).mean)
+    mean, std = latent_statistics(vae, pictures)
+    fold(vae, mean, std)
+    after = vae.encode(pictures)
+    torch.testing.assert_close(vae.decode(after.mean), picture, atol=1e-4, rtol=0)
+    spread = torch.exp(0.5 * before.logvar) / std.float().view(1, -1, 1, 1)
+    torch.testing.assert_close(torch.exp(0.5 * after.logvar), spread, atol=1e-5, rtol=1e-4)
+
+
+def test_an_autoencoder_without_a_place_for_the_shift_is_refused():
+    vae = AutoencoderKL(
+        VAEConfig(
+            block_out_channels=(8,), norm_num_groups=4, mid_block_add_attention=False, use_quant_conv=False
+        )
+    )
+    with pytest.raises(ValueError, match="nowhere to put a shift"):
+        fold(vae, torch.zeros(4), torch.ones(4))
+
+
+def test_a_picture_off_by_one_byte_everywhere_has_the_psnr_of_the_closed_form(pictures):
+    class Off:
+        def encode(self, x):
+            return type("Latent", (), {"mean": x})
+
+        def decode(self, z):
+            return z + 2 / 255
+
+    whole = torch.full((3, 3, 8, 8), -0.5)
+    assert psnr(Off(), whole) == pytest.approx(48.1308, abs=1e-3)
+
+
+def test_with_only_the_decoder_trained_the_encoder_gets_no_gradient(vae, pictures):
+    vae.requires_grad_(True)
+    losses, _ = Autoencoding(vae, kl=0.1, only_decoder=True)(pictures, torch.Generator())
+    losses.sum().backward()
+    assert all(weight.grad is None for weight in vae.encoder.parameters())
+    assert all(weight.grad is not None for weight in vae.decoder.parameters())
+
+
+def test_the_divergence_is_that_of_the_closed_form(vae, pictures):
+    latent = vae.encode(pictures)
+    normal = torch.distributions.Normal(latent.mean, torch.exp(0.5 * latent.logvar))
+    known = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
+    _, metrics = Autoencoding(vae, kl=1.0)(pictures, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(metrics["kl"], known, rtol=1e-4, atol=1e-5)

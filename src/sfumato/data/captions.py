@@ -24,7 +24,7 @@ TINTS: dict[str, tuple[int, int, int]] = {
 
 def article(words: str) -> str:
     """`words` after "a" or "an"."""
-    return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}"
+    return f"{'an' if words.startswith(tuple('aeiou')) else 'a'} {words}"
 
 
 def caption(label: str, tags: Sequence[str], styles: Sequence[str], random: Random) -> str:

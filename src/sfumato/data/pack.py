@@ -34,7 +34,7 @@ SIZE = 256
 
 VARIANT_SHARE = 0.35
 """Emoji of people come in six skin tones: each is shown less often."""
-_TONE = re.compile(r"(light|medium|dark)[ -]skin[ -]tone|skin[ -]tone")
+_TONE = re.compile(r"((medium[ -])?(light|medium|dark)[ -])?skin[ -]tone")
 _LOGO = re.compile(r"(^|-)(logo|brand)(-|$)|abstract-\d")
 _TWIN = re.compile(r"(^|-)(plus|minus|off|cancel|remove|edit|share)$")
 _VARIANT = re.compile(r"-(\d+|alt|outline|outlined|filled|fill|color|bold|duotone)\b")

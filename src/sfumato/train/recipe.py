@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from sfumato.config import Config
 from sfumato.devices import DTYPES
 from sfumato.errors import CheckpointError, UsageError, nearest
+from sfumato.train.denoising import WEIGHTINGS
 from sfumato.train.rates import SCHEDULES
 
 
@@ -156,6 +157,12 @@ class DenoiserRecipe(Recipe):
         super().check()
         if not 0 <= self.drop_text <= 1:
             raise ValueError(f"drop_text = {self.drop_text} must be in [0, 1]")
+        if self.weighting not in WEIGHTINGS:
+            hint = nearest(self.weighting, WEIGHTINGS)
+            raise ValueError(f"weighting {self.weighting!r} is not known; {hint}")
+        for key in ("captions", "tints"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} = {getattr(self, key)} must be at least 1")
 
 
 RECIPES: dict[str, type[Recipe]] = {"autoencoder": AutoencoderRecipe, "denoiser": DenoiserRecipe}

@@ -14,7 +14,13 @@ from sfumato.data.sets import SETS
 from sfumato.errors import DataError
 
 SQUARE = '<path fill="currentColor" d="M2 2h12v12H2z"/>'
-WORDS = Words({"red-apple": ("red apple", ("fruit", "food"))}, {})
+WORDS = Words(
+    {
+        "red-apple": ("red apple", ("fruit", "food")),
+        "waving-hand-dark-skin-tone": ("waving hand: dark skin tone", ()),
+    },
+    {},
+)
 
 
 def table(*names, **more):
@@ -50,9 +56,14 @@ def test_hidden_and_huge_drawings_are_left_out():
 
 
 def test_skin_tones_are_shown_less_often_and_are_one_concept():
-    names = ["waving-hand", "waving-hand-light-skin-tone", "waving-hand-medium-dark-skin-tone"]
+    names = [
+        "waving-hand",
+        "waving-hand-light-skin-tone",
+        "waving-hand-medium-dark-skin-tone",
+        "waving-hand-dark",
+    ]
     drawn = list(iconify(SETS["noto"], table(*names), WORDS))
-    assert [drawing.share for drawing in drawn] == [1.0, pack.VARIANT_SHARE, pack.VARIANT_SHARE]
+    assert [drawing.share for drawing in drawn] == [1.0] + [pack.VARIANT_SHARE] * 3
     assert {drawing.concept for drawing in drawn} == {"waving hand"}
 
 
@@ -111,6 +122,7 @@ def test_a_pack_holds_drawings_words_versions_and_licences(archives, tmp_path):
         "red apple",
         "fruit",
         "entity",
+        "cat",
         "some thing",
         "entity: that which is",
         "a thing of beauty",

@@ -190,12 +190,13 @@ def iconify(icons: IconSet, table: dict[str, Any], words: Words) -> Iterator[Dra
         if icons.tinted and (_TWIN.search(name) or base in seen or len(name) < 3):
             continue
         seen.add(base)
-        label, tags = words.by_slug.get(name, (base, ()))
+        # some sets leave "skin tone" out of their names
+        label, tags = words.by_slug.get(name) or words.by_slug.get(f"{name}-skin-tone") or (base, ())
         yield Drawing(
             set=icons.name,
             label=f"flag {label}" if icons.name == "circle-flags" else label,
             tags=tags,
-            share=VARIANT_SHARE if _TONE.search(name) else 1.0,
+            share=VARIANT_SHARE if _TONE.search(name) or _TONE.search(label) else 1.0,
             box=(
                 icon.get("left", 0),
                 icon.get("top", 0),

@@ -1,0 +1,86 @@
+"""Recipes carried out, from data to a model that draws."""
+
+from dataclasses import replace
+
+import diffusers
+import pytest
+import torch
+from PIL import Image
+
+import sfumato
+from sfumato import checkpoint
+from sfumato.train.loop import train
+from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe
+from sfumato.train.tasks import MODEL, task
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tiny_data, tiny_base, tmp_path_factory):
+    """A trained autoencoder's run, and what came of it."""
+    run = tmp_path_factory.mktemp("runs") / "autoencoder"
+    recipe = AutoencoderRecipe(
+        objective="autoencoder", data=str(tiny_data), base=str(tiny_base), run=str(run), steps=60, batch=8,
+        rate=5e-3, warmup=5, decay=30, ema=(0.9,), precision="float32", log_every=10,
+    )  # fmt: skip
+    return recipe, train(task(recipe, CPU), recipe, CPU)
+
+
+@pytest.fixture(scope="module")
+def denoiser(autoencoder, tmp_path_factory):
+    recipe, _ = autoencoder
+    run = tmp_path_factory.mktemp("runs") / "denoiser"
+    denoiser = DenoiserRecipe(
+        objective="denoiser", data=recipe.data, base=f"{recipe.run}/{MODEL}", run=str(run), steps=6, batch=8,
+        warmup=2, decay=2, ema=(0.9,), captions=2, tints=1, log_every=2, samples=("a red square",),
+    )  # fmt: skip
+    return denoiser, train(task(denoiser, CPU), denoiser, CPU)
+
+
+def test_the_autoencoder_learns(autoencoder, tiny_data, tiny_base, tmp_path):
+    recipe, outcome = autoencoder
+    untrained = replace(recipe, run=str(tmp_path), steps=1, decay=0, rate=1e-9)
+    before = train(task(untrained, CPU), untrained, CPU)
+    assert outcome.figures["psnr_held_out"] > before.figures["psnr_held_out"] + 5
+    assert (tmp_path / "samples" / "last.webp").is_file()
+
+
+def test_its_latents_need_no_scale(autoencoder):
+    recipe, _ = autoencoder
+    vae = checkpoint.load(f"{recipe.run}/{MODEL}", dtype=torch.float32).vae
+    assert vae.config.scaling_factor == 1.0
+    z = torch.randn(1, 4, 2, 2)
+    assert torch.equal(vae.scale(z), z)
+
+
+def test_the_denoiser_is_kept_as_a_whole_model_that_draws(denoiser, tmp_path):
+    recipe, outcome = denoiser
+    assert outcome.done
+    image = sfumato.load(f"{recipe.run}/{MODEL}", device="cpu").generate("a red square", seed=1)
+    image.save(tmp_path / "square.png")
+    assert Image.open(tmp_path / "square.png").size == (32, 32)
+    assert Image.open(f"{recipe.run}/samples/last.webp").size == (8 * 32, 32)
+
+
+def test_diffusers_loads_what_was_trained(denoiser):
+    recipe, _ = denoiser
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(f"{recipe.run}/{MODEL}")
+    own = checkpoint.load(f"{recipe.run}/{MODEL}", dtype=torch.float32)
+    for name, weight in pipeline.unet.state_dict().items():
+        assert torch.equal(weight.float(), own.unet.state_dict()[name])
+
+
+def test_cached_latents_are_used_again(denoiser, monkeypatch):
+    recipe, _ = denoiser
+    monkeypatch.setattr("sfumato.nets.vae.AutoencoderKL.encode", None)
+    assert task(recipe, CPU).net is not None
+
+
+def test_a_denoiser_from_nothing_may_have_another_shape(denoiser, tmp_path):
+    recipe, _ = denoiser
+    wider = replace(
+        recipe, start="nothing", network={"block_out_channels": [8, 16]}, run=str(tmp_path), steps=1, decay=0
+    )
+    train(task(wider, CPU), wider, CPU)
+    assert checkpoint.load(tmp_path / MODEL).unet.config.block_out_channels == (8, 16)

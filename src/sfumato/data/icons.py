@@ -31,6 +31,18 @@ class Row:
         return self.share * SETS[self.set].share
 
 
+def rows(folder: Path) -> dict[Path, list[Row]]:
+    """What the pictures in `folder` show, by the file that says it. Raises `DataError`."""
+    found = {}
+    for path in sorted(folder.glob("part-*.jsonl")):
+        try:
+            with open(path, encoding="utf-8") as file:
+                found[path] = [Row(**{**row, "tags": tuple(row["tags"])}) for row in map(json.loads, file)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is no readable part of a data set: {error}") from error
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Icons:
     """Pictures and one-colour drawings, in memory."""
@@ -45,30 +57,26 @@ class Icons:
     """M."""
 
 
-def load(
-    folder: Path, *, held_out: bool, device: torch.device | None = None, most: int | None = None
-) -> Icons:
+def load(folder: Path, *, held_out: bool, device: torch.device | None = None) -> Icons:
     """The pictures in `folder` for training, or those of the concepts held out for tests, on `device`.
 
-    `most`: of each part, so many at most. Raises `DataError` where there are none or a part is damaged.
+    Raises `DataError` where there are none or a part is damaged.
     """
     kept: dict[bool, list[Tensor]] = {False: [], True: []}
-    rows: dict[bool, list[Row]] = {False: [], True: []}
-    for path in sorted(folder.glob("part-*.jsonl")):
+    shown: dict[bool, list[Row]] = {False: [], True: []}
+    for path, of_part in rows(folder).items():
         try:
-            with open(path, encoding="utf-8") as file:
-                of_part = [Row(**{**row, "tags": tuple(row["tags"])}) for row in map(json.loads, file)]
             pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} and its .npy are no readable part of a data set: {error}") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path.with_suffix('.npy')} cannot be read: {error}") from error
         if len(pixels) != len(of_part):
             raise DataError(f"{path} describes {len(of_part)} pictures, its .npy holds {len(pixels)}")
-        places = [place for place, row in enumerate(of_part) if row.held_out == held_out][:most]
+        places = [place for place, row in enumerate(of_part) if row.held_out == held_out]
         if places:
             tinted = SETS[of_part[0].set].tinted
             kept[tinted].append(torch.from_numpy(np.asarray(pixels[places])).to(device or "cpu"))
-            rows[tinted] += [of_part[place] for place in places]
-    if not rows[False] and not rows[True]:
+            shown[tinted] += [of_part[place] for place in places]
+    if not shown[False] and not shown[True]:
         kind = "held out" if held_out else "to train with"
         raise DataError(f"{folder} holds no pictures {kind}; `sfumato data icons` makes them")
     size = (kept[False] or kept[True])[0].shape[1]
@@ -76,9 +84,9 @@ def load(
         torch.cat(kept[False])
         if kept[False]
         else torch.zeros(0, size, size, 3, dtype=torch.uint8, device=device),
-        tuple(rows[False]),
+        tuple(shown[False]),
         torch.cat(kept[True]) if kept[True] else torch.zeros(0, size, size, dtype=torch.uint8, device=device),
-        tuple(rows[True]),
+        tuple(shown[True]),
     )
 
 

@@ -25,7 +25,7 @@ from sfumato.data.sets import EMOJI_WORDS, ENGLISH, FLUENT_3D, SETS, IconSet
 from sfumato.errors import DataError
 from sfumato.files import read_json, replace_atomically, write_json
 
-INDEX = "pack.json"
+INDEX, TEXTS = "pack.json", "texts.txt.xz"
 PART_BYTES = 12 << 20
 """Of drawings in one part, before compression."""
 MOST_DRAWING_BYTES = 120_000
@@ -107,7 +107,7 @@ def build(folder: Path, archives: Path, progress: Callable[[str], None] = lambda
     progress("packing words")
     with npm.opened(npm.fetch(ENGLISH, archives)) as tar:
         texts |= set(_glosses(tar))
-    _write_xz(folder / "texts.txt.xz", sorted(texts))
+    _write_xz(folder / TEXTS, sorted(texts))
     with replace_atomically(folder / "ATTRIBUTION.md") as file:
         file.write(attribution().encode("utf-8"))
     write_json(folder / INDEX, {"sources": sources, "parts": parts, "texts": len(texts)})
@@ -130,6 +130,15 @@ def drawings(path: Path) -> list[Drawing]:
         return [Drawing(**{**row, "tags": tuple(row["tags"]), "box": tuple(row["box"])}) for row in rows]
     except (lzma.LZMAError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"{path} is no readable part of a pack: {error}") from error
+
+
+def words(folder: Path) -> list[str]:
+    """Labels, tags, English words and what they mean, of the pack in `folder`. Raises `DataError`."""
+    try:
+        with lzma.open(folder / TEXTS, "rt", encoding="utf-8") as file:
+            return file.read().splitlines()
+    except (lzma.LZMAError, EOFError, ValueError, OSError) as error:
+        raise DataError(f"{folder / TEXTS} cannot be read: {error}") from error
 
 
 def attribution() -> str:

@@ -32,6 +32,7 @@ class Recipe(Config):
             "samples",
             "samples_every",
             "steps",
+            "teacher",
         }
     )
     """What may change between the slices of a run; anything else makes it another run."""
@@ -129,6 +130,27 @@ class Recipe(Config):
 
 
 @dataclass(frozen=True)
+class TextRecipe(Recipe):
+    """Texts to what a larger model says of them."""
+
+    teacher: str = ""
+    """The folder of a sentence BERT."""
+    length: int = 32
+    """Tokens of a text that are read, begin and end included."""
+    composed: int = 90_000
+    """Texts made of labels, colours and styles."""
+
+    def check(self) -> None:
+        super().check()
+        if not self.teacher:
+            raise ValueError("teacher must name a folder")
+        if self.length < 3:
+            raise ValueError(f"length = {self.length} leaves no room for text: at least 3")
+        if self.composed < 1:
+            raise ValueError(f"composed = {self.composed} must be at least 1")
+
+
+@dataclass(frozen=True)
 class AutoencoderRecipe(Recipe):
     """Pictures to latents and back."""
 
@@ -165,7 +187,11 @@ class DenoiserRecipe(Recipe):
                 raise ValueError(f"{key} = {getattr(self, key)} must be at least 1")
 
 
-RECIPES: dict[str, type[Recipe]] = {"autoencoder": AutoencoderRecipe, "denoiser": DenoiserRecipe}
+RECIPES: dict[str, type[Recipe]] = {
+    "text": TextRecipe,
+    "autoencoder": AutoencoderRecipe,
+    "denoiser": DenoiserRecipe,
+}
 """What a recipe of each objective may say."""
 
 

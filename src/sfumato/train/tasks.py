@@ -3,6 +3,7 @@
 Every result is a whole model folder, in which one network is new. The next recipe names it as its base.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +15,38 @@ from torch import Tensor, nn
 from sfumato import checkpoint, weights
 from sfumato.checkpoint import Model
 from sfumato.config import Config
-from sfumato.data.icons import Captioned, Icons, captioned, load, tinted, to_signal
+from sfumato.data.icons import Captioned, Icons, captioned, load, rows, tinted, to_signal
+from sfumato.data.pack import words
+from sfumato.data.sets import SETS
 from sfumato.devices import DTYPES
 from sfumato.diffusion.predict import prediction_named
-from sfumato.errors import UsageError
+from sfumato.errors import DataError, UsageError
 from sfumato.nets.fast import plain
+from sfumato.nets.text import CLIPText
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.prompt.encode import window
 from sfumato.train import sheet
 from sfumato.train.autoencoding import Autoencoding, Pictures, fold, latent_statistics, psnr
 from sfumato.train.denoising import Denoising, Latents
+from sfumato.train.distilling import (
+    COMPOSED_SHARE,
+    LABEL_SHARE,
+    Distilling,
+    Texts,
+    agreement,
+    composed,
+    tokenized,
+)
 from sfumato.train.loop import Task
-from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, Recipe
+from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, Recipe, TextRecipe
+from sfumato.train.teacher import Teacher
 
 MODEL = "model"
 """The folder in a run's own that holds the result."""
-LATENTS = "latents.safetensors"
+LATENTS, LESSONS = "latents.safetensors", "lessons.safetensors"
+PACK = "pack"
+"""The folder in a data set's own that holds what it was rendered from."""
 AT_ONCE = 256
 """Pictures and texts that are encoded in one batch."""
 MOST_LOOKED_AT = 1024
@@ -44,6 +60,8 @@ def task(recipe: Recipe, device: torch.device) -> Task[Any]:
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
     base = checkpoint.load(recipe.base, dtype=torch.float32)
+    if isinstance(recipe, TextRecipe):
+        return _text(recipe, base, device)
     if isinstance(recipe, AutoencoderRecipe):
         return _autoencoder(recipe, base, device)
     assert isinstance(recipe, DenoiserRecipe)
@@ -56,6 +74,66 @@ def _network(recipe: Recipe, net: nn.Module, config: Config, where: str) -> nn.M
         changed = type(config).from_dict({**config.to_dict(), **recipe.network}, f"network of {where}")
         net = type(net)(changed)
     return plain(net).requires_grad_(True)
+
+
+def _text(recipe: TextRecipe, base: Model, device: torch.device) -> Task[tuple[Tensor, Tensor]]:
+    if len(base.text_encoders) != 1:
+        raise UsageError(f"the base model {recipe.base} has {len(base.text_encoders)} text encoders, not one")
+    teacher = Teacher.load(Path(recipe.teacher), device)
+    texts, shares = _reading(recipe)
+    ids = tokenized(texts, base.tokenizers[0], recipe.length)
+    targets = _lessons(recipe, teacher, texts)
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(recipe.seed))
+    tests = order[: min(4096, len(texts) // 8)]
+    shares[tests] = 0
+    cumulative = shares.cumsum(0)
+    batches = Texts(ids.to(device), targets.to(device), (cumulative / cumulative[-1]).to(device))
+
+    net = cast(CLIPText, _network(recipe, base.text_encoders[0], base.text_encoders[0].config, "text"))
+    config = replace(net.config, projection_dim=teacher.width, with_projection=True)
+    encoder = CLIPText(config)
+    encoder.load_state_dict(net.state_dict(), strict=False)
+    encoder.to(device)
+    if recipe.compile:
+        encoder.compile()
+
+    def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
+        judged, kept = CLIPText(config).to(device).eval(), CLIPText(net.config)
+        judged.load_state_dict(state)
+        kept.load_state_dict({name: state[name] for name in kept.state_dict()})
+        model = replace(base, text_encoders=[kept.requires_grad_(False).eval()])
+        checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
+        return agreement(judged, batches.ids[tests.to(device)], batches.targets[tests.to(device)])
+
+    return Task(encoder, batches, Distilling(encoder), lambda state, path: None, finish)
+
+
+def _reading(recipe: TextRecipe) -> tuple[list[str], Tensor]:
+    """The texts to learn from, and how often each is read (N,)."""
+    folder = Path(recipe.data)
+    shown = [row for of_part in rows(folder).values() for row in of_part if not row.held_out]
+    if not shown:
+        raise DataError(f"{folder} describes no pictures; `sfumato data icons` makes them")
+    labels = sorted({row.label for row in shown} | {tag for row in shown for tag in row.tags})
+    styles = sorted({style for icons in SETS.values() for style in icons.styles})
+    own = composed(labels, styles, recipe.composed, recipe.seed)
+    others = sorted(set(words(folder / PACK)) - set(labels) - set(own))
+    shares = [LABEL_SHARE] * len(labels) + [COMPOSED_SHARE] * len(own) + [1.0] * len(others)
+    return [*labels, *own, *others], torch.tensor(shares, dtype=torch.float64)
+
+
+def _lessons(recipe: TextRecipe, teacher: Teacher, texts: list[str]) -> Tensor:
+    """What the teacher says of every text (N, P), in half precision, kept in the run's folder."""
+    path = Path(recipe.run) / LESSONS
+    told = {"texts": hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest()}
+    if path.is_file() and weights.metadata(path) == told:
+        return weights.read(path)["vectors"]
+    vectors = torch.empty(len(texts), teacher.width, dtype=torch.float16)
+    for start, end in _in_batches(len(texts)):
+        vectors[start:end] = teacher.embed(texts[start:end])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights.write(path, {"vectors": vectors}, told)
+    return vectors
 
 
 def _autoencoder(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[Tensor]:
@@ -119,10 +197,14 @@ def _denoiser(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task
         tints=recipe.tints,
     )
     latents = _latents(recipe, base, examples, device)
-    texts, rows = _texts(base, examples, device)
+    texts, captions = _texts(base, examples, device)
     cumulative = torch.tensor(examples.weights, dtype=torch.float64).cumsum(0)
     batches = Latents(
-        latents.to(device), rows.to(device), texts, (cumulative / cumulative[-1]).to(device), recipe.drop_text
+        latents.to(device),
+        captions.to(device),
+        texts,
+        (cumulative / cumulative[-1]).to(device),
+        recipe.drop_text,
     )
 
     net = _network(recipe, base.unet, base.unet.config, "denoiser")
@@ -193,7 +275,7 @@ def _latents(recipe: DenoiserRecipe, base: Model, examples: Captioned, device: t
 def _texts(base: Model, examples: Captioned, device: torch.device) -> tuple[Tensor, Tensor]:
     """The states (U, T, D) of every different caption, the empty one first, and their rows (N, K)."""
     numbers = {"": 0}
-    rows = [[numbers.setdefault(one, len(numbers)) for one in own] for own in examples.captions]
+    numbered = [[numbers.setdefault(one, len(numbers)) for one in own] for own in examples.captions]
     texts = list(numbers)
     length, last = base.tokenizers[0].limit, base.facts.penultimate
     width = sum(encoder.config.hidden_size for encoder in base.text_encoders)
@@ -204,7 +286,7 @@ def _texts(base: Model, examples: Captioned, device: torch.device) -> tuple[Tens
             ids = torch.cat([window(text, tokenizer)[0] for text in texts[start:end]]).to(device)
             of_each.append(encoder(ids, skip=int(last), final_norm=not last).states)
         states[start:end] = torch.cat(of_each, dim=-1)
-    return states, torch.tensor(rows)
+    return states, torch.tensor(numbered)
 
 
 def _in_batches(count: int) -> list[tuple[int, int]]:

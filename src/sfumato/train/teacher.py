@@ -1,0 +1,99 @@
+"""The larger model that the text encoder learns from: a BERT that gives one vector for a sentence.
+
+Sentence-BERT (Reimers & Gurevych 2019, §3): the mean over the tokens' last states, as a unit vector. It is
+only read, never trained, so its weights stay a table by their published names.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer as Pieces
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato import weights
+from sfumato.errors import CheckpointError
+from sfumato.files import read_json
+from sfumato.nets.attention import attend
+
+LONGEST = 32
+"""Tokens of a text that are read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A BERT with its tokenizer."""
+
+    tensors: dict[str, Tensor]
+    pieces: Any
+    layers: int
+    heads: int
+    eps: float
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> "Teacher":
+        """The model in `folder`: `config.json`, `model.safetensors`, `tokenizer.json`.
+
+        Raises `CheckpointError` where they are missing, damaged or no BERT.
+        """
+        config = read_json(folder / "config.json")
+        if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
+            raise CheckpointError(f"{folder} is no BERT with GELU, the only teacher that can be read")
+        try:
+            pieces = Pieces.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the Rust library raises no narrower class
+            raise CheckpointError(f"cannot read {folder / 'tokenizer.json'}: {error}") from error
+        pieces.enable_truncation(LONGEST)
+        pieces.enable_padding()
+        tensors = {
+            name: tensor.to(device, torch.float32)
+            for name, tensor in weights.read(folder / "model.safetensors").items()
+            if tensor.is_floating_point()
+        }
+        try:
+            sizes = config["num_hidden_layers"], config["num_attention_heads"], config["layer_norm_eps"]
+            return cls(tensors, pieces, *sizes)
+        except KeyError as error:
+            raise CheckpointError(f"{folder / 'config.json'} does not say {error}") from None
+
+    @property
+    def width(self) -> int:
+        """P, the length of its vectors."""
+        return self.tensors["embeddings.word_embeddings.weight"].shape[1]
+
+    @torch.no_grad()
+    def embed(self, texts: list[str]) -> Tensor:
+        """Unit vectors (N, P) of `texts`."""
+        encoded = self.pieces.encode_batch(texts)
+        device = self.tensors["embeddings.word_embeddings.weight"].device
+        ids = torch.tensor([one.ids for one in encoded], device=device)
+        there = torch.tensor([one.attention_mask for one in encoded], device=device)
+        h = self._states(ids, there) * there[..., None]
+        return F.normalize(h.sum(1), dim=-1)
+
+    def _states(self, ids: Tensor, there: Tensor) -> Tensor:
+        """The last states (B, T, P) of tokens (B, T), of which those `there` are looked at."""
+        table = self.tensors
+        h = F.embedding(ids, table["embeddings.word_embeddings.weight"])
+        h = h + table["embeddings.position_embeddings.weight"][: ids.shape[1]]
+        h = self._norm(h + table["embeddings.token_type_embeddings.weight"][0], "embeddings")
+        mask = torch.where(there[:, None, None, :] > 0, 0.0, -torch.inf)
+        for number in range(self.layers):
+            layer = f"encoder.layer.{number}"
+            q, k, v = (
+                self._linear(h, f"{layer}.attention.self.{part}") for part in ("query", "key", "value")
+            )
+            mixed = self._linear(attend(q, k, v, self.heads, mask=mask), f"{layer}.attention.output.dense")
+            h = self._norm(h + mixed, f"{layer}.attention.output")
+            wide = F.gelu(self._linear(h, f"{layer}.intermediate.dense"))
+            h = self._norm(h + self._linear(wide, f"{layer}.output.dense"), f"{layer}.output")
+        return h
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = (self.tensors[f"{name}.LayerNorm.{part}"] for part in ("weight", "bias"))
+        return F.layer_norm(x, weight.shape, weight, bias, self.eps)

@@ -1,0 +1,90 @@
+"""The text encoder's objective and its teacher."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+from sfumato import checkpoint
+from sfumato.data import pack
+from sfumato.errors import CheckpointError
+from sfumato.prompt.encode import window
+from sfumato.train.distilling import composed, tokenized
+from sfumato.train.loop import train
+from sfumato.train.recipe import TextRecipe
+from sfumato.train.tasks import MODEL, task
+from sfumato.train.teacher import Teacher
+
+CPU = torch.device("cpu")
+WORDS = ["[PAD]", "[UNK]", "red", "green", "blue", "square", "apple", "a", "of", "and"]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A tiny BERT and the folder that it was saved to."""
+    folder = tmp_path_factory.mktemp("teacher")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+        intermediate_size=32, max_position_embeddings=40,
+    )  # fmt: skip
+    model = BertModel(config, add_pooling_layer=False).eval()
+    model.save_pretrained(folder)
+    pieces = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
+    pieces.save(str(folder / "tokenizer.json"))
+    return model, folder
+
+
+def test_the_teacher_says_what_transformers_says(bert):
+    model, folder = bert
+    texts = ["red square", "a green apple and a blue square", "of"]
+    ids = torch.tensor([[2, 5, 0, 0, 0, 0, 0], [7, 3, 6, 9, 7, 4, 5], [8, 0, 0, 0, 0, 0, 0]])
+    there = torch.tensor([[1, 1, 0, 0, 0, 0, 0], [1] * 7, [1, 0, 0, 0, 0, 0, 0]])
+    with torch.no_grad():
+        states = model(input_ids=ids, attention_mask=there).last_hidden_state
+    mean = (states * there[..., None]).sum(1) / there.sum(1, keepdim=True)
+    known = torch.nn.functional.normalize(mean, dim=-1)
+    torch.testing.assert_close(Teacher.load(folder, CPU).embed(texts), known, atol=1e-5, rtol=0)
+
+
+def test_a_teacher_that_is_no_bert_is_refused(bert, tmp_path):
+    folder = shutil.copytree(bert[1], tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "roberta"}))
+    with pytest.raises(CheckpointError, match="is no BERT"):
+        Teacher.load(folder, CPU)
+
+
+def test_ids_are_those_of_a_prompt_cut_short():
+    tokenizer = checkpoint.load("embedded").tokenizers[0]
+    ids = tokenized(["a red apple", "red " * 50], tokenizer, 12)
+    assert ids[0].tolist() == window("a red apple", tokenizer)[0][0, :12].tolist()
+    assert (ids[1, 0], ids[1, -1]) == (tokenizer.bos, tokenizer.eos)
+
+
+def test_composed_texts_name_labels_and_are_those_of_their_seed():
+    texts = composed(["cat", "dog"], ["flat emoji"], 50, seed=1)
+    assert texts == composed(["cat", "dog"], ["flat emoji"], 50, seed=1) != composed(["cat"], ["x"], 50, 1)
+    assert all("cat" in text or "dog" in text for text in texts)
+
+
+def test_the_text_encoder_comes_closer_to_its_teacher_and_keeps_its_shape(
+    bert, tiny_base, tiny_data, tmp_path
+):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    (data / "pack").mkdir()
+    pack._write_xz(data / "pack" / pack.TEXTS, ["blue", "apple", "a green apple", "square of apple"])
+    recipe = TextRecipe(
+        objective="text", data=str(data), base=str(tiny_base), run=str(tmp_path / "run"), composed=60,
+        teacher=str(bert[1]), steps=12, batch=16, rate=1e-3, warmup=2, decay=4, ema=(0.5,), length=12,
+    )  # fmt: skip
+    first = train(task(recipe, CPU), recipe, CPU, seconds=1e-9)
+    last = train(task(recipe, CPU), recipe, CPU)
+    assert last.figures["cosine_held_out"] > first.figures["cosine_held_out"]
+    model, base = checkpoint.load(f"{recipe.run}/{MODEL}"), checkpoint.load(tiny_base)
+    assert model.text_encoders[0].config == base.text_encoders[0].config
+    assert not torch.equal(model.encode("red").states, base.encode("red").states)

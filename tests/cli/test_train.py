@@ -1,0 +1,65 @@
+"""`sfumato train` and `sfumato data`: what they say, and what they say of what they cannot do."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from sfumato.data import pack
+from sfumato.data.pack import Drawing
+
+SQUARE = '<path fill="#f00" d="M0 0h16v16H0z"/>'
+RECIPE = """
+objective = "autoencoder"
+data = "data"
+run = "run"
+batch = 1
+precision = "float32"
+log_every = 1
+"""
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """A pack of four drawings in `data/pack`, one of them for tests."""
+    labels = ["cat", "dog", "cow"]
+    labels.append(next(f"thing {n}" for n in range(999) if Drawing("noto", f"thing {n}", (), 1.0).held_out))
+    rows = [asdict(Drawing("noto", label, (), 1.0, (0, 0, 16, 16), SQUARE)) for label in labels]
+    folder = tmp_path / "data" / "pack"
+    folder.mkdir(parents=True)
+    pack._write_xz(folder / "part-00.jsonl.xz", [json.dumps(row) for row in rows])
+    (folder / "pack.json").write_text(json.dumps({"parts": ["part-00.jsonl.xz"]}))
+
+
+def test_a_pack_is_rendered_and_trained_on_in_slices(here, packed, tmp_path):
+    status, out, err = here("data", "icons", "data", "--size", "16", "--offline")
+    assert (status, out, err) == (0, "data: 4 pictures rendered, 0 drawings left out as broken\n", "")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    status, out, err = here("train", "recipe.toml", "--steps", "2", "--seconds", "0.001", "--device", "cpu")
+    assert status == 0
+    assert "run: stopped at step 1 of 2, run again to go on; 1 examples" in out
+    assert "step 1/2" in err
+    status, out, err = here("train", "recipe.toml", "--steps", "2", "--device", "cpu", "--json", "-q")
+    assert (status, err) == (0, "")
+    told = json.loads(out)
+    assert (told["step"], told["done"]) == (2, True)
+    assert "psnr_held_out" in told["figures"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["train", "no.toml"], 2, "cannot read the recipe no.toml"),
+        (["train", "recipe.toml", "--seconds", "0"], 2, "--seconds 0 must be more than 0"),
+        (["train", "recipe.toml", "--steps", "0"], 2, "steps = 0 must be at least 1"),
+        (["train", "recipe.toml", "--device", "cpu"], 1, "data holds no pictures to train with"),
+        (["train", "recipe.toml", "--base", "nowhere"], 1, "nowhere"),
+        (["data", "icons", "empty", "--offline"], 1, "pack.json is missing"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(here, tmp_path, arguments, status, said):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    ended, out, err = here(*arguments)
+    assert (ended, out) == (status, "")
+    assert said in err
+    assert len(err.splitlines()) <= 2

@@ -25,7 +25,9 @@ from sfumato.nets.fast import plain
 from sfumato.nets.text import CLIPText
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.encode import window
+from sfumato.prompt.chunks import chunks
+from sfumato.prompt.meaning import Phrase, Piece
+from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.train import sheet
 from sfumato.train.autoencoding import Autoencoding, Pictures, fold, latent_statistics, psnr
 from sfumato.train.denoising import Denoising, Latents
@@ -283,10 +285,16 @@ def _texts(base: Model, examples: Captioned, device: torch.device) -> tuple[Tens
     for start, end in _in_batches(len(texts)):
         of_each = []
         for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
-            ids = torch.cat([window(text, tokenizer)[0] for text in texts[start:end]]).to(device)
+            ids = torch.tensor([_window(text, tokenizer) for text in texts[start:end]], device=device)
             of_each.append(encoder(ids, skip=int(last), final_norm=not last).states)
         states[start:end] = torch.cat(of_each, dim=-1)
     return states, torch.tensor(numbered)
+
+
+def _window(text: str, tokenizer: Tokenizer) -> list[int]:
+    """The ids of the one chunk that a caption is read in."""
+    (chunk,), _ = chunks(Phrase((Piece(text),)), tokenizer, "plain")
+    return chunk.ids(tokenizer)
 
 
 def _in_batches(count: int) -> list[tuple[int, int]]:

@@ -16,7 +16,8 @@ from sfumato.prompt.meaning import Phrase, Piece
 from sfumato.train.distilling import composed, tokenized
 from sfumato.train.loop import train
 from sfumato.train.recipe import TextRecipe
-from sfumato.train.tasks import MODEL, task
+from sfumato.train.tasks import task
+from sfumato.train.tasks.common import MODEL
 from sfumato.train.teacher import Teacher
 
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ import sfumato
 from sfumato import checkpoint
 from sfumato.train.loop import train
 from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe
-from sfumato.train.tasks import MODEL, task
+from sfumato.train.tasks import task
+from sfumato.train.tasks.common import MODEL
 
 CPU = torch.device("cpu")
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from sfumato.data.icons import Icons, tinted, to_signal
 from sfumato.nets.vae import AutoencoderKL
+from sfumato.train.moment import Moment
 
 MOST_SHIFT = 16
 """Pixels by which pictures are moved around their edges."""
@@ -26,23 +27,23 @@ class Pictures:
 
     icons: Icons
 
-    def __call__(self, generator: torch.Generator, count: int) -> Tensor:
+    def __call__(self, moment: Moment, count: int) -> Tensor:
         """(count, 3, S, S) in [−1, 1], as channels_last."""
-        icons, device = self.icons, generator.device
+        icons, device = self.icons, moment.generator.device
         drawings, pictures = len(icons.ink_rows), len(icons.rows)
         own = round(count * pictures / (pictures + drawings))
-        rows = torch.randint(max(pictures, 1), (own,), generator=generator, device=device)
+        rows = torch.randint(max(pictures, 1), (own,), generator=moment.generator, device=device)
         parts = [to_signal(icons.pictures[rows])] if own else []
         if own < count:
-            rows = torch.randint(drawings, (count - own,), generator=generator, device=device)
-            colours = torch.rand(2, count - own, 3, generator=generator, device=device) * 2 - 1
-            white = torch.rand(count - own, 1, generator=generator, device=device) < 0.5
+            rows = torch.randint(drawings, (count - own,), generator=moment.generator, device=device)
+            colours = torch.rand(2, count - own, 3, generator=moment.generator, device=device) * 2 - 1
+            white = torch.rand(count - own, 1, generator=moment.generator, device=device) < 0.5
             parts.append(tinted(icons.inks[rows], colours[0], torch.where(white, 1.0, colours[1])))
         x = torch.cat(parts)
         # not from the generator itself: the device would have to be waited for
-        random = Random(generator.initial_seed())
+        random = Random(moment.generator.initial_seed())
         right, down = random.randrange(MOST_SHIFT), random.randrange(MOST_SHIFT)
-        mirrored = torch.rand(count, 1, 1, 1, generator=generator, device=device) < 0.5
+        mirrored = torch.rand(count, 1, 1, 1, generator=moment.generator, device=device) < 0.5
         x = torch.roll(x, (down, right), (2, 3))
         return torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)
 

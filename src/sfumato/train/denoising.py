@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction
 from sfumato.errors import UsageError
+from sfumato.train.moment import Moment
 
 SNR_LIMIT = 5.0
 
@@ -63,10 +64,10 @@ class Latents:
     """(N,) float64, rising to 1: how often each is shown."""
     drop_text: float
 
-    def __call__(self, generator: torch.Generator, count: int) -> Examples:
+    def __call__(self, moment: Moment, count: int) -> Examples:
         """`count` examples."""
         device = self.latents.device
-        draws = torch.rand(3, count, generator=generator, device=device, dtype=torch.float64)
+        draws = torch.rand(3, count, generator=moment.generator, device=device, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, draws[0]).clamp(max=len(self.latents) - 1)
         ways = (draws[1] * self.captions.shape[1]).long()
         texts = torch.where(draws[2] < self.drop_text, 0, self.captions[rows, ways])

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sfumato.data.captions import TINTS, article
 from sfumato.nets.text import CLIPText
 from sfumato.prompt.tokenizer import Tokenizer
+from sfumato.train.moment import Moment
 
 SHARPNESS = 20.0
 LABEL_SHARE, COMPOSED_SHARE = 3.0, 1.5
@@ -33,9 +34,9 @@ class Texts:
     cumulative: Tensor
     """(N,) float64, rising to 1."""
 
-    def __call__(self, generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, moment: Moment, count: int) -> tuple[Tensor, Tensor]:
         """Ids (count, T) and targets (count, P)."""
-        draws = torch.rand(count, generator=generator, device=self.ids.device, dtype=torch.float64)
+        draws = torch.rand(count, generator=moment.generator, device=self.ids.device, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, draws).clamp(max=len(self.ids) - 1)
         return self.ids[rows].long(), self.targets[rows].float()
 

@@ -1,10 +1,9 @@
 """The loop. It knows no diffusion: a task says what is learned, a recipe how, and every step is seeded.
 
-The random numbers of a step come from (seed, rank, step, part) alone, so that a run that was stopped anywhere
+The random numbers of a step come from (seed, step, part) alone, so that a run that was stopped anywhere
 and resumed is bit for bit the run that was not.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from sfumato.devices import DTYPES
 from sfumato.errors import NumericsError
 from sfumato.files import output_error, read_json, write_json
+from sfumato.train.moment import Moment, seed_of
 from sfumato.train.rates import SCHEDULES
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import State, begin, restore, save
@@ -45,8 +45,8 @@ class Task(Generic[B]):
     """
 
     net: nn.Module
-    batches: Callable[[torch.Generator, int], B]
-    """`(generator, count)` to a batch, which nothing but the generator determines."""
+    batches: Callable[[Moment, int], B]
+    """`(moment, count)` to a batch of `count`, which nothing but the moment determines."""
     objective: Objective[B]
     show: Callable[[dict[str, Tensor], Path], None]
     """Given the averaged weights, draw a sample sheet."""
@@ -113,12 +113,6 @@ def result(state: State, recipe: Recipe) -> dict[str, Tensor]:
     return {**state.net.state_dict(), **state.averages[str(recipe.ema[0])]}
 
 
-def seed_of(*numbers: int) -> int:
-    """A seed in [0, 2⁶³) that depends on every one of `numbers` and on nothing else."""
-    digest = hashlib.blake2b(",".join(map(str, numbers)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
 def _slice(
     task: Task[B],
     recipe: Recipe,
@@ -142,8 +136,9 @@ def _slice(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         for part in range(recipe.accumulate):
-            generator.manual_seed(seed_of(recipe.seed, 0, step, part))
-            batch = task.batches(generator, recipe.batch // recipe.accumulate)
+            generator.manual_seed(seed_of(recipe.seed, step, part))
+            moment = Moment(step, part, recipe.accumulate, generator)
+            batch = task.batches(moment, recipe.batch // recipe.accumulate)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 losses, metrics = task.objective(batch, generator)
             loss = losses.mean()

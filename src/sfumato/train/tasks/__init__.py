@@ -1,0 +1,28 @@
+"""From a recipe to a task: the base model, the network that is trained, its data, and what is kept of it.
+
+Every result is a whole model folder, in which one network is new. The next recipe names it as its base.
+"""
+
+from typing import Any
+
+import torch
+
+from sfumato import checkpoint
+from sfumato.train.loop import Task
+from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, Recipe, TextRecipe
+from sfumato.train.tasks import autoencoder, denoiser, text
+
+
+def task(recipe: Recipe, device: torch.device) -> Task[Any]:
+    """What `recipe` asks for, on `device`. Raises `UsageError`, `DataError` and `CheckpointError`."""
+    torch.manual_seed(recipe.seed)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    base = checkpoint.load(recipe.base, dtype=torch.float32)
+    if isinstance(recipe, TextRecipe):
+        return text.task(recipe, base, device)
+    if isinstance(recipe, AutoencoderRecipe):
+        return autoencoder.task(recipe, base, device)
+    assert isinstance(recipe, DenoiserRecipe)
+    return denoiser.task(recipe, base, device)

@@ -1,0 +1,69 @@
+"""The task of the autoencoder."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from sfumato import checkpoint
+from sfumato.checkpoint import Model
+from sfumato.data.icons import load
+from sfumato.errors import UsageError
+from sfumato.nets.vae import AutoencoderKL
+from sfumato.train import sheet
+from sfumato.train.autoencoding import Autoencoding, Pictures, fold, latent_statistics, psnr
+from sfumato.train.loop import Task
+from sfumato.train.recipe import AutoencoderRecipe
+from sfumato.train.tasks.common import MODEL, MOST_LOOKED_AT, network, plain_pictures
+
+
+def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[Tensor]:
+    if not isinstance(base.vae, AutoencoderKL):
+        raise UsageError(
+            f"the base model {recipe.base} has a tiny autoencoder; this objective trains a KL one"
+        )
+    net = network(recipe, base.vae, base.vae.config, "autoencoder")
+    vae = cast(AutoencoderKL, net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.only_decoder:
+        vae.encoder.requires_grad_(False)
+        if vae.quant_conv is not None:
+            vae.quant_conv.requires_grad_(False)
+    if recipe.compile:
+        vae.encoder.compile()
+        vae.decoder.compile()
+    icons = load(Path(recipe.data), held_out=False, device=device)
+    tests = plain_pictures(load(Path(recipe.data), held_out=True, device=device), most=MOST_LOOKED_AT)
+
+    def averaged(state: Mapping[str, Tensor]) -> AutoencoderKL:
+        copy = AutoencoderKL(vae.config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        copy.load_state_dict(state)
+        return cast(AutoencoderKL, copy.eval())
+
+    def show(state: dict[str, Tensor], path: Path) -> None:
+        copy, x = averaged(state), tests[:: max(len(tests) // 32, 1)][:32]
+        with torch.no_grad():
+            y = copy.decode(copy.encode(x).mean).float().clamp(-1, 1)
+        pairs = [part for rows in zip(x.split(8), y.split(8), strict=True) for part in rows]
+        sheet.save(torch.cat(pairs), path)
+
+    def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
+        copy = averaged(state)
+        seen = plain_pictures(icons, most=MOST_LOOKED_AT)
+        figures = {"psnr_held_out": psnr(copy, tests), "psnr_seen": psnr(copy, seen)}
+        if not recipe.only_decoder:
+            mean, std = latent_statistics(copy, seen)
+            fold(copy, mean, std)
+            figures |= {f"latent_mean_{c}": float(value) for c, value in enumerate(mean)}
+            figures |= {f"latent_std_{c}": float(value) for c, value in enumerate(std)}
+            copy.config = replace(
+                copy.config, scaling_factor=1.0, shift_factor=None, latents_mean=None, latents_std=None
+            )
+        show(state, folder / "samples" / "last.webp")
+        checkpoint.save(replace(base, vae=copy.cpu()), folder / MODEL, dtype=torch.float16, overwrite=True)
+        return figures
+
+    objective = Autoencoding(vae, recipe.kl, recipe.only_decoder)
+    return Task(vae, Pictures(icons), objective, show, finish)

@@ -10,7 +10,7 @@ import torch
 
 from sfumato.data import pack
 from sfumato.data.captions import TINTS, article, caption, tint, tinted_caption
-from sfumato.data.icons import captioned, load, tinted, to_signal
+from sfumato.data.icons import Pixels, captioned, load, tinted, to_signal
 from sfumato.data.pack import Drawing
 from sfumato.data.render import pixels_of, render
 from sfumato.errors import DataError
@@ -49,6 +49,24 @@ def test_what_cannot_be_drawn_is_counted_and_what_is_not_there_is_named(data):
 def test_rendering_again_has_nothing_to_do(data):
     folder, _ = data
     assert render(folder.parent, folder, 32).pictures == 0
+
+
+def test_pictures_stay_in_their_files_until_they_are_asked_for(data):
+    icons = load(data[0], held_out=False)
+    assert not isinstance(icons.pictures, torch.Tensor)
+    assert icons.pictures.shape == (1, 32, 32, 3)
+    moved = load(data[0], held_out=False, device=torch.device("meta"))
+    assert isinstance(moved.pictures, torch.Tensor)
+    assert moved.inks.shape == icons.inks.shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("rows", [slice(1, 3), [2, 0, 2], torch.tensor([1, 1]), slice(0, 0)])
+def test_pictures_of_several_files_are_taken_as_from_one(rows):
+    parts = [np.random.default_rng(n).integers(0, 256, (3, 2, 2), dtype=np.uint8) for n in range(2)]
+    pixels = Pixels((2, 2), [(parts[0], [2]), (parts[1], [0, 2])])
+    whole = torch.from_numpy(np.stack([parts[0][2], parts[1][0], parts[1][2]]))
+    assert torch.equal(pixels[rows], whole[rows])
+    assert torch.equal(pixels.to(torch.device("cpu")), whole)
 
 
 def test_concepts_for_tests_are_kept_apart(data):

@@ -1,18 +1,24 @@
 """The rendered icon and emoji set, as training reads it."""
 
 import json
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.data.captions import TINTS, caption, tint, tinted_caption
 from sfumato.data.sets import SETS
 from sfumato.errors import DataError
+
+_MOVED = 4096
+"""Pictures that are moved to an accelerator at once."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,50 @@ def rows(folder: Path) -> dict[Path, list[Row]]:
     return found
 
 
+class Pixels:
+    """Pictures that stay in their files until they are asked for: a set is larger than most memories."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, shape: tuple[int, ...], parts: Sequence[tuple[NDArray[np.uint8], Sequence[int]]]):
+        """`shape` of one picture; files' pixels, with the places in each of the pictures that count."""
+        self._parts = [pixels for pixels, _ in parts]
+        self._places = [np.asarray(places, dtype=np.int64) for _, places in parts]
+        self._ends = list(accumulate(len(places) for _, places in parts))
+        self.shape = (self._ends[-1] if parts else 0, *shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor | Sequence[int] | slice) -> Tensor:
+        """The pictures in `rows`, uint8, in memory."""
+        if isinstance(rows, slice):
+            rows = range(*rows.indices(len(self)))
+        found = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8)
+        into = found.numpy()
+        for place, row in enumerate(rows.tolist() if isinstance(rows, Tensor) else rows):
+            part = bisect_right(self._ends, row)
+            first = self._ends[part - 1] if part else 0
+            into[place] = self._parts[part][self._places[part][row - first]]
+        return found
+
+    def to(self, device: torch.device) -> Tensor:
+        """All of them, uint8, on `device`."""
+        found = torch.empty(self.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(self), _MOVED):
+            found[start : start + _MOVED] = self[start : start + _MOVED].to(device)
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class Icons:
-    """Pictures and one-colour drawings, in memory."""
+    """Pictures and one-colour drawings: on an accelerator in its memory, else in their files."""
 
-    pictures: Tensor
+    pictures: Tensor | Pixels
     """(N, S, S, 3) uint8."""
     rows: tuple[Row, ...]
     """N."""
-    inks: Tensor
+    inks: Tensor | Pixels
     """(M, S, S) uint8: 255 where the ink of a one-colour drawing is."""
     ink_rows: tuple[Row, ...]
     """M."""
@@ -62,7 +103,7 @@ def load(folder: Path, *, held_out: bool, device: torch.device | None = None) ->
 
     Raises `DataError` where there are none or a part is damaged.
     """
-    kept: dict[bool, list[Tensor]] = {False: [], True: []}
+    kept: dict[bool, list[tuple[NDArray[np.uint8], list[int]]]] = {False: [], True: []}
     shown: dict[bool, list[Row]] = {False: [], True: []}
     for path, of_part in rows(folder).items():
         try:
@@ -74,20 +115,16 @@ def load(folder: Path, *, held_out: bool, device: torch.device | None = None) ->
         places = [place for place, row in enumerate(of_part) if row.held_out == held_out]
         if places:
             tinted = SETS[of_part[0].set].tinted
-            kept[tinted].append(torch.from_numpy(np.asarray(pixels[places])).to(device or "cpu"))
+            kept[tinted].append((pixels, places))
             shown[tinted] += [of_part[place] for place in places]
     if not shown[False] and not shown[True]:
         kind = "held out" if held_out else "to train with"
         raise DataError(f"{folder} holds no pictures {kind}; `sfumato data icons` makes them")
-    size = (kept[False] or kept[True])[0].shape[1]
-    return Icons(
-        torch.cat(kept[False])
-        if kept[False]
-        else torch.zeros(0, size, size, 3, dtype=torch.uint8, device=device),
-        tuple(shown[False]),
-        torch.cat(kept[True]) if kept[True] else torch.zeros(0, size, size, dtype=torch.uint8, device=device),
-        tuple(shown[True]),
-    )
+    size = (kept[False] or kept[True])[0][0].shape[1]
+    pictures, inks = Pixels((size, size, 3), kept[False]), Pixels((size, size), kept[True])
+    if device is None or device.type == "cpu":
+        return Icons(pictures, tuple(shown[False]), inks, tuple(shown[True]))
+    return Icons(pictures.to(device), tuple(shown[False]), inks.to(device), tuple(shown[True]))
 
 
 def to_signal(pictures: Tensor) -> Tensor:

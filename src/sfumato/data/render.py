@@ -56,7 +56,8 @@ def render(
     work = [(path, pack.drawings(path)) for path in waiting]
     total, done, made = sum(len(drawings) for _, drawings in work), 0, 0
     # a child that is forked from a process with torch's threads may hang
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_hush) as pool:
         for path, drawings in work:
             drawn: list[tuple[Drawing, Pixels]] = []
             for drawing, pixels in zip(
@@ -70,6 +71,11 @@ def render(
             made += len(drawn)
             _write(path, folder, drawn, size)
     return Rendered(made, total - made, tuple(missing))
+
+
+def _hush() -> None:
+    """A panic in the Rust library prints pages; that the drawing failed is counted anyway."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def pixels_of(drawing: Drawing, size: int) -> Pixels | None:

@@ -70,15 +70,18 @@ class Packable(nn.Module, ABC):
 
 
 class Conv(Packable, nn.Conv2d):
-    """A convolution that can add to its result on the way."""
+    """A convolution that can add to its result and cut it off below 0 on the way."""
 
     def arranged(self) -> tuple[Tensor, ...]:
         return (onednn._reorder_convolution_weight(self.weight.data, self.padding, self.stride, ONE, 1),)
 
-    def forward(self, x: Tensor, add: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, add: Tensor | None = None, shift: Tensor | None = None, *, relu: bool = False
+    ) -> Tensor:
         """(B, C, H, W) to (B, C_out, H', W').
 
-        `add`, of the result's shape, is added to it; so is `shift`, (B, C_out), or (1, C_out) for all.
+        `add`, of the result's shape, is added to it; so is `shift`, (B, C_out), or (1, C_out) for all. With
+        `relu` what is then negative becomes 0.
         """
         bias = self.bias
         if shift is not None and bias is not None and len(shift) == 1:
@@ -87,13 +90,17 @@ class Conv(Packable, nn.Conv2d):
             x = x.contiguous(memory_format=torch.channels_last)
             how = (*self.packed, bias, self.padding, self.stride, ONE, 1)
             if add is not None and shift is None:
-                return onednn._convolution_pointwise.binary(x, add, *how, "add", 1.0, None, [], None)
-            y = onednn._convolution_pointwise(x, *how, "none", [], "")
+                last = "relu" if relu else None
+                return onednn._convolution_pointwise.binary(x, add, *how, "add", 1.0, last, [], None)
+            last = "relu" if relu and shift is None else "none"
+            y = onednn._convolution_pointwise(x, *how, last, [], "")
         else:
             y = self._conv_forward(x, self.weight, bias)
         if shift is not None:
             y = y + shift[:, :, None, None]
-        return y if add is None else y + add
+        if add is not None:
+            y = y + add
+        return y.relu() if relu else y
 
 
 class DoublingConv(Packable, nn.Conv2d):

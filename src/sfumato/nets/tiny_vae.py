@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.config import TinyVAEConfig
+from sfumato.nets.fast import Conv, DoublingConv
 from sfumato.nets.tiling import tiled
 from sfumato.nets.vae import Gaussian
 
@@ -16,12 +17,13 @@ class Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        first, second, third = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))
-        self.conv = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
+        # the numbers between are the published activations'
+        self.conv = nn.ModuleDict({key: Conv(channels, channels, 3, padding=1) for key in ("0", "2", "4")})
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        return (self.conv(x) + x).relu()
+        first, second, third = self.conv.values()
+        return third(second(first(x, relu=True), relu=True), add=x, relu=True)
 
 
 class Stack(nn.Module):
@@ -39,23 +41,24 @@ class Stack(nn.Module):
 def encoder(config: TinyVAEConfig) -> Stack:
     """(B, 3, H, W) in [0, 1] to (B, C, h, w)."""
     width = config.encoder_block_out_channels[0]
-    layers: list[nn.Module] = [nn.Conv2d(config.in_channels, width, 3, padding=1)]
+    layers: list[nn.Module] = [Conv(config.in_channels, width, 3, padding=1)]
     for level, blocks in enumerate(config.num_encoder_blocks):
         if level:
-            layers.append(nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False))
+            layers.append(Conv(width, width, 3, stride=2, padding=1, bias=False))
         layers += [Block(width) for _ in range(blocks)]
-    return Stack([*layers, nn.Conv2d(width, config.latent_channels, 3, padding=1)])
+    return Stack([*layers, Conv(width, config.latent_channels, 3, padding=1)])
 
 
 def decoder(config: TinyVAEConfig) -> Stack:
     """(B, C, h, w) to (B, 3, H, W) in about [0, 1]."""
     width = config.decoder_block_out_channels[0]
-    layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, width, 3, padding=1), nn.ReLU()]
+    layers: list[nn.Module] = [Conv(config.latent_channels, width, 3, padding=1), nn.ReLU()]
     for level, blocks in enumerate(config.num_decoder_blocks):
         if level:
-            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1, bias=False)]
+            # the first stands where the published layout enlarges, which the second does on the way
+            layers += [nn.Identity(), DoublingConv(width, width, 3, padding=1, bias=False)]
         layers += [Block(width) for _ in range(blocks)]
-    return Stack([*layers, nn.Conv2d(width, config.out_channels, 3, padding=1)])
+    return Stack([*layers, Conv(width, config.out_channels, 3, padding=1)])
 
 
 class AutoencoderTiny(nn.Module):

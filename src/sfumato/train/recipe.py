@@ -25,14 +25,17 @@ class Recipe(Config):
             "compile",
             "data",
             "decay",
+            "gradient_checkpointing",
             "guidance",
             "keep_every",
             "log_every",
+            "result",
             "run",
             "samples",
             "samples_every",
             "steps",
             "teacher",
+            "tensorboard",
         }
     )
     """What may change between the slices of a run; anything else makes it another run."""
@@ -51,7 +54,8 @@ class Recipe(Config):
     batch: int = 64
     """Examples in one step."""
     accumulate: int = 1
-    """Parts that a step's batch is taken in, one after another, for less memory."""
+    """Parts that a step's batch is taken in, shared by the processes that train together, each of which takes
+    its own one after another for less memory; at least one for each process."""
     rate: float = 1e-3
     """The highest learning rate."""
     schedule: str = "warmup-stable-decay"
@@ -65,12 +69,19 @@ class Recipe(Config):
     clip: float = 1.0
     """The largest norm of a step's gradient."""
     ema: tuple[float, ...] = (0.9995,)
-    """Decays of the averages of the weights; the first is the one that is kept as the result."""
+    """Decays of the averages of the weights."""
+    result: float | None = None
+    """The decay of the average that becomes the result, else the first of `ema`."""
     precision: str = "bfloat16"
+    """What the network computes in; weights, averages and moments are float32."""
     compile: bool = False
+    gradient_checkpointing: bool = False
+    """Learn in less memory and more time: compute again on the way back what was computed on the way."""
     keep_every: int = 2000
     """Steps between two checkpoints; there is one at the end of every slice as well."""
     log_every: int = 100
+    tensorboard: bool = False
+    """Log for TensorBoard as well, into the run's folder."""
     samples_every: int = 0
     """Steps between two sample sheets; 0: only at the end of a slice."""
     samples: tuple[str, ...] = ()
@@ -112,6 +123,11 @@ class Recipe(Config):
             raise ValueError(f"decay = {self.decay} steps are more than all steps = {self.steps}")
         if not self.ema or not all(0 <= decay < 1 for decay in self.ema):
             raise ValueError(f"ema = {list(self.ema)} must be decays in [0, 1)")
+        for key in ("beta1", "beta2"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"{key} = {getattr(self, key)} must be in [0, 1)")
+        if self.kept not in self.ema:
+            raise ValueError(f"result = {self.result} must be one of ema = {list(self.ema)}")
         for key, known in (
             ("schedule", SCHEDULES),
             ("start", ("base", "nothing")),
@@ -123,6 +139,11 @@ class Recipe(Config):
                 )
         if self.network and self.start == "base":
             raise ValueError("network may only be changed with start = 'nothing'")
+
+    @property
+    def kept(self) -> float:
+        """The decay of the average that becomes the result."""
+        return self.ema[0] if self.result is None else self.result
 
     def identity(self) -> dict[str, Any]:
         """All that makes a run what it is."""
@@ -139,6 +160,8 @@ class TextRecipe(Recipe):
     """Tokens of a text that are read, begin and end included."""
     composed: int = 90_000
     """Texts made of labels, colours and styles."""
+    others: int = 1_000_000
+    """Words and glosses that are read besides, at most."""
 
     def check(self) -> None:
         super().check()
@@ -148,6 +171,8 @@ class TextRecipe(Recipe):
             raise ValueError(f"length = {self.length} leaves no room for text: at least 3")
         if self.composed < 1:
             raise ValueError(f"composed = {self.composed} must be at least 1")
+        if self.others < 0:
+            raise ValueError(f"others = {self.others} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -158,6 +183,19 @@ class AutoencoderRecipe(Recipe):
     """Weight of the divergence from a standard normal distribution."""
     only_decoder: bool = False
     """Leave the latents as they are."""
+
+
+@dataclass(frozen=True)
+class TinyRecipe(Recipe):
+    """The base model's latents to pictures and back at a fraction of the work."""
+
+    crop: int = 0
+    """Side in pixels of a part of each picture to learn from, for large pictures; 0: the whole."""
+
+    def check(self) -> None:
+        super().check()
+        if self.crop < 0 or self.crop % 8:
+            raise ValueError(f"crop = {self.crop} must be a multiple of 8 pixels, or 0 for whole pictures")
 
 
 @dataclass(frozen=True)
@@ -190,6 +228,7 @@ class DenoiserRecipe(Recipe):
 RECIPES: dict[str, type[Recipe]] = {
     "text": TextRecipe,
     "autoencoder": AutoencoderRecipe,
+    "tiny": TinyRecipe,
     "denoiser": DenoiserRecipe,
 }
 """What a recipe of each objective may say."""

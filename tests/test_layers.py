@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sfumato"
 
 FLOORS = [
-    {"errors", "names", "formats", "files", "config", "weights", "devices", "folders"},
+    {"errors", "names", "formats", "files", "config", "weights", "devices", "folders", "pictures"},
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},

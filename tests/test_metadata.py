@@ -9,7 +9,7 @@ from pictures import drawn
 from PIL import ExifTags, PngImagePlugin
 from sd_parsers import ParserManager
 
-from sfumato import metadata
+from sfumato import metadata, pictures
 from sfumato.errors import PictureError
 from sfumato.image import Image
 from sfumato.metadata import a1111_line, pixel_digest
@@ -114,7 +114,7 @@ def test_user_comments_are_read_in_either_byte_order(encoding, tmp_path):
     block[int(ExifTags.IFD.Exif)] = {37510: b"UNICODE\0" + "a cat, 猫 on a mat".encode(encoding)}
     path = tmp_path / "other.jpg"
     PIL.Image.new("RGB", (8, 8)).save(path, exif=block.tobytes())
-    with metadata.opened(path) as picture:
+    with pictures.opened(path) as picture:
         assert metadata.a1111_text(picture) == "a cat, 猫 on a mat"
 
 

@@ -11,7 +11,7 @@ import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from sfumato import metadata
+from sfumato import metadata, pictures
 from sfumato.errors import OutputError, UsageError
 from sfumato.files import replace_atomically
 from sfumato.formats import picture_format
@@ -85,7 +85,7 @@ class Image:
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """The picture at `path` and its record. Raises `PictureError` for whatever cannot be had."""
-        with metadata.opened(path) as picture:
+        with pictures.opened(path) as picture:
             record = metadata.record_of(picture, path)
             upright = ImageOps.exif_transpose(picture)
             return cls(np.asarray(upright.convert("RGB"), dtype=np.uint8), record)

@@ -13,9 +13,6 @@ import hashlib
 import html
 import json
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +22,12 @@ from PIL import ExifTags, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sfumato.errors import PictureError
-from sfumato.formats import FORMATS
 from sfumato.names import SAMPLERS, SPACINGS
+from sfumato.pictures import opened
 from sfumato.request import AdapterUse, Request
 
 NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
-MAX_PIXELS = 1 << 24
-"""The most that is decoded, 4096 × 4096; read from the header, before any memory is spent."""
-_MOST = f"the most that is read is {MAX_PIXELS:,} in all"
 _XMP_RECORD = re.compile(rb'\ssfumato:record="([^"<>]*)"')
 _USER_COMMENT = int(ExifTags.Base.UserComment)
 
@@ -129,34 +123,6 @@ def read(path: str | Path) -> Record:
     """The record that the picture at `path` carries. Raises `PictureError` where there is none."""
     with opened(path) as picture:
         return record_of(picture, path)
-
-
-@contextmanager
-def opened(path: str | Path) -> Iterator[PIL.Image.Image]:
-    """A picture file opened by Pillow, its header read and within limits, its pixels not decoded yet.
-
-    Raises `PictureError`, also for what goes wrong while the block decodes it.
-    """
-    try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PIL.Image.open(file, formats=sorted(set(FORMATS.values()))) as picture:
-                width, height = picture.size
-                if width * height > MAX_PIXELS:
-                    raise PictureError(f"{path} has {width}×{height} pixels; {_MOST}")
-                if getattr(picture, "n_frames", 1) != 1:
-                    raise PictureError(f"{path} is an animation; only single pictures are read")
-                yield picture
-    except (PictureError, MemoryError):
-        raise
-    except PIL.Image.DecompressionBombError:
-        raise PictureError(f"{path} has far too many pixels; {_MOST}") from None
-    except PIL.UnidentifiedImageError:
-        raise PictureError(f"{path} is not a PNG, JPEG or WebP picture") from None
-    except OSError as error:
-        raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # Pillow's decoders raise nearly every kind on damaged files
-        raise PictureError(f"{path} is damaged: {error}") from error
 
 
 def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:

@@ -22,9 +22,9 @@ def inspect(source: str, as_json: bool) -> int:
 
 
 def _picture(path: Path, as_json: bool) -> None:
-    from sfumato import metadata
+    from sfumato import metadata, pictures
 
-    with metadata.opened(path) as picture:
+    with pictures.opened(path) as picture:
         size, kind, line = picture.size, picture.format, metadata.a1111_text(picture)
         try:
             record = metadata.record_of(picture, path).model_dump(mode="json")

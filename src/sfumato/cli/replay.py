@@ -34,10 +34,10 @@ def replay(
         target.check_writable(output.parent)
     if not path.is_file():
         raise UsageError(f"there is no picture {str(path)!r}")
-    from sfumato import metadata
+    from sfumato import pictures
     from sfumato.image import Image
 
-    with metadata.opened(path) as picture:
+    with pictures.opened(path) as picture:
         lossy = picture.format in LOSSY
     drawn = Image.open(path)
     again = _redraw(drawn.record, loading, model, quiet)

@@ -17,12 +17,15 @@ from sfumato.weights import Header, TensorInfo
 
 INDEX = "model_index.json"
 OWN = "sfumato.json"
+TINY = "tiny_vae"
+"""The folder of a smaller decoder, which may be there and which no index names."""
 
 NETWORKS: dict[str, dict[str, type[Config]]] = {
     "unet": {"UNet2DConditionModel": UNetConfig},
     "vae": {"AutoencoderKL": VAEConfig, "AutoencoderTiny": TinyVAEConfig},
     "text_encoder": {"CLIPTextModel": TextConfig, "CLIPTextModelWithProjection": TextConfig},
     "text_encoder_2": {"CLIPTextModel": TextConfig, "CLIPTextModelWithProjection": TextConfig},
+    TINY: {"AutoencoderTiny": TinyVAEConfig},
 }
 """What can be built, by its place in the folder and the class its config names. Classes are only compared."""
 

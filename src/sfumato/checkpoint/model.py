@@ -42,6 +42,8 @@ class Model:
     index: dict[str, Any]
     scheduler: dict[str, Any]
     own: dict[str, Any]
+    tiny: AutoencoderTiny | None = None
+    """A smaller decoder of the same latents, for previews and for haste."""
 
     @property
     def kind(self) -> str:
@@ -85,7 +87,7 @@ class Model:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Every network by its place in the folder."""
+        """Every network by its place in the folder, without `tiny`, which no other program looks for."""
         names = ["text_encoder_2"] if self.kind == "sdxl-refiner" else ["text_encoder", "text_encoder_2"]
         encoders = dict(zip(names, self.text_encoders, strict=False))
         return {"unet": self.unet, "vae": self.vae, **encoders}

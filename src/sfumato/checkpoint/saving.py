@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sfumato import __version__, weights
 from sfumato.checkpoint import keys
-from sfumato.checkpoint.layout import INDEX, OWN
+from sfumato.checkpoint.layout import INDEX, OWN, TINY
 from sfumato.checkpoint.loading import empty_network
 from sfumato.checkpoint.model import Model, Network
 from sfumato.config import ScheduleConfig
@@ -59,7 +59,7 @@ def save(
         for name, tokenizer in zip(tokenizer_names(model), model.tokenizers, strict=True):
             (place / name).mkdir()
             tokenizer.save(place / name)
-        for name, network in model.networks.items():
+        for name, network in {**model.networks, **({TINY: model.tiny} if model.tiny else {})}.items():
             (place / name).mkdir()
             write_json(place / name / "config.json", network.config.to_dict())
             stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"

@@ -90,15 +90,19 @@ def _mean(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, pictures: Tensor, batch: int = 32) -> float:
-    """Mean over `pictures` (B, 3, S, S) in [−1, 1] of their peak signal-to-noise ratio in dB, rounded off
-    to the 256 values that a file holds."""
+    """Mean over `pictures` (B, 3, S, S) in [−1, 1] of their `decibels` once they went through `vae`."""
     total = 0.0
     for x in pictures.split(batch):
-        y = vae.decode(vae.encode(x).mean).float().clamp(-1, 1)
-        bytes_off = ((y + 1) * 127.5).round() - ((x + 1) * 127.5).round()
-        mse = _mean(bytes_off**2).clamp(min=1 / 12)
-        total += float((10 * torch.log10(255**2 / mse)).sum())
+        total += float(decibels(vae.decode(vae.encode(x).mean).float(), x).sum())
     return total / len(pictures)
+
+
+def decibels(y: Tensor, x: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio (B,) of each of `y` for `x` (B, 3, S, S) in [−1, 1], both rounded off to the
+    256 values that a file holds."""
+    bytes_off = ((y.clamp(-1, 1) + 1) * 127.5).round() - ((x + 1) * 127.5).round()
+    mse = _mean(bytes_off**2).clamp(min=1 / 12)
+    return 10 * torch.log10(255**2 / mse)
 
 
 @torch.no_grad()

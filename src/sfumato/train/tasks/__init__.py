@@ -9,8 +9,8 @@ import torch
 
 from sfumato import checkpoint
 from sfumato.train.loop import Task
-from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, Recipe, TextRecipe
-from sfumato.train.tasks import autoencoder, denoiser, text
+from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, Recipe, TextRecipe, TinyRecipe
+from sfumato.train.tasks import autoencoder, denoiser, text, tiny
 
 
 def task(recipe: Recipe, device: torch.device) -> Task[Any]:
@@ -24,5 +24,7 @@ def task(recipe: Recipe, device: torch.device) -> Task[Any]:
         return text.task(recipe, base, device)
     if isinstance(recipe, AutoencoderRecipe):
         return autoencoder.task(recipe, base, device)
+    if isinstance(recipe, TinyRecipe):
+        return tiny.task(recipe, base, device)
     assert isinstance(recipe, DenoiserRecipe)
     return denoiser.task(recipe, base, device)

@@ -1,8 +1,11 @@
 """Attention in one place, and the transformers of the UNet and the autoencoder that are made of it."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sfumato.nets.fast import Conv, Gated, Linear, Norm
 from sfumato.nets.given import Given
@@ -26,11 +29,14 @@ def attend(
     """
     mask = None if mask is None else mask.to(q.dtype)
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    if slices is None:
-        out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
-    else:
-        parts = [F.scaled_dot_product_attention(part, k, v, mask) for part in q.chunk(slices, dim=2)]
-        out = torch.cat(parts, dim=2)
+    # torch's fused attention takes longer on its way back than all the rest of a UNet on a CPU
+    learning = q.requires_grad and q.device.type == "cpu"
+    with sdpa_kernel(SDPBackend.MATH) if learning else nullcontext():
+        if slices is None:
+            out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
+        else:
+            parts = [F.scaled_dot_product_attention(part, k, v, mask) for part in q.chunk(slices, dim=2)]
+            out = torch.cat(parts, dim=2)
     return out.transpose(1, 2).flatten(2)
 
 

@@ -13,6 +13,8 @@ from sfumato.nets.attention import attend
 LEGACY_EOS = 2
 """What early configurations say instead of the true end-of-text id, which is then the largest of a row."""
 
+START = 0.02
+"""Standard deviation of embeddings that have learned nothing yet (Radford et al. 2021, §2.4)."""
 
 Placed = tuple[int, int, Tensor]
 """Row, place, and the vector (D,) to put there."""
@@ -35,6 +37,8 @@ class Embeddings(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        for table in (self.token_embedding, self.position_embedding):
+            nn.init.normal_(table.weight, std=START)
 
     def forward(self, ids: Tensor, vectors: Sequence[Placed] = ()) -> Tensor:
         """(B, T) to (B, T, D), with `vectors` instead of the embeddings of the tokens in their places."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,12 @@ class Tokenizer:
             )
         except ValueError as error:
             raise CheckpointError(f"{where}: {error}") from error
+
+    def within(self, limit: int) -> "Tokenizer":
+        """The same tokenizer with windows of at most `limit` tokens."""
+        shorter = copy(self)
+        shorter.limit = min(self.limit, limit)
+        return shorter
 
     def save(self, folder: Path) -> None:
         """Write `vocab.json`, `merges.txt` and the settings into `folder`. Raises `OutputError`."""

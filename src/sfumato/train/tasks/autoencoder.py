@@ -17,7 +17,7 @@ from sfumato.train import sheet
 from sfumato.train.autoencoding import Autoencoding, Pictures, fold, latent_statistics, psnr
 from sfumato.train.loop import Task
 from sfumato.train.recipe import AutoencoderRecipe
-from sfumato.train.tasks.common import MODEL, MOST_LOOKED_AT, network, plain_pictures
+from sfumato.train.tasks.common import MODEL, MOST_LOOKED_AT, fitting, network, plain_pictures
 
 
 def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[Tensor]:
@@ -62,7 +62,13 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
                 copy.config, scaling_factor=1.0, shift_factor=None, latents_mean=None, latents_std=None
             )
         show(state, folder / "samples" / "last.webp")
-        checkpoint.save(replace(base, vae=copy.cpu()), folder / MODEL, dtype=torch.float16, overwrite=True)
+        unet = fitting(
+            base.unet,
+            text=sum(encoder.config.hidden_size for encoder in base.text_encoders),
+            latent=copy.config.latent_channels,
+        )
+        model = replace(base, vae=copy.cpu(), unet=unet)
+        checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
         return figures
 
     objective = Autoencoding(vae, recipe.kl, recipe.only_decoder)

@@ -1,11 +1,15 @@
 """What several tasks need: the network to train, pictures to judge by, and work done a batch at a time."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from sfumato.checkpoint import Model
 from sfumato.config import Config
 from sfumato.data.icons import Icons, tinted, to_signal
 from sfumato.nets.fast import plain
+from sfumato.nets.unet import UNet
 from sfumato.train.recipe import Recipe
 
 MODEL = "model"
@@ -22,6 +26,23 @@ def network(recipe: Recipe, net: nn.Module, config: Config, where: str) -> nn.Mo
         changed = type(config).from_dict({**config.to_dict(), **recipe.network}, f"network of {where}")
         net = type(net)(changed)
     return plain(net).requires_grad_(True)
+
+
+def fitting(unet: UNet, *, text: int, latent: int) -> UNet:
+    """`unet`, if it reads text states `text` wide and makes latents of `latent` channels, or else a random
+    one of its kind that does: a model whose other networks have changed their shape stays a whole model.
+    """
+    config = unet.config
+    if config.out_channels == latent and all(width == text for width in config.context):
+        return unet
+    changed = replace(config, cross_attention_dim=text, in_channels=latent, out_channels=latent)
+    return UNet(changed).requires_grad_(False).eval()
+
+
+def natively(model: Model, side: int) -> Model:
+    """`model`, whose pictures are `side` pixels wide and high unless a request says otherwise."""
+    size = replace(model.facts, native_size=(side, side))
+    return replace(model, facts=size, own={**model.own, "native_size": [side, side]})
 
 
 def plain_pictures(icons: Icons, most: int) -> Tensor:

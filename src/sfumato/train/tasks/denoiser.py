@@ -20,7 +20,7 @@ from sfumato.train import sheet
 from sfumato.train.denoising import Denoising, Latents
 from sfumato.train.loop import Task
 from sfumato.train.recipe import DenoiserRecipe
-from sfumato.train.tasks.common import MODEL, in_batches, network
+from sfumato.train.tasks.common import MODEL, in_batches, natively, network
 
 LATENTS = "latents.safetensors"
 
@@ -30,8 +30,10 @@ def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]
     for part in (base.vae, *base.text_encoders):
         part.to(device)
     base.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    icons = load(Path(recipe.data), held_out=False, device=device)
+    base = natively(base, icons.pictures.shape[1])
     examples = captioned(
-        load(Path(recipe.data), held_out=False, device=device),
+        icons,
         seed=recipe.seed,
         ways=recipe.captions,
         tints=recipe.tints,
@@ -47,7 +49,8 @@ def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]
         recipe.drop_text,
     )
 
-    net = network(recipe, base.unet, base.unet.config, "denoiser")
+    config = replace(base.unet.config, sample_size=base.native_size[0] // base.factor)
+    net = network(recipe, base.unet, config, "denoiser")
     unet = cast(UNet, net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     drawer = UNet(unet.config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     drawer.requires_grad_(False).eval()

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from sfumato.checkpoint import Model
 from sfumato.data.icons import rows
 from sfumato.data.pack import words
 from sfumato.data.sets import SETS
+from sfumato.devices import DTYPES
 from sfumato.errors import DataError, UsageError
 from sfumato.nets.text import CLIPText
 from sfumato.train.distilling import (
@@ -26,7 +28,7 @@ from sfumato.train.distilling import (
 )
 from sfumato.train.loop import Task
 from sfumato.train.recipe import TextRecipe
-from sfumato.train.tasks.common import MODEL, in_batches, network
+from sfumato.train.tasks.common import MODEL, fitting, in_batches, network
 from sfumato.train.teacher import Teacher
 
 LESSONS = "lessons.safetensors"
@@ -39,16 +41,18 @@ def task(recipe: TextRecipe, base: Model, device: torch.device) -> Task[tuple[Te
         raise UsageError(f"the base model {recipe.base} has {len(base.text_encoders)} text encoders, not one")
     teacher = Teacher.load(Path(recipe.teacher), device)
     texts, shares = _reading(recipe)
-    ids = tokenized(texts, base.tokenizers[0], recipe.length)
-    targets = _lessons(recipe, teacher, texts)
+    targets = _lessons(recipe, teacher, texts, device)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(recipe.seed))
     tests = order[: min(4096, len(texts) // 8)]
     shares[tests] = 0
     cumulative = shares.cumsum(0)
-    batches = Texts(ids.to(device), targets.to(device), (cumulative / cumulative[-1]).to(device))
-
     net = cast(CLIPText, network(recipe, base.text_encoders[0], base.text_encoders[0].config, "text"))
     config = replace(net.config, projection_dim=teacher.width, with_projection=True)
+    tokenizer = base.tokenizers[0].within(config.max_position_embeddings)
+    if recipe.length > tokenizer.limit:
+        raise UsageError(f"length = {recipe.length} is more than the {tokenizer.limit} tokens that are read")
+    ids = tokenized(texts, tokenizer, recipe.length)
+    batches = Texts(ids.to(device), targets.to(device), (cumulative / cumulative[-1]).to(device))
     encoder = CLIPText(config)
     encoder.load_state_dict(net.state_dict(), strict=False)
     encoder.to(device)
@@ -59,7 +63,9 @@ def task(recipe: TextRecipe, base: Model, device: torch.device) -> Task[tuple[Te
         judged, kept = CLIPText(config).to(device).eval(), CLIPText(net.config)
         judged.load_state_dict(state)
         kept.load_state_dict({name: state[name] for name in kept.state_dict()})
-        model = replace(base, text_encoders=[kept.requires_grad_(False).eval()])
+        encoders = [kept.requires_grad_(False).eval()]
+        unet = fitting(base.unet, text=kept.config.hidden_size, latent=base.vae.config.latent_channels)
+        model = replace(base, text_encoders=encoders, tokenizers=[tokenizer], unet=unet)
         checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
         return agreement(judged, batches.ids[tests.to(device)], batches.targets[tests.to(device)])
 
@@ -76,19 +82,24 @@ def _reading(recipe: TextRecipe) -> tuple[list[str], Tensor]:
     styles = sorted({style for icons in SETS.values() for style in icons.styles})
     own = composed(labels, styles, recipe.composed, recipe.seed)
     others = sorted(set(words(folder / PACK)) - set(labels) - set(own))
+    others = Random(recipe.seed).sample(others, min(recipe.others, len(others)))
     shares = [LABEL_SHARE] * len(labels) + [COMPOSED_SHARE] * len(own) + [1.0] * len(others)
     return [*labels, *own, *others], torch.tensor(shares, dtype=torch.float64)
 
 
-def _lessons(recipe: TextRecipe, teacher: Teacher, texts: list[str]) -> Tensor:
+def _lessons(recipe: TextRecipe, teacher: Teacher, texts: list[str], device: torch.device) -> Tensor:
     """What the teacher says of every text (N, P), in half precision, kept in the run's folder."""
-    path = Path(recipe.run) / LESSONS
+    path, dtype = Path(recipe.run) / LESSONS, DTYPES[recipe.precision]
     told = {"texts": hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest()}
     if path.is_file() and weights.metadata(path) == told:
         return weights.read(path)["vectors"]
     vectors = torch.empty(len(texts), teacher.width, dtype=torch.float16)
+    by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # little of a batch is padding
     for start, end in in_batches(len(texts)):
-        vectors[start:end] = teacher.embed(texts[start:end])
+        places = by_length[start:end]
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            said = teacher.embed([texts[place] for place in places])
+        vectors[places] = said.half().cpu()
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.write(path, {"vectors": vectors}, told)
     return vectors

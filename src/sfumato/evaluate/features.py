@@ -52,13 +52,13 @@ class Features:
             x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).clamp(-1, 1)
         # what the network was trained to read is (v − 127) / 128 for v in 0 … 255
         x = ((x * 127.5 + 0.5) / 128).contiguous(memory_format=torch.channels_last)
-        h = self._convolve(x, "_conv_stem", stride=2).clamp(0, 6)
+        h = self._convolve(x, "_conv_stem", stride=2).clamp_(0, 6)
         means = []
         for number in range(BLOCKS):
             h = self._block(h, number)
             if number in DEPTHS:
                 means.append(h.float().mean((2, 3)))
-        h = self._convolve(h, "_conv_head").clamp(0, 6)
+        h = self._convolve(h, "_conv_head").clamp_(0, 6)
         return torch.cat([*means, h.float().mean((2, 3))], dim=1)
 
     def _block(self, x: Tensor, number: int) -> Tensor:
@@ -66,8 +66,8 @@ class Features:
         name, stride = f"_blocks.{number}", 2 if number in HALVING else 1
         h = x
         if f"{name}._expand_conv.weight" in self.tensors:
-            h = self._convolve(h, f"{name}._expand_conv").clamp(0, 6)
-        h = self._convolve(h, f"{name}._depthwise_conv", stride=stride).clamp(0, 6)
+            h = self._convolve(h, f"{name}._expand_conv").clamp_(0, 6)
+        h = self._convolve(h, f"{name}._depthwise_conv", stride=stride).clamp_(0, 6)
         h = self._convolve(h, f"{name}._project_conv")
         return h + x if h.shape == x.shape else h
 

@@ -1,13 +1,40 @@
 """What the convolutional networks are made of: residual blocks, changes of size, embedded numbers."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from sfumato.nets.fast import Conv, DoublingConv, NormSiLU
 from sfumato.nets.given import Given
+
+
+class Recomputable(nn.Module):
+    """A part of a network that can learn in less memory.
+
+    What its layers computed on the way is then forgotten, and computed again on the way back (Chen et al.
+    2016, §3).
+    """
+
+    recomputed = False
+
+    def through(self, layer: Callable[..., Tensor], *args: Any) -> Tensor:
+        """`layer(*args)`."""
+        if self.recomputed and torch.is_grad_enabled():
+            # nothing here is random, so that no state of a generator needs to be kept
+            return checkpoint(layer, *args, use_reentrant=False, preserve_rng_state=False)
+        return layer(*args)
+
+
+def recompute(net: nn.Module) -> None:
+    """Have every part of `net` that can learn in less memory do so."""
+    for part in net.modules():
+        if isinstance(part, Recomputable):
+            part.recomputed = True
 
 
 class ResnetBlock(nn.Module):

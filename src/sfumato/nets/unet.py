@@ -1,6 +1,7 @@
 """The denoising UNet of latent diffusion (Rombach et al. 2022): SD 1.x, SD 2.x, SDXL and their variants."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise, zip_longest
 
 import torch
@@ -11,10 +12,10 @@ from sfumato.config import UNetConfig
 from sfumato.nets.attention import CrossAttention, SpatialTransformer
 from sfumato.nets.fast import Conv, NormSiLU
 from sfumato.nets.given import AddedCond, Given, TextKV
-from sfumato.nets.layers import Downsample, ResnetBlock, TimeMLP, Upsample, sinusoids
+from sfumato.nets.layers import Downsample, Recomputable, ResnetBlock, TimeMLP, Upsample, sinusoids
 
 
-class Level(nn.Module):
+class Level(Recomputable):
     """The residual blocks of one resolution, a transformer after each where the level attends to the text.
 
     `widths` are the channels that each residual block reads, `depths` the depths of the transformers.
@@ -41,9 +42,15 @@ class Level(nn.Module):
             for depth in depths or ()
         )
 
-    def layers(self) -> Iterator[tuple[nn.Module, nn.Module | None]]:
-        """Each residual block with its transformer."""
-        return zip_longest(self.resnets, self.attentions)
+    def layers(self) -> Iterator[Callable[[Tensor, Given], Tensor]]:
+        """Each residual block with its transformer, as one function of the picture and what it is given."""
+        for pair in zip_longest(self.resnets, self.attentions):
+            yield partial(self.through, partial(_both, *pair))
+
+
+def _both(resnet: nn.Module, attention: nn.Module | None, h: Tensor, given: Given) -> Tensor:
+    h = resnet(h, given)
+    return h if attention is None else attention(h, given)
 
 
 class Down(Level):
@@ -60,10 +67,8 @@ class Down(Level):
     def forward(self, h: Tensor, given: Given) -> tuple[Tensor, list[Tensor]]:
         """(P or R, C, H, W) to half the size, and what the way up will read."""
         skips = []
-        for resnet, attention in self.layers():
-            h = resnet(h, given)
-            if attention is not None:
-                h = attention(h, given)
+        for layer in self.layers():
+            h = layer(h, given)
             skips.append(h)
         for downsample in self.downsamplers:
             h = downsample(h)
@@ -82,10 +87,8 @@ class Mid(Level):
 
     def forward(self, h: Tensor, given: Given) -> Tensor:
         """(P or R, C, H, W) to the same shape."""
-        for resnet, attention in self.layers():
-            h = resnet(h, given)
-            if attention is not None:
-                h = attention(h, given)
+        for layer in self.layers():
+            h = layer(h, given)
         return h
 
 
@@ -105,11 +108,9 @@ class Up(Level):
 
     def forward(self, h: Tensor, skips: list[Tensor], given: Given) -> Tensor:
         """(P or R, C, H, W) to the size of the next skip; takes its own from the end of `skips`."""
-        for resnet, attention in self.layers():
+        for layer in self.layers():
             skip = skips.pop()
-            h = resnet(torch.cat([h, skip if len(skip) == len(h) else given.spread(skip)], dim=1), given)
-            if attention is not None:
-                h = attention(h, given)
+            h = layer(torch.cat([h, skip if len(skip) == len(h) else given.spread(skip)], dim=1), given)
         for upsample in self.upsamplers:
             h = upsample(h, skips[-1].shape[2:])
         return h

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sfumato.config import VAEConfig
 from sfumato.nets.attention import ImageAttention
 from sfumato.nets.fast import Conv, NormSiLU
-from sfumato.nets.layers import Downsample, ResnetBlock, Upsample
+from sfumato.nets.layers import Downsample, Recomputable, ResnetBlock, Upsample
 from sfumato.nets.tiling import tiled
 
 EPS = 1e-6
@@ -30,7 +30,7 @@ class Gaussian:
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
 
-class Stage(nn.Module):
+class Stage(Recomputable):
     """The residual blocks of one resolution, then half or twice the size."""
 
     def __init__(
@@ -52,11 +52,11 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C_out, H', W')."""
         for layer in (*self.resnets, *self.downsamplers, *self.upsamplers):
-            x = layer(x)
+            x = self.through(layer, x)
         return x
 
 
-class Middle(nn.Module):
+class Middle(Recomputable):
     """Two residual blocks, with attention between them where `attends`."""
 
     def __init__(self, channels: int, groups: int, attends: bool) -> None:
@@ -66,10 +66,10 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        x = self.resnets[0](x)
-        for attention in self.attentions:
-            x = attention(x)
-        return self.resnets[1](x)
+        before, after = self.resnets
+        for layer in (before, *self.attentions, after):
+            x = self.through(layer, x)
+        return x
 
 
 class Encoder(nn.Module):

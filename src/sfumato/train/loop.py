@@ -4,11 +4,10 @@ The random numbers of a step come from (seed, step, part) alone, so that a run t
 and resumed is bit for bit the run that was not.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -16,17 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.devices import DTYPES
-from sfumato.errors import NumericsError
+from sfumato.errors import NumericsError, UsageError
 from sfumato.files import output_error, read_json, write_json
+from sfumato.nets.layers import recompute
+from sfumato.train import team
+from sfumato.train.log import Log
 from sfumato.train.moment import Moment, seed_of
 from sfumato.train.rates import SCHEDULES
 from sfumato.train.recipe import Recipe
-from sfumato.train.state import State, begin, restore, save
+from sfumato.train.state import State, begin, restore, save, share, tidy
+from sfumato.train.stopping import Signals
 
 B = TypeVar("B")
 B_in = TypeVar("B_in", contravariant=True)
-LOG, OUTCOME = "log.jsonl", "outcome.json"
-_NEVER = 1 << 62
+OUTCOME = "outcome.json"
+_LOOK = 1.0
+"""Seconds after which the device is waited for to see how the run stands."""
+_LEAST_SCALE = 2.0**-10
+"""Of float16 gradients: below it no scale would bring them into range."""
 
 
 class Objective(Protocol[B_in]):
@@ -61,9 +67,12 @@ class Report:
     step: int
     steps: int
     loss: float
+    """The mean since the last line of the log."""
     rate: float
     """Examples a second in this slice."""
     seconds_left: float
+    logged: bool
+    """Whether the log has it too: reports come at least every second, lines of the log now and then."""
 
 
 @dataclass(frozen=True)
@@ -88,29 +97,53 @@ def train(
 ) -> Outcome:
     """Go on with the run in `recipe.run`, or begin it, until its last step or for `seconds`.
 
+    SIGINT and SIGTERM wait until the step is done and kept; a second one stops at once. In a `team` all of
+    its processes call this, the first one writes, and all get the outcome.
     Raises `NumericsError` at a loss that is not finite; the last checkpoint is then kept as it is.
     """
     folder = Path(recipe.run)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(folder, error) from error
+    recipe = _shared(recipe)
     state = begin(task.net, recipe, device)
-    restore(state, recipe, folder)
+    if team.leads():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(folder, error) from error
+        tidy(folder)
+        restore(state, recipe, folder)
+    share(state)
     if state.progress.step < recipe.steps:
         _slice(task, recipe, state, device, seconds, tell)
-    elif (folder / OUTCOME).is_file():
-        told = read_json(folder / OUTCOME)
-        if told["step"] == state.progress.step:
-            return _outcome(state, recipe, told["figures"])
-    outcome = _outcome(state, recipe, task.finish(result(state, recipe), folder))
-    write_json(folder / OUTCOME, {**vars(outcome), "figures": dict(outcome.figures)})
-    return outcome
+    outcome = _finished(task, recipe, state, folder) if team.leads() else _outcome(state, recipe, {})
+    return team.told(outcome)
 
 
 def result(state: State, recipe: Recipe) -> dict[str, Tensor]:
     """The state of the network with its trained weights replaced by their average."""
-    return {**state.net.state_dict(), **state.averages[str(recipe.ema[0])]}
+    return {**state.net.state_dict(), **state.averages[str(recipe.kept)]}
+
+
+def _shared(recipe: Recipe) -> Recipe:
+    """With as many parts of a step as all processes can share evenly."""
+    parts = math.lcm(recipe.accumulate, team.size())
+    if recipe.batch % parts:
+        raise UsageError(
+            f"batch = {recipe.batch} cannot be taken in {parts} parts, as {team.size()} processes "
+            f"with accumulate = {recipe.accumulate} do"
+        )
+    return replace(recipe, accumulate=parts)
+
+
+def _finished(task: Task[B], recipe: Recipe, state: State, folder: Path) -> Outcome:
+    if (folder / OUTCOME).is_file():
+        told = read_json(folder / OUTCOME)
+        if (told["step"], told.get("ema")) == (state.progress.step, recipe.kept):
+            return _outcome(state, recipe, told["figures"])
+    task.net.eval()
+    outcome = _outcome(state, recipe, task.finish(result(state, recipe), folder))
+    content = {**vars(outcome), "ema": recipe.kept, "figures": dict(outcome.figures)}
+    write_json(folder / OUTCOME, content)
+    return outcome
 
 
 def _slice(
@@ -121,100 +154,104 @@ def _slice(
     seconds: float,
     tell: Callable[[Report], None],
 ) -> None:
-    folder, progress = Path(recipe.run), state.progress
-    dtype = DTYPES[recipe.precision]
-    trained = list(state.trained.values())
-    averages = [(float(decay), list(average.values())) for decay, average in state.averages.items()]
+    """Steps until the last one, until `seconds` are over, or until a signal comes."""
+    folder, progress, signals = Path(recipe.run), state.progress, Signals()
+    began, before, first, kept = time.monotonic(), progress.seconds, progress.examples, progress.step
     generator = torch.Generator(device)
-    log = _Log(folder, device)
-    began, before, kept = time.monotonic(), progress.seconds, progress.step
-    first = progress.examples
+    log = Log(folder, device, progress.step, recipe.tensorboard)
+    if recipe.gradient_checkpointing:
+        recompute(task.net)
     task.net.train()
-    while progress.step < recipe.steps:
-        step = progress.step
-        rate = recipe.rate * SCHEDULES[recipe.schedule](step, recipe.steps, recipe.warmup, recipe.decay)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        for part in range(recipe.accumulate):
-            generator.manual_seed(seed_of(recipe.seed, step, part))
-            moment = Moment(step, part, recipe.accumulate, generator)
-            batch = task.batches(moment, recipe.batch // recipe.accumulate)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                losses, metrics = task.objective(batch, generator)
-            loss = losses.mean()
-            (loss / recipe.accumulate).backward()
-            log.add(step, {"loss": loss, **metrics})
-        norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
-        state.optimizer.step()
-        state.optimizer.zero_grad()
-        for decay, average in averages:
-            # while there is little to average, the average is short
-            w = 1 - min(decay, (step + 1) / (step + 10))
-            torch._foreach_lerp_(average, [weight.detach() for weight in trained], w)
-        log.add(step, {"gradient": norm})
-        progress.step, progress.examples = step + 1, progress.examples + recipe.batch
+    over, signal, looked = False, 0, began
+    try:
+        with signals.put_off():
+            while not over:
+                rate = _step(task, recipe, state, generator, log)
+                step = progress.step
+                written, drawn = _due(step, recipe.log_every), _due(step, recipe.samples_every)
+                over = step == recipe.steps
+                due = over or written or drawn or step - kept >= recipe.keep_every or device.type == "cpu"
+                now = time.monotonic()
+                # a clock is the first process's alone, or the others would do otherwise at times
+                late = team.leads() and now - began >= seconds
+                due = due or late or (team.leads() and now - looked >= _LOOK)
+                looks, ends, signal = team.agreed(due, late, signals.came)
+                over = over or bool(ends or signal)
+                if not (looks or signal):
+                    continue
+                log.check()
+                looked = time.monotonic()
+                lasted = looked - began
+                progress.seconds = before + lasted
+                speed = (progress.examples - first) / lasted
+                loss = log.mean("loss")
+                if written or over:
+                    log.write(step, progress.examples, progress.seconds, rate, speed)
+                if team.leads():
+                    left = min((recipe.steps - step) * recipe.batch / speed, seconds - lasted)
+                    tell(Report(step, recipe.steps, loss, speed, max(0.0, left), written or over))
+                    if over or step - kept >= recipe.keep_every:
+                        save(state, recipe, folder)
+                    if drawn and not over:
+                        sheet = folder / "samples" / f"{step:07}.webp"
+                        task.net.eval()
+                        task.show(result(state, recipe), sheet)
+                        task.net.train()
+                        log.picture(step, sheet)
+                if over or step - kept >= recipe.keep_every:
+                    kept = step
+        if signal:
+            signals.deliver(signal)
+    except NumericsError:
+        raise
+    except BaseException as error:
+        error.add_note(f"step {kept:,} of {recipe.steps:,} is kept in {folder}, run again to go on")
+        raise
 
-        over = progress.step == recipe.steps
-        if over or progress.step % recipe.log_every == 0 or device.type == "cpu":
-            log.check()
-            lasted = time.monotonic() - began
-            progress.seconds = before + lasted
-            over = over or lasted >= seconds
-            speed = (progress.examples - first) / lasted
-            if over or progress.step % recipe.log_every == 0:
-                mean = log.write(progress.step, progress.examples, progress.seconds, rate, speed)
-                left = (recipe.steps - progress.step) * recipe.batch / speed
-                tell(Report(progress.step, recipe.steps, mean, speed, max(0.0, min(left, seconds - lasted))))
-            if over or progress.step - kept >= recipe.keep_every:
-                save(state, recipe, folder)
-                kept = progress.step
-            if recipe.samples_every and progress.step % recipe.samples_every == 0:
-                task.net.eval()
-                task.show(result(state, recipe), folder / "samples" / f"{progress.step:07}.webp")
-                task.net.train()
-        if over:
-            break
-    task.net.eval()
+
+def _step(task: Task[B], recipe: Recipe, state: State, generator: torch.Generator, log: Log) -> float:
+    """One step, this process's parts of it one after another; the rate it was taken at."""
+    step, parts, device = state.progress.step, recipe.accumulate, generator.device
+    own = parts // team.size()
+    dtype = DTYPES[recipe.precision]
+    rate = recipe.rate * SCHEDULES[recipe.schedule](step, recipe.steps, recipe.warmup, recipe.decay)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    for part in range(team.rank() * own, (team.rank() + 1) * own):
+        generator.manual_seed(seed_of(recipe.seed, step, part))
+        batch = task.batches(Moment(step, part, parts, generator), recipe.batch // parts)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            losses, metrics = task.objective(batch, generator)
+        loss = losses.mean()
+        state.scaler.scale(loss / parts).backward()
+        log.add(step, {"loss": loss, **metrics})
+    trained = list(state.trained.values())
+    team.add([weight.grad for weight in trained if weight.grad is not None])
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    for decay, average in state.averages.items():
+        # while there is little to average, the average is short
+        w = 1 - min(float(decay), (step + 1) / (step + 10))
+        torch._foreach_lerp_(list(average.values()), [weight.detach() for weight in trained], w)
+    log.add(step, {"gradient": norm} if not state.scaler.is_enabled() else _scaled(norm, state))
+    state.progress.step, state.progress.examples = step + 1, state.progress.examples + recipe.batch
+    return rate
 
 
-class _Log:
-    """Sums on the device, so that no step waits for a number to come back."""
+def _scaled(norm: Tensor, state: State) -> dict[str, Tensor]:
+    """Of a float16 step: one that was left out has no gradient, and is bad only if there are too many."""
+    scale = state.scaler.scale(torch.ones_like(norm))
+    return {
+        "gradient": torch.where(torch.isfinite(norm), norm, 0.0),
+        "scale": torch.where(scale >= _LEAST_SCALE, scale, torch.nan),
+    }
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self._path = folder / LOG
-        self._device = device
-        self._bad = torch.tensor(_NEVER, device=device)
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
 
-    def add(self, step: int, figures: Mapping[str, Tensor]) -> None:
-        """Take the `figures` of a part of `step` along."""
-        for name, value in figures.items():
-            value = value.detach().float()
-            self._bad = torch.where(torch.isfinite(value), self._bad, self._bad.clamp(max=step))
-            self._sums[name] = self._sums.get(name, torch.zeros((), device=self._device)) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def check(self) -> None:
-        """Raise `NumericsError` if a loss or a gradient was not finite since the beginning of the slice."""
-        if (bad := int(self._bad)) != _NEVER:
-            raise NumericsError(
-                f"the loss or its gradient is not finite at step {bad}, whose number determines its batch; "
-                f"the last good checkpoint is kept in {self._path.parent}: lower the rate, or use float32"
-            )
-
-    def write(self, step: int, examples: int, seconds: float, rate: float, speed: float) -> float:
-        """Append the means since the last line to the log; the mean loss."""
-        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-        line = {"step": step, "examples": examples, "seconds": round(seconds, 2), "rate": rate}
-        line |= {"per_second": round(speed, 1), **{name: round(mean, 6) for name, mean in means.items()}}
-        try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise output_error(self._path, error) from error
-        self._sums, self._counts = {}, {}
-        return means["loss"]
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _outcome(state: State, recipe: Recipe, figures: Mapping[str, float]) -> Outcome:

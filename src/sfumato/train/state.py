@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import weights
+from sfumato.devices import DTYPES
 from sfumato.errors import CheckpointError, UsageError
+from sfumato.train import team
 from sfumato.train.recipe import Recipe, different
 
 FILE = "state.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_SCALER = {"scale": "scaler.scale", "_growth_tracker": "scaler.growth"}
+_STEPS = "scaler.steps"
 
 
 @dataclass
@@ -32,6 +38,9 @@ class State:
 
     net: nn.Module
     optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    """Keeps float16 gradients within range, and leaves out the steps where it did not (Micikevicius et al.
+    2018, §3.2); of no effect in other precisions."""
     averages: dict[str, dict[str, Tensor]]
     """Averages of the trained weights, by their decay as text."""
     progress: Progress
@@ -49,6 +58,11 @@ class State:
         for name, weight in self.trained.items():
             moments = self.optimizer.state.get(weight, {})
             found |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
+        if self.scaler.is_enabled():
+            told = self.scaler.state_dict()
+            found |= {name: torch.tensor(float(told[key])) for key, name in _SCALER.items()}
+            taken = [float(moments["step"]) for moments in self.optimizer.state.values()]
+            found[_STEPS] = torch.tensor(max(taken, default=0.0))
         return found
 
     def digest(self) -> str:
@@ -70,11 +84,12 @@ def begin(net: nn.Module, recipe: Recipe, device: torch.device) -> State:
         weight_decay=recipe.weight_decay,
         fused=device.type == "cuda",
     )
+    scaler = torch.amp.GradScaler(device.type, enabled=DTYPES[recipe.precision] == torch.float16)
     averages = {
         str(decay): {name: weight.detach().clone() for name, weight in trained.items()}
         for decay in recipe.ema
     }
-    return State(net, optimizer, averages, Progress())
+    return State(net, optimizer, scaler, averages, Progress())
 
 
 def save(state: State, recipe: Recipe, folder: Path) -> None:
@@ -91,39 +106,79 @@ def restore(state: State, recipe: Recipe, folder: Path) -> bool:
     path = folder / FILE
     if not path.exists():
         return False
-    told = weights.metadata(path)
-    try:
-        progress, identity = json.loads(told["progress"]), json.loads(told["recipe"])
-        came: dict[str, Any] = {key: progress[key] for key in vars(state.progress)}
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is not the state of a run: {error}") from error
+    with _advice():
+        told = weights.metadata(path)
+        try:
+            progress, identity = json.loads(told["progress"]), json.loads(told["recipe"])
+            came: dict[str, Any] = {key: progress[key] for key in vars(state.progress)}
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} is not the state of a run: {error!r}") from error
     if key := different(identity, recipe):
         then, now = identity.get(key), recipe.identity()[key]
         raise UsageError(
-            f"{path} is of another recipe: {key} was {then!r} and is {now!r}; use another folder"
+            f"{path} is of another recipe: {key} was {then!r} and is {now!r}; "
+            "set it back to go on, or use another folder"
         )
-    found = weights.read(path)
-    _fill(state, found, path)
+    with _advice():
+        _fill(state, weights.read(path), came["step"], path)
     for key, value in came.items():
         setattr(state.progress, key, value)
     return True
 
 
-def _fill(state: State, found: dict[str, Tensor], path: Path) -> None:
-    trained = state.trained
-    for name, weight in trained.items():
-        if f"exp_avg.{name}" in found:
-            step = json.loads(weights.metadata(path)["progress"])["step"]
-            state.optimizer.state[weight] = {
-                "step": torch.tensor(float(step), device=weight.device if _fused(state) else "cpu"),
-                **{key: torch.empty_like(weight, requires_grad=False) for key in _MOMENTS},
-            }
+def tidy(folder: Path) -> None:
+    """Remove what writing a state left in `folder` when it was killed."""
+    for half in folder.glob(f".{FILE}.*.tmp"):
+        half.unlink(missing_ok=True)
+
+
+def share(state: State) -> None:
+    """Bring the `state` of every process to that of the first."""
+    if team.size() == 1:
+        return
+    begun = [name for name, weight in state.trained.items() if weight in state.optimizer.state]
+    taken = [float(moments["step"]) for moments in state.optimizer.state.values()]
+    progress, scaler, begun, steps = team.told(
+        (vars(state.progress), state.scaler.state_dict(), begun, max(taken, default=0.0))
+    )
+    for key, value in progress.items():
+        setattr(state.progress, key, value)
+    if scaler:
+        state.scaler.load_state_dict(scaler)
+    if not team.leads():
+        _make_moments(state, begun, steps)
+    team.share(state.tensors().values())
+
+
+def _fill(state: State, found: dict[str, Tensor], step: int, path: Path) -> None:
+    begun = [name for name in state.trained if f"{_MOMENTS[0]}.{name}" in found]
+    _make_moments(state, begun, float(found.get(_STEPS, step)))
     own = state.tensors()
     weights.check(found, {name: tensor.shape for name, tensor in own.items()}, str(path))
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(found[name])
+    if state.scaler.is_enabled():
+        told = {key: found[name].item() for key, name in _SCALER.items()}
+        told["_growth_tracker"] = int(told["_growth_tracker"])
+        state.scaler.load_state_dict({**state.scaler.state_dict(), **told})
 
 
-def _fused(state: State) -> bool:
-    return bool(state.optimizer.param_groups[0]["fused"])
+def _make_moments(state: State, names: Iterable[str], steps: float) -> None:
+    fused = bool(state.optimizer.param_groups[0]["fused"])
+    for name in names:
+        weight = state.trained[name]
+        state.optimizer.state[weight] = {
+            "step": torch.tensor(steps, device=weight.device if fused else "cpu"),
+            **{key: torch.empty_like(weight, requires_grad=False) for key in _MOMENTS},
+        }
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; put a sound copy in its place to go on, or delete it to begin the run anew"
+        ) from error

@@ -1,0 +1,48 @@
+"""Stopping between two steps: signals that wait until what was learned is safe."""
+
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from sfumato.errors import SfumatoWarning
+
+
+class Signals:
+    """The first SIGINT or SIGTERM is only remembered; the second does what the first would have done."""
+
+    def __init__(self) -> None:
+        self.came = 0
+        """The number of the one that is remembered, else 0."""
+        self._former: dict[int, Any] = {}
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """In the block signals wait. Only the main thread can have that; in any other this does nothing."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._former[number] = signal.signal(number, self._remember)
+        try:
+            yield
+        finally:
+            for number, handler in self._former.items():
+                signal.signal(number, handler)
+
+    def deliver(self, number: int) -> None:
+        """Have signal `number` do, after the block, what it would have done."""
+        handler = self._former.get(number, signal.SIG_DFL)
+        if callable(handler):
+            handler(number, None)
+        else:
+            os.kill(os.getpid(), number)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.came:
+            self.deliver(number)
+        self.came = number
+        warnings.warn("stopping after this step; the same again stops at once", SfumatoWarning, stacklevel=2)

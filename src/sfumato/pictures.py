@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,38 +16,48 @@ MAX_PIXELS = 1 << 24
 
 
 @contextmanager
-def opened(
-    path: str | Path, content: BinaryIO | None = None, *, most: int = MAX_PIXELS
-) -> Iterator[PIL.Image.Image]:
+def opened(path: str | Path, *, most: int = MAX_PIXELS) -> Iterator[PIL.Image.Image]:
     """A picture file opened by Pillow, its header read and within limits, its pixels not decoded yet.
 
-    `content`: the file itself, called `path` in errors. `most`: pixels that it may have. Raises
-    `PictureError`, also for what goes wrong while the block decodes it.
+    `most`: pixels that it may have. Raises `PictureError`, also for what goes wrong while the block decodes
+    it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with open(path, "rb") as file, opened_content(file, path, most=most) as picture:
+                yield picture
+        except OSError as error:
+            raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def opened_content(
+    content: BinaryIO, name: str | Path, *, most: int = MAX_PIXELS
+) -> Iterator[PIL.Image.Image]:
+    """As `opened`, of a file that is open and called `name` in errors.
+
+    Pillow's warnings are the caller's to silence: that is done for all threads at once.
     """
     try:
-        with (
-            open(path, "rb") if content is None else nullcontext(content) as file,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            with PIL.Image.open(file, formats=sorted(set(FORMATS.values()))) as picture:
-                width, height = picture.size
-                if width * height > most:
-                    raise PictureError(f"{path} has {width}×{height} pixels; {_limit(most)}")
-                # cameras put previews behind a JPEG, which Pillow then calls an MPO of several frames
-                if getattr(picture, "n_frames", 1) != 1 and picture.format != "MPO":
-                    raise PictureError(f"{path} is an animation; only single pictures are read")
-                yield picture
+        with PIL.Image.open(content, formats=sorted(set(FORMATS.values()))) as picture:
+            width, height = picture.size
+            if width * height > most:
+                raise PictureError(f"{name} has {width}×{height} pixels; {_limit(most)}")
+            # cameras put previews behind a JPEG, which Pillow then calls an MPO of several frames
+            if getattr(picture, "n_frames", 1) != 1 and picture.format != "MPO":
+                raise PictureError(f"{name} is an animation; only single pictures are read")
+            yield picture
     except (PictureError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError:
-        raise PictureError(f"{path} has far too many pixels; {_limit(most)}") from None
+        raise PictureError(f"{name} has far too many pixels; {_limit(most)}") from None
     except PIL.UnidentifiedImageError:
-        raise PictureError(f"{path} is not a PNG, JPEG or WebP picture") from None
+        raise PictureError(f"{name} is not a PNG, JPEG or WebP picture") from None
     except OSError as error:
-        raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+        raise PictureError(f"cannot read {name}: {error.strerror or error}") from error
     except Exception as error:  # Pillow's decoders raise nearly every kind on damaged files
-        raise PictureError(f"{path} is damaged: {error}") from error
+        raise PictureError(f"{name} is damaged: {error}") from error
 
 
 def _limit(most: int) -> str:

@@ -1,0 +1,180 @@
+"""A folder of one's own pictures, as training reads it."""
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import PIL.Image
+import torch
+from PIL import ImageOps
+from torch import Tensor
+
+from sfumato import pictures
+from sfumato.data.views import Size, View
+from sfumato.errors import DataError, PictureError, SfumatoWarning
+
+T = TypeVar("T")
+METADATA = "metadata.jsonl"
+MOST_PIXELS = 1 << 26
+"""Of one picture, 8192 × 8192."""
+MOST_BYTES = 256 << 20
+"""Of one picture's file."""
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sound picture, and what is said of it."""
+
+    name: str
+    """Its path in the folder; in a shard, the shard's and its own."""
+    file: str
+    """The path in the folder of the file that holds it."""
+    start: int
+    length: int
+    """Its bytes in that file."""
+    changed: int
+    """When the file was last changed, in nanoseconds."""
+    size: Size
+    """Upright, as its EXIF says."""
+    captions: tuple[str, ...]
+    weight: float
+    """How often it is shown in an epoch."""
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in a folder."""
+
+    folder: Path
+    pictures: tuple[Picture, ...]
+    """By name."""
+    broken: tuple[str, ...]
+    """What could not be read, and why, each in one line."""
+
+    @property
+    def unsaid(self) -> tuple[Picture, ...]:
+        """The pictures without a caption."""
+        return tuple(picture for picture in self.pictures if not picture.captions)
+
+    def warn(self, *, captioned: bool) -> None:
+        """Warn of what is left out: broken pictures and, where they are needed, those without a caption."""
+        if self.broken:
+            warnings.warn(_left_out(self.folder, "broken", self.broken), SfumatoWarning, stacklevel=2)
+        if captioned and self.unsaid:
+            names = [picture.name for picture in self.unsaid]
+            warnings.warn(_left_out(self.folder, "without a caption", names), SfumatoWarning, stacklevel=2)
+
+    def chosen(self, *, held_out: bool, captioned: bool) -> "Pictures":
+        """The pictures to train with, or those held out for tests; with `captioned`, those that have one.
+
+        Raises `DataError` where there are none to train with.
+        """
+        kept = [picture for picture in self.pictures if picture.captions or not captioned]
+        own = [picture for picture in kept if picture.held_out == held_out]
+        if not own and not held_out:
+            raise DataError(self._empty(bool(kept)))
+        return Pictures(self.folder, tuple(own))
+
+    def _empty(self, kept: bool) -> str:
+        if kept:
+            return f"{self.folder} holds no pictures to train with: all of them are held out for tests"
+        if self.pictures:
+            return (
+                f"{self.folder}: none of {len(self.pictures):,} pictures has a caption; write each one's "
+                f"into a .txt file of its name, or all into {METADATA}, or give a caption_template without "
+                "{caption}"
+            )
+        broken = f"; {len(self.broken):,} are broken, as {self.broken[0]}" if self.broken else ""
+        return (
+            f"{self.folder} holds no pictures to train with{broken}: it should hold PNG, JPEG or WebP files, "
+            "shards (.tar), or what `sfumato data icons` makes"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """A source of pictures that stay in their files."""
+
+    folder: Path
+    pictures: tuple[Picture, ...]
+
+    @cached_property
+    def sizes(self) -> tuple[Size, ...]:
+        return tuple(picture.size for picture in self.pictures)
+
+    @cached_property
+    def captions(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(picture.captions for picture in self.pictures)
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        return tuple(picture.weight for picture in self.pictures)
+
+    @cached_property
+    def digest(self) -> str:
+        digest = hashlib.sha256()
+        for picture in self.pictures:
+            digest.update(f"{picture.name}\n{picture.start} {picture.length} {picture.changed}\n".encode())
+        return digest.hexdigest()
+
+    def show(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+        return torch.stack(list(in_threads(self._shown, rows, views)))
+
+    def _shown(self, row: int, view: View) -> Tensor:
+        picture = self.pictures[row]
+        try:
+            content = bytes_of(self.folder, picture)
+            with pictures.opened_content(content, picture.name, most=MOST_PIXELS) as opened:
+                whole = _flat(ImageOps.exif_transpose(opened))
+                if whole.size != picture.size:
+                    raise PictureError(f"{picture.name} has another size now")
+        except PictureError as error:
+            raise DataError(f"{self.folder}: {error}; it was sound when the folder was searched") from error
+        shown = whole.resize(view.size, PIL.Image.Resampling.LANCZOS, box=view.box)
+        if view.mirrored:
+            shown = ImageOps.mirror(shown)
+        return torch.from_numpy(np.array(shown)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def bytes_of(folder: Path, picture: Picture) -> io.BytesIO:
+    """The file of a picture, as it lies in `folder`. Raises `PictureError`."""
+    if picture.length > MOST_BYTES:
+        raise PictureError(f"{picture.name} takes {picture.length:,} bytes; at most {MOST_BYTES:,} are read")
+    try:
+        with open(folder / picture.file, "rb") as file:
+            file.seek(picture.start)
+            return io.BytesIO(file.read(picture.length))
+    except OSError as error:
+        raise PictureError(f"cannot read {picture.name}: {error.strerror}") from error
+
+
+def in_threads(work: Callable[..., T], *rows: Sequence[Any]) -> Iterator[T]:
+    """`work` on every row, in order; what Pillow warns of is seen by what comes of it."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        yield from pool.map(work, *rows)
+
+
+def _flat(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """In three colours; what can be seen through lies on white."""
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    drawn = picture.convert("RGBA")
+    white = PIL.Image.new("RGBA", drawn.size, "white")
+    return PIL.Image.alpha_composite(white, drawn).convert("RGB")
+
+
+def _left_out(folder: Path, what: str, which: Sequence[str]) -> str:
+    more = f", and {len(which) - _MOST_NAMED:,} more" if len(which) > _MOST_NAMED else ""
+    count = f"{len(which):,} {'pictures are' if len(which) > 1 else 'picture is'}"
+    return f"{folder}: {count} left out as {what}: {'; '.join(which[:_MOST_NAMED])}{more}"

@@ -1,0 +1,276 @@
+"""What is in a folder of pictures, found once.
+
+Pictures may lie in folders and subfolders, with captions in a `metadata.jsonl` beside them or in a `.txt` of
+the same name, or in shards: tar files in which each picture is followed by its `.txt` or `.json`.
+"""
+
+import hashlib
+import json
+import mimetypes
+import os
+import re
+import stat
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import PIL.Image
+
+from sfumato import pictures
+from sfumato.data.folder import METADATA, MOST_PIXELS, Found, Picture, bytes_of, in_threads
+from sfumato.data.views import Size
+from sfumato.errors import DataError, PictureError, SfumatoError
+from sfumato.files import parse_json, write_json
+from sfumato.formats import FORMATS
+
+CAPTION_KEYS = ("text", "caption", "prompt")
+MOST_WORDS = 1 << 20
+"""Bytes that are read of a picture's own caption file."""
+ONE_IN = 40
+"""Of how many pictures one is held out for tests, where the folder does not say itself."""
+_HELD_OUT = re.compile(r"(test|val|validation)([-_.].*)?")
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)
+
+
+def search(
+    folder: Path, index: Path | None = None, progress: Callable[[int, int], None] = lambda *_: None
+) -> Found:
+    """What is in `folder`. Every picture is decoded once, to know that it is sound.
+
+    What was found is kept in the file `index` and taken from there until a file in the folder changes.
+    `progress(done, total)` counts pictures. Raises `DataError` where the folder cannot be read, or a
+    `metadata.jsonl` or a shard is damaged.
+    """
+    files = _files(folder)
+    stamp = hashlib.sha256(
+        "\n".join(f"{name}\t{told.st_size}\t{told.st_mtime_ns}" for name, told in files.items()).encode(
+            "utf-8", "surrogateescape"
+        )
+    ).hexdigest()
+    if index and (kept := _kept(folder, index, stamp)):
+        return kept
+    candidates, broken = _candidates(folder, files)
+    sound: list[Picture] = []
+    seen = in_threads(lambda one: _look(folder, one), candidates)
+    for done, (candidate, size) in enumerate(zip(candidates, seen, strict=True), start=1):
+        if isinstance(size, str):
+            broken.append(size)
+        else:
+            sound.append(replace(candidate, size=size))
+        progress(done, len(candidates))
+    split = any(_says_held_out(one.name) for one in sound)
+    sound = [replace(one, held_out=(_says_held_out if split else _drawn)(one.name)) for one in sound]
+    found = Found(folder, tuple(sorted(sound, key=lambda one: one.name)), tuple(sorted(broken)))
+    if index:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        told = {"stamp": stamp, "pictures": [asdict(one) for one in found.pictures], "broken": found.broken}
+        write_json(index, told)
+    return found
+
+
+def _kept(folder: Path, index: Path, stamp: str) -> Found | None:
+    try:
+        told = json.loads(index.read_bytes())
+        if told["stamp"] != stamp:
+            return None
+        found = tuple(
+            Picture(**{**one, "size": tuple(one["size"]), "captions": tuple(one["captions"])})
+            for one in told["pictures"]
+        )
+        return Found(folder, found, tuple(told["broken"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _files(folder: Path) -> dict[str, os.stat_result]:
+    """Every plain file below `folder` that is not hidden, by its path in it."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+    found, been = {}, {os.path.realpath(folder)}
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = {os.path.realpath(Path(root, name)): name for name in sorted(folders)}
+        folders[:] = [name for path, name in real.items() if path not in been and name[0] != "."]
+        been |= real.keys()
+        for name in sorted(names):
+            path = Path(root, name)
+            try:
+                told = path.stat()
+            except OSError:
+                told = path.lstat()
+            if not name.startswith(".") and (stat.S_ISREG(told.st_mode) or stat.S_ISLNK(told.st_mode)):
+                found[path.relative_to(folder).as_posix()] = told
+    return found
+
+
+@dataclass(frozen=True)
+class _Words:
+    captions: tuple[str, ...] = ()
+    weight: float = 1.0
+
+
+def _candidates(folder: Path, files: Mapping[str, os.stat_result]) -> tuple[list[Picture], list[str]]:
+    """What may be pictures, and what is named as one or looks like one and cannot be."""
+    described: dict[str, _Words] = {}
+    for name in files:
+        if PurePosixPath(name).name == METADATA:
+            described |= _described(folder, name)
+    broken = [f"{name} is named in {METADATA}, but is not there" for name in described if name not in files]
+    found: list[Picture] = []
+    for name, told in files.items():
+        if not _is_text(name):
+            broken.append(f"{name!a} has a name that is not UTF-8")
+            continue
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix == ".tar":
+            found += _members(folder, name, told.st_mtime_ns)
+        elif suffix in FORMATS:
+            try:
+                words = described.get(name) or _beside(folder, name, files)
+            except PictureError as error:
+                broken.append(str(error))
+                continue
+            found.append(_picture(name, name, 0, told.st_size, told.st_mtime_ns, words))
+        elif (mimetypes.guess_type(name)[0] or "").startswith("image/"):
+            broken.append(f"{name} is not a PNG, JPEG or WebP picture")
+    return found, broken
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _picture(name: str, file: str, start: int, length: int, changed: int, words: _Words) -> Picture:
+    return Picture(name, file, start, length, changed, (0, 0), words.captions, words.weight, False)
+
+
+def _described(folder: Path, name: str) -> dict[str, _Words]:
+    """What a `metadata.jsonl` says, by the paths in the folder of the pictures that it names."""
+    home = PurePosixPath(name).parent
+    found = {}
+    try:
+        with open(folder / name, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    where = f"{folder / name}, line {number}"
+                    row = _json(line.encode("utf-8"), where)
+                    if not isinstance(row.get("file_name"), str):
+                        raise DataError(f"{where}: file_name must say which picture is meant")
+                    found[os.path.normpath(home / row["file_name"])] = _words(row, where)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {folder / name}: {error}") from error
+    return found
+
+
+def _words(row: Mapping[str, Any], where: str) -> _Words:
+    """Captions and weight from a line of JSON."""
+    said: Any = next((row[key] for key in CAPTION_KEYS if row.get(key) is not None), [])
+    captions = [said] if isinstance(said, str) else said
+    if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
+        raise DataError(f"{where}: a caption must be text, or a list of texts")
+    weight = row.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not _may_weigh(weight):
+        raise DataError(
+            f"{where}: weight must be 0 or from 0.001 to 1,000: how often it is shown in an epoch"
+        )
+    return _Words(tuple(one.strip() for one in captions if one.strip()), float(weight))
+
+
+def _may_weigh(weight: float) -> bool:
+    return weight == 0 or 0.001 <= weight <= 1000
+
+
+def _json(raw: bytes, where: str) -> dict[str, Any]:
+    try:
+        return parse_json(raw, where)
+    except SfumatoError as error:
+        raise DataError(str(error)) from error
+
+
+def _beside(folder: Path, name: str, files: Mapping[str, os.stat_result]) -> _Words:
+    """What a `.txt` of the picture's name says. Raises `PictureError`."""
+    words = str(PurePosixPath(name).with_suffix(".txt"))
+    if words not in files:
+        return _Words()
+    try:
+        with open(folder / words, "rb") as file:
+            return _lines(file.read(MOST_WORDS + 1), words)
+    except OSError as error:
+        raise PictureError(f"cannot read {words}: {error.strerror}") from error
+
+
+def _lines(raw: bytes, where: str) -> _Words:
+    """One caption a line. Raises `PictureError`."""
+    if len(raw) > MOST_WORDS:
+        raise PictureError(f"{where} is larger than {MOST_WORDS:,} bytes, the most that is read of captions")
+    try:
+        lines = raw.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise PictureError(f"{where} is not UTF-8 text") from None
+    return _Words(tuple(line.strip() for line in lines if line.strip()))
+
+
+def _members(folder: Path, shard: str, changed: int) -> Iterator[Picture]:
+    """The pictures in a tar file, each with what the `.txt` or `.json` of its name says."""
+    places: dict[str, tarfile.TarInfo] = {}
+    words: dict[str, _Words] = {}
+    try:
+        with tarfile.open(folder / shard, "r:") as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if not member.isreg() or path.name.startswith("."):
+                    continue
+                if path.suffix.lower() in FORMATS:
+                    places[member.name] = member
+                elif path.suffix.lower() in (".txt", ".json"):
+                    file = tar.extractfile(member)
+                    raw = file.read(MOST_WORDS + 1) if file else b""
+                    where, stem = f"{folder / shard}/{member.name}", str(path.with_suffix(""))
+                    if path.suffix.lower() == ".txt":
+                        words.setdefault(stem, _lines(raw, where))
+                    else:
+                        words[stem] = _words(_json(raw, where), where)
+    except (tarfile.TarError, EOFError, OSError, PictureError) as error:
+        raise DataError(f"the shard {folder / shard} is damaged: {error}") from error
+    for name, member in places.items():
+        own = words.get(str(PurePosixPath(name).with_suffix("")), _Words())
+        yield _picture(f"{shard}/{name}", shard, member.offset_data, member.size, changed, own)
+
+
+def _look(folder: Path, candidate: Picture) -> Size | str:
+    """The upright size of a picture that can be decoded, or what is wrong with it."""
+    try:
+        content = bytes_of(folder, candidate)
+        with pictures.opened_content(content, candidate.name, most=MOST_PIXELS) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION) in _TURNED
+            _refuse_deep(picture)
+            picture.draft("RGB", (1, 1))  # a JPEG is read to its end, but not drawn in full
+            picture.load()
+            return (height, width) if turned else (width, height)
+    except PictureError as error:
+        return str(error)
+
+
+def _refuse_deep(picture: PIL.Image.Image) -> None:
+    if picture.mode.startswith(("I", "F")):
+        raise PictureError("a grey picture of more than 8 bits would lose most of them: convert it to 8 bits")
+
+
+def _says_held_out(name: str) -> bool:
+    """Whether a folder above a picture, or its shard, is called "test" or "validation"."""
+    parts = PurePosixPath(name).parts[:-1]
+    return any(_HELD_OUT.fullmatch(part) for part in parts)
+
+
+def _drawn(name: str) -> bool:
+    digest = hashlib.sha256(name.encode("utf-8")).digest()
+    return int.from_bytes(digest[:4], "big") % ONE_IN == 0

@@ -1,0 +1,110 @@
+"""How pictures of any shape make batches of one: sizes of about one area, and what of a picture each shows.
+
+A picture is scaled until it covers the size whose shape is nearest its own, and what sticks out is cropped
+(aspect-ratio buckets; Podell et al. 2023, §2.3).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of a picture of size `original`: scaled to cover `size`, cropped, perhaps mirrored."""
+
+    original: Size
+    size: Size
+    across: float = 0.5
+    """How much of what sticks out is cropped on the left, in [0, 1]."""
+    down: float = 0.5
+    """And at the top."""
+    mirrored: bool = False
+    zoom: float = 1.0
+    """How much larger than to cover the size, at least 1."""
+
+    @cached_property
+    def scaled(self) -> Size:
+        """The whole picture's size at this scale."""
+        (width, height), (w, h) = self.original, self.size
+        scale = max(w / width, h / height) * self.zoom
+        return max(w, round(width * scale)), max(h, round(height * scale))
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """What was cropped on the left and at the top, in pixels of the scaled picture, before mirroring."""
+        (width, height), (w, h) = self.scaled, self.size
+        return round((width - w) * self.across), round((height - h) * self.down)
+
+    @property
+    def crop(self) -> tuple[int, int]:
+        """The same as it looks: of a mirrored picture, the left is what was its right."""
+        left, top = self.corner
+        return (self.scaled[0] - self.size[0] - left if self.mirrored else left), top
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom in pixels of the picture itself."""
+        (left, top), (w, h) = self.corner, self.size
+        x, y = self.original[0] / self.scaled[0], self.original[1] / self.scaled[1]
+        return left * x, top * y, (left + w) * x, (top + h) * y
+
+
+class Source(Protocol):
+    """Pictures with words, wherever they are kept."""
+
+    @property
+    def sizes(self) -> Sequence[Size]:
+        """Of every picture, upright."""
+        ...
+
+    @property
+    def captions(self) -> Sequence[tuple[str, ...]]:
+        """What each may be called."""
+        ...
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """How often each is shown: so many times in an epoch, or relative to the others."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of the pictures, so that what was made of them can be told from what was made of others."""
+        ...
+
+    def show(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+        """The pictures in `rows`, each as its view, all of one size: (B, 3, h, w) in [−1, 1].
+
+        Raises `DataError` for a picture that cannot be read any more.
+        """
+        ...
+
+
+def sizes_near(side: int, step: int, ratio: float) -> tuple[Size, ...]:
+    """The sizes of at most `side`² pixels whose sides are multiples of `step`, as large as can be, and no
+    more than `ratio` times as long one way as the other; the square of `side` is always among them.
+    """
+    found = {(side, side)}
+    for width in range(step, side, step):
+        height = side * side // width // step * step
+        if height <= ratio * width:
+            found |= {(width, height), (height, width)}
+    return tuple(sorted(found))
+
+
+def nearest_size(original: Size, sizes: Sequence[Size]) -> Size:
+    """The one of `sizes` that is nearest `original` in shape; of several, the largest."""
+
+    def apart(size: Size) -> tuple[float, int]:
+        ratios = original[0] / original[1], size[0] / size[1]
+        return round(abs(math.log(ratios[0] / ratios[1])), 9), -size[0] * size[1]
+
+    return min(sizes, key=apart)

@@ -106,8 +106,12 @@ class Request(BaseModel):
     allow_partial: bool = Field(False, description="Use adapters that fit the model only in part.")
     regions: tuple[Region, ...] = Field((), max_length=MAX_TERMS, description="Prompts for places.")
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to leave out.")
+    decoder: Literal["full", "tiny"] = Field(
+        "full", description="What makes pixels of the latent; `tiny` is several times faster and less exact."
+    )
     model: str = Field("embedded", min_length=1, description="A folder, a file, a hub id, or `embedded`.")
     vae: Name | None = Field(None, description="Another autoencoder than the model's own.")
+    tiny: Name | None = Field(None, description="A tiny autoencoder, where the model has none of its own.")
     base: Name | None = Field(None, description="A model that has what a file of a UNet alone lacks.")
     prediction: Literal["epsilon", "v", "x0", "flow"] | None = Field(
         None, description="What the model answers with, where its file does not say."

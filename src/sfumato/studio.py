@@ -19,6 +19,7 @@ from sfumato.adapt.adapters import Adapters, Use
 from sfumato.adapt.embedding import Embedding, called
 from sfumato.adapt.embedding import read as read_embedding
 from sfumato.checkpoint.source import EMBEDDED
+from sfumato.decoders import TINY, Decoders
 from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, PromptOnly, Share
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
@@ -73,12 +74,16 @@ class Step:
     _studio: "Studio"
     _request: Request
 
-    def preview(self, quick: bool = False) -> Image:
+    def preview(self, quick: bool = False, *, decoder: str | None = None) -> Image:
         """What the network believes the picture to be by now.
 
-        `quick`: colours straight from the latent, a hundredth of the work and an eighth of the size.
+        `quick`: colours straight from the latent, a hundredth of the work and an eighth of the size; else
+        decoded by the `decoder` "full" or "tiny", the tiny one unless given, where the model has it.
         """
-        return self._studio.develop(self._estimate, self._request, quick=quick)
+        request = self._request
+        if not quick:
+            request = request.changed(decoder=decoder or self._studio.decoders.quickest)
+        return self._studio.develop(self._estimate, request, quick=quick)
 
 
 class Studio:
@@ -90,6 +95,7 @@ class Studio:
         *,
         source: str = "embedded",
         vae: str | None = None,
+        tiny: str | None = None,
         base: str | None = None,
         prediction: str | None = None,
         device: torch.device,
@@ -101,7 +107,8 @@ class Studio:
         reload: Callable[[torch.dtype], checkpoint.Model] | None = None,
     ) -> None:
         """See `load` for the arguments; `reload` fetches the model again in another precision."""
-        self.source, self.vae, self.base, self.prediction = source, vae, base, prediction
+        self.source, self.vae, self.tiny, self.base = source, vae, tiny, base
+        self.prediction = prediction
         if model.task != "text":
             raise UsageError(
                 f"{model.name} is an {model.task} model: it edits pictures, and needs one to begin"
@@ -109,12 +116,10 @@ class Studio:
         self.model = model
         self._reload = reload
         self.device, self.dtype = device, dtype
-        upcast = getattr(model.vae.config, "force_upcast", False)
-        self.vae_dtype = torch.float32 if dtype == torch.float16 and upcast else dtype
         self.slices, self.tile, self.offload, self.compiled = slices, tile, offload, compiled
         for encoder in model.text_encoders:
             prepare(encoder, device, dtype, offload=offload)
-        prepare(model.vae, device, self.vae_dtype, offload=offload, compiled=compiled)
+        self.decoders = Decoders(model, device, dtype, tile=tile, offload=offload, compiled=compiled)
         unet = prepare(model.unet, device, dtype, offload=offload, compiled=compiled)
         self.denoiser = Denoiser(unet, model.prediction, device, slices=slices)
         self.most_points = 8 if device.type == "cuda" else 1
@@ -145,8 +150,9 @@ class Studio:
     def resolve(self, request: Request) -> Request:
         """`request` with every open field filled in as this model likes it.
 
-        Raises `UsageError` for a size that the model cannot draw.
+        Raises `UsageError` for a size that the model cannot draw, and a decoder that it does not have.
         """
+        self.decoders.check(request.decoder)
         defaults = self.model.defaults
         width, height = request.width or self.native_size[0], request.height or self.native_size[1]
         for name, value in (("width", width), ("height", height)):
@@ -169,6 +175,7 @@ class Studio:
             seed=seed,
             model=self.source,
             vae=self.vae,
+            tiny=self.tiny if request.decoder == TINY else None,
             base=self.base,
             prediction=self.prediction,
         )
@@ -308,6 +315,7 @@ class Studio:
             self._reload(torch.float32),
             source=self.source,
             vae=self.vae,
+            tiny=self.tiny,
             base=self.base,
             prediction=self.prediction,
             device=self.device,
@@ -479,7 +487,7 @@ class Studio:
 
         Raises `NumericsError` rather than return a picture made of numbers that are not finite.
         """
-        pixels = self._glance(latent) if quick else self.decode(latent)
+        pixels = self.decoders.glance(latent) if quick else self.decoders.decode(latent, request.decoder)
         rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         adapters = {use.name: self.adapters[use.name] for use in self._uses(request)}
@@ -504,35 +512,6 @@ class Studio:
         )
         return Image(array, record)
 
-    @devices.own_precision
-    def decode(self, latent: Tensor) -> Tensor:
-        """Pixels (1, 3, H, W), about [−1, 1]; decoded once more in float32 if half precision overflows."""
-        vae = self.model.vae
-        for dtype in dict.fromkeys((self.vae_dtype, torch.float32)):
-            prepare(vae, self.device, dtype, offload=self.offload, compiled=self.compiled)
-            raw = vae.unscale(latent.to(self.device, dtype))
-            pixels = vae.decode_tiled(raw, self.tile, self.tile // 4) if self.tile else vae.decode(raw)
-            if bool(torch.isfinite(pixels).all()):
-                return pixels
-        raise NumericsError(f"the decoded picture is not finite, in {self.vae_dtype} and in float32")
-
-    def _glance(self, latent: Tensor) -> Tensor:
-        """Pixels (1, 3, h, w), one for each latent cell: the linear map nearest to what the decoder does."""
-        weight, bias = self._colours
-        return torch.einsum("bchw,cd->bdhw", latent.float(), weight) + bias[:, None, None]
-
-    @cached_property
-    def _colours(self) -> tuple[Tensor, Tensor]:
-        """Least-squares fit (C, 3), (3,) of the decoder on patches of random colour."""
-        shape = (1, self.model.vae.config.latent_channels, 12, 12)
-        patches = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-        pixels = self.decode(torch.nn.functional.interpolate(patches, scale_factor=4.0))
-        seen = torch.nn.functional.interpolate(pixels.float(), size=patches.shape[2:], mode="area")
-        known = patches.flatten(2)[0].T
-        known = torch.cat([known, torch.ones_like(known[:, :1])], dim=1)
-        fitted = torch.linalg.lstsq(known, seen.flatten(2)[0].T).solution
-        return fitted[:-1], fitted[-1]
-
 
 def load(
     source: str | Path = "embedded",
@@ -541,6 +520,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     variant: str | None = None,
     vae: str | Path | None = None,
+    tiny: str | Path | None = None,
     base: str | Path | None = None,
     prediction: str | None = None,
     slices: int | None = None,
@@ -555,8 +535,9 @@ def load(
     of a model in the user's folder. `device`: "cpu", "cuda", "mps"; the fastest one here unless given.
     `dtype`: "float32", "bfloat16", "float16"; the fastest one that is safe on the device unless given.
     `variant`: of the weight files, such as "fp16". `vae`: a file or folder with another autoencoder.
-    `base`: a model that has what a file with a UNet alone lacks. `prediction`: "epsilon" or "v", where a
-    Stable Diffusion 2 file does not say.
+    `tiny`: one with a tiny autoencoder, such as TAESD, for previews and the decoder "tiny". `base`: a model
+    that has what a file with a UNet alone lacks. `prediction`: "epsilon" or "v", where a Stable Diffusion 2
+    file does not say.
     To draw in less memory with the same result: `slices`, parts into which attention splits its queries;
     `tile`, the side in latent cells of the tiles that large pictures are decoded in; `offload`, keep weights
     in main memory and bring them to the device part by part.
@@ -572,6 +553,7 @@ def load(
             dtype=dtype,
             variant=variant,
             vae=vae,
+            tiny=tiny,
             base=base,
             prediction=prediction,
             local_files_only=local_files_only,
@@ -581,6 +563,7 @@ def load(
         fetch(precision),
         source=str(source),
         vae=None if vae is None else str(vae),
+        tiny=None if tiny is None else str(tiny),
         base=None if base is None else str(base),
         prediction=prediction,
         device=where,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sfumato.checkpoint.layout import OWN, Part
+from sfumato.checkpoint.layout import OWN, TINY, Part
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.diffusion import level
@@ -83,6 +83,8 @@ def facts(
     kind = _kind(unet, text, report)
     _check_text(unet, text)
     task = _task(unet, vae, report)
+    if TINY in parts:
+        _check_tiny(parts[TINY], vae)
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled = _distilled(unet, schedule, report)
@@ -201,6 +203,19 @@ def _task(unet: UNetConfig, vae: VAEConfig | TinyVAEConfig, report: Report) -> s
         f"unet: in_channels = {unet.in_channels} is not supported; with {channels} latent channels it is "
         f"{channels} (text to image), {2 * channels} (instructions) or {2 * channels + 1} (inpainting)"
     )
+
+
+def _check_tiny(part: Part, vae: VAEConfig | TinyVAEConfig) -> None:
+    tiny = part.config
+    assert isinstance(tiny, TinyVAEConfig)
+    for what, own, due in (
+        ("channels", tiny.latent_channels, vae.latent_channels),
+        ("pixels to a side", tiny.factor, vae.factor),
+    ):
+        if own != due:
+            raise CheckpointError(
+                f"{part.where}: a decoder of latents with {own} {what}; the model's have {due}"
+            )
 
 
 def _distilled(unet: UNetConfig, schedule: ScheduleConfig, report: Report) -> str | None:

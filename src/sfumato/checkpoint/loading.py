@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from sfumato import weights
 from sfumato.checkpoint import keys, original
-from sfumato.checkpoint.layout import Part
+from sfumato.checkpoint.layout import TINY, Part
 from sfumato.checkpoint.model import Model, Network
 from sfumato.checkpoint.original import Origin, Table
 from sfumato.checkpoint.report import Report
@@ -32,6 +32,7 @@ def load(
     local_files_only: bool = False,
     prediction: str | None = None,
     vae: str | Path | None = None,
+    tiny: str | Path | None = None,
     base: str | Path | None = None,
 ) -> Model:
     """Load "embedded", a diffusers folder, a `.safetensors` file, or a hub id such as "org/name", on the CPU.
@@ -39,21 +40,23 @@ def load(
     `dtype`: what to convert the weights to as they are read; as stored if `None`, except that numbers of 8
     bits become those of 16. `variant`: the files to prefer, such as "fp16"; else plain ones, or "fp16" where
     only that exists or `dtype` is half precision. `prediction`: what the UNet answers with ("epsilon", "v"),
-    whatever the files say. `vae`: a file or folder whose autoencoder replaces the model's own. `base`: a
-    model that lends the parts which a file lacks. Raises `CheckpointError` for anything missing, damaged,
-    unsafe, or not supported.
+    whatever the files say. `vae`: a file or folder whose autoencoder replaces the model's own. `tiny`: one
+    with a tiny autoencoder, such as TAESD, for the model to have besides. `base`: a model that lends the
+    parts which a file lacks. Raises `CheckpointError` for anything missing, damaged, unsafe, or not
+    supported.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    found = _survey(source, variant, half, local_files_only, vae, base, patient=False)
+    found = _survey(source, variant, half, local_files_only, vae, tiny, base, patient=False)
     if prediction is not None:
         found.predict(prediction)
     facts = found.conclude()
     assert found.schedule is not None
     built = {name: _with_weights(part, dtype) for name, part in found.parts.items()}
-    unet, autoencoder = built.pop("unet"), built.pop("vae")
+    unet, autoencoder, small = built.pop("unet"), built.pop("vae"), built.pop(TINY, None)
     encoders = [network for network in built.values() if isinstance(network, CLIPText)]
     assert isinstance(unet, UNet)
     assert isinstance(autoencoder, AutoencoderKL | AutoencoderTiny)
+    assert isinstance(small, AutoencoderTiny | None)
     return Model(
         name=_name(source, found.place),
         unet=unet,
@@ -67,6 +70,7 @@ def load(
         index=found.index,
         scheduler=found.scheduler,
         own=found.own,
+        tiny=small,
     )
 
 
@@ -77,6 +81,7 @@ def inspect(
     local_files_only: bool = False,
     prediction: str | None = None,
     vae: str | Path | None = None,
+    tiny: str | Path | None = None,
     base: str | Path | None = None,
 ) -> Report:
     """Describe a checkpoint from its configurations and headers, without reading the weights themselves.
@@ -84,7 +89,7 @@ def inspect(
     The arguments are those of `load`; what it would refuse is listed under `problems`. Raises
     `CheckpointError` only where there is no model to speak of.
     """
-    found = _survey(source, variant, False, local_files_only, vae, base, patient=True)
+    found = _survey(source, variant, False, local_files_only, vae, tiny, base, patient=True)
     if prediction is not None:
         found.predict(prediction)
     for part in found.parts.values():
@@ -101,6 +106,7 @@ def _survey(
     half: bool,
     local_files_only: bool,
     vae: str | Path | None,
+    tiny: str | Path | None,
     base: str | Path | None,
     patient: bool,
 ) -> Survey:
@@ -109,11 +115,12 @@ def _survey(
     survey = Survey(locate(source, **options), Report(str(source)), patient=patient)  # type: ignore[arg-type]
     lender = None
     if base is not None:
-        lender = _survey(base, variant, half, local_files_only, None, None, patient=False)
+        lender = _survey(base, variant, half, local_files_only, None, None, None, patient=False)
     survey.take(
         variant=variant,
         prefer_half=half,
         vae=None if vae is None else Path(os.path.expanduser(vae)),
+        tiny=None if tiny is None else Path(os.path.expanduser(tiny)),
         base=lender,
     )
     return survey

@@ -1,12 +1,13 @@
-"""An autoencoder from a file or folder of its own, in place of a model's."""
+"""An autoencoder from a file or folder of its own, in place of a model's or as its tiny decoder."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from sfumato import weights
 from sfumato.checkpoint import grouping, single
 from sfumato.checkpoint.foreign import described
-from sfumato.checkpoint.layout import Part, read_network
+from sfumato.checkpoint.layout import TINY, Part, read_network
 from sfumato.config import TinyVAEConfig
 from sfumato.errors import CheckpointError
 
@@ -33,6 +34,18 @@ def vae_part(path: Path, scaling: float) -> Part:
         what = described(header.tensors)
         raise CheckpointError(f"{path} is {what}" if what else f"{path} holds no VAE")
     return single.part(path, header, group, single.vae_config(group, scaling, 512, str(path)))
+
+
+def tiny_part(path: Path) -> Part:
+    """The tiny autoencoder in `path`, a file or folder as `vae_part` reads it. Raises `CheckpointError`."""
+    path = Path(os.path.expanduser(path))
+    if path.is_dir():
+        inside = next((place for place in (path, path / TINY) if (place / "config.json").is_file()), path)
+        return read_network(inside, TINY, {})
+    part = vae_part(path, 1.0)
+    if not isinstance(part.config, TinyVAEConfig):
+        raise CheckpointError(f"{path} holds a full autoencoder; a tiny one, such as TAESD, is asked for")
+    return replace(part, name=TINY)
 
 
 def _halves(path: Path) -> Part:

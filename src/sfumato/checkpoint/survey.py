@@ -9,6 +9,7 @@ from sfumato import weights
 from sfumato.checkpoint import separate, single
 from sfumato.checkpoint.infer import PREDICTIONS, Facts, facts, own_settings
 from sfumato.checkpoint.layout import (
+    TINY,
     TOKENIZERS,
     Part,
     components,
@@ -62,12 +63,13 @@ class Survey:
         variant: str | None = None,
         prefer_half: bool = False,
         vae: Path | None = None,
+        tiny: Path | None = None,
         base: "Survey | None" = None,
     ) -> None:
         """Read every configuration, header and tokenizer.
 
-        The autoencoder in `vae` goes in the place of the model's own, and a file takes what it lacks from
-        `base`.
+        The autoencoders in `vae` and `tiny` go in the place of the model's own, and a file takes what it
+        lacks from `base`.
         """
         if self.place.is_dir():
             self._take_folder(variant, prefer_half)
@@ -75,6 +77,8 @@ class Survey:
             self.attempt(self._take_file, base, {"vae"} if vae else set())
         if vae and self.parts:
             self.attempt(self._replace_vae, vae)
+        if tiny and self.parts:
+            self.attempt(self._replace_tiny, tiny)
         for part in self.parts.values():
             self.report.components.append(part.component())
         for name in TOKENIZERS:
@@ -108,8 +112,9 @@ class Survey:
         self.own = self.attempt(own_settings, self.place) or {}
         named = components(self.index)
         encoders = [name for name in TOKENIZERS if name in named] or ["text_encoder"]
-        self.networks = 2 + len(encoders)
-        for name in ("unet", "vae", *encoders):
+        networks = ["unet", "vae", *encoders, *([TINY] if (self.place / TINY).is_dir() else [])]
+        self.networks = len(networks)
+        for name in networks:
             options = {"variant": variant, "prefer_half": prefer_half}
             if part := self.attempt(read_part, self.place, name, self.index, **options):
                 self.parts[name] = part
@@ -153,6 +158,10 @@ class Survey:
             self.reasons["latent scale"] = "tiny autoencoders have it"
         elif path.is_dir():
             self.reasons["latent scale"] = f"the config.json in {path.name}"
+
+    def _replace_tiny(self, path: Path) -> None:
+        self.parts[TINY] = separate.tiny_part(path)
+        self.report.infer("tiny decoder", path.name, "asked for")
 
     def _require_variant(self, variant: str) -> None:
         if all(part.variant != variant for part in self.parts.values()):

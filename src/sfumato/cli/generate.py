@@ -93,7 +93,7 @@ def draw(options: Options) -> None:
         with meter.shown("loading the model"):
             first = requests[0]
             studio = options.loading.load(
-                first.model, vae=first.vae, base=first.base, prediction=first.prediction
+                first.model, vae=first.vae, tiny=first.tiny, base=first.base, prediction=first.prediction
             )
             for image, seconds in _pictures(studio, requests, options.preview, meter):
                 if place is None:

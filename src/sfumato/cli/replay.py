@@ -76,6 +76,7 @@ def _redraw(record: "Record", loading: Loading, model: str | None, quiet: bool) 
             studio = wanted.load(
                 model or request.model,
                 vae=request.vae,
+                tiny=request.tiny,
                 base=request.base,
                 prediction=request.prediction,
                 local_files_only=model is None,

@@ -50,7 +50,7 @@ def in_form(studio: Studio, latents: Tensor, output_type: str) -> Any:
     """Latents (B, C, H, W) themselves, or what they decode to."""
     if output_type == "latent":
         return latents.to(studio.dtype)
-    pixels = torch.cat([studio.decode(row).float() for row in latents.split(1)])
+    pixels = torch.cat([studio.decoders.decode(row).float() for row in latents.split(1)])
     pixels = (pixels / 2 + 0.5).clamp(0, 1)
     if output_type == "pt":
         return pixels

@@ -1,6 +1,7 @@
 """The tiny autoencoder: a full one's latents to pictures and back, at a fraction of the work (Bohan 2023).
 
-    loss = reconstruction(y, x) + (ẑ − z)²,  z = full encoder of x,  y = tiny decoder of z,  ẑ = tiny encoder of x
+    loss = reconstruction(y, x) + (ẑ − z)²
+    z = full encoder of x,  y = tiny decoder of z,  ẑ = tiny encoder of x
 
 Its decoder learns the picture itself, not what the full decoder makes of it, which would cost more than all
 the rest. Its encoder learns the most likely latent. The latents are those that the UNet knows, so that a tiny

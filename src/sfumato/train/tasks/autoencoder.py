@@ -67,7 +67,8 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
             text=sum(encoder.config.hidden_size for encoder in base.text_encoders),
             latent=copy.config.latent_channels,
         )
-        model = replace(base, vae=copy.cpu(), unet=unet)
+        tiny = base.tiny if recipe.only_decoder else None  # one that knew the latents as they were
+        model = replace(base, vae=copy.cpu(), unet=unet, tiny=tiny)
         checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
         return figures
 

@@ -1,0 +1,261 @@
+"""`sfumato evaluate`: how good models are, under one choice of settings after another."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from sfumato.cli import console
+from sfumato.cli.generate import Loading
+from sfumato.cli.outcome import Interrupted
+from sfumato.errors import UsageError
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.evaluate.cache import Asked
+    from sfumato.evaluate.report import Report
+    from sfumato.evaluate.run import Drawing, Plan, Rated, Row, Settings, Subject, Trial
+    from sfumato.studio import Studio
+
+GUIDANCE = "1,2,4,7"
+NO_SCORER = "none"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `sfumato evaluate` was asked, numbers still text; `None` is for it to choose."""
+
+    models: Sequence[str]
+    data: Path
+    steps: str | None = None
+    guidance: str | None = None
+    sampler: str | None = None
+    spacing: str | None = None
+    decoder: str = "full"
+    count: int | None = None
+    seed: int = 0
+    size: int | None = None
+    small: bool = False
+    scorer: str | None = None
+    out: Path | None = None
+    cache: Path | None = None
+    device: str | None = None
+    dtype: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+
+
+def evaluate(options: Options) -> None:
+    """Measure every model and say what came of it."""
+    requests = _requests(options)
+    loading = Loading(options.device, options.dtype)
+    loading.check()
+    from sfumato.evaluate.features import package_folder
+
+    for package in ("torchmetrics", *(["matplotlib"] if options.out else [])):
+        package_folder(package)
+    from sfumato.evaluate.report import Report, write
+
+    cache = options.cache or Path(platformdirs.user_cache_dir("sfumato", appauthor=False)) / "evaluation"
+    meter = console.Meter(options.quiet)
+    try:
+        with meter.shown("loading the model"):
+            trial, rated = _measured(options, loading, requests, cache, meter)
+    except Interrupted as interrupted:
+        interrupted.add_note(f"what is drawn is kept in {cache}: run again to go on")
+        raise
+    report = Report(trial, rated)
+    if options.out is not None:
+        write(report, options.out)
+    if options.as_json:
+        console.result(json.dumps(report.to_dict(), ensure_ascii=False))
+    else:
+        _show(report)
+
+
+def _measured(
+    options: Options, loading: Loading, requests: Sequence[Request], cache: Path, meter: console.Meter
+) -> tuple["Trial", tuple["Rated", ...]]:
+    """The trial, made for the first model's size, and what came of every model."""
+    from sfumato.evaluate.run import prepare, rate, to_draw
+
+    trial: Trial | None = None
+    rated: list[Rated] = []
+    for name in options.models:
+        studio = loading.load(name)
+        if trial is None:
+            size = options.size or (64 if options.small else _native(studio))
+            trial = prepare(options.data, _plan(options), size, cache, *_eyes(options, studio))
+        settings = [_settings(studio, request, trial.size) for request in requests]
+        subject = subject_of(studio)
+        total = to_draw(subject, settings, trial) * len(options.models)
+
+        def progress(doing: str, total: int = total) -> None:
+            meter.advance(doing, total)
+
+        rated.append(rate(subject, settings, trial, progress, _tell(options)))
+    assert trial is not None
+    return trial, tuple(rated)
+
+
+def subject_of(studio: "Studio") -> "Subject":
+    """`studio` as an evaluation sees it: it draws what `sfumato generate` draws."""
+    import torch
+
+    from sfumato import __version__
+    from sfumato.engine import Engine, Failed
+    from sfumato.evaluate.run import Subject
+
+    def request(asked: "Asked", settings: "Settings") -> Request:
+        return studio.resolve(_request(asked.prompt, asked.seed, settings))
+
+    def draw(asked: Sequence["Asked"], settings: "Settings") -> "Drawing":
+        engine = Engine(studio.denoiser, studio.most_points)
+        jobs = (studio.job(request(one, settings), one) for one in asked)
+        with closing(engine.run(jobs)) as running:
+            for event in running:
+                one: Any = event.key
+                if isinstance(event, Failed):
+                    yield one, studio.generate(request(one, settings)).pixels
+                elif event.latent is not None:
+                    yield one, studio.develop(event.latent, request(one, settings)).pixels
+
+    @torch.inference_mode()
+    def roundtrip(pictures: "Tensor", decoder: str) -> "Tensor":
+        vae = studio.model.vae
+        weight = next(vae.parameters())
+        latent = vae.scale(vae.encode(pictures.to(weight.device, weight.dtype)).mean)
+        return studio.decoders.decode(latent, decoder)
+
+    identity = {
+        "fingerprint": studio.fingerprint,
+        "sfumato": __version__,
+        "torch": torch.__version__,
+        "device": studio.device.type,
+        "dtype": str(studio.dtype).removeprefix("torch."),
+    }
+    return Subject(
+        studio.source,
+        identity,
+        draw,
+        {each: partial(roundtrip, decoder=each) for each in studio.decoders.names},
+    )
+
+
+def _request(prompt: str, seed: int, settings: "Settings") -> Request:
+    """What `generate --dialect plain --templates off` would make of it."""
+    return Request.build(
+        prompt=prompt,
+        seed=seed,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        sampler=settings.sampler,
+        spacing=settings.spacing,
+        decoder=settings.decoder,
+        width=settings.size,
+        height=settings.size,
+        dialect="plain",
+        templates="off",
+    )
+
+
+def _requests(options: Options) -> list[Request]:
+    """A request for every choice of settings; what is wrong with any is found before torch is imported."""
+    steps = _numbers("steps", options.steps or ("4" if options.small else ""), int) or [None]
+    scales = _numbers("guidance", options.guidance or ("4" if options.small else GUIDANCE), float)
+    for name in ("count", "size"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}: must be at least 1")
+    if len(set(options.models)) < len(options.models):
+        raise UsageError("a model is named twice; name each once")
+    return [
+        Request.build(
+            prompt="",
+            seed=options.seed,
+            steps=number,
+            guidance=scale,
+            sampler=options.sampler,
+            spacing=options.spacing,
+            decoder=options.decoder,
+            width=options.size,
+            height=options.size,
+        )
+        for number in steps
+        for scale in scales
+    ]
+
+
+def _numbers(name: str, text: str, kind: type) -> list[Any]:
+    """The numbers in a text such as "4,8,20", each once."""
+    try:
+        return list(dict.fromkeys(kind(part) for part in text.split(",") if part.strip()))
+    except ValueError:
+        raise UsageError(f"{name} is {text!r}: must be numbers with commas between, as 4,8,20") from None
+
+
+def _plan(options: Options) -> "Plan":
+    from sfumato.evaluate.run import Plan
+
+    plan = Plan(count=24, things=1, varied=4, seeds=2) if options.small else Plan()
+    return replace(plan, seed=options.seed, count=options.count or plan.count)
+
+
+def _eyes(options: Options, studio: "Studio") -> tuple[Any, Any]:
+    """What looks at the pictures: the features, and the scorer unless it is not wanted."""
+    from sfumato.evaluate import features
+    from sfumato.evaluate.scorer import Scorer
+
+    if options.scorer == NO_SCORER:
+        return features.load(studio.device), None
+    scorer = Scorer.load(Path(options.scorer) if options.scorer else None, studio.device)
+    return scorer.features, scorer
+
+
+def _native(studio: "Studio") -> int:
+    """The side of the pictures that the model was trained on."""
+    width, height = studio.native_size
+    if width != height:
+        raise UsageError(f"{studio.source} draws {width}×{height}, no squares: say what to draw with --size")
+    return width
+
+
+def _settings(studio: "Studio", request: Request, size: int) -> "Settings":
+    """`request` with every choice made as the model likes it. Raises `UsageError` for what it cannot draw."""
+    from sfumato.evaluate.run import Settings
+
+    full = studio.resolve(request.changed(width=size, height=size))
+    return Settings(
+        **{one.name: getattr(full, one.name) for one in fields(Settings) if one.name != "size"}, size=size
+    )
+
+
+def _tell(options: Options) -> Any:
+    """A line for every finished row, where no progress bar shows what is going on."""
+    from sfumato.evaluate.report import HEADINGS, cells
+
+    def tell(row: "Row") -> None:
+        if not options.quiet and not sys.stderr.isatty():
+            told = [f"{name} {text}" for name, text in zip(HEADINGS[1:], cells(row)[1:], strict=True) if text]
+            console.complain(f"{row.name}: {', '.join(told)}")
+
+    return tell
+
+
+def _show(report: "Report") -> None:
+    """The tables, drawn for a terminal and as Markdown for everything else."""
+    if not sys.stdout.isatty():
+        console.result(report.markdown().rstrip("\n"))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(report.markdown()))

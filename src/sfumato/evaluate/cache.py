@@ -1,0 +1,107 @@
+"""What an evaluation has worked out already: an interrupted one goes on, and a second one is quick."""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+from torch import Tensor
+
+from sfumato.errors import DataError
+from sfumato.files import output_error, replace_atomically, write_json
+
+Vectors = Callable[[Tensor], Tensor]
+"""Pictures (B, 3, H, W) in [−1, 1] to (B, D)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One picture to draw."""
+
+    prompt: str
+    seed: int
+
+
+class Album:
+    """The pictures of one model under one choice of settings, each in a file, whole or not there."""
+
+    def __init__(self, cache: Path, name: str, identity: Mapping[str, Any]) -> None:
+        """`identity` is all that pictures depend on besides prompt and seed. Raises `OutputError`."""
+        told = json.dumps(identity, sort_keys=True)
+        self.folder = cache / "pictures" / f"{plain_name(name)}-{digest(told.encode())}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+        if not (self.folder / "identity.json").is_file():
+            write_json(self.folder / "identity.json", dict(identity))
+
+    def path(self, asked: Asked) -> Path:
+        """Where the picture is, or will be."""
+        return self.folder / f"{digest(f'{asked.seed} {asked.prompt}'.encode())}.png"
+
+    def keep(self, asked: Asked, pixels: NDArray[np.uint8], seconds: float) -> None:
+        """Write a picture (H, W, 3) and how long it took to draw. Raises `OutputError`."""
+        told, encoded = PngInfo(), io.BytesIO()
+        told.add_text("seconds", f"{seconds:.6f}")
+        Image.fromarray(pixels).save(encoded, "PNG", pnginfo=told)
+        with replace_atomically(self.path(asked)) as file:
+            file.write(encoded.getvalue())
+
+    def pixels(self, asked: Asked) -> NDArray[np.uint8]:
+        """The picture (H, W, 3). Raises `DataError`."""
+        return np.asarray(self._open(asked).convert("RGB"))
+
+    def seconds(self, asked: Asked) -> float:
+        """How long it took to draw the picture. Raises `DataError`."""
+        return float(self._open(asked).text.get("seconds", "nan"))
+
+    def _open(self, asked: Asked) -> PngImageFile:
+        path = self.path(asked)
+        try:
+            with PngImageFile(path) as picture:
+                picture.load()
+                return picture
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}): delete it and it is drawn again") from error
+
+
+def remembered(cache: Path, kind: str, vectors: Vectors) -> Vectors:
+    """`vectors`, which are kept under `kind` and found again by the pictures' own digest."""
+
+    def found(pictures: Tensor) -> Tensor:
+        path = cache / kind / f"{digest(pictures.cpu().contiguous().numpy().tobytes())}.npy"
+        if path.is_file():
+            try:
+                return torch.from_numpy(np.load(path))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path} cannot be read ({error}): delete it") from error
+        made = vectors(pictures).float().cpu()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(path, error) from error
+        with replace_atomically(path) as file:
+            np.save(file, made.numpy())
+        return made
+
+    return found
+
+
+def plain_name(name: str) -> str:
+    """`name` as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-40:] or "model"
+
+
+def digest(content: bytes) -> str:
+    """A short name for `content`, and for nothing else."""
+    return hashlib.blake2b(content, digest_size=10).hexdigest()

@@ -1,0 +1,99 @@
+"""Whether a thing has the colour that the prompt names: the colour of most of what is not background.
+
+Colours are compared in CIELAB by the CIE94 difference with its weights for textiles, which counts lightness
+half, as shading should, and hue most (CIE 116-1995).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sfumato.data.captions import TINTS, article
+
+NAMES = tuple(name for name in TINTS if name != "white")
+"""What prompts ask for; white is what things stand on."""
+THINGS = ("apple", "car", "star", "fish", "house", "heart", "cup", "hat")
+"""What is to have the colours."""
+STYLES = ("flat emoji", "3d render", "solid icon", "soft gradient emoji")
+"""How icons are to look."""
+PASSES = {"yellow": "gold", "blue": "navy"}
+"""Names, and what may pass for them: much that everybody calls yellow is nearest to `TINTS["gold"]`."""
+FRAME = 3
+"""Pixels at the edges whose median is taken for the background."""
+APART = 15.0
+"""Distance in CIELAB from which on a pixel is no background."""
+LEAST = 0.005
+"""Share of a picture that has to be covered before it shows anything."""
+
+_XYZ = torch.tensor(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]],
+    dtype=torch.float64,
+)
+"""Linear sRGB to XYZ (IEC 61966-2-1)."""
+_WHITE = _XYZ.sum(1)
+
+
+def lab(rgb: Tensor) -> Tensor:
+    """Colours (..., 3) of sRGB in [0, 1] as L*, a*, b* (..., 3), float64."""
+    rgb = rgb.double()
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    t = linear @ _XYZ.T.to(rgb.device) / _WHITE.to(rgb.device)
+    f = torch.where(t > (6 / 29) ** 3, t.clamp(min=0) ** (1 / 3), t / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = f.unbind(-1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-1)
+
+
+def main_colour(picture: Tensor) -> str | None:
+    """The name in `TINTS` nearest to most pixels that are not background; `None` if all of them are.
+
+    `picture` (3, H, W) in [−1, 1]. The background is the median colour of the picture's edges.
+    """
+    pixels = lab((picture.movedim(0, -1) + 1) / 2)
+    edges = torch.cat(
+        [
+            pixels[:FRAME].flatten(0, 1),
+            pixels[-FRAME:].flatten(0, 1),
+            pixels[:, :FRAME].flatten(0, 1),
+            pixels[:, -FRAME:].flatten(0, 1),
+        ]
+    )
+    flat = pixels.flatten(0, 1)
+    thing = flat[torch.linalg.vector_norm(flat - edges.median(0).values, dim=-1) > APART]
+    if len(thing) < LEAST * len(flat):
+        return None
+    names = lab(torch.tensor(list(TINTS.values()), device=flat.device) / 255)
+    nearest = difference(thing[:, None], names).argmin(1)
+    return list(TINTS)[int(nearest.bincount(minlength=len(names)).argmax())]
+
+
+def difference(colour: Tensor, reference: Tensor) -> Tensor:
+    """CIE94's ΔE*² of colours (..., 3) of CIELAB from references (..., 3): kL = 2, K1 = 0.048, K2 = 0.014."""
+    offset = colour - reference
+    chroma, own = (torch.linalg.vector_norm(each[..., 1:], dim=-1) for each in (reference, colour))
+    hue = ((offset[..., 1:] ** 2).sum(-1) - (own - chroma) ** 2).clamp(min=0)
+    lightness, saturation = offset[..., 0] / 2, (own - chroma) / (1 + 0.048 * chroma)
+    squared: Tensor = lightness**2 + saturation**2 + hue / (1 + 0.014 * chroma) ** 2
+    return squared
+
+
+def right(asked: str, seen: str | None) -> bool:
+    """Whether a thing of the colour `seen` is what `asked` names."""
+    return seen is not None and seen in (asked, PASSES.get(asked))
+
+
+def prompts(things: int, styles: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of a colour and a prompt that asks for something of it: every name with `things` things."""
+    asked = []
+    for place, name in enumerate(NAMES):
+        for number in range(things):
+            what = f"{article(name)} {THINGS[(place + number) % len(THINGS)]}"
+            style = f", {styles[(place + number) % len(styles)]}" if styles else ""
+            asked.append((name, what + style))
+    return asked
+
+
+def named(label: str) -> str | None:
+    """The colour of a label such as "red apple", or `None` where it names something else."""
+    words = label.split()
+    return words[0] if len(words) == 2 and words[0] in NAMES else None

@@ -1,0 +1,215 @@
+"""What an evaluation has found, for people and for programs: a table, plots, sheets of pictures, JSON."""
+
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from sfumato import __version__
+from sfumato.evaluate.cache import plain_name
+from sfumato.evaluate.features import SHA256, package_folder
+from sfumato.evaluate.run import Figures, Rated, Row, Trial
+from sfumato.files import replace_folder
+
+REPORT = "report.json"
+HEADINGS = (
+    "pictures of",
+    "steps",
+    "guidance",
+    "Fréchet",
+    "kernel × 1000",
+    "top-1",
+    "top-5",
+    "median rank",
+    "colour",
+    "diversity",
+    "s/picture",
+)
+_CELL, _COLUMNS, _LINES = 192, 8, 2
+"""Of a sheet: pixels of a picture, pictures in a row, and lines of text under each."""
+_LETTERS = 34
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was asked of some models, and what came of it."""
+
+    trial: Trial
+    rated: tuple[Rated, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All lines of the table, real pictures' first."""
+        return (*self.trial.references, *(row for each in self.rated for row in each.rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        return {
+            "sfumato": __version__,
+            "torch": torch.__version__,
+            "features": SHA256,
+            "plan": {**asdict(self.trial.plan), "count": len(self.trial.real), "size": self.trial.size},
+            "apart": self.trial.apart,
+            "references": [_line(row) for row in self.trial.references],
+            "models": [
+                {
+                    "name": each.name,
+                    **each.identity,
+                    "fidelity": {decoder: asdict(found) for decoder, found in each.fidelity.items()},
+                    "rows": [_line(row) for row in each.rows],
+                }
+                for each in self.rated
+            ],
+            "prompts": list(self.trial.real.prompts),
+        }
+
+    def markdown(self) -> str:
+        """The tables, as Markdown."""
+        count = f"{len(self.trial.real):,} pictures of held-out concepts, {self.trial.size} pixels a side"
+        parts = [f"{count}; seed {self.trial.plan.seed}.", "", *_table(HEADINGS, map(cells, self.rows))]
+        losses = [
+            (each.name, decoder, f"{found.psnr:.2f}", f"{found.ssim:.4f}")
+            for each in self.rated
+            for decoder, found in each.fidelity.items()
+        ]
+        if losses:
+            parts += ["", *_table(("autoencoder of", "decoder", "PSNR (dB)", "SSIM"), losses)]
+        return "\n".join(parts) + "\n"
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A line of the table, a text for each of `HEADINGS`; empty where there is no figure."""
+    chosen, figures = row.settings, row.figures
+    found, distance = figures.retrieval, figures.kernel
+    return (
+        row.name,
+        f"{chosen.steps}" if chosen else "",
+        f"{chosen.guidance:g}" if chosen else "",
+        _number(figures.frechet, "{:.2f}"),
+        f"{1000 * distance[0]:.2f} ± {1000 * distance[1]:.2f}" if distance else "",
+        _number(found.top1 if found else None, "{:.1%}"),
+        _number(found.top5 if found else None, "{:.1%}"),
+        f"{found.median_rank:g} of {found.among}" if found else "",
+        _number(figures.colour, "{:.1%}"),
+        _number(figures.diversity, "{:.2f}"),
+        _number(figures.seconds, "{:.2f}"),
+    )
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write report.json, report.md, plots and sheets to `folder`, all or nothing, in an older report's place.
+
+    Raises `OutputError`, and `UsageError` where matplotlib is not installed.
+    """
+    package_folder("matplotlib")
+    with replace_folder(folder, marker=REPORT, overwrite=True) as made:
+        (made / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        pictures = [*_plots(report, made), *_sheets(report, made)]
+        shown = [f"\n![{name}]({name})" for name in pictures]
+        (made / "report.md").write_text("\n".join(["# Evaluation\n", report.markdown(), *shown, ""]), "utf-8")
+
+
+def _line(row: Row) -> dict[str, Any]:
+    figures = {key: value for key, value in asdict(row.figures).items() if value is not None}
+    return {"name": row.name, **({"settings": asdict(row.settings)} if row.settings else {}), **figures}
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rows)]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _top1(figures: Figures) -> float | None:
+    return 100 * figures.retrieval.top1 if figures.retrieval else None
+
+
+_CURVES: dict[str, tuple[str, Callable[[Figures], float | None]]] = {
+    "distance": ("Fréchet distance", lambda figures: figures.frechet),
+    "retrieval": ("right caption found (%)", _top1),
+    "diversity": ("diversity over seeds", lambda figures: figures.diversity),
+}
+"""What is plotted, by the name of the file: its axis and the figure."""
+
+
+def _plots(report: Report, folder: Path) -> list[str]:
+    """Curves of the figures over guidance and over steps, where there are several; the files' names."""
+    made = []
+    for name, (title, figure) in _CURVES.items():
+        for along, apart in (("guidance", "steps"), ("steps", "guidance")):
+            curves = _curves(report, figure, along, apart)
+            if any(len(points) > 1 for points in curves.values()):
+                made.append(f"{name}-{along}.png")
+                _plot(curves, title, along, _levels(report, figure), folder / made[-1])
+    return made
+
+
+def _curves(
+    report: Report, figure: Callable[[Figures], float | None], along: str, apart: str
+) -> dict[str, list[tuple[float, float]]]:
+    """Points (`along`, figure), a curve for each model and value of `apart`."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in (row for each in report.rated for row in each.rows):
+        value = figure(row.figures)
+        if row.settings is not None and value is not None:
+            label = f"{row.name}, {apart} {getattr(row.settings, apart):g}"
+            curves.setdefault(label, []).append((getattr(row.settings, along), value))
+    return {label: sorted(points) for label, points in curves.items()}
+
+
+def _levels(report: Report, figure: Callable[[Figures], float | None]) -> dict[str, float]:
+    """What real pictures achieve."""
+    found = {row.name: figure(row.figures) for row in report.rows if row.settings is None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _plot(
+    curves: dict[str, list[tuple[float, float]]],
+    title: str,
+    along: str,
+    levels: dict[str, float],
+    path: Path,
+) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for label, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", label=label)
+    for number, (name, value) in enumerate(levels.items()):
+        axes.axhline(value, color="gray", linestyle=((0, (1 + 2 * number, 2))), linewidth=1, label=name)
+    axes.set(xlabel=along, ylabel=title, ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def _sheets(report: Report, folder: Path) -> list[str]:
+    """A sheet of pictures for each model, each over its prompt; the files' names."""
+    made = []
+    for number, rated in enumerate(report.rated, 1):
+        if rated.shown:
+            made.append(f"sheet-{number}-{plain_name(rated.name)}.webp")
+            _sheet(rated.shown, folder / made[-1])
+    return made
+
+
+def _sheet(shown: Sequence[tuple[str, Path]], path: Path) -> None:
+    font = ImageFont.load_default(11)
+    height, rows = _CELL + 14 * _LINES + 4, -(-len(shown) // _COLUMNS)
+    page = Image.new("RGB", (_CELL * min(_COLUMNS, len(shown)), height * rows), "white")
+    pen = ImageDraw.Draw(page)
+    for place, (prompt, picture) in enumerate(shown):
+        left, top = place % _COLUMNS * _CELL, place // _COLUMNS * height
+        with Image.open(picture) as drawn:
+            page.paste(drawn.convert("RGB").resize((_CELL, _CELL), Image.Resampling.LANCZOS), (left, top))
+        lines = textwrap.wrap(prompt, _LETTERS)[:_LINES]
+        pen.text((left + 3, top + _CELL + 1), "\n".join(lines), "black", font)
+    page.save(path, "WEBP", quality=88)

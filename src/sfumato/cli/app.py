@@ -663,6 +663,9 @@ def evaluate(
             autocompletion=_spacings,
         ),
     ] = None,
+    decoder: Annotated[
+        str, _option("--decoder", panel=PICTURE, metavar="NAME", text="full or tiny, where the model has it.")
+    ] = "full",
     size: Annotated[
         int | None,
         _option("--size", panel=PICTURE, metavar="PX", text="Of a side; else what the first model draws."),
@@ -698,9 +701,7 @@ def evaluate(
 ) -> None:
     """Measure how good models are: how real their pictures look, and how true to the words."""
     from sfumato.cli.evaluate import Options, evaluate
-    from sfumato.cli.generate import Loading
 
-    loading = Loading(device, dtype)
     evaluate(
         Options(
             models=models or ["embedded"],
@@ -709,6 +710,7 @@ def evaluate(
             guidance=guidance,
             sampler=sampler,
             spacing=spacing,
+            decoder=decoder,
             count=count,
             seed=seed,
             size=size,
@@ -716,7 +718,8 @@ def evaluate(
             scorer=scorer,
             out=out,
             cache=cache,
-            loading=loading,
+            device=device,
+            dtype=dtype,
             as_json=as_json,
             quiet=quiet,
         )

@@ -294,6 +294,19 @@ def write_to(
             file.write(flat.numpy().data)
 
 
+def split(tensors: Mapping[str, Tensor], most: float) -> list[dict[str, Tensor]]:
+    """`tensors` in their order, in parts of at most `most` bytes; a larger tensor is a part by itself."""
+    parts: list[dict[str, Tensor]] = [{}]
+    held = 0
+    for name, tensor in tensors.items():
+        if parts[-1] and held + tensor.nbytes > most:
+            parts.append({})
+            held = 0
+        parts[-1][name] = tensor
+        held += tensor.nbytes
+    return parts
+
+
 def check(
     state: Mapping[str, Tensor | TensorInfo],
     expected: nn.Module | Mapping[str, Iterable[int]],

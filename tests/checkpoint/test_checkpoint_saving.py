@@ -144,3 +144,28 @@ def test_a_disk_that_fills_up_leaves_no_half_model(saved, tmp_path, monkeypatch,
 def test_a_folder_that_cannot_be_written_is_named(saved):
     with pytest.raises(OutputError, match="cannot write /proc/m"):
         checkpoint.save(checkpoint.load(saved("sd1")), "/proc/m")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("family", "variant"), [("sd1", None), ("sdxl", None), ("sd1", "fp16")])
+def test_diffusers_loads_the_shards_and_a_conversion_joins_them(pipelines, saved, tmp_path, family, variant):
+    model = checkpoint.load(saved(family))
+    checkpoint.save(model, tmp_path / "m", variant=variant, shard_bytes=20_000)
+    shards = sorted((tmp_path / "m" / "unet").glob("*-of-*.safetensors"))
+    assert len(shards) > 2
+    for shard in shards:
+        assert shard.stat().st_size < 40_000 or len(weights.header(shard).tensors) == 1
+    checkpoint.convert(tmp_path / "m", tmp_path / "whole")
+    assert not list((tmp_path / "whole").rglob("*-of-*"))
+    before = states(pipelines(family))
+    for folder, asked in (("m", variant), ("whole", None)):
+        pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / folder, variant=asked)
+        for name, state in states(pipe).items():
+            assert state.keys() == before[name].keys()
+            assert all(torch.equal(state[key], before[name][key]) for key in state)
+
+
+def test_a_model_that_fits_one_file_is_not_cut(saved, tmp_path):
+    checkpoint.save(checkpoint.load(saved("sd1")), tmp_path / "m", shard_bytes=1 << 30)
+    assert not list((tmp_path / "m").rglob("*.safetensors.index*"))
+    assert (tmp_path / "m" / "unet" / "diffusion_pytorch_model.safetensors").is_file()

@@ -1,5 +1,6 @@
 """From a model to a folder that the libraries of its layout read as well."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ _TASKS = {
 }
 # diffusers asks a folder which of its versions wrote it.
 _LAYOUT = "0.42.1"
+FORMAT = {"format": "pt"}
+"""What the header of a file of weights says, which the libraries ask for."""
 # What else `model_index.json` may say that another program would miss.
 _KEPT = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "add_watermarker")
 
@@ -38,12 +41,14 @@ def save(
     *,
     dtype: torch.dtype | None = None,
     variant: str | None = None,
+    shard_bytes: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write `model` as a diffusers folder: all of it, or nothing.
 
     `dtype`: what to convert the weights to; as they are if `None`. `variant` goes into the file names, as in
-    `model.fp16.safetensors`. A model already there is replaced only with `overwrite`, any other filled folder
+    `model.fp16.safetensors`. With `shard_bytes` no file of weights holds more than that, save for a single
+    tensor that is larger. A model already there is replaced only with `overwrite`, any other filled folder
     never. Raises `OutputError` where it cannot be written, `UsageError` for a variant that is no plain word,
     and `CheckpointError` for networks that hold other parameters than their configurations say (take adapters
     out first).
@@ -63,10 +68,28 @@ def save(
             (place / name).mkdir()
             write_json(place / name / "config.json", network.config.to_dict())
             stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
-            file = f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
             state = checked_state(name, network)
             published = {theirs: state[ours] for ours, theirs in keys.published(name, state).items()}
-            weights.write(place / name / file, converted(published, dtype), {"format": "pt"})
+            _write(place / name, stem, variant, converted(published, dtype), shard_bytes)
+
+
+def _write(
+    folder: Path, stem: str, variant: str | None, state: dict[str, Tensor], shard_bytes: int | None
+) -> None:
+    """One file of weights, or several and the index of what is in which, as the libraries name them."""
+    named = f"{stem}.{variant}" if variant else stem
+    shards = weights.split(state, shard_bytes or math.inf)
+    if len(shards) == 1:
+        weights.write(folder / f"{named}.safetensors", state, FORMAT)
+        return
+    home: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"{named}-{number:05}-of-{len(shards):05}.safetensors"
+        weights.write(folder / file, shard, FORMAT)
+        home |= dict.fromkeys(shard, file)
+    index = f"{stem}.safetensors.index.{variant}.json" if variant else f"{stem}.safetensors.index.json"
+    total = sum(tensor.nbytes for tensor in state.values())
+    write_json(folder / index, {"metadata": {"total_size": total}, "weight_map": dict(sorted(home.items()))})
 
 
 def checked_state(name: str, network: Network) -> dict[str, Tensor]:

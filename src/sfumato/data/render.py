@@ -4,7 +4,9 @@ import base64
 import importlib.util
 import io
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -40,20 +42,24 @@ class Rendered:
 
 
 def render(
-    packed: Path, folder: Path, size: int = pack.SIZE, progress: Callable[[int, int], None] = lambda *_: None
+    packed: Path,
+    folder: Path,
+    size: int = pack.SIZE,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    seconds: float = math.inf,
 ) -> Rendered:
     """Render the parts of the pack in `packed` that are there and not rendered yet to `folder`.
 
     Each part becomes `part-NN.npy`, uint8 (N, size, size, 3), or (N, size, size) for drawings of one colour
     (255 where the ink is), and `part-NN.jsonl`, what each picture shows. `progress(done, total)` counts
-    drawings. Raises `DataError` for a damaged pack and `UsageError` where resvg-py is not installed.
+    drawings. After `seconds` no further part is begun. Raises `DataError` for a damaged pack and `UsageError`
+    where resvg-py is not installed.
     """
     if importlib.util.find_spec("resvg_py") is None:
         raise UsageError("rendering needs resvg-py: pip install 'sfumato[train]'")
-    there, missing = pack.parts(packed)
+    ends = time.monotonic() + seconds
     folder.mkdir(parents=True, exist_ok=True)
-    waiting = [path for path in there if not _rows_of(path, folder).is_file()]
-    work = [(path, pack.drawings(path)) for path in waiting]
+    work = [(path, pack.drawings(path)) for path in waiting(packed, folder)]
     total, done, made = sum(len(drawings) for _, drawings in work), 0, 0
     # a child that is forked from a process with torch's threads may hang
     context = get_context("spawn")
@@ -70,7 +76,14 @@ def render(
                     progress(done, total)
             made += len(drawn)
             _write(path, folder, drawn, size)
-    return Rendered(made, total - made, tuple(missing))
+            if time.monotonic() >= ends:
+                break
+    return Rendered(made, done - made, tuple(pack.parts(packed)[1]))
+
+
+def waiting(packed: Path, folder: Path) -> list[Path]:
+    """The parts of the pack in `packed` that are there and not rendered to `folder` yet."""
+    return [path for path in pack.parts(packed)[0] if not _rows_of(path, folder).is_file()]
 
 
 def _hush() -> None:

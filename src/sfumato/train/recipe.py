@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sfumato.config import Config
+from sfumato.data.views import Framing
+from sfumato.data.wording import CAPTION, Wording
 from sfumato.devices import DTYPES
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.train.denoising import WEIGHTINGS
 from sfumato.train.rates import SCHEDULES
+
+CROPS = ("middle", "anywhere")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Recipe(Config):
 
     objective: str = ""
     data: str = ""
-    """The folder that `sfumato data` made."""
+    """The folder that `sfumato data icons` made, or any folder of pictures."""
     base: str = "embedded"
     """The model whose other networks are used, and whose own is trained on."""
     run: str = ""
@@ -183,6 +187,13 @@ class AutoencoderRecipe(Recipe):
     """Weight of the divergence from a standard normal distribution."""
     only_decoder: bool = False
     """Leave the latents as they are."""
+    size: int = 0
+    """Width and height in pixels of what is cut from one's own pictures; 0: the base model's."""
+
+    def check(self) -> None:
+        super().check()
+        if self.size < 0:
+            raise ValueError(f"size = {self.size} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -206,20 +217,84 @@ class DenoiserRecipe(Recipe):
     """Of the loss over noise levels, a name of `denoising.WEIGHTINGS`."""
     drop_text: float = 0.1
     """How often the text is left empty, so that guidance has an unconditional answer (Ho & Salimans 2021)."""
+    caption_template: str | tuple[str, ...] = CAPTION
+    """What is said of a picture, `{caption}` being its own caption; of several, one at a time."""
+    shuffle_tags: bool = False
+    """Whether the parts of a caption between commas change their order."""
+    drop_tags: float = 0.0
+    """How often each of them is left out."""
+    keep_tags: int = 0
+    """How many at a caption's beginning stay as they are."""
+    cache_texts: bool | None = None
+    """Whether all text states are computed once and kept; by itself, if they take less than 1 GiB."""
+    size: int = 0
+    """Width and height in pixels of square pictures; others have as many pixels. 0: the data's own if it is
+    icons, else the base model's."""
+    ratio: float = 2.0
+    """How many times as long one way as the other pictures may be; 1: all are cropped to squares."""
+    bucket_step: int = 0
+    """What widths and heights are multiples of, in pixels; 0: an eighth of the size, at most 64."""
+    crop: str = "middle"
+    """Where pictures are cropped: "middle", or "anywhere", by chance."""
+    mirror: bool = False
+    """Whether one in two pictures is mirrored."""
     captions: int = 6
-    """Captions of each picture."""
+    """Captions of each icon."""
     tints: int = 3
-    """Colourings of each one-colour drawing."""
+    """Colourings of each one-colour icon."""
     guidance: float = 4.0
     """Of the sample sheets."""
 
+    @property
+    def wording(self) -> Wording:
+        """How captions become texts."""
+        said = self.caption_template
+        templates = (said,) if isinstance(said, str) else said
+        return Wording(templates, self.drop_text, self.shuffle_tags, self.drop_tags, self.keep_tags)
+
+    @property
+    def framing(self) -> Framing:
+        """What of a picture is shown."""
+        return Framing(anywhere=self.crop == "anywhere", mirrored=self.mirror)
+
     def check(self) -> None:
         super().check()
-        if not 0 <= self.drop_text <= 1:
-            raise ValueError(f"drop_text = {self.drop_text} must be in [0, 1]")
+        self.wording.check()
+        if self.cache_texts and self.wording.changes_tags:
+            raise ValueError("cache_texts is not possible while tags are shuffled or left out")
         if self.weighting not in WEIGHTINGS:
             hint = nearest(self.weighting, WEIGHTINGS)
             raise ValueError(f"weighting {self.weighting!r} is not known; {hint}")
+        if self.crop not in CROPS:
+            raise ValueError(f"crop {self.crop!r} is not known; {nearest(self.crop, CROPS)}")
+        if not 1 <= self.ratio <= 8:
+            raise ValueError(f"ratio = {self.ratio} must be in [1, 8]")
+        for key in ("size", "bucket_step"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} = {getattr(self, key)} must not be negative")
+        for key in ("captions", "tints"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} = {getattr(self, key)} must be at least 1")
+
+
+@dataclass(frozen=True)
+class ScorerRecipe(Recipe):
+    """Pictures to what a larger model says of their captions."""
+
+    start: str = "nothing"
+    drop: float = 0.2
+    """The share of what is read from a picture that is hidden in each step."""
+    captions: int = 3
+    """Captions of each picture."""
+    tints: int = 1
+    """Colourings of each one-colour drawing."""
+
+    def check(self) -> None:
+        super().check()
+        if self.start != "nothing":
+            raise ValueError(f"start = {self.start!r} must be 'nothing': no model has a scorer to begin with")
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop = {self.drop} must be in [0, 1)")
         for key in ("captions", "tints"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)} must be at least 1")
@@ -230,23 +305,29 @@ RECIPES: dict[str, type[Recipe]] = {
     "autoencoder": AutoencoderRecipe,
     "tiny": TinyRecipe,
     "denoiser": DenoiserRecipe,
+    "scorer": ScorerRecipe,
 }
 """What a recipe of each objective may say."""
 
 
 def read(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe in the TOML file `path`, with `changes` to its keys. Raises `UsageError`."""
-    try:
-        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    mapping = toml(path)
     objective = mapping.get("objective")
     if objective not in RECIPES:
         hint = nearest(str(objective), RECIPES)
         raise UsageError(f"{path}: objective = {objective!r} is not known; {hint}")
     return RECIPES[objective].from_dict({**mapping, **(changes or {})}, str(path))
+
+
+def toml(path: Path) -> dict[str, Any]:
+    """What the TOML file `path` says. Raises `UsageError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
 
 
 def different(before: Mapping[str, Any], recipe: Recipe) -> str | None:

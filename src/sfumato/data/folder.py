@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,6 +65,11 @@ class Found:
     def unsaid(self) -> tuple[Picture, ...]:
         """The pictures without a caption."""
         return tuple(picture for picture in self.pictures if not picture.captions)
+
+    def is_like(self, other: "Found") -> bool:
+        """Whether both hold the same pictures, whenever their files were last changed."""
+        mine, others = ([replace(one, changed=0) for one in each.pictures] for each in (self, other))
+        return mine == others
 
     def warn(self, *, captioned: bool) -> None:
         """Warn of what is left out: broken pictures and, where they are needed, those without a caption."""

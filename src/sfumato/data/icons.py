@@ -1,8 +1,9 @@
 """The rendered icon and emoji set, as training reads it."""
 
+import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.data.captions import TINTS, caption, tint, tinted_caption
 from sfumato.data.sets import SETS
+from sfumato.data.views import Size, View
 from sfumato.errors import DataError
 
 _MOVED = 4096
@@ -96,6 +99,8 @@ class Icons:
     """(M, S, S) uint8: 255 where the ink of a one-colour drawing is."""
     ink_rows: tuple[Row, ...]
     """M."""
+    digest: str
+    """Of the files that they are from."""
 
 
 def load(folder: Path, *, held_out: bool, device: torch.device | None = None) -> Icons:
@@ -105,6 +110,7 @@ def load(folder: Path, *, held_out: bool, device: torch.device | None = None) ->
     """
     kept: dict[bool, list[tuple[NDArray[np.uint8], list[int]]]] = {False: [], True: []}
     shown: dict[bool, list[Row]] = {False: [], True: []}
+    digest = hashlib.sha256(str(held_out).encode())
     for path, of_part in rows(folder).items():
         try:
             pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
@@ -112,6 +118,8 @@ def load(folder: Path, *, held_out: bool, device: torch.device | None = None) ->
             raise DataError(f"{path.with_suffix('.npy')} cannot be read: {error}") from error
         if len(pixels) != len(of_part):
             raise DataError(f"{path} describes {len(of_part)} pictures, its .npy holds {len(pixels)}")
+        told = path.with_suffix(".npy").stat()
+        digest.update(f"{path.name} {told.st_size} {told.st_mtime_ns}\n".encode())
         places = [place for place, row in enumerate(of_part) if row.held_out == held_out]
         if places:
             tinted = SETS[of_part[0].set].tinted
@@ -121,10 +129,11 @@ def load(folder: Path, *, held_out: bool, device: torch.device | None = None) ->
         kind = "held out" if held_out else "to train with"
         raise DataError(f"{folder} holds no pictures {kind}; `sfumato data icons` makes them")
     size = (kept[False] or kept[True])[0][0].shape[1]
-    pictures, inks = Pixels((size, size, 3), kept[False]), Pixels((size, size), kept[True])
-    if device is None or device.type == "cpu":
-        return Icons(pictures, tuple(shown[False]), inks, tuple(shown[True]))
-    return Icons(pictures.to(device), tuple(shown[False]), inks.to(device), tuple(shown[True]))
+    pictures: Tensor | Pixels = Pixels((size, size, 3), kept[False])
+    inks: Tensor | Pixels = Pixels((size, size), kept[True])
+    if device is not None and device.type != "cpu":
+        pictures, inks = pictures.to(device), inks.to(device)
+    return Icons(pictures, tuple(shown[False]), inks, tuple(shown[True]), digest.hexdigest())
 
 
 def to_signal(pictures: Tensor) -> Tensor:
@@ -141,15 +150,55 @@ def tinted(inks: Tensor, ink: Tensor, ground: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Captioned:
-    """Every picture that a denoiser learns from, the one-colour ones in several tints, with captions."""
+    """A source of every picture that a denoiser learns from, the one-colour ones in several tints."""
 
-    signal: Callable[[int, int], Tensor]
-    """Pictures `[start, end)` as (B, 3, S, S) in [−1, 1]."""
+    icons: Icons
+    tints: Tensor
+    """(T·M, 2, 3) in [−1, 1]: the ink and the ground of every drawing in its first tint, its second, …"""
     captions: tuple[tuple[str, ...], ...]
     weights: tuple[float, ...]
+    """Relative to the others."""
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @property
+    def side(self) -> int:
+        """Width and height of every picture in pixels."""
+        return self.icons.pictures.shape[1]
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        return ((self.side, self.side),) * len(self)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.icons.digest}\n{self.tints.tolist()}".encode()).hexdigest()
+
+    def signal(self, start: int, end: int) -> Tensor:
+        """Pictures `[start, end)` as (B, 3, S, S) in [−1, 1]."""
+        return self._signal(torch.arange(start, end, device=self.tints.device))
+
+    def show(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+        """As every source does; the pictures are square, and so are all views of them."""
+        x = self._signal(torch.tensor(rows, device=self.tints.device))
+        mirrored = torch.tensor([view.mirrored for view in views], device=x.device).view(-1, 1, 1, 1)
+        x = torch.where(mirrored, x.flip(3), x)
+        width, height = views[0].size
+        if (width, height) != (self.side, self.side):
+            x = F.interpolate(x, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
+        return x
+
+    def _signal(self, rows: Tensor) -> Tensor:
+        icons, count = self.icons, len(self.icons.rows)
+        x = torch.empty(len(rows), 3, self.side, self.side, device=rows.device)
+        coloured = rows < count
+        if len(own := rows[coloured]):
+            x[coloured] = to_signal(icons.pictures[own])
+        if len(own := rows[~coloured] - count):
+            ink, ground = self.tints[own].unbind(1)
+            x[~coloured] = tinted(icons.inks[own % len(icons.ink_rows)], ink, ground)
+        return x
 
 
 def captioned(icons: Icons, *, seed: int, ways: int = 6, tints: int = 3) -> Captioned:
@@ -174,16 +223,4 @@ def captioned(icons: Icons, *, seed: int, ways: int = 6, tints: int = 3) -> Capt
             weights.append(row.weight / tints)
     colours = torch.tensor([[TINTS[name] for name in pair] for pair in pairs] or [[(0, 0, 0)] * 2])
     colours = colours.to(icons.inks.device).float() / 127.5 - 1
-    count, drawings = len(icons.rows), len(icons.ink_rows)
-
-    def signal(start: int, end: int) -> Tensor:
-        parts = []
-        if start < count:
-            parts.append(to_signal(icons.pictures[start : min(end, count)]))
-        if end > count:
-            places = torch.arange(max(start - count, 0), end - count, device=icons.inks.device)
-            ink, ground = colours[places].unbind(1)
-            parts.append(tinted(icons.inks[places % drawings], ink, ground))
-        return torch.cat(parts)
-
-    return Captioned(signal, tuple(captions), tuple(weights))
+    return Captioned(icons, colours, tuple(captions), tuple(weights))

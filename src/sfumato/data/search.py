@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import tarfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ import PIL.Image
 from sfumato import pictures
 from sfumato.data.folder import METADATA, MOST_PIXELS, Found, Picture, bytes_of, in_threads
 from sfumato.data.views import Size
-from sfumato.errors import DataError, PictureError, SfumatoError
+from sfumato.errors import DataError, PictureError, SfumatoError, SfumatoWarning
 from sfumato.files import parse_json, write_json
 from sfumato.formats import FORMATS
 
@@ -40,9 +41,9 @@ def search(
 ) -> Found:
     """What is in `folder`. Every picture is decoded once, to know that it is sound.
 
-    What was found is kept in the file `index` and taken from there until a file in the folder changes.
-    `progress(done, total)` counts pictures. Raises `DataError` where the folder cannot be read, or a
-    `metadata.jsonl` or a shard is damaged.
+    What was found is kept in the file `index` and taken from there until a file in the folder changes; a
+    warning says when that changes what is found. `progress(done, total)` counts pictures. Raises `DataError`
+    where the folder cannot be read, or a `metadata.jsonl` or a shard is damaged.
     """
     files = _files(folder)
     stamp = hashlib.sha256(
@@ -50,8 +51,9 @@ def search(
             "utf-8", "surrogateescape"
         )
     ).hexdigest()
-    if index and (kept := _kept(folder, index, stamp)):
-        return kept
+    before = _kept(folder, index) if index else None
+    if before and before[0] == stamp:
+        return before[1]
     candidates, broken = _candidates(folder, files)
     sound: list[Picture] = []
     seen = in_threads(lambda one: _look(folder, one), candidates)
@@ -64,6 +66,13 @@ def search(
     split = any(_says_held_out(one.name) for one in sound)
     sound = [replace(one, held_out=(_says_held_out if split else _drawn)(one.name)) for one in sound]
     found = Found(folder, tuple(sorted(sound, key=lambda one: one.name)), tuple(sorted(broken)))
+    if before and not before[1].is_like(found):
+        warnings.warn(
+            f"{folder} has changed since it was last searched: {len(before[1].pictures):,} pictures then, "
+            f"{len(found.pictures):,} now; a run that goes on learns from what is there now",
+            SfumatoWarning,
+            stacklevel=2,
+        )
     if index:
         index.parent.mkdir(parents=True, exist_ok=True)
         told = {"stamp": stamp, "pictures": [asdict(one) for one in found.pictures], "broken": found.broken}
@@ -71,16 +80,14 @@ def search(
     return found
 
 
-def _kept(folder: Path, index: Path, stamp: str) -> Found | None:
+def _kept(folder: Path, index: Path) -> tuple[str, Found] | None:
     try:
         told = json.loads(index.read_bytes())
-        if told["stamp"] != stamp:
-            return None
         found = tuple(
             Picture(**{**one, "size": tuple(one["size"]), "captions": tuple(one["captions"])})
             for one in told["pictures"]
         )
-        return Found(folder, found, tuple(told["broken"]))
+        return told["stamp"], Found(folder, found, tuple(told["broken"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from random import Random
 from typing import Protocol
 
 from torch import Tensor
@@ -55,6 +56,31 @@ class View:
         (left, top), (w, h) = self.corner, self.size
         x, y = self.original[0] / self.scaled[0], self.original[1] / self.scaled[1]
         return left * x, top * y, (left + w) * x, (top + h) * y
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a view is chosen. Nothing random in it: every picture has one view, which can be encoded once."""
+
+    anywhere: bool = False
+    """Whether a picture is cropped anywhere, else in its middle."""
+    mirrored: bool = False
+    """Whether one in two is mirrored."""
+    zoomed: bool = False
+    """Whether it is enlarged by chance, at most to one pixel for each of its own."""
+
+    @property
+    def is_fixed(self) -> bool:
+        return self == Framing()
+
+    def view(self, original: Size, size: Size, random: Random) -> View:
+        """A view of a picture of size `original`."""
+        across, down, mirror, zoom = (random.random() for _ in range(4))
+        if not self.anywhere:
+            across = down = 0.5
+        most = min(original[0] / size[0], original[1] / size[1])
+        larger = max(1.0, most) ** zoom if self.zoomed else 1.0
+        return View(original, size, across, down, self.mirrored and mirror < 0.5, larger)
 
 
 class Source(Protocol):

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.data.icons import Icons, tinted, to_signal
+from sfumato.data.views import Framing, Source
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.moment import Moment
+from sfumato.train.order import VIEWS, Order, random_of
 
 MOST_SHIFT = 16
 """Pixels by which pictures are moved around their edges."""
@@ -46,6 +48,23 @@ class Pictures:
         mirrored = torch.rand(count, 1, 1, 1, generator=moment.generator, device=device) < 0.5
         x = torch.roll(x, (down, right), (2, 3))
         return torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """Batches of squares cut from anywhere in pictures of any size, at any scale, one in two mirrored."""
+
+    source: Source
+    order: Order
+    device: torch.device
+
+    def __call__(self, moment: Moment, count: int) -> Tensor:
+        """(count, 3, S, S) in [−1, 1], as channels_last."""
+        size, rows = self.order(moment, count)
+        framing, random = Framing(anywhere=True, mirrored=True, zoomed=True), random_of(moment, VIEWS)
+        views = [framing.view(self.source.sizes[row], size, random) for row in rows]
+        x = self.source.show(rows, views).to(self.device)
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sfumato.data.views import Framing, Source
+from sfumato.data.wording import Wording
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction
 from sfumato.errors import UsageError
+from sfumato.nets.given import AddedCond
+from sfumato.prompt.encode import size_ids
+from sfumato.train.encoded import LatentsOf, StatesOf
 from sfumato.train.moment import Moment
+from sfumato.train.order import VIEWS, WORDS, Order, random_of
 
 SNR_LIMIT = 5.0
 
@@ -48,35 +54,40 @@ class Examples:
     """(B, C, h, w)."""
     states: Tensor
     """(B, T, D)."""
+    added: AddedCond | None = None
+    """For SDXL: the texts' pooled rows (B, P), and how each picture was framed (B, 6)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Latents:
-    """Batches of cached latents with cached text states."""
+class Batches:
+    """Batches of captioned pictures of one size each."""
 
-    latents: Tensor
-    """(N, C, h, w), in half precision."""
-    captions: Tensor
-    """(N, K): rows of `texts`."""
-    texts: Tensor
-    """(U, T, D), in half precision; the first is that of the empty text."""
-    cumulative: Tensor
-    """(N,) float64, rising to 1: how often each is shown."""
-    drop_text: float
+    source: Source
+    order: Order
+    wording: Wording
+    framing: Framing
+    latents: LatentsOf
+    states: StatesOf
+    device: torch.device
 
     def __call__(self, moment: Moment, count: int) -> Examples:
         """`count` examples."""
-        device = self.latents.device
-        draws = torch.rand(3, count, generator=moment.generator, device=device, dtype=torch.float64)
-        rows = torch.searchsorted(self.cumulative, draws[0]).clamp(max=len(self.latents) - 1)
-        ways = (draws[1] * self.captions.shape[1]).long()
-        texts = torch.where(draws[2] < self.drop_text, 0, self.captions[rows, ways])
-        x0 = self.latents[rows].float().contiguous(memory_format=torch.channels_last)
-        return Examples(x0, self.texts[texts].float())
+        size, rows = self.order(moment, count)
+        random = random_of(moment, WORDS)
+        texts = [self.wording.text(self.source.captions[row], random) for row in rows]
+        random = random_of(moment, VIEWS)
+        views = [self.framing.view(self.source.sizes[row], size, random) for row in rows]
+        x0 = self.latents(rows, views).contiguous(memory_format=torch.channels_last)
+        states, pooled = self.states(texts)
+        added = None
+        if pooled is not None:
+            ids = [size_ids(size, original=view.original, crop=view.crop) for view in views]
+            added = AddedCond(pooled, torch.cat(ids).to(self.device))
+        return Examples(x0, states, added)
 
 
 class Denoising:
-    """The objective, for a network `net(x, t, states)`."""
+    """The objective, for a network `net(x, t, states, added)`."""
 
     def __init__(
         self, net: nn.Module, path: Path, prediction: Prediction, weighting: str, device: torch.device
@@ -95,7 +106,7 @@ class Denoising:
         index = (u / count * len(self.times)).long().clamp(max=len(self.times) - 1)
         a, s = (table[index].view(-1, 1, 1, 1) for table in (self.a, self.s))
         eps = torch.randn(x0.shape, generator=generator, device=device)
-        out = self.net(a * x0 + s * eps, self.times[index], batch.states)
+        out = self.net(a * x0 + s * eps, self.times[index], batch.states, batch.added)
         error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean((1, 2, 3))
         noisy = index >= len(self.times) // 2
         half = (error * noisy).sum() / noisy.sum().clamp(min=1)

@@ -14,7 +14,9 @@ from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import SeededNoise, run
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.files import replace_atomically
+from sfumato.nets.given import AddedCond
 from sfumato.nets.unet import UNet
+from sfumato.prompt.encode import common_length
 
 AT_ONCE = 32
 """Prompts drawn in one batch."""
@@ -38,17 +40,24 @@ def _batch(
     prediction = prediction_named(model.prediction)
     own = model.facts.defaults
     levels = spacing_named(own.spacing).levels(model.path, steps)
-    states = torch.cat([model.encode(prompt).states for prompt in [*prompts, *[""] * len(prompts)]])
+    width, height = model.native_size
+    silent = model.encode("").zeroed() if model.zero_negative else model.encode("")
+    conds = [*(model.encode(prompt) for prompt in prompts), *[silent] * len(prompts)]
+    length = common_length([cond.states.shape[1] for cond in conds])
+    states = torch.cat([cond.repeated(length).states for cond in conds])
     text = unet.project_text(states.to(device).float())
+    pooled, ids = [cond.pooled for cond in conds if cond.pooled is not None], model.size_ids((width, height))
+    added = None
+    if pooled and ids is not None:
+        added = AddedCond(torch.cat(pooled), ids.repeat(len(conds), 1)).to(device, torch.float32)
 
     def denoise(x: Tensor, level: Level) -> Tensor:
-        time = unet.embed_time(torch.full((2 * len(x),), level.t, device=device))
+        time = unet.embed_time(torch.full((2 * len(x),), level.t, device=device), added)
         out = unet.denoise(x.repeat(2, 1, 1, 1), time, text)
         said, unsaid = clean_estimate(prediction, x.repeat(2, 1, 1, 1), out, [level] * (2 * len(x))).chunk(2)
         return unsaid + guidance * (said - unsaid)
 
     noise = SeededNoise([seed + row for row in range(len(prompts))])
-    width, height = model.native_size
     shape = len(prompts), unet.config.in_channels, height // model.factor, width // model.factor
     x = noise(torch.empty(shape, device=device)) * levels[0].s
     z = run(sampler_named(own.sampler).sample(x, levels, noise), denoise)

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from sfumato import checkpoint
 from sfumato.checkpoint import Model
-from sfumato.data.icons import load
 from sfumato.errors import UsageError
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train import sheet
-from sfumato.train.autoencoding import Autoencoding, Pictures, fold, latent_statistics, psnr
+from sfumato.train.autoencoding import Autoencoding, fold, latent_statistics, psnr
 from sfumato.train.loop import Task
 from sfumato.train.recipe import AutoencoderRecipe
-from sfumato.train.tasks.common import MODEL, MOST_LOOKED_AT, fitting, network, plain_pictures
+from sfumato.train.tasks.common import MODEL, fitting, material, network
 
 
 def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[Tensor]:
@@ -34,8 +33,8 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
     if recipe.compile:
         vae.encoder.compile()
         vae.decoder.compile()
-    icons = load(Path(recipe.data), held_out=False, device=device)
-    tests = plain_pictures(load(Path(recipe.data), held_out=True, device=device), most=MOST_LOOKED_AT)
+    pictures = material(recipe, base, recipe.size, device)
+    tests = pictures.held_out()
 
     def averaged(state: Mapping[str, Tensor]) -> AutoencoderKL:
         copy = AutoencoderKL(vae.config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -51,7 +50,7 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
 
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
         copy = averaged(state)
-        seen = plain_pictures(icons, most=MOST_LOOKED_AT)
+        seen = pictures.seen()
         figures = {"psnr_held_out": psnr(copy, tests), "psnr_seen": psnr(copy, seen)}
         if not recipe.only_decoder:
             mean, std = latent_statistics(copy, seen)
@@ -73,4 +72,4 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
         return figures
 
     objective = Autoencoding(vae, recipe.kl, recipe.only_decoder)
-    return Task(vae, Pictures(icons), objective, show, finish)
+    return Task(vae, pictures.batches, objective, show, finish)

@@ -1,15 +1,26 @@
 """What several tasks need: the network to train, pictures to judge by, and work done a batch at a time."""
 
-from dataclasses import replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.checkpoint import Model
 from sfumato.config import Config
-from sfumato.data.icons import Icons, tinted, to_signal
+from sfumato.data.folder import Found
+from sfumato.data.folder import Pictures as OwnPictures
+from sfumato.data.icons import Icons, load, tinted, to_signal
+from sfumato.data.search import search
+from sfumato.data.views import View
+from sfumato.errors import UsageError
 from sfumato.nets.fast import plain
 from sfumato.nets.unet import UNet
+from sfumato.train.autoencoding import Pictures, Squares
+from sfumato.train.moment import Moment
+from sfumato.train.order import Epochs
 from sfumato.train.recipe import Recipe
 
 MODEL = "model"
@@ -17,7 +28,9 @@ MODEL = "model"
 AT_ONCE = 256
 """Pictures and texts that are encoded in one batch."""
 MOST_LOOKED_AT = 1024
-"""Pictures that figures and the statistics of latents are taken from."""
+"""Pictures that figures and the statistics of latents are taken from, of 256 × 256 or as many pixels."""
+INDEX = "index.json"
+"""What was found in a folder of pictures, in the run's own."""
 
 
 def network(recipe: Recipe, net: nn.Module, config: Config, where: str) -> nn.Module:
@@ -43,6 +56,67 @@ def natively(model: Model, side: int) -> Model:
     """`model`, whose pictures are `side` pixels wide and high unless a request says otherwise."""
     size = replace(model.facts, native_size=(side, side))
     return replace(model, facts=size, own={**model.own, "native_size": [side, side]})
+
+
+def has_icons(folder: Path) -> bool:
+    """Whether `sfumato data icons` made what is in `folder`."""
+    return any(folder.glob("part-*.jsonl"))
+
+
+def found(recipe: Recipe, *, captioned: bool) -> Found:
+    """What is in the recipe's folder of pictures; warns of what is left out."""
+    there = search(Path(recipe.data), Path(recipe.run) / INDEX)
+    there.warn(captioned=captioned)
+    return there
+
+
+def side_of(model: Model, size: int) -> int:
+    """`size` in pixels, or the model's own for 0. Raises `UsageError` for one that makes no whole latents."""
+    side = size or round(math.sqrt(math.prod(model.native_size)))
+    if side % model.factor:
+        raise UsageError(
+            f"size = {side} must be a multiple of {model.factor}, the pixels to one latent along each side"
+        )
+    return side
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Pictures to learn from without words, and to judge by."""
+
+    batches: Callable[[Moment, int], Tensor]
+    """(count, 3, S, S) in [−1, 1], from anywhere in them."""
+    seen: Callable[[], Tensor]
+    """(B, 3, S, S): some of them, whole."""
+    held_out: Callable[[], Tensor]
+    """The same of those that are not learned from; where there are none, of all."""
+
+
+def material(recipe: Recipe, model: Model, size: int, device: torch.device) -> Material:
+    """The pictures in the recipe's folder: icons as they are, others at `size` pixels, 0 for the model's."""
+    folder = Path(recipe.data)
+    if has_icons(folder):
+        icons, others = (load(folder, held_out=held_out, device=device) for held_out in (False, True))
+        return Material(
+            Pictures(icons),
+            lambda: plain_pictures(icons, most=MOST_LOOKED_AT),
+            lambda: plain_pictures(others, most=MOST_LOOKED_AT),
+        )
+    side, there = side_of(model, size), found(recipe, captioned=False)
+    own, tests = (there.chosen(held_out=held_out, captioned=False) for held_out in (False, True))
+    order = Epochs([(side, side)] * len(own.pictures), own.weights, recipe.batch, recipe.seed)
+    return Material(
+        Squares(own, order, device),
+        lambda: squares(own, side, device),
+        lambda: squares(tests if tests.pictures else own, side, device),
+    )
+
+
+def squares(source: OwnPictures, side: int, device: torch.device) -> Tensor:
+    """The middles of some pictures, evenly chosen: (B, 3, side, side) in [−1, 1]."""
+    most = max(32, MOST_LOOKED_AT * 256**2 // side**2)
+    rows = _evenly(len(source.pictures), min(1.0, most / len(source.pictures)))
+    return source.show(rows, [View(source.sizes[row], (side, side)) for row in rows]).to(device)
 
 
 def plain_pictures(icons: Icons, most: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The task of the denoiser, which learns from latents that are made once."""
+"""The task of the denoiser, which learns from latents and text states, made once where that can be."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,47 +7,44 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from sfumato import checkpoint, weights
+from sfumato import checkpoint
 from sfumato.checkpoint import Model
-from sfumato.data.icons import Captioned, captioned, load
+from sfumato.data.icons import captioned, load
+from sfumato.data.views import Size, Source, nearest_size, sizes_near
 from sfumato.devices import DTYPES
 from sfumato.diffusion.predict import prediction_named
+from sfumato.errors import UsageError
 from sfumato.nets.unet import UNet
-from sfumato.prompt.chunks import chunks
-from sfumato.prompt.meaning import Phrase, Piece
-from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.train import sheet
-from sfumato.train.denoising import Denoising, Latents
+from sfumato.train.denoising import Batches, Denoising
+from sfumato.train.encoded import (
+    MOST_TEXT_BYTES,
+    FreshLatents,
+    FreshTexts,
+    LatentsOf,
+    StatesOf,
+    keep_latents,
+    keep_texts,
+    text_bytes,
+)
 from sfumato.train.loop import Task
+from sfumato.train.order import Drawn, Epochs, Order
 from sfumato.train.recipe import DenoiserRecipe
-from sfumato.train.tasks.common import MODEL, in_batches, natively, network
-
-LATENTS = "latents.safetensors"
+from sfumato.train.tasks.common import MODEL, found, has_icons, natively, network, side_of
 
 
 def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]:
+    _check_fits(recipe, base)
     dtype = DTYPES[recipe.precision]
     for part in (base.vae, *base.text_encoders):
         part.to(device)
     base.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    icons = load(Path(recipe.data), held_out=False, device=device)
-    base = natively(base, icons.pictures.shape[1])
-    examples = captioned(
-        icons,
-        seed=recipe.seed,
-        ways=recipe.captions,
-        tints=recipe.tints,
-    )
-    latents = _latents(recipe, base, examples, device)
-    texts, captions = _texts(base, examples, device)
-    cumulative = torch.tensor(examples.weights, dtype=torch.float64).cumsum(0)
-    batches = Latents(
-        latents.to(device),
-        captions.to(device),
-        texts,
-        (cumulative / cumulative[-1]).to(device),
-        recipe.drop_text,
-    )
+    source, sizes, order, side = _examples(recipe, base, device)
+    base = natively(base, side)
+    fresh = FreshLatents(source, base, device, dtype)
+    latents: LatentsOf = keep_latents(Path(recipe.run), fresh, sizes) if recipe.framing.is_fixed else fresh
+    states = _states(recipe, base, source, device)
+    batches = Batches(source, order, recipe.wording, recipe.framing, latents, states, device)
 
     config = replace(base.unet.config, sample_size=base.native_size[0] // base.factor)
     net = network(recipe, base.unet, config, "denoiser")
@@ -75,45 +72,60 @@ def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]
     return Task(unet, batches, Denoising(unet, base.path, prediction, recipe.weighting, device), show, finish)
 
 
-@torch.no_grad()
-def _latents(recipe: DenoiserRecipe, base: Model, examples: Captioned, device: torch.device) -> Tensor:
-    """The scaled latents (N, C, h, w) of all examples, in half precision, kept in the run's folder."""
-    path = Path(recipe.run) / LATENTS
-    told = {"base": base.fingerprint, "count": str(len(examples)), "seed": str(recipe.seed)}
-    if path.is_file() and weights.metadata(path) == told:
-        return weights.read(path)["latents"]
-    dtype = DTYPES[recipe.precision]
-    parts = []
-    for ends in in_batches(len(examples)):
-        x = examples.signal(*ends).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            mean = base.vae.encode(x).mean
-        parts.append(base.vae.scale(mean.float()).half())
-    latents = torch.cat(parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights.write(path, {"latents": latents}, told)
-    return latents
+def _examples(
+    recipe: DenoiserRecipe, base: Model, device: torch.device
+) -> tuple[Source, list[Size], Order, int]:
+    """The pictures, what size each is shown at, in which order, and the side of those that are square."""
+    data = Path(recipe.data)
+    if has_icons(data):
+        icons = captioned(
+            load(data, held_out=False, device=device),
+            seed=recipe.seed,
+            ways=recipe.captions,
+            tints=recipe.tints,
+        )
+        side = side_of(base, recipe.size or icons.side)
+        return icons, [(side, side)] * len(icons), Drawn.of(icons.weights, (side, side)), side
+    worded = recipe.wording.needs_captions
+    own = found(recipe, captioned=worded).chosen(held_out=False, captioned=worded)
+    side = side_of(base, recipe.size)
+    among = sizes_near(side, _step(recipe, base, side), recipe.ratio)
+    sizes = [nearest_size(size, among) for size in own.sizes]
+    return own, sizes, Epochs(sizes, own.weights, recipe.batch, recipe.seed), side
 
 
-@torch.no_grad()
-def _texts(base: Model, examples: Captioned, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The states (U, T, D) of every different caption, the empty one first, and their rows (N, K)."""
-    numbers = {"": 0}
-    numbered = [[numbers.setdefault(one, len(numbers)) for one in own] for own in examples.captions]
-    texts = list(numbers)
-    length, last = base.tokenizers[0].limit, base.facts.penultimate
-    width = sum(encoder.config.hidden_size for encoder in base.text_encoders)
-    states = torch.empty(len(texts), length, width, dtype=torch.float16, device=device)
-    for start, end in in_batches(len(texts)):
-        of_each = []
-        for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
-            ids = torch.tensor([_window(text, tokenizer) for text in texts[start:end]], device=device)
-            of_each.append(encoder(ids, skip=int(last), final_norm=not last).states)
-        states[start:end] = torch.cat(of_each, dim=-1)
-    return states, torch.tensor(numbered)
+def _check_fits(recipe: DenoiserRecipe, base: Model) -> None:
+    """Raise `UsageError` for a model that has to be told more than pictures and captions say."""
+    more = {
+        "an inpainting model": base.task == "inpaint",
+        "an instruction model": base.task == "instruct",
+        "SDXL's refiner, which is told how beautiful each picture is": base.kind == "sdxl-refiner",
+        "an LCM, which is taught by another model": base.unet.config.time_cond_proj_dim is not None,
+    }
+    for what, it_is in more.items():
+        if it_is:
+            raise UsageError(
+                f"the base model {recipe.base} is {what}; this objective trains text-to-image models"
+            )
 
 
-def _window(text: str, tokenizer: Tokenizer) -> list[int]:
-    """The ids of the one chunk that a caption is read in."""
-    (chunk,), _ = chunks(Phrase((Piece(text),)), tokenizer, "plain")
-    return chunk.ids(tokenizer)
+def _step(recipe: DenoiserRecipe, base: Model, side: int) -> int:
+    """What the sides of pictures are multiples of, in pixels."""
+    if recipe.bucket_step % base.factor:
+        raise UsageError(
+            f"bucket_step = {recipe.bucket_step} must be a multiple of {base.factor}, the pixels to one "
+            "latent along each side"
+        )
+    eighth = min(64, side // 8)
+    return recipe.bucket_step or max(base.factor, eighth // base.factor * base.factor)
+
+
+def _states(recipe: DenoiserRecipe, base: Model, source: Source, device: torch.device) -> StatesOf:
+    """Text states, kept if the recipe or their size says so."""
+    fresh = FreshTexts(base, device)
+    if recipe.cache_texts is False or recipe.wording.changes_tags:
+        return fresh
+    texts = dict.fromkeys(text for own in source.captions for text in recipe.wording.texts(own))
+    if recipe.cache_texts is None and text_bytes(base, len(texts)) > MOST_TEXT_BYTES:
+        return fresh
+    return keep_texts(Path(recipe.run), fresh, list(texts))

@@ -160,11 +160,11 @@ def retrieval(pictures: Tensor, texts: Tensor, among: int, seed: int) -> Retriev
     """How well vectors of pictures (N, P) find those of their captions (N, P), each among `among` of them.
 
     `seed` draws which. Captions that are equal are all right. With fewer than `among` pictures each chooses
-    from all captions. Raises `UsageError` for fewer than two.
+    from all captions. Raises `UsageError` where there are none.
     """
     count, among = len(pictures), min(among, len(pictures))
-    if among < 2:
-        raise UsageError(f"retrieval needs at least 2 captions to choose from, and there are {among}")
+    if not count:
+        raise UsageError("retrieval needs pictures, and there are none")
     lot = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(pictures.device)
     ranks = torch.empty(count)
     for place, own in enumerate(lot.tolist()):

@@ -9,8 +9,15 @@ import torch
 
 from sfumato import checkpoint
 from sfumato.train.loop import Task
-from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, Recipe, TextRecipe, TinyRecipe
-from sfumato.train.tasks import autoencoder, denoiser, text, tiny
+from sfumato.train.recipe import (
+    AutoencoderRecipe,
+    DenoiserRecipe,
+    Recipe,
+    ScorerRecipe,
+    TextRecipe,
+    TinyRecipe,
+)
+from sfumato.train.tasks import autoencoder, denoiser, scorer, text, tiny
 
 
 def task(recipe: Recipe, device: torch.device) -> Task[Any]:
@@ -19,6 +26,8 @@ def task(recipe: Recipe, device: torch.device) -> Task[Any]:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
+    if isinstance(recipe, ScorerRecipe):
+        return scorer.task(recipe, device)
     base = checkpoint.load(recipe.base, dtype=torch.float32)
     if isinstance(recipe, TextRecipe):
         return text.task(recipe, base, device)

@@ -1,0 +1,122 @@
+"""The task of the scorer, which learns from what is read from pictures once."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato import weights
+from sfumato.data.captions import TINTS
+from sfumato.data.icons import Captioned, Icons, captioned, load, tinted
+from sfumato.data.sets import SETS
+from sfumato.devices import DTYPES
+from sfumato.evaluate import features
+from sfumato.evaluate.features import Features
+from sfumato.evaluate.scorer import READINGS, Head, HeadConfig, load_teacher, of_texts, read, retrieval
+from sfumato.train.loop import Task
+from sfumato.train.recipe import ScorerRecipe
+from sfumato.train.scoring import Scoring, Shown
+from sfumato.train.teacher import Teacher
+
+RESULT = "scorer.safetensors"
+SEEN, HELD_OUT = "seen.safetensors", "held-out.safetensors"
+AMONG, MOST_JUDGED = 1000, 2000
+_AT_ONCE, _TEXTS_AT_ONCE = 32, 4096
+_LEAST_DEVIATION = 1e-2
+
+
+def task(recipe: ScorerRecipe, device: torch.device) -> Task[tuple[Tensor, Tensor]]:
+    eyes, teacher = features.load(device), load_teacher(device)
+    own = {"readings": READINGS, "vector": teacher.width}
+    head = Head(HeadConfig.from_dict(recipe.network | own, f"network of {recipe.objective}")).to(device)
+    data = Path(recipe.data)
+    icons, others = load(data, held_out=False, device=device), load(data, held_out=True, device=device)
+    seen, shares = _shown(recipe, icons, eyes, teacher, SEEN, device)
+    held_out, _ = _shown(recipe, others, eyes, teacher, HELD_OUT, device)
+    deviation, head.mean = torch.std_mean(seen["readings"].float(), dim=0)
+    head.scale = 1 / deviation.clamp(min=_LEAST_DEVIATION)
+
+    def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
+        kept = Head(head.config).to(device)
+        kept.load_state_dict(state)
+        figures = {"colour_held_out": _colour_sense(kept, others, eyes, teacher)} if others.ink_rows else {}
+        for name, table in (("held_out", held_out), ("seen", seen)):
+            found = retrieval(*_judged(kept, table), among=AMONG, seed=recipe.seed)
+            figures |= {f"{key}_{name}": float(value) for key, value in asdict(found).items()}
+        told = {
+            "config": json.dumps(head.config.to_dict()),
+            "figures": json.dumps({name: round(figure, 4) for name, figure in figures.items()}),
+            "trained": f"{recipe.steps} steps of {recipe.batch} from {len(seen['readings'])} pictures",
+        }
+        half = {name: tensor.half() for name, tensor in kept.state_dict().items()}
+        weights.write(folder / RESULT, half, told)
+        return figures
+
+    batches = Shown(seen["readings"], seen["captions"], seen["vectors"], shares)
+    return Task(head, batches, Scoring(head, recipe.drop), lambda state, path: None, finish)
+
+
+@torch.no_grad()
+def _shown(
+    recipe: ScorerRecipe, icons: Icons, eyes: Features, teacher: Teacher, name: str, device: torch.device
+) -> tuple[dict[str, Tensor], Tensor]:
+    """A table of what is read from every picture (N, R), the rows of its captions (N, K) and the vectors of
+    these (U, P), kept in the run's folder as `name`; and (N,) how often each is shown, summed up to 1.
+    """
+    examples = captioned(icons, seed=recipe.seed, ways=recipe.captions, tints=recipe.tints)
+    cumulative = torch.tensor(examples.weights, dtype=torch.float64).cumsum(0)
+    shares = (cumulative / cumulative[-1]).to(device)
+    path = Path(recipe.run) / name
+    told = {"captions": hashlib.sha256(json.dumps(examples.captions).encode("utf-8")).hexdigest()}
+    if path.is_file() and weights.metadata(path) == told:
+        return {name: tensor.to(device) for name, tensor in weights.read(path).items()}, shares
+    texts = sorted({text for own in examples.captions for text in own}, key=lambda text: (len(text), text))
+    numbers = {text: number for number, text in enumerate(texts)}
+    rows = torch.tensor([[numbers[text] for text in own] for own in examples.captions], device=device)
+    with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
+        vectors = [
+            of_texts(teacher, texts[start : start + _TEXTS_AT_ONCE]).half()
+            for start in range(0, len(texts), _TEXTS_AT_ONCE)
+        ]
+        table = {"readings": _readings(examples, eyes), "captions": rows, "vectors": torch.cat(vectors)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights.write(path, table, told)
+    return table, shares
+
+
+def _readings(examples: Captioned, eyes: Features) -> Tensor:
+    parts = []
+    for start in range(0, len(examples), _AT_ONCE):
+        parts.append(read(eyes, examples.signal(start, min(start + _AT_ONCE, len(examples)))).half())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _judged(head: Head, table: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Vectors (N, P) of at most 2,000 pictures, evenly chosen, and of the first caption of each (N, P)."""
+    count = len(table["readings"])
+    kept = torch.arange(0, count, max(1, count // MOST_JUDGED), device=table["readings"].device)
+    texts = table["vectors"][table["captions"][kept, 0]].float()
+    return F.normalize(head(table["readings"][kept].float()), dim=-1), texts
+
+
+@torch.no_grad()
+def _colour_sense(head: Head, icons: Icons, eyes: Features, teacher: Teacher) -> float:
+    """How often, of one-colour drawings on white, the caption with the right colour is nearer than those that
+    differ from it in nothing but the colour; the colours take turns.
+    """
+    names = [name for name in TINTS if name != "white"]
+    right = []
+    for place, row in enumerate(icons.ink_rows):
+        own = place % len(names)
+        ink = torch.tensor([TINTS[names[own]]]).float() / 127.5 - 1
+        inks = icons.inks[[place]]
+        picture = tinted(inks, ink.to(inks.device), torch.ones(1, 3, device=inks.device))
+        vector = F.normalize(head(read(eyes, picture)), dim=-1)
+        texts = of_texts(teacher, [f"{name} {row.label}, {SETS[row.set].styles[0]}" for name in names])
+        right.append(int((texts @ vector[0]).argmax()) == own)
+    return sum(right) / len(right)

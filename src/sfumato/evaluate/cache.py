@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +33,10 @@ class Asked:
 class Album:
     """The pictures of one model under one choice of settings, each in a file, whole or not there."""
 
-    def __init__(self, cache: Path, name: str, identity: Mapping[str, Any]) -> None:
+    def __init__(self, cache: Path, identity: Mapping[str, Any]) -> None:
         """`identity` is all that pictures depend on besides prompt and seed. Raises `OutputError`."""
         told = json.dumps(identity, sort_keys=True)
-        self.folder = cache / "pictures" / f"{plain_name(name)}-{digest(told.encode())}"
+        self.folder = cache / "pictures" / digest(told.encode())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,11 +94,6 @@ def remembered(cache: Path, kind: str, vectors: Vectors) -> Vectors:
         return made
 
     return found
-
-
-def plain_name(name: str) -> str:
-    """`name` as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-40:] or "model"
 
 
 def digest(content: bytes) -> str:

@@ -35,13 +35,15 @@ class Examples:
 def icons(folder: Path, *, held_out: bool, seed: int, most: int) -> Examples:
     """At most `most` pictures of the icon set in `folder`: of the concepts held out for tests, or of others.
 
-    Every prompt names a style; one-colour drawings have a tint, and prompts that name it. Which pictures come
-    in which order, their prompts and their tints depend on `seed` alone, so that fewer are the first of more.
-    Raises `DataError`.
+    What training shows more often is more likely to be among the first. Every prompt names a style;
+    one-colour drawings have a tint, and prompts that name it. The order, prompts and tints depend on `seed`
+    alone, so that fewer are the first of more. Raises `DataError`.
     """
     source = load(folder, held_out=held_out)
-    rows = (*source.rows, *source.ink_rows)
-    places = Random(seed).sample(range(len(rows)), len(rows))[:most]
+    rows, random = (*source.rows, *source.ink_rows), Random(seed)
+    # a weighted draw without replacement (Efraimidis & Spirakis 2006)
+    lots = [random.random() ** (1 / row.weight) for row in rows]
+    places = sorted(range(len(rows)), key=lots.__getitem__, reverse=True)[:most]
     pairs = [tint(Random(f"{seed} {place} tint")) for place in places]
     prompts = [
         _said(rows[place], pair if place >= len(source.rows) else None, Random(f"{seed} {place} words"))

@@ -1,6 +1,7 @@
 """What an evaluation has found, for people and for programs: a table, plots, sheets of pictures, JSON."""
 
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from sfumato import __version__
-from sfumato.evaluate.cache import plain_name
 from sfumato.evaluate.features import SHA256, package_folder
 from sfumato.evaluate.run import Figures, Rated, Row, Trial
 from sfumato.files import replace_folder
@@ -196,7 +196,8 @@ def _sheets(report: Report, folder: Path) -> list[str]:
     made = []
     for number, rated in enumerate(report.rated, 1):
         if rated.shown:
-            made.append(f"sheet-{number}-{plain_name(rated.name)}.webp")
+            name = re.sub(r"[^A-Za-z0-9]+", "-", rated.name).strip("-")[-40:]
+            made.append(f"sheet-{number}-{name}.webp")
             _sheet(rated.shown, folder / made[-1])
     return made
 
@@ -210,6 +211,6 @@ def _sheet(shown: Sequence[tuple[str, Path]], path: Path) -> None:
         left, top = place % _COLUMNS * _CELL, place // _COLUMNS * height
         with Image.open(picture) as drawn:
             page.paste(drawn.convert("RGB").resize((_CELL, _CELL), Image.Resampling.LANCZOS), (left, top))
-        lines = textwrap.wrap(prompt, _LETTERS)[:_LINES]
+        lines = textwrap.wrap(prompt, _LETTERS, max_lines=_LINES, placeholder=" …")
         pen.text((left + 3, top + _CELL + 1), "\n".join(lines), "black", font)
     page.save(path, "WEBP", quality=88)

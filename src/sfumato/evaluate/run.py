@@ -242,7 +242,7 @@ def rate(
     shown: tuple[tuple[str, Path], ...] = ()
     least = math.inf
     for choice in settings:
-        album = Album(trial.cache, subject.name, {**subject.identity, **asdict(choice)})
+        album = Album(trial.cache, {**subject.identity, **asdict(choice)})
         _draw(subject, choice, trial.asked, album, progress)
         figures = _figures(album, trial)
         rows.append(Row(subject.name, choice, figures))
@@ -304,7 +304,6 @@ def _given_back(
     """What an autoencoder makes of the real pictures: no denoiser in its latents can do better."""
     album = Album(
         trial.cache,
-        f"{subject.name}-{decoder}",
         {**subject.identity, "roundtrip": decoder, "size": trial.size},
     )
     named: list[Asked] = []

@@ -586,7 +586,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command(
     cls=HelpfulCommand,
-    epilog="""sfumato train recipes/icons/denoiser.toml --seconds 540    (again: goes on)
+    epilog="""sfumato train recipes/icons/all.toml --seconds 540         (again: goes on)
 sfumato train my.toml --steps 20000 --base runs/mine/autoencoder/model""",
 )
 def train(
@@ -611,16 +611,20 @@ def train(
         str | None,
         _option("--run", panel=RUN, metavar="FOLDER", text="Where to keep the run, else the recipe's."),
     ] = None,
+    shards: Annotated[
+        Path | None,
+        _option("--shards", panel=RUN, metavar="FOLDER", text="Leave the model in files below 15 MB, too."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     device: Device = None,
 ) -> None:
-    """Train a network by a recipe, or go on where the last slice stopped."""
+    """Train by a recipe, stage after stage if it lists several, or go on where the last slice stopped."""
     from sfumato.cli.train import train
 
     said = {"steps": steps, "data": data, "base": base, "run": run}
     changes = {name: value for name, value in said.items() if value is not None}
-    train(recipe, changes, seconds, device, as_json, quiet)
+    train(recipe, changes, seconds, shards, device, as_json, quiet)
 
 
 @app.command(

@@ -74,7 +74,18 @@ class Meter:
         if self._bar.tasks[0].total is None:
             self._bar.reset(self._task, total=total)
         done = int(self._bar.tasks[0].completed) + 1
-        self._bar.update(self._task, description=doing, advance=1, of=f"{done}/{total}", left="left")
+        self._bar.update(self._task, description=doing, advance=1, of=f"{done}/{total}")
+
+    def stand(self, doing: str, done: int, total: int, left: str) -> None:
+        """How far something else is that counts for itself, and what it says of the time left."""
+        if self._bar is not None and self._task is not None:
+            of = f"{done:,}/{total:,}"
+            self._bar.update(self._task, description=doing, completed=done, total=total, of=of, left=left)
+
+    def say(self, line: str) -> None:
+        """Write to stderr what the bar tells where there is one."""
+        if self._bar is None and not self._quiet:
+            complain(line)
 
     def result(self, line: str) -> None:
         """Write one line to stdout without tearing the bar."""
@@ -97,14 +108,21 @@ class Meter:
 
 def _bar() -> "Progress":
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        """An estimate, where nothing better is known."""
+
+        def render(self, task: Task) -> Text:
+            left = task.fields["left"] or (f"{super().render(task)} left" if task.total else "")
+            return Text(left, style="progress.remaining")
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[of]}"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[left]}"),
+        Left(compact=True),
         console=Console(stderr=True),
         transient=True,
     )

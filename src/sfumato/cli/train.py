@@ -3,52 +3,86 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfumato.cli import console
 from sfumato.errors import UsageError
+
+if TYPE_CHECKING:
+    from sfumato.train.loop import Report
+    from sfumato.train.stages import Result, Stage
 
 
 def train(
     recipe: Path,
     changes: dict[str, Any],
     seconds: float | None,
+    shards: Path | None,
     device: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Train and say what came of it. `changes` replace keys of the recipe."""
-    from sfumato import devices
-    from sfumato.train import recipe as recipes
-    from sfumato.train.loop import Report
-    from sfumato.train.loop import train as run
-    from sfumato.train.tasks import task
+    from sfumato.train import stages, team
 
     if seconds is not None and seconds <= 0:
         raise UsageError(f"--seconds {seconds:g} must be more than 0")
-    asked = recipes.read(recipe, changes)
-    place = devices.pick_device(device)
-    if not quiet:
-        console.complain(f"{recipe.name}: reading data for {devices.describe(place)}")
-    prepared = task(asked, place)
+    plan = stages.read(recipe, changes)
+    with team.joined(device) as place:
+        quiet = quiet or not team.leads()
+        meter = console.Meter(quiet)
+        several = len(plan.stages) > 1
+        with meter.shown(recipe.name):
 
-    def tell(report: Report) -> None:
-        if not quiet:
-            console.complain(_line(report))
+            def tell(stage: "Stage", report: "Report") -> None:
+                name = f"{stage.name}: " if several else ""
+                left = _left(report.seconds_left)
+                meter.stand(f"{name}{_figures(report)}", report.step, report.steps, left)
+                if report.logged:
+                    meter.say(f"{name}{_line(report)}")
 
-    outcome = run(prepared, asked, place, seconds=seconds or math.inf, tell=tell)
+            results = stages.carry_out(plan, place, seconds=seconds or math.inf, tell=tell, say=meter.say)
+            if not team.leads():
+                return
+            if shards is not None:
+                stages.leave(plan, shards)
     if as_json:
-        console.result(json.dumps({**vars(outcome), "figures": dict(outcome.figures)}))
+        told = [_told(result) for result in results]
+        done = all(result.outcome.done for result in results)
+        console.result(json.dumps({"done": done, "stages": told} if several else told[0]))
         return
-    state = (
-        "done" if outcome.done else f"stopped at step {outcome.step:,} of {asked.steps:,}, run again to go on"
-    )
-    console.result(f"{asked.run}: {state}; {outcome.examples:,} examples in {outcome.seconds:,.0f} s")
+    for result in results:
+        _print(result)
+
+
+def _told(result: "Result") -> dict[str, Any]:
+    outcome = {**vars(result.outcome), "figures": dict(result.outcome.figures)}
+    return {"stage": result.stage.name, "run": result.stage.recipe.run, **outcome}
+
+
+def _print(result: "Result") -> None:
+    outcome, recipe = result.outcome, result.stage.recipe
+    if outcome.step == 0:
+        console.result(f"{recipe.run}: not begun, run again to go on")
+        return
+    stopped = f"stopped at step {outcome.step:,} of {recipe.steps:,}, run again to go on"
+    state = "done" if outcome.done else stopped
+    console.result(f"{recipe.run}: {state}; {outcome.examples:,} examples in {outcome.seconds:,.0f} s")
     for name, value in outcome.figures.items():
         console.result(f"{name:16} {value:.4g}")
 
 
-def _line(report: Any) -> str:
-    left = f"{report.seconds_left / 60:.0f} min left" if math.isfinite(report.seconds_left) else ""
+def _line(report: "Report") -> str:
     done = f"step {report.step:,}/{report.steps:,}"
-    return f"{done}  loss {report.loss:.4f}  {report.rate:,.0f}/s  {left}"
+    return f"{done}  {_figures(report)}  {_left(report.seconds_left)}"
+
+
+def _figures(report: "Report") -> str:
+    speed = f"{report.rate:,.0f}" if report.rate >= 10 else f"{report.rate:.2g}"
+    return f"loss {report.loss:.4f}  {speed}/s"
+
+
+def _left(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"

@@ -7,11 +7,10 @@ Stages lie beside the file that lists them. Each names its own run, and as its b
 one.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from sfumato import checkpoint, weights
 from sfumato.checkpoint.layout import INDEX
 from sfumato.config import Config
 from sfumato.data import pack, render
+from sfumato.devices import describe
 from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
-from sfumato.files import read_json
+from sfumato.files import parse_json, read_json
 from sfumato.train import recipe as recipes
 from sfumato.train import team
 from sfumato.train.loop import OUTCOME, Outcome, Report, train
@@ -38,6 +38,7 @@ PACK = "pack"
 """The folder in a data set's own that holds what it is rendered from."""
 _OVERRIDES = ("data",)
 """Keys that may be changed in all stages at once."""
+NOT_BEGUN = Outcome(0, 0, 0.0, False, {})
 _TOLD_EVERY = 5.0
 """Seconds between two lines about rendering."""
 
@@ -75,15 +76,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """How a stage stands; without an outcome it has not begun in this slice or any before."""
+    """How a stage stands."""
 
     stage: Stage
-    outcome: Outcome | None
-
-    @property
-    def done(self) -> bool:
-        """Whether it has come to its last step."""
-        return self.outcome is not None and self.outcome.done
+    outcome: Outcome
 
 
 def read(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
@@ -128,32 +124,37 @@ def carry_out(
     In a `team` all of its processes call this. Raises what `task` and `train` raise, the stage named.
     """
     ends = time.monotonic() + seconds
-    ready = _provide(plan, ends, say)
-    results: list[Result] = []
+    goes_on = _provide(plan, ends, say)
+    results = []
     for stage in plan.stages:
-        outcome = team.told(finished(stage.recipe) if team.leads() else None)
-        goes_on = ready and all(result.done for result in results)
-        if outcome is None and goes_on and team.told(time.monotonic() < ends):
+        outcome = team.told(outcome_of(stage.recipe) if team.leads() else NOT_BEGUN)
+        if goes_on and not outcome.done and team.told(time.monotonic() < ends):
             outcome = _go_on(plan, stage, device, ends, tell, say)
+        goes_on = goes_on and outcome.done
         results.append(Result(stage, outcome))
     return tuple(results)
 
 
-def finished(recipe: Recipe) -> Outcome | None:
-    """The outcome of the run of `recipe` if it is done, and is this recipe's."""
+def outcome_of(recipe: Recipe) -> Outcome:
+    """How the run of `recipe` stood when its last slice ended; not done if there is anything left to do."""
     folder = Path(recipe.run)
     if not (folder / OUTCOME).is_file():
-        return None
+        return NOT_BEGUN
     told = read_json(folder / OUTCOME)
-    if not told.get("done") or (told.get("step"), told.get("ema")) != (recipe.steps, recipe.kept):
-        return None
-    if (folder / FILE).is_file():
-        try:
-            if different(json.loads(weights.metadata(folder / FILE)["recipe"]), recipe):
-                return None
-        except (CheckpointError, KeyError, ValueError):
-            return None
-    return Outcome(told["step"], told["examples"], told["seconds"], True, told["figures"])
+    try:
+        outcome = Outcome(**{key: told[key] for key in vars(NOT_BEGUN)})
+    except KeyError as error:
+        raise CheckpointError(f"{folder / OUTCOME} does not say {error}") from None
+    same = (outcome.step, told.get("ema")) == (recipe.steps, recipe.kept) and _follows(folder, recipe)
+    return replace(outcome, done=outcome.done and same)
+
+
+def _follows(folder: Path, recipe: Recipe) -> bool:
+    """Whether the state in `folder`, if it is still there, is one of `recipe`."""
+    if not (folder / FILE).is_file():
+        return True
+    told = weights.metadata(folder / FILE).get("recipe", "")
+    return not different(parse_json(told.encode("utf-8"), str(folder / FILE)), recipe)
 
 
 def leave(plan: Plan, folder: Path) -> Path | None:
@@ -177,9 +178,11 @@ def _go_on(
     tell: Callable[[Stage, Report], None],
     say: Callable[[str], None],
 ) -> Outcome:
-    say(f"{stage.name}: reading data")
+    processes = f", {team.size()} processes" if team.size() > 1 else ""
+    say(f"{stage.name}: reading data for {describe(device)}{processes}")
     try:
-        prepared = task(stage.recipe, device)
+        with team.first():
+            prepared = task(stage.recipe, device)
         # what is prepared is kept: should it have taken all the time, the next slice begins with it
         seconds = max(ends - time.monotonic(), 0.0)
         return train(prepared, stage.recipe, device, seconds=seconds, tell=lambda report: tell(stage, report))

@@ -753,3 +753,48 @@ def icons(
     from sfumato.cli.data import icons
 
     raise typer.Exit(icons(folder, size, offline, quiet))
+
+
+Pictures = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Pictures, with captions beside them.", show_default=False)
+]
+
+
+@data_app.command(
+    name="check",
+    cls=HelpfulCommand,
+    epilog="sfumato data check photos             (what training would find)",
+)
+def check_data(
+    folder: Pictures,
+    size: Annotated[
+        int, _option("--size", panel=PICTURE, metavar="PX", text="The side of square pictures: 512.")
+    ] = 512,
+    ratio: Annotated[
+        float, _option("--ratio", panel=PICTURE, metavar="R", text="How much longer than wide, at most: 2.")
+    ] = 2.0,
+    step: Annotated[
+        int, _option("--step", panel=PICTURE, metavar="PX", text="What sides are multiples of.")
+    ] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what is in a folder of pictures: captions, sizes with counts, and what is broken."""
+    from sfumato.cli.data import check
+
+    raise typer.Exit(check(folder, size, ratio, step, as_json, quiet))
+
+
+@data_app.command(name="pack", cls=HelpfulCommand, epilog="sfumato data pack photos photos-packed")
+def pack_data(
+    folder: Pictures,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to put the shards.", show_default=False)],
+    megabytes: Annotated[
+        int, _option("--megabytes", panel=OUTPUT, metavar="N", text="Of pictures in one shard: 256.")
+    ] = 256,
+    quiet: Quiet = False,
+) -> None:
+    """Put a folder of pictures into a few large files, which travel well."""
+    from sfumato.cli.data import pack
+
+    raise typer.Exit(pack(folder, out, megabytes, quiet))

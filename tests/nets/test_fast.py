@@ -24,6 +24,7 @@ LAYERS = [
     (lambda: Conv(24, 40, 3, stride=2), PICTURE),
     (lambda: Conv(24, 3, 1), PICTURE),
     (lambda: DoublingConv(24, 40, 3, padding=1), PICTURE),
+    (lambda: DoublingConv(24, 40, 3, padding=1, bias=False), PICTURE),
     (lambda: Linear(24, 40), PLACES),
     (lambda: Linear(24, 40, bias=False), PLACES),
     (lambda: Gated(24, 80), PLACES),
@@ -80,6 +81,20 @@ def test_what_is_added_on_the_way_is_added(packed):
         close(conv(x, add=x, shift=shift), alone + x + shift[:, :, None, None], torch.float32)
     close(conv(x, add=x), alone + x, torch.float32)
     close(linear(h, add=h), alone_h + h, torch.float32)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@torch.no_grad()
+def test_what_is_cut_off_below_zero_is_the_sum_of_all_that_is_added(packed):
+    conv, x, shift = Conv(8, 8, 3, padding=1), torch.randn(2, 8, 5, 5), torch.randn(2, 8)
+    alone = conv(x)
+    if packed:
+        conv.pack()
+    close(conv(x, relu=True), alone.relu(), torch.float32)
+    close(conv(x, add=x, relu=True), (alone + x).relu(), torch.float32)
+    close(conv(x, shift=shift, relu=True), (alone + shift[:, :, None, None]).relu(), torch.float32)
+    both = alone + x + shift[:, :, None, None]
+    close(conv(x, add=x, shift=shift, relu=True), both.relu(), torch.float32)
 
 
 @pytest.mark.parametrize("size", [(11, 19), (12, 20), (11, 20), None])

@@ -4,16 +4,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sfumato.data.captions import TINTS, caption, tint, tinted_caption
-from sfumato.data.icons import Icons, Row, load, tinted, to_signal
+from sfumato.data.icons import Icons, Row, load, rows, tinted, to_signal
 from sfumato.data.pack import Drawing
+from sfumato.data.search import search
 from sfumato.data.sets import SETS
-from sfumato.errors import UsageError
+from sfumato.data.views import Framing
+from sfumato.errors import DataError, UsageError
 from sfumato.evaluate import colours
+
+Coloured = list[tuple[str, Tensor]]
+"""Names of colours, and pictures (3, S, S) of things that have them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +30,7 @@ class Examples:
     concepts: tuple[str, ...]
     """What each shows, whatever its style."""
     styles: tuple[str, ...]
-    """The set that each comes from."""
+    """What it has in common with others that look alike."""
     pictures: Callable[[Sequence[int]], Tensor]
     """Places to pictures (B, 3, S, S) in [−1, 1]."""
 
@@ -32,56 +38,118 @@ class Examples:
         return len(self.prompts)
 
 
-def icons(folder: Path, *, held_out: bool, seed: int, most: int) -> Examples:
-    """At most `most` pictures of the icon set in `folder`: of the concepts held out for tests, or of others.
+class Data(Protocol):
+    """Captioned pictures, some of them held out for tests."""
 
-    What training shows more often is more likely to be among the first. Every prompt names a style;
-    one-colour drawings have a tint, and prompts that name it. The order, prompts and tints depend on `seed`
-    alone, so that fewer are the first of more. Raises `DataError`.
+    styles: tuple[str, ...]
+    """Words for how a picture may look."""
+
+    def examples(self, *, held_out: bool, seed: int, most: int) -> Examples:
+        """At most `most` of the pictures held out, or of the others.
+
+        What training shows more often is more likely to be among the first. Order and prompts depend on
+        `seed` alone, so that fewer are the first of more.
+        """
+        ...
+
+    def coloured(self, seed: int, most: int) -> dict[str, Coloured]:
+        """Pictures whose colours are known, at most `most` of each kind, by what they are."""
+        ...
+
+
+def data(folder: Path, size: int, index: Path) -> Data:
+    """What is in `folder`, the icon set or one's own pictures, as pictures of `size` pixels a side.
+
+    `index`: a file that may remember what is there. Raises `DataError`, and `UsageError` for pictures that
+    are smaller.
     """
-    source = load(folder, held_out=held_out)
-    rows, random = (*source.rows, *source.ink_rows), Random(seed)
-    # a weighted draw without replacement (Efraimidis & Spirakis 2006)
-    lots = [random.random() ** (1 / row.weight) for row in rows]
-    places = sorted(range(len(rows)), key=lots.__getitem__, reverse=True)[:most]
-    pairs = [tint(Random(f"{seed} {place} tint")) for place in places]
-    prompts = [
-        _said(rows[place], pair if place >= len(source.rows) else None, Random(f"{seed} {place} words"))
-        for place, pair in zip(places, pairs, strict=True)
-    ]
-
-    def pictures(wanted: Sequence[int]) -> Tensor:
-        return torch.cat([_picture(source, places[one], pairs[one]) for one in wanted])
-
-    return Examples(
-        tuple(prompts),
-        tuple(_concept(rows[place]) for place in places),
-        tuple(rows[place].set for place in places),
-        pictures,
-    )
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}; `sfumato data icons {folder}` makes one of icons")
+    return IconData(folder, size) if rows(folder) else FolderData(folder, size, index)
 
 
-def tinted_drawings(folder: Path, seed: int, most: int) -> list[tuple[str, Tensor]]:
-    """At most `most` one-colour drawings of the icon set in `folder`, and the names of their colours."""
-    source, random = load(folder, held_out=False), Random(seed)
-    count = len(source.ink_rows)
-    found = []
-    for place in random.sample(range(count), min(most, count)):
-        ink = random.choice(colours.NAMES)
-        ground = random.choice([name for name in TINTS if name != ink])
-        found.append((ink, _picture(source, len(source.rows) + place, (ink, ground))[0]))
-    return found
+class IconData:
+    """The icon and emoji set. Every prompt names a style; one-colour drawings have a tint."""
+
+    styles: tuple[str, ...] = colours.STYLES
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder, self.size = folder, size
+
+    def examples(self, *, held_out: bool, seed: int, most: int) -> Examples:
+        source = load(self.folder, held_out=held_out)
+        known = (*source.rows, *source.ink_rows)
+        places = _drawn([row.weight for row in known], seed, most)
+        pairs = [tint(Random(f"{seed} {place} tint")) for place in places]
+
+        def prompt(place: int, pair: tuple[str, str]) -> str:
+            return _said(
+                known[place], pair if place >= len(source.rows) else None, Random(f"{seed} {place} words")
+            )
+
+        def pictures(wanted: Sequence[int]) -> Tensor:
+            return torch.cat([self._picture(source, places[one], pairs[one]) for one in wanted])
+
+        return Examples(
+            tuple(map(prompt, places, pairs)),
+            tuple(_concept(known[place]) for place in places),
+            tuple(known[place].set for place in places),
+            pictures,
+        )
+
+    def coloured(self, seed: int, most: int) -> dict[str, Coloured]:
+        source, random = load(self.folder, held_out=False), Random(seed)
+        count = len(source.ink_rows)
+        drawn = []
+        for place in random.sample(range(count), min(most, count)):
+            ink = random.choice(colours.NAMES)
+            ground = random.choice([name for name in TINTS if name != ink])
+            drawn.append((ink, self._picture(source, len(source.rows) + place, (ink, ground))[0]))
+        named = [(colours.named(row.label), place) for place, row in enumerate(source.rows)]
+        telling = [(name, place) for name, place in named if name is not None]
+        called = [
+            (name, self._picture(source, place)[0])
+            for name, place in random.sample(telling, min(most, len(telling)))
+        ]
+        return {"drawn in one known colour": drawn, "named for a colour": called}
+
+    def _picture(self, source: Icons, place: int, pair: tuple[str, str] = ("black", "white")) -> Tensor:
+        """(1, 3, S, S): the picture at `place` among those in colour and then those of one, in `pair`."""
+        if place < len(source.rows):
+            return at_size(to_signal(source.pictures[[place]]), self.size)
+        ink, ground = torch.tensor([TINTS[name] for name in pair]).float() / 127.5 - 1
+        return at_size(tinted(source.inks[[place - len(source.rows)]], ink[None], ground[None]), self.size)
 
 
-def named_colours(folder: Path, seed: int, most: int) -> list[tuple[str, Tensor]]:
-    """At most `most` pictures of the icon set in `folder` whose labels name a colour, and that colour."""
-    source = load(folder, held_out=False)
-    telling = [place for place, row in enumerate(source.rows) if colours.named(row.label)]
-    chosen = Random(seed).sample(telling, min(most, len(telling)))
-    return [
-        (str(colours.named(source.rows[place].label)), to_signal(source.pictures[[place]])[0])
-        for place in chosen
-    ]
+class FolderData:
+    """One's own pictures with captions, cropped to squares."""
+
+    styles: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, size: int, index: Path) -> None:
+        self.size = size
+        self.found = search(folder, index)
+
+    def examples(self, *, held_out: bool, seed: int, most: int) -> Examples:
+        source = self.found.chosen(held_out=held_out, captioned=True)
+        large = [place for place, each in enumerate(source.sizes) if min(each) >= self.size]
+        if source.sizes and not large:
+            largest = max(min(each) for each in source.sizes)
+            raise UsageError(_too_small(self.size, largest))
+        chosen = _drawn([source.weights[place] for place in large], seed, most)
+        places = [large[one] for one in chosen]
+        prompts = tuple(Random(f"{seed} {place}").choice(source.captions[place]) for place in places)
+
+        def pictures(wanted: Sequence[int]) -> Tensor:
+            shown = [places[one] for one in wanted]
+            size = (self.size, self.size)
+            views = [Framing().view(source.sizes[place], size, Random(0)) for place in shown]
+            return source.show(shown, views)
+
+        return Examples(prompts, prompts, ("",) * len(prompts), pictures)
+
+    def coloured(self, seed: int, most: int) -> dict[str, Coloured]:
+        return {}
 
 
 def at_size(pictures: Tensor, size: int) -> Tensor:
@@ -90,20 +158,23 @@ def at_size(pictures: Tensor, size: int) -> Tensor:
     if own == size:
         return pictures
     if own < size:
-        raise UsageError(
-            f"pictures of {size}×{size} cannot be compared with data of {own}×{own}: draw {own} pixels a "
-            f"side (--size {own}) or render the data larger"
-        )
+        raise UsageError(_too_small(size, own))
     reduced = torch.nn.functional.interpolate(pictures, (size, size), mode="bicubic", antialias=True)
     return reduced.clamp(-1, 1)
 
 
-def _picture(source: Icons, place: int, pair: tuple[str, str]) -> Tensor:
-    """(1, 3, S, S): the picture at `place` among those in colour and then those of one, in `pair`."""
-    if place < len(source.rows):
-        return to_signal(source.pictures[[place]])
-    ink, ground = torch.tensor([TINTS[name] for name in pair]).float() / 127.5 - 1
-    return tinted(source.inks[[place - len(source.rows)]], ink[None], ground[None])
+def _too_small(size: int, own: int) -> str:
+    return (
+        f"pictures of {size}×{size} cannot be compared with data of {own}×{own}: draw {own} pixels a side "
+        f"(--size {own}), or bring larger pictures"
+    )
+
+
+def _drawn(weights: Sequence[float], seed: int, most: int) -> list[int]:
+    """At most `most` places, by lot with these weights, none twice (Efraimidis & Spirakis 2006)."""
+    random = Random(seed)
+    lots = [random.random() ** (1 / weight) if weight else 0.0 for weight in weights]
+    return sorted(range(len(weights)), key=lots.__getitem__, reverse=True)[:most]
 
 
 def _said(row: Row, pair: tuple[str, str] | None, random: Random) -> str:

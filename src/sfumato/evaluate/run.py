@@ -18,7 +18,7 @@ from sfumato.errors import UsageError
 from sfumato.evaluate import colours, diversity, examples
 from sfumato.evaluate.cache import Album, Asked, Vectors, digest, remembered
 from sfumato.evaluate.distances import frechet, kernel
-from sfumato.evaluate.examples import Examples
+from sfumato.evaluate.examples import Data, Examples
 from sfumato.evaluate.features import SHA256, Features
 from sfumato.evaluate.fidelity import Fidelity, fidelity
 from sfumato.evaluate.scorer import Retrieval, Scorer, retrieval
@@ -167,7 +167,8 @@ def prepare(
     """
     if plan.count < FEWEST:
         raise UsageError(f"count is {plan.count}: must be at least {FEWEST}; figures settle at about 1000")
-    real = examples.icons(folder, held_out=True, seed=plan.seed, most=plan.count)
+    source = examples.data(folder, size, cache / "folders" / f"{digest(bytes(folder.resolve()))}.json")
+    real = source.examples(held_out=True, seed=plan.seed, most=plan.count)
     if len(real) < FEWEST:
         raise UsageError(f"{folder} has {len(real)} held-out pictures: at least {FEWEST} are needed")
     look = remembered(cache, f"features-{SHA256[:12]}", features)
@@ -175,29 +176,27 @@ def prepare(
     if scorer is not None:
         scores = remembered(cache, f"scores-{_fingerprint(scorer)}", scorer.of_pictures)
         texts = scorer.of_texts(real.prompts).cpu()
-    seen = _vectors(look, _real(real, size))
-    wanted = colours.prompts(plan.things, colours.STYLES)
+    seen = _vectors(look, _real(real))
+    wanted = colours.prompts(plan.things, source.styles)
     coloured = tuple((name, Asked(said, plan.seed + place)) for place, (name, said) in enumerate(wanted))
     apart = diversity.apart(seen, real.styles, real.concepts)
     trial = Trial(plan, size, cache, real, look, scores, texts, seen, apart, coloured, ())
-    return replace(trial, references=(*_real_rows(folder, trial), *_colour_rows(folder, trial)))
+    return replace(trial, references=(*_real_rows(source, trial), *_colour_rows(source, trial)))
 
 
-def _real_rows(folder: Path, trial: Trial) -> Iterator[Row]:
+def _real_rows(source: Data, trial: Trial) -> Iterator[Row]:
     """What real pictures achieve: the best and the worst that a model's can be hoped and feared to."""
     real, seen, seed = trial.real, trial.seen, trial.plan.seed
-    own = _found(trial.scores, _real(real, trial.size), trial.texts, seed)
+    own = _found(trial.scores, _real(real), trial.texts, seed)
     alike = _relative(diversity.alike(seen, real.styles, real.concepts), trial.apart)
     yield Row("real, held out", None, Figures(len(real), retrieval=own, diversity=alike))
-    others = examples.icons(folder, held_out=False, seed=seed, most=len(real))
+    others = source.examples(held_out=False, seed=seed, most=len(real))
     if len(others) == len(real):
-        yield _distant(
-            "real, of other concepts", seen, _vectors(trial.features, _real(others, trial.size)), seed
-        )
+        yield _distant("real, of other concepts", seen, _vectors(trial.features, _real(others)), seed)
     half = len(seen) // 2
     yield _distant("real, one half and the other", seen[:half], seen[half : 2 * half], seed)
     if trial.texts is not None:
-        mixed = _found(trial.scores, _real(real, trial.size), trial.texts.roll(1, 0), seed)
+        mixed = _found(trial.scores, _real(real), trial.texts.roll(1, 0), seed)
         yield Row("real, with another's caption", None, Figures(len(real), retrieval=mixed))
 
 
@@ -206,20 +205,13 @@ def _distant(name: str, real: Tensor, others: Tensor, seed: int) -> Row:
     return Row(name, None, figures)
 
 
-def _colour_rows(folder: Path, trial: Trial) -> Iterator[Row]:
+def _colour_rows(source: Data, trial: Trial) -> Iterator[Row]:
     """How often the rule finds the colours of real pictures that are known to have them."""
     most, seed = len(colours.NAMES) * trial.plan.things * 2, trial.plan.seed
-    for name, known in (
-        ("real, drawn in one known colour", examples.tinted_drawings(folder, seed, most)),
-        ("real, named for a colour", examples.named_colours(folder, seed, most)),
-    ):
+    for name, known in source.coloured(seed, most).items():
         if known:
-            seen = [
-                (wanted, colours.main_colour(examples.at_size(picture[None], trial.size)[0]))
-                for wanted, picture in known
-            ]
-            share, table = _told(seen)
-            yield Row(name, None, Figures(len(known), colour=share, colours=table))
+            share, table = _told([(wanted, colours.main_colour(picture)) for wanted, picture in known])
+            yield Row(f"real, {name}", None, Figures(len(known), colour=share, colours=table))
 
 
 def rate(
@@ -308,7 +300,7 @@ def _given_back(
     )
     named: list[Asked] = []
     for place in range(len(trial.real)):
-        x = examples.at_size(trial.real.pictures([place]), trial.size)
+        x = trial.real.pictures([place])
         one = Asked(digest(x.numpy().tobytes()), 0)
         named.append(one)
         if not album.path(one).is_file():
@@ -328,7 +320,7 @@ def _given_back(
             retrieval=_found(trial.scores, _drawn(album, named), trial.texts, trial.plan.seed),
         ),
     )
-    return row, fidelity(zip(_real(trial.real, trial.size), _drawn(album, named), strict=True))
+    return row, fidelity(zip(_real(trial.real), _drawn(album, named), strict=True))
 
 
 def to_draw(subject: Subject, settings: Sequence[Settings], trial: Trial) -> int:
@@ -336,9 +328,9 @@ def to_draw(subject: Subject, settings: Sequence[Settings], trial: Trial) -> int
     return len(trial.asked) * len(settings) + len(trial.real) * len(subject.roundtrips)
 
 
-def _real(real: Examples, size: int) -> Iterator[Tensor]:
+def _real(real: Examples) -> Iterator[Tensor]:
     for start in range(0, len(real), AT_ONCE):
-        yield examples.at_size(real.pictures(range(start, min(start + AT_ONCE, len(real)))), size)
+        yield real.pictures(range(start, min(start + AT_ONCE, len(real))))
 
 
 def _drawn(album: Album, asked: Sequence[Asked]) -> Iterator[Tensor]:

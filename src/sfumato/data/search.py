@@ -245,11 +245,20 @@ def _members(folder: Path, shard: str, changed: int) -> Iterator[Picture]:
                         words.setdefault(stem, _lines(raw, where))
                     else:
                         words[stem] = _words(_json(raw, where), where)
+            _check_end(tar)
     except (tarfile.TarError, EOFError, OSError, PictureError) as error:
         raise DataError(f"the shard {folder / shard} is damaged: {error}") from error
     for name, member in places.items():
         own = words.get(str(PurePosixPath(name).with_suffix("")), _Words())
         yield _picture(f"{shard}/{name}", shard, member.offset_data, member.size, changed, own)
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Raise `tarfile.ReadError` unless a block of zeros follows: tarfile takes a cut one for the end."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("its end is missing")
 
 
 def _look(folder: Path, candidate: Picture) -> Size | str:

@@ -1,0 +1,75 @@
+"""What is kept comes back as it was, under its own name only."""
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.errors import DataError, OutputError
+from sfumato.evaluate.cache import Album, Asked, remembered
+
+PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+
+
+def test_a_picture_comes_back_bit_for_bit_with_its_seconds(tmp_path):
+    album, asked = Album(tmp_path, {"model": "a"}), Asked("a red apple", 7)
+    assert not album.path(asked).exists()
+    album.keep(asked, PIXELS, 1.25)
+    assert np.array_equal(album.pixels(asked), PIXELS)
+    assert album.seconds(asked) == 1.25
+    assert np.array_equal(Album(tmp_path, {"model": "a"}).pixels(asked), PIXELS)
+
+
+@pytest.mark.parametrize("other", [Asked("a red apple", 8), Asked("a red apple ", 7)])
+def test_another_prompt_or_seed_is_another_picture(tmp_path, other):
+    album = Album(tmp_path, {"model": "a"})
+    album.keep(Asked("a red apple", 7), PIXELS, 1)
+    assert not album.path(other).exists()
+
+
+@pytest.mark.parametrize("other", [{"model": "b"}, {"model": "a", "steps": 4}])
+def test_another_model_or_setting_is_another_album(tmp_path, other):
+    assert Album(tmp_path, other).folder != Album(tmp_path, {"model": "a"}).folder
+
+
+def test_an_album_says_what_its_pictures_are_of(tmp_path):
+    album = Album(tmp_path, {"model": "a", "steps": 4})
+    assert '"steps": 4' in (album.folder / "identity.json").read_text()
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    album, asked = Album(tmp_path, {}), Asked("x", 0)
+    album.path(asked).write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    with pytest.raises(DataError, match="delete it and it is drawn again"):
+        album.pixels(asked)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        Album(tmp_path / "file", {})
+
+
+def test_vectors_are_worked_out_once_for_the_same_pictures(tmp_path):
+    asked = []
+
+    def mean(pictures):
+        asked.append(len(pictures))
+        return pictures.mean((2, 3))
+
+    vectors = remembered(tmp_path, "means", mean)
+    pictures = torch.rand(2, 3, 4, 4)
+    first = vectors(pictures)
+    assert torch.equal(first, mean(pictures))
+    assert torch.equal(remembered(tmp_path, "means", mean)(pictures.clone()), first)
+    assert len(asked) == 2
+    vectors(pictures + 1)
+    assert len(asked) == 3
+
+
+def test_a_damaged_file_of_vectors_is_named(tmp_path):
+    vectors = remembered(tmp_path, "means", lambda pictures: pictures.mean((2, 3)))
+    vectors(torch.zeros(1, 3, 2, 2))
+    (path,) = (tmp_path / "means").iterdir()
+    path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="delete it"):
+        vectors(torch.zeros(1, 3, 2, 2))

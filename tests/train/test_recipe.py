@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.errors import UsageError
+from sfumato.train import stages
 from sfumato.train.rates import SCHEDULES, warmup_stable_decay
 from sfumato.train.recipe import RECIPES, different, read
+from sfumato.train.tasks.common import MODEL
 
 OWN = sorted(Path(__file__).parents[2].glob("recipes/**/*.toml"))
 LEAST = 'objective = "denoiser"\ndata = "d"\nrun = "r"\n'
@@ -23,7 +25,20 @@ def written(tmp_path, text):
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
 def test_the_projects_own_recipes_are_read(path):
-    assert isinstance(read(path), RECIPES[tomllib.loads(path.read_text())["objective"]])
+    listed = tomllib.loads(path.read_text()).get("stages", [path.name])
+    for stage, name in zip(stages.read(path).stages, listed, strict=True):
+        objective = tomllib.loads((path.parent / name).read_text())["objective"]
+        assert isinstance(stage.recipe, RECIPES[objective])
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in OWN if path.stem == "all"], ids=lambda path: path.parent.name
+)
+def test_every_stage_of_the_projects_own_begins_with_the_model_of_one_before_it(path):
+    runs = []
+    for stage in stages.read(path).stages:
+        assert stage.recipe.base in ["embedded", *[f"{run}/{MODEL}" for run in runs]]
+        runs.append(stage.recipe.run)
 
 
 def test_keys_can_be_changed_where_the_recipe_is_named(tmp_path):

@@ -159,7 +159,7 @@ class TextRecipe(Recipe):
     """Texts to what a larger model says of them."""
 
     teacher: str = ""
-    """The folder of a sentence BERT."""
+    """The folder of a sentence BERT; all-MiniLM-L6-v2, which `sfumato[eval]` brings, if it is empty."""
     length: int = 32
     """Tokens of a text that are read, begin and end included."""
     composed: int = 90_000
@@ -169,8 +169,6 @@ class TextRecipe(Recipe):
 
     def check(self) -> None:
         super().check()
-        if not self.teacher:
-            raise ValueError("teacher must name a folder")
         if self.length < 3:
             raise ValueError(f"length = {self.length} leaves no room for text: at least 3")
         if self.composed < 1:
@@ -284,6 +282,8 @@ class ScorerRecipe(Recipe):
     start: str = "nothing"
     drop: float = 0.2
     """The share of what is read from a picture that is hidden in each step."""
+    pictures: int = 16384
+    """How many are learned from at most, drawn by lot."""
     captions: int = 3
     """Captions of each picture."""
     tints: int = 1
@@ -295,7 +295,7 @@ class ScorerRecipe(Recipe):
             raise ValueError(f"start = {self.start!r} must be 'nothing': no model has a scorer to begin with")
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop = {self.drop} must be in [0, 1)")
-        for key in ("captions", "tints"):
+        for key in ("pictures", "captions", "tints"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)} must be at least 1")
 

@@ -120,15 +120,17 @@ def carry_out(
 ) -> tuple[Result, ...]:
     """Go on with the stages of `plan`, until the last is done or for `seconds`.
 
-    A stage that is done is not even prepared. `tell` hears how a stage stands, `say` what is being prepared.
-    In a `team` all of its processes call this. Raises what `task` and `train` raise, the stage named.
+    A stage that is done is not even prepared; one that is begun takes a step at least. `tell` hears how a
+    stage stands, `say` what is being prepared. In a `team` all of its processes call this. Raises what `task`
+    and `train` raise, the stage named.
     """
     ends = time.monotonic() + seconds
     goes_on = _provide(plan, ends, say)
-    results = []
+    begun, results = False, []
     for stage in plan.stages:
         outcome = team.told(outcome_of(stage.recipe) if team.leads() else NOT_BEGUN)
-        if goes_on and not outcome.done and team.told(time.monotonic() < ends):
+        if goes_on and not outcome.done and not (begun and team.told(time.monotonic() >= ends)):
+            begun = True
             outcome = _go_on(plan, stage, device, ends, tell, say)
         goes_on = goes_on and outcome.done
         results.append(Result(stage, outcome))
@@ -193,7 +195,7 @@ def _go_on(
 
 
 def _provide(plan: Plan, ends: float, say: Callable[[str], None]) -> bool:
-    """Make the icon set where a stage looks for it; whether it is whole."""
+    """Make the icon set where a stage looks for it; whether it is whole and there is time left."""
     if not plan.icons:
         return True
     folders = dict.fromkeys(Path(stage.recipe.data) for stage in plan.stages)
@@ -219,7 +221,7 @@ def _icons(folder: Path, size: int, ends: float, say: Callable[[str], None]) -> 
             say(f"{folder}: rendering {done:,}/{total:,}")
 
     render.render(packed, folder, size, progress, seconds=ends - time.monotonic())
-    return not render.waiting(packed, folder)
+    return not render.waiting(packed, folder) and time.monotonic() < ends
 
 
 def _check_size(folder: Path, size: int) -> None:

@@ -16,6 +16,7 @@ from sfumato.data.pack import words
 from sfumato.data.sets import SETS
 from sfumato.devices import DTYPES
 from sfumato.errors import DataError, UsageError
+from sfumato.evaluate.scorer import load_teacher
 from sfumato.nets.text import CLIPText
 from sfumato.train.distilling import (
     COMPOSED_SHARE,
@@ -39,7 +40,7 @@ PACK = "pack"
 def task(recipe: TextRecipe, base: Model, device: torch.device) -> Task[tuple[Tensor, Tensor]]:
     if len(base.text_encoders) != 1:
         raise UsageError(f"the base model {recipe.base} has {len(base.text_encoders)} text encoders, not one")
-    teacher = Teacher.load(Path(recipe.teacher), device)
+    teacher = Teacher.load(Path(recipe.teacher), device) if recipe.teacher else load_teacher(device)
     texts, shares = _reading(recipe)
     targets = _lessons(recipe, teacher, texts, device)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(recipe.seed))

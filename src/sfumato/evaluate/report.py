@@ -91,7 +91,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{chosen.steps}" if chosen else "",
         f"{chosen.guidance:g}" if chosen else "",
         _number(figures.frechet, "{:.2f}"),
-        f"{1000 * distance[0]:.2f} ± {1000 * distance[1]:.2f}" if distance else "",
+        _thousandths(*distance) if distance else "",
         _number(found.top1 if found else None, "{:.1%}"),
         _number(found.top5 if found else None, "{:.1%}"),
         f"{found.median_rank:g} of {found.among}" if found else "",
@@ -121,6 +121,11 @@ def _line(row: Row) -> dict[str, Any]:
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rows)]
+
+
+def _thousandths(mean: float, deviation: float) -> str:
+    """With the deviation over subsets, where there is more than one."""
+    return f"{1000 * mean:.2f}" + (f" ± {1000 * deviation:.2f}" if deviation > 1e-9 else "")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,6 +1,7 @@
 """An evaluation from end to end: what is drawn, what it is compared with, and the figures that come of it."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.data.icons import to_signal
-from sfumato.errors import UsageError
+from sfumato.errors import DataError, SfumatoWarning, UsageError
 from sfumato.evaluate import colours, diversity, examples
 from sfumato.evaluate.cache import Album, Asked, Vectors, digest, remembered
 from sfumato.evaluate.distances import frechet, kernel
@@ -170,7 +171,16 @@ def prepare(
     source = examples.data(folder, size, cache / "folders" / f"{digest(bytes(folder.resolve()))}.json")
     real = source.examples(held_out=True, seed=plan.seed, most=plan.count)
     if len(real) < FEWEST:
-        raise UsageError(f"{folder} has {len(real)} held-out pictures: at least {FEWEST} are needed")
+        raise DataError(
+            f"{folder} has {len(real)} captioned pictures held out for tests: at least {FEWEST} are needed"
+        )
+    if len(real) < plan.count:
+        warnings.warn(
+            f"{folder} has {len(real):,} pictures held out for tests, not {plan.count:,}: these figures can "
+            "only be compared with others of as many",
+            SfumatoWarning,
+            stacklevel=2,
+        )
     look = remembered(cache, f"features-{SHA256[:12]}", features)
     scores = texts = None
     if scorer is not None:

@@ -1,0 +1,218 @@
+"""An evaluation from end to end with models that are known: perfect ones, dull ones, interrupted ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sfumato.data.captions import TINTS
+from sfumato.errors import DataError, SfumatoWarning, UsageError
+from sfumato.evaluate.colours import NAMES
+from sfumato.evaluate.run import Plan, Settings, Subject, prepare, rate, to_draw
+
+SIZE = 32
+PLAN = Plan(count=16, things=1, varied=3, seeds=3)
+CHOICE = Settings(4, 2.0, SIZE, "ddim", "trailing")
+
+
+def features(pictures):
+    """Colours of a thumbnail: (B, 48)."""
+    return F.adaptive_avg_pool2d(pictures.float(), 4).flatten(1)
+
+
+class Reader:
+    """A scorer that knows which prompt asks for which real picture."""
+
+    def __init__(self, folder, cache):
+        self.head = torch.nn.Linear(1, 1)
+        self.known = prepare(folder, PLAN, SIZE, cache, features, None)
+
+    def of_texts(self, prompts):
+        assert tuple(prompts) == self.known.real.prompts
+        return F.normalize(self.known.seen - self.known.seen.mean(0), dim=1)
+
+    def of_pictures(self, pictures):
+        return F.normalize(features(pictures) - self.known.seen.mean(0), dim=1)
+
+
+@pytest.fixture(scope="module")
+def trial(icon_data, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("trial")
+    return prepare(icon_data, PLAN, SIZE, cache, features, Reader(icon_data, cache))
+
+
+@pytest.fixture
+def fresh(trial, tmp_path):
+    """The trial with a cache of its own."""
+    return replace(trial, cache=tmp_path)
+
+
+def to_pixels(picture):
+    return ((picture + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+
+def perfect(trial, name="perfect", asked_for=None):
+    """Draws the real picture for every seed; things in the colours that are asked for."""
+
+    def draw(asked, settings):
+        for one in asked:
+            if asked_for is not None:
+                asked_for.append(one)
+            if one.prompt in trial.real.prompts:
+                yield one, to_pixels(trial.real.pictures([trial.real.prompts.index(one.prompt)])[0])
+            else:
+                pixels = np.full((SIZE, SIZE, 3), 255, np.uint8)
+                pixels[8:24, 8:24] = next(TINTS[name] for name in NAMES if f" {name} " in one.prompt)
+                yield one, pixels
+
+    return Subject(name, {"fingerprint": name}, draw, {"full": lambda x: x})
+
+
+def dull(name="dull"):
+    """Draws noise that no prompt changes."""
+
+    def draw(asked, settings):
+        for one in reversed(asked):
+            random = np.random.default_rng(one.seed)
+            yield one, random.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+
+    return Subject(name, {"fingerprint": name}, draw)
+
+
+def test_a_model_that_draws_the_real_pictures_has_nothing_to_be_blamed_for(fresh):
+    rated = rate(perfect(fresh), [CHOICE], fresh)
+    given_back, drawn = rated.rows
+    assert drawn.figures.frechet == pytest.approx(0, abs=1e-3)
+    assert drawn.figures.retrieval.median_rank == 1
+    assert drawn.figures.colour == 1
+    assert drawn.figures.diversity == 0
+    assert given_back.figures.frechet == pytest.approx(0, abs=1e-3)
+    assert rated.fidelity["full"].psnr > 55
+    assert [prompt for prompt, _ in rated.shown] == list(fresh.real.prompts)
+
+
+def test_a_model_that_draws_noise_is_worse_in_everything(fresh):
+    drawn = rate(dull(), [CHOICE], fresh).rows[0].figures
+    assert drawn.frechet > 1
+    assert drawn.retrieval.median_rank > 1
+    assert drawn.colour < 0.5
+    assert drawn.diversity > 0
+
+
+def test_real_pictures_say_what_can_be_hoped_for(trial):
+    found = {row.name: row.figures for row in trial.references}
+    assert found["real, held out"].retrieval.top1 == 1
+    assert found["real, with another's caption"].retrieval.top1 < 0.5
+    assert found["real, of other concepts"].frechet > 0
+    assert found["real, one half and the other"].pictures == 8
+    assert found["real, drawn in one known colour"].colour == 1
+    assert found["real, named for a colour"].colour == 1
+
+
+def test_nothing_is_drawn_twice(fresh):
+    asked = []
+    first = rate(perfect(fresh, asked_for=asked), [CHOICE], fresh)
+    assert len(asked) == len(set(asked)) == 16 + 3 * 2 + len(NAMES)
+    assert rate(perfect(fresh, asked_for=asked), [CHOICE], fresh) == first
+    assert len(asked) == len(fresh.asked)
+
+
+def test_what_was_interrupted_goes_on_where_it_stopped(fresh):
+    class StopError(BaseException):
+        pass
+
+    asked = []
+    whole = perfect(fresh, asked_for=asked)
+
+    def stopping(wanted, settings):
+        for number, drawn in enumerate(whole.draw(wanted, settings)):
+            if number == 7:
+                raise StopError
+            yield drawn
+
+    with pytest.raises(StopError):
+        rate(replace(whole, draw=stopping), [CHOICE], fresh)
+    assert len(asked) == 8
+    rated = rate(whole, [CHOICE], fresh)
+    assert len(asked) == len(fresh.asked) + 1
+    assert rated.rows[1].figures.frechet == pytest.approx(0, abs=1e-3)
+
+
+def test_more_pictures_are_drawn_besides_those_that_there_are(icon_data, tmp_path):
+    few, more = (
+        prepare(icon_data, replace(PLAN, count=count), SIZE, tmp_path, features, None) for count in (8, 12)
+    )
+    asked = []
+    rate(perfect(few, asked_for=asked), [CHOICE], few)
+    assert len(asked) == len(few.asked)
+    rate(perfect(more, asked_for=asked), [CHOICE], more)
+    assert len(asked) == len(more.asked)
+
+
+@pytest.mark.parametrize(
+    "other", [{"steps": 8}, {"guidance": 3.0}, {"sampler": "euler"}, {"decoder": "tiny"}]
+)
+def test_other_settings_are_drawn_anew(fresh, other):
+    asked = []
+    subject = perfect(fresh, asked_for=asked)
+    rate(subject, [CHOICE, replace(CHOICE, **other)], fresh)
+    assert len(asked) == 2 * len(fresh.asked)
+
+
+def test_another_model_is_drawn_anew(fresh):
+    rate(dull("a"), [CHOICE], fresh)
+    asked = []
+    rate(perfect(fresh, "b", asked), [CHOICE], fresh)
+    assert len(asked) == len(fresh.asked)
+
+
+def test_progress_is_told_for_every_picture_and_every_row(fresh):
+    doing, rows = [], []
+    subject, settings = perfect(fresh), [CHOICE, replace(CHOICE, guidance=3.0)]
+    rated = rate(subject, settings, fresh, doing.append, rows.append)
+    assert len(doing) == to_draw(subject, settings, fresh)
+    assert doing[-1] == "perfect, 4 steps, guidance 3"
+    assert tuple(rows) == rated.rows
+
+
+def test_the_pictures_of_the_least_distance_are_shown(fresh):
+    good, bad = perfect(fresh), dull()
+
+    def draw(asked, settings):
+        yield from (good if settings.guidance == 3 else bad).draw(asked, settings)
+
+    rated = rate(replace(good, draw=draw), [CHOICE, replace(CHOICE, guidance=3.0)], fresh)
+    _, path = rated.shown[0]
+    assert '"guidance": 3.0' in (path.parent / "identity.json").read_text()
+
+
+def test_without_a_scorer_there_is_no_retrieval(icon_data, tmp_path):
+    bare = prepare(icon_data, PLAN, SIZE, tmp_path, features, None)
+    drawn = rate(perfect(bare), [CHOICE], bare).rows[1].figures
+    assert drawn.retrieval is None
+    assert drawn.frechet is not None
+    assert "real, with another's caption" not in {row.name for row in bare.references}
+
+
+def test_ones_own_pictures_can_be_compared_with(own_data, tmp_path):
+    trial = prepare(own_data, replace(PLAN, count=10), SIZE, tmp_path, features, None)
+    assert len(trial.real) == 10
+    assert all(", " not in asked.prompt for _, asked in trial.coloured)
+    assert rate(dull(), [CHOICE], trial).rows[0].figures.frechet > 0
+
+
+def test_a_comparison_of_fewer_than_eight_is_refused(icon_data, tmp_path):
+    with pytest.raises(UsageError, match="count is 7: must be at least 8"):
+        prepare(icon_data, replace(PLAN, count=7), SIZE, tmp_path, features, None)
+
+
+def test_a_folder_without_pictures_held_out_is_refused(tmp_path):
+    with pytest.raises(DataError, match="has 0 captioned pictures held out for tests: at least 8"):
+        prepare(tmp_path, PLAN, SIZE, tmp_path / "cache", features, None)
+
+
+def test_fewer_pictures_than_asked_for_are_said_to_be_fewer(own_data, tmp_path):
+    with pytest.warns(SfumatoWarning, match="has 12 pictures held out for tests, not 16"):
+        assert len(prepare(own_data, PLAN, SIZE, tmp_path, features, None).real) == 12

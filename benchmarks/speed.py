@@ -8,6 +8,7 @@ Needs the `test` extra, and a machine that does nothing else: ratios of medians 
 """
 
 import argparse
+import math
 import platform
 import statistics
 import subprocess
@@ -26,7 +27,7 @@ from torch import Tensor
 
 import sfumato
 from sfumato import checkpoint, devices
-from sfumato.config import UNetConfig, VAEConfig
+from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.diffusion.guidance import ClassifierFree
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.samplers import sampler_named
@@ -35,6 +36,7 @@ from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Evaluated, Job
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.fast import prepare
+from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
 
@@ -53,6 +55,12 @@ SD_VAE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
     "latent_channels": 4,
+}
+TINY = {
+    "encoder_block_out_channels": [16] * 4,
+    "num_encoder_blocks": [1, 2, 2, 3],
+    "decoder_block_out_channels": [32] * 4,
+    "num_decoder_blocks": [3, 3, 2, 0],
 }
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCRIPT = """
@@ -259,6 +267,43 @@ def sd15_picture(bench: Bench) -> Iterator[Row]:
     )
 
 
+def decoding(bench: Bench) -> Iterator[Row]:
+    """A latent to 256² pixels by the embedded model's autoencoder, and by a tiny one with random weights."""
+    device = torch.device(bench.device)
+    for name, dtype in DTYPES.items():
+        z = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(1)).to(device, dtype)
+        torch.manual_seed(3)
+        peers = {
+            "full": diffusers.AutoencoderKL.from_pretrained(checkpoint.embedded() / "vae", dtype=dtype),
+            "tiny": diffusers.AutoencoderTiny(**TINY),
+        }
+        small = AutoencoderTiny(TinyVAEConfig.from_dict(TINY, "TINY"))
+        small.load_state_dict(peers["tiny"].state_dict())
+        own = {"full": checkpoint.load("embedded").vae, "tiny": small}
+        own_seconds: dict[str, float] = {}
+        for decoder, net in own.items():
+            ours = prepare(net, device, dtype, compiled=bench.compile)
+            peer = peers[decoder].to(device, dtype).eval()
+            seconds = {}
+            with torch.inference_mode():
+                gap = (ours.decode(z).float() - peer.decode(z).sample.float()).abs()
+                for way in ("plain", "channels_last"):
+                    if way == "channels_last":
+                        peer.to(memory_format=torch.channels_last)
+                    runs: dict[str, Run] = {
+                        "ours": lambda net=ours, z=z: net.decode(z),
+                        way: lambda net=peer, z=z: net.decode(z).sample,
+                    }
+                    found = bench.medians(runs, rounds=3 * bench.rounds)
+                    own_seconds[decoder] = min(found.pop("ours"), own_seconds.get(decoder, math.inf))
+                    seconds |= found
+            what = f"a latent to 256² pixels by the {decoder} decoder, {name}"
+            if decoder == "tiny":
+                what += f" ({own_seconds['full'] / own_seconds['tiny']:.1f} times as fast as by our full one)"
+            apart = f"{127.5 * gap.max():.0f}/255 at most, {127.5 * gap.mean():.2f}/255 on average"
+            yield Row(what, own_seconds[decoder], seconds, apart)
+
+
 def compile_in_place(pipe: Any) -> None:
     """diffusers at its fastest on a GPU."""
     pipe.unet = torch.compile(pipe.unet, mode="max-autotune", fullgraph=True)
@@ -312,6 +357,7 @@ MODES = {
     "embedded": embedded,
     "sd15": sd15,
     "sd15-picture": sd15_picture,
+    "decoding": decoding,
     "startup": startup,
     "help": answers,
 }
@@ -366,7 +412,7 @@ def main() -> None:
     diffusers.logging.set_verbosity_error()
     bench = Bench(options.device, options.rounds, options.clock, options.compile)
     rows = []
-    for mode in options.modes or ("embedded", "sd15", "startup", "help"):
+    for mode in options.modes or ("embedded", "decoding", "sd15", "startup", "help"):
         for row in MODES[mode](bench):
             print(row.cells(), flush=True)
             rows.append(row)

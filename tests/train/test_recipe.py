@@ -83,6 +83,9 @@ def test_only_what_makes_it_another_run_makes_it_another_run(tmp_path):
     before = read(written(tmp_path, LEAST))
     assert different(before.identity(), read(written(tmp_path, LEAST + "steps = 5"))) is None
     assert different(before.identity(), read(written(tmp_path, LEAST + "seed = 5"))) == "seed"
+    earlier = {key: value for key, value in before.identity().items() if key not in ("seed", "network")}
+    assert different(earlier, before) is None
+    assert different(earlier, read(written(tmp_path, LEAST + "seed = 5"))) == "seed"
 
 
 @given(

@@ -331,10 +331,14 @@ def toml(path: Path) -> dict[str, Any]:
 
 
 def different(before: Mapping[str, Any], recipe: Recipe) -> str | None:
-    """The first key in which `recipe` is another run than the one whose `identity` was `before`."""
+    """The first key in which `recipe` is another run than the one whose `identity` was `before`.
+
+    A key that is not in `before`, which an earlier version wrote, had its default then.
+    """
     now = recipe.identity()
+    before = {**{key: getattr(type(recipe), key, {}) for key in now}, **before}
     for entry in fields(recipe):
-        if entry.name in now and _plain(before.get(entry.name)) != _plain(now[entry.name]):
+        if entry.name in now and _plain(before[entry.name]) != _plain(now[entry.name]):
             return entry.name
     return None
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 GUIDANCE = "1,2,4,7"
 NO_SCORER = "none"
+SMALL = 64
+"""Pixels a side where few and small pictures will do."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ def evaluate(options: Options) -> None:
 
     for package in ("torchmetrics", *(["matplotlib"] if options.out else [])):
         package_folder(package)
-    from sfumato.evaluate.report import Report, write
+    from sfumato.evaluate.report import Report, check_place, write
 
+    if options.out is not None:
+        check_place(options.out)
     cache = options.cache or Path(platformdirs.user_cache_dir("sfumato", appauthor=False)) / "evaluation"
     meter = console.Meter(options.quiet)
     try:
@@ -91,10 +95,9 @@ def _measured(
     rated: list[Rated] = []
     for name in options.models:
         studio = loading.load(name)
-        if trial is None:
-            size = options.size or (64 if options.small else _native(studio))
-            trial = prepare(options.data, _plan(options), size, cache, *_eyes(options, studio))
-        settings = [_settings(studio, request, trial.size) for request in requests]
+        size = trial.size if trial else _size(options, studio)
+        settings = [_settings(studio, request, size) for request in requests]
+        trial = trial or prepare(options.data, _plan(options), size, cache, *_eyes(options, studio))
         subject = subject_of(studio)
         total = to_draw(subject, settings, trial) * len(options.models)
 
@@ -220,8 +223,10 @@ def _eyes(options: Options, studio: "Studio") -> tuple[Any, Any]:
     return scorer.features, scorer
 
 
-def _native(studio: "Studio") -> int:
-    """The side of the pictures that the model was trained on."""
+def _size(options: Options, studio: "Studio") -> int:
+    """The side of the pictures to draw: as asked, else as the model was trained."""
+    if asked := options.size or (SMALL if options.small else None):
+        return asked
     width, height = studio.native_size
     if width != height:
         raise UsageError(f"{studio.source} draws {width}×{height}, no squares: say what to draw with --size")

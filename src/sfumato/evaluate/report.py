@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from sfumato import __version__
+from sfumato.errors import OutputError
 from sfumato.evaluate.features import SHA256, package_folder
 from sfumato.evaluate.run import Figures, Rated, Row, Trial
 from sfumato.files import replace_folder
@@ -99,6 +100,12 @@ def cells(row: Row) -> tuple[str, ...]:
         _number(figures.diversity, "{:.2f}"),
         _number(figures.seconds, "{:.2f}"),
     )
+
+
+def check_place(folder: Path) -> None:
+    """Raise `OutputError` where `write` will not replace what is in `folder`: better told before the work."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT).is_file():
+        raise OutputError(f"will not replace {folder}: it is not empty and holds no {REPORT}")
 
 
 def write(report: Report, folder: Path) -> None:

@@ -1,0 +1,156 @@
+"""`sfumato evaluate` with the embedded model and small pictures, in this process."""
+
+import json
+import signal
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.cli import console
+from sfumato.data.icons import Row
+from sfumato.evaluate.colours import NAMES
+
+pytestmark = pytest.mark.usefixtures("kept_studios")
+
+DRAWN = 8 + 4 + len(NAMES)
+"""Pictures of each choice of settings; those that the autoencoder gives back are eight more."""
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """Sixteen gray squares of 64 pixels, eight of them held out."""
+    folder = tmp_path_factory.mktemp("squares")
+    pixels = np.full((16, 64, 64, 3), 255, np.uint8)
+    rows = []
+    for place in range(16):
+        pixels[place, 20 : 30 + place, 20:44] = 9 * place
+        rows.append(Row("noto", f"square {place}", (), 1.0, place < 8))
+    np.save(folder / "part-00.npy", pixels)
+    (folder / "part-00.jsonl").write_text("\n".join(json.dumps(asdict(row)) for row in rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def small(here, squares, cache):
+    """The smallest evaluation that there is."""
+
+    def evaluate(*arguments, cache=cache):
+        always = ("--small", "--count", 8, "--steps", 1, "--scorer", "none", "--device", "cpu")
+        return here("evaluate", *always, "--data", squares, "--cache", cache, *arguments)
+
+    return evaluate
+
+
+def kept(cache):
+    return {path: path.stat().st_mtime_ns for path in cache.glob("pictures/*/*.png")}
+
+
+def test_an_evaluation_prints_a_table_and_writes_a_report(small, tmp_path):
+    status, out, err = small("--guidance", "1,3", "--out", "report")
+    assert status == 0
+    assert out.startswith("8 pictures of held-out concepts, 64 pixels a side; seed 0.\n")
+    assert [line.split(" | ")[:3] for line in out.splitlines() if line.startswith("| embedded | 1")] == [
+        ["| embedded", "1", "1"],
+        ["| embedded", "1", "3"],
+    ]
+    assert "embedded: steps 1, guidance 3, Fréchet " in err
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert told["models"][0]["name"] == "embedded"
+    assert (tmp_path / "report" / "sheet-1-embedded.webp").is_file()
+
+
+def test_what_was_drawn_is_not_drawn_again_and_json_says_the_same(small, cache):
+    status, out, err = small("--guidance", "1", "--json", "-q")
+    assert (status, err) == (0, "")
+    before = kept(cache)
+    assert small("--guidance", "1", "--json", "-q")[1] == out
+    assert kept(cache) == before
+    (found,) = [row for row in json.loads(out)["models"][0]["rows"] if "settings" in row]
+    assert found["settings"] == {
+        "steps": 1, "guidance": 1.0, "size": 64, "sampler": "dpmpp-2m", "spacing": "trailing",
+        "decoder": "full",
+    }  # fmt: skip
+    assert found["pictures"] == 8
+
+
+def test_the_pictures_are_those_that_generate_draws(small, here, tmp_path):
+    small("--guidance", "2", "--out", "report", "-q", cache=tmp_path / "own")
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    drawn = {np.asarray(Image.open(path)).tobytes() for path in kept(tmp_path / "own")}
+    size = ("-W", 64, "-H", 64, "--steps", 1, "--guidance", 2, "--dialect", "plain", "--templates", "off")
+    for seed, prompt in enumerate(told["prompts"][:3]):
+        name = f"{seed}.png"
+        assert here("generate", prompt, "--seed", seed, *size, "-o", name, "--device", "cpu", "-q")[0] == 0
+        assert np.asarray(Image.open(tmp_path / name)).tobytes() in drawn
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, tmp_path):
+    own, told = tmp_path / "own", []
+
+    def stopping(self, doing, total):
+        told.append((doing, total))
+        if len(told) == 15:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(console.Meter, "advance", stopping)
+        status, out, err = small("--guidance", "1", "--out", "report", cache=own)
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == f"interrupted; what is drawn is kept in {own}: run again to go on"
+    assert not (tmp_path / "report").exists()
+    assert told[-1] == ("embedded, 1 steps, guidance 1", 8 + DRAWN)
+    before = kept(own)
+    assert len(before) == 15
+    assert small("--guidance", "1", cache=own)[0] == 0
+    after = kept(own)
+    assert len(after) == 8 + DRAWN
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--sampler", "eulr"], 2, "unknown sampler 'eulr'; did you mean 'euler'?"),
+        (["--steps", "4;8"], 2, "steps is '4;8': must be numbers with commas between, as 4,8,20"),
+        (["--guidance", "much"], 2, "guidance is 'much': must be numbers"),
+        (["--guidance", "-1"], 2, "guidance is -1.0: must be at least 0"),
+        (["--steps", "0"], 2, "steps is 0: must be at least 1"),
+        (["--count", "3"], 2, "count is 3: must be at least 8"),
+        (["--size", "128"], 2, "pictures of 128×128 cannot be compared with data of 64×64"),
+        (["--size", "60"], 2, "such as 56 or 64"),
+        (["--decoder", "best"], 2, "decoder is 'best'"),
+        (["--model", "embedded", "--model", "embedded"], 2, "a model is named twice"),
+        (["--model", "nowhere"], 1, "nowhere"),
+        (["--device", "tpu"], 2, "unknown device 'tpu'"),
+        (["--data", "missing"], 1, "there is no folder missing"),
+        (["--data", "."], 1, "has 0 captioned pictures held out for tests"),
+        (["--scorer", "missing.safetensors"], 1, "missing.safetensors"),
+        (["--out", "."], 1, "will not replace .: it is not empty and holds no report.json"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(here, small, tmp_path, arguments, status, said):
+    (tmp_path / "letter.txt").write_text("")
+    ended, out, err = small(*arguments)
+    assert (ended, out) == (status, "")
+    assert said in err.splitlines()[-1]
+    assert err.count("error:") == 1
+
+
+@pytest.mark.parametrize("package", ["torchmetrics", "matplotlib"])
+def test_what_is_not_installed_is_named_before_anything_is_drawn(small, monkeypatch, package):
+    from sfumato.evaluate import features
+
+    found = features.importlib.util.find_spec
+    monkeypatch.setattr(
+        features.importlib.util, "find_spec", lambda name: None if name == package else found(name)
+    )
+    status, out, err = small("--out", "report")
+    assert (status, out) == (2, "")
+    assert f"needs the package {package}: pip install 'sfumato[eval]'" in err

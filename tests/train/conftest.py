@@ -1,8 +1,15 @@
 import json
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1] / "checkpoint"))
+
+from checkpoint_families import pipeline
 
 from sfumato import checkpoint
 from sfumato.config import UNetConfig, VAEConfig
@@ -70,3 +77,32 @@ def tiny_base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "base"
     checkpoint.save(tiny, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def own_pictures(tmp_path_factory):
+    """A folder of 22 pictures in three shapes, each with captions beside it, two of them for tests."""
+    folder = tmp_path_factory.mktemp("own")
+    shapes = {"square": (40, 40), "wide": (60, 38), "tall": (38, 60)}
+    for number in range(22):
+        shape, size = list(shapes.items())[number % 3]
+        colour = list(COLOURS)[number % 4]
+        path = folder / ("test" if number > 19 else "train") / f"{number:02}-{shape}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", size, COLOURS[colour]).save(path)
+        path.with_suffix(".txt").write_text(f"a {colour} wall, {shape}\n{colour}, flat\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory):
+    """The folder of a small random model of each published family."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("families") / name
+            pipeline(name).save_pretrained(made[name])
+        return made[name]
+
+    return get

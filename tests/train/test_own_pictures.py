@@ -1,0 +1,350 @@
+"""Training on pictures of one's own, whatever they lie in: shapes, words, caches, and runs cut in two."""
+
+import json
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sfumato import checkpoint, weights
+from sfumato.data import shards
+from sfumato.data.search import search
+from sfumato.errors import DataError, SfumatoWarning, UsageError
+from sfumato.train import encoded
+from sfumato.train.loop import train
+from sfumato.train.moment import Moment, seed_of
+from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe
+from sfumato.train.state import FILE
+from sfumato.train.tasks import task
+from sfumato.train.tasks.common import INDEX, MODEL
+
+CPU = torch.device("cpu")
+NOTHING = torch.zeros(1, 1, 1, 1)
+RECIPE = {
+    "steps": 9, "batch": 4, "rate": 1e-3, "warmup": 2, "decay": 2, "ema": (0.9,), "precision": "float32",
+    "keep_every": 100, "log_every": 3,
+}  # fmt: skip
+
+
+def as_sidecars(folder, out):
+    shutil.copytree(folder, out)
+
+
+def as_metadata(folder, out):
+    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("*.txt"))
+    for split in ("train", "test"):
+        lines = [
+            json.dumps({"file_name": path.with_suffix(".png").name, "text": path.read_text().splitlines()})
+            for path in sorted((folder / split).glob("*.txt"))
+        ]
+        (out / split / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def as_shards(folder, out):
+    shards.pack(search(folder), out, shard_bytes=500)
+
+
+@pytest.fixture
+def recipe(own_pictures, tiny_base, tmp_path):
+    return DenoiserRecipe(
+        objective="denoiser", data=str(own_pictures), base=str(tiny_base), run=str(tmp_path / "run"), **RECIPE
+    )
+
+
+def prepared(recipe):
+    """The task of a recipe, without what it makes of its result."""
+    return replace(task(recipe, CPU), show=lambda state, path: None, finish=lambda state, folder: {})
+
+
+def trained(recipe, **changes):
+    """Everything that is left of a run."""
+    recipe = replace(recipe, **changes)
+    assert train(prepared(recipe), recipe, CPU).done
+    return weights.read(Path(recipe.run) / FILE)
+
+
+def are_equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def base_of(recipe):
+    return checkpoint.load(recipe.base, dtype=torch.float32)
+
+
+def moments(recipe, steps, parts=1):
+    for step in range(steps):
+        for part in range(parts):
+            seed = seed_of(recipe.seed, step, part)
+            yield Moment(step, part, parts, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", [as_sidecars, as_metadata, as_shards])
+def test_a_denoiser_learns_from_pictures_in_anything(kind, recipe, own_pictures, tmp_path):
+    kind(own_pictures, tmp_path / "data")
+    recipe = replace(recipe, data=str(tmp_path / "data"))
+    learned = task(recipe, CPU)
+    batches = [learned.batches(moment, 4) for moment in moments(recipe, 10)]
+    assert {tuple(batch.x0.shape) for batch in batches} == {(4, 4, 8, 8), (4, 4, 6, 10), (4, 4, 10, 6)}
+    assert {batch.states.shape for batch in batches} == {(4, 77, 256)}
+    assert train(learned, recipe, CPU).done
+    assert checkpoint.load(f"{recipe.run}/{MODEL}").native_size == (32, 32)
+
+
+def test_without_buckets_all_pictures_are_cropped_to_squares(recipe):
+    recipe = replace(recipe, ratio=1.0, size=16)
+    batch = task(recipe, CPU).batches
+    assert {tuple(batch(moment, 4).x0.shape[2:]) for moment in moments(recipe, 6)} == {(4, 4)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"crop": "anywhere", "mirror": True},
+        {"shuffle_tags": True, "drop_tags": 0.3, "caption_template": ("{caption}", "photo of {caption}")},
+        {"cache_texts": False},
+        {"accumulate": 2},
+    ],
+    ids=str,
+)
+def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_unbroken_one(recipe, changes, tmp_path):
+    recipe = replace(recipe, **changes)
+    unbroken = trained(recipe)
+    cut = replace(recipe, run=str(tmp_path / "cut"))
+    part = replace(cut, steps=7, decay=0)  # an epoch is five batches
+    train(prepared(part), part, CPU)
+    assert are_equal(trained(cut), unbroken)
+    assert not are_equal(trained(recipe, run=str(tmp_path / "other"), seed=1), unbroken)
+
+
+def test_two_parts_of_a_step_are_its_whole(recipe):
+    recipe = replace(recipe, caption_template="x")
+    batch = task(recipe, CPU).batches
+    for step in range(6):
+        whole = batch(Moment(step, 0, 1, torch.Generator()), 4).x0
+        halves = [batch(Moment(step, part, 2, torch.Generator()), 2).x0 for part in range(2)]
+        assert torch.equal(torch.cat(halves), whole)
+
+
+def test_a_caption_stays_with_its_picture(recipe):
+    recipe = replace(recipe, drop_text=0.0)
+    own = task(recipe, CPU)
+    found = search(Path(recipe.data))
+    states = encoded.FreshTexts(base_of(recipe), CPU)
+    for moment in moments(recipe, 5):
+        batch = own.batches(moment, 4)
+        for row, said in zip(own.batches.order(moment, 4)[1], batch.states, strict=True):
+            captions = [one for one in found.pictures if not one.held_out][row].captions
+            assert any(torch.allclose(said, each, atol=1e-2) for each in states(captions)[0])
+
+
+def test_texts_are_dropped_as_often_as_asked(recipe):
+    recipe = replace(recipe, drop_text=0.5, batch=10)
+    batch = task(recipe, CPU).batches
+    empty = encoded.FreshTexts(base_of(recipe), CPU)([""])[0]
+    said = torch.cat([batch(moment, 10).states for moment in moments(recipe, 20)])
+    silent = (said - empty).abs().amax((1, 2)) < 1e-2
+    assert 70 < int(silent.sum()) < 130
+
+
+def test_kept_latents_are_those_that_fresh_ones_would_be(recipe):
+    kept = task(recipe, CPU).batches
+    fresh = replace(kept, latents=encoded.FreshLatents(kept.source, base_of(recipe), CPU, torch.float32))
+    for moment in moments(recipe, 5):
+        torch.testing.assert_close(kept(moment, 4).x0, fresh(moment, 4).x0, atol=2e-3, rtol=2e-3)
+
+
+def test_crops_and_mirror_images_differ_by_step_and_are_not_kept(recipe):
+    recipe = replace(recipe, crop="anywhere", mirror=True)
+    shown = []
+    batches = replace(task(recipe, CPU).batches, latents=lambda rows, views: shown.extend(views) or NOTHING)
+    for moment in moments(recipe, 10):
+        batches(moment, 4)
+    assert {view.mirrored for view in shown} == {True, False}
+    assert len({view.across for view in shown}) > 20
+    assert not (Path(recipe.run) / encoded.LATENTS).exists()
+
+
+@pytest.mark.parametrize("file", [encoded.LATENTS, encoded.TEXTS])
+def test_caches_are_used_again_made_again_for_other_data_and_mended(recipe, file, own_pictures, tmp_path):
+    data = shutil.copytree(own_pictures, tmp_path / "data")
+    recipe = replace(recipe, data=str(data))
+    path = Path(recipe.run) / file
+    task(recipe, CPU)
+    first = path.read_bytes()
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("nets.vae.AutoencoderKL.encode", "nets.text.CLIPText.forward"):
+            patched.setattr(f"sfumato.{name}", None)
+        task(recipe, CPU)
+    path.write_bytes(first[:-9])
+    task(recipe, CPU)
+    assert path.read_bytes() == first
+    Image.new("RGB", (40, 40), "black").save(data / "train" / "00-square.png")
+    (data / "train" / "00-square.txt").write_text("a black wall")
+    with pytest.warns(SfumatoWarning, match="has changed since"):
+        task(recipe, CPU)
+    assert path.read_bytes() != first
+    assert weights.read(path).keys() == weights.header(path).tensors.keys()
+
+
+def test_text_states_are_kept_unless_they_are_many_or_the_recipe_says_no(recipe, monkeypatch):
+    assert isinstance(task(recipe, CPU).batches.states, encoded.KeptTexts)
+    fresh = replace(recipe, cache_texts=False)
+    assert isinstance(task(fresh, CPU).batches.states, encoded.FreshTexts)
+    monkeypatch.setattr("sfumato.train.tasks.denoiser.MOST_TEXT_BYTES", 1000)
+    assert isinstance(task(recipe, CPU).batches.states, encoded.FreshTexts)
+    monkeypatch.setattr("sfumato.train.encoded.MOST_TEXT_BYTES", 1000)
+    (Path(recipe.run) / encoded.TEXTS).unlink()
+    assert isinstance(task(replace(recipe, cache_texts=True), CPU).batches.states, encoded.KeptTexts)
+    assert not (Path(recipe.run) / encoded.TEXTS).exists()
+
+
+def test_text_states_of_icons_are_the_same_kept_or_fresh(tiny_data, tiny_base, tmp_path):
+    recipe = DenoiserRecipe(
+        objective="denoiser", data=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **RECIPE
+    )
+    kept, fresh = (task(replace(recipe, cache_texts=cached), CPU).batches for cached in (True, False))
+    for moment in moments(recipe, 3):
+        torch.testing.assert_close(kept(moment, 4).states, fresh(moment, 4).states, atol=2e-3, rtol=2e-3)
+        assert torch.equal(kept(moment, 4).x0, fresh(moment, 4).x0)
+
+
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_every_published_family_learns_from_pictures_of_every_shape(name, family, recipe):
+    recipe = replace(recipe, base=str(family(name)), samples=("a red wall",), steps=3, decay=0)
+    assert train(task(recipe, CPU), recipe, CPU).done
+    assert Image.open(Path(recipe.run) / "samples" / "last.webp").size[1] == 16
+    assert checkpoint.load(f"{recipe.run}/{MODEL}").kind == checkpoint.load(recipe.base).kind
+
+
+def test_sdxl_is_told_how_each_picture_was_framed_and_nothing_by_zeros(family, recipe):
+    recipe = replace(recipe, base=str(family("sdxl")), crop="anywhere", mirror=True, drop_text=0.5, size=32)
+    batches = task(recipe, CPU).batches
+    silent = 0
+    for moment in moments(recipe, 6):
+        (w, h), rows = batches.order(moment, 4)
+        batch = batches(moment, 4)
+        assert batch.added.pooled.shape == (4, 20)
+        for row, ids in zip(rows, batch.added.ids.tolist(), strict=True):
+            width, height = batches.source.sizes[row]
+            assert ids[:2] == [height, width]
+            assert ids[4:] == [h, w]
+            scale = max(w / width, h / height)
+            assert 0 <= ids[2] <= round(height * scale) - h
+            assert 0 <= ids[3] <= round(width * scale) - w
+        zeros = batch.states.abs().amax((1, 2)) == 0
+        assert torch.equal(zeros, batch.added.pooled.abs().amax(1) == 0)
+        silent += int(zeros.sum())
+    assert 3 < silent < 21
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("inpaint", "an inpainting model"),
+        ("instruct", "an instruction"),
+        ("refiner", "refiner"),
+        ("lcm", "an LCM"),
+    ],
+)
+def test_a_model_that_is_told_more_than_captions_is_refused(name, said, family, recipe):
+    with pytest.raises(UsageError, match=said):
+        task(replace(recipe, base=str(family(name))), CPU)
+
+
+@pytest.fixture
+def autoencoder(own_pictures, tiny_base, tmp_path):
+    return AutoencoderRecipe(
+        objective="autoencoder",
+        data=str(own_pictures),
+        base=str(tiny_base),
+        run=str(tmp_path / "run"),
+        **RECIPE,
+    )
+
+
+@pytest.mark.parametrize("kind", [as_metadata, as_shards])
+def test_an_autoencoder_learns_from_squares_of_pictures_in_anything(
+    kind, autoencoder, own_pictures, tmp_path
+):
+    kind(own_pictures, tmp_path / "data")
+    recipe = replace(autoencoder, data=str(tmp_path / "data"), size=16)
+    learned = task(recipe, CPU)
+    batches = [learned.batches(moment, 4) for moment in moments(recipe, 5)]
+    assert {tuple(x.shape) for x in batches} == {(4, 3, 16, 16)}
+    assert all(x.abs().max() <= 1 for x in batches)
+    outcome = train(learned, recipe, CPU)
+    assert {"psnr_held_out", "psnr_seen"} <= outcome.figures.keys()
+
+
+def test_an_autoencoder_resumed_in_the_middle_of_an_epoch_is_the_unbroken_one(autoencoder, tmp_path):
+    unbroken = trained(autoencoder)
+    cut = replace(autoencoder, run=str(tmp_path / "cut"))
+    part = replace(cut, steps=3, decay=0)
+    train(prepared(part), part, CPU)
+    assert are_equal(trained(cut), unbroken)
+
+
+def test_pictures_without_words_teach_an_autoencoder_and_a_denoiser_that_needs_none(
+    autoencoder, recipe, own_pictures, tmp_path
+):
+    data = str(shutil.copytree(own_pictures, tmp_path / "data", ignore=shutil.ignore_patterns("*.txt")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert task(replace(autoencoder, data=data), CPU).net is not None
+        assert task(replace(recipe, data=data, caption_template="a wall"), CPU).net is not None
+    with (
+        pytest.warns(SfumatoWarning, match="22 pictures are left out"),
+        pytest.raises(DataError, match="none of 22 pictures has a caption"),
+    ):
+        task(replace(recipe, data=data), CPU)
+
+
+def test_what_is_left_out_is_said_once_and_training_goes_on(recipe, own_pictures, tmp_path):
+    data = shutil.copytree(own_pictures, tmp_path / "data")
+    (data / "train" / "00-square.txt").unlink()
+    (data / "train" / "01-wide.png").write_bytes(b"\x89PNG")
+    with pytest.warns(SfumatoWarning) as caught:
+        trained(replace(recipe, data=str(data)))
+    said = {str(one.message).split(": ", 1)[1] for one in caught}
+    assert said == {
+        "1 picture is left out as broken: train/01-wide.png is not a PNG, JPEG or WebP picture",
+        "1 picture is left out as without a caption: train/00-square.png",
+    }
+    assert (Path(recipe.run) / INDEX).is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"size": 30}, "size = 30 must be a multiple of 4"),
+        ({"bucket_step": 6}, "bucket_step = 6 must be a multiple of 4"),
+        ({"data": "nowhere"}, "cannot read the folder nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(changes, said, recipe):
+    with pytest.raises((UsageError, DataError), match=said):
+        task(replace(recipe, **changes), CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"drop_text": 2.0}, "drop_text = 2.0 must be in"),
+        ({"caption_template": ["a {name}"]}, r"\{name\} is not known"),
+        ({"caption_template": []}, "at least one template"),
+        ({"crop": "midle"}, "did you mean 'middle'"),
+        ({"ratio": 0.5}, "ratio = 0.5 must be in"),
+        ({"size": -1}, "size = -1 must not be negative"),
+        ({"cache_texts": True, "shuffle_tags": True}, "cache_texts is not possible"),
+        ({"caption_templates": "x"}, "did you mean 'caption_template'"),
+        ({"drop_tags": "often"}, "drop_tags = 'often' must be float"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(changes, said):
+    with pytest.raises(UsageError, match=said):
+        DenoiserRecipe.from_dict({"data": "x", "run": "y", **changes}, "recipe.toml")

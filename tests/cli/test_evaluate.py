@@ -1,8 +1,12 @@
 """`sfumato evaluate` with the embedded model and small pictures, in this process."""
 
 import json
+import re
+import runpy
+import shlex
 import signal
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from sfumato.evaluate.colours import NAMES
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
 
+DOCS = Path(__file__).parents[2] / "docs"
 DRAWN = 8 + 4 + len(NAMES)
 """Pictures of each choice of settings; those that the autoencoder gives back are eight more."""
 
@@ -154,3 +159,39 @@ def test_what_is_not_installed_is_named_before_anything_is_drawn(small, monkeypa
     status, out, err = small("--out", "report")
     assert (status, out) == (2, "")
     assert f"needs the package {package}: pip install 'sfumato[eval]'" in err
+
+
+def test_the_pages_commands_are_those_that_there_are(here):
+    commands = re.findall(r"^sfumato evaluate (.*)$", (DOCS / "evaluation.md").read_text(), re.MULTILINE)
+    known = set(re.findall(r"--[a-z]+", here("evaluate", "--help")[1]))
+    assert len(commands) == 4
+    for command in commands:
+        assert {part for part in shlex.split(command) if part.startswith("--")} <= known
+
+
+def test_the_pages_program_measures(squares, tmp_path, monkeypatch, capsys):
+    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "evaluation.md").read_text(), re.DOTALL)
+    smaller = {"256": "64", "count=200": "count=8, things=1, varied=1", "Settings(20": "Settings(1"}
+    for whole, less in smaller.items():
+        assert whole in program
+        program = program.replace(whole, less)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "icons").symlink_to(squares)
+    exec(program, {})
+    assert float(capsys.readouterr().out) > 0
+
+
+def test_the_page_takes_in_the_figures_of_a_report(small, tmp_path):
+    small("--guidance", "1,3", "--out", "report", "-q")
+    page = tmp_path / "evaluation.md"
+    page.write_text((DOCS / "evaluation.md").read_text())
+    write = runpy.run_path(str(DOCS / "write_evaluation.py"))["write"]
+    for _ in range(2):
+        write(tmp_path / "report", page)
+        told = page.read_text()
+        assert told.count("| embedded | 1 | 3 |") == 1
+        links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", told)
+        assert "pictures/evaluation-distance-guidance.webp" in links
+        assert all((tmp_path / link).is_file() for link in links)
+    assert "## What they mean" in told

@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 
 from sfumato import checkpoint, metadata, studio
 from sfumato.adapt import attach_new, save_lora
+from sfumato.config import TinyVAEConfig
 from sfumato.errors import CheckpointError
 from sfumato.image import Image
+from sfumato.nets.tiny_vae import AutoencoderTiny
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
 
@@ -64,11 +66,16 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "1",
         "--dtype",
         "fp32",
+        "--decoder",
+        "tiny",
+        "--tiny",
+        "tiny.safetensors",
     )
     model = checkpoint.load("embedded", dtype=torch.float32)
     attach_new(model.unet, rank=2)
     save_lora(tmp_path / "look.safetensors", {"unet": model.unet})
     save_file({"emb_params": torch.zeros(1, 256)}, tmp_path / "word.safetensors")
+    save_file(AutoencoderTiny(TinyVAEConfig()).state_dict(), tmp_path / "tiny.safetensors")
     here("generate", "a {red} apple", "-o", "apple.png", *SMALL, *line)
     record = metadata.read(tmp_path / "apple.png")
     assert record.dtype == "float32"
@@ -95,6 +102,8 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "embeddings": ("word.safetensors",),
         "allow_partial": True,
         "regions": ({"prompt": "a cat:2", "box": (0.0, 0.0, 0.5, 1.0), "weight": 1.0},),
+        "decoder": "tiny",
+        "tiny": "tiny.safetensors",
         "model": "embedded",
     }
 

@@ -51,11 +51,15 @@ def line(told=None, poisoned_at=None):
     return Task(net, batches, objective, lambda state, path: None, finish)
 
 
-def digest(folder):
-    task, recipe = line(), replace(RECIPE, run=str(folder))
-    state = begin(task.net, recipe, CPU)
+def restored(folder, **changes):
+    recipe = replace(RECIPE, run=str(folder), **changes)
+    state = begin(line().net, recipe, CPU)
     assert restore(state, recipe, folder)
-    return state.digest()
+    return state
+
+
+def digest(folder, **changes):
+    return restored(folder, **changes).digest()
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,20 @@ def stopping(task, after):
         if asked == after:
             raise StoppedError
         asked += 1
+        return task.objective(batch, generator)
+
+    return replace(task, objective=objective)
+
+
+def interrupted(number, after):
+    """`line`, whose process gets signal `number` in the middle of step `after`."""
+    task, asked = line(), 0
+
+    def objective(batch, generator):
+        nonlocal asked
+        asked += 1
+        if asked == after:
+            os.kill(os.getpid(), number)
         return task.objective(batch, generator)
 
     return replace(task, objective=objective)

@@ -205,7 +205,8 @@ def _slice(
     except NumericsError:
         raise
     except BaseException as error:
-        error.add_note(f"step {kept:,} of {recipe.steps:,} is kept in {folder}, run again to go on")
+        done = f"step {kept:,} of {recipe.steps:,}" if kept else "nothing yet"
+        error.add_note(f"{done} is kept in {folder}, run again to go on")
         raise
 
 

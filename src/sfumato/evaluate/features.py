@@ -72,13 +72,15 @@ class Features:
         return h + x if h.shape == x.shape else h
 
     def _convolve(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
-        """With the edges of TensorFlow: where an odd number of zeros is due, the odd one is at the end."""
+        """With the edges of TensorFlow: where an odd number of zeros is due, the odd one is at the end.
+
+        That is a convolution with `stride` zeros more on every side, without the first row and column.
+        """
         weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
         groups, kernel, size = x.shape[1] // weight.shape[1], weight.shape[-1], x.shape[-1]
         zeros = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         if zeros % 2:
-            x = F.pad(x, (zeros // 2, zeros - zeros // 2) * 2)
-            zeros = 0
+            return F.conv2d(x, weight, bias, stride, zeros // 2 + stride, groups=groups)[..., 1:, 1:]
         return F.conv2d(x, weight, bias, stride, zeros // 2, groups=groups)
 
 

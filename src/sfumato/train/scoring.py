@@ -29,14 +29,11 @@ class Shown:
     """(N, K), rows of `vectors`."""
     vectors: Tensor
     """(U, P) unit vectors, in half precision."""
-    cumulative: Tensor
-    """(N,) float64, rising to 1."""
 
     def __call__(self, moment: Moment, count: int) -> tuple[Tensor, Tensor]:
         """Readings (count, R) and vectors (count, P)."""
         place, generator = self.readings.device, moment.generator
-        draws = torch.rand(count, generator=generator, device=place, dtype=torch.float64)
-        rows = torch.searchsorted(self.cumulative, draws).clamp(max=len(self.readings) - 1)
+        rows = torch.randint(len(self.readings), (count,), generator=generator, device=place)
         ways = torch.randint(self.captions.shape[1], (count,), generator=generator, device=place)
         return self.readings[rows].float(), self.vectors[self.captions[rows, ways]].float()
 

@@ -11,12 +11,21 @@ from torch.nn import functional as F
 
 from sfumato import weights
 from sfumato.data.captions import TINTS
-from sfumato.data.icons import Captioned, Icons, captioned, load, tinted
+from sfumato.data.icons import Icons, captioned, load, tinted
 from sfumato.data.sets import SETS
 from sfumato.devices import DTYPES
 from sfumato.evaluate import features
 from sfumato.evaluate.features import Features
-from sfumato.evaluate.scorer import READINGS, Head, HeadConfig, load_teacher, of_texts, read, retrieval
+from sfumato.evaluate.scorer import (
+    AT_ONCE,
+    READINGS,
+    Head,
+    HeadConfig,
+    load_teacher,
+    of_texts,
+    read,
+    retrieval,
+)
 from sfumato.train.loop import Task
 from sfumato.train.recipe import ScorerRecipe
 from sfumato.train.scoring import Scoring, Shown
@@ -25,7 +34,6 @@ from sfumato.train.teacher import Teacher
 RESULT = "scorer.safetensors"
 SEEN, HELD_OUT = "seen.safetensors", "held-out.safetensors"
 AMONG, MOST_JUDGED = 1000, 2000
-_AT_ONCE, _TEXTS_AT_ONCE = 32, 4096
 _LEAST_DEVIATION = 1e-2
 
 
@@ -35,8 +43,8 @@ def task(recipe: ScorerRecipe, device: torch.device) -> Task[tuple[Tensor, Tenso
     head = Head(HeadConfig.from_dict(recipe.network | own, f"network of {recipe.objective}")).to(device)
     data = Path(recipe.data)
     icons, others = load(data, held_out=False, device=device), load(data, held_out=True, device=device)
-    seen, shares = _shown(recipe, icons, eyes, teacher, SEEN, device)
-    held_out, _ = _shown(recipe, others, eyes, teacher, HELD_OUT, device)
+    seen = _shown(recipe, icons, recipe.pictures, SEEN, eyes, teacher)
+    held_out = _shown(recipe, others, MOST_JUDGED, HELD_OUT, eyes, teacher)
     deviation, head.mean = torch.std_mean(seen["readings"].float(), dim=0)
     head.scale = 1 / deviation.clamp(min=_LEAST_DEVIATION)
 
@@ -56,52 +64,46 @@ def task(recipe: ScorerRecipe, device: torch.device) -> Task[tuple[Tensor, Tenso
         weights.write(folder / RESULT, half, told)
         return figures
 
-    batches = Shown(seen["readings"], seen["captions"], seen["vectors"], shares)
-    return Task(head, batches, Scoring(head, recipe.drop), lambda state, path: None, finish)
+    return Task(head, Shown(**seen), Scoring(head, recipe.drop), lambda state, path: None, finish)
 
 
 @torch.no_grad()
 def _shown(
-    recipe: ScorerRecipe, icons: Icons, eyes: Features, teacher: Teacher, name: str, device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
-    """A table of what is read from every picture (N, R), the rows of its captions (N, K) and the vectors of
-    these (U, P), kept in the run's folder as `name`; and (N,) how often each is shown, summed up to 1.
+    recipe: ScorerRecipe, icons: Icons, most: int, name: str, eyes: Features, teacher: Teacher
+) -> dict[str, Tensor]:
+    """What is read from at most `most` pictures (N, R), the rows of their captions (N, K) and the vectors of
+    these (U, P), kept in the run's folder as `name`. What is shown more often is more likely among them.
     """
     examples = captioned(icons, seed=recipe.seed, ways=recipe.captions, tints=recipe.tints)
-    cumulative = torch.tensor(examples.weights, dtype=torch.float64).cumsum(0)
-    shares = (cumulative / cumulative[-1]).to(device)
-    path = Path(recipe.run) / name
-    told = {"captions": hashlib.sha256(json.dumps(examples.captions).encode("utf-8")).hexdigest()}
+    chances = torch.tensor(examples.weights, dtype=torch.float64)
+    lot = torch.Generator().manual_seed(recipe.seed)
+    drawn = torch.multinomial(chances, min(most, len(examples)), generator=lot).tolist()
+    captions = [examples.captions[place] for place in drawn]
+    path, device = Path(recipe.run) / name, icons.pictures.device
+    told = {"captions": hashlib.sha256(json.dumps(captions).encode("utf-8")).hexdigest()}
     if path.is_file() and weights.metadata(path) == told:
-        return {name: tensor.to(device) for name, tensor in weights.read(path).items()}, shares
-    texts = sorted({text for own in examples.captions for text in own}, key=lambda text: (len(text), text))
+        return {name: tensor.to(device) for name, tensor in weights.read(path).items()}
+    texts = list(dict.fromkeys(text for own in captions for text in own))
     numbers = {text: number for number, text in enumerate(texts)}
-    rows = torch.tensor([[numbers[text] for text in own] for own in examples.captions], device=device)
-    with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
-        vectors = [
-            of_texts(teacher, texts[start : start + _TEXTS_AT_ONCE]).half()
-            for start in range(0, len(texts), _TEXTS_AT_ONCE)
-        ]
-        table = {"readings": _readings(examples, eyes), "captions": rows, "vectors": torch.cat(vectors)}
+    dtype = DTYPES[recipe.precision]
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        parts = []
+        for start in range(0, len(drawn), AT_ONCE):
+            x = torch.cat([examples.signal(place, place + 1) for place in drawn[start : start + AT_ONCE]])
+            parts.append(read(eyes, x).half())
+        vectors = of_texts(teacher, texts).half()
+    rows = torch.tensor([[numbers[text] for text in own] for own in captions], device=device)
+    table = {"readings": torch.cat(parts), "captions": rows, "vectors": vectors}
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.write(path, table, told)
-    return table, shares
-
-
-def _readings(examples: Captioned, eyes: Features) -> Tensor:
-    parts = []
-    for start in range(0, len(examples), _AT_ONCE):
-        parts.append(read(eyes, examples.signal(start, min(start + _AT_ONCE, len(examples)))).half())
-    return torch.cat(parts)
+    return table
 
 
 @torch.no_grad()
 def _judged(head: Head, table: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Vectors (N, P) of at most 2,000 pictures, evenly chosen, and of the first caption of each (N, P)."""
-    count = len(table["readings"])
-    kept = torch.arange(0, count, max(1, count // MOST_JUDGED), device=table["readings"].device)
-    texts = table["vectors"][table["captions"][kept, 0]].float()
-    return F.normalize(head(table["readings"][kept].float()), dim=-1), texts
+    """Vectors (N, P) of at most `MOST_JUDGED` pictures, and of the first caption of each (N, P)."""
+    texts = table["vectors"][table["captions"][:MOST_JUDGED, 0]].float()
+    return F.normalize(head(table["readings"][:MOST_JUDGED].float()), dim=-1), texts
 
 
 @torch.no_grad()

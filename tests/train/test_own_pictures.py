@@ -25,7 +25,7 @@ from sfumato.train.tasks.common import INDEX, MODEL
 CPU = torch.device("cpu")
 NOTHING = torch.zeros(1, 1, 1, 1)
 RECIPE = {
-    "steps": 9, "batch": 4, "rate": 1e-3, "warmup": 2, "decay": 2, "ema": (0.9,), "precision": "float32",
+    "steps": 8, "batch": 4, "rate": 1e-3, "warmup": 2, "decay": 2, "ema": (0.9,), "precision": "float32",
     "keep_every": 100, "log_every": 3,
 }  # fmt: skip
 
@@ -103,10 +103,8 @@ def test_without_buckets_all_pictures_are_cropped_to_squares(recipe):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
         {"crop": "anywhere", "mirror": True},
         {"shuffle_tags": True, "drop_tags": 0.3, "caption_template": ("{caption}", "photo of {caption}")},
-        {"cache_texts": False},
         {"accumulate": 2},
     ],
     ids=str,
@@ -115,7 +113,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_unbroken_one(recipe, cha
     recipe = replace(recipe, **changes)
     unbroken = trained(recipe)
     cut = replace(recipe, run=str(tmp_path / "cut"))
-    part = replace(cut, steps=7, decay=0)  # an epoch is five batches
+    part = replace(cut, steps=6, decay=0)  # an epoch is five batches
     train(prepared(part), part, CPU)
     assert are_equal(trained(cut), unbroken)
     assert not are_equal(trained(recipe, run=str(tmp_path / "other"), seed=1), unbroken)

@@ -1,0 +1,70 @@
+"""`sfumato data check` and `sfumato data pack`: what they say of a folder of pictures."""
+
+import json
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Nine pictures of growing width, one of them broken, all but two with a caption."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(9):
+        Image.new("RGB", (40 + 8 * number, 80), "red").save(folder / f"{number}.png")
+        if number > 1:
+            (folder / f"{number}.txt").write_text("a red wall\nred")
+    (folder / "8.png").write_bytes(b"")
+    return folder
+
+
+def test_a_folder_is_described_with_what_is_wrong_in_it(here, photos):
+    status, out, err = here("data", "check", "photos", "--size", "64", "--step", "16", "--ratio", "2")
+    assert (status, err) == (1, "")
+    assert out.splitlines() == [
+        "photos: 8 pictures, 0 of them for tests, with 12 captions",
+        "without a caption  2, as 0.png",
+        "to be enlarged     1, as 0.png",
+        "48x80              3",
+        "64x64              5",
+        "broken             1",
+        "  8.png is not a PNG, JPEG or WebP picture",
+    ]
+
+
+def test_a_folder_is_described_in_json(here, photos):
+    (photos / "8.png").unlink()
+    status, out, err = here("data", "check", "photos", "--json")
+    told = json.loads(out)
+    assert (status, err) == (0, "")
+    assert told["pictures"] == sum(told["buckets"].values()) == len(told["enlarged"]) == 8
+    assert told["without_caption"] == ["0.png", "1.png"]
+    assert told["broken"] == []
+
+
+def test_a_folder_is_packed_into_shards_that_hold_the_same(here, photos):
+    status, out, err = here("data", "pack", "photos", "packed")
+    assert (status, out) == (0, "packed: 8 pictures, 0 of them for tests, in 1 shards\n")
+    assert "warning: photos: 1 picture is left out as broken: 8.png is not" in err
+    status, out, err = here("data", "check", "packed", "--size", "64")
+    assert (status, err) == (0, "")
+    assert "packed: 8 pictures, 0 of them for tests, with 12 captions" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["check", "nowhere"], 1, "cannot read the folder nowhere"),
+        (["check", "photos", "--ratio", "0.5"], 2, "--ratio 0.5"),
+        (["pack", "photos", "out", "--megabytes", "0"], 2, "--megabytes 0 must be at least 1"),
+        (["pack", "empty", "out"], 1, "empty holds no pictures"),
+        (["pack", "photos", "photos/0.png"], 1, "cannot write photos/0.png"),
+    ],
+)
+def test_what_cannot_be_done_with_pictures_is_told_in_one_line(here, photos, arguments, status, said):
+    (photos.parent / "empty").mkdir()
+    ended, out, err = here("data", *arguments, "-q")
+    assert (ended, out) == (status, "")
+    assert said in err
+    assert len(err.splitlines()) == 1

@@ -96,6 +96,16 @@ def test_the_pictures_are_those_that_generate_draws(small, here, tmp_path):
         assert np.asarray(Image.open(tmp_path / name)).tobytes() in drawn
 
 
+def test_a_terminal_sees_a_drawn_table(small, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "140")
+    status, out, _ = small("--guidance", "1", "-q")
+    assert status == 0
+    assert "────" in out
+    assert "Fréchet" in out
+    assert "| ---" not in out
+
+
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, tmp_path):
     own, told = tmp_path / "own", []
 
@@ -169,6 +179,7 @@ def test_the_pages_commands_are_those_that_there_are(here):
         assert {part for part in shlex.split(command) if part.startswith("--")} <= known
 
 
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
 def test_the_pages_program_measures(squares, tmp_path, monkeypatch, capsys):
     (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "evaluation.md").read_text(), re.DOTALL)
     smaller = {"256": "64", "count=200": "count=8, things=1, varied=1", "Settings(20": "Settings(1"}

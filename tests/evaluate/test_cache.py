@@ -7,6 +7,7 @@ import torch
 from sfumato.errors import DataError, OutputError
 from sfumato.evaluate.cache import Album, Asked, remembered
 
+CPU = torch.device("cpu")
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 
 
@@ -56,18 +57,18 @@ def test_vectors_are_worked_out_once_for_the_same_pictures(tmp_path):
         asked.append(len(pictures))
         return pictures.mean((2, 3))
 
-    vectors = remembered(tmp_path, "means", mean)
+    vectors = remembered(tmp_path, "means", mean, CPU)
     pictures = torch.rand(2, 3, 4, 4)
     first = vectors(pictures)
     assert torch.equal(first, mean(pictures))
-    assert torch.equal(remembered(tmp_path, "means", mean)(pictures.clone()), first)
+    assert torch.equal(remembered(tmp_path, "means", mean, CPU)(pictures.clone()), first)
     assert len(asked) == 2
     vectors(pictures + 1)
     assert len(asked) == 3
 
 
 def test_a_damaged_file_of_vectors_is_named(tmp_path):
-    vectors = remembered(tmp_path, "means", lambda pictures: pictures.mean((2, 3)))
+    vectors = remembered(tmp_path, "means", lambda pictures: pictures.mean((2, 3)), CPU)
     vectors(torch.zeros(1, 3, 2, 2))
     (path,) = (tmp_path / "means").iterdir()
     path.write_bytes(b"damaged")

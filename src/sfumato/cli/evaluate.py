@@ -97,7 +97,9 @@ def _measured(
         studio = loading.load(name)
         size = trial.size if trial else _size(options, studio)
         settings = [_settings(studio, request, size) for request in requests]
-        trial = trial or prepare(options.data, _plan(options), size, cache, *_eyes(options, studio))
+        trial = trial or prepare(
+            options.data, _plan(options), size, cache, *_eyes(options, studio), studio.device
+        )
         subject = subject_of(studio)
         total = to_draw(subject, settings, trial) * len(options.models)
 
@@ -260,7 +262,17 @@ def _show(report: "Report") -> None:
     if not sys.stdout.isatty():
         console.result(report.markdown().rstrip("\n"))
         return
+    from rich import box
     from rich.console import Console
-    from rich.markdown import Markdown
+    from rich.markup import escape
+    from rich.table import Table
 
-    Console().print(Markdown(report.markdown()))
+    drawn = Console(highlight=False)
+    drawn.print(report.title)
+    for headings, rows in report.tables():
+        table = Table(box=box.SIMPLE_HEAD)
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        drawn.print(table)

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,24 +59,26 @@ class Album:
 
     def pixels(self, asked: Asked) -> NDArray[np.uint8]:
         """The picture (H, W, 3). Raises `DataError`."""
-        return np.asarray(self._open(asked).convert("RGB"))
+        with self._opened(asked) as picture:
+            return np.asarray(picture.convert("RGB"))
 
     def seconds(self, asked: Asked) -> float:
         """How long it took to draw the picture. Raises `DataError`."""
-        return float(self._open(asked).text.get("seconds", "nan"))
+        with self._opened(asked) as picture:
+            return float(picture.info.get("seconds", "nan"))
 
-    def _open(self, asked: Asked) -> PngImageFile:
+    @contextmanager
+    def _opened(self, asked: Asked) -> Iterator[PngImageFile]:
         path = self.path(asked)
         try:
             with PngImageFile(path) as picture:
-                picture.load()
-                return picture
+                yield picture
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}): delete it and it is drawn again") from error
 
 
-def remembered(cache: Path, kind: str, vectors: Vectors) -> Vectors:
-    """`vectors`, which are kept under `kind` and found again by the pictures' own digest."""
+def remembered(cache: Path, kind: str, vectors: Vectors, device: torch.device) -> Vectors:
+    """`vectors`, made on `device`, kept under `kind`, found again by the pictures' digest, and on the CPU."""
 
     def found(pictures: Tensor) -> Tensor:
         path = cache / kind / f"{digest(pictures.cpu().contiguous().numpy().tobytes())}.npy"
@@ -84,7 +87,7 @@ def remembered(cache: Path, kind: str, vectors: Vectors) -> Vectors:
                 return torch.from_numpy(np.load(path))
             except (OSError, ValueError) as error:
                 raise DataError(f"{path} cannot be read ({error}): delete it") from error
-        made = vectors(pictures).float().cpu()
+        made = vectors(pictures.to(device)).float().cpu()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

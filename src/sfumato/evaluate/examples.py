@@ -111,7 +111,7 @@ class IconData:
             (name, self._picture(source, place)[0])
             for name, place in random.sample(telling, min(most, len(telling)))
         ]
-        return {"drawn in one known colour": drawn, "named for a colour": called}
+        return {"tinted": drawn, "named by colour": called}
 
     def _picture(self, source: Icons, place: int, pair: tuple[str, str] = ("black", "white")) -> Tensor:
         """(1, 3, S, S): the picture at `place` among those in colour and then those of one, in `pair`."""

@@ -3,7 +3,7 @@
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,18 +69,38 @@ class Report:
             "prompts": list(self.trial.real.prompts),
         }
 
-    def markdown(self) -> str:
-        """The tables, as Markdown."""
-        count = f"{len(self.trial.real):,} pictures of held-out concepts, {self.trial.size} pixels a side"
-        parts = [f"{count}; seed {self.trial.plan.seed}.", "", *_table(HEADINGS, map(cells, self.rows))]
-        losses = [
-            (each.name, decoder, f"{found.psnr:.2f}", f"{found.ssim:.4f}")
+    @property
+    def title(self) -> str:
+        """What the tables are of."""
+        count, size = len(self.trial.real), self.trial.size
+        seed = self.trial.plan.seed
+        return f"{count:,} pictures of held-out concepts, {size} pixels a side; seed {seed}."
+
+    def tables(self) -> list[tuple[Sequence[str], list[Sequence[str]]]]:
+        """Headings and rows: of all pictures, and of the autoencoders where there are any."""
+        lines = list(map(cells, self.rows))
+        known = [place for place in range(len(HEADINGS)) if any(line[place] for line in lines)]
+        figures: list[Sequence[str]] = [[line[place] for place in known] for line in lines]
+        found: list[tuple[Sequence[str], list[Sequence[str]]]] = [
+            ([HEADINGS[place] for place in known], figures)
+        ]
+        losses: list[Sequence[str]] = [
+            (each.name, decoder, f"{loss.psnr:.2f}", f"{loss.ssim:.4f}")
             for each in self.rated
-            for decoder, found in each.fidelity.items()
+            for decoder, loss in each.fidelity.items()
         ]
         if losses:
-            parts += ["", *_table(("autoencoder of", "decoder", "PSNR (dB)", "SSIM"), losses)]
-        return "\n".join(parts) + "\n"
+            found.append((("autoencoder of", "decoder", "PSNR (dB)", "SSIM"), losses))
+        return found
+
+    def markdown(self) -> str:
+        """The title and the tables, as Markdown."""
+        lines = [self.title]
+        for headings, rows in self.tables():
+            lines.append("")
+            for row in (headings, ["---"] * len(headings), *rows):
+                lines.append(f"| {' | '.join(text.replace('|', '/') for text in row)} |")
+        return "\n".join(lines) + "\n"
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -95,7 +115,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _thousandths(*distance) if distance else "",
         _number(found.top1 if found else None, "{:.1%}"),
         _number(found.top5 if found else None, "{:.1%}"),
-        f"{found.median_rank:g} of {found.among}" if found else "",
+        _number(found.median_rank if found else None, "{:g}"),
         _number(figures.colour, "{:.1%}"),
         _number(figures.diversity, "{:.2f}"),
         _number(figures.seconds, "{:.2f}"),
@@ -124,10 +144,6 @@ def write(report: Report, folder: Path) -> None:
 def _line(row: Row) -> dict[str, Any]:
     figures = {key: value for key, value in asdict(row.figures).items() if value is not None}
     return {"name": row.name, **({"settings": asdict(row.settings)} if row.settings else {}), **figures}
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *rows)]
 
 
 def _thousandths(mean: float, deviation: float) -> str:

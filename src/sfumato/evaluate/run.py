@@ -24,6 +24,7 @@ from sfumato.evaluate.features import SHA256, Features
 from sfumato.evaluate.fidelity import Fidelity, fidelity
 from sfumato.evaluate.scorer import Retrieval, Scorer, retrieval
 
+CPU = torch.device("cpu")
 AT_ONCE = 32
 """Pictures that are looked at in one batch."""
 FEWEST = 8
@@ -159,12 +160,18 @@ class Trial:
 
 
 def prepare(
-    folder: Path, plan: Plan, size: int, cache: Path, features: Features, scorer: Scorer | None
+    folder: Path,
+    plan: Plan,
+    size: int,
+    cache: Path,
+    features: Features,
+    scorer: Scorer | None,
+    device: torch.device = CPU,
 ) -> Trial:
     """The trial on the data in `folder`, and what real pictures themselves achieve in it.
 
-    `size`: pixels a side of everything that is compared. Raises `DataError` and `UsageError` for data that
-    are not there, too few or too small.
+    `size`: pixels a side of everything that is compared; `device`: where features and scorer are. Raises
+    `DataError` and `UsageError` for data that are not there, too few or too small.
     """
     if plan.count < FEWEST:
         raise UsageError(f"count is {plan.count}: must be at least {FEWEST}; figures settle at about 1000")
@@ -181,10 +188,10 @@ def prepare(
             SfumatoWarning,
             stacklevel=2,
         )
-    look = remembered(cache, f"features-{SHA256[:12]}", features)
+    look = remembered(cache, f"features-{SHA256[:12]}", features, device)
     scores = texts = None
     if scorer is not None:
-        scores = remembered(cache, f"scores-{_fingerprint(scorer)}", scorer.of_pictures)
+        scores = remembered(cache, f"scores-{_fingerprint(scorer)}", scorer.of_pictures, device)
         texts = scorer.of_texts(real.prompts).cpu()
     seen = _vectors(look, _real(real))
     wanted = colours.prompts(plan.things, source.styles)
@@ -199,15 +206,15 @@ def _real_rows(source: Data, trial: Trial) -> Iterator[Row]:
     real, seen, seed = trial.real, trial.seen, trial.plan.seed
     own = _found(trial.scores, _real(real), trial.texts, seed)
     alike = _relative(diversity.alike(seen, real.styles, real.concepts), trial.apart)
-    yield Row("real, held out", None, Figures(len(real), retrieval=own, diversity=alike))
+    yield Row("real", None, Figures(len(real), retrieval=own, diversity=alike))
     others = source.examples(held_out=False, seed=seed, most=len(real))
     if len(others) == len(real):
-        yield _distant("real, of other concepts", seen, _vectors(trial.features, _real(others)), seed)
+        yield _distant("real, other concepts", seen, _vectors(trial.features, _real(others)), seed)
     half = len(seen) // 2
-    yield _distant("real, one half and the other", seen[:half], seen[half : 2 * half], seed)
+    yield _distant("real, halves", seen[:half], seen[half : 2 * half], seed)
     if trial.texts is not None:
         mixed = _found(trial.scores, _real(real), trial.texts.roll(1, 0), seed)
-        yield Row("real, with another's caption", None, Figures(len(real), retrieval=mixed))
+        yield Row("real, captions mixed", None, Figures(len(real), retrieval=mixed))
 
 
 def _distant(name: str, real: Tensor, others: Tensor, seed: int) -> Row:
@@ -272,10 +279,17 @@ def _draw(
     since = perf_counter()
     with closing(subject.draw(missing, settings)) as drawing:
         for one, pixels in drawing:
-            now = perf_counter()
-            album.keep(one, pixels, now - since)
+            seconds = perf_counter() - since
+            if pixels.shape != (settings.size, settings.size, 3):
+                raise UsageError(
+                    f"{subject.name} drew {pixels.shape}, not {settings.size} × {settings.size} × 3"
+                )
+            album.keep(one, pixels, seconds)
             progress(doing)
             since = perf_counter()
+    lacking = sum(not album.path(one).is_file() for one in missing)
+    if lacking:
+        raise UsageError(f"{subject.name} was asked for {len(missing)} pictures and left out {lacking}")
 
 
 def _figures(album: Album, trial: Trial) -> Figures:
@@ -321,7 +335,7 @@ def _given_back(
         progress(f"{subject.name}, {decoder} decoder")
     features = _vectors(trial.features, _drawn(album, named))
     row = Row(
-        f"real, through {subject.name}'s autoencoder ({decoder})",
+        f"real, decoded by {subject.name}{'' if decoder == 'full' else f' ({decoder})'}",
         None,
         Figures(
             len(features),

@@ -1,0 +1,184 @@
+"""Kill a training run again and again, at random moments, and see that it ends as if nothing had happened.
+
+    python benchmarks/kills.py 50 [--steps 3000] [--seed 0]
+
+Every run is the real `sfumato train` in a process of its own, ended by SIGKILL: one in five while it is still
+starting, the others up to a second after they have told of a step. The last one goes on to the end. What is
+left is compared with an unbroken run: every bit of weights, averages and moments, and the steps of the log.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from sfumato import checkpoint, weights
+from sfumato.config import UNetConfig, VAEConfig
+from sfumato.nets.unet import UNet
+from sfumato.nets.vae import AutoencoderKL
+from sfumato.train.log import LINES
+from sfumato.train.state import FILE
+
+SIZE = 32
+RECIPE = """
+objective = "denoiser"
+data = "{folder}/data"
+base = "{folder}/base"
+run = "{run}"
+batch = 4
+accumulate = 2
+steps = {steps}
+decay = {decay}
+ema = [0.9, 0.999]
+precision = "float32"
+keep_every = 3
+log_every = 1
+samples = ["red"]
+samples_every = 100
+"""
+
+
+def prepare(folder: Path) -> None:
+    """Eight pictures of one colour each, and a model that takes milliseconds a step."""
+    for split, count in (("train", 8), ("test", 2)):
+        (folder / "data" / split).mkdir(parents=True)
+        for number in range(count):
+            path = folder / "data" / split / f"{number}.png"
+            Image.new("RGB", (SIZE, SIZE), (30 * number, 255 - 30 * number, 90)).save(path)
+            path.with_suffix(".txt").write_text(f"colour {number}")
+    torch.manual_seed(0)
+    unet = UNetConfig(
+        block_out_channels=(8, 8),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=256,
+        attention_head_dim=2,
+        sample_size=SIZE // 4,
+    )
+    vae = VAEConfig(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        sample_size=SIZE,
+    )
+    base = replace(
+        checkpoint.load("embedded", dtype=torch.float32),
+        unet=UNet(unet).requires_grad_(False).eval(),
+        vae=AutoencoderKL(vae).requires_grad_(False).eval(),
+        own={"native_size": [SIZE, SIZE], "steps": 4, "guidance": 2.0},
+    )
+    checkpoint.save(base, folder / "base")
+
+
+def start(recipe: Path) -> subprocess.Popen[str]:
+    """The command, its lines about steps in a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sfumato", "train", str(recipe), "--device", "cpu"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def until_a_step(running: subprocess.Popen[str]) -> bool:
+    """Wait for a line about a step; false if there will be none."""
+    assert running.stderr is not None
+    return any(line.startswith("step ") for line in running.stderr)
+
+
+def finish(recipe: Path) -> None:
+    """Go on to the end."""
+    running = start(recipe)
+    _, err = running.communicate()
+    if running.returncode:
+        raise SystemExit(f"the run failed: {err[-2000:]}")
+
+
+def killed(recipe: Path, wait: Callable[[], float], at_start: bool) -> str:
+    """Start, kill, and say in which phase that was, or that the run was done before."""
+    running = start(recipe)
+    stepping = not at_start and until_a_step(running)
+    time.sleep(wait())
+    running.kill()
+    running.communicate()
+    if running.returncode == 0:
+        return "done"
+    return "stepping" if stepping else "starting"
+
+
+def left(run: Path) -> tuple[str, list[int], list[str]]:
+    """The digest of the state, the steps of the log, and files that should not be there."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.read(run / FILE).items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    steps = [json.loads(line)["step"] for line in (run / LINES).read_text().splitlines()]
+    return digest.hexdigest(), steps, [path.name for path in run.rglob(".*")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kills", type=int, nargs="?", default=50)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        recipes = {}
+        for run in ("unbroken", "killed"):
+            recipes[run] = folder / f"{run}.toml"
+            recipes[run].write_text(
+                RECIPE.format(folder=folder, run=folder / run, steps=options.steps, decay=options.steps // 4)
+            )
+        began = time.monotonic()
+        running = start(recipes["unbroken"])
+        until_a_step(running)
+        starting = time.monotonic() - began
+        running.communicate()
+        phases = {"starting": 0, "stepping": 0, "done": 0}
+        while phases["starting"] + phases["stepping"] < options.kills and not phases["done"]:
+            at_start = chance.random() < 0.2
+            phase = killed(
+                recipes["killed"],
+                lambda at_start=at_start: chance.uniform(0, starting if at_start else 1),
+                at_start,
+            )
+            phases[phase] += 1
+        state = folder / "killed" / FILE
+        reached = json.loads(weights.metadata(state)["progress"])["step"] if state.is_file() else 0
+        finish(recipes["killed"])
+        one, other = left(folder / "unbroken"), left(folder / "killed")
+    kills = phases["starting"] + phases["stepping"]
+    print(f"{kills} kills, {phases['starting']} in starting, {phases['stepping']} until step {reached:,}")
+    print(f"unbroken {one[0]}")
+    print(f"killed   {other[0]}")
+    everything = one[1] == other[1] == list(range(1, options.steps + 1))
+    print(f"log: {'every step once' if everything else 'NOT every step once'}")
+    print(f"left over: {', '.join(other[2]) or 'nothing'}")
+    if one[0] != other[0] or not everything or other[2] or kills < options.kills:
+        raise SystemExit("FAILED")
+    print("equal")
+
+
+if __name__ == "__main__":
+    main()

@@ -163,6 +163,21 @@ def test_a_picture_of_more_pixels_than_are_read_is_told_by_its_header(tmp_path, 
     assert MOST_PIXELS >= 8192 * 8192
 
 
+def test_a_photograph_with_previews_behind_it_is_a_picture(tmp_path):
+    preview = Image.new("RGB", (4, 3))
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert opened.n_frames == 2
+    assert search(tmp_path).chosen(held_out=False, captioned=False).sizes == ((8, 6),)
+
+
+def test_what_a_run_draws_is_not_found(tmp_path):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "run" / "samples" / "last.webp")
+    assert len(search(tmp_path).pictures) == 2
+    assert [one.name for one in search(tmp_path, tmp_path / "run" / "index.json").pictures] == ["a.png"]
+
+
 def test_a_caption_that_is_not_utf8_is_told(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(b"b\xe4r")

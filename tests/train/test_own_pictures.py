@@ -13,11 +13,11 @@ from PIL import Image
 from sfumato import checkpoint, weights
 from sfumato.data import shards
 from sfumato.data.search import search
-from sfumato.errors import DataError, SfumatoWarning, UsageError
+from sfumato.errors import DataError, OutputError, SfumatoWarning, UsageError
 from sfumato.train import encoded
 from sfumato.train.loop import train
 from sfumato.train.moment import Moment, seed_of
-from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe
+from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, TinyRecipe
 from sfumato.train.state import FILE
 from sfumato.train.tasks import task
 from sfumato.train.tasks.common import INDEX, MODEL
@@ -277,6 +277,29 @@ def test_an_autoencoder_learns_from_squares_of_pictures_in_anything(
     assert all(x.abs().max() <= 1 for x in batches)
     outcome = train(learned, recipe, CPU)
     assert {"psnr_held_out", "psnr_seen"} <= outcome.figures.keys()
+
+
+def test_an_autoencoder_without_held_out_pictures_has_no_figure_of_them(autoencoder, own_pictures):
+    recipe = replace(autoencoder, data=f"{own_pictures}/train", steps=1, warmup=0, decay=0)
+    assert not any(one.held_out for one in search(own_pictures / "train").pictures)
+    figures = train(task(recipe, CPU), recipe, CPU).figures
+    assert "psnr_seen" in figures
+    assert "psnr_held_out" not in figures
+
+
+def test_a_tiny_autoencoder_learns_from_pictures_of_ones_own(autoencoder, own_pictures):
+    recipe = TinyRecipe.from_dict(
+        {**RECIPE, "data": str(own_pictures), "base": autoencoder.base, "run": autoencoder.run, "steps": 1,
+         "decay": 0, "warmup": 0, "start": "nothing", "crop": 16}, "tiny.toml",
+    )  # fmt: skip
+    learned = task(recipe, CPU)
+    assert {learned.batches(moment, 4).shape for moment in moments(recipe, 3)} == {(4, 3, 16, 16)}
+
+
+def test_a_run_that_has_no_place_is_an_error(recipe):
+    (Path(recipe.run).parent / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        task(replace(recipe, run=f"{Path(recipe.run).parent}/file/run"), CPU)
 
 
 def test_an_autoencoder_resumed_in_the_middle_of_an_epoch_is_the_unbroken_one(autoencoder, tmp_path):

@@ -23,7 +23,7 @@ from sfumato import pictures
 from sfumato.data.folder import METADATA, MOST_PIXELS, Found, Picture, bytes_of, in_threads
 from sfumato.data.views import Size
 from sfumato.errors import DataError, PictureError, SfumatoError, SfumatoWarning
-from sfumato.files import parse_json, write_json
+from sfumato.files import output_error, parse_json, write_json
 from sfumato.formats import FORMATS
 
 CAPTION_KEYS = ("text", "caption", "prompt")
@@ -45,7 +45,7 @@ def search(
     warning says when that changes what is found. `progress(done, total)` counts pictures. Raises `DataError`
     where the folder cannot be read, or a `metadata.jsonl` or a shard is damaged.
     """
-    files = _files(folder)
+    files = _files(folder, index)
     stamp = hashlib.sha256(
         "\n".join(f"{name}\t{told.st_size}\t{told.st_mtime_ns}" for name, told in files.items()).encode(
             "utf-8", "surrogateescape"
@@ -74,7 +74,10 @@ def search(
             stacklevel=2,
         )
     if index:
-        index.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            index.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(index, error) from error
         told = {"stamp": stamp, "pictures": [asdict(one) for one in found.pictures], "broken": found.broken}
         write_json(index, told)
     return found
@@ -92,13 +95,14 @@ def _kept(folder: Path, index: Path) -> tuple[str, Found] | None:
         return None
 
 
-def _files(folder: Path) -> dict[str, os.stat_result]:
-    """Every plain file below `folder` that is not hidden, by its path in it."""
+def _files(folder: Path, index: Path | None) -> dict[str, os.stat_result]:
+    """Every plain file below `folder` that is not hidden, by its path in it, without those beside `index`:
+    what a run draws while it learns is not what it learns from."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
-    found, been = {}, {os.path.realpath(folder)}
+    found, been = {}, {os.path.realpath(path) for path in (folder, index.parent if index else folder)}
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = {os.path.realpath(Path(root, name)): name for name in sorted(folders)}
         folders[:] = [name for path, name in real.items() if path not in been and name[0] != "."]

@@ -8,6 +8,7 @@ the rest. Its encoder learns the most likely latent. The latents are those that 
 autoencoder needs no scale.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.autoencoding import Pictures, decibels, reconstruction
+from sfumato.train.autoencoding import decibels, reconstruction
 from sfumato.train.moment import Moment, seed_of
 
 
@@ -24,7 +25,7 @@ from sfumato.train.moment import Moment, seed_of
 class Crops:
     """Parts of pictures, `side` pixels high and wide, each at a place of its own."""
 
-    pictures: Pictures
+    pictures: Callable[[Moment, int], Tensor]
     side: int
 
     def __call__(self, moment: Moment, count: int) -> Tensor:

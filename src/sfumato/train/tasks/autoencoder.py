@@ -34,7 +34,7 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
         vae.encoder.compile()
         vae.decoder.compile()
     pictures = material(recipe, base, recipe.size, device)
-    tests = pictures.held_out()
+    tests = pictures.tests()
 
     def averaged(state: Mapping[str, Tensor]) -> AutoencoderKL:
         copy = AutoencoderKL(vae.config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -51,7 +51,9 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
         copy = averaged(state)
         seen = pictures.seen()
-        figures = {"psnr_held_out": psnr(copy, tests), "psnr_seen": psnr(copy, seen)}
+        figures = {"psnr_seen": psnr(copy, seen)}
+        if pictures.held_out:
+            figures["psnr_held_out"] = psnr(copy, tests)
         if not recipe.only_decoder:
             mean, std = latent_statistics(copy, seen)
             fold(copy, mean, std)

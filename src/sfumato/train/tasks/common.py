@@ -88,8 +88,12 @@ class Material:
     """(count, 3, S, S) in [−1, 1], from anywhere in them."""
     seen: Callable[[], Tensor]
     """(B, 3, S, S): some of them, whole."""
-    held_out: Callable[[], Tensor]
-    """The same of those that are not learned from; where there are none, of all."""
+    held_out: Callable[[], Tensor] | None
+    """The same of those that are not learned from, if there are any."""
+
+    def tests(self) -> Tensor:
+        """Those that are held out; where there are none, those that are seen."""
+        return self.held_out() if self.held_out else self.seen()
 
 
 def material(recipe: Recipe, model: Model, size: int, device: torch.device) -> Material:
@@ -108,7 +112,7 @@ def material(recipe: Recipe, model: Model, size: int, device: torch.device) -> M
     return Material(
         Squares(own, order, device),
         lambda: squares(own, side, device),
-        lambda: squares(tests if tests.pictures else own, side, device),
+        (lambda: squares(tests, side, device)) if tests.pictures else None,
     )
 
 

@@ -12,18 +12,16 @@ from torch import Tensor
 from sfumato import checkpoint
 from sfumato.checkpoint import Model
 from sfumato.config import TinyVAEConfig
-from sfumato.data.icons import load
 from sfumato.devices import DTYPES
 from sfumato.errors import UsageError
 from sfumato.nets.fast import prepare
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train import sheet
-from sfumato.train.autoencoding import Pictures
 from sfumato.train.condensing import Condensing, Crops, latents, qualities
 from sfumato.train.loop import Task
 from sfumato.train.recipe import TinyRecipe
-from sfumato.train.tasks.common import MODEL, MOST_LOOKED_AT, network, plain_pictures
+from sfumato.train.tasks.common import MODEL, material, network
 
 SHOWN = 32
 """Pairs of pictures on a sample sheet."""
@@ -44,8 +42,8 @@ def task(recipe: TinyRecipe, base: Model, device: torch.device) -> Task[Tensor]:
         tiny.encoder.compile()
         tiny.decoder.compile()
     teacher = prepare(copy.deepcopy(base.vae), device, _precision(recipe))
-    icons = load(Path(recipe.data), held_out=False, device=device)
-    tests = plain_pictures(load(Path(recipe.data), held_out=True, device=device), most=MOST_LOOKED_AT)
+    pictures = material(recipe, base, 0, device)
+    tests = pictures.tests()
 
     def averaged(state: Mapping[str, Tensor]) -> AutoencoderTiny:
         copy = AutoencoderTiny(tiny.config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -61,13 +59,13 @@ def task(recipe: TinyRecipe, base: Model, device: torch.device) -> Task[Tensor]:
 
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
         copy = averaged(state)
-        figures = {f"psnr_held_out_{name}": value for name, value in qualities(teacher, copy, tests).items()}
+        which = "held_out" if pictures.held_out else "seen"
+        figures = {f"psnr_{which}_{name}": value for name, value in qualities(teacher, copy, tests).items()}
         show(state, folder / "samples" / "last.webp")
         checkpoint.save(replace(base, tiny=copy.cpu()), folder / MODEL, dtype=torch.float16, overwrite=True)
         return figures
 
-    pictures = Pictures(icons)
-    batches = Crops(pictures, recipe.crop) if recipe.crop else pictures
+    batches = Crops(pictures.batches, recipe.crop) if recipe.crop else pictures.batches
     return Task(tiny, batches, Condensing(teacher, tiny), show, finish)
 
 

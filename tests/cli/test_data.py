@@ -46,7 +46,7 @@ def test_a_folder_is_described_in_json(here, photos):
 def test_a_folder_is_packed_into_shards_that_hold_the_same(here, photos):
     status, out, err = here("data", "pack", "photos", "packed")
     assert (status, out) == (0, "packed: 8 pictures, 0 of them for tests, in 1 shards\n")
-    assert "warning: photos: 1 picture is left out as broken: 8.png is not" in err
+    assert "warning: photos: 1 broken picture is left out: 8.png is not" in err
     status, out, err = here("data", "check", "packed", "--size", "64")
     assert (status, err) == (0, "")
     assert "packed: 8 pictures, 0 of them for tests, with 12 captions" in out

@@ -152,7 +152,7 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path, name, content, said):
     assert [one.name for one in found.pictures] == ["good.png"]
     (line,) = found.broken
     assert said in line
-    with pytest.warns(SfumatoWarning, match="1 picture is left out as broken"):
+    with pytest.warns(SfumatoWarning, match="1 broken picture is left out"):
         found.warn(captioned=False)
 
 
@@ -205,7 +205,7 @@ def test_warnings_name_the_first_few_and_count_all(tmp_path):
     with pytest.warns(SfumatoWarning) as caught:
         search(tmp_path).warn(captioned=True)
     assert str(caught[0].message).endswith(
-        "5 pictures are left out as without a caption: 0.png; 1.png; 2.png, and 2 more"
+        "5 pictures without a caption are left out: 0.png; 1.png; 2.png, and 2 more"
     )
 
 

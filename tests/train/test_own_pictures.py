@@ -319,7 +319,7 @@ def test_pictures_without_words_teach_an_autoencoder_and_a_denoiser_that_needs_n
         assert task(replace(autoencoder, data=data), CPU).net is not None
         assert task(replace(recipe, data=data, caption_template="a wall"), CPU).net is not None
     with (
-        pytest.warns(SfumatoWarning, match="22 pictures are left out"),
+        pytest.warns(SfumatoWarning, match="22 pictures without a caption are left out"),
         pytest.raises(DataError, match="none of 22 pictures has a caption"),
     ):
         task(replace(recipe, data=data), CPU)
@@ -333,8 +333,8 @@ def test_what_is_left_out_is_said_once_and_training_goes_on(recipe, own_pictures
         trained(replace(recipe, data=str(data)))
     said = {str(one.message).split(": ", 1)[1] for one in caught}
     assert said == {
-        "1 picture is left out as broken: train/01-wide.png is not a PNG, JPEG or WebP picture",
-        "1 picture is left out as without a caption: train/00-square.png",
+        "1 broken picture is left out: train/01-wide.png is not a PNG, JPEG or WebP picture",
+        "1 picture without a caption is left out: train/00-square.png",
     }
     assert (Path(recipe.run) / INDEX).is_file()
 

@@ -74,12 +74,12 @@ class Found:
     def warn(self, *, captioned: bool) -> None:
         """Warn of what is left out: broken pictures and, where they are needed, those without a caption."""
         if self.broken:
-            warnings.warn(_left_out(self.folder, "broken", self.broken), SfumatoWarning, stacklevel=2)
+            warnings.warn(_left_out(self.folder, self.broken, "broken {}"), SfumatoWarning, stacklevel=2)
         if captioned and self.unsaid:
             names = [picture.name for picture in self.unsaid]
-            warnings.warn(_left_out(self.folder, "without a caption", names), SfumatoWarning, stacklevel=2)
+            warnings.warn(_left_out(self.folder, names, "{} without a caption"), SfumatoWarning, stacklevel=2)
 
-    def chosen(self, *, held_out: bool, captioned: bool) -> "Pictures":
+    def chosen(self, *, held_out: bool, captioned: bool) -> "OwnPictures":
         """The pictures to train with, or those held out for tests; with `captioned`, those that have one.
 
         Raises `DataError` where there are none to train with.
@@ -88,7 +88,7 @@ class Found:
         own = [picture for picture in kept if picture.held_out == held_out]
         if not own and not held_out:
             raise DataError(self._empty(bool(kept)))
-        return Pictures(self.folder, tuple(own))
+        return OwnPictures(self.folder, tuple(own))
 
     def _empty(self, kept: bool) -> str:
         if kept:
@@ -107,7 +107,7 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class OwnPictures:
     """A source of pictures that stay in their files."""
 
     folder: Path
@@ -179,7 +179,8 @@ def _flat(picture: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.alpha_composite(white, drawn).convert("RGB")
 
 
-def _left_out(folder: Path, what: str, which: Sequence[str]) -> str:
+def _left_out(folder: Path, which: Sequence[str], what: str) -> str:
     more = f", and {len(which) - _MOST_NAMED:,} more" if len(which) > _MOST_NAMED else ""
-    count = f"{len(which):,} {'pictures are' if len(which) > 1 else 'picture is'}"
-    return f"{folder}: {count} left out as {what}: {'; '.join(which[:_MOST_NAMED])}{more}"
+    noun, verb = ("picture", "is") if len(which) == 1 else ("pictures", "are")
+    named = "; ".join(which[:_MOST_NAMED])
+    return f"{folder}: {len(which):,} {what.format(noun)} {verb} left out: {named}{more}"

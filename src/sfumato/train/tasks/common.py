@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from sfumato.checkpoint import Model
 from sfumato.config import Config
-from sfumato.data.folder import Found
-from sfumato.data.folder import Pictures as OwnPictures
+from sfumato.data.folder import Found, OwnPictures
 from sfumato.data.icons import Icons, load, tinted, to_signal
 from sfumato.data.search import search
 from sfumato.data.views import View

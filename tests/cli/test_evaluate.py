@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato import weights
 from sfumato.cli import console
 from sfumato.data.icons import Row
 from sfumato.evaluate.colours import NAMES
+from sfumato.evaluate.scorer import Head, HeadConfig
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
 
@@ -94,6 +96,18 @@ def test_the_pictures_are_those_that_generate_draws(small, here, tmp_path):
         name = f"{seed}.png"
         assert here("generate", prompt, "--seed", seed, *size, "-o", name, "--device", "cpu", "-q")[0] == 0
         assert np.asarray(Image.open(tmp_path / name)).tobytes() in drawn
+
+
+def test_a_scorer_of_ones_own_adds_retrieval(small, tmp_path):
+    head = Head(HeadConfig(width=4, blocks=0))
+    told = {"config": json.dumps(head.config.to_dict())}
+    weights.write(tmp_path / "scorer.safetensors", head.state_dict(), told)
+    status, out, _ = small("--guidance", "1", "--scorer", tmp_path / "scorer.safetensors", "--json")
+    assert status == 0
+    told = json.loads(out)
+    assert [row["retrieval"]["among"] for row in told["models"][0]["rows"]] == [8, 8]
+    names = [row["name"] for row in told["references"] if "retrieval" in row]
+    assert names == ["real", "real, captions mixed"]
 
 
 def test_a_terminal_sees_a_drawn_table(small, monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sfumato.errors import DataError, OutputError
 from sfumato.evaluate.cache import Album, Asked, remembered
@@ -37,11 +38,20 @@ def test_an_album_says_what_its_pictures_are_of(tmp_path):
     assert '"steps": 4' in (album.folder / "identity.json").read_text()
 
 
-def test_a_damaged_picture_is_named(tmp_path):
+@pytest.mark.parametrize("keep", [0, 30, 80, 90])
+def test_a_damaged_picture_is_named(tmp_path, keep):
     album, asked = Album(tmp_path, {}), Asked("x", 0)
-    album.path(asked).write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    album.keep(asked, PIXELS, 1)
+    album.path(asked).write_bytes(album.path(asked).read_bytes()[:keep])
     with pytest.raises(DataError, match="delete it and it is drawn again"):
         album.pixels(asked)
+
+
+def test_a_picture_that_does_not_say_how_long_it_took_is_not_ours(tmp_path):
+    album, asked = Album(tmp_path, {}), Asked("x", 0)
+    Image.fromarray(PIXELS).save(album.path(asked))
+    with pytest.raises(DataError, match="delete it"):
+        album.seconds(asked)
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):

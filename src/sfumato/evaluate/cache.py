@@ -65,7 +65,7 @@ class Album:
     def seconds(self, asked: Asked) -> float:
         """How long it took to draw the picture. Raises `DataError`."""
         with self._opened(asked) as picture:
-            return float(picture.info.get("seconds", "nan"))
+            return float(picture.info["seconds"])
 
     @contextmanager
     def _opened(self, asked: Asked) -> Iterator[PngImageFile]:
@@ -73,7 +73,7 @@ class Album:
         try:
             with PngImageFile(path) as picture:
                 yield picture
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, KeyError) as error:
             raise DataError(f"{path} cannot be read ({error}): delete it and it is drawn again") from error
 
 

@@ -129,6 +129,7 @@ class FolderData:
     def __init__(self, folder: Path, size: int, index: Path) -> None:
         self.size = size
         self.found = search(folder, index)
+        self.found.warn(captioned=True)
 
     def examples(self, *, held_out: bool, seed: int, most: int) -> Examples:
         source = self.found.chosen(held_out=held_out, captioned=True)

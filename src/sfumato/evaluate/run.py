@@ -35,7 +35,6 @@ ON_SHEET = 64
 _NEXT_SEED = 1_000_000
 """Between the seeds of one prompt, so that no two prompts share any."""
 
-
 Drawing = Generator[tuple[Asked, NDArray[np.uint8]], None, None]
 """Pictures (S, S, 3) as they are done, each with what was asked for, in any order."""
 
@@ -318,10 +317,7 @@ def _given_back(
     progress: Callable[[str], None],
 ) -> tuple[Row, Fidelity]:
     """What an autoencoder makes of the real pictures: no denoiser in its latents can do better."""
-    album = Album(
-        trial.cache,
-        {**subject.identity, "roundtrip": decoder, "size": trial.size},
-    )
+    album = Album(trial.cache, {**subject.identity, "roundtrip": decoder, "size": trial.size})
     named: list[Asked] = []
     for place in range(len(trial.real)):
         x = trial.real.pictures([place])

@@ -46,19 +46,46 @@ def test_a_pack_is_rendered_and_trained_on_in_slices(here, packed, tmp_path):
     assert "psnr_held_out" in told["figures"]
 
 
+def test_stages_are_told_one_by_one(here, packed, tmp_path):
+    for name, base in (("first", "embedded"), ("second", "first/model")):
+        text = RECIPE.replace('"run"', f'"{name}"') + f'base = "{base}"\nsteps = 2\n'
+        (tmp_path / f"{name}.toml").write_text(text)
+    (tmp_path / "all.toml").write_text('stages = ["first.toml", "second.toml"]\nicons = 16')
+    slice_ = ["train", "all.toml", "--seconds", "0.001", "--device", "cpu"]
+    status, out, err = here(*slice_)
+    assert (status, out.count("not begun, run again to go on")) == (0, 2)
+    assert err == "data: rendering 1 parts of data/pack\n"
+    status, out, err = here(*slice_)
+    assert "first: stopped at step 1 of 2" in out
+    assert "second: not begun" in out
+    assert "first.toml: step 1/2" in err
+    status, out, err = here("train", "all.toml", "--device", "cpu", "--json", "-q", "--shards", "out")
+    assert (status, err) == (0, "")
+    told = json.loads(out)
+    assert told["done"]
+    assert [(one["stage"], one["run"], one["step"]) for one in told["stages"]] == [
+        ("first.toml", "first", 2),
+        ("second.toml", "second", 2),
+    ]
+    assert (tmp_path / "out" / "model_index.json").is_file()
+    assert max(path.stat().st_size for path in (tmp_path / "out").rglob("*")) < 16_000_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         (["train", "no.toml"], 2, "cannot read the recipe no.toml"),
         (["train", "recipe.toml", "--seconds", "0"], 2, "--seconds 0 must be more than 0"),
         (["train", "recipe.toml", "--steps", "0"], 2, "steps = 0 must be at least 1"),
-        (["train", "recipe.toml", "--device", "cpu"], 1, "data holds no pictures to train with"),
+        (["train", "all.toml", "--steps", "5"], 2, "--steps cannot be the same for all stages"),
+        (["train", "recipe.toml", "--device", "cpu"], 1, "cannot read the folder data"),
         (["train", "recipe.toml", "--base", "nowhere"], 1, "nowhere"),
         (["data", "icons", "empty", "--offline"], 1, "pack.json is missing"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(here, tmp_path, arguments, status, said):
     (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "all.toml").write_text('stages = ["recipe.toml"]')
     ended, out, err = here(*arguments)
     assert (ended, out) == (status, "")
     assert said in err

@@ -210,9 +210,10 @@ def _icons(folder: Path, size: int, ends: float, say: Callable[[str], None]) -> 
     if missing := pack.parts(packed)[1]:
         raise DataError(f"{packed} lacks {', '.join(missing)}; bring the whole pack, or render without")
     _check_size(folder, size)
-    if not render.waiting(packed, folder):
+    if not (waiting := render.waiting(packed, folder)):
         return True
-    told = 0.0
+    say(f"{folder}: rendering {len(waiting)} parts of {packed}")
+    told = time.monotonic()
 
     def progress(done: int, total: int) -> None:
         nonlocal told

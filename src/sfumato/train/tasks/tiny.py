@@ -46,23 +46,23 @@ def task(recipe: TinyRecipe, base: Model, device: torch.device) -> Task[Tensor]:
     tests = pictures.tests()
 
     def averaged(state: Mapping[str, Tensor]) -> AutoencoderTiny:
-        copy = AutoencoderTiny(tiny.config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        copy.load_state_dict(state)
-        return cast(AutoencoderTiny, copy.eval())
+        pupil = AutoencoderTiny(tiny.config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pupil.load_state_dict(state)
+        return cast(AutoencoderTiny, pupil.eval())
 
     def show(state: dict[str, Tensor], path: Path) -> None:
-        copy, x = averaged(state), tests[:: max(len(tests) // SHOWN, 1)][:SHOWN]
+        pupil, x = averaged(state), tests[:: max(len(tests) // SHOWN, 1)][:SHOWN]
         with torch.no_grad():
-            y = copy.decode(copy.unscale(latents(teacher, x))).clamp(-1, 1)
+            y = pupil.decode(pupil.unscale(latents(teacher, x))).clamp(-1, 1)
         pairs = [part for rows in zip(x.split(8), y.split(8), strict=True) for part in rows]
         sheet.save(torch.cat(pairs), path)
 
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
-        copy = averaged(state)
+        pupil = averaged(state)
         which = "held_out" if pictures.held_out else "seen"
-        figures = {f"psnr_{which}_{name}": value for name, value in qualities(teacher, copy, tests).items()}
+        figures = {f"psnr_{which}_{name}": value for name, value in qualities(teacher, pupil, tests).items()}
         show(state, folder / "samples" / "last.webp")
-        checkpoint.save(replace(base, tiny=copy.cpu()), folder / MODEL, dtype=torch.float16, overwrite=True)
+        checkpoint.save(replace(base, tiny=pupil.cpu()), folder / MODEL, dtype=torch.float16, overwrite=True)
         return figures
 
     batches = Crops(pictures.batches, recipe.crop) if recipe.crop else pictures.batches

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sfumato import checkpoint, weights
 from sfumato.data import shards
+from sfumato.data.folder import OwnPictures
 from sfumato.data.search import search
 from sfumato.errors import DataError, OutputError, SfumatoWarning, UsageError
 from sfumato.train import encoded
@@ -164,10 +165,10 @@ def test_crops_and_mirror_images_differ_by_step_and_are_not_kept(recipe):
         batches(moment, 4)
     assert {view.mirrored for view in shown} == {True, False}
     assert len({view.across for view in shown}) > 20
-    assert not (Path(recipe.run) / encoded.LATENTS).exists()
+    assert not list(Path(recipe.run).glob(encoded.LATENTS.format("*")))
 
 
-@pytest.mark.parametrize("file", [encoded.LATENTS, encoded.TEXTS])
+@pytest.mark.parametrize("file", [encoded.LATENTS.format("32x32-000"), encoded.TEXTS])
 def test_caches_are_used_again_made_again_for_other_data_and_mended(recipe, file, own_pictures, tmp_path):
     data = shutil.copytree(own_pictures, tmp_path / "data")
     recipe = replace(recipe, data=str(data))
@@ -187,6 +188,24 @@ def test_caches_are_used_again_made_again_for_other_data_and_mended(recipe, file
         task(recipe, CPU)
     assert path.read_bytes() != first
     assert weights.read(path).keys() == weights.header(path).tensors.keys()
+
+
+def test_latents_that_were_encoded_before_a_kill_are_not_encoded_again(recipe, monkeypatch):
+    monkeypatch.setattr(encoded, "LATENTS_IN_FILE", 3)
+    whole = task(recipe, CPU).batches.latents
+    files = sorted(Path(recipe.run).glob(encoded.LATENTS.format("*")))
+    assert len(files) == 2 + 3 + 3  # of 6, 7 and 7 pictures of a shape
+    for path in files[3:]:
+        path.unlink()
+    shown = []
+    show = OwnPictures.show
+    monkeypatch.setattr(
+        OwnPictures, "show", lambda self, rows, views: shown.extend(rows) or show(self, rows, views)
+    )
+    again = task(recipe, CPU).batches.latents
+    assert len(shown) == 20 - 9
+    assert again.of_size.keys() == whole.of_size.keys()
+    assert all(torch.equal(again.of_size[size], whole.of_size[size]) for size in whole.of_size)
 
 
 def test_text_states_are_kept_unless_they_are_many_or_the_recipe_says_no(recipe, monkeypatch):

@@ -1,8 +1,9 @@
 """What the frozen networks make of pictures and texts: once and kept, or anew for every batch."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,8 @@ from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, Piece
 from sfumato.prompt.tokenizer import Tokenizer
 
-LATENTS, TEXTS = "latents.safetensors", "texts.safetensors"
+LATENTS, TEXTS = "latents-{}.safetensors", "texts.safetensors"
+LATENTS_IN_FILE = 4096
 PIXELS_AT_ONCE = 1 << 22
 TEXTS_AT_ONCE = 256
 MOST_TEXT_BYTES = 1 << 30
@@ -69,33 +71,39 @@ class KeptLatents:
 
 
 def keep_latents(folder: Path, fresh: FreshLatents, sizes: Sequence[Size]) -> KeptLatents:
-    """Every picture of the source, from its middle, at its own one of `sizes` (N), kept in `folder`."""
+    """Every picture of the source, from its middle, at its own one of `sizes` (N).
+
+    They are kept in `folder`, a few thousand in a file, so that being stopped costs little.
+    """
     rows_of: dict[Size, list[int]] = {size: [] for size in sorted(set(sizes))}
     places = []
     for row, size in enumerate(sizes):
         places.append(len(rows_of[size]))
         rows_of[size].append(row)
-
-    def make() -> dict[str, Tensor]:
-        found = {}
-        for size, rows in rows_of.items():
-            parts = []
-            at_once = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
-            for start in range(0, len(rows), at_once):
-                some = rows[start : start + at_once]
-                views = [View(fresh.source.sizes[row], size) for row in some]
-                parts.append(fresh(some, views).half())
-            found[_name(size)] = torch.cat(parts)
-        return found
-
-    told = {
+    data = {
         "base": fresh.base.fingerprint,
         "data": fresh.source.digest,
         "precision": str(fresh.dtype),
-        "sizes": " ".join(f"{_name(size)}:{len(rows)}" for size, rows in rows_of.items()),
     }
-    found = _kept(folder / LATENTS, told, make)
-    return KeptLatents({size: found[_name(size)].to(fresh.device) for size in rows_of}, places)
+    of_size = {}
+    for size, rows in rows_of.items():
+        parts = []
+        for number, start in enumerate(range(0, len(rows), LATENTS_IN_FILE)):
+            some = rows[start : start + LATENTS_IN_FILE]
+            path = folder / LATENTS.format(f"{size[0]}x{size[1]}-{number:03}")
+            told = {**data, "rows": _digest(map(str, some))}
+            parts.append(_kept(path, told, partial(_encoded, fresh, size, some))["latents"].to(fresh.device))
+        of_size[size] = torch.cat(parts)
+    return KeptLatents(of_size, places)
+
+
+def _encoded(fresh: FreshLatents, size: Size, rows: Sequence[int]) -> dict[str, Tensor]:
+    parts = []
+    at_once = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        parts.append(fresh(some, [View(fresh.source.sizes[row], size) for row in some]).half())
+    return {"latents": torch.cat(parts)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +173,7 @@ def keep_texts(folder: Path, fresh: FreshTexts, texts: Sequence[str]) -> KeptTex
 
     told = {
         "base": fresh.base.fingerprint,
-        "texts": hashlib.sha256("\n".join(different).encode("utf-8")).hexdigest(),
+        "texts": _digest(different),
     }
     few = text_bytes(fresh.base, len(different)) <= MOST_TEXT_BYTES
     found = _kept(folder / TEXTS, told, make) if few else make()
@@ -189,8 +197,8 @@ def _kept(path: Path, told: Mapping[str, str], make: Callable[[], dict[str, Tens
     return found
 
 
-def _name(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
 def _window(text: str, tokenizer: Tokenizer) -> list[int]:

@@ -19,8 +19,8 @@ from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.moment import Moment
 from sfumato.train.order import VIEWS, Order, random_of
 
-MOST_SHIFT = 16
-"""Pixels by which pictures are moved around their edges."""
+SHIFT = 1 / 16
+"""Of a picture's side, by which it is moved around its edges at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,8 @@ class Pictures:
         x = torch.cat(parts)
         # not from the generator itself: the device would have to be waited for
         random = Random(moment.generator.initial_seed())
-        right, down = random.randrange(MOST_SHIFT), random.randrange(MOST_SHIFT)
+        most = max(1, int(x.shape[2] * SHIFT))
+        right, down = random.randrange(most), random.randrange(most)
         mirrored = torch.rand(count, 1, 1, 1, generator=moment.generator, device=device) < 0.5
         x = torch.roll(x, (down, right), (2, 3))
         return torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)

@@ -31,11 +31,10 @@ from sfumato.train.recipe import Recipe, different
 from sfumato.train.state import FILE
 from sfumato.train.tasks import task
 from sfumato.train.tasks.common import MODEL
+from sfumato.train.tasks.text import PACK
 
 SHARD_BYTES = 15_000_000
 """The largest file of a model that is left in shards."""
-PACK = "pack"
-"""The folder in a data set's own that holds what it is rendered from."""
 _OVERRIDES = ("data",)
 """Keys that may be changed in all stages at once."""
 NOT_BEGUN = Outcome(0, 0, 0.0, False, {})

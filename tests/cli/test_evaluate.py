@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sfumato
 from sfumato import weights
 from sfumato.cli import console
 from sfumato.data.icons import Row
@@ -96,6 +97,19 @@ def test_the_pictures_are_those_that_generate_draws(small, here, tmp_path):
         name = f"{seed}.png"
         assert here("generate", prompt, "--seed", seed, *size, "-o", name, "--device", "cpu", "-q")[0] == 0
         assert np.asarray(Image.open(tmp_path / name)).tobytes() in drawn
+
+
+def test_models_are_compared_in_one_table_and_equal_ones_share_the_cache(small, cache, tmp_path):
+    small("--guidance", "1,3", "-q")
+    before = kept(cache)
+    folder = Path(sfumato.__file__).parent / "models" / "icons"
+    models = ("--model", "embedded", "--model", folder)
+    assert small("--guidance", "1,3", "--out", "report", "-q", *models)[0] == 0
+    assert kept(cache) == before
+    one, other = json.loads((tmp_path / "report" / "report.json").read_text())["models"]
+    assert other["name"] == str(folder)
+    assert [row["frechet"] for row in one["rows"]] == [row["frechet"] for row in other["rows"]]
+    assert len(list((tmp_path / "report").glob("sheet-*.webp"))) == 2
 
 
 def test_a_scorer_of_ones_own_adds_retrieval(small, tmp_path):

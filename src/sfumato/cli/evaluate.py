@@ -88,26 +88,27 @@ def evaluate(options: Options) -> None:
 def _measured(
     options: Options, loading: Loading, requests: Sequence[Request], cache: Path, meter: console.Meter
 ) -> tuple["Trial", tuple["Rated", ...]]:
-    """The trial, made for the first model's size, and what came of every model."""
+    """The trial, at the first model's size, and what came of every model.
+
+    All are loaded before any draws: what is wrong with the last is told at once.
+    """
     from sfumato.evaluate.run import prepare, rate, to_draw
 
-    trial: Trial | None = None
-    rated: list[Rated] = []
-    for name in options.models:
-        studio = loading.load(name)
-        size = trial.size if trial else _size(options, studio)
-        settings = [_settings(studio, request, size) for request in requests]
-        trial = trial or prepare(
-            options.data, _plan(options), size, cache, *_eyes(options, studio), studio.device
-        )
-        subject = subject_of(studio)
-        total = to_draw(subject, settings, trial) * len(options.models)
+    studios = [loading.load(name) for name in options.models]
+    first = studios[0]
+    size = _size(options, first)
+    settings = [[_settings(studio, request, size) for request in requests] for studio in studios]
+    trial = prepare(options.data, _plan(options), size, cache, *_eyes(options, first), first.device)
+    subjects = [subject_of(studio) for studio in studios]
+    total = sum(to_draw(subject, own, trial) for subject, own in zip(subjects, settings, strict=True))
 
-        def progress(doing: str, total: int = total) -> None:
-            meter.advance(doing, total)
+    def progress(doing: str) -> None:
+        meter.advance(doing, total)
 
-        rated.append(rate(subject, settings, trial, progress, _tell(options)))
-    assert trial is not None
+    tell = _tell(options)
+    rated = [
+        rate(subject, own, trial, progress, tell) for subject, own in zip(subjects, settings, strict=True)
+    ]
     return trial, tuple(rated)
 
 

@@ -82,6 +82,13 @@ class Meter:
             of = f"{done:,}/{total:,}"
             self._bar.update(self._task, description=doing, completed=done, total=total, of=of, left=left)
 
+    def begin(self, doing: str) -> None:
+        """Say what is being done that nobody knows the length of."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(doing, total=None, of="", left="")
+        self.say(doing)
+
     def say(self, line: str) -> None:
         """Write to stderr what the bar tells where there is one."""
         if self._bar is None and not self._quiet:

@@ -41,7 +41,7 @@ def train(
                 if report.logged:
                     meter.say(f"{name}{_line(report)}")
 
-            results = stages.carry_out(plan, place, seconds=seconds or math.inf, tell=tell, say=meter.say)
+            results = stages.carry_out(plan, place, seconds=seconds or math.inf, tell=tell, say=meter.begin)
             if not team.leads():
                 return
             if shards is not None:

@@ -5,7 +5,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -45,4 +45,7 @@ class Signals:
         if self.came:
             self.deliver(number)
         self.came = number
-        warnings.warn("stopping after this step; the same again stops at once", SfumatoWarning, stacklevel=2)
+        # a line that was just being written cannot take another in its middle
+        with suppress(RuntimeError):
+            said = "stopping after this step; the same again stops at once"
+            warnings.warn(said, SfumatoWarning, stacklevel=2)

@@ -8,7 +8,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from sfumato.errors import OutputError
-from sfumato.evaluate.report import HEADINGS, Report, cells, write
+from sfumato.evaluate.report import HEADINGS, Report, _curves, _levels, cells, write
 from sfumato.evaluate.run import Figures, Plan, Row, Settings, Subject, prepare, rate
 from sfumato.evaluate.scorer import Retrieval
 
@@ -67,7 +67,7 @@ def test_the_report_folder_holds_everything_and_json_reads_back(report, tmp_path
     assert told["models"][0]["fidelity"]["full"]["psnr"] > told["models"][1]["fidelity"]["full"]["psnr"]
     assert len(told["prompts"]) == told["plan"]["count"] == 10
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"report.md", "distance-guidance.png", "diversity-guidance.png"} <= names
+    assert {"report.md", "distance-guidance.png", "kernel-guidance.png", "diversity-guidance.png"} <= names
     assert {"sheet-1-good.webp", "sheet-2-some-bad.webp"} <= names
     assert "distance-steps.png" not in names
     written = (tmp_path / "out" / "report.md").read_text()
@@ -80,6 +80,14 @@ def test_a_sheet_has_eight_pictures_in_a_row_with_their_prompts(report, tmp_path
         assert sheet.size == (8 * 192, 2 * (192 + 32))
         strip = sheet.convert("L").crop((0, 192, 192, 224))
     assert min(strip.getdata()) < 100
+
+
+def test_curves_stand_beside_as_many_real_pictures_only(report):
+    levels = _levels(report, lambda figures: figures.frechet)
+    assert set(levels) == {"real, other concepts", "real, decoded by good", "real, decoded by some/bad"}
+    curves = _curves(report, lambda figures: figures.frechet, "guidance", "steps")
+    assert list(curves) == ["good, steps 4", "some/bad, steps 4"]
+    assert [along for along, _ in curves["good, steps 4"]] == [1, 2]
 
 
 def test_an_older_report_is_replaced_and_nothing_else_is(report, tmp_path):

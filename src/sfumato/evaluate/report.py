@@ -161,6 +161,7 @@ def _top1(figures: Figures) -> float | None:
 
 _CURVES: dict[str, tuple[str, Callable[[Figures], float | None]]] = {
     "distance": ("Fréchet distance", lambda figures: figures.frechet),
+    "kernel": ("kernel distance × 1000", lambda figures: figures.kernel and 1000 * figures.kernel[0]),
     "retrieval": ("right caption found (%)", _top1),
     "diversity": ("diversity over seeds", lambda figures: figures.diversity),
 }
@@ -193,8 +194,10 @@ def _curves(
 
 
 def _levels(report: Report, figure: Callable[[Figures], float | None]) -> dict[str, float]:
-    """What real pictures achieve."""
-    found = {row.name: figure(row.figures) for row in report.rows if row.settings is None}
+    """What as many real pictures achieve."""
+    count = len(report.trial.real)
+    real = [row for row in report.rows if row.settings is None and row.figures.pictures == count]
+    found = {row.name: figure(row.figures) for row in real}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -213,7 +216,7 @@ def _plot(
         axes.plot(*zip(*points, strict=True), marker="o", label=label)
     for number, (name, value) in enumerate(levels.items()):
         axes.axhline(value, color="gray", linestyle=((0, (1 + 2 * number, 2))), linewidth=1, label=name)
-    axes.set(xlabel=along, ylabel=title, ylim=(0, None))
+    axes.set(xlabel=along, ylabel=title, ylim=(min(0, axes.get_ylim()[0]), None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

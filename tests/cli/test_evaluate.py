@@ -15,8 +15,13 @@ from PIL import Image
 import sfumato
 from sfumato import weights
 from sfumato.cli import console
+from sfumato.cli.evaluate import subject_of
 from sfumato.data.icons import Row
+from sfumato.engine import Engine, Failed
+from sfumato.errors import NumericsError
+from sfumato.evaluate.cache import Asked
 from sfumato.evaluate.colours import NAMES
+from sfumato.evaluate.run import Settings
 from sfumato.evaluate.scorer import Head, HeadConfig
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
@@ -132,6 +137,29 @@ def test_a_terminal_sees_a_drawn_table(small, monkeypatch):
     assert "────" in out
     assert "Fréchet" in out
     assert "| ---" not in out
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+def test_a_drawing_that_fails_in_half_precision_is_left_to_generate(monkeypatch):
+    studio = sfumato.load("embedded", device="cpu")
+    run = Engine.run
+    failed = []
+
+    def failing(self, jobs):
+        if failed:
+            yield from run(self, jobs)
+            return
+        for job in jobs:
+            failed.append(job.key)
+            yield Failed(job.key, NumericsError("not finite"))
+
+    monkeypatch.setattr(Engine, "run", failing)
+    asked = [Asked("a red apple", 3)]
+    ((one, pixels),) = subject_of(studio).draw(asked, Settings(1, 1.0, 64, "ddim", "trailing"))
+    assert [one] == failed == asked
+    fields = {"seed": 3, "width": 64, "height": 64, "steps": 1, "guidance": 1.0, "sampler": "ddim"}
+    again = studio.generate("a red apple", spacing="trailing", dialect="plain", **fields)
+    assert np.array_equal(pixels, again.pixels)
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, tmp_path):

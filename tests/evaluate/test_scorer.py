@@ -1,13 +1,18 @@
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
 from sfumato import weights
+from sfumato.data.captions import TINTS
+from sfumato.data.icons import to_signal
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.evaluate import scorer
-from sfumato.evaluate.scorer import Head, HeadConfig, retrieval
+from sfumato.evaluate.scorer import SHIPPED, Head, HeadConfig, Scorer, retrieval
 
 
 def unit(*shape, seed):
@@ -87,3 +92,69 @@ def test_a_head_comes_back_as_it_was_written(head_file):
 def test_a_file_that_is_no_scorer_is_refused(head_file, metadata, changes, said):
     with pytest.raises(CheckpointError, match=said):
         scorer.load_head(head_file(metadata, **changes))
+
+
+def circles_on_a_point(draw, ink):
+    draw.ellipse((32, 48, 132, 148), fill=ink)
+    draw.ellipse((124, 48, 224, 148), fill=ink)
+    draw.polygon([(41, 127), (215, 127), (128, 226)], fill=ink)
+
+
+def ten_corners(draw, ink):
+    corners = [(k * math.pi / 5, 42 if k % 2 else 100) for k in range(10)]
+    draw.polygon([(128 + r * math.sin(a), 134 - r * math.cos(a)) for a, r in corners], fill=ink)
+
+
+def walls_and_roof(draw, ink):
+    draw.polygon([(128, 30), (236, 128), (20, 128)], fill=ink)
+    draw.rectangle((52, 120, 204, 226), fill=ink)
+    draw.rectangle((108, 160, 148, 226), fill="white")
+
+
+def shaft_and_head(draw, ink):
+    draw.rectangle((30, 104, 140, 152), fill=ink)
+    draw.polygon([(130, 56), (230, 128), (130, 200)], fill=ink)
+
+
+THINGS = {"heart": circles_on_a_point, "star": ten_corners, "house": walls_and_roof, "arrow": shaft_and_head}
+COLOURS = ("red", "green", "blue", "yellow")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Scorer.load(None, torch.device("cpu"))
+
+
+def test_the_shipped_scorer_finds_the_captions_of_drawings_it_never_saw(shipped):
+    captions, pictures = [], []
+    for thing, draw in THINGS.items():
+        for colour in COLOURS:
+            image = Image.new("RGB", (256, 256), "white")
+            draw(ImageDraw.Draw(image), TINTS[colour])
+            captions.append(f"{colour} {thing}, solid icon")
+            pictures.append(torch.from_numpy(np.array(image)))
+    found = retrieval(
+        shipped.of_pictures(to_signal(torch.stack(pictures))), shipped.of_texts(captions), 16, seed=0
+    )
+    assert found.top1 > 0.8
+
+
+def test_vectors_are_unit_and_depend_on_no_neighbour(shipped):
+    pictures = torch.rand(3, 3, 40, 56, generator=torch.Generator().manual_seed(8)) * 2 - 1
+    vectors = shipped.of_pictures(pictures)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(shipped.of_pictures(pictures[1:2])[0], vectors[1], atol=1e-4, rtol=0)
+    texts = ["a cat", "a very long text about nothing much at all, told slowly", "dog"]
+    together = shipped.of_texts(texts)
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
+    for text, vector in zip(texts, together, strict=True):
+        torch.testing.assert_close(shipped.of_texts([text])[0], vector, atol=1e-5, rtol=0)
+
+
+def test_the_shipped_file_is_small_and_says_what_made_it():
+    told = weights.metadata(SHIPPED)
+    assert SHIPPED.stat().st_size <= 2_000_000
+    assert "pictures" in told["trained"]
+    figures = json.loads(told["figures"])
+    assert figures["top1_held_out"] > 0.25
+    assert figures["colour_held_out"] > 0.8

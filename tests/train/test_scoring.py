@@ -31,14 +31,14 @@ def test_the_loss_of_pictures_that_say_their_captions_is_the_doubt_that_captions
     loss, metrics = Scoring(as_it_is(3), drop=0.0)((5 * texts, texts), torch.Generator())
     p = torch.tensor([math.exp(SHARPNESS), 1, 1]).double()
     p /= p.sum()
-    assert loss.tolist() == pytest.approx([float(-(p * p.log()).sum())] * 3, abs=1e-6)
+    assert loss.tolist() == pytest.approx([float(-2 * (p * p.log()).sum())] * 3, abs=1e-6)
     assert metrics["cosine"].item() == pytest.approx(1)
 
 
 def test_the_loss_of_pictures_that_say_each_others_captions_is_higher():
     texts = torch.eye(2)
     loss, metrics = Scoring(as_it_is(2), drop=0.0)((texts.flip(0), texts), torch.Generator())
-    assert loss.tolist() == pytest.approx([2 + SHARPNESS] * 2, rel=1e-4)
+    assert loss.tolist() == pytest.approx([1 + 2 * SHARPNESS] * 2, rel=1e-4)
     assert metrics["cosine"].item() == pytest.approx(0)
 
 

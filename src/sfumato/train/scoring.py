@@ -1,6 +1,6 @@
 """The scorer: say of a picture what a larger model says of its caption.
 
-    loss = 2·(1 − cos(e, t)) + CE(softmax(20·E Tᵀ), softmax(20·T Tᵀ))
+    loss = 1 − cos(e, t) + 2·CE(softmax(30·E Tᵀ), softmax(30·T Tᵀ))
 
 with e the network's vector of a picture, t the vector of its caption, and E, T those of the whole batch. The
 second term is that of Radford et al. (2021), except that captions which say nearly the same share what is
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sfumato.evaluate.scorer import Head
 from sfumato.train.moment import Moment
 
-SHARPNESS = 20.0
+SHARPNESS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,4 +56,4 @@ class Scoring:
         cosine = (vectors * texts).sum(-1)
         right = (SHARPNESS * texts @ texts.T).softmax(-1)
         choice = F.cross_entropy(SHARPNESS * vectors @ texts.T, right, reduction="none")
-        return 2 * (1 - cosine) + choice, {"cosine": cosine.mean()}
+        return 1 - cosine + 2 * choice, {"cosine": cosine.mean()}

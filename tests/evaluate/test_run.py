@@ -214,6 +214,14 @@ def test_without_a_scorer_there_is_no_retrieval(icon_data, tmp_path):
     assert "real, captions mixed" not in {row.name for row in bare.references}
 
 
+def test_colours_and_diversity_can_be_left_out(icon_data, tmp_path):
+    bare = prepare(icon_data, replace(PLAN, things=0, varied=0), SIZE, tmp_path, features, None)
+    assert bare.asked == bare.main
+    drawn = rate(perfect(bare), [CHOICE], bare).rows[1].figures
+    assert (drawn.colour, drawn.diversity) == (None, None)
+    assert drawn.frechet is not None
+
+
 def test_ones_own_pictures_can_be_compared_with(own_data, tmp_path):
     trial = prepare(own_data, replace(PLAN, count=10), SIZE, tmp_path, features, None)
     assert len(trial.real) == 10

@@ -61,9 +61,9 @@ class Plan:
     seed: int = 0
     """Of the first picture, of the choice of prompts, and of every random subset."""
     things: int = 4
-    """Prompts for each colour."""
+    """Prompts for each colour; 0 leaves colours out."""
     varied: int = 16
-    """The first so many prompts are drawn from several seeds,"""
+    """The first so many prompts are drawn from several seeds (0 leaves diversity out),"""
     seeds: int = 4
     """from so many."""
 
@@ -381,10 +381,11 @@ def _relative(distance: float | None, apart: float | None) -> float | None:
     return None if distance is None or not apart else distance / apart
 
 
-def _told(seen: Sequence[tuple[str, str | None]]) -> tuple[float, dict[str, dict[str, int]]]:
-    """The share of things in the right colour, and what was seen for each."""
+def _told(seen: Sequence[tuple[str, str | None]]) -> tuple[float | None, dict[str, dict[str, int]]]:
+    """The share of things in the right colour, if there are any, and what was seen for each."""
     table: dict[str, Counter[str]] = {}
     for asked, found in seen:
         table.setdefault(asked, Counter())[found or "nothing"] += 1
-    share = sum(colours.right(asked, found) for asked, found in seen) / len(seen)
+    right = [colours.right(asked, found) for asked, found in seen]
+    share = sum(right) / len(right) if right else None
     return share, {name: dict(counts) for name, counts in table.items()}

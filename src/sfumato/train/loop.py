@@ -158,12 +158,12 @@ def _slice(
     folder, progress, signals = Path(recipe.run), state.progress, Signals()
     began, before, first, kept = time.monotonic(), progress.seconds, progress.examples, progress.step
     generator = torch.Generator(device)
-    log = Log(folder, device, progress.step, recipe.tensorboard)
     if recipe.gradient_checkpointing:
         recompute(task.net)
     task.net.train()
     over, signal, looked = False, 0, began
     try:
+        log = Log(folder, device, kept, recipe.tensorboard)
         with signals.put_off():
             while not over:
                 rate = _step(task, recipe, state, generator, log)

@@ -30,8 +30,8 @@ class Signals:
         try:
             yield
         finally:
-            for number, handler in self._former.items():
-                signal.signal(number, handler)
+            for former, handler in self._former.items():
+                signal.signal(former, handler)
 
     def deliver(self, number: int) -> None:
         """Have signal `number` do, after the block, what it would have done."""

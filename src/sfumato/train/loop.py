@@ -166,7 +166,7 @@ def _slice(
         log = Log(folder, device, kept, recipe.tensorboard)
         with signals.put_off():
             while not over:
-                rate = _step(task, recipe, state, generator, log)
+                rate = advance(task, recipe, state, generator, log)
                 step = progress.step
                 written, drawn = _due(step, recipe.log_every), _due(step, recipe.samples_every)
                 over = step == recipe.steps
@@ -210,7 +210,7 @@ def _slice(
         raise
 
 
-def _step(task: Task[B], recipe: Recipe, state: State, generator: torch.Generator, log: Log) -> float:
+def advance(task: Task[B], recipe: Recipe, state: State, generator: torch.Generator, log: Log) -> float:
     """One step, this process's parts of it one after another; the rate it was taken at."""
     step, parts, device = state.progress.step, recipe.accumulate, generator.device
     own = parts // team.size()

@@ -1,0 +1,219 @@
+"""How fast a denoiser learns beside diffusers: the same weights and examples, in turns, in one process.
+
+    python benchmarks/training.py [SIZE]... [--batch 8] [--write docs/performance.md]
+    python benchmarks/training.py embedded sd15 --device cuda --batch 32 --compile
+
+A step of ours is the loop's own. The same step around diffusers' `UNet2DConditionModel`: noise by their
+scheduler, the network in bfloat16, the loss on v, gradients clipped, AdamW, one average of the weights.
+Memory is the most that three steps take above what is held before them, each in a process of its own.
+Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from speed import BETAS, SD15, machine, write
+from torch.nn import functional as F
+
+from sfumato import checkpoint
+from sfumato.config import UNetConfig
+from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
+from sfumato.diffusion.predict import prediction_named
+from sfumato.nets.layers import recompute
+from sfumato.nets.unet import UNet
+from sfumato.train.denoising import Denoising, Examples
+from sfumato.train.log import Log
+from sfumato.train.loop import Task, advance
+from sfumato.train.recipe import Recipe
+from sfumato.train.state import begin
+
+EMBEDDED = json.loads((checkpoint.embedded() / "unet" / "config.json").read_text())
+SIZES = {"embedded": {key: value for key, value in EMBEDDED.items() if key[0] != "_"}, "sd15": SD15}
+RECIPE = Recipe(
+    objective="denoiser", data="-", run="-", steps=10**6, schedule="constant", warmup=0, rate=1e-5,
+    ema=(0.999,),
+)  # fmt: skip
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is to be measured."""
+
+    size: str
+    batch: int
+    device: str
+    rounds: int
+    compile: bool
+
+    def examples(self) -> Examples:
+        """The batch that every step learns from."""
+        config, generator = SIZES[self.size], torch.Generator().manual_seed(1)
+        x0 = torch.randn(self.batch, 4, config["sample_size"], config["sample_size"], generator=generator)
+        states = torch.randn(self.batch, 77, config["cross_attention_dim"], generator=generator)
+        place = torch.device(self.device)
+        return Examples(x0.to(place, memory_format=torch.channels_last), states.to(place))
+
+    def peer(self) -> Any:
+        """diffusers' network, with random weights that are the same every time."""
+        torch.manual_seed(0)
+        return UNet2DConditionModel(**SIZES[self.size]).to(self.device).train()
+
+
+def ours(bench: Bench, folder: Path, **changes: Any) -> Step:
+    """The loop's step."""
+    recipe = replace(RECIPE, batch=bench.batch, **changes)
+    place, examples = torch.device(bench.device), bench.examples()
+    net = UNet(UNetConfig.from_dict(SIZES[bench.size], bench.size))
+    net.load_state_dict(bench.peer().state_dict())
+    net.to(place, memory_format=torch.channels_last).train()
+    if recipe.gradient_checkpointing:
+        recompute(net)
+    if bench.compile:
+        net.compile()
+    path = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
+    objective = Denoising(net, path, prediction_named("v"), "plain", place)
+    task = Task(net, lambda moment, count: examples, objective, lambda *_: None, lambda *_: {})
+    state, log = begin(net, recipe, place), Log(folder, place, 0, board=False)
+    generator = torch.Generator(place)
+    return lambda: advance(task, recipe, state, generator, log)
+
+
+def theirs(bench: Bench, folder: Path, channels_last: bool = True) -> Step:
+    """The same around diffusers' network."""
+    net, examples = bench.peer(), bench.examples()
+    if channels_last:
+        net.to(memory_format=torch.channels_last)
+    if bench.compile:
+        net.compile()
+    scheduler = DDPMScheduler(**BETAS, prediction_type="v_prediction")
+    weights = list(net.parameters())
+    average = [weight.detach().clone() for weight in weights]
+    optimizer = torch.optim.AdamW(
+        weights, lr=RECIPE.rate, betas=(RECIPE.beta1, RECIPE.beta2), weight_decay=RECIPE.weight_decay,
+        fused=bench.device == "cuda",
+    )  # fmt: skip
+
+    def step() -> None:
+        x0 = examples.x0
+        eps = torch.randn_like(x0)
+        times = torch.randint(1000, (len(x0),), device=x0.device)
+        noisy = scheduler.add_noise(x0, eps, times)
+        target = scheduler.get_velocity(x0, eps, times)
+        with torch.autocast(bench.device, torch.bfloat16):
+            answer = net(noisy, times, examples.states).sample
+        F.mse_loss(answer.float(), target).backward()
+        torch.nn.utils.clip_grad_norm_(weights, RECIPE.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - RECIPE.ema[0])
+
+    return step
+
+
+SIDES: dict[str, Callable[[Bench, Path], Step]] = {
+    "ours": ours,
+    "ours, gradient checkpointing": lambda bench, folder: ours(bench, folder, gradient_checkpointing=True),
+    "plain": lambda bench, folder: theirs(bench, folder, channels_last=False),
+    "channels_last": theirs,
+}
+
+
+def medians(bench: Bench) -> dict[str, float]:
+    """Median seconds of a step of each side, all taking turns in every round; the first two do not count."""
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {name: side(bench, Path(folder)) for name, side in SIDES.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(bench.rounds + 2):
+            for name, step in steps.items():
+                began = time.perf_counter()
+                step()
+                if bench.device == "cuda":
+                    torch.cuda.synchronize()
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times[2:]) for name, times in seconds.items()}
+
+
+def growth(bench: Bench, name: str) -> float:
+    """The most bytes that three steps take above what is held before them."""
+    with tempfile.TemporaryDirectory() as folder:
+        step = SIDES[name](bench, Path(folder))
+        if bench.device == "cuda":
+            held = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        for _ in range(3):
+            step()
+        if bench.device == "cuda":
+            return torch.cuda.max_memory_allocated() - held
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held
+
+
+def apart(name: str, arguments: list[str]) -> float:
+    """`growth` in a process of its own."""
+    command = [sys.executable, __file__, *arguments, "--growth", name]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def rows(bench: Bench, arguments: list[str]) -> Iterator[str]:
+    """The table's rows for one size."""
+    seconds = medians(bench)
+    best = min(seconds["plain"], seconds["channels_last"])
+    least = min(apart(name, arguments) for name in ("plain", "channels_last"))
+    for name in ("ours", "ours, gradient checkpointing"):
+        memory = apart(name, arguments)
+        yield (
+            f"| {bench.size}, batch {bench.batch}{', compiled' if bench.compile else ''}: {name} "
+            f"| {1 / seconds[name]:.2f} | {1 / best:.2f} | **{best / seconds[name]:.2f}×** "
+            f"| {memory / 1e6:,.0f} | {least / 1e6:,.0f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sizes", nargs="*", metavar="SIZE", help=f"of {', '.join(SIZES)}")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--compile", action="store_true", help="compile the networks, ours and theirs")
+    parser.add_argument("--growth", metavar="SIDE", help="only measure the memory of one side")
+    parser.add_argument("--write", type=Path, metavar="PAGE")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    diffusers.logging.set_verbosity_error()
+    head = "| what | steps a second | diffusers' fastest | ratio | MB of memory | diffusers' least |"
+    lines = [f"{machine(options.device)}.", "", head, "|---|---|---|---|---|---|"]
+    for size in options.sizes or ["embedded"]:
+        bench = Bench(size, options.batch, options.device, options.rounds, options.compile)
+        if options.growth:
+            print(growth(bench, options.growth))
+            return
+        same = [size, "--batch", str(options.batch), "--device", options.device]
+        same += ["--threads", str(torch.get_num_threads()), *(["--compile"] if options.compile else [])]
+        lines += rows(bench, same)
+    text = "\n".join(lines)
+    print(text)
+    if options.write:
+        write(text, options.write, "training")
+
+
+if __name__ == "__main__":
+    main()

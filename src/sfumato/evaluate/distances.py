@@ -37,8 +37,9 @@ def kernel(real: Tensor, drawn: Tensor, seed: int) -> tuple[float, float]:
 
     The unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, eq. 3) under the
     kernel k(x, y) = (x·y / D + 1)³ (Bińkowski et al. 2018, §4), averaged over 100 pairs of random subsets of
-    at most 1,000 pictures each. Features are (N, D) and (M, D). It is not biased by how many pictures there
-    are, and can be less than 0. Raises `UsageError` for fewer than two pictures.
+    at most 1,000 pictures each; two sets of as many pictures, if no more than that, are their only subsets,
+    and the deviation is 0. Features are (N, D) and (M, D). The estimate is not biased by how many pictures
+    there are, and can be less than 0. Raises `UsageError` for fewer than two.
     """
     _check(real, drawn)
     a, b = real.double(), drawn.double()

@@ -1,11 +1,13 @@
 """The autoencoder's objective: what it measures, and that folding statistics in changes no picture."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sfumato.config import VAEConfig
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.autoencoding import Autoencoding, fold, latent_statistics, psnr
+from sfumato.train.autoencoding import QUIET, Autoencoding, fold, latent_statistics, psnr, settle
 
 CONFIG = VAEConfig(
     block_out_channels=(8, 8),
@@ -80,3 +82,13 @@ def test_the_divergence_is_that_of_the_closed_form(vae, pictures):
     known = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
     _, metrics = Autoencoding(vae, kl=1.0)(pictures, torch.Generator().manual_seed(0))
     torch.testing.assert_close(metrics["kl"], known, rtol=1e-4, atol=1e-5)
+
+
+def test_an_autoencoder_that_knows_nothing_puts_little_noise_into_its_latents(pictures):
+    for with_last_layer in (True, False):
+        vae = AutoencoderKL(replace(CONFIG, use_quant_conv=with_last_layer)).requires_grad_(False)
+        before = vae.encode(pictures)
+        settle(vae)
+        after = vae.encode(pictures)
+        assert torch.equal(after.mean, before.mean)
+        assert torch.allclose(after.logvar, before.logvar - QUIET, atol=1e-5)

@@ -19,6 +19,8 @@ from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.moment import Moment
 from sfumato.train.order import VIEWS, Order, random_of
 
+QUIET = 6.0
+"""By how much the logarithm of the latents' variance begins below that of random weights."""
 SHIFT = 1 / 16
 """Of a picture's side, by which it is moved around its edges at most."""
 
@@ -123,6 +125,16 @@ def decibels(y: Tensor, x: Tensor) -> Tensor:
     bytes_off = ((y.clamp(-1, 1) + 1) * 127.5).round() - ((x + 1) * 127.5).round()
     mse = _mean(bytes_off**2).clamp(min=1 / 12)
     return 10 * torch.log10(255**2 / mse)
+
+
+@torch.no_grad()
+def settle(vae: AutoencoderKL) -> None:
+    """Have an autoencoder that knows nothing yet put little noise into its latents.
+
+    Random weights answer with deviations of about 1, in which what latents say at first is lost.
+    """
+    last = vae.encoder.conv_out if vae.quant_conv is None else vae.quant_conv
+    _bias(last)[vae.config.latent_channels :] -= QUIET
 
 
 @torch.no_grad()

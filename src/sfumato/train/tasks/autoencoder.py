@@ -13,7 +13,7 @@ from sfumato.checkpoint import Model
 from sfumato.errors import UsageError
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train import sheet
-from sfumato.train.autoencoding import Autoencoding, fold, latent_statistics, psnr
+from sfumato.train.autoencoding import Autoencoding, fold, latent_statistics, psnr, settle
 from sfumato.train.loop import Task
 from sfumato.train.recipe import AutoencoderRecipe
 from sfumato.train.tasks.common import MODEL, fitting, material, network
@@ -26,6 +26,8 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
         )
     net = network(recipe, base.vae, base.vae.config, "autoencoder")
     vae = cast(AutoencoderKL, net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.start == "nothing":
+        settle(vae)
     if recipe.only_decoder:
         vae.encoder.requires_grad_(False)
         if vae.quant_conv is not None:

@@ -99,6 +99,13 @@ def test_metadata_that_cannot_be_meant_is_an_error_with_its_line(tmp_path, line,
     assert said in str(caught.value)
 
 
+def test_metadata_may_begin_as_windows_begins_text(tmp_path):
+    picture(tmp_path / "a.png")
+    line = '{"file_name": "a.png", "text": "x"}'
+    (tmp_path / "metadata.jsonl").write_text(line, encoding="utf-8-sig")
+    assert captions(tmp_path) == {"a.png": ("x",)}
+
+
 def test_what_metadata_names_and_is_not_there_is_told(tmp_path):
     picture(tmp_path / "a.png")
     lines = ['{"file_name": "../a.png", "text": "x"}', '{"file_name": "b.png", "text": "x"}']
@@ -141,6 +148,8 @@ def grey(mode):
         ("x.png", bomb(), "far too many pixels"),
         ("x.webp", animation(), "animation"),
         ("x.png", grey("I;16"), "more than 8 bits"),
+        ("x.jfif", encoded(kind="JPEG"), "not a PNG, JPEG or WebP picture"),
+        ("x.NEF", b"II", "not a PNG, JPEG or WebP picture"),
         ("x.gif", b"GIF89a", "not a PNG, JPEG or WebP picture"),
         ("x.jpg", encoded(kind="GIF"), "not a PNG, JPEG or WebP picture"),
     ],
@@ -152,6 +161,7 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path, name, content, said):
     assert [one.name for one in found.pictures] == ["good.png"]
     (line,) = found.broken
     assert said in line
+    assert name in line
     with pytest.warns(SfumatoWarning, match="1 broken picture is left out"):
         found.warn(captioned=False)
 

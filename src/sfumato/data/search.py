@@ -32,6 +32,8 @@ MOST_WORDS = 1 << 20
 ONE_IN = 40
 """Of how many pictures one is held out for tests, where the folder does not say itself."""
 _HELD_OUT = re.compile(r"(test|val|validation)([-_.].*)?")
+_MORE = frozenset({".arw", ".cr2", ".cr3", ".dng", ".jfif", ".jxl", ".nef", ".psd", ".raf", ".tga"})
+"""Suffixes of pictures that not every machine knows for such."""
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 
@@ -146,7 +148,7 @@ def _candidates(folder: Path, files: Mapping[str, os.stat_result]) -> tuple[list
                 broken.append(str(error))
                 continue
             found.append(_picture(name, name, 0, told.st_size, told.st_mtime_ns, words))
-        elif (mimetypes.guess_type(name)[0] or "").startswith("image/"):
+        elif suffix in _MORE or (mimetypes.guess_type(name)[0] or "").startswith("image/"):
             broken.append(f"{name} is not a PNG, JPEG or WebP picture")
     return found, broken
 
@@ -168,7 +170,7 @@ def _described(folder: Path, name: str) -> dict[str, _Words]:
     home = PurePosixPath(name).parent
     found = {}
     try:
-        with open(folder / name, encoding="utf-8") as file:
+        with open(folder / name, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     where = f"{folder / name}, line {number}"
@@ -272,7 +274,7 @@ def _look(folder: Path, candidate: Picture) -> Size | str:
         with pictures.opened_content(content, candidate.name, most=MOST_PIXELS) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION) in _TURNED
-            _refuse_deep(picture)
+            _refuse_deep(picture, candidate.name)
             picture.draft("RGB", (1, 1))  # a JPEG is read to its end, but not drawn in full
             picture.load()
             return (height, width) if turned else (width, height)
@@ -280,9 +282,9 @@ def _look(folder: Path, candidate: Picture) -> Size | str:
         return str(error)
 
 
-def _refuse_deep(picture: PIL.Image.Image) -> None:
+def _refuse_deep(picture: PIL.Image.Image, name: str) -> None:
     if picture.mode.startswith(("I", "F")):
-        raise PictureError("a grey picture of more than 8 bits would lose most of them: convert it to 8 bits")
+        raise PictureError(f"{name} is grey and of more than 8 bits, most of which would be lost: make it 8")
 
 
 def _says_held_out(name: str) -> bool:

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
+import weakref
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import test_loop as t
+import torch
 
 from sfumato.errors import UsageError
 from sfumato.train import team
@@ -23,7 +26,9 @@ import sys
 sys.path.insert(0, {tests!r})
 import test_team
 test_team.work(test_team.t.line, {run!r}, steps=20, decay=0)
+test_team.check_left()
 """
+groups = []
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["test_loop", "torch.distributed"])
 
@@ -35,8 +40,9 @@ def free_port():
 
 
 def work(line, folder, **changes):
-    """What each process of a team does."""
+    """What each process of a team does, and a weak reference to what joined it to the others."""
     with team.joined("cpu") as device:
+        groups.append(weakref.ref(torch.distributed.group.WORLD))
         with team.first():
             task = line()
         outcome = train(task, replace(t.RECIPE, run=str(folder), **changes), device)
@@ -47,7 +53,19 @@ def one(told, environment, line, folder):
     os.environ |= environment
     with open(told, "w") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
-    work(line, folder)
+    status = 0
+    try:
+        work(line, folder)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    check_left()
+    sys.exit(status)
+
+
+def check_left():
+    """A group that anything still holds has threads, which can abort the end of a process."""
+    assert [group() for group in groups] == [None]
 
 
 def together(folder, *lines):

@@ -5,6 +5,7 @@ devices by NCCL; what processes agree on travels by Gloo, which no device has to
 knows at once when another process has died.
 """
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,11 +62,18 @@ def joined(device: str | None = None) -> Iterator[torch.device]:
         own = pick_device(f"cuda:{_place()}")
         torch.cuda.set_device(own)
     backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
+    # optimizers import it, and it keeps the group that there is then for good: threads would outlive Python
+    importlib.import_module("torch.distributed.nn.functional")
     with _heard():
         dist.init_process_group(backend, timeout=PATIENCE)
-    yield own
-    # not after an error: the others may be gone, and would be waited for
-    dist.destroy_process_group()
+    sound = False
+    try:
+        yield own
+        sound = True
+    finally:
+        # NCCL would wait for others that an error may have ended; of Gloo nothing is under way here
+        if sound or own.type != "cuda":
+            dist.destroy_process_group()
 
 
 @contextmanager

@@ -36,14 +36,15 @@ def kernel(real: Tensor, drawn: Tensor, seed: int) -> tuple[float, float]:
     """The squared kernel distance of two sets of features, and its deviation over subsets.
 
     The unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, eq. 3) under the
-    kernel k(x, y) = (x·y / D + 1)³ (Bińkowski et al. 2018, §4), averaged over 100 pairs of random subsets of
-    at most 1,000 pictures each; two sets of as many pictures, if no more than that, are their only subsets,
-    and the deviation is 0. Features are (N, D) and (M, D). The estimate is not biased by how many pictures
-    there are, and can be less than 0. Raises `UsageError` for fewer than two.
+    kernel k(x, y) = (x·y / D + 1)³ (Bińkowski et al. 2018, §4), averaged over 100 pairs of random subsets,
+    each of half as many pictures as the smaller set has, at least 2 and at most 1,000. Up to there halves
+    differ about as much as whole sets of other pictures would (McCarthy 1969). Features are (N, D) and
+    (M, D). The estimate is not biased by how many pictures there are, and can be less than 0. Raises
+    `UsageError` for fewer than two.
     """
     _check(real, drawn)
     a, b = real.double(), drawn.double()
-    m = min(SUBSET, len(a), len(b))
+    m = max(2, min(SUBSET, len(a) // 2, len(b) // 2))
     generator = torch.Generator().manual_seed(seed)
     in_a, in_b = torch.zeros(SUBSETS, len(a)).to(a), torch.zeros(SUBSETS, len(b)).to(b)
     for subset in range(SUBSETS):

@@ -175,8 +175,9 @@ def _request(prompt: str, seed: int, settings: "Settings") -> Request:
 
 def _requests(options: Options) -> list[Request]:
     """A request for every choice of settings; what is wrong with any is found before torch is imported."""
-    steps = _numbers("steps", options.steps or ("4" if options.small else ""), int) or [None]
-    scales = _numbers("guidance", options.guidance or ("4" if options.small else GUIDANCE), float)
+    steps = options.steps if options.steps is not None else "4" if options.small else None
+    scales = options.guidance if options.guidance is not None else "4" if options.small else GUIDANCE
+    numbers = [None] if steps is None else _numbers("steps", steps, int)
     for name in ("count", "size"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -195,15 +196,15 @@ def _requests(options: Options) -> list[Request]:
             width=options.size,
             height=options.size,
         )
-        for number in steps
-        for scale in scales
+        for number in numbers
+        for scale in _numbers("guidance", scales, float)
     ]
 
 
 def _numbers(name: str, text: str, kind: type) -> list[Any]:
     """The numbers in a text such as "4,8,20", each once."""
     try:
-        return list(dict.fromkeys(kind(part) for part in text.split(",") if part.strip()))
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
     except ValueError:
         raise UsageError(f"{name} is {text!r}: must be numbers with commas between, as 4,8,20") from None
 

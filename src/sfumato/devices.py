@@ -72,6 +72,16 @@ def describe(device: torch.device) -> str:
     return f"cuda:{index} {torch.cuda.get_device_name(index)}"
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`; the work that CUDA still has to do is not waited for.
+
+    From ordinary memory it would be: only what is pinned is copied while the program goes on.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def own_precision(function: Callable[P, R]) -> Callable[P, R]:
     """`function` out of every `torch.autocast`: networks compute in the dtype that they were loaded in."""
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import sfumato
 from sfumato import checkpoint
+from sfumato.errors import UsageError
 from sfumato.train.loop import train
 from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe
 from sfumato.train.tasks import task
@@ -45,6 +46,13 @@ def test_the_autoencoder_learns(autoencoder, tiny_data, tiny_base, tmp_path):
     before = train(task(untrained, CPU), untrained, CPU)
     assert outcome.figures["psnr_held_out"] > before.figures["psnr_held_out"] + 5
     assert (tmp_path / "samples" / "last.webp").is_file()
+
+
+@pytest.mark.parametrize("layer", ["use_quant_conv", "use_post_quant_conv"])
+def test_an_autoencoder_whose_latents_cannot_be_scaled_is_refused_before_it_learns(autoencoder, layer):
+    recipe = replace(autoencoder[0], start="nothing", network={layer: False})
+    with pytest.raises(UsageError, match="nowhere to put the mean and deviation"):
+        task(recipe, CPU)
 
 
 def test_its_latents_need_no_scale(autoencoder):

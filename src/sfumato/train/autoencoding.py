@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from sfumato.data.icons import Icons, tinted, to_signal
 from sfumato.data.views import Framing, Source
+from sfumato.devices import sent
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.moment import Moment
 from sfumato.train.order import VIEWS, Order, random_of
@@ -66,7 +67,7 @@ class Squares:
         size, rows = self.order(moment, count)
         framing, random = Framing(anywhere=True, mirrored=True, zoomed=True), random_of(moment, VIEWS)
         views = [framing.view(self.source.sizes[row], size, random) for row in rows]
-        x = self.source.show(rows, views).to(self.device)
+        x = sent(self.source.show(rows, views), self.device)
         return x.contiguous(memory_format=torch.channels_last)
 
 

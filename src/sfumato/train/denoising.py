@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sfumato.data.views import Framing, Source
 from sfumato.data.wording import Wording
+from sfumato.devices import sent
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction
 from sfumato.errors import UsageError
@@ -82,7 +83,7 @@ class Batches:
         added = None
         if pooled is not None:
             ids = [size_ids(size, original=view.original, crop=view.crop) for view in views]
-            added = AddedCond(pooled, torch.cat(ids).to(self.device))
+            added = AddedCond(pooled, sent(torch.cat(ids), self.device))
         return Examples(x0, states, added)
 
 

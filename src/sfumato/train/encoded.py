@@ -13,6 +13,7 @@ from torch import Tensor
 from sfumato import weights
 from sfumato.checkpoint import Model
 from sfumato.data.views import Size, Source, View
+from sfumato.devices import sent
 from sfumato.errors import CheckpointError
 from sfumato.files import output_error
 from sfumato.prompt.chunks import chunks
@@ -50,7 +51,7 @@ class FreshLatents:
 
     @torch.no_grad()
     def __call__(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
-        x = self.source.show(rows, views).to(self.device).contiguous(memory_format=torch.channels_last)
+        x = sent(self.source.show(rows, views), self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             mean = self.base.vae.encode(x).mean
         return self.base.vae.scale(mean.float())
@@ -67,7 +68,7 @@ class KeptLatents:
 
     def __call__(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
         latents = self.of_size[views[0].size]
-        return latents[torch.tensor([self.places[row] for row in rows], device=latents.device)].float()
+        return latents[sent(torch.tensor([self.places[row] for row in rows]), latents.device)].float()
 
 
 def keep_latents(folder: Path, fresh: FreshLatents, sizes: Sequence[Size]) -> KeptLatents:
@@ -120,13 +121,13 @@ class FreshTexts:
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
         states, pooled, last = [], None, self.base.facts.penultimate
         for tokenizer, encoder in zip(self.base.tokenizers, self.base.text_encoders, strict=True):
-            ids = torch.tensor([_window(text, tokenizer) for text in texts], device=self.device)
+            ids = sent(torch.tensor([_window(text, tokenizer) for text in texts]), self.device)
             out = encoder(ids, skip=int(last), final_norm=not last)
             states.append(out.states)
             pooled = out.pooled if last else None
         said = torch.cat(states, dim=-1)
         if self.base.zero_negative:
-            silent = torch.tensor([not text for text in texts], device=self.device)
+            silent = sent(torch.tensor([not text for text in texts]), self.device)
             said = said.masked_fill(silent.view(-1, 1, 1), 0)
             pooled = None if pooled is None else pooled.masked_fill(silent.view(-1, 1), 0)
         return said, pooled
@@ -143,7 +144,7 @@ class KeptTexts:
     """(U, P)."""
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        rows = torch.tensor([self.numbers[text] for text in texts], device=self.states.device)
+        rows = sent(torch.tensor([self.numbers[text] for text in texts]), self.states.device)
         return self.states[rows].float(), None if self.pooled is None else self.pooled[rows].float()
 
 

@@ -26,6 +26,11 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
         )
     net = network(recipe, base.vae, base.vae.config, "autoencoder")
     vae = cast(AutoencoderKL, net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not (recipe.only_decoder or (vae.quant_conv and vae.post_quant_conv)):
+        raise UsageError(
+            "an autoencoder without quant_conv and post_quant_conv has nowhere to put the mean and deviation "
+            "of its latents: train its decoder alone, which leaves them as they are (only_decoder = true)"
+        )
     if recipe.start == "nothing":
         settle(vae)
     if recipe.only_decoder:

@@ -206,6 +206,13 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, 
         (["--data", "."], 1, "has 0 captioned pictures held out for tests"),
         (["--scorer", "missing.safetensors"], 1, "missing.safetensors"),
         (["--out", "."], 1, "will not replace .: it is not empty and holds no report.json"),
+        (["--out", "letter.txt"], 1, "cannot write the folder letter.txt: a file of that name is there"),
+        (
+            ["--out", "letter.txt/report"],
+            1,
+            "cannot write letter.txt/report: a part of the path is not a folder",
+        ),
+        (["--out", "missing/report"], 1, "there is no folder 'missing'"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(here, small, tmp_path, arguments, status, said):
@@ -214,6 +221,8 @@ def test_what_cannot_be_done_is_told_in_one_line(here, small, tmp_path, argument
     assert (ended, out) == (status, "")
     assert said in err.splitlines()[-1]
     assert err.count("error:") == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["letter.txt"]
+    assert "--out" not in arguments or "embedded" not in err  # told before anything is measured
 
 
 @pytest.mark.parametrize("package", ["torchmetrics", "matplotlib"])

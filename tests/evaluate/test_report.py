@@ -8,7 +8,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from sfumato.errors import OutputError
-from sfumato.evaluate.report import HEADINGS, Report, _curves, _levels, cells, write
+from sfumato.evaluate.report import HEADINGS, Report, _curves, _levels, _sheet, cells, write
 from sfumato.evaluate.run import Figures, Plan, Row, Settings, Subject, prepare, rate
 from sfumato.evaluate.scorer import Retrieval
 
@@ -80,6 +80,18 @@ def test_a_sheet_has_eight_pictures_in_a_row_with_their_prompts(report, tmp_path
         assert sheet.size == (8 * 192, 2 * (192 + 32))
         strip = sheet.convert("L").crop((0, 192, 192, 224))
     assert min(strip.getdata()) < 100
+
+
+@pytest.mark.parametrize(
+    "prompt", ["WWW " * 20, "a woman standing: medium-dark skin tone, twemoji", "x", "WW" * 99]
+)
+def test_words_on_a_sheet_stay_under_their_picture(tmp_path, prompt):
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    _sheet([(prompt, tmp_path / "picture.png"), (" ", tmp_path / "picture.png")], tmp_path / "sheet.webp")
+    with Image.open(tmp_path / "sheet.webp") as sheet:
+        told, beside = (sheet.convert("L").crop((left, 200, left + 192, 224)) for left in (0, 192))
+    assert min(told.getdata()) < 100
+    assert min(beside.getdata()) > 200
 
 
 def test_curves_stand_beside_as_many_real_pictures_only(report):

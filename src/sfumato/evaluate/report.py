@@ -4,6 +4,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from sfumato import __version__
-from sfumato.errors import OutputError
 from sfumato.evaluate.features import SHA256, package_folder
 from sfumato.evaluate.run import Figures, Rated, Row, Trial
 from sfumato.files import replace_folder
@@ -33,7 +33,14 @@ HEADINGS = (
 )
 _CELL, _COLUMNS, _LINES = 192, 8, 2
 """Of a sheet: pixels of a picture, pictures in a row, and lines of text under each."""
-_LETTERS = 34
+_LETTERS, _MARGIN = 34, 6
+"""Of a line: the most letters that are tried, and pixels left free."""
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+class _NotYetError(Exception):
+    """Ends the writing of a report that is only tried."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +130,9 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def check_place(folder: Path) -> None:
-    """Raise `OutputError` where `write` will not replace what is in `folder`: better told before the work."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT).is_file():
-        raise OutputError(f"will not replace {folder}: it is not empty and holds no {REPORT}")
+    """Raise `OutputError` where `write` would not or could not: better told before the work than after."""
+    with suppress(_NotYetError), replace_folder(folder, marker=REPORT, overwrite=True):
+        raise _NotYetError
 
 
 def write(report: Report, folder: Path) -> None:
@@ -242,6 +249,15 @@ def _sheet(shown: Sequence[tuple[str, Path]], path: Path) -> None:
         left, top = place % _COLUMNS * _CELL, place // _COLUMNS * height
         with Image.open(picture) as drawn:
             page.paste(drawn.convert("RGB").resize((_CELL, _CELL), Image.Resampling.LANCZOS), (left, top))
-        lines = textwrap.wrap(prompt, _LETTERS, max_lines=_LINES, placeholder=" …")
-        pen.text((left + 3, top + _CELL + 1), "\n".join(lines), "black", font)
+        lines = _wrapped(prompt, font)
+        pen.text((left + _MARGIN // 2, top + _CELL + 1), "\n".join(lines), "black", font)
     page.save(path, "WEBP", quality=88)
+
+
+def _wrapped(prompt: str, font: Font) -> list[str]:
+    """Lines that no picture beside is in the way of."""
+    for letters in range(_LETTERS, 2, -1):
+        lines = textwrap.wrap(prompt, letters, max_lines=_LINES, placeholder=" …")
+        if all(font.getlength(line) <= _CELL - _MARGIN for line in lines):
+            break
+    return lines

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from sfumato import checkpoint
+from sfumato import checkpoint, weights
 from sfumato.data import pack
 from sfumato.errors import CheckpointError
 from sfumato.prompt.chunks import chunks
@@ -18,6 +19,7 @@ from sfumato.train.loop import train
 from sfumato.train.recipe import TextRecipe
 from sfumato.train.tasks import task
 from sfumato.train.tasks.common import MODEL
+from sfumato.train.tasks.text import LESSONS
 from sfumato.train.teacher import Teacher
 
 CPU = torch.device("cpu")
@@ -91,3 +93,11 @@ def test_the_text_encoder_comes_closer_to_its_teacher_and_keeps_its_shape(
     model, base = checkpoint.load(f"{recipe.run}/{MODEL}"), checkpoint.load(tiny_base)
     assert model.text_encoders[0].config == base.text_encoders[0].config
     assert not torch.equal(model.encode("red").states, base.encode("red").states)
+    said = weights.read(f"{recipe.run}/{LESSONS}")["vectors"]
+    other = replace(recipe, teacher=str(shutil.copytree(bert[1], tmp_path / "other")))
+    path = f"{other.teacher}/model.safetensors"
+    changed = weights.read(path)
+    changed["embeddings.word_embeddings.weight"] += 1
+    weights.write(path, changed)
+    task(other, CPU)
+    assert not torch.equal(weights.read(f"{recipe.run}/{LESSONS}")["vectors"], said), "another teacher's"

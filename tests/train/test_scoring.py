@@ -1,7 +1,10 @@
 """The scorer's objective and task."""
 
 import math
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,6 +103,16 @@ def test_what_was_read_once_is_not_read_again(scorer_run, monkeypatch):
     shown = task(recipe, CPU).batches
     assert shown.readings.shape[0] == 5
     assert shown.readings.dtype == torch.float16
+
+
+def test_other_pictures_of_the_same_captions_are_read_anew(scorer_run, tmp_path):
+    recipe, _ = scorer_run
+    data = shutil.copytree(recipe.data, tmp_path / "data")
+    for path in data.glob("part-*.npy"):
+        np.save(path, 255 - np.load(path))
+    run = shutil.copytree(recipe.run, tmp_path / "run")
+    before = task(recipe, CPU).batches.readings
+    assert not torch.equal(task(replace(recipe, data=str(data), run=str(run)), CPU).batches.readings, before)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,9 @@ def keep_latents(folder: Path, fresh: FreshLatents, sizes: Sequence[Size]) -> Ke
             some = rows[start : start + LATENTS_IN_FILE]
             path = folder / LATENTS.format(f"{size[0]}x{size[1]}-{number:03}")
             told = {**data, "rows": _digest(map(str, some))}
-            parts.append(_kept(path, told, partial(_encoded, fresh, size, some))["latents"].to(fresh.device))
+            parts.append(
+                made_once(path, told, partial(_encoded, fresh, size, some))["latents"].to(fresh.device)
+            )
         of_size[size] = torch.cat(parts)
     return KeptLatents(of_size, places)
 
@@ -177,13 +179,18 @@ def keep_texts(folder: Path, fresh: FreshTexts, texts: Sequence[str]) -> KeptTex
         "texts": _digest(different),
     }
     few = text_bytes(fresh.base, len(different)) <= MOST_TEXT_BYTES
-    found = _kept(folder / TEXTS, told, make) if few else make()
+    found = made_once(folder / TEXTS, told, make) if few else make()
     found = {name: tensor.to(fresh.device) for name, tensor in found.items()}
     return KeptTexts(numbers, found["states"], found.get("pooled"))
 
 
-def _kept(path: Path, told: Mapping[str, str], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in `path`, if they are what `told` says and undamaged; else they are made and kept."""
+def made_once(
+    path: Path, told: Mapping[str, str], make: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The tensors in `path`, if they are what `told` says and undamaged; else they are made and kept there.
+
+    Raises `OutputError` where they cannot be.
+    """
     try:
         if path.is_file() and weights.metadata(path) == told:
             return weights.read(path)

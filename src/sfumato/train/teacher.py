@@ -4,7 +4,9 @@ Sentence-BERT (Reimers & Gurevych 2019, §3): the mean over the tokens' last sta
 only read, never trained, so its weights stay a table by their published names.
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,15 @@ class Teacher:
     def width(self) -> int:
         """P, the length of its vectors."""
         return self.tensors["embeddings.word_embeddings.weight"].shape[1]
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its weights, so that what it said can be told from what another says."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     @torch.no_grad()
     def embed(self, texts: list[str]) -> Tensor:

@@ -26,6 +26,7 @@ from sfumato.evaluate.scorer import (
     read,
     retrieval,
 )
+from sfumato.train.encoded import made_once
 from sfumato.train.loop import Task
 from sfumato.train.recipe import ScorerRecipe
 from sfumato.train.scoring import Scoring, Shown
@@ -79,24 +80,27 @@ def _shown(
     lot = torch.Generator().manual_seed(recipe.seed)
     drawn = torch.multinomial(chances, min(most, len(examples)), generator=lot).tolist()
     captions = [examples.captions[place] for place in drawn]
-    path, device = Path(recipe.run) / name, icons.pictures.device
-    told = {"captions": hashlib.sha256(json.dumps(captions).encode("utf-8")).hexdigest()}
-    if path.is_file() and weights.metadata(path) == told:
-        return {name: tensor.to(device) for name, tensor in weights.read(path).items()}
-    texts = list(dict.fromkeys(text for own in captions for text in own))
-    numbers = {text: number for number, text in enumerate(texts)}
-    dtype = DTYPES[recipe.precision]
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        parts = []
-        for start in range(0, len(drawn), AT_ONCE):
-            x = torch.cat([examples.signal(place, place + 1) for place in drawn[start : start + AT_ONCE]])
-            parts.append(read(eyes, x).half())
-        vectors = of_texts(teacher, texts).half()
-    rows = torch.tensor([[numbers[text] for text in own] for own in captions], device=device)
-    table = {"readings": torch.cat(parts), "captions": rows, "vectors": vectors}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights.write(path, table, told)
-    return table
+    told = {
+        "captions": hashlib.sha256(json.dumps(captions).encode("utf-8")).hexdigest(),
+        "pictures": examples.digest,
+        "teacher": teacher.digest,
+    }
+    device, dtype = icons.pictures.device, DTYPES[recipe.precision]
+
+    def make() -> dict[str, Tensor]:
+        texts = list(dict.fromkeys(text for own in captions for text in own))
+        numbers = {text: number for number, text in enumerate(texts)}
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            parts = []
+            for start in range(0, len(drawn), AT_ONCE):
+                x = torch.cat([examples.signal(place, place + 1) for place in drawn[start : start + AT_ONCE]])
+                parts.append(read(eyes, x).half())
+            vectors = of_texts(teacher, texts).half()
+        rows = torch.tensor([[numbers[text] for text in own] for own in captions])
+        return {"readings": torch.cat(parts), "captions": rows, "vectors": vectors}
+
+    found = made_once(Path(recipe.run) / name, told, make)
+    return {name: tensor.to(device) for name, tensor in found.items()}
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sfumato import checkpoint, weights
+from sfumato import checkpoint
 from sfumato.checkpoint import Model
 from sfumato.data.icons import rows
 from sfumato.data.pack import words
@@ -27,6 +27,7 @@ from sfumato.train.distilling import (
     composed,
     tokenized,
 )
+from sfumato.train.encoded import made_once
 from sfumato.train.loop import Task
 from sfumato.train.recipe import TextRecipe
 from sfumato.train.tasks.common import MODEL, fitting, in_batches, network
@@ -91,16 +92,19 @@ def _reading(recipe: TextRecipe) -> tuple[list[str], Tensor]:
 def _lessons(recipe: TextRecipe, teacher: Teacher, texts: list[str], device: torch.device) -> Tensor:
     """What the teacher says of every text (N, P), in half precision, kept in the run's folder."""
     path, dtype = Path(recipe.run) / LESSONS, DTYPES[recipe.precision]
-    told = {"texts": hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest()}
-    if path.is_file() and weights.metadata(path) == told:
-        return weights.read(path)["vectors"]
-    vectors = torch.empty(len(texts), teacher.width, dtype=torch.float16)
-    by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # little of a batch is padding
-    for start, end in in_batches(len(texts)):
-        places = by_length[start:end]
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            said = teacher.embed([texts[place] for place in places])
-        vectors[places] = said.half().cpu()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights.write(path, {"vectors": vectors}, told)
-    return vectors
+    told = {
+        "teacher": teacher.digest,
+        "texts": hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest(),
+    }
+
+    def make() -> dict[str, Tensor]:
+        vectors = torch.empty(len(texts), teacher.width, dtype=torch.float16)
+        by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # less of them is padding
+        for start, end in in_batches(len(texts)):
+            places = by_length[start:end]
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                said = teacher.embed([texts[place] for place in places])
+            vectors[places] = said.half().cpu()
+        return {"vectors": vectors}
+
+    return made_once(path, told, make)["vectors"]

@@ -61,12 +61,10 @@ def evaluate(options: Options) -> None:
     loading = Loading(options.device, options.dtype)
     loading.check()
     from sfumato.evaluate.features import package_folder
-
-    for package in ("torchmetrics", *(["matplotlib"] if options.out else [])):
-        package_folder(package)
     from sfumato.evaluate.report import Report, check_place, write
 
     if options.out is not None:
+        package_folder("matplotlib")
         check_place(options.out)
     cache = options.cache or Path(platformdirs.user_cache_dir("sfumato", appauthor=False)) / "evaluation"
     meter = console.Meter(options.quiet)

@@ -127,6 +127,11 @@ def test_a_scorer_of_ones_own_adds_retrieval(small, tmp_path):
     assert [row["retrieval"]["among"] for row in told["models"][0]["rows"]] == [8, 8]
     names = [row["name"] for row in told["references"] if "retrieval" in row]
     assert names == ["real", "real, captions mixed"]
+    assert (
+        told["scorer"]
+        != json.loads(small("--guidance", "1", "--scorer", "none", "--json")[1])["scorer"]
+        is None
+    )
 
 
 def test_a_terminal_sees_a_drawn_table(small, monkeypatch):
@@ -203,7 +208,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, 
         (["--model", "nowhere"], 1, "nowhere"),
         (["--device", "tpu"], 2, "unknown device 'tpu'"),
         (["--data", "missing"], 1, "there is no folder missing"),
-        (["--data", "."], 1, "has 0 captioned pictures held out for tests"),
+        (["--data", "."], 1, "`sfumato data check .` says what is there"),
         (["--scorer", "missing.safetensors"], 1, "missing.safetensors"),
         (["--out", "."], 1, "will not replace .: it is not empty and holds no report.json"),
         (["--out", "letter.txt"], 1, "cannot write the folder letter.txt: a file of that name is there"),

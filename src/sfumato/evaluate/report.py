@@ -61,6 +61,7 @@ class Report:
             "sfumato": __version__,
             "torch": torch.__version__,
             "features": SHA256,
+            "scorer": self.trial.scorer,
             "plan": {**asdict(self.trial.plan), "count": len(self.trial.real), "size": self.trial.size},
             "apart": self.trial.apart,
             "references": [_line(row) for row in self.trial.references],

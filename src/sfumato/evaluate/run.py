@@ -132,6 +132,8 @@ class Trial:
     """What the scorer makes of the prompts."""
     seen: Tensor
     """Features of the real pictures."""
+    scorer: str | None
+    """Which scorer it is, by its weights."""
     apart: float | None
     """Mean distance of real pictures of one style that show different things."""
     coloured: tuple[tuple[str, Asked], ...]
@@ -178,7 +180,8 @@ def prepare(
     real = source.examples(held_out=True, seed=plan.seed, most=plan.count)
     if len(real) < FEWEST:
         raise DataError(
-            f"{folder} has {len(real)} captioned pictures held out for tests: at least {FEWEST} are needed"
+            f"{folder} has {len(real)} captioned pictures held out for tests: at least {FEWEST} are needed; "
+            f"`sfumato data check {folder}` says what is there"
         )
     if len(real) < plan.count:
         warnings.warn(
@@ -188,15 +191,16 @@ def prepare(
             stacklevel=2,
         )
     look = remembered(cache, f"features-{SHA256[:12]}", features, device)
-    scores = texts = None
+    scores = texts = which = None
     if scorer is not None:
-        scores = remembered(cache, f"scores-{_fingerprint(scorer)}", scorer.of_pictures, device)
+        which = _fingerprint(scorer)
+        scores = remembered(cache, f"scores-{which}", scorer.of_pictures, device)
         texts = scorer.of_texts(real.prompts).cpu()
     seen = _vectors(look, _real(real))
     wanted = colours.prompts(plan.things, source.styles)
     coloured = tuple((name, Asked(said, plan.seed + place)) for place, (name, said) in enumerate(wanted))
     apart = diversity.apart(seen, real.styles, real.concepts)
-    trial = Trial(plan, size, cache, real, look, scores, texts, seen, apart, coloured, ())
+    trial = Trial(plan, size, cache, real, look, scores, texts, seen, which, apart, coloured, ())
     return replace(trial, references=(*_real_rows(source, trial), *_colour_rows(source, trial)))
 
 

@@ -565,8 +565,16 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
             return float(value)
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    name = hint.__name__ if isinstance(hint, type) else str(hint)
-    raise CheckpointError(f"{where} = {_shown(value)} must be {name}")
+    raise CheckpointError(f"{where} = {_shown(value)} must be {_called(hint)}")
+
+
+def _called(hint: Any) -> str:
+    """A type as whoever writes JSON or TOML knows it."""
+    if get_origin(hint) is tuple:
+        return f"a list of {_called(get_args(hint)[0])}"
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_called(one) for one in get_args(hint) if one is not type(None))
+    return str(hint.__name__)
 
 
 def _listed(value: Any) -> Any:

@@ -60,6 +60,8 @@ def test_keys_can_be_changed_where_the_recipe_is_named(tmp_path):
         (LEAST + "result = 0.9", r"result = 0\.9 must be one of ema = \[0\.9995\]"),
         (LEAST + "beta2 = 1.0", r"beta2 = 1\.0 must be in \[0, 1\)"),
         (LEAST + "rate = nan", r"rate = nan must be float"),
+        (LEAST + "ema = 0.9", r"ema = 0.9 must be a list of float"),
+        (LEAST + "result = 'best'", r"result = 'best' must be float"),
         (LEAST + "rate = true", r"rate = True must be float"),
         (LEAST + "tensorboard = 1", r"tensorboard = 1 must be bool"),
         (LEAST + 'schedule = "cosin"', r"did you mean 'cosine'\?"),

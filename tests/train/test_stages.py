@@ -8,7 +8,7 @@ import torch
 
 from sfumato import checkpoint, weights
 from sfumato.data import pack, render
-from sfumato.errors import DataError, UsageError
+from sfumato.errors import CheckpointError, DataError, UsageError
 from sfumato.train import stages
 from sfumato.train.state import FILE
 from sfumato.train.tasks.common import MODEL
@@ -88,6 +88,14 @@ def test_a_stage_of_another_recipe_is_not_taken_for_done(whole, tmp_path):
     recipe.write_text(recipe.read_text().replace("batch = 4", "batch = 2"))
     with pytest.raises(UsageError, match=r"second\.toml: .* another recipe: batch was 4 and is 2"):
         stages.carry_out(stages.read(path), CPU)
+
+
+def test_what_to_do_about_a_damaged_state_is_said_even_where_its_stage_was_done(whole, tmp_path):
+    plan = stages.read(whole(tmp_path / "runs"))
+    stages.carry_out(plan, CPU)
+    Path(plan.stages[1].recipe.run, FILE).write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match=r"^second\.toml: .* put a sound copy in its place to go on"):
+        stages.carry_out(plan, CPU)
 
 
 def test_progress_names_the_stage(whole, tmp_path):

@@ -1,7 +1,7 @@
 """The loop. It knows no diffusion: a task says what is learned, a recipe how, and every step is seeded.
 
 The random numbers of a step come from (seed, step, part) alone, so that a run that was stopped anywhere
-and resumed is bit for bit the run that was not.
+and resumed is bit for bit the run that was not, on a device that computes the same twice as CPUs do.
 """
 
 import math

@@ -151,11 +151,14 @@ def outcome_of(recipe: Recipe) -> Outcome:
 
 
 def _follows(folder: Path, recipe: Recipe) -> bool:
-    """Whether the state in `folder`, if it is still there, is one of `recipe`."""
+    """Whether the state in `folder`, if any, is one of `recipe`; of a damaged one, going on tells more."""
     if not (folder / FILE).is_file():
         return True
-    told = weights.metadata(folder / FILE).get("recipe", "")
-    return not different(parse_json(told.encode("utf-8"), str(folder / FILE)), recipe)
+    try:
+        told = weights.metadata(folder / FILE).get("recipe", "")
+        return not different(parse_json(told.encode("utf-8"), str(folder / FILE)), recipe)
+    except CheckpointError:
+        return False
 
 
 def leave(plan: Plan, folder: Path) -> Path | None:

@@ -42,6 +42,13 @@ def test_equal_captions_are_all_right():
     assert retrieval(texts, texts, among=20, seed=0).top1 == 1
 
 
+@pytest.mark.parametrize("number", [0.0, math.nan])
+def test_vectors_that_tell_nothing_apart_find_nothing(number):
+    texts = unit(20, 8, seed=4)
+    found = retrieval(torch.full_like(texts, number), texts, among=20, seed=0)
+    assert (found.top1, found.median_rank) == (0, 20)
+
+
 def test_who_is_to_be_chosen_from_is_drawn_by_lot():
     pictures, texts = unit(300, 6, seed=5), unit(300, 6, seed=6)
     first, again, other = (retrieval(pictures, texts, among=10, seed=seed) for seed in (1, 1, 2))

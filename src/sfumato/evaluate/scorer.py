@@ -30,7 +30,7 @@ THUMBNAIL = 8
 READINGS = 2048 + 3 * THUMBNAIL**2
 """R, the numbers that are read from a picture."""
 AT_ONCE, TEXTS_AT_ONCE = 32, 128
-_TIE = 1e-5
+_SAME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,9 @@ class Retrieval:
 def retrieval(pictures: Tensor, texts: Tensor, among: int, seed: int) -> Retrieval:
     """How well vectors of pictures (N, P) find those of their captions (N, P), each among `among` of them.
 
-    `seed` draws which. Captions that are equal are all right. With fewer than `among` pictures each chooses
-    from all captions. Raises `UsageError` where there are none.
+    `seed` draws which. Captions that are equal are all right; others that are as near as a picture's own go
+    before it, lest vectors that tell nothing apart find everything. With fewer than `among` pictures each
+    chooses from all captions. Raises `UsageError` where there are none.
     """
     count, among = len(pictures), min(among, len(pictures))
     if not count:
@@ -170,6 +171,7 @@ def retrieval(pictures: Tensor, texts: Tensor, among: int, seed: int) -> Retriev
     for place, own in enumerate(lot.tolist()):
         others = lot[torch.arange(place, place + among, device=lot.device) % count]
         cosines = texts[others] @ pictures[own]
-        ranks[place] = 1 + int((cosines > cosines[0] + _TIE).sum())
+        another = torch.linalg.vector_norm(texts[others] - texts[own], dim=-1) > _SAME
+        ranks[place] = 1 + int((another & ~(cosines < cosines[0])).sum())
     top1, top5 = (float((ranks <= most).float().mean()) for most in (1, 5))
     return Retrieval(top1, top5, float(ranks.quantile(0.5)), among)

@@ -55,7 +55,7 @@ def joined(device: str | None = None) -> Iterator[torch.device]:
     if missing := [name for name, value in said.items() if not value]:
         raise UsageError(
             f"WORLD_SIZE is {said['WORLD_SIZE']}, but {', '.join(missing)} is not set: start the command by "
-            "torchrun -m sfumato train …"
+            "torchrun -m -- sfumato train …"
         )
     own = pick_device(device)
     if own.type == "cuda":

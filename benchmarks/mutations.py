@@ -140,7 +140,8 @@ def stated_file(folder: Path) -> None:
 
 def bare_file(folder: Path) -> None:
     """A file in the original layout that says nothing of itself, as small as those can be told."""
-    shutil.copytree(checkpoint.embedded(), folder / "model", ignore=shutil.ignore_patterns("sfumato.json"))
+    unsaid = shutil.ignore_patterns("sfumato.json", "tiny_vae")
+    shutil.copytree(checkpoint.embedded(), folder / "model", ignore=unsaid)
     for name, content in BARE.items():
         kind, stem = NETWORKS[name][1:]
         (folder / "model" / name / "config.json").write_text(json.dumps(content))

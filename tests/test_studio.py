@@ -75,8 +75,10 @@ def test_the_stream_counts_every_evaluation_and_ends_with_the_picture(studio):
 def test_previews_approach_the_picture(studio):
     steps = list(studio.stream("a red apple, 3d render", steps=6, seed=7))
     last = steps[-1].image.pixels.astype(float)
-    apart = [np.abs(step.preview().pixels - last).mean() for step in (steps[0], steps[3], steps[-1])]
-    assert apart[0] > apart[1] > apart[2]
+    for decoder in ("full", "tiny"):
+        shown = [step.preview(decoder=decoder).pixels for step in (steps[0], steps[3], steps[-1])]
+        apart = [np.abs(pixels - last).mean() for pixels in shown]
+        assert apart[0] > apart[1] > apart[2]
     quick = steps[-1].preview(quick=True)
     small = last.reshape(32, 8, 32, 8, 3).mean((1, 3))
     assert quick.size == (32, 32)

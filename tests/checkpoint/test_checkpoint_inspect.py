@@ -11,7 +11,7 @@ def test_the_embedded_model_is_described_from_its_headers(monkeypatch):
     report = checkpoint.inspect("embedded")
     assert not report.problems
     assert report.kind == "latent-diffusion"
-    assert [part.name for part in report.components] == ["unet", "vae", "text_encoder"]
+    assert [part.name for part in report.components] == ["unet", "vae", "text_encoder", "tiny_vae"]
     assert 21_000_000 < report.parameters < 22_000_000
     assert report.value("prediction") == "v"
     assert report.value("native size") == "256 × 256"

@@ -124,7 +124,7 @@ def test_a_scorer_of_ones_own_adds_retrieval(small, tmp_path):
     status, out, _ = small("--guidance", "1", "--scorer", tmp_path / "scorer.safetensors", "--json")
     assert status == 0
     told = json.loads(out)
-    assert [row["retrieval"]["among"] for row in told["models"][0]["rows"]] == [8, 8]
+    assert [row["retrieval"]["among"] for row in told["models"][0]["rows"]] == [8, 8, 8]
     names = [row["name"] for row in told["references"] if "retrieval" in row]
     assert names == ["real", "real, captions mixed"]
     assert (
@@ -172,7 +172,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, 
 
     def stopping(self, doing, total):
         told.append((doing, total))
-        if len(told) == 15:
+        if len(told) == 23:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
@@ -181,12 +181,12 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, 
     assert (status, out) == (130, "")
     assert err.splitlines()[-1] == f"interrupted; what is drawn is kept in {own}: run again to go on"
     assert not (tmp_path / "report").exists()
-    assert told[-1] == ("embedded, 1 steps, guidance 1", 8 + DRAWN)
+    assert told[-1] == ("embedded, 1 steps, guidance 1", 16 + DRAWN)
     before = kept(own)
-    assert len(before) == 15
+    assert len(before) == 23
     assert small("--guidance", "1", cache=own)[0] == 0
     after = kept(own)
-    assert len(after) == 8 + DRAWN
+    assert len(after) == 16 + DRAWN
     assert before.items() <= after.items()
 
 

@@ -55,7 +55,11 @@ def evolution(studio: sfumato.Studio) -> None:
     """One picture coming out of the haze."""
     steps = list(studio.stream("a red apple, 3d render", seed=7, steps=20))
     chosen = [steps[i] for i in (0, 1, 3, 6, 10, 14, 19)]
-    sheet("evolution.webp", [[step.preview() for step in chosen]], [f"step {step.index}" for step in chosen])
+    sheet(
+        "evolution.webp",
+        [[step.preview(decoder="full") for step in chosen]],
+        [f"step {step.index}" for step in chosen],
+    )
 
 
 def samplers(studio: sfumato.Studio) -> None:

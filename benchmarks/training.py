@@ -25,6 +25,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from loading import resident
 from speed import BETAS, SD15, machine, write
 from torch.nn import functional as F
 
@@ -160,7 +161,7 @@ def growth(bench: Bench, name: str) -> float:
             step()
         if bench.device == "cuda":
             return torch.cuda.max_memory_allocated() - held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held
+        return resident() - held
 
 
 def apart(name: str, arguments: list[str]) -> float:

@@ -1,11 +1,8 @@
 """Attention in one place, and the transformers of the UNet and the autoencoder that are made of it."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sfumato.nets.fast import Conv, Gated, Linear, Norm
 from sfumato.nets.given import Given
@@ -29,15 +26,24 @@ def attend(
     """
     mask = None if mask is None else mask.to(q.dtype)
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    # torch's fused attention takes longer on its way back than all the rest of a UNet on a CPU
-    learning = q.requires_grad and q.device.type == "cpu"
-    with sdpa_kernel(SDPBackend.MATH) if learning else nullcontext():
-        if slices is None:
-            out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
-        else:
-            parts = [F.scaled_dot_product_attention(part, k, v, mask) for part in q.chunk(slices, dim=2)]
-            out = torch.cat(parts, dim=2)
+    # torch's own attention takes long on its way back on a CPU, where it is fused and where it is not
+    product = _product if q.requires_grad and q.device.type == "cpu" else F.scaled_dot_product_attention
+    if slices is None:
+        out = product(q, k, v, mask, is_causal=causal)
+    else:
+        out = torch.cat([product(part, k, v, mask) for part in q.chunk(slices, dim=2)], dim=2)
     return out.transpose(1, 2).flatten(2)
+
+
+def _product(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
+    """softmax(q·kᵀ/√d + mask)·v of heads (B, H, T, d) (Vaswani et al. 2017, eq. 1)."""
+    scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
+    if is_causal:
+        mask = torch.full(scores.shape[2:], -torch.inf, dtype=q.dtype, device=q.device).triu(1)
+    if mask is not None:
+        scores = scores + mask
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    return scores.softmax(3, dtype=exact).to(v.dtype) @ v
 
 
 class Attention(nn.Module):

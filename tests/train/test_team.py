@@ -46,7 +46,9 @@ def work(line, folder, **changes):
         with team.first():
             task = line()
         outcome = train(task, replace(t.RECIPE, run=str(folder), **changes), device)
-        print(team.rank(), outcome.step, outcome.figures["slope"], flush=True)
+        # in one piece: torchrun has its processes write without a buffer, into the same pipe
+        sys.stdout.write(f"{team.rank()} {outcome.step} {outcome.figures['slope']}\n")
+        sys.stdout.flush()
 
 
 def one(told, environment, line, folder):

@@ -1,5 +1,6 @@
 """What students are asked for, against the papers' formulas and on mixtures whose flow map is known."""
 
+import itertools
 import math
 
 import pytest
@@ -119,12 +120,12 @@ def test_solvers_follow_the_flow_of_a_mixture_to_their_order(name, order):
         sigmas = torch.linspace(VP.level(700).lam, VP.level(300).lam, steps + 1, dtype=torch.float64)
         levels = [VP.at(math.exp(-lam)) for lam in sigmas.tolist()]
         middle = {}
-        for here, there in zip(levels, levels[1:], strict=False):
+        for here, there in itertools.pairwise(levels):
             middle[here.a] = VP.at(math.exp(-(here.lam + there.lam) / 2))
         between = lambda here, there: rows_of(*[middle[float(here.a[0])]] * len(here.a))  # noqa: E731
         solver = distill.ddim if name == "ddim" else distill.dpmpp_2s(between)
         z = x
-        for here, there in zip(levels, levels[1:], strict=False):
+        for here, there in itertools.pairwise(levels):
             z = solver(exact, z, rows_of(*[here] * len(x)), rows_of(*[there] * len(x)))
         return float((z - BLOBS.flow(x, levels[0], levels[-1])).norm())
 

@@ -1,0 +1,74 @@
+"""Progressive distillation: one step of the student for two of its teacher (Salimans & Ho 2022).
+
+    loss = w(t) · |x̂(z_t) − x̃|²,   w = max(SNR, 1) or SNR + 1
+
+with x̃ the x0 that takes one DDIM step to where the teacher's two arrive. A student of N steps stands at the
+times i/N of the path; the next round makes it the teacher of one with N/2.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfumato.diffusion.distill import Grid, Rows, guided, snr_plus_one, truncated_snr, two_steps_as_one
+from sfumato.diffusion.level import CLEAN, Level, Path
+from sfumato.train.consistency import Asked, Guiding
+from sfumato.train.denoising import Examples
+
+WEIGHTS = {"truncated-snr": truncated_snr, "snr-plus-one": snr_plus_one}
+"""Weights of an error in x0 at `Rows`."""
+
+
+def half_steps(path: Path, steps: int) -> list[Level]:
+    """The 2·`steps` + 1 levels at the times i/(2·`steps`) of the path, the clean one first.
+
+    The student stands at every second of them, beginning with the third; they are those of spacing "trailing".
+    """
+    span = path.last + 1
+    times = [max(round(i / (2 * steps) * span) - 1, 0) for i in range(1, 2 * steps + 1)]
+    return [CLEAN, *(path.level(t) for t in times)]
+
+
+@dataclass(frozen=True, eq=False)
+class Halving:
+    """The objective."""
+
+    student: Asked
+    teacher: Asked
+    grid: Grid
+    """Of `half_steps`."""
+    weighting: str
+    guiding: Guiding | None = None
+    """How the teacher is guided, in the first round; later ones have learned it."""
+    told: bool = False
+    """Whether the networks read the guidance scale."""
+
+    def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss (B,), and the mean squared error in x0."""
+        x0, count, ndim = batch.x0, len(batch.x0), batch.x0.ndim
+        steps = (len(self.grid) - 1) // 2
+        place = torch.randint(1, steps + 1, (count,), generator=generator, device=x0.device)
+        here, middle, there = (self.grid.rows(2 * place - back, ndim) for back in (0, 1, 2))
+        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
+        x = here.noisy(x0, eps)
+        target, w = self._target(batch, x, (here, middle, there), generator)
+        found = self.student.answer(batch.states, w)(x, here)
+        error = (found - target).square().flatten(1).mean(1)
+        return WEIGHTS[self.weighting](here) * error, {"x0_error": error.mean()}
+
+    @torch.no_grad()
+    def _target(
+        self, batch: Examples, x: Tensor, levels: tuple[Rows, Rows, Rows], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """x̃ (B, …), and the guidance that the student is told."""
+        if self.guiding is None:
+            return two_steps_as_one(self.teacher.answer(batch.states), x, *levels), None
+        scale = self.guiding.draw(len(x), generator)
+        if self.told:
+            w = scale - 1
+            return two_steps_as_one(self.teacher.answer(batch.states, w), x, *levels), w
+        untold = self.teacher.answer(self.guiding.untold.expand(len(x), -1, -1))
+        shaped = scale.view(-1, *[1] * (x.ndim - 1))
+        answer = guided(self.teacher.answer(batch.states), untold, shaped)
+        return two_steps_as_one(answer, x, *levels), None

@@ -78,8 +78,8 @@ class Boundary:
             tau = self.scaling * rows.t.view(rows.a.shape)
             root = (tau**2 + data**2).sqrt()
             return (data / root) ** 2, tau / root
-        # the paper's c_skip·x + c_out·F, with the F that a clean estimate of Karras et al. 2022, eq. 7 implies,
-        # for x/a and σ = s/a; nothing in it is infinite at pure noise (a = 0)
+        # the paper's c_skip·x + c_out·F, with the F behind a clean estimate by Karras et al. 2022, eq. 7, for
+        # x/a and σ = s/a; nothing in it is infinite at pure noise (a = 0)
         off = rows.s - self.sigma_min * rows.a
         out = off / rows.s
         spread = (data * rows.a) ** 2

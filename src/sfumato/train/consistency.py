@@ -24,7 +24,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A network as a teacher or a student is asked: with the texts of a batch, and the guidance it is told."""
+    """A network as it is asked here: with the texts of a batch, and the guidance that it is told."""
 
     net: nn.Module
     prediction: Prediction

@@ -23,7 +23,7 @@ WEIGHTS = {"truncated-snr": truncated_snr, "snr-plus-one": snr_plus_one}
 def half_steps(path: Path, steps: int) -> list[Level]:
     """The 2·`steps` + 1 levels at the times i/(2·`steps`) of the path, the clean one first.
 
-    The student stands at every second of them, beginning with the third; they are those of spacing "trailing".
+    The student stands at every second of them, from the third on: those of spacing "trailing".
     """
     span = path.last + 1
     times = [max(round(i / (2 * steps) * span) - 1, 0) for i in range(1, 2 * steps + 1)]

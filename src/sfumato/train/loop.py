@@ -7,7 +7,7 @@ and resumed is bit for bit the run that was not, on a device that computes the s
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -58,6 +58,9 @@ class Task(Generic[B]):
     """Given the averaged weights, draw a sample sheet."""
     finish: Callable[[dict[str, Tensor], Path], Mapping[str, float]]
     """Given the averaged weights, write the model and say how good it is."""
+    slow: Mapping[float, nn.Module] = field(default_factory=dict)
+    """By their decay, copies of `net` that the objective asks: their weights are the average with that decay,
+    whether the recipe names it or not."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def train(
     """
     folder = Path(recipe.run)
     recipe = _shared(recipe)
-    state = begin(task.net, recipe, device)
+    state = begin(task.net, recipe, device, task.slow)
     if team.leads():
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +74,10 @@ class State:
         return digest.hexdigest()
 
 
-def begin(net: nn.Module, recipe: Recipe, device: torch.device) -> State:
-    """A run before its first step."""
+def begin(
+    net: nn.Module, recipe: Recipe, device: torch.device, slow: Mapping[float, nn.Module] | None = None
+) -> State:
+    """A run before its first step; the weights of `slow` networks are the averages of their decay."""
     trained = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(
         trained.values(),
@@ -89,6 +91,11 @@ def begin(net: nn.Module, recipe: Recipe, device: torch.device) -> State:
         str(decay): {name: weight.detach().clone() for name, weight in trained.items()}
         for decay in recipe.ema
     }
+    for decay, copy in (slow or {}).items():
+        averages[str(decay)] = {name: copy.get_parameter(name).detach() for name in trained}
+        with torch.no_grad():
+            for name, weight in averages[str(decay)].items():
+                weight.copy_(trained[name])
     return State(net, optimizer, scaler, averages, Progress())
 
 

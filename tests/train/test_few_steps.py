@@ -1,0 +1,211 @@
+"""Students of few steps, on a mixture whose exact flow map is known: how far one step and two are off."""
+
+import copy
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from sfumato.diffusion.distill import LATENT, Boundary, Grid, ddim, pseudo_huber
+from sfumato.diffusion.level import (
+    CLEAN,
+    VariancePreserving,
+    alphas_cumprod,
+    scaled_linear_betas,
+    zero_terminal_snr,
+)
+from sfumato.diffusion.mixture import mixture
+from sfumato.diffusion.predict import prediction_named
+from sfumato.train.consistency import Asked, Consistency, Course, Guiding
+from sfumato.train.denoising import Examples
+from sfumato.train.halving import Halving, half_steps
+from sfumato.train.loop import Task, train
+from sfumato.train.recipe import Recipe
+from sfumato.train.state import begin, restore
+
+CPU = torch.device("cpu")
+PATH = VariancePreserving(zero_terminal_snr(alphas_cumprod(scaled_linear_betas())))
+BLOBS = mixture(3, dim=2, components=4, stds=(0.1, 0.2))
+X0, V = prediction_named("x0"), prediction_named("v")
+GRID = Grid([PATH.level(t) for t in (0, *range(19, 1000, 20))], CPU)
+SLOW = 0.95
+
+
+class Exact(nn.Module):
+    """The mixture's own clean estimate, all times of a batch at once."""
+
+    def forward(self, x, t, states):
+        a = torch.tensor([PATH.level(time).a for time in t.tolist()], dtype=torch.float64)[:, None, None]
+        variance = (a * BLOBS.stds) ** 2 + (1 - a * a)
+        pull = (x.double()[:, None] - a * BLOBS.means) / variance
+        share = -((x.double()[:, None] - a * BLOBS.means) * pull + variance.log()).sum(2) / 2
+        share = (share + BLOBS.weights.log()).softmax(1)[..., None]
+        return (share * (BLOBS.means + a * BLOBS.stds**2 * pull)).sum(1).float()
+
+
+class Small(nn.Module):
+    """A student of 37,000 weights."""
+
+    def __init__(self, width=128):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 + 32, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2),
+        )  # fmt: skip
+        self.register_buffer("waves", torch.exp(torch.linspace(0, 5, 16)))
+
+    def forward(self, x, t, states):
+        u = (t / 1000)[:, None] * self.waves
+        return self.layers(torch.cat([x, u.sin(), u.cos()], 1))
+
+
+def batches(moment, count):
+    generator = moment.generator
+    which = torch.multinomial(BLOBS.weights, count, replacement=True, generator=generator)
+    spread = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    return Examples((BLOBS.means[which] + BLOBS.stds[which] * spread).float(), torch.zeros(count, 1, 1))
+
+
+def lesson(run, steps):
+    return Recipe(
+        objective="-", data="-", run=str(run), steps=steps, batch=256, rate=3e-3, warmup=10, decay=steps // 2,
+        ema=(0.99,), clip=10.0, precision="float32", keep_every=10**6, weight_decay=0.0,
+    )  # fmt: skip
+
+
+def learn(net, objective, run, steps, slow=None):
+    kept = []
+    task = Task(
+        net, batches, objective, lambda state, path: None, lambda state, folder: kept.append(state) or {},
+        slow={} if slow is None else {SLOW: slow},
+    )  # fmt: skip
+    train(task, lesson(run, steps), CPU)
+    learned = copy.deepcopy(net)
+    learned.load_state_dict(kept[0])
+    return learned.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return torch.randn(1000, 2, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def truth(noise):
+    return BLOBS.flow(noise, PATH.level(999), steps=200)
+
+
+def off(found, truth):
+    return float((found - truth).square().mean().sqrt())
+
+
+def jump(net, boundary, x, level):
+    """The student's picture from `x` at one level."""
+    rows = Grid([level], CPU).rows(torch.zeros(len(x), dtype=torch.long), 2)
+    with torch.no_grad():
+        return boundary(Asked(net, V).answer(torch.zeros(len(x), 1, 1)), x.float(), rows).double()
+
+
+def walk(denoise, x, steps):
+    """`steps` of DDIM at trailing times."""
+    levels = [PATH.level(round(i / steps * 1000) - 1) for i in range(steps, 0, -1)] + [CLEAN]
+    for here, there in pairwise(levels):
+        x0 = denoise(x, here)
+        x = there.a * x0 + there.s / here.s * (x - here.a * x0)
+    return x
+
+
+def consistency(teacher):
+    """Nets and the objective of consistency, with `teacher` or without."""
+    torch.manual_seed(0)
+    net = Small()
+    slow = copy.deepcopy(net).requires_grad_(False)
+    objective = Consistency(
+        Asked(net, V), Asked(slow, V), teacher, Course(GRID), ddim, LATENT, partial(pseudo_huber, c=0.01)
+    )
+    return net, slow, objective
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory):
+    net, slow, objective = consistency(Asked(Exact(), X0))
+    return learn(net, objective, tmp_path_factory.mktemp("distilled"), 2000, slow)
+
+
+def test_one_step_of_a_distilled_student_is_better_than_four_of_its_teacher(distilled, noise, truth):
+    ours = off(jump(distilled, LATENT, noise, PATH.level(999)), truth)
+    assert ours < off(walk(BLOBS.denoise, noise, 4), truth)
+    assert ours < 0.35 * off(walk(BLOBS.denoise, noise, 1), truth)
+
+
+def test_from_nearer_the_picture_the_student_is_nearer_the_truth(distilled, noise, truth):
+    def from_time(t):
+        start = BLOBS.flow(noise, PATH.level(999), PATH.level(t), steps=200)
+        return off(jump(distilled, LATENT, start, PATH.level(t)), truth)
+
+    errors = [from_time(t) for t in (999, 399, 199, 19)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.25 * errors[0]
+
+
+def test_a_student_without_a_teacher_learns_from_pictures_alone(tmp_path, noise, truth):
+    net, slow, objective = consistency(None)
+    student = learn(net, objective, tmp_path, 1000, slow)
+    ours = off(jump(student, LATENT, noise, PATH.level(999)), truth)
+    assert ours < 0.6 * off(walk(BLOBS.denoise, noise, 1), truth)
+
+
+def test_halving_from_sixteen_steps_to_one_keeps_most_of_what_sixteen_knew(tmp_path, noise, truth):
+    torch.manual_seed(0)
+    net, teacher = Small(), Asked(Exact(), X0)
+    for steps in (16, 8, 4, 2, 1):
+        objective = Halving(Asked(net, V), teacher, Grid(half_steps(PATH, steps), CPU), "truncated-snr")
+        learned = learn(net, objective, tmp_path / str(steps), 250)
+        teacher, net = Asked(learned, V), copy.deepcopy(learned).requires_grad_(True)
+    straight = Boundary(sigma_min=0.0)
+
+    def denoise(x, level):
+        return jump(learned, straight, x, level)
+
+    assert off(walk(denoise, noise, 1), truth) < off(walk(BLOBS.denoise, noise, 4), truth)
+
+
+def test_the_slow_copy_is_the_average_and_is_kept_with_the_run(tmp_path):
+    net, slow, objective = consistency(Asked(Exact(), X0))
+    learned = learn(net, objective, tmp_path, 3, slow)
+    again, copied = Small(), Small().requires_grad_(False)
+    recipe = lesson(tmp_path, 3)
+    state = begin(again, recipe, CPU, {SLOW: copied})
+    assert restore(state, recipe, tmp_path)
+    for name, weight in slow.named_parameters():
+        assert torch.equal(weight, copied.get_parameter(name))
+        assert not torch.equal(weight, net.get_parameter(name))
+    assert learned is not net
+
+
+def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
+    class Told(nn.Module):
+        def forward(self, x, t, states, w=None):
+            seen.append(w)
+            return states[:, 0, :1].expand_as(x) if w is None else torch.zeros_like(x)
+
+    seen = []
+    untold, states = torch.zeros(1, 1, 1), torch.ones(4, 1, 1)
+    guiding = Guiding(3.0, 5.0, untold)
+    net = Asked(Told(), X0)
+    targets = []
+
+    def solver(teacher, x, here, there):
+        targets.append(teacher(x, here))
+        return x
+
+    objective = Consistency(net, net, net, Course(GRID), solver, LATENT, partial(pseudo_huber, c=0.01),
+                            guiding, told=True)  # fmt: skip
+    objective(Examples(torch.zeros(4, 2), states), torch.Generator().manual_seed(0))
+    told = [w for w in seen if w is not None]
+    assert len(told) == 2
+    assert torch.equal(told[0], told[1])
+    torch.testing.assert_close(targets[0][:, 0], told[0] + 1)  # untold 0, told 1: the estimate is the scale
+    assert bool(((told[0] >= 2) & (told[0] <= 4)).all())

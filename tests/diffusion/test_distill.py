@@ -41,6 +41,10 @@ def level_of(rows):
     return Level(float(rows.a[0]), float(rows.s[0]), float(rows.t[0]))
 
 
+def ddim(teacher, x, here, there):
+    return distill.ddim(teacher, x, here, here, there)
+
+
 def at(path, t, count=64):
     return rows_of(*[path.level(t)] * count)
 
@@ -105,32 +109,33 @@ def test_the_boundary_of_latents_is_that_of_the_lcm_sampler():
     assert float(out) == pytest.approx(tau / math.sqrt(tau**2 + 0.25))
 
 
-def test_a_solver_that_is_told_the_picture_only_takes_noise_away():
+@pytest.mark.parametrize("solver", distill.SOLVERS.values(), ids=distill.SOLVERS)
+def test_a_solver_that_is_told_the_picture_only_takes_noise_away(solver):
     x, x0, eps = noisy(VP, 800)
-    for solver in (distill.ddim, distill.dpmpp_2s(lambda here, there: at(VP, 700))):
-        landed = solver(lambda x, rows: x0, x, at(VP, 800), at(VP, 600))
-        torch.testing.assert_close(landed, at(VP, 600).noisy(x0, eps))
+    landed = solver(lambda x, rows: x0, x, at(VP, 800), at(VP, 700), at(VP, 600))
+    torch.testing.assert_close(landed, at(VP, 600).noisy(x0, eps))
 
 
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpmpp_2s", 2)])
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpmpp-2s", 2)])
 def test_solvers_follow_the_flow_of_a_mixture_to_their_order(name, order):
     x, _, _ = noisy(VP, 700)
 
     def off(steps):
-        sigmas = torch.linspace(VP.level(700).lam, VP.level(300).lam, steps + 1, dtype=torch.float64)
-        levels = [VP.at(math.exp(-lam)) for lam in sigmas.tolist()]
-        middle = {}
-        for here, there in itertools.pairwise(levels):
-            middle[here.a] = VP.at(math.exp(-(here.lam + there.lam) / 2))
-        between = lambda here, there: rows_of(*[middle[float(here.a[0])]] * len(here.a))  # noqa: E731
-        solver = distill.ddim if name == "ddim" else distill.dpmpp_2s(between)
+        lambdas = torch.linspace(VP.level(700).lam, VP.level(300).lam, steps + 1, dtype=torch.float64)
+        levels = [VP.at(math.exp(-lam)) for lam in lambdas.tolist()]
         z = x
         for here, there in itertools.pairwise(levels):
-            z = solver(exact, z, rows_of(*[here] * len(x)), rows_of(*[there] * len(x)))
+            each = (here, distill.halfway(here, there), there)
+            z = distill.SOLVERS[name](exact, z, *[rows_of(*[level] * len(x)) for level in each])
         return float((z - BLOBS.flow(x, levels[0], levels[-1])).norm())
 
-    slope = math.log2(off(16) / off(32))
-    assert slope > order - 0.15
+    assert math.log2(off(16) / off(32)) > order - 0.15
+
+
+def test_halfway_is_half_the_way_in_lambda_and_in_time_where_that_is_infinite():
+    here, there = VP.level(700), VP.level(300)
+    assert distill.halfway(here, there).lam == pytest.approx((here.lam + there.lam) / 2)
+    assert distill.halfway(ZERO.level(999), ZERO.level(959)).t == 979
 
 
 @pytest.mark.parametrize("path", [VP, ZERO], ids=["vp", "zero-snr"])
@@ -139,8 +144,8 @@ def test_one_step_with_the_halved_target_lands_where_two_of_the_teacher_do(path,
     here, middle, there = (at(path, t) for t in times)
     x, _, _ = noisy(path, times[0])
     target = distill.two_steps_as_one(exact, x, here, middle, there)
-    twice = distill.ddim(exact, distill.ddim(exact, x, here, middle), middle, there)
-    torch.testing.assert_close(distill.ddim(lambda x, rows: target, x, here, there), twice)
+    twice = ddim(exact, ddim(exact, x, here, middle), middle, there)
+    torch.testing.assert_close(ddim(lambda x, rows: target, x, here, there), twice)
 
 
 def test_two_steps_to_the_picture_are_the_teachers_last_estimate():
@@ -148,7 +153,7 @@ def test_two_steps_to_the_picture_are_the_teachers_last_estimate():
     clean = Rows(torch.ones(64, 1).double(), torch.zeros(64, 1).double(), torch.zeros(64))
     middle = at(VP, 20)
     target = distill.two_steps_as_one(exact, x, at(VP, 40), middle, clean)
-    expected = exact(distill.ddim(exact, x, at(VP, 40), middle), middle)
+    expected = exact(ddim(exact, x, at(VP, 40), middle), middle)
     torch.testing.assert_close(target, expected)
 
 
@@ -158,7 +163,7 @@ def test_the_true_consistency_function_is_the_same_at_both_ends_of_a_short_step(
 
     def apart(gap):
         there = VP.level(600 - gap)
-        stepped = distill.ddim(exact, x, at(VP, 600), at(VP, 600 - gap))
+        stepped = ddim(exact, x, at(VP, 600), at(VP, 600 - gap))
         return float((BLOBS.flow(x, VP.level(600), end) - BLOBS.flow(stepped, there, end)).norm())
 
     assert apart(20) < 0.3 * apart(40)  # second order in one step

@@ -18,7 +18,7 @@ from sfumato.diffusion.level import (
 )
 from sfumato.diffusion.mixture import mixture
 from sfumato.diffusion.predict import prediction_named
-from sfumato.train.consistency import Asked, Consistency, Course, Guiding
+from sfumato.train.consistency import Asked, Consistency, Guiding, evenly, silent
 from sfumato.train.denoising import Examples
 from sfumato.train.halving import Halving, half_steps
 from sfumato.train.loop import Task, train
@@ -29,8 +29,12 @@ CPU = torch.device("cpu")
 PATH = VariancePreserving(zero_terminal_snr(alphas_cumprod(scaled_linear_betas())))
 BLOBS = mixture(3, dim=2, components=4, stds=(0.1, 0.2))
 X0, V = prediction_named("x0"), prediction_named("v")
-GRID = Grid([PATH.level(t) for t in (0, *range(19, 1000, 20))], CPU)
+COURSE = evenly(PATH, 50, CPU)
 SLOW = 0.95
+
+
+def course(step):
+    return COURSE
 
 
 class Exact(nn.Module):
@@ -105,7 +109,9 @@ def jump(net, boundary, x, level):
     """The student's picture from `x` at one level."""
     rows = Grid([level], CPU).rows(torch.zeros(len(x), dtype=torch.long), 2)
     with torch.no_grad():
-        return boundary(Asked(net, V).answer(torch.zeros(len(x), 1, 1)), x.float(), rows).double()
+        return boundary(
+            Asked(net, V).answer(Examples(x, torch.zeros(len(x), 1, 1))), x.float(), rows
+        ).double()
 
 
 def walk(denoise, x, steps):
@@ -123,7 +129,13 @@ def consistency(teacher):
     net = Small()
     slow = copy.deepcopy(net).requires_grad_(False)
     objective = Consistency(
-        Asked(net, V), Asked(slow, V), teacher, Course(GRID), ddim, LATENT, partial(pseudo_huber, c=0.01)
+        Asked(net, V),
+        Asked(slow, V),
+        teacher,
+        (lambda step: COURSE),
+        ddim,
+        LATENT,
+        partial(pseudo_huber, c=0.01),
     )
     return net, slow, objective
 
@@ -185,6 +197,10 @@ def test_the_slow_copy_is_the_average_and_is_kept_with_the_run(tmp_path):
     assert learned is not net
 
 
+def test_a_course_of_equal_times_is_that_of_latent_consistency_models():
+    assert COURSE.grid.t.tolist() == [0, *range(19, 1000, 20)]
+
+
 def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
     class Told(nn.Module):
         def forward(self, x, t, states, w=None):
@@ -193,15 +209,15 @@ def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
 
     seen = []
     untold, states = torch.zeros(1, 1, 1), torch.ones(4, 1, 1)
-    guiding = Guiding(3.0, 5.0, untold)
+    guiding = Guiding(3.0, 5.0, silent(untold))
     net = Asked(Told(), X0)
     targets = []
 
-    def solver(teacher, x, here, there):
+    def solver(teacher, x, here, middle, there):
         targets.append(teacher(x, here))
         return x
 
-    objective = Consistency(net, net, net, Course(GRID), solver, LATENT, partial(pseudo_huber, c=0.01),
+    objective = Consistency(net, net, net, course, solver, LATENT, partial(pseudo_huber, c=0.01),
                             guiding, told=True)  # fmt: skip
     objective(Examples(torch.zeros(4, 2), states), torch.Generator().manual_seed(0))
     told = [w for w in seen if w is not None]

@@ -106,28 +106,33 @@ def guided(told: Answer, untold: Answer, scale: Tensor) -> Answer:
     return answer
 
 
-def ddim(teacher: Answer, x: Tensor, here: Rows, there: Rows) -> Tensor:
+def ddim(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there: Rows) -> Tensor:
     """One step of DDIM along the ODE (Song et al. 2021, eq. 12); `here` must not be clean."""
     return _step(x, teacher(x, here), here, there)
 
 
-def dpmpp_2s(between: Callable[[Rows, Rows], Rows]) -> "Solver":
-    """DPM-Solver++(2S) with its midpoint at half the way in λ (Lu et al. 2022b, algorithm 1, r = ½).
+def dpmpp_2s(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there: Rows) -> Tensor:
+    """DPM-Solver++(2S) with r = ½ (Lu et al. 2022b, algorithm 1), `middle` at half the way in λ.
 
-    `between(here, there)` gives the levels of the midpoints. With r = ½ the estimate of the whole step is the
-    midpoint's, which has a value from pure noise as well.
+    The estimate of the whole step is then the midpoint's, which has a value from pure noise as well.
     """
-
-    def solver(teacher: Answer, x: Tensor, here: Rows, there: Rows) -> Tensor:
-        middle = between(here, there)
-        halfway = _step(x, teacher(x, here), here, middle)
-        return _step(x, teacher(halfway, middle), here, there)
-
-    return solver
+    halfway = _step(x, teacher(x, here), here, middle)
+    return _step(x, teacher(halfway, middle), here, there)
 
 
-Solver = Callable[[Answer, Tensor, Rows, Rows], Tensor]
-"""`(teacher, x, here, there)` to x at `there`, by a short walk along the teacher's ODE."""
+Solver = Callable[[Answer, Tensor, Rows, Rows, Rows], Tensor]
+"""`(teacher, x, here, middle, there)` to x at `there`, by a short walk along the teacher's ODE."""
+
+SOLVERS: dict[str, Solver] = {"ddim": ddim, "dpmpp-2s": dpmpp_2s}
+
+
+def halfway(here: Level, there: Level) -> Level:
+    """The level of their path at half the way in λ; from pure noise or to the picture, in time."""
+    if here.path is None:
+        raise ValueError("these levels are on no path")
+    if math.isinf(here.lam) or math.isinf(there.lam):
+        return here.path.level((here.t + there.t) / 2)
+    return here.path.at(math.exp(-(here.lam + there.lam) / 2))
 
 
 def _step(x: Tensor, x0: Tensor, here: Rows, there: Rows) -> Tensor:
@@ -140,7 +145,8 @@ def two_steps_as_one(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there
 
     Salimans & Ho 2022, algorithm 2 and appendix G: x̃ = (z'' − (s''/s)·z)/(a'' − (s''/s)·a).
     """
-    landed = ddim(teacher, ddim(teacher, x, here, middle), middle, there)
+    between = _step(x, teacher(x, here), here, middle)
+    landed = _step(between, teacher(between, middle), middle, there)
     keep = there.s / here.s
     return (landed - keep * x) / (there.a - keep * here.a)
 

@@ -1,6 +1,6 @@
 """Consistency: wherever on the ODE a student stands, it names the same picture (Song et al. 2023).
 
-    loss = w(n) · d( f(x, t_n+k),  f⁻(Ψ(x, t_n+k → t_n), t_n) )
+    loss = w(n) · d( f(x, t_n+1),  f⁻(Ψ(x, t_n+1 → t_n), t_n) )
 
 f is the student's consistency function, f⁻ the same of its slow average (or of itself), without gradient, and
 Ψ a solver's walk along the ODE. What Ψ asks makes the method: a teacher's estimates, guided at a scale that
@@ -8,13 +8,28 @@ the student is told (latent consistency distillation, Luo et al. 2023, eq. 14); 
 (consistency distillation); or the picture itself (consistency training, Song & Dhariwal 2024).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.diffusion.distill import Answer, Boundary, Grid, Rows, Solver, guided
+from sfumato.diffusion.distill import (
+    Answer,
+    Boundary,
+    Grid,
+    Rows,
+    Solver,
+    closeness,
+    discretisations,
+    guided,
+    halfway,
+    karras_sigmas,
+    lognormal_shares,
+)
+from sfumato.diffusion.level import Level, Path
 from sfumato.diffusion.predict import Prediction
 from sfumato.train.denoising import Examples
 
@@ -29,12 +44,13 @@ class Asked:
     net: nn.Module
     prediction: Prediction
 
-    def answer(self, states: Tensor, w: Tensor | None = None) -> Answer:
-        """Clean estimates for text `states` (B, T, D); `w` (B,): the guidance scale minus one."""
+    def answer(self, batch: Examples, w: Tensor | None = None) -> Answer:
+        """Clean estimates for the texts of `batch`; `w` (B,): the guidance scale minus one."""
+        told = {"added": batch.added, "w": w}
+        told = {name: value for name, value in told.items() if value is not None}
 
         def answer(x: Tensor, rows: Rows) -> Tensor:
-            told = {} if w is None else {"w": w}
-            out = self.net(x, rows.t, states, **told)
+            out = self.net(x, rows.t, batch.states, **told)
             return self.prediction.x0(x, out.float(), rows.a, rows.s)
 
         return answer
@@ -42,25 +58,81 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """The steps along the ODE that a student learns over: from `grid[n + skip]` to `grid[n]`."""
+    """The steps along the ODE that a student learns over: from `grid[n + 1]` to `grid[n]`."""
 
     grid: Grid
-    skip: int = 1
+    middles: Grid
+    """Halfway from `grid[n + 1]` to `grid[n]`, at n."""
     shares: Tensor | None = None
-    """How often each n is trained, (len(grid) − skip,); `None`: all alike."""
+    """How often each n is trained, (len(grid) − 1,); `None`: all alike."""
     weights: Tensor | None = None
     """How much each counts; `None`: all alike."""
 
-    def draw(self, count: int, generator: torch.Generator, ndim: int) -> tuple[Rows, Rows, Tensor]:
-        """Where `count` rows stand, where they are to go, and their weights (count,)."""
-        places = len(self.grid) - self.skip
+    @classmethod
+    def over(
+        cls,
+        levels: Sequence[Level],
+        device: torch.device,
+        shares: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> "Course":
+        """Over `levels`, the least noisy first; `shares` and `weights` in any precision, on any device."""
+        middles = [halfway(high, low) for low, high in pairwise(levels)]
+        given = (None if each is None else each.float().to(device) for each in (shares, weights))
+        return cls(Grid(levels, device), Grid(middles, device), *given)
+
+    def draw(
+        self, count: int, generator: torch.Generator, ndim: int
+    ) -> tuple[tuple[Rows, Rows, Rows], Tensor]:
+        """Where `count` rows stand, what is halfway, where they are to go, and their weights (count,)."""
         device = generator.device
         if self.shares is None:
-            index = torch.randint(places, (count,), generator=generator, device=device)
+            index = torch.randint(len(self.grid) - 1, (count,), generator=generator, device=device)
         else:
             index = torch.multinomial(self.shares, count, replacement=True, generator=generator)
         weights = torch.ones(count, device=device) if self.weights is None else self.weights[index]
-        return self.grid.rows(index + self.skip, ndim), self.grid.rows(index, ndim), weights
+        levels = self.grid.rows(index + 1, ndim), self.middles.rows(index, ndim), self.grid.rows(index, ndim)
+        return levels, weights
+
+
+def evenly(path: Path, intervals: int, device: torch.device) -> Course:
+    """`intervals` steps of equal time, from the last to the first that the network knows (Luo et al. 2023,
+    §4.3: 50 of 1000 times, skipping 20)."""
+    span = path.last + 1
+    times = [path.first, *(round(n / intervals * span) - 1 for n in range(1, intervals + 1))]
+    return Course.over([path.level(t) for t in times], device)
+
+
+@dataclass(eq=False)
+class Curriculum:
+    """Ever shorter steps, evenly spaced as Karras et al. 2022 have them (Song & Dhariwal 2024, §3)."""
+
+    path: Path
+    steps: int
+    first: int
+    last: int
+    device: torch.device
+    _made: dict[int, Course] = field(default_factory=dict)
+
+    def __call__(self, step: int) -> Course:
+        """The course at `step` of `steps`."""
+        count = discretisations(step, self.steps, self.first, self.last)
+        if count not in self._made:
+            self._made[count] = self._course(count)
+        return self._made[count]
+
+    def _course(self, count: int) -> Course:
+        """From the least noise to the most; where that is pure noise, from the most that has a finite σ."""
+        low, high = self.path.level(self.path.first).sigma, self.path.level(self.path.last).sigma
+        if math.isinf(high):
+            high = self.path.level(self.path.last - 1).sigma
+        sigmas = karras_sigmas(count + 1, low, high)
+        levels = [self.path.at(sigma) for sigma in sigmas.tolist()]
+        shares, weights = lognormal_shares(sigmas), closeness(sigmas)
+        if math.isinf(self.path.level(self.path.last).sigma):
+            levels[-1] = self.path.level(self.path.last)
+        weights = weights / (shares * weights).sum()
+        return Course.over(levels, self.device, shares, weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +141,33 @@ class Guiding:
 
     low: float
     high: float
-    untold: Tensor
-    """The states (1, T, D) of the empty text."""
+    untold: Callable[[Examples], Examples]
+    """The same pictures with the empty text."""
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Guidance scales (count,)."""
         share = torch.rand(count, generator=generator, device=generator.device)
         return self.low + (self.high - self.low) * share
+
+    def lead(self, teacher: Asked, batch: Examples, scale: Tensor) -> Answer:
+        """The teacher's guided estimates at scales (B,)."""
+        shaped = scale.view(-1, *[1] * (batch.x0.ndim - 1))
+        return guided(teacher.answer(batch), teacher.answer(self.untold(batch)), shaped)
+
+
+def silent(states: Tensor, pooled: Tensor | None = None) -> Callable[[Examples], Examples]:
+    """Examples with the empty text's `states` (1, T, D) and `pooled` row (1, P) in place of their own."""
+
+    def untold(batch: Examples) -> Examples:
+        count = len(batch.states)
+        added = batch.added
+        if added is not None and pooled is not None:
+            added = replace(added, pooled=pooled.expand(count, -1))
+        length = batch.states.shape[1]
+        repeated = states.repeat(1, length // states.shape[1], 1)
+        return replace(batch, states=repeated.expand(count, -1, -1), added=added)
+
+    return untold
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +179,8 @@ class Consistency:
     """What the student is compared with: its average, or itself."""
     teacher: Asked | None
     """Whose ODE is followed; `None`: that of the pictures themselves."""
-    course: Course
+    course: Callable[[int], Course]
+    """What is learned at which step."""
     solver: Solver
     boundary: Boundary
     distance: Distance
@@ -98,15 +191,16 @@ class Consistency:
     def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (B,), and the mean distance without weights."""
         x0, count = batch.x0, len(batch.x0)
-        here, there, weights = self.course.draw(count, generator, x0.ndim)
+        levels, weights = self.course(batch.step).draw(count, generator, x0.ndim)
+        here, _, there = levels
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         x = here.noisy(x0, eps)
         scale = None if self.guiding is None else self.guiding.draw(count, generator)
         w = scale - 1 if self.told and scale is not None else None
         with torch.no_grad():
-            landed = self.solver(self._leading(batch, scale), x, here, there)
-            target = self.boundary(self.slow.answer(batch.states, w), landed.float(), there)
-        found = self.boundary(self.student.answer(batch.states, w), x, here)
+            landed = self.solver(self._leading(batch, scale), x, *levels)
+            target = self.boundary(self.slow.answer(batch, w), landed.float(), there)
+        found = self.boundary(self.student.answer(batch, w), x, here)
         apart = self.distance(found, target)
         return weights * apart, {"apart": apart.mean()}
 
@@ -114,8 +208,6 @@ class Consistency:
         """What the solver asks."""
         if self.teacher is None:
             return lambda x, rows: batch.x0
-        told = self.teacher.answer(batch.states)
         if scale is None or self.guiding is None:
-            return told
-        untold = self.teacher.answer(self.guiding.untold.expand(len(batch.x0), -1, -1))
-        return guided(told, untold, scale.view(-1, *[1] * (batch.x0.ndim - 1)))
+            return self.teacher.answer(batch)
+        return self.guiding.lead(self.teacher, batch, scale)

@@ -57,6 +57,8 @@ class Examples:
     """(B, T, D)."""
     added: AddedCond | None = None
     """For SDXL: the texts' pooled rows (B, P), and how each picture was framed (B, 6)."""
+    step: int = 0
+    """Of the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ class Batches:
         if pooled is not None:
             ids = [size_ids(size, original=view.original, crop=view.crop) for view in views]
             added = AddedCond(pooled, sent(torch.cat(ids), self.device))
-        return Examples(x0, states, added)
+        return Examples(x0, states, added, moment.step)
 
 
 class Denoising:

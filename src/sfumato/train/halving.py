@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.distill import Grid, Rows, guided, snr_plus_one, truncated_snr, two_steps_as_one
+from sfumato.diffusion.distill import Grid, Rows, snr_plus_one, truncated_snr, two_steps_as_one
 from sfumato.diffusion.level import CLEAN, Level, Path
 from sfumato.train.consistency import Asked, Guiding
 from sfumato.train.denoising import Examples
@@ -53,7 +53,7 @@ class Halving:
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         x = here.noisy(x0, eps)
         target, w = self._target(batch, x, (here, middle, there), generator)
-        found = self.student.answer(batch.states, w)(x, here)
+        found = self.student.answer(batch, w)(x, here)
         error = (found - target).square().flatten(1).mean(1)
         return WEIGHTS[self.weighting](here) * error, {"x0_error": error.mean()}
 
@@ -63,12 +63,8 @@ class Halving:
     ) -> tuple[Tensor, Tensor | None]:
         """x̃ (B, …), and the guidance that the student is told."""
         if self.guiding is None:
-            return two_steps_as_one(self.teacher.answer(batch.states), x, *levels), None
+            return two_steps_as_one(self.teacher.answer(batch), x, *levels), None
         scale = self.guiding.draw(len(x), generator)
         if self.told:
-            w = scale - 1
-            return two_steps_as_one(self.teacher.answer(batch.states, w), x, *levels), w
-        untold = self.teacher.answer(self.guiding.untold.expand(len(x), -1, -1))
-        shaped = scale.view(-1, *[1] * (x.ndim - 1))
-        answer = guided(self.teacher.answer(batch.states), untold, shaped)
-        return two_steps_as_one(answer, x, *levels), None
+            return two_steps_as_one(self.teacher.answer(batch, scale - 1), x, *levels), scale - 1
+        return two_steps_as_one(self.guiding.lead(self.teacher, batch, scale), x, *levels), None

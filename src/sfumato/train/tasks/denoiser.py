@@ -34,17 +34,8 @@ from sfumato.train.tasks.common import MODEL, found, has_icons, natively, networ
 
 
 def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]:
-    _check_fits(recipe, base)
     dtype = DTYPES[recipe.precision]
-    for part in (base.vae, *base.text_encoders):
-        part.to(device)
-    base.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    source, sizes, order, side = _examples(recipe, base, device)
-    base = natively(base, side)
-    fresh = FreshLatents(source, base, device, dtype)
-    latents: LatentsOf = keep_latents(Path(recipe.run), fresh, sizes) if recipe.framing.is_fixed else fresh
-    states = _states(recipe, base, source, device)
-    batches = Batches(source, order, recipe.wording, recipe.framing, latents, states, device)
+    base, batches = examples(recipe, base, device)
 
     config = replace(base.unet.config, sample_size=base.native_size[0] // base.factor)
     net = network(recipe, base.unet, config, "denoiser")
@@ -72,7 +63,21 @@ def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]
     return Task(unet, batches, Denoising(unet, base.path, prediction, recipe.weighting, device), show, finish)
 
 
-def _examples(
+def examples(recipe: DenoiserRecipe, base: Model, device: torch.device) -> tuple[Model, Batches]:
+    """The base model, its other networks on `device`, and what its denoiser, or a student, learns from."""
+    _check_fits(recipe, base)
+    for part in (base.vae, *base.text_encoders):
+        part.to(device)
+    base.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    source, sizes, order, side = _pictures(recipe, base, device)
+    base = natively(base, side)
+    fresh = FreshLatents(source, base, device, DTYPES[recipe.precision])
+    latents: LatentsOf = keep_latents(Path(recipe.run), fresh, sizes) if recipe.framing.is_fixed else fresh
+    states = _states(recipe, base, source, device)
+    return base, Batches(source, order, recipe.wording, recipe.framing, latents, states, device)
+
+
+def _pictures(
     recipe: DenoiserRecipe, base: Model, device: torch.device
 ) -> tuple[Source, list[Size], Order, int]:
     """The pictures, what size each is shown at, in which order, and the side of those that are square."""

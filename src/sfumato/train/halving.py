@@ -40,9 +40,11 @@ class Halving:
     """Of `half_steps`."""
     weighting: str
     guiding: Guiding | None = None
-    """How the teacher is guided, in the first round; later ones have learned it."""
+    """How strongly the teacher is guided; `None`: not, or as an earlier round has taught it."""
     told: bool = False
-    """Whether the networks read the guidance scale."""
+    """Whether the student reads the guidance scale."""
+    taught: bool = False
+    """Whether the teacher does, and is not to be guided any more."""
 
     def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (B,), and the mean squared error in x0."""
@@ -62,9 +64,10 @@ class Halving:
         self, batch: Examples, x: Tensor, levels: tuple[Rows, Rows, Rows], generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """x̃ (B, …), and the guidance that the student is told."""
-        if self.guiding is None:
-            return two_steps_as_one(self.teacher.answer(batch), x, *levels), None
-        scale = self.guiding.draw(len(x), generator)
-        if self.told:
-            return two_steps_as_one(self.teacher.answer(batch, scale - 1), x, *levels), scale - 1
-        return two_steps_as_one(self.guiding.lead(self.teacher, batch, scale), x, *levels), None
+        scale = None if self.guiding is None else self.guiding.draw(len(x), generator)
+        w = scale - 1 if self.told and scale is not None else None
+        if self.guiding is None or scale is None or self.taught:
+            answer = self.teacher.answer(batch, w)
+        else:
+            answer = self.guiding.lead(self.teacher, batch, scale)
+        return two_steps_as_one(answer, x, *levels), w

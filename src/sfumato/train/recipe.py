@@ -10,8 +10,10 @@ from sfumato.config import Config
 from sfumato.data.views import Framing
 from sfumato.data.wording import CAPTION, Wording
 from sfumato.devices import DTYPES
+from sfumato.diffusion.distill import SOLVERS
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.train.denoising import WEIGHTINGS
+from sfumato.train.halving import WEIGHTS as HALVING_WEIGHTS
 from sfumato.train.rates import SCHEDULES
 
 CROPS = ("middle", "anywhere")
@@ -211,6 +213,8 @@ class TinyRecipe(Recipe):
 class DenoiserRecipe(Recipe):
     """Latents from noise, told what to draw."""
 
+    WEIGHTINGS: ClassVar[Mapping[str, Any]] = WEIGHTINGS
+
     weighting: str = "plain"
     """Of the loss over noise levels, a name of `denoising.WEIGHTINGS`."""
     drop_text: float = 0.1
@@ -260,8 +264,8 @@ class DenoiserRecipe(Recipe):
         self.wording.check()
         if self.cache_texts and self.wording.changes_tags:
             raise ValueError("cache_texts is not possible while tags are shuffled or left out")
-        if self.weighting not in WEIGHTINGS:
-            hint = nearest(self.weighting, WEIGHTINGS)
+        if self.weighting not in self.WEIGHTINGS:
+            hint = nearest(self.weighting, self.WEIGHTINGS)
             raise ValueError(f"weighting {self.weighting!r} is not known; {hint}")
         if self.crop not in CROPS:
             raise ValueError(f"crop {self.crop!r} is not known; {nearest(self.crop, CROPS)}")
@@ -273,6 +277,108 @@ class DenoiserRecipe(Recipe):
         for key in ("captions", "tints"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)} must be at least 1")
+
+
+@dataclass(frozen=True)
+class StudentRecipe(DenoiserRecipe):
+    """What the base model does in many steps, in few."""
+
+    drop_text: float = 0.0
+    guided: tuple[float, ...] = ()
+    """The lowest and the highest guidance scale that the teacher is asked with; empty: without guidance."""
+    told: bool = False
+    """Whether the student is told the scale, so that a request may choose it; else it learns their mean."""
+
+    def check(self) -> None:
+        super().check()
+        if self.start != "base":
+            raise ValueError(f"start = {self.start!r} must be 'base': a student begins as its teacher")
+        if self.guided and (len(self.guided) != 2 or not 1 <= self.guided[0] <= self.guided[1] <= 100):
+            raise ValueError(f"guided = {list(self.guided)} must be [lowest, highest], both in [1, 100]")
+        if self.told and not self.guided:
+            raise ValueError("told = true needs the scales that are told: guided = [lowest, highest]")
+
+
+@dataclass(frozen=True)
+class ConsistencyRecipe(StudentRecipe):
+    """The picture at the end of the way from everywhere on it, led by the base model."""
+
+    solver: str = "ddim"
+    """How the base model leads, a name of `distill.SOLVERS`."""
+    intervals: int = 50
+    """Into how many steps it takes the way."""
+    slow: float = 0.95
+    """The decay of the average that the student is compared with; 0: itself."""
+    huber: float = 0.00054
+    """c/√d of the distance √(‖x − y‖² + c²) − c over d numbers."""
+    rank: int = 0
+    """Of a LoRA that is learned instead of the whole network; 0: the whole network."""
+
+    def check(self) -> None:
+        super().check()
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver {self.solver!r} is not known; {nearest(self.solver, SOLVERS)}")
+        if not 1 <= self.intervals <= 1000:
+            raise ValueError(f"intervals = {self.intervals} must be 1 to 1000")
+        if not 0 <= self.slow < 1:
+            raise ValueError(f"slow = {self.slow} must be in [0, 1)")
+        if self.huber <= 0:
+            raise ValueError(f"huber = {self.huber} must be positive")
+        if self.rank < 0:
+            raise ValueError(f"rank = {self.rank} must not be negative")
+        if self.rank and (self.told or self.slow):
+            key = "told = true" if self.told else f"slow = {self.slow}"
+            raise ValueError(
+                f"a LoRA (rank = {self.rank}) is told nothing and compared with itself: no {key}"
+            )
+
+
+@dataclass(frozen=True)
+class LatentConsistencyRecipe(ConsistencyRecipe):
+    """The same of a guided model, the guidance told or learned as well."""
+
+    guided: tuple[float, ...] = (2.0, 8.0)
+    told: bool = True
+
+    def check(self) -> None:
+        super().check()
+        if not self.guided:
+            raise ValueError("guided = [] leaves nothing but objective = 'consistency'")
+
+
+@dataclass(frozen=True)
+class ConsistencyTrainingRecipe(ConsistencyRecipe):
+    """The same from pictures alone, in ever shorter steps."""
+
+    slow: float = 0.0
+    first_intervals: int = 10
+    last_intervals: int = 1280
+    """Into how many steps the way is taken at the beginning and at the end."""
+
+    def check(self) -> None:
+        super().check()
+        if self.guided:
+            raise ValueError("guided needs somebody to be guided: objective = 'latent-consistency'")
+        if not 2 <= self.first_intervals <= self.last_intervals:
+            span = f"{self.first_intervals} to {self.last_intervals}"
+            raise ValueError(f"intervals of {span} must rise, from at least 2")
+
+
+@dataclass(frozen=True)
+class ProgressiveRecipe(StudentRecipe):
+    """One step for two of the base model's."""
+
+    WEIGHTINGS: ClassVar[Mapping[str, Any]] = HALVING_WEIGHTS
+
+    halves: int = 0
+    """The student's steps, half as many as the base model is taken to need."""
+    weighting: str = "truncated-snr"
+    """Of an error in x0, a name of `halving.WEIGHTS`."""
+
+    def check(self) -> None:
+        super().check()
+        if not 1 <= self.halves <= 512:
+            raise ValueError(f"halves = {self.halves} must be 1 to 512 steps")
 
 
 @dataclass(frozen=True)
@@ -306,6 +412,10 @@ RECIPES: dict[str, type[Recipe]] = {
     "tiny": TinyRecipe,
     "denoiser": DenoiserRecipe,
     "scorer": ScorerRecipe,
+    "latent-consistency": LatentConsistencyRecipe,
+    "consistency": ConsistencyRecipe,
+    "consistency-training": ConsistencyTrainingRecipe,
+    "progressive": ProgressiveRecipe,
 }
 """What a recipe of each objective may say."""
 

@@ -24,25 +24,30 @@ AT_ONCE = 32
 
 @torch.no_grad()
 def draw(
-    model: Model, unet: UNet, prompts: Sequence[str], *, guidance: float, seed: int = 0, steps: int = 20
+    model: Model, unet: UNet, prompts: Sequence[str], *, guidance: float | None = None, seed: int = 0
 ) -> Tensor:
-    """Pictures (B, 3, H, W) in [−1, 1], one for each prompt, by `model` with `unet` in its UNet's place."""
+    """Pictures (B, 3, H, W) in [−1, 1], one for each prompt, by `model` with `unet` in its UNet's place.
+
+    Sampler and steps are the model's own; so is the guidance, unless given.
+    """
+    scale = model.facts.defaults.guidance if guidance is None else guidance
     pictures = []
     for start in range(0, len(prompts), AT_ONCE):
-        pictures.append(_batch(model, unet, prompts[start : start + AT_ONCE], guidance, seed + start, steps))
+        pictures.append(_batch(model, unet, prompts[start : start + AT_ONCE], scale, seed + start))
     return torch.cat(pictures)
 
 
-def _batch(
-    model: Model, unet: UNet, prompts: Sequence[str], guidance: float, seed: int, steps: int
-) -> Tensor:
-    device = next(unet.parameters()).device
+def _batch(model: Model, unet: UNet, prompts: Sequence[str], guidance: float, seed: int) -> Tensor:
+    device, count = next(unet.parameters()).device, len(prompts)
     prediction = prediction_named(model.prediction)
     own = model.facts.defaults
-    levels = spacing_named(own.spacing).levels(model.path, steps)
+    levels = spacing_named(own.spacing).levels(model.path, own.steps)
     width, height = model.native_size
-    silent = model.encode("").zeroed() if model.zero_negative else model.encode("")
-    conds = [*(model.encode(prompt) for prompt in prompts), *[silent] * len(prompts)]
+    told = unet.config.time_cond_proj_dim is not None
+    conds = [model.encode(prompt) for prompt in prompts]
+    twice = guidance != 1 and not told
+    if twice:
+        conds += [model.encode("").zeroed() if model.zero_negative else model.encode("")] * count
     length = common_length([cond.states.shape[1] for cond in conds])
     states = torch.cat([cond.repeated(length).states for cond in conds])
     text = unet.project_text(states.to(device).float())
@@ -50,15 +55,19 @@ def _batch(
     added = None
     if pooled and ids is not None:
         added = AddedCond(torch.cat(pooled), ids.repeat(len(conds), 1)).to(device, torch.float32)
+    w = torch.full((count,), guidance - 1, device=device) if told else None
 
     def denoise(x: Tensor, level: Level) -> Tensor:
-        time = unet.embed_time(torch.full((2 * len(x),), level.t, device=device), added)
-        out = unet.denoise(x.repeat(2, 1, 1, 1), time, text)
-        said, unsaid = clean_estimate(prediction, x.repeat(2, 1, 1, 1), out, [level] * (2 * len(x))).chunk(2)
+        time = unet.embed_time(torch.full((len(conds),), level.t, device=device), added, w)
+        both = x.repeat(2, 1, 1, 1) if twice else x
+        answer = clean_estimate(prediction, both, unet.denoise(both, time, text), [level] * len(both))
+        if not twice:
+            return answer
+        said, unsaid = answer.chunk(2)
         return unsaid + guidance * (said - unsaid)
 
-    noise = SeededNoise([seed + row for row in range(len(prompts))])
-    shape = len(prompts), unet.config.in_channels, height // model.factor, width // model.factor
+    noise = SeededNoise([seed + row for row in range(count)])
+    shape = count, unet.config.in_channels, height // model.factor, width // model.factor
     x = noise(torch.empty(shape, device=device)) * levels[0].s
     z = run(sampler_named(own.sampler).sample(x, levels, noise), denoise)
     weight = next(model.vae.parameters())

@@ -14,10 +14,11 @@ from sfumato.train.recipe import (
     DenoiserRecipe,
     Recipe,
     ScorerRecipe,
+    StudentRecipe,
     TextRecipe,
     TinyRecipe,
 )
-from sfumato.train.tasks import autoencoder, denoiser, scorer, text, tiny
+from sfumato.train.tasks import autoencoder, denoiser, scorer, student, text, tiny
 
 
 def task(recipe: Recipe, device: torch.device) -> Task[Any]:
@@ -35,5 +36,7 @@ def task(recipe: Recipe, device: torch.device) -> Task[Any]:
         return autoencoder.task(recipe, base, device)
     if isinstance(recipe, TinyRecipe):
         return tiny.task(recipe, base, device)
+    if isinstance(recipe, StudentRecipe):
+        return student.task(recipe, base, device)
     assert isinstance(recipe, DenoiserRecipe)
     return denoiser.task(recipe, base, device)

@@ -29,7 +29,7 @@ from sfumato.train.encoded import (
 )
 from sfumato.train.loop import Task
 from sfumato.train.order import Drawn, Epochs, Order
-from sfumato.train.recipe import DenoiserRecipe
+from sfumato.train.recipe import DenoiserRecipe, ProgressiveRecipe
 from sfumato.train.tasks.common import MODEL, found, has_icons, natively, network, side_of
 
 
@@ -105,12 +105,13 @@ def _check_fits(recipe: DenoiserRecipe, base: Model) -> None:
         "an inpainting model": base.task == "inpaint",
         "an instruction model": base.task == "instruct",
         "SDXL's refiner, which is told how beautiful each picture is": base.kind == "sdxl-refiner",
-        "an LCM, which is taught by another model": base.unet.config.time_cond_proj_dim is not None,
+        "a student, which is told the guidance": base.unet.config.time_cond_proj_dim is not None
+        and not isinstance(recipe, ProgressiveRecipe),
     }
     for what, it_is in more.items():
         if it_is:
             raise UsageError(
-                f"the base model {recipe.base} is {what}; this objective trains text-to-image models"
+                f"the base model {recipe.base} is {what}; this objective learns from text-to-image models"
             )
 
 

@@ -1,0 +1,166 @@
+"""The tasks of students: a whole network or a LoRA that draws in few steps what its teacher does in many."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato import checkpoint
+from sfumato.adapt.live import attach_new
+from sfumato.adapt.saving import save_lora
+from sfumato.checkpoint import Model
+from sfumato.checkpoint.infer import Defaults
+from sfumato.devices import DTYPES
+from sfumato.diffusion.distill import LATENT, SOLVERS, Grid, pseudo_huber
+from sfumato.diffusion.predict import prediction_named
+from sfumato.nets.fast import plain
+from sfumato.nets.unet import UNet
+from sfumato.train import sheet
+from sfumato.train.consistency import Asked, Consistency, Course, Curriculum, Guiding, evenly, silent
+from sfumato.train.halving import Halving, half_steps
+from sfumato.train.loop import Task
+from sfumato.train.recipe import (
+    ConsistencyRecipe,
+    ConsistencyTrainingRecipe,
+    ProgressiveRecipe,
+    StudentRecipe,
+)
+from sfumato.train.tasks import denoiser
+from sfumato.train.tasks.common import MODEL
+
+LORA = "lora.safetensors"
+"""The file in a run's folder that holds a LoRA that was learned."""
+TOLD_WIDTH = 256
+"""Channels in which a student is told the guidance (Luo et al. 2023, §4.3)."""
+
+
+def task(recipe: StudentRecipe, base: Model, device: torch.device) -> Task[Any]:
+    base, batches = denoiser.examples(recipe, base, device)
+    maker = _Maker(recipe, base, device)
+    student, drawer = maker.network(), maker.network().requires_grad_(False).eval()
+    slow = {}
+    if isinstance(recipe, ConsistencyRecipe) and recipe.slow:
+        slow[recipe.slow] = maker.network().requires_grad_(False).eval()
+    teacher = base.unet
+    plain(teacher).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.compile:
+        for net in (student, teacher, *slow.values()):
+            net.compile()
+    asked = partial(Asked, prediction=prediction_named(base.prediction))
+    guiding = _guiding(recipe, base, device)
+    objective: Any
+    if isinstance(recipe, ProgressiveRecipe):
+        grid = Grid(half_steps(base.path, recipe.halves), device)
+        taught = teacher.config.time_cond_proj_dim is not None
+        objective = Halving(
+            asked(student), asked(teacher), grid, recipe.weighting, guiding, recipe.told, taught
+        )
+    else:
+        assert isinstance(recipe, ConsistencyRecipe)
+        training = isinstance(recipe, ConsistencyTrainingRecipe)
+        objective = Consistency(
+            student=asked(student),
+            slow=asked(slow[recipe.slow]) if slow else asked(student),
+            teacher=None if training else asked(teacher),
+            course=_course(recipe, base, device),
+            solver=SOLVERS[recipe.solver],
+            boundary=LATENT,
+            distance=partial(_distance, huber=recipe.huber),
+            guiding=guiding,
+            told=recipe.told,
+        )
+
+    def show(state: dict[str, Tensor], path: Path) -> None:
+        drawer.load_state_dict(state)
+        if recipe.samples:
+            dtype = DTYPES[recipe.precision]
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                drawn = sheet.draw(maker.model(drawer), drawer, recipe.samples)
+            sheet.save(drawn, path)
+
+    def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
+        show(state, folder / "samples" / "last.webp")
+        kept = maker.network().requires_grad_(False).eval()
+        kept.load_state_dict(state)
+        if isinstance(recipe, ConsistencyRecipe) and recipe.rank:
+            told = {"made by": "sfumato", "base": base.fingerprint}
+            save_lora(folder / LORA, {"unet": kept}, dtype=torch.float16, metadata=told)
+        else:
+            checkpoint.save(maker.model(kept), folder / MODEL, dtype=torch.float16, overwrite=True)
+        return {}
+
+    return Task(student, batches, objective, show, finish, slow)
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """Makes students, all alike at first."""
+
+    recipe: StudentRecipe
+    base: Model
+    device: torch.device
+
+    def network(self) -> UNet:
+        """A student that answers as the base model does."""
+        recipe, config = self.recipe, self.base.unet.config
+        if recipe.told and config.time_cond_proj_dim is None:
+            config = replace(config, time_cond_proj_dim=TOLD_WIDTH)
+        net = UNet(config)
+        plain(net)
+        missing, _ = net.load_state_dict(plain(self.base.unet).state_dict(), strict=False)
+        with torch.no_grad():
+            for name in missing:
+                net.get_parameter(name).zero_()
+        net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if isinstance(recipe, ConsistencyRecipe) and recipe.rank:
+            net.requires_grad_(False)
+            attach_new(net, recipe.rank, generator=torch.Generator().manual_seed(recipe.seed))
+        return net
+
+    def model(self, unet: UNet) -> Model:
+        """The base model with a student in its UNet's place, and how that is to be asked."""
+        recipe, base = self.recipe, self.base
+        guidance = sum(recipe.guided) / 2 if recipe.told else 1.0
+        if isinstance(recipe, ProgressiveRecipe):
+            own = Defaults(steps=recipe.halves, guidance=guidance, sampler="ddim", spacing="trailing")
+            distilled, schedule = base.facts.distilled, base.schedule
+        else:
+            own = Defaults(steps=4, guidance=guidance, sampler="lcm", spacing="lcm")
+            distilled, schedule = "lcm", replace(base.schedule, class_name="LCMScheduler")
+        facts = replace(base.facts, distilled=distilled, defaults=own)
+        return replace(base, unet=unet, schedule=schedule, facts=facts, own={**base.own, **vars(own)})
+
+
+def _course(recipe: ConsistencyRecipe, base: Model, device: torch.device) -> Any:
+    if isinstance(recipe, ConsistencyTrainingRecipe):
+        first, last = recipe.first_intervals, recipe.last_intervals
+        return Curriculum(base.path, recipe.steps, first, last, device)
+    course = evenly(base.path, recipe.intervals, device)
+
+    def always(step: int) -> Course:
+        return course
+
+    return always
+
+
+def _guiding(recipe: StudentRecipe, base: Model, device: torch.device) -> Guiding | None:
+    if not recipe.guided:
+        return None
+    silence = base.encode("", device=device)
+    if base.zero_negative:
+        silence = silence.zeroed()
+    pooled = None if silence.pooled is None else silence.pooled.to(device).float()
+    low, high = recipe.guided
+    if not recipe.told:
+        low = high = (low + high) / 2
+    return Guiding(low, high, silent(silence.states.to(device).float(), pooled))
+
+
+def _distance(x: Tensor, y: Tensor, huber: float) -> Tensor:
+    """Per number, so that a rate suits any size of picture; (B, …) to (B,)."""
+    root = math.sqrt(x[0].numel())
+    return pseudo_huber(x, y, huber * root) / root

@@ -194,6 +194,7 @@ class Studio:
             notes.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
         if self.model.unet.config.time_cond_proj_dim is not None and request.negative:
             notes.append("this model is told the guidance and reads no negative prompt")
+        notes += self._limit_notes(request)
         if request.dialect == "plain":
             for name in ("prompt", "negative"):
                 phrase = Phrase((Piece(getattr(request, name)),))
@@ -204,6 +205,24 @@ class Studio:
                         "other; its end was not read"
                     )
         return tuple(notes)
+
+    def _limit_notes(self, request: Request) -> list[str]:
+        """What a distilled model has not learned of what a resolved request asks of it."""
+        limits, defaults = self.model.facts.limits, self.model.defaults
+        if limits is None:
+            return []
+        notes = []
+        for name, value, (low, high), best in (
+            ("steps", _set(request.steps), limits.steps, defaults.steps),
+            ("guidance", _set(request.guidance), limits.guidance, defaults.guidance),
+        ):
+            if not low <= value <= high:
+                span = f"{low:g} to {high:g}" if low < high else f"{low:g}"
+                notes.append(
+                    f"{name} {value:g} is not what this distilled model has learned ({span}): "
+                    f"pictures will be worse, not better; try {best:g}"
+                )
+        return notes
 
     def _style_notes(self, request: Request) -> list[str]:
         """What the user should know of styles that were made for another kind of model than this one."""

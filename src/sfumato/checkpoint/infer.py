@@ -33,6 +33,14 @@ class Defaults:
     spacing: str = "trailing"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a distilled model has learned, beyond which it draws worse: lowest and highest, both included."""
+
+    steps: tuple[int, int]
+    guidance: tuple[float, float]
+
+
 _DEFAULTS = {
     "sd1": Defaults(spacing="karras"),
     "sd2": Defaults(spacing="karras"),
@@ -41,6 +49,8 @@ _DEFAULTS = {
     "latent-diffusion": Defaults(guidance=4.0),
 }
 _LCM = Defaults(sampler="lcm", steps=4, guidance=8.5, spacing="lcm")
+_LCM_LIMITS = Limits(steps=(1, 8), guidance=(1.0, 14.0))
+"""Of models that do not say: published ones were told scales of 3 to 13 and more (Luo et al. 2023, §5)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Facts:
     native_size: tuple[int, int]
     factor: int
     defaults: Defaults
+    limits: Limits | None = None
+    """Of a distilled model."""
 
 
 def facts(
@@ -103,6 +115,7 @@ def facts(
         native_size=native,
         factor=vae.factor,
         defaults=_defaults(kind, distilled, own, report),
+        limits=_limits(distilled, own),
     )
 
 
@@ -130,6 +143,12 @@ def _whole(value: object, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
+def _rising(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or any(type(end) not in (int, float) for end in value):
+        return False
+    return bool(value[0] <= value[1])
+
+
 def _named(value: object, resolve: Any) -> bool:
     try:
         return isinstance(value, str) and resolve(value) == value
@@ -151,6 +170,14 @@ _OWN_KEYS: dict[str, tuple[Any, str]] = {
     ),
     "sampler": (lambda value: _named(value, sampler_name), "the name of a sampler"),
     "spacing": (lambda value: _named(value, spacing_name), "the name of a spacing"),
+    "steps_range": (
+        lambda value: _rising(value) and all(_whole(end, 1, 1000) for end in value),
+        "[fewest, most], whole numbers, 1 to 1000",
+    ),
+    "guidance_range": (
+        lambda value: _rising(value) and all(0 <= end <= 100 for end in value),
+        "[lowest, highest], 0 to 100",
+    ),
 }
 
 
@@ -301,7 +328,7 @@ def _native_size(
 
 def _defaults(kind: str, distilled: str | None, own: Mapping[str, Any], report: Report) -> Defaults:
     chosen = _LCM if distilled == "lcm" else _DEFAULTS.get(kind, Defaults())
-    stated = {key: value for key, value in own.items() if key != "native_size"}
+    stated = {key: value for key, value in own.items() if key in Defaults.__dataclass_fields__}
     defaults = Defaults(**{**vars(chosen), **stated})
     report.infer(
         "defaults",
@@ -310,6 +337,14 @@ def _defaults(kind: str, distilled: str | None, own: Mapping[str, Any], report: 
         f"{OWN} says so" if stated else f"what suits {'lcm' if distilled else kind} models",
     )
     return defaults
+
+
+def _limits(distilled: str | None, own: Mapping[str, Any]) -> Limits | None:
+    if distilled is None and "steps_range" not in own:
+        return None
+    steps = own.get("steps_range", _LCM_LIMITS.steps)
+    guidance = own.get("guidance_range", _LCM_LIMITS.guidance)
+    return Limits((steps[0], steps[1]), (guidance[0], guidance[1]))
 
 
 def _scale(vae: VAEConfig | TinyVAEConfig) -> str:

@@ -13,7 +13,7 @@ from sfumato import checkpoint
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
-from sfumato.checkpoint.infer import Defaults
+from sfumato.checkpoint.infer import Defaults, Limits
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import LATENT, SOLVERS, Grid, pseudo_huber
 from sfumato.diffusion.predict import prediction_named
@@ -131,8 +131,11 @@ class _Maker:
         else:
             own = Defaults(steps=4, guidance=guidance, sampler="lcm", spacing="lcm")
             distilled, schedule = "lcm", replace(base.schedule, class_name="LCMScheduler")
-        facts = replace(base.facts, distilled=distilled, defaults=own)
-        return replace(base, unet=unet, schedule=schedule, facts=facts, own={**base.own, **vars(own)})
+        few = (recipe.halves, recipe.halves) if isinstance(recipe, ProgressiveRecipe) else (1, 8)
+        low, high = recipe.guided if recipe.told else (1.0, 1.0)
+        facts = replace(base.facts, distilled=distilled, defaults=own, limits=Limits(few, (low, high)))
+        said = {**base.own, **vars(own), "steps_range": list(few), "guidance_range": [low, high]}
+        return replace(base, unet=unet, schedule=schedule, facts=facts, own=said)
 
 
 def _course(recipe: ConsistencyRecipe, base: Model, device: torch.device) -> Any:

@@ -13,7 +13,7 @@ FLOORS = [
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
     {"data", "train", "evaluate"},
-    {"request", "expansion", "metadata", "image", "engine", "decoders", "studio"},
+    {"request", "expansion", "metadata", "image", "engine", "few_steps", "decoders", "studio"},
     {"cli", "compat", "server", "__main__"},
 ]
 ORDER = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -93,6 +93,7 @@ class Request(BaseModel):
     spacing: str | None = Field(None, description="How the noise levels are spread.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="The first image's; later ones count up.")
     count: int = Field(1, ge=1, le=MAX_COUNT, description="How many images.")
+    fast: bool = Field(False, description="Draw in few steps, by what the model has for that.")
     dialect: str = Field("sfumato", description="How prompts are read.")
     style: tuple[Name, ...] = Field((), max_length=MAX_TERMS, description="Presets around the prompt.")
     templates: Literal["random", "combinatorial", "off"] = Field(

@@ -27,6 +27,7 @@ from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Event, Failed, Job
 from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
+from sfumato.few_steps import FAST_LORA, quickly
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
@@ -163,6 +164,8 @@ class Studio:
                     f"such as {below} or {below + self.factor}"
                 )
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+        if request.fast:
+            request = quickly(request, self.model)
         sampler = request.sampler or defaults.sampler
         spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
         return request.changed(
@@ -478,6 +481,8 @@ class Studio:
     def _uses(self, request: Request) -> tuple[Use, ...]:
         """The adapters of a request and those that its prompts call."""
         uses = [Use(each.name, each.weight, each.text_weight, each.blocks) for each in request.adapters]
+        if request.fast:
+            uses.append(Use(FAST_LORA))
         for text in (request.prompt, *(region.prompt for region in request.regions)):
             for call in parse(text, request.dialect).adapters:
                 uses.append(Use(call.name, call.weight, call.text_weight))
@@ -490,7 +495,8 @@ class Studio:
         """
         for use in uses:
             if use.name not in self.adapters.names:
-                self.load_adapter(use.name, use.name, allow_partial=allow_partial)
+                file = self.model.fast if use.name == FAST_LORA else None
+                self.load_adapter(file or use.name, use.name, allow_partial=allow_partial)
         if tuple(uses) != self.adapters.in_use and self.adapters.use(uses):
             self._forget()
 

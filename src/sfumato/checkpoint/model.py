@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ class Model:
     own: dict[str, Any]
     tiny: AutoencoderTiny | None = None
     """A smaller decoder of the same latents, for previews and for haste."""
+    fast: FilePath | None = None
+    """The file of a LoRA with which it draws in few steps."""
 
     @property
     def kind(self) -> str:

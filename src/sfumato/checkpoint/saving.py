@@ -1,6 +1,7 @@
 """From a model to a folder that the libraries of its layout read as well."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from sfumato import __version__, weights
 from sfumato.checkpoint import keys
-from sfumato.checkpoint.layout import INDEX, OWN, TINY
+from sfumato.checkpoint.layout import FAST, INDEX, OWN, TINY
 from sfumato.checkpoint.loading import empty_network
 from sfumato.checkpoint.model import Model, Network
 from sfumato.config import ScheduleConfig
@@ -59,6 +60,8 @@ def save(
         write_json(place / INDEX, index_content(model))
         if model.own:
             write_json(place / OWN, model.own)
+        if model.fast:
+            shutil.copyfile(model.fast, place / FAST)
         (place / "scheduler").mkdir()
         write_json(place / "scheduler" / "scheduler_config.json", scheduler_content(model))
         for name, tokenizer in zip(tokenizer_names(model), model.tokenizers, strict=True):

@@ -207,6 +207,10 @@ def generate(
             "--clip-skip", panel=PICTURE, metavar="N", text="Last text-encoder layers to leave out; 0 to 11."
         ),
     ] = None,
+    fast: Annotated[
+        bool,
+        _option("--fast", panel=PICTURE, text="In 4 steps, or --steps 1 to 8, if the model can."),
+    ] = False,
     decoder: Annotated[
         str | None,
         _option(
@@ -352,6 +356,7 @@ def generate(
         "embeddings": embeddings,
         "allow_partial": allow_partial or None,
         "regions": places and [region(each) for each in places],
+        "fast": fast or None,
         "decoder": decoder,
         "model": model,
         "vae": vae,
@@ -584,37 +589,45 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(doctor(as_json))
 
 
+Recipe = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="What to train and how: a TOML file.", show_default=False)
+]
+Seconds = Annotated[
+    float | None, _option("--seconds", panel=RUN, metavar="N", text="Stop after so long; run again to go on.")
+]
+Steps = Annotated[
+    int | None, _option("--steps", panel=RUN, metavar="N", text="The last step, else the recipe's.")
+]
+DataOption = Annotated[
+    str | None, _option("--data", panel=RUN, metavar="FOLDER", text="The data, else the recipe's.")
+]
+BaseOption = Annotated[
+    str | None,
+    _option("--base", panel=RUN, metavar="MODEL", text="The model to start from, else the recipe's."),
+]
+RunOption = Annotated[
+    str | None,
+    _option("--run", panel=RUN, metavar="FOLDER", text="Where to keep the run, else the recipe's."),
+]
+Shards = Annotated[
+    Path | None,
+    _option("--shards", panel=RUN, metavar="FOLDER", text="Leave the model in files below 15 MB, too."),
+]
+
+
 @app.command(
     cls=HelpfulCommand,
     epilog="""sfumato train recipes/icons/all.toml --seconds 540         (again: goes on)
 sfumato train my.toml --steps 20000 --base runs/mine/autoencoder/model""",
 )
 def train(
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="What to train and how: a TOML file.", show_default=False)
-    ],
-    seconds: Annotated[
-        float | None,
-        _option("--seconds", panel=RUN, metavar="N", text="Stop after so long; run again to go on."),
-    ] = None,
-    steps: Annotated[
-        int | None, _option("--steps", panel=RUN, metavar="N", text="The last step, else the recipe's.")
-    ] = None,
-    data: Annotated[
-        str | None, _option("--data", panel=RUN, metavar="FOLDER", text="The data, else the recipe's.")
-    ] = None,
-    base: Annotated[
-        str | None,
-        _option("--base", panel=RUN, metavar="MODEL", text="The model to start from, else the recipe's."),
-    ] = None,
-    run: Annotated[
-        str | None,
-        _option("--run", panel=RUN, metavar="FOLDER", text="Where to keep the run, else the recipe's."),
-    ] = None,
-    shards: Annotated[
-        Path | None,
-        _option("--shards", panel=RUN, metavar="FOLDER", text="Leave the model in files below 15 MB, too."),
-    ] = None,
+    recipe: Recipe,
+    seconds: Seconds = None,
+    steps: Steps = None,
+    data: DataOption = None,
+    base: BaseOption = None,
+    run: RunOption = None,
+    shards: Shards = None,
     as_json: Json = False,
     quiet: Quiet = False,
     device: Device = None,
@@ -625,6 +638,31 @@ def train(
     said = {"steps": steps, "data": data, "base": base, "run": run}
     changes = {name: value for name, value in said.items() if value is not None}
     train(recipe, changes, seconds, shards, device, as_json, quiet)
+
+
+@app.command(
+    cls=HelpfulCommand,
+    epilog="""sfumato distill recipes/icons/fast.toml --seconds 540       (again: goes on)
+sfumato distill my.toml --base path/to/model --data my/pictures""",
+)
+def distill(
+    recipe: Recipe,
+    seconds: Seconds = None,
+    steps: Steps = None,
+    data: DataOption = None,
+    base: BaseOption = None,
+    run: RunOption = None,
+    shards: Shards = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    device: Device = None,
+) -> None:
+    """Teach a student to draw in few steps what a model draws in many, or go on where that stopped."""
+    from sfumato.cli.train import train
+
+    said = {"steps": steps, "data": data, "base": base, "run": run}
+    changes = {name: value for name, value in said.items() if value is not None}
+    train(recipe, changes, seconds, shards, device, as_json, quiet, students=True)
 
 
 @app.command(

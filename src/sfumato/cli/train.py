@@ -21,13 +21,22 @@ def train(
     device: str | None,
     as_json: bool,
     quiet: bool,
+    *,
+    students: bool = False,
 ) -> None:
-    """Train and say what came of it. `changes` replace keys of the recipe."""
+    """Train and say what came of it. `changes` replace keys of the recipe; `students`: nothing else."""
     from sfumato.train import stages, team
+    from sfumato.train.recipe import StudentRecipe
 
     if seconds is not None and seconds <= 0:
         raise UsageError(f"--seconds {seconds:g} must be more than 0")
     plan = stages.read(recipe, changes)
+    for stage in plan.stages:
+        if students and not isinstance(stage.recipe, StudentRecipe):
+            raise UsageError(
+                f"{stage.name}: objective = {stage.recipe.objective!r} makes no student of few steps; "
+                "`sfumato train` carries it out"
+            )
     with team.joined(device) as place:
         quiet = quiet or not team.leads()
         meter = console.Meter(quiet)

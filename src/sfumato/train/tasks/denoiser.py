@@ -57,7 +57,9 @@ def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]
         show(state, folder / "samples" / "last.webp")
         kept = UNet(unet.config).requires_grad_(False).eval()
         kept.load_state_dict(state)
-        checkpoint.save(replace(base, unet=kept), folder / MODEL, dtype=torch.float16, overwrite=True)
+        checkpoint.save(
+            replace(base, unet=kept, fast=None), folder / MODEL, dtype=torch.float16, overwrite=True
+        )
         return {}
 
     return Task(unet, batches, Denoising(unet, base.path, prediction, recipe.weighting, device), show, finish)

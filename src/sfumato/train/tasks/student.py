@@ -135,7 +135,7 @@ class _Maker:
         low, high = recipe.guided if recipe.told else (1.0, 1.0)
         facts = replace(base.facts, distilled=distilled, defaults=own, limits=Limits(few, (low, high)))
         said = {**base.own, **vars(own), "steps_range": list(few), "guidance_range": [low, high]}
-        return replace(base, unet=unet, schedule=schedule, facts=facts, own=said)
+        return replace(base, unet=unet, schedule=schedule, facts=facts, own=said, fast=None)
 
 
 def _course(recipe: ConsistencyRecipe, base: Model, device: torch.device) -> Any:

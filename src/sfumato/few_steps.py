@@ -1,0 +1,39 @@
+"""Drawing in few steps: what a request has to ask of a model's own LoRA for that, and what it may not."""
+
+from sfumato.checkpoint import Model
+from sfumato.errors import UsageError
+from sfumato.request import Request
+
+FAST_LORA = "fast, the model's own"
+"""What the LoRA is called among a studio's adapters."""
+STEPS, MOST_STEPS, SAMPLER, GUIDANCE = 4, 8, "lcm", 1.0
+
+
+def quickly(request: Request, model: Model) -> Request:
+    """A `fast` request with its steps, sampler and guidance filled in.
+
+    Raises `UsageError` where the model has nothing to draw fast with, and for what does not go with it.
+    """
+    if model.fast is None:
+        few = model.facts.limits is not None
+        raise UsageError(f"{model.name} {'draws in few steps as it is: leave fast out' if few else _LACKING}")
+    if (request.steps or STEPS) > MOST_STEPS:
+        raise UsageError(
+            f"steps is {request.steps}: fast draws in 1 to {MOST_STEPS}; leave fast out for more"
+        )
+    if request.guidance not in (None, GUIDANCE):
+        raise UsageError(
+            f"guidance is {request.guidance:g}: fast has learned one guidance and takes none besides; "
+            "leave guidance out, or fast"
+        )
+    if request.sampler not in (None, SAMPLER):
+        raise UsageError(
+            f"sampler is {request.sampler!r}: fast draws with {SAMPLER!r}; leave one of them out"
+        )
+    return request.changed(steps=request.steps or STEPS, guidance=GUIDANCE, sampler=SAMPLER)
+
+
+_LACKING = (
+    "has nothing to draw fast with: use a model that has, or learn it with `sfumato distill` "
+    "(objective = 'latent-consistency', rank = 32)"
+)

@@ -1,5 +1,7 @@
 """Students of a whole model: what comes of each method loads here and in diffusers, and draws the same."""
 
+import shutil
+
 import diffusers
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import torch
 
 import sfumato
 from sfumato import checkpoint
-from sfumato.errors import UsageError
+from sfumato.checkpoint.layout import FAST
+from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.train.loop import train
 from sfumato.train.recipe import (
     ConsistencyRecipe,
@@ -109,6 +112,81 @@ def test_a_lora_of_few_steps_loads_here_and_in_diffusers(students, tiny_base):
     assert pipeline.get_active_adapters()
 
 
+@pytest.fixture(scope="module")
+def fast(students, tiny_base, tmp_path_factory):
+    """The folder of a model with a LoRA of its own to draw fast with."""
+    _, _, run = students("lora")
+    folder = tmp_path_factory.mktemp("fast") / "model"
+    shutil.copytree(tiny_base, folder)
+    shutil.copyfile(run / LORA, folder / FAST)
+    return folder
+
+
+def test_fast_is_the_models_own_lora_in_four_steps_without_guidance(fast, students):
+    _, _, run = students("lora")
+    quick = sfumato.load(fast, dtype="float32")
+    image = quick.generate("a red square", seed=1, fast=True)
+    request = image.request
+    assert (request.steps, request.guidance, request.sampler, request.spacing) == (4, 1, "lcm", "lcm")
+    assert len(image.record.adapters) == 1
+    plain = sfumato.load(fast, dtype="float32")
+    plain.load_adapter(run / LORA, "mine")
+    same = plain.generate("a red square <lora:mine>", seed=1, steps=4, guidance=1, sampler="lcm")
+    assert np.array_equal(image.pixels, same.pixels)
+    assert np.array_equal(quick.generate(image.request).pixels, image.pixels)
+
+
+def test_without_fast_the_model_draws_as_ever(fast, tiny_base):
+    studio = sfumato.load(fast, dtype="float32")
+    before = studio.generate("a red square", seed=1)
+    studio.generate("a red square", seed=1, fast=True)
+    assert np.array_equal(studio.generate("a red square", seed=1).pixels, before.pixels)
+    assert np.array_equal(sfumato.load(tiny_base, dtype="float32").generate("a red square", seed=1).pixels,
+                          before.pixels)  # fmt: skip
+
+
+def test_saving_a_model_keeps_what_it_draws_fast_with(fast, tmp_path):
+    checkpoint.save(checkpoint.load(fast), tmp_path / "copy")
+    assert (tmp_path / "copy" / FAST).read_bytes() == (fast / FAST).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(steps=9), "steps is 9: fast draws in 1 to 8"),
+        (dict(guidance=4), "guidance is 4: fast has learned one guidance"),
+        (dict(sampler="euler"), "sampler is 'euler': fast draws with 'lcm'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_with_fast_is_refused(fast, fields, message):
+    with pytest.raises(UsageError, match=message):
+        sfumato.load(fast).generate("a red square", fast=True, **fields)
+
+
+def test_a_model_without_a_lora_of_its_own_says_what_would_make_one(tiny_base):
+    with pytest.raises(UsageError, match=r"nothing to draw fast with: .* `sfumato distill`"):
+        sfumato.load(tiny_base).generate("a red square", fast=True)
+
+
+def test_a_student_says_that_it_needs_no_other(students):
+    _, _, run = students("latent-consistency")
+    with pytest.raises(UsageError, match="draws in few steps as it is"):
+        sfumato.load(run / MODEL).generate("a red square", fast=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(steps=30), r"steps 30 is not what this distilled model has learned \(1 to 8\).* try 4"),
+        (dict(guidance=12.5), r"guidance 12.5 is not what .* \(2 to 8\).* try 5"),
+    ],
+)  # fmt: skip
+def test_asking_a_student_for_what_it_has_not_learned_is_warned_of(students, fields, message):
+    _, _, run = students("latent-consistency")
+    with pytest.warns(SfumatoWarning, match=message):
+        sfumato.load(run / MODEL).generate("a red square", seed=1, **fields)
+
+
 def test_each_round_of_halving_begins_with_the_last_ones_student(students, tiny_data, tmp_path):
     _, _, run = students("progressive")
     recipe = ProgressiveRecipe(
@@ -136,7 +214,7 @@ def test_a_student_is_no_teacher_of_consistency(students, tiny_data, tmp_path):
         (ConsistencyRecipe, dict(solver="dim"), "solver 'dim' is not known; did you mean 'ddim'"),
         (ConsistencyRecipe, dict(rank=4), "a LoRA .* slow = 0.95"),
         (ConsistencyRecipe, dict(told=True), "told = true needs the scales"),
-        (LatentConsistencyRecipe, dict(guided=(), told=False), "leaves nothing but objective = 'consistency'"),
+        (LatentConsistencyRecipe, dict(guided=(), told=False), "leaves nothing but objective"),
         (LatentConsistencyRecipe, dict(guided=(8.0, 2.0)), r"must be \[lowest, highest\]"),
         (ConsistencyTrainingRecipe, dict(first_intervals=1), "must rise, from at least 2"),
         (ProgressiveRecipe, {}, "halves = 0 must be 1 to 512"),

@@ -313,6 +313,11 @@ class ConsistencyRecipe(StudentRecipe):
     """c/√d of the distance √(‖x − y‖² + c²) − c over d numbers."""
     rank: int = 0
     """Of a LoRA that is learned instead of the whole network; 0: the whole network."""
+    layers: tuple[str, ...] = (
+        *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
+        *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
+    )
+    """The ends of the paths of the layers that the LoRA changes."""
 
     def check(self) -> None:
         super().check()

@@ -118,7 +118,8 @@ class _Maker:
         net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(recipe, ConsistencyRecipe) and recipe.rank:
             net.requires_grad_(False)
-            attach_new(net, recipe.rank, generator=torch.Generator().manual_seed(recipe.seed))
+            generator = torch.Generator().manual_seed(recipe.seed)
+            attach_new(net, recipe.rank, targets=recipe.layers, generator=generator)
         return net
 
     def model(self, unet: UNet) -> Model:

@@ -69,11 +69,11 @@ def test_an_evaluation_prints_a_table_and_writes_a_report(small, tmp_path):
     status, out, err = small("--guidance", "1,3", "--out", "report")
     assert status == 0
     assert out.startswith("8 pictures of held-out concepts, 64 pixels a side; seed 0.\n")
-    assert [line.split(" | ")[:3] for line in out.splitlines() if line.startswith("| embedded | 1")] == [
-        ["| embedded", "1", "1"],
-        ["| embedded", "1", "3"],
+    assert [line.split(" | ")[1:4] for line in out.splitlines() if line.startswith("| embedded | dpm")] == [
+        ["dpmpp-2m", "1", "1"],
+        ["dpmpp-2m", "1", "3"],
     ]
-    assert "embedded: steps 1, guidance 3, Fréchet " in err
+    assert "embedded: sampler dpmpp-2m, steps 1, guidance 3, Fréchet " in err
     told = json.loads((tmp_path / "report" / "report.json").read_text())
     assert told["models"][0]["name"] == "embedded"
     assert (tmp_path / "report" / "sheet-1-embedded.webp").is_file()
@@ -88,7 +88,7 @@ def test_what_was_drawn_is_not_drawn_again_and_json_says_the_same(small, cache):
     (found,) = [row for row in json.loads(out)["models"][0]["rows"] if "settings" in row]
     assert found["settings"] == {
         "steps": 1, "guidance": 1.0, "size": 64, "sampler": "dpmpp-2m", "spacing": "trailing",
-        "decoder": "full",
+        "decoder": "full", "fast": None,
     }  # fmt: skip
     assert found["pictures"] == 8
 
@@ -181,7 +181,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, 
     assert (status, out) == (130, "")
     assert err.splitlines()[-1] == f"interrupted; what is drawn is kept in {own}: run again to go on"
     assert not (tmp_path / "report").exists()
-    assert told[-1] == ("embedded, 1 steps, guidance 1", 16 + DRAWN)
+    assert told[-1] == ("embedded, dpmpp-2m, 1 steps, guidance 1", 16 + DRAWN)
     before = kept(own)
     assert len(before) == 23
     assert small("--guidance", "1", cache=own)[0] == 0
@@ -274,7 +274,7 @@ def test_the_page_takes_in_the_figures_of_a_report(small, tmp_path):
     for _ in range(2):
         write(tmp_path / "report", page)
         told = page.read_text()
-        assert told.count("| embedded | 1 | 3 |") == 1
+        assert told.count("| embedded | dpmpp-2m | 1 | 3 |") == 1
         links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", told)
         assert "pictures/evaluation-distance-guidance.webp" in links
         assert all((tmp_path / link).is_file() for link in links)

@@ -41,10 +41,10 @@ def test_a_line_of_the_table_has_every_figure_and_leaves_out_what_is_not_known()
         1000, 12.345, (0.0012, 0.0003), Retrieval(0.25, 0.5, 7.0, 1000), 0.75, 0.5, 1.234, {"red": {"red": 1}}
     )
     assert cells(Row("mine", CHOICE, figures)) == (
-        "mine", "4", "2", "12.35", "1.20 ± 0.30", "25.0%", "50.0%", "7", "75.0%", "0.50", "1.23",
+        "mine", "ddim", "4", "2", "12.35", "1.20 ± 0.30", "25.0%", "50.0%", "7", "75.0%", "0.50", "1.23",
     )  # fmt: skip
     assert cells(Row("real", None, Figures(8))) == ("real", *[""] * (len(HEADINGS) - 1))
-    assert cells(Row("real", None, Figures(8, kernel=(0.002, 0.0))))[4] == "2.00"
+    assert cells(Row("real", None, Figures(8, kernel=(0.002, 0.0))))[5] == "2.00"
 
 
 def test_the_tables_are_markdown_with_a_line_for_every_row(report):
@@ -98,8 +98,8 @@ def test_curves_stand_beside_as_many_real_pictures_only(report):
     levels = _levels(report, lambda figures: figures.frechet)
     assert set(levels) == {"real, other concepts", "real, decoded by good", "real, decoded by some/bad"}
     curves = _curves(report, lambda figures: figures.frechet, "guidance", "steps")
-    assert list(curves) == ["good, steps 4", "some/bad, steps 4"]
-    assert [along for along, _ in curves["good, steps 4"]] == [1, 2]
+    assert list(curves) == ["good, ddim, steps 4", "some/bad, ddim, steps 4"]
+    assert [along for along, _ in curves["good, ddim, steps 4"]] == [1, 2]
 
 
 def test_an_older_report_is_replaced_and_nothing_else_is(report, tmp_path):

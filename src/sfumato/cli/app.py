@@ -690,11 +690,14 @@ def evaluate(
         _option(
             "--sampler",
             panel=PICTURE,
-            metavar="NAME",
+            metavar="NAME,...",
             text="Else the model's own: sfumato samplers.",
             autocompletion=_samplers,
         ),
     ] = None,
+    fast: Annotated[
+        bool, _option("--fast", panel=PICTURE, text="Draw by what the models have for few steps.")
+    ] = False,
     spacing: Annotated[
         str | None,
         _option(
@@ -751,6 +754,7 @@ def evaluate(
             steps=steps,
             guidance=guidance,
             sampler=sampler,
+            fast=fast,
             spacing=spacing,
             decoder=decoder,
             count=count,

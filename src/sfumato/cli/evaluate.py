@@ -1,5 +1,6 @@
 """`sfumato evaluate`: how good models are, under one choice of settings after another."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ class Options:
     steps: str | None = None
     guidance: str | None = None
     sampler: str | None = None
+    fast: bool = False
     spacing: str | None = None
     decoder: str = "full"
     count: int | None = None
@@ -164,6 +166,7 @@ def _request(prompt: str, seed: int, settings: "Settings") -> Request:
         sampler=settings.sampler,
         spacing=settings.spacing,
         decoder=settings.decoder,
+        fast=settings.fast is not None,
         width=settings.size,
         height=settings.size,
         dialect="plain",
@@ -174,8 +177,11 @@ def _request(prompt: str, seed: int, settings: "Settings") -> Request:
 def _requests(options: Options) -> list[Request]:
     """A request for every choice of settings; what is wrong with any is found before torch is imported."""
     steps = options.steps if options.steps is not None else "4" if options.small else None
-    scales = options.guidance if options.guidance is not None else "4" if options.small else GUIDANCE
+    scales = options.guidance
+    if scales is None and not options.fast:
+        scales = "4" if options.small else GUIDANCE
     numbers = [None] if steps is None else _numbers("steps", steps, int)
+    samplers = [None] if options.sampler is None else list(dict.fromkeys(options.sampler.split(",")))
     for name in ("count", "size"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -188,14 +194,16 @@ def _requests(options: Options) -> list[Request]:
             seed=options.seed,
             steps=number,
             guidance=scale,
-            sampler=options.sampler,
+            sampler=sampler,
             spacing=options.spacing,
             decoder=options.decoder,
+            fast=options.fast,
             width=options.size,
             height=options.size,
         )
+        for sampler in samplers
         for number in numbers
-        for scale in _numbers("guidance", scales, float)
+        for scale in ([None] if scales is None else _numbers("guidance", scales, float))
     ]
 
 
@@ -240,9 +248,12 @@ def _settings(studio: "Studio", request: Request, size: int) -> "Settings":
     from sfumato.evaluate.run import Settings
 
     full = studio.resolve(request.changed(width=size, height=size))
-    return Settings(
-        **{one.name: getattr(full, one.name) for one in fields(Settings) if one.name != "size"}, size=size
-    )
+    file = studio.model.fast if full.fast else None
+    fast = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    chosen = {
+        one.name: getattr(full, one.name) for one in fields(Settings) if one.name not in ("size", "fast")
+    }
+    return Settings(**chosen, size=size, fast=fast)
 
 
 def _tell(options: Options) -> Any:

@@ -14,12 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sfumato import __version__
 from sfumato.evaluate.features import SHA256, package_folder
-from sfumato.evaluate.run import Figures, Rated, Row, Trial
+from sfumato.evaluate.run import Figures, Rated, Row, Settings, Trial
 from sfumato.files import replace_folder
 
 REPORT = "report.json"
 HEADINGS = (
     "pictures of",
+    "sampler",
     "steps",
     "guidance",
     "Fréchet",
@@ -117,6 +118,7 @@ def cells(row: Row) -> tuple[str, ...]:
     found, distance = figures.retrieval, figures.kernel
     return (
         row.name,
+        _way(chosen) if chosen else "",
         f"{chosen.steps}" if chosen else "",
         f"{chosen.guidance:g}" if chosen else "",
         _number(figures.frechet, "{:.2f}"),
@@ -128,6 +130,10 @@ def cells(row: Row) -> tuple[str, ...]:
         _number(figures.diversity, "{:.2f}"),
         _number(figures.seconds, "{:.2f}"),
     )
+
+
+def _way(settings: Settings) -> str:
+    return f"{settings.sampler}, fast" if settings.fast else settings.sampler
 
 
 def check_place(folder: Path) -> None:
@@ -196,7 +202,7 @@ def _curves(
     for row in (row for each in report.rated for row in each.rows):
         value = figure(row.figures)
         if row.settings is not None and value is not None:
-            label = f"{row.name}, {apart} {getattr(row.settings, apart):g}"
+            label = f"{row.name}, {_way(row.settings)}, {apart} {getattr(row.settings, apart):g}"
             curves.setdefault(label, []).append((getattr(row.settings, along), value))
     return {label: sorted(points) for label, points in curves.items()}
 

@@ -50,6 +50,8 @@ class Settings:
     sampler: str
     spacing: str
     decoder: str = "full"
+    fast: str | None = None
+    """The SHA-256 of the model's own LoRA for few steps, where it draws with that."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def _draw(
     progress: Callable[[str], None],
 ) -> None:
     """Draw what the album lacks."""
-    doing = f"{subject.name}, {settings.steps} steps, guidance {settings.guidance:g}"
+    doing = f"{subject.name}, {settings.sampler}, {settings.steps} steps, guidance {settings.guidance:g}"
     missing = [one for one in asked if not album.path(one).is_file()]
     for _ in range(len(asked) - len(missing)):
         progress(doing)

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.prompt.chunks import COMMA_REACH, chunks
-from sfumato.prompt.encode import MAX_LENGTH, Cond, common_length, encode, refiner_ids, size_ids
+from sfumato.prompt.encode import MAX_LENGTH, Cond, Reader, common_length, encode, refiner_ids, size_ids
 from sfumato.prompt.meaning import Blend, Break, Joined, Phrase, Piece
 
 ROOM = 75
@@ -264,6 +264,14 @@ def test_the_pooled_row_is_the_first_chunks_without_weights(model):
     for dialect in ("sfumato", "comfy", "compel"):
         long = pooled(phrase(("cat " * 75, 1.3), ("dog",)), dialect)
         torch.testing.assert_close(long, first)
+
+
+def test_a_blend_reads_each_of_its_texts_once(model, monkeypatch):
+    read, texts = Reader.read, []
+    monkeypatch.setattr(Reader, "read", lambda *given: texts.append(given[1]) or read(*given))
+    blend = Blend((phrase(("an apple",)), phrase(("a pear",))), (0.3, 0.7))
+    encode(blend, model.tokenizers, model.text_encoders, dialect="compel")
+    assert len(texts) == 2
 
 
 def test_repeated_states_are_of_one_length_and_absurd_lengths_are_refused():

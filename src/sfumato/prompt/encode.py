@@ -177,18 +177,19 @@ def _encode(content: Content, reader: Reader, dialect: str) -> tuple[Tensor, Ten
             for (states, _), weight in zip(parts, content.weights, strict=True)
         ]
         return torch.cat(moved, dim=1), parts[0][1]
-    return _blend(content, parts, reader.empty)
+    return _blend(content, parts, reader)
 
 
-def _blend(content: Blend, parts: Sequence[tuple[Tensor, Tensor]], empty: Tensor) -> tuple[Tensor, Tensor]:
+def _blend(content: Blend, parts: Sequence[tuple[Tensor, Tensor]], reader: Reader) -> tuple[Tensor, Tensor]:
     total = sum(content.weights) if content.normalised else 1.0
     if not total:
         raise UsageError("the weights of a blend sum to 0, so that nothing can be made to sum to 1")
     longest = max(states.shape[1] for states, _ in parts)
-    filled = [
-        torch.cat([states, *[empty] * ((longest - states.shape[1]) // empty.shape[1])], dim=1)
-        for states, _ in parts
-    ]
+    filled = []
+    for states, _ in parts:
+        if missing := longest - states.shape[1]:
+            states = torch.cat([states, reader.empty.repeat(1, missing // reader.empty.shape[1], 1)], dim=1)
+        filled.append(states)
     shares = [weight / total for weight in content.weights]
     states = torch.stack([share * each for share, each in zip(shares, filled, strict=True)]).sum(0)
     pooled = torch.stack([share * row for share, (_, row) in zip(shares, parts, strict=True)]).sum(0)
@@ -232,21 +233,22 @@ def _by_masking(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
     cut, _ = reader.chunks(phrase, "compel")
     weights = reader.weights(cut)
 
-    def weighted(hidden: int | None = None) -> Tensor:
-        states = reader.read(cut, hidden)[0]
-        if not bool((weights != 1).any()):
-            return states
-        return torch.where(weights == 1, states, _from_empty(states, weights, reader.empty))
+    def weighted(hidden: int | None = None) -> tuple[Tensor, Tensor]:
+        states, pooled = reader.read(cut, hidden)
+        if bool((weights != 1).any()):
+            states = torch.where(weights == 1, states, _from_empty(states, weights, reader.empty))
+        return states, pooled
 
-    kinds, shares = [weighted()], [1.0]
+    whole, pooled = weighted()
+    kinds, shares = [whole], [1.0]
     present = {slot.piece for chunk in cut for slot in chunk.slots}
     for number, part in enumerate(phrase.parts):
         if isinstance(part, Piece) and part.weight < 1 and number in present:
-            kinds.append(weighted(number))
+            kinds.append(weighted(number)[0])
             shares.append(math.tan((1 - max(part.weight, 1e-5)) * math.pi / 2))
     total = sum(shares)
     states = torch.stack([share / total * kind for share, kind in zip(shares, kinds, strict=True)]).sum(0)
-    return _in_a_row(states), reader.read(cut[:1])[1]
+    return _in_a_row(states), pooled
 
 
 _WEIGHINGS: dict[str, Callable[[Phrase, Reader], tuple[Tensor, Tensor]]] = {

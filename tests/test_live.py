@@ -1,0 +1,100 @@
+"""The example that draws while one types, as a user has it: prompts, a keyboard, an interrupt."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato import checkpoint
+from sfumato.adapt.live import attach_new
+from sfumato.adapt.saving import save_lora
+from sfumato.checkpoint.layout import FAST
+from sfumato.image import Image
+
+LIVE = Path(__file__).parents[1] / "examples" / "live.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The embedded model with a LoRA to draw fast with, which changes nothing."""
+    place = tmp_path_factory.mktemp("live") / "model"
+    shutil.copytree(checkpoint.embedded(), place)
+    unet = checkpoint.load("embedded", dtype=torch.float32).unet
+    attach_new(unet, 1)
+    save_lora(place / FAST, {"unet": unet})
+    return place
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the example in a folder of its own; whatever still runs at the end is stopped."""
+    running = []
+
+    def starting(*words):
+        line = [sys.executable, str(LIVE), "--steps", "1", *map(str, words)]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        running.append(subprocess.Popen(line, cwd=tmp_path, **pipes, text=True, encoding="utf-8"))
+        return running[-1]
+
+    yield starting
+    for one in running:
+        with one:
+            one.kill()
+
+
+def shown(running, caption):
+    """What is on the screen when a picture of that caption has been shown."""
+    text = ""
+    while not text.endswith(f"\x1b[J{caption}\n"):
+        line = running.stdout.readline()
+        assert line, running.stderr.read()
+        text += line
+    return text
+
+
+def test_the_prompts_given_glide_one_into_the_next_and_a_closed_input_ends_it(start, folder, tmp_path):
+    words = ["a red apple", 'a "sour" lemon', "--model", folder, "--glide", 3, "--frames", "frames"]
+    running = start(*words)
+    out, err = running.communicate()
+    assert (running.returncode, out) == (0, ""), err
+    assert err.startswith("frames: 4, ")
+    frames = [Image.open(path) for path in sorted((tmp_path / "frames").iterdir())]
+    assert [frame.request.prompt for frame in frames] == [
+        '("a red apple").blend(1.0000)',
+        '("a \\"sour\\" lemon", "a red apple").blend(0.3333, 0.6667)',
+        '("a \\"sour\\" lemon", "a red apple").blend(0.6667, 0.3333)',
+        '("a \\"sour\\" lemon").blend(1.0000)',
+    ]
+    assert {frame.request.seed for frame in frames} == {7}
+    assert all(frame.request.fast for frame in frames)
+    assert len({frame.pixels.tobytes() for frame in frames}) == 4
+
+
+def test_what_is_typed_is_drawn_until_an_interrupt_and_what_cannot_be_drawn_is_told(start, folder):
+    running = start("--model", folder, "--glide", 2)
+    typed = running.stdin
+    typed.write("a red apple\n")
+    typed.flush()
+    assert "▀" in shown(running, "a red apple")
+    typed.write("\na cat withLora(nothing)\n")
+    typed.flush()
+    assert "a cat withLora(nothing): " in running.stderr.readline()
+    typed.write("a red apple\n")
+    typed.flush()
+    shown(running, "a red apple")
+    running.send_signal(signal.SIGINT)
+    assert running.wait() == 0
+    assert running.stderr.read().startswith("frames: 2, ")
+
+
+def test_more_steps_than_are_fast_end_it_at_once(start, folder):
+    running = start("a red apple", "--model", folder, "--steps", 9)
+    _, err = running.communicate()
+    assert (running.returncode, err) == (
+        1,
+        "error: steps is 9: fast draws in 1 to 8; leave fast out for more\n",
+    )

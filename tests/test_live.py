@@ -1,18 +1,13 @@
 """The example that draws while one types, as a user has it: prompts, a keyboard, an interrupt."""
 
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
+from fast_model import fast_model
 
-from sfumato import checkpoint
-from sfumato.adapt.live import attach_new
-from sfumato.adapt.saving import save_lora
-from sfumato.checkpoint.layout import FAST
 from sfumato.image import Image
 
 LIVE = Path(__file__).parents[1] / "examples" / "live.py"
@@ -20,13 +15,7 @@ LIVE = Path(__file__).parents[1] / "examples" / "live.py"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The embedded model with a LoRA to draw fast with, which changes nothing."""
-    place = tmp_path_factory.mktemp("live") / "model"
-    shutil.copytree(checkpoint.embedded(), place)
-    unet = checkpoint.load("embedded", dtype=torch.float32).unet
-    attach_new(unet, 1)
-    save_lora(place / FAST, {"unet": unet})
-    return place
+    return fast_model(tmp_path_factory.mktemp("live") / "model")
 
 
 @pytest.fixture

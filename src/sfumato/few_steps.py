@@ -6,7 +6,7 @@ from sfumato.request import Request
 
 FAST_LORA = "fast, the model's own"
 """What the LoRA is called among a studio's adapters."""
-STEPS, MOST_STEPS, SAMPLER, GUIDANCE = 4, 8, "lcm", 1.0
+STEPS, MOST_STEPS, SAMPLER, SPACING, GUIDANCE = 4, 8, "lcm", "lcm", 1.0
 
 
 def quickly(request: Request, model: Model) -> Request:
@@ -29,6 +29,11 @@ def quickly(request: Request, model: Model) -> Request:
     if request.sampler not in (None, SAMPLER):
         raise UsageError(
             f"sampler is {request.sampler!r}: fast draws with {SAMPLER!r}; leave one of them out"
+        )
+    if request.spacing not in (None, SPACING):
+        raise UsageError(
+            f"spacing is {request.spacing!r}: fast has learned the noise levels of {SPACING!r}; "
+            "leave one of them out"
         )
     return request.changed(steps=request.steps or STEPS, guidance=GUIDANCE, sampler=SAMPLER)
 

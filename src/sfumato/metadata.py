@@ -84,7 +84,8 @@ def a1111_line(record: Record) -> str:
     if request.clip_skip:
         settings["Clip skip"] = request.clip_skip + 1
     settings["Version"] = f"sfumato {record.sfumato}"
-    lines = [" ".join([request.prompt, *map(_a1111_lora, request.adapters)])]
+    fast = ["<lora:fast:1>"] if request.fast else []
+    lines = [" ".join([request.prompt, *map(_a1111_lora, request.adapters), *fast])]
     if request.negative:
         lines.append(f"Negative prompt: {request.negative}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items()))

@@ -197,6 +197,8 @@ class Studio:
             notes.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
         if self.model.unet.config.time_cond_proj_dim is not None and request.negative:
             notes.append("this model is told the guidance and reads no negative prompt")
+        else:
+            notes += _idle_notes(request)
         notes += self._limit_notes(request)
         if request.dialect == "plain":
             for name in ("prompt", "negative"):
@@ -610,6 +612,27 @@ def _request(request: Request | str, fields: dict[str, Any]) -> Request:
 def _texts(request: Request) -> tuple[str, ...]:
     """Every text of a request."""
     return (request.prompt, request.negative, *(region.prompt for region in request.regions))
+
+
+def _idle_notes(request: Request) -> list[str]:
+    """What the user has set in a resolved request that does nothing there, as there is no guidance."""
+    idle = [
+        name
+        for name, given in (
+            ("the negative prompt", (request.origin or request).negative),
+            ("guidance_interval", request.guidance_interval),
+            ("guidance_rescale", request.guidance_rescale),
+        )
+        if given
+    ]
+    if not idle or request.guidance != 1:
+        return []
+    for text in (request.prompt, *(region.prompt for region in request.regions)):
+        terms = parse(text, request.dialect).terms(_set(request.steps))
+        if not math.isclose(sum(term.weight for term in terms), 1, abs_tol=1e-6):
+            return []
+    why = "fast draws without guidance" if request.fast else "guidance 1 is the prompt alone"
+    return [f"{name} does nothing: {why}" for name in idle]
 
 
 def _size(request: Request) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from sfumato import weights
 from sfumato.checkpoint import separate, single
 from sfumato.checkpoint.infer import PREDICTIONS, Facts, facts, own_settings
 from sfumato.checkpoint.layout import (
+    FAST,
     TINY,
     TOKENIZERS,
     Part,
@@ -100,7 +101,10 @@ class Survey:
         """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
         if self.schedule is None or len(self.parts) < self.networks:
             raise CheckpointError(f"{self.place}: what the model is cannot be told while parts are missing")
-        return facts(self.own, self.parts, self.schedule, self.report, self.reasons)
+        found = facts(self.own, self.parts, self.schedule, self.report, self.reasons)
+        if (self.place / FAST).is_file():
+            self.report.infer("few steps", "by a LoRA of its own, --fast", f"there is {FAST}")
+        return found
 
     def identify(self) -> str:
         """The model's fingerprint, which goes into the report as well."""

@@ -1,0 +1,130 @@
+"""Drawing fast as a user meets it: what is refused, what is warned of, what files say of it."""
+
+import pytest
+from fast_model import fast_model
+from pictures import drawn
+
+import sfumato
+from sfumato import checkpoint
+from sfumato.adapt.adapters import Adapters
+from sfumato.cli.outcome import run
+from sfumato.errors import SfumatoWarning, UsageError
+from sfumato.metadata import a1111_line
+from sfumato.request import Origin, Request
+
+SMALL = {"steps": 1, "width": 64, "height": 64, "seed": 3}
+IDLE = "does nothing"
+pytestmark = pytest.mark.filterwarnings("ignore:64×64 is far from")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return fast_model(tmp_path_factory.mktemp("fast") / "model")
+
+
+@pytest.fixture(scope="module")
+def studio(folder):
+    return sfumato.load(folder, device="cpu", dtype="float32")
+
+
+def idle(studio, **fields):
+    """The notes on what does nothing in a request."""
+    request = studio.resolve(Request.build(**{"prompt": "a red apple", **SMALL, **fields}))
+    return [note for note in studio.notes(request) if IDLE in note]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(steps=30), "steps is 30: fast draws in 1 to 8; leave fast out for more"),
+        (dict(guidance=7), "guidance is 7: .* leave guidance out, or fast"),
+        (dict(sampler="euler"), "sampler is 'euler': fast draws with 'lcm'; leave one of them out"),
+        (dict(spacing="karras"), "spacing is 'karras': fast has learned the noise levels of 'lcm'"),
+        (dict(sampler="lcm karras"), "spacing is 'karras'"),
+    ],
+)  # fmt: skip
+def test_what_fast_has_not_learned_is_refused(studio, fields, message):
+    with pytest.raises(UsageError, match=message):
+        studio.resolve(Request.build(**{"prompt": "a red apple", "fast": True, **SMALL, **fields}))
+
+
+def test_what_fast_would_choose_itself_may_be_said(studio):
+    said = Request.build(prompt="a red apple", fast=True, steps=4, guidance=1, sampler="lcm", seed=1)
+    assert studio.resolve(said) == studio.resolve(Request.build(prompt="a red apple", fast=True, seed=1))
+    assert studio.resolve(studio.resolve(said)) == studio.resolve(said)
+
+
+@pytest.mark.parametrize(
+    ("fields", "notes"),
+    [
+        (dict(fast=True), []),
+        (dict(fast=True, negative="blue"), ["the negative prompt does nothing: fast draws without guidance"]),
+        (dict(guidance=1, negative="blue"),
+         ["the negative prompt does nothing: guidance 1 is the prompt alone"]),
+        (dict(fast=True, guidance_interval=(1, 2), guidance_rescale=0.5),
+         ["guidance_interval does nothing: fast draws without guidance",
+          "guidance_rescale does nothing: fast draws without guidance"]),
+        (dict(guidance=2, negative="blue", guidance_rescale=0.5), []),
+        (dict(fast=True, negative="blue", prompt="a cat AND a dog"), []),
+        (dict(fast=True, negative="blue", prompt="a cat :0.4 AND a dog :0.6"), [IDLE]),
+        (dict(fast=True, negative="a style's", origin=Origin(prompt="a red apple")), []),
+        (dict(fast=True, negative="mine, a style's", origin=Origin(prompt="a cat", negative="mine")), [IDLE]),
+    ],
+)  # fmt: skip
+def test_a_user_is_told_what_does_nothing_without_guidance(studio, fields, notes):
+    found = idle(studio, **fields)
+    assert len(found) == len(notes)
+    assert all(expected in note for expected, note in zip(notes, found, strict=True))
+
+
+def test_what_is_said_to_do_nothing_does_nothing(studio):
+    plain = studio.generate("a red apple", fast=True, **SMALL)
+    with pytest.warns(SfumatoWarning, match="the negative prompt does nothing"):
+        spoken = studio.generate("a red apple", fast=True, negative="blue", **SMALL)
+    assert plain.differs(spoken) is None
+
+
+def test_prompts_of_every_kind_are_drawn_fast(studio):
+    for prompt, fields in (
+        ("a {red|blue} apple", {"templates": "combinatorial", "style": "emoji-3d"}),
+        ("a cat AND a dog", {}),
+        ("[a cat:a dog:0.5]", {}),
+        ("a cat", {"regions": [{"prompt": "a dog", "box": (0, 0, 0.5, 1)}]}),
+        ("a cat", {"decoder": "tiny"}),
+    ):
+        for image in studio.generate_batch(prompt, fast=True, **{**SMALL, "steps": 2, **fields}):
+            assert image.request.fast
+            assert image.differs(studio.generate(image.request)) is None
+
+
+def test_from_frame_to_frame_the_lora_stays_where_it_is_and_texts_are_not_read_anew(studio, monkeypatch):
+    studio.generate("a red apple", fast=True, **SMALL)
+    monkeypatch.setattr(Adapters, "use", None)
+    monkeypatch.setattr(type(studio.model), "encode", None)
+    for seed in (1, 2):
+        studio.generate("a red apple", fast=True, **{**SMALL, "seed": seed})
+
+
+def test_the_command_says_that_a_negative_prompt_is_idle_and_replays_the_picture(folder, tmp_path, capsys):
+    out = tmp_path / "apple.png"
+    words = ["a red apple", "--fast", "--negative", "blue", "--model", folder, "-o", out, "--seed", 3]
+    assert run(["generate", *map(str, words)]) == 0
+    assert (
+        "warning: the negative prompt does nothing: fast draws without guidance\n" in capsys.readouterr().err
+    )
+    assert run(["inspect", str(out)]) == 0
+    assert "fast               True\n" in capsys.readouterr().out
+    assert run(["replay", str(out)]) == 0
+    assert capsys.readouterr().out == f"identical: {out}\n"
+
+
+def test_a_report_says_whether_a_model_draws_fast(folder, tmp_path):
+    assert checkpoint.inspect(folder).value("few steps") == "by a LoRA of its own, --fast"
+    plain = fast_model(tmp_path / "model")
+    (plain / "fast.safetensors").unlink()
+    assert checkpoint.inspect(plain).value("few steps") is None
+
+
+def test_a_fast_picture_calls_its_lora_in_the_line_for_other_programs():
+    assert a1111_line(drawn(fast=True).record).startswith("a red apple <lora:fast:1>\n")
+    assert "lora" not in a1111_line(drawn().record)

@@ -528,6 +528,9 @@ class ScheduleConfig(Config):
 
     def check(self) -> None:
         _within(self, MOST_TOKENS, "num_train_timesteps", least=2)
+        _within(self, MOST_TOKENS, "original_inference_steps")
+        if self.timestep_scaling <= 0:
+            raise ValueError(f"timestep_scaling = {self.timestep_scaling} must be positive")
         _known("beta_schedule", [self.beta_schedule], {"linear", "scaled_linear", "squaredcos_cap_v2"})
         predictions = {"epsilon", "v_prediction", "sample", "flow_prediction"}
         _known("prediction_type", [self.prediction_type], predictions)

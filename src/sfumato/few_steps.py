@@ -1,4 +1,7 @@
-"""Drawing in few steps: what a request has to ask of a model's own LoRA for that, and what it may not."""
+"""Drawing in few steps: what a request has to ask of a LoRA for that, and what it may not."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from sfumato.checkpoint import Model
 from sfumato.errors import UsageError
@@ -36,6 +39,19 @@ def quickly(request: Request, model: Model) -> Request:
             "leave one of them out"
         )
     return request.changed(steps=request.steps or STEPS, guidance=GUIDANCE, sampler=SAMPLER)
+
+
+def ungranted(wishes: Mapping[str, Any], request: Request) -> list[str]:
+    """What a LoRA with these `sfumato.adapt.wishes` needs and a resolved `request` does not have."""
+    wrong = [] if request.sampler == wishes["sampler"] else [f"sampler {wishes['sampler']!r}"]
+    for value, key, form in (
+        (request.steps, "steps_range", "{} steps"),
+        (request.guidance, "guidance_range", "guidance {}"),
+    ):
+        low, high = wishes[key]
+        if value is not None and not low <= value <= high:
+            wrong.append(form.format(f"{low:g} to {high:g}" if low < high else f"{low:g}"))
+    return wrong
 
 
 _LACKING = (

@@ -24,10 +24,9 @@ from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, Promp
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
-from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Event, Failed, Job
 from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
-from sfumato.few_steps import FAST_LORA, quickly
+from sfumato.few_steps import FAST_LORA, quickly, ungranted
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
@@ -199,7 +198,7 @@ class Studio:
             notes.append("this model is told the guidance and reads no negative prompt")
         else:
             notes += _idle_notes(request)
-        notes += self._limit_notes(request)
+        notes += self._limit_notes(request) + self._wish_notes(request)
         if request.dialect == "plain":
             for name in ("prompt", "negative"):
                 phrase = Phrase((Piece(getattr(request, name)),))
@@ -226,6 +225,17 @@ class Studio:
                 notes.append(
                     f"{name} {value:g} is not what this distilled model has learned ({span}): "
                     f"pictures will be worse, not better; try {best:g}"
+                )
+        return notes
+
+    def _wish_notes(self, request: Request) -> list[str]:
+        """What LoRAs of few steps need and a resolved request does not have, as far as they were read."""
+        notes = []
+        for use in self._uses(request):
+            wishes = self.adapters[use.name].wishes if use.name in self.adapters.names else {}
+            if use.weight and wishes and (wrong := ungranted(wishes, request)):
+                notes.append(
+                    f"the LoRA {use.name!r} is for few steps: it draws well only with {', '.join(wrong)}"
                 )
         return notes
 
@@ -259,6 +269,8 @@ class Studio:
         """
         request = self.resolve(_request(request, fields))
         singles = list(expansion.singles(request))
+        for single in singles:
+            self._fetch(self._uses(single), single.allow_partial)
         noted = [*self._style_notes(request), *(note for single in singles for note in self.notes(single))]
         for note in dict.fromkeys(noted):
             warnings.warn(note, SfumatoWarning, stacklevel=2)
@@ -307,10 +319,11 @@ class Studio:
         x = noise(self._empty(request)).to(self.device) * math.hypot(levels[0].a, levels[0].s)
         conditionings, guidance = self._guidance(request, len(levels) - 1)
         sampler = sampler_named(_set(request.sampler))
-        return Job(key, sampler.sample(x, levels, noise), conditionings, guidance)
+        own = {"scaling": self.model.schedule.timestep_scaling} if sampler.name == "lcm" else {}
+        return Job(key, sampler.sample(x, levels, noise, **own), conditionings, guidance)
 
     def _levels(self, request: Request) -> list[Level]:
-        return spacing_named(_set(request.spacing)).levels(self.model.path, _set(request.steps))
+        return self.model.levels(_set(request.spacing), _set(request.steps))
 
     def _evaluations(self, request: Request) -> int:
         """How often drawing a single picture asks the network."""
@@ -495,12 +508,16 @@ class Studio:
 
         `allow_partial` as in `load_adapter`.
         """
+        self._fetch(uses, allow_partial)
+        if tuple(uses) != self.adapters.in_use and self.adapters.use(uses):
+            self._forget()
+
+    def _fetch(self, uses: Sequence[Use], allow_partial: bool) -> None:
+        """Have these adapters ready, read from the user's folder if need be."""
         for use in uses:
             if use.name not in self.adapters.names:
                 file = self.model.fast if use.name == FAST_LORA else None
                 self.load_adapter(file or use.name, use.name, allow_partial=allow_partial)
-        if tuple(uses) != self.adapters.in_use and self.adapters.use(uses):
-            self._forget()
 
     def _forget(self) -> None:
         """Drop what was computed from weights that are others now."""

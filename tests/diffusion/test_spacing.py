@@ -151,7 +151,9 @@ def test_an_unknown_spacing_names_the_nearest():
         spacing_named("karas")
 
 
-@pytest.mark.parametrize(("n", "origin"), [(1, 50), (2, 50), (4, 50), (8, 50), (50, 50), (4, 100), (3, 8)])
+@pytest.mark.parametrize(
+    ("n", "origin"), [*((n, 50) for n in (*range(1, 9), 25, 30, 50)), (4, 100), (3, 8), (4, 30), (7, 7)]
+)
 def test_lcm_times_equal_diffusers(n, origin):
     peer = diffusers.LCMScheduler(original_inference_steps=origin)
     peer.set_timesteps(n)

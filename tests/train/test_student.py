@@ -29,7 +29,7 @@ COMMON = dict(
 )  # fmt: skip
 METHODS = {
     "latent-consistency": (LatentConsistencyRecipe, {}),
-    "dpmpp-2s": (LatentConsistencyRecipe, dict(solver="dpmpp-2s", told=False)),
+    "dpmpp-2s": (LatentConsistencyRecipe, dict(solver="dpmpp-2s", told=False, intervals=20)),
     "lora": (LatentConsistencyRecipe, dict(told=False, slow=0.0, rank=2)),
     "consistency": (ConsistencyRecipe, {}),
     "training": (ConsistencyTrainingRecipe, dict(first_intervals=2, last_intervals=8)),
@@ -80,11 +80,11 @@ def test_a_student_draws_here_what_the_real_pipeline_draws_of_it(students, name)
     _, _, run = students(name)
     told = name == "latent-consistency"
     folder = str(run / MODEL)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     kind = diffusers.LatentConsistencyModelPipeline if told else diffusers.StableDiffusionPipeline
-    pipeline = kind.from_pretrained(
-        folder, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float32
-    )
+    assert type(pipeline) is kind
     assert type(pipeline.scheduler).__name__ == "LCMScheduler"
+    assert pipeline.scheduler.config.original_inference_steps == (20 if name == "dpmpp-2s" else 50)
     studio = sfumato.load(folder, dtype="float32")
     assert studio.model.defaults.sampler == "lcm"
     assert studio.model.defaults.steps == 4
@@ -105,6 +105,9 @@ def test_a_lora_of_few_steps_loads_here_and_in_diffusers(students, tiny_base):
     studio.load_adapter(str(run / LORA), "fast")
     image = studio.generate("a red square <lora:fast>", steps=2, guidance=1, sampler="lcm", seed=1)
     assert image.size == (32, 32)
+    only = "draws well only with sampler 'lcm', 1 to 8 steps, guidance 1$"
+    with pytest.warns(SfumatoWarning, match=only):
+        studio.generate("a red square <lora:fast>", steps=10, guidance=2, seed=1)
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         recipe.base, safety_checker=None, requires_safety_checker=False
     )

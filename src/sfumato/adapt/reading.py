@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from sfumato.adapt import foreign
 from sfumato.adapt.delta import Delta, kind_of, scale_of
 from sfumato.adapt.keys import Key, Places, take_apart
 from sfumato.adapt.settings import Settings
+from sfumato.adapt.wishes import wishes
 from sfumato.errors import CheckpointError, nearest
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
@@ -64,6 +66,8 @@ class Adapter:
     """Words that it was trained with, as far as its header tells."""
     path: Path | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    wishes: Mapping[str, Any] = field(default_factory=dict)
+    """How to draw with it, where it is for few steps: see `sfumato.adapt.wishes`."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -119,6 +123,7 @@ def read(
         triggers=_triggers(metadata),
         path=path,
         metadata=metadata,
+        wishes=wishes(path, metadata),
     )
 
 

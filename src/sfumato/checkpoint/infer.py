@@ -1,7 +1,7 @@
 """What a checkpoint is, worked out from its configurations, each conclusion with its reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -48,9 +48,12 @@ _DEFAULTS = {
     "sdxl-refiner": Defaults(steps=30, guidance=5.0, spacing="karras"),
     "latent-diffusion": Defaults(guidance=4.0),
 }
-_LCM = Defaults(sampler="lcm", steps=4, guidance=8.5, spacing="lcm")
-_LCM_LIMITS = Limits(steps=(1, 8), guidance=(1.0, 14.0))
-"""Of models that do not say: published ones were told scales of 3 to 13 and more (Luo et al. 2023, §5)."""
+_LCM = Defaults(sampler="lcm", steps=4, guidance=1.0, spacing="lcm")
+_LCM_LIMITS = Limits(steps=(1, 8), guidance=(1.0, 2.0))
+"""Of models that do not say, as of LCM-LoRAs: guidance is in what they have learned (Luo et al. 2023b)."""
+_TOLD = replace(_LCM, guidance=8.5)
+_TOLD_LIMITS = replace(_LCM_LIMITS, guidance=(1.0, 14.0))
+"""Of those that are told it: published ones were told scales of 3 to 13 and more (Luo et al. 2023, §5)."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def facts(
         _check_tiny(parts[TINY], vae)
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
-    distilled = _distilled(unet, schedule, report)
+    distilled, told = _distilled(unet, schedule, report), unet.time_cond_proj_dim is not None
     prediction, path = _prediction(schedule, report, reasons), _path(schedule, report)
     native = _native_size(unet, vae.factor, own, report, reasons)
     latent = f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}"
@@ -114,8 +117,8 @@ def facts(
         path=path,
         native_size=native,
         factor=vae.factor,
-        defaults=_defaults(kind, distilled, own, report),
-        limits=_limits(distilled, own),
+        defaults=_defaults(kind, distilled, told, own, report),
+        limits=_limits(distilled, told, own),
     )
 
 
@@ -326,8 +329,12 @@ def _native_size(
     return width, height
 
 
-def _defaults(kind: str, distilled: str | None, own: Mapping[str, Any], report: Report) -> Defaults:
-    chosen = _LCM if distilled == "lcm" else _DEFAULTS.get(kind, Defaults())
+def _defaults(
+    kind: str, distilled: str | None, told: bool, own: Mapping[str, Any], report: Report
+) -> Defaults:
+    chosen = _DEFAULTS.get(kind, Defaults())
+    if distilled == "lcm":
+        chosen = _TOLD if told else _LCM
     stated = {key: value for key, value in own.items() if key in Defaults.__dataclass_fields__}
     defaults = Defaults(**{**vars(chosen), **stated})
     report.infer(
@@ -339,11 +346,12 @@ def _defaults(kind: str, distilled: str | None, own: Mapping[str, Any], report: 
     return defaults
 
 
-def _limits(distilled: str | None, own: Mapping[str, Any]) -> Limits | None:
+def _limits(distilled: str | None, told: bool, own: Mapping[str, Any]) -> Limits | None:
     if distilled is None and "steps_range" not in own:
         return None
-    steps = own.get("steps_range", _LCM_LIMITS.steps)
-    guidance = own.get("guidance_range", _LCM_LIMITS.guidance)
+    usual = _TOLD_LIMITS if told else _LCM_LIMITS
+    steps = own.get("steps_range", usual.steps)
+    guidance = own.get("guidance_range", usual.guidance)
     return Limits((steps[0], steps[1]), (guidance[0], guidance[1]))
 
 

@@ -98,7 +98,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / INDEX
     if not path.is_file():
-        raise CheckpointError(f"{folder} is not a model folder: it has no {INDEX}")
+        lacking = f"{folder} is not a model folder: it has no {INDEX}"
+        if (folder / "config.json").is_file():
+            lacking += "; of a UNet's folder, load the .safetensors file, with a base model for the rest"
+        raise CheckpointError(lacking)
     index = read_json(path)
     known = {*NETWORKS, *TOKENIZERS.values(), "scheduler"}
     for name in components(index):

@@ -11,7 +11,8 @@ from torch import Tensor
 from sfumato.checkpoint.infer import Defaults, Facts
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig
-from sfumato.diffusion.level import Path
+from sfumato.diffusion.level import Level, Path
+from sfumato.diffusion.spacing import spacing_named
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
@@ -94,6 +95,15 @@ class Model:
         names = ["text_encoder_2"] if self.kind == "sdxl-refiner" else ["text_encoder", "text_encoder_2"]
         encoders = dict(zip(names, self.text_encoders, strict=False))
         return {"unet": self.unet, "vae": self.vae, **encoders}
+
+    def levels(self, spacing: str, steps: int) -> list[Level]:
+        """Where a drawing in `steps` stops; a consistency model's own `lcm` times are those of its schedule.
+
+        Raises `UsageError` for an unknown spacing.
+        """
+        named = spacing_named(spacing)
+        own = {"origin": self.schedule.original_inference_steps} if named.name == "lcm" else {}
+        return named.levels(self.path, steps, **own)
 
     def encode(
         self,

@@ -125,7 +125,9 @@ def tokenizer_names(model: Model) -> list[str]:
 def index_content(model: Model) -> dict[str, Any]:
     """`model_index.json`: which class of which library each component is."""
     pipeline = _PIPELINES.get((model.kind, model.task), _TASKS[model.task])
-    if model.facts.distilled == "lcm" and model.kind not in ("sdxl", "sdxl-refiner"):
+    told = model.unet.config.time_cond_proj_dim is not None
+    if told and model.schedule.class_name == "LCMScheduler" and model.kind not in ("sdxl", "sdxl-refiner"):
+        # it tells the network the guidance, so that one which is not told needs the usual pipeline
         pipeline = "LatentConsistencyModelPipeline"
     index: dict[str, Any] = {
         "_class_name": pipeline,

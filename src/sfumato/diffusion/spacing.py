@@ -48,14 +48,19 @@ def trailing(path: Path, n: int) -> list[Level]:
 
 
 def lcm(path: Path, n: int, *, origin: int = 50) -> list[Level]:
-    """Every so-manieth of the `origin` trailing times that a consistency model was distilled at.
+    """Every so-manieth of the `origin` times that a consistency model was distilled at.
 
     A latent consistency model knows only those (Luo et al. 2023, §4.3): 4 of 50 are 999, 759, 499 and 259.
-    More steps than there are such times make `origin` as many.
+    They are whole strides apart, so that of an `origin` which does not divide the path the first is less
+    noisy than pure noise. More steps than there are such times make as many trailing ones.
     """
     if origin < 1:
         raise UsageError(f"origin of the lcm spacing must be at least 1, not {origin}")
-    known = trailing(path, max(origin, _steps(n)))[:-1]
+    if _steps(n) <= origin and _counted(path, origin):
+        stride = (path.last + 1) // origin
+        known = [path.level((origin - i) * stride - 1) for i in range(origin)]
+    else:
+        known = trailing(path, max(origin, n))[:-1]
     return [*(known[len(known) * i // n] for i in range(n)), CLEAN]
 
 

@@ -12,7 +12,6 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate, prediction_named
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import SeededNoise, run
-from sfumato.diffusion.spacing import spacing_named
 from sfumato.files import replace_atomically
 from sfumato.nets.given import AddedCond
 from sfumato.nets.unet import UNet
@@ -41,7 +40,7 @@ def _batch(model: Model, unet: UNet, prompts: Sequence[str], guidance: float, se
     device, count = next(unet.parameters()).device, len(prompts)
     prediction = prediction_named(model.prediction)
     own = model.facts.defaults
-    levels = spacing_named(own.spacing).levels(model.path, own.steps)
+    levels = model.levels(own.spacing, own.steps)
     width, height = model.native_size
     told = unet.config.time_cond_proj_dim is not None
     conds = [model.encode(prompt) for prompt in prompts]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sfumato import checkpoint
+from sfumato.adapt import wishes
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
@@ -87,7 +88,8 @@ def task(recipe: StudentRecipe, base: Model, device: torch.device) -> Task[Any]:
         kept = maker.network().requires_grad_(False).eval()
         kept.load_state_dict(state)
         if isinstance(recipe, ConsistencyRecipe) and recipe.rank:
-            told = {"made by": "sfumato", "base": base.fingerprint}
+            wished = wishes.header(maker.model(kept).own)
+            told = {"made by": "sfumato", "base": base.fingerprint, **wished}
             save_lora(folder / LORA, {"unet": kept}, dtype=torch.float16, metadata=told)
         else:
             checkpoint.save(maker.model(kept), folder / MODEL, dtype=torch.float16, overwrite=True)
@@ -128,11 +130,15 @@ class _Maker:
         guidance = sum(recipe.guided) / 2 if recipe.told else 1.0
         if isinstance(recipe, ProgressiveRecipe):
             own = Defaults(steps=recipe.halves, guidance=guidance, sampler="ddim", spacing="trailing")
+            few = (recipe.halves, recipe.halves)
             distilled, schedule = base.facts.distilled, base.schedule
         else:
-            own = Defaults(steps=4, guidance=guidance, sampler="lcm", spacing="lcm")
-            distilled, schedule = "lcm", replace(base.schedule, class_name="LCMScheduler")
-        few = (recipe.halves, recipe.halves) if isinstance(recipe, ProgressiveRecipe) else (1, 8)
+            assert isinstance(recipe, ConsistencyRecipe)
+            known = 50 if isinstance(recipe, ConsistencyTrainingRecipe) else recipe.intervals
+            few = (1, min(8, known))
+            own = Defaults(steps=min(4, known), guidance=guidance, sampler="lcm", spacing="lcm")
+            schedule = replace(base.schedule, class_name="LCMScheduler", original_inference_steps=known)
+            distilled = "lcm"
         low, high = recipe.guided if recipe.told else (1.0, 1.0)
         facts = replace(base.facts, distilled=distilled, defaults=own, limits=Limits(few, (low, high)))
         said = {**base.own, **vars(own), "steps_range": list(few), "guidance_range": [low, high]}

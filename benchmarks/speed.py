@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py [MODE]... [--write docs/performance.md]
     python benchmarks/speed.py sd15-picture --device cuda --compile
+    python benchmarks/speed.py fast live --model MODEL --write docs/few-steps.md
 
 Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust.
 `--clock cpu --threads 1` counts processor time instead, which a busy machine disturbs less.
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import compel
 import diffusers
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from torch import Tensor
 
 import sfumato
 from sfumato import checkpoint, devices
+from sfumato.checkpoint.layout import FAST
 from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.diffusion.guidance import ClassifierFree
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
@@ -42,6 +45,7 @@ from sfumato.nets.vae import AutoencoderKL
 
 PROMPT = "a red apple, 3d render"
 STEPS, GUIDANCE = 20, 4.0
+TEACHER_STEPS, FAST_STEPS, LIVE_STEPS = 25, 4, (1, 2, 4)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SD15 = {
     "block_out_channels": [320, 640, 1280, 1280],
@@ -100,6 +104,13 @@ class Bench:
     rounds: int
     clock: str
     compile: bool
+    model: str = "embedded"
+    """What `fast` and `live` draw with: a folder with a LoRA to draw fast with."""
+
+    @property
+    def folder(self) -> Path:
+        """Where that model lies."""
+        return checkpoint.embedded() if self.model == "embedded" else Path(self.model)
 
     def medians(self, runs: dict[str, Run], rounds: int | None = None) -> dict[str, float]:
         """Median seconds of each run, all taking turns in every round; the first round does not count."""
@@ -304,6 +315,107 @@ def decoding(bench: Bench) -> Iterator[Row]:
             yield Row(what, own_seconds[decoder], seconds, apart)
 
 
+def fast(bench: Bench) -> Iterator[Row]:
+    """Whole pictures of a model that draws fast: the teacher's guided steps, and few by either decoder.
+
+    Each way has a studio of its own, so that no LoRA is put in and taken out between two pictures.
+    """
+    fresh = iter(range(10**9))
+    """A new prompt every time, so that its text is encoded every time."""
+    few: dict[str, Any] = {"fast": True, "steps": FAST_STEPS}
+    kinds: dict[str, dict[str, Any]] = {
+        f"the teacher's {TEACHER_STEPS} guided steps": {"steps": TEACHER_STEPS},
+        f"--fast, {FAST_STEPS} steps": few,
+        f"--fast, {FAST_STEPS} steps, tiny decoder": {**few, "decoder": "tiny"},
+    }
+    for name, dtype in DTYPES.items():
+        runs: dict[str, Run] = {}
+        apart = {}
+        for kind, fields in kinds.items():
+            studio = sfumato.load(bench.folder, device=bench.device, dtype=dtype)
+            pipe = peer_of(bench.folder, dtype, bench.device, "fast" in fields, "decoder" in fields)
+            own = studio.resolve(sfumato.Request.build(prompt=PROMPT, seed=7, **fields))
+
+            def ours(prompt: str, studio: sfumato.Studio = studio, fields: dict[str, Any] = fields) -> Any:
+                return studio.generate(prompt, seed=7, **fields).pixels
+
+            def theirs(prompt: str, pipe: Any = pipe, own: sfumato.Request = own) -> Any:
+                return np.asarray(peer_picture(pipe, own.steps, own.guidance, prompt=prompt))
+
+            apart[kind] = pixels_apart(ours(PROMPT), theirs(PROMPT))
+            runs[kind] = lambda draw=ours: draw(f"{PROMPT} {next(fresh)}")
+            runs[f"diffusers, {kind}"] = lambda draw=theirs: draw(f"{PROMPT} {next(fresh)}")
+        seconds = bench.medians(runs)
+        teacher, *_ = (seconds[kind] for kind in kinds)
+        for kind in kinds:
+            times = f" ({teacher / seconds[kind]:.1f} times as fast)" if seconds[kind] != teacher else ""
+            peer = {"channels_last": seconds[f"diffusers, {kind}"]}
+            yield Row(f"{kind}, text to pixels, {name}{times}", seconds[kind], peer, apart[kind])
+
+
+def live(bench: Bench) -> Iterator[Row]:
+    """One frame of `examples/live.py` on its way from prompt to prompt: a new mixture of texts every time."""
+    share = iter(range(1, 10**9))
+    studio = sfumato.load(bench.folder, device=bench.device)
+    pipe = peer_of(bench.folder, studio.dtype, bench.device, True, True)
+    mixer = compel.Compel(pipe.tokenizer, pipe.text_encoder)
+    fields = {"fast": True, "seed": 7, "decoder": "tiny", "dialect": "compel"}
+
+    def mixed(number: int) -> str:
+        return f'("{PROMPT}", "a lemon, 3d render").blend({1 - number / 10**4:.4f}, {number / 10**4:.4f})'
+
+    for steps in LIVE_STEPS:
+
+        def ours(text: str, steps: int = steps) -> Any:
+            return studio.generate(text, steps=steps, **fields).pixels
+
+        def theirs(text: str, steps: int = steps) -> Any:
+            with torch.no_grad():
+                states = mixer(text)
+            return np.asarray(peer_picture(pipe, steps, 1.0, prompt_embeds=states))
+
+        apart = pixels_apart(ours(mixed(0)), theirs(mixed(0)))
+        runs: dict[str, Run] = {
+            "ours": lambda draw=ours: draw(mixed(next(share))),
+            "channels_last": lambda draw=theirs: draw(mixed(next(share))),
+        }
+        found = bench.medians(runs, rounds=3 * bench.rounds)
+        own = found.pop("ours")
+        name = str(studio.dtype).removeprefix("torch.")
+        yield Row(f"a live frame in {steps} steps, {name} ({1 / own:.1f} a second)", own, found, apart)
+
+
+def peer_of(folder: Path, dtype: torch.dtype, device: str, few: bool, tiny: bool) -> Any:
+    """The model in diffusers as it is fastest there: in channels_last, an LCM-LoRA folded in."""
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, safety_checker=None)
+    if few:
+        pipe.load_lora_weights(folder, weight_name=FAST)
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+        pipe.scheduler = diffusers.LCMScheduler.from_config(pipe.scheduler.config)
+    else:
+        pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
+            pipe.scheduler.config, timestep_spacing="trailing"
+        )
+    if tiny:
+        pipe.vae = diffusers.AutoencoderTiny.from_pretrained(folder / "tiny_vae", dtype=dtype)
+    for part in (pipe.unet, pipe.vae):
+        part.to(memory_format=torch.channels_last)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def peer_picture(pipe: Any, steps: int | None, guidance: float | None, **text: Any) -> Any:
+    """A picture from the same first noise as ours, and in float32 from the same later noise."""
+    generator = torch.Generator().manual_seed(7)
+    size = pipe.unet.config.sample_size
+    first = torch.randn(1, 4, size, size, generator=generator).to(pipe.device, pipe.unet.dtype)
+    drawn = pipe(
+        **text, num_inference_steps=steps, guidance_scale=guidance, latents=first, generator=generator
+    )
+    return drawn.images[0]
+
+
 def compile_in_place(pipe: Any) -> None:
     """diffusers at its fastest on a GPU."""
     pipe.unet = torch.compile(pipe.unet, mode="max-autotune", fullgraph=True)
@@ -358,6 +470,8 @@ MODES = {
     "sd15": sd15,
     "sd15-picture": sd15_picture,
     "decoding": decoding,
+    "fast": fast,
+    "live": live,
     "startup": startup,
     "help": answers,
 }
@@ -404,13 +518,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument(
+        "--model", default="embedded", help="for fast and live: a folder with fast.safetensors"
+    )
     parser.add_argument("--compile", action="store_true", help="also compile the networks, ours and theirs")
     parser.add_argument("--write", type=Path, metavar="PAGE")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     diffusers.logging.set_verbosity_error()
-    bench = Bench(options.device, options.rounds, options.clock, options.compile)
+    bench = Bench(options.device, options.rounds, options.clock, options.compile, options.model)
     rows = []
     for mode in options.modes or ("embedded", "decoding", "sd15", "startup", "help"):
         for row in MODES[mode](bench):

@@ -45,12 +45,7 @@ def frame(studio, mix, typed, fields):
     texts = ", ".join('"{}"'.format(prompt.replace('"', r"\"")) for prompt in mix)
     weights = ", ".join(f"{weight:.4f}" for weight in mix.values())
     with closing(studio.stream(f"({texts}).blend({weights})", dialect="compel", **fields)) as steps:
-        image = None
-        for step in steps:
-            if not typed.empty():
-                return None
-            image = step.image
-    return image
+        return next((step.image for step in steps if step.image or not typed.empty()), None)
 
 
 def show(image, caption):
@@ -67,8 +62,8 @@ def show(image, caption):
         for column in range(width):
             above, below = pixels[column, 2 * row], pixels[column, 2 * row + 1]
             text += "\x1b[38;2;{};{};{};48;2;{};{};{}m▀".format(*above, *below)
-        text += "\x1b[0m\x1b[K\r\n"
-    text = f"{text}\x1b[J{caption[:columns]}\r\n" if caption else f"\x1b7{text}\x1b8"
+        text += "\x1b[0m\x1b[K\n"
+    text = f"{text}\x1b[J{caption[:columns]}\n" if caption else f"\x1b7{text}\x1b8"
     print(text, end="", flush=True)
 
 
@@ -82,22 +77,22 @@ options = parser.parse_args()
 if options.frames:
     options.frames.mkdir(parents=True, exist_ok=True)
 
-studio = sfumato.load(options.model)
-fields = {"fast": True, "steps": options.steps, "seed": 7, "decoder": studio.decoders.quickest}
 try:
-    studio.resolve(sfumato.Request.build(prompt="", **fields))
+    studio = sfumato.load(options.model)
+    fields = {"fast": True, "steps": options.steps, "seed": 7, "decoder": studio.decoders.quickest}
+    studio.generate("", **fields)  # the first takes longest
 except sfumato.SfumatoError as error:
     sys.exit(f"error: {error}")
 
 if not options.frames:
-    print("\x1b[2J\x1b[HType what to draw.\r\n", end="", flush=True)
+    print("\x1b[2J\x1b[HType what to draw.\n", end="", flush=True)
 typed = queue.SimpleQueue()
 threading.Thread(target=listen, args=(typed,), daemon=True).start()
 ahead, goal, mix, arrived, caption = list(options.prompts), None, {}, True, None
 count, seconds = 0, 0.0
 try:
     while True:
-        while not typed.empty() or (arrived and not ahead):
+        while not typed.empty() or (arrived and not ahead):  # a picture that stands still is not drawn again
             line = typed.get()
             if line is None:
                 ahead.append(None)
@@ -110,7 +105,7 @@ try:
             break
         start = time.perf_counter()
         try:
-            towards = glided(mix, goal, 1 / options.glide)
+            towards = glided(mix, goal, 1 / max(options.glide, 1))
             image = frame(studio, towards, typed, fields)
         except sfumato.SfumatoError as error:
             print(f"{goal}: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The example that draws while one types, as a user has it: prompts, a keyboard, an interrupt."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -63,21 +64,24 @@ def test_the_prompts_given_glide_one_into_the_next_and_a_closed_input_ends_it(st
     assert len({frame.pixels.tobytes() for frame in frames}) == 4
 
 
-def test_what_is_typed_is_drawn_until_an_interrupt_and_what_cannot_be_drawn_is_told(start, folder):
-    running = start("--model", folder, "--glide", 2)
-    typed = running.stdin
-    typed.write("a red apple\n")
-    typed.flush()
+def test_what_is_typed_is_drawn_at_once_until_an_interrupt_and_what_cannot_be_drawn_is_told(start, folder):
+    running = start("--model", folder, "--glide", 1000)
+
+    def type_(line):
+        running.stdin.write(f"{line}\n")
+        running.stdin.flush()
+
+    type_("a red apple")
     assert "▀" in shown(running, "a red apple")
-    typed.write("\na cat withLora(nothing)\n")
-    typed.flush()
-    assert "a cat withLora(nothing): " in running.stderr.readline()
-    typed.write("a red apple\n")
-    typed.flush()
-    shown(running, "a red apple")
+    type_("\na cat withLora(nothing)")
+    assert running.stderr.readline().startswith("a cat withLora(nothing): ")
+    for prompt in ("a lemon", "a blue car"):
+        type_(prompt)
+        shown(running, prompt)
     running.send_signal(signal.SIGINT)
-    assert running.wait() == 0
-    assert running.stderr.read().startswith("frames: 2, ")
+    _, err = running.communicate()
+    assert running.returncode == 0
+    assert 3 <= int(re.match(r"frames: (\d+), [\d.]+ a second\n", err)[1]) < 1000
 
 
 def test_more_steps_than_are_fast_end_it_at_once(start, folder):

@@ -1,5 +1,6 @@
 """Students of a whole model: what comes of each method loads here and in diffusers, and draws the same."""
 
+import json
 import shutil
 
 import diffusers
@@ -75,28 +76,51 @@ def test_at_first_a_student_answers_as_its_teacher_does(tiny_data, tiny_base, tm
         torch.testing.assert_close(found, teacher(x, t, states), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["latent-consistency", "dpmpp-2s", "consistency", "training"])
+@pytest.mark.parametrize("name", ["latent-consistency", "dpmpp-2s", "consistency", "training", "progressive"])
 def test_a_student_draws_here_what_the_real_pipeline_draws_of_it(students, name):
     _, _, run = students(name)
-    told = name == "latent-consistency"
-    folder = str(run / MODEL)
+    lcm, folder = name != "progressive", str(run / MODEL)
+    guidance = {"latent-consistency": 5.0, "progressive": 4.0}.get(name, 1.0)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    told = name == "latent-consistency"
     kind = diffusers.LatentConsistencyModelPipeline if told else diffusers.StableDiffusionPipeline
     assert type(pipeline) is kind
-    assert type(pipeline.scheduler).__name__ == "LCMScheduler"
-    assert pipeline.scheduler.config.original_inference_steps == (20 if name == "dpmpp-2s" else 50)
+    assert type(pipeline.scheduler).__name__ == ("LCMScheduler" if lcm else "DDIMScheduler")
+    if lcm:
+        assert pipeline.scheduler.config.original_inference_steps == (20 if name == "dpmpp-2s" else 50)
     studio = sfumato.load(folder, dtype="float32")
-    assert studio.model.defaults.sampler == "lcm"
-    assert studio.model.defaults.steps == 4
-    guidance = 5.0 if told else 1.0
-    assert studio.model.defaults.guidance == guidance
+    defaults = studio.model.defaults
+    assert (defaults.sampler, defaults.steps, defaults.guidance) == ("lcm" if lcm else "ddim", 4, guidance)
+    steps = 2 if lcm else 4
     theirs = pipeline(
-        "a red square", num_inference_steps=2, guidance_scale=guidance, width=32, height=32,
+        "a red square", num_inference_steps=steps, guidance_scale=guidance, width=32, height=32,
         generator=torch.Generator().manual_seed(1),
     ).images[0]  # fmt: skip
-    ours = studio.generate("a red square", seed=1, steps=2)
+    ours = studio.generate("a red square", seed=1, steps=steps)
     off = np.asarray(ours.pixels, dtype=int) - np.asarray(theirs, dtype=int)
     assert abs(off).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["progressive", "consistency"])
+def test_the_schedule_of_a_student_is_its_own_and_not_its_teachers(tiny_data, tiny_base, tmp_path, name):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    file = base / "scheduler" / "scheduler_config.json"
+    other = {"timestep_spacing": "leading", "set_alpha_to_one": False, "clip_sample": True}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **other}))
+    kind, keys = METHODS[name]
+    recipe = kind(
+        objective=name, data=str(tiny_data), base=str(base), run=str(tmp_path / "run"), **COMMON, **keys
+    )
+    assert train(task(recipe, CPU), recipe, CPU).done
+    folder = str(tmp_path / "run" / MODEL)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    studio = sfumato.load(folder, dtype="float32")
+    theirs = pipeline(
+        "a red square", num_inference_steps=4, guidance_scale=studio.model.defaults.guidance,
+        width=32, height=32, generator=torch.Generator().manual_seed(1),
+    ).images[0]  # fmt: skip
+    ours = studio.generate("a red square", seed=1)
+    assert abs(np.asarray(ours.pixels, dtype=int) - np.asarray(theirs, dtype=int)).max() <= 1
 
 
 def test_a_lora_of_few_steps_loads_here_and_in_diffusers(students, tiny_base):

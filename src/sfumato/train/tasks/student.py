@@ -17,6 +17,7 @@ from sfumato.checkpoint import Model
 from sfumato.checkpoint.infer import Defaults, Limits
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import LATENT, SOLVERS, Grid, pseudo_huber
+from sfumato.diffusion.level import Flow
 from sfumato.diffusion.predict import prediction_named
 from sfumato.nets.fast import plain
 from sfumato.nets.unet import UNet
@@ -128,21 +129,30 @@ class _Maker:
         """The base model with a student in its UNet's place, and how that is to be asked."""
         recipe, base = self.recipe, self.base
         guidance = sum(recipe.guided) / 2 if recipe.told else 1.0
+        schedule: dict[str, Any]
         if isinstance(recipe, ProgressiveRecipe):
             own = Defaults(steps=recipe.halves, guidance=guidance, sampler="ddim", spacing="trailing")
             few = (recipe.halves, recipe.halves)
-            distilled, schedule = base.facts.distilled, base.schedule
+            schedule = {
+                "class_name": "DDIMScheduler",
+                "timestep_spacing": "trailing",
+                "set_alpha_to_one": True,
+            }
+            distilled = base.facts.distilled
         else:
             assert isinstance(recipe, ConsistencyRecipe)
             known = 50 if isinstance(recipe, ConsistencyTrainingRecipe) else recipe.intervals
             few = (1, min(8, known))
             own = Defaults(steps=min(4, known), guidance=guidance, sampler="lcm", spacing="lcm")
-            schedule = replace(base.schedule, class_name="LCMScheduler", original_inference_steps=known)
+            schedule = {"class_name": "LCMScheduler", "original_inference_steps": known}
             distilled = "lcm"
+        if isinstance(base.path, Flow):
+            schedule = {}  # diffusers has neither scheduler for a flow
         low, high = recipe.guided if recipe.told else (1.0, 1.0)
         facts = replace(base.facts, distilled=distilled, defaults=own, limits=Limits(few, (low, high)))
         said = {**base.own, **vars(own), "steps_range": list(few), "guidance_range": [low, high]}
-        return replace(base, unet=unet, schedule=schedule, facts=facts, own=said, fast=None)
+        asked = replace(base.schedule, clip_sample=False, **schedule)
+        return replace(base, unet=unet, schedule=asked, facts=facts, own=said, fast=None)
 
 
 def _course(recipe: ConsistencyRecipe, base: Model, device: torch.device) -> Any:

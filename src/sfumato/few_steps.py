@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from sfumato.checkpoint import Model
+from sfumato.checkpoint.infer import span
 from sfumato.errors import UsageError
 from sfumato.request import Request
 
 FAST_LORA = "fast, the model's own"
 """What the LoRA is called among a studio's adapters."""
+JUMPING = ("lcm", "tcd", "consistency")
+"""The samplers that ask a network for the picture at the end of the way, as only some have learned it."""
 STEPS, MOST_STEPS, SAMPLER, SPACING, GUIDANCE = 4, 8, "lcm", "lcm", 1.0
 
 
@@ -41,16 +44,21 @@ def quickly(request: Request, model: Model) -> Request:
     return request.changed(steps=request.steps or STEPS, guidance=GUIDANCE, sampler=SAMPLER)
 
 
+def suits(request: Request, sampler: str) -> bool:
+    """Whether a resolved `request` draws with `sampler` or with its like."""
+    return request.sampler == sampler or (sampler in JUMPING and request.sampler in JUMPING)
+
+
 def ungranted(wishes: Mapping[str, Any], request: Request) -> list[str]:
     """What a LoRA with these `sfumato.adapt.wishes` needs and a resolved `request` does not have."""
-    wrong = [] if request.sampler == wishes["sampler"] else [f"sampler {wishes['sampler']!r}"]
+    wrong = [] if suits(request, wishes["sampler"]) else [f"sampler {wishes['sampler']!r}"]
     for value, key, form in (
         (request.steps, "steps_range", "{} steps"),
         (request.guidance, "guidance_range", "guidance {}"),
     ):
         low, high = wishes[key]
         if value is not None and not low <= value <= high:
-            wrong.append(form.format(f"{low:g} to {high:g}" if low < high else f"{low:g}"))
+            wrong.append(form.format(span(low, high)))
     return wrong
 
 

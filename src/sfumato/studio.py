@@ -18,6 +18,7 @@ from sfumato import __version__, checkpoint, devices, expansion, folders
 from sfumato.adapt.adapters import Adapters, Use
 from sfumato.adapt.embedding import Embedding, called
 from sfumato.adapt.embedding import read as read_embedding
+from sfumato.checkpoint.infer import span
 from sfumato.checkpoint.source import EMBEDDED
 from sfumato.decoders import TINY, Decoders
 from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, PromptOnly, Share
@@ -26,7 +27,7 @@ from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.engine import Engine, Event, Failed, Job
 from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
-from sfumato.few_steps import FAST_LORA, quickly, ungranted
+from sfumato.few_steps import FAST_LORA, JUMPING, quickly, suits, ungranted
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
@@ -216,14 +217,18 @@ class Studio:
         if limits is None:
             return []
         notes = []
+        if defaults.sampler in JUMPING and not suits(request, defaults.sampler):
+            notes.append(
+                f"sampler {request.sampler!r} is not for what this distilled model has learned: "
+                f"pictures will be worse; try {defaults.sampler!r}"
+            )
         for name, value, (low, high), best in (
             ("steps", _set(request.steps), limits.steps, defaults.steps),
             ("guidance", _set(request.guidance), limits.guidance, defaults.guidance),
         ):
             if not low <= value <= high:
-                span = f"{low:g} to {high:g}" if low < high else f"{low:g}"
                 notes.append(
-                    f"{name} {value:g} is not what this distilled model has learned ({span}): "
+                    f"{name} {value:g} is not what this distilled model has learned ({span(low, high)}): "
                     f"pictures will be worse, not better; try {best:g}"
                 )
         return notes

@@ -94,8 +94,9 @@ def test_a_published_model_draws_the_same(kind, guidance, steps, models):
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_how_to_draw_is_worked_out_from_the_files(kind, models):
-    pipe, _, studio = models(kind)
+    pipe, folder, studio = models(kind)
     assert studio.model.facts.distilled == "lcm"
+    assert checkpoint.inspect(folder).value("learned") == "1 to 8 steps, guidance 1 to 14"
     assert studio.model.defaults == Defaults(sampler="lcm", steps=4, guidance=8.5, spacing="lcm")
     assert studio.model.facts.limits == Limits(steps=(1, 8), guidance=(1.0, 14.0))
     plain = theirs(pipe)
@@ -109,6 +110,12 @@ def test_the_pipelines_own_defaults_are_the_same(models):
     assert_alike(ours(studio), 255 * own)
 
 
+@pytest.mark.parametrize("sampler", ["lcm", "LCM", "consistency", "tcd"])
+def test_its_own_sampler_and_its_like_are_drawn_with_without_a_word(sampler, models, recwarn):
+    ours(models("sd1")[2], sampler=sampler)
+    assert not [warning for warning in recwarn if warning.category is SfumatoWarning]
+
+
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 @pytest.mark.parametrize(
     ("fields", "message"),
@@ -116,6 +123,7 @@ def test_the_pipelines_own_defaults_are_the_same(models):
         (dict(steps=30, guidance=7.5), r"steps 30 is not what .* learned \(1 to 8\): .* try 4"),
         (dict(steps=4, guidance=20), r"guidance 20 is not what .* learned \(1 to 14\): .* try 8.5"),
         (dict(negative="blurred"), "is told the guidance and reads no negative prompt"),
+        (dict(sampler="dpmpp-2m"), "sampler 'dpmpp-2m' is not for what .* has learned: .* try 'lcm'"),
     ],
 )
 def test_what_a_published_model_has_not_learned_is_warned_of(kind, fields, message, models):

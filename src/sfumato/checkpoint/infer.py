@@ -41,6 +41,11 @@ class Limits:
     guidance: tuple[float, float]
 
 
+def span(low: float, high: float) -> str:
+    """Both ends in words, or the one."""
+    return f"{low:g} to {high:g}" if low < high else f"{low:g}"
+
+
 _DEFAULTS = {
     "sd1": Defaults(spacing="karras"),
     "sd2": Defaults(spacing="karras"),
@@ -118,7 +123,7 @@ def facts(
         native_size=native,
         factor=vae.factor,
         defaults=_defaults(kind, distilled, told, own, report),
-        limits=_limits(distilled, told, own),
+        limits=_limits(distilled, told, own, report),
     )
 
 
@@ -346,12 +351,17 @@ def _defaults(
     return defaults
 
 
-def _limits(distilled: str | None, told: bool, own: Mapping[str, Any]) -> Limits | None:
+def _limits(distilled: str | None, told: bool, own: Mapping[str, Any], report: Report) -> Limits | None:
     if distilled is None and "steps_range" not in own:
         return None
     usual = _TOLD_LIMITS if told else _LCM_LIMITS
     steps = own.get("steps_range", usual.steps)
     guidance = own.get("guidance_range", usual.guidance)
+    report.infer(
+        "learned",
+        f"{span(*steps)} steps, guidance {span(*guidance)}",
+        f"{OWN} says so" if "steps_range" in own else "as of published models of few steps",
+    )
     return Limits((steps[0], steps[1]), (guidance[0], guidance[1]))
 
 

@@ -311,6 +311,9 @@ class ConsistencyRecipe(StudentRecipe):
     """The decay of the average that the student is compared with; 0: itself."""
     huber: float = 0.00054
     """c/√d of the distance √(‖x − y‖² + c²) − c over d numbers."""
+    walks: int = 0
+    """Whole walks of the base model, over `intervals` steps, that are kept and learned from in place of
+    single steps; 0: none."""
     rank: int = 0
     """Of a LoRA that is learned instead of the whole network; 0: the whole network."""
     layers: tuple[str, ...] = (
@@ -329,6 +332,10 @@ class ConsistencyRecipe(StudentRecipe):
             raise ValueError(f"slow = {self.slow} must be in [0, 1)")
         if self.huber <= 0:
             raise ValueError(f"huber = {self.huber} must be positive")
+        if self.walks < 0:
+            raise ValueError(f"walks = {self.walks} must not be negative")
+        if self.walks and self.slow:
+            raise ValueError(f"walks are compared with their ends: no slow = {self.slow}")
         if self.rank < 0:
             raise ValueError(f"rank = {self.rank} must not be negative")
         if self.rank and (self.told or self.slow):
@@ -364,6 +371,8 @@ class ConsistencyTrainingRecipe(ConsistencyRecipe):
         super().check()
         if self.guided:
             raise ValueError("guided needs somebody to be guided: objective = 'latent-consistency'")
+        if self.walks:
+            raise ValueError("walks need somebody to walk: objective = 'consistency'")
         if not 2 <= self.first_intervals <= self.last_intervals:
             span = f"{self.first_intervals} to {self.last_intervals}"
             raise ValueError(f"intervals of {span} must rise, from at least 2")

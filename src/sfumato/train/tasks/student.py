@@ -1,7 +1,8 @@
 """The tasks of students: a whole network or a LoRA that draws in few steps what its teacher does in many."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,21 @@ from sfumato.nets.fast import plain
 from sfumato.nets.unet import UNet
 from sfumato.train import sheet
 from sfumato.train.consistency import Asked, Consistency, Course, Curriculum, Guiding, evenly, silent
+from sfumato.train.denoising import Batches
 from sfumato.train.halving import Halving, half_steps
 from sfumato.train.loop import Task
+from sfumato.train.moment import Moment
 from sfumato.train.recipe import (
     ConsistencyRecipe,
     ConsistencyTrainingRecipe,
+    DenoiserRecipe,
     ProgressiveRecipe,
+    Recipe,
     StudentRecipe,
 )
 from sfumato.train.tasks import denoiser
 from sfumato.train.tasks.common import MODEL
+from sfumato.train.walks import Arriving, grid_of, keep_walks
 
 LORA = "lora.safetensors"
 """The file in a run's folder that holds a LoRA that was learned."""
@@ -41,7 +47,8 @@ TOLD_WIDTH = 256
 
 
 def task(recipe: StudentRecipe, base: Model, device: torch.device) -> Task[Any]:
-    base, batches = denoiser.examples(recipe, base, device)
+    base, examples = denoiser.examples(recipe, base, device)
+    batches: Callable[[Moment, int], Any] = examples
     maker = _Maker(recipe, base, device)
     student, drawer = maker.network(), maker.network().requires_grad_(False).eval()
     slow = {}
@@ -61,6 +68,15 @@ def task(recipe: StudentRecipe, base: Model, device: torch.device) -> Task[Any]:
         objective = Halving(
             asked(student), asked(teacher), grid, recipe.weighting, guiding, recipe.told, taught
         )
+    elif isinstance(recipe, ConsistencyRecipe) and recipe.walks:
+        levels = base.levels("trailing", recipe.intervals)
+        with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
+            batches = keep_walks(
+                Path(recipe.run), recipe.walks, examples, recipe.batch, asked(teacher), guiding, levels,
+                _told_of_walks(recipe, base, examples), recipe.seed, device,
+            )  # fmt: skip
+        distance = partial(_distance, huber=recipe.huber)
+        objective = Arriving(asked(student), grid_of(levels, device), LATENT, distance, recipe.told)
     else:
         assert isinstance(recipe, ConsistencyRecipe)
         training = isinstance(recipe, ConsistencyTrainingRecipe)
@@ -153,6 +169,14 @@ class _Maker:
         said = {**base.own, **vars(own), "steps_range": list(few), "guidance_range": [low, high]}
         asked = replace(base.schedule, clip_sample=False, **schedule)
         return replace(base, unet=unet, schedule=asked, facts=facts, own=said, fast=None)
+
+
+def _told_of_walks(recipe: ConsistencyRecipe, base: Model, examples: Batches) -> dict[str, str]:
+    """All that a teacher's walks depend on, besides their number and seed."""
+    examined = {each.name for each in fields(DenoiserRecipe)} - {each.name for each in fields(Recipe)}
+    names = sorted({*examined, "intervals", "guided", "precision"})
+    told = {name: str(getattr(recipe, name)) for name in names}
+    return {**told, "base": base.fingerprint, "data": examples.source.digest}
 
 
 def _course(recipe: ConsistencyRecipe, base: Model, device: torch.device) -> Any:

@@ -1,5 +1,8 @@
 """Drawing fast as a user meets it: what is refused, what is warned of, what files say of it."""
 
+import subprocess
+import sys
+
 import pytest
 from fast_model import fast_model
 from pictures import drawn
@@ -103,6 +106,16 @@ def test_from_frame_to_frame_the_lora_stays_where_it_is_and_texts_are_not_read_a
     monkeypatch.setattr(type(studio.model), "encode", None)
     for seed in (1, 2):
         studio.generate("a red apple", fast=True, **{**SMALL, "seed": seed})
+
+
+def test_the_first_fast_picture_does_not_wait_for_torchs_compiler_to_be_loaded(folder):
+    code = (
+        "import sys, sfumato; "
+        "sfumato.load(sys.argv[1]).generate('a moon', fast=True, steps=1, width=64, height=64); "
+        "print([name for name in ('torch._dynamo', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_the_command_says_that_a_negative_prompt_is_idle_and_replays_the_picture(folder, tmp_path, capsys):

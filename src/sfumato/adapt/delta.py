@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -73,6 +73,10 @@ class Delta(nn.Module, ABC):
         norm: Tensor = torch.linalg.vector_norm(whole.detach(), dim=others, keepdim=True)
         return magnitude / norm.clamp_min(torch.finfo(torch.float32).eps) * whole - weight
 
+    def plainly_fits(self, shape: Sequence[int]) -> bool:
+        """Whether `change` surely makes this shape, as far as that is told by sizes alone."""
+        return False
+
     def _magnitude(self, weight: Tensor) -> tuple[Tensor, int]:
         """m, ready to be multiplied with the weight, and the dimension that it runs along.
 
@@ -111,6 +115,14 @@ class LowRank(Delta):
         if self.has("mid"):
             return _tucker(self.part("mid", device), up.mT, down)
         return up @ down
+
+    def plainly_fits(self, shape: Sequence[int]) -> bool:
+        down, up = self._tensor("down").shape, self._tensor("up").shape
+        if self.has("mid", *MAGNITUDES) or min(len(down), len(up)) < 2:
+            return False
+        return (
+            up[0] == shape[0] and math.prod(up[1:]) == down[0] and math.prod(down[1:]) == math.prod(shape[1:])
+        )
 
     def answer(self, layer: nn.Module, x: Tensor) -> Tensor:
         """s·B(A x), what a linear layer or convolution of x gains: the branch beside it."""

@@ -183,9 +183,13 @@ class _Sorter:
                 raise ValueError(f"{role} has shape {list(tensor.shape)}")
         kind = kind_of(frozenset(parts))
         layer = self.places[part].layers[path]
+        shape = published_shape(layer)
         trial = kind({role: torch.empty_like(tensor, device=META) for role, tensor in parts.items()})
         try:
-            trial.change(torch.empty(published_shape(layer), device=META))
+            if not trial.plainly_fits(
+                shape
+            ):  # torch loads its compiler, a second's work, to compute with shapes
+                trial.change(torch.empty(shape, device=META))
         except (RuntimeError, ValueError, IndexError) as error:
             self.misfits += 1
             raise ValueError(f"{str(error).splitlines()[0]} (in {path})") from None

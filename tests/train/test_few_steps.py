@@ -1,6 +1,7 @@
 """Students of few steps, on a mixture whose exact flow map is known: how far one step and two are off."""
 
 import copy
+from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 
@@ -18,18 +19,24 @@ from sfumato.diffusion.level import (
 )
 from sfumato.diffusion.mixture import mixture
 from sfumato.diffusion.predict import prediction_named
+from sfumato.diffusion.spacing import spacing_named
 from sfumato.train.consistency import Asked, Consistency, Guiding, evenly, silent
 from sfumato.train.denoising import Examples
 from sfumato.train.halving import Halving, half_steps
 from sfumato.train.loop import Task, train
+from sfumato.train.moment import Moment
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import begin, restore
+from sfumato.train.walks import Arriving, Standing, grid_of, keep_walks
+from sfumato.train.walks import walk as walk_whole
+from sfumato.weights import read
 
 CPU = torch.device("cpu")
 PATH = VariancePreserving(zero_terminal_snr(alphas_cumprod(scaled_linear_betas())))
 BLOBS = mixture(3, dim=2, components=4, stds=(0.1, 0.2))
 X0, V = prediction_named("x0"), prediction_named("v")
 COURSE = evenly(PATH, 50, CPU)
+LEVELS = spacing_named("trailing").levels(PATH, 16)
 SLOW = 0.95
 
 
@@ -84,7 +91,7 @@ def lesson(run, steps):
     )  # fmt: skip
 
 
-def learn(net, objective, run, steps, slow=None):
+def learn(net, objective, run, steps, slow=None, batches=batches):
     kept = []
     task = Task(
         net, batches, objective, lambda state, path: None, lambda state, folder: kept.append(state) or {},
@@ -172,6 +179,71 @@ def test_a_student_without_a_teacher_learns_from_pictures_alone(tmp_path, noise,
     student = learn(net, objective, tmp_path, 1000, slow)
     ours = off(jump(student, LATENT, noise, PATH.level(999)), truth)
     assert ours < 0.6 * off(walk(BLOBS.denoise, noise, 1), truth)
+
+
+@pytest.fixture(scope="module")
+def walked(noise):
+    """The walks of the exact teacher from `noise`, in sixteen steps."""
+    lead = Asked(Exact(), X0).answer(Examples(noise, torch.zeros(len(noise), 1, 1)))
+    return walk_whole(lead, noise.float(), LEVELS).double()
+
+
+def test_a_walk_stays_on_the_way_and_ends_where_it_ends(walked, noise, truth):
+    assert walked.shape == (1000, 17, 2)
+    assert torch.equal(walked[:, -1].float(), noise.float())
+    assert off(walked[:, 0], truth) < off(walk(BLOBS.denoise, noise, 16), truth)
+    for place, level in enumerate(LEVELS[::-1]):
+        if 199 < level.t < 999:
+            there = BLOBS.flow(noise, PATH.level(999), level, steps=100)
+            assert off(walked[:, place], there) < 0.05
+
+
+def test_walks_are_kept_and_each_step_learns_from_one_batch_of_them_in_parts(tmp_path):
+    asked = []
+
+    def texts(moment, count):
+        asked.append(moment.step)
+        return replace(batches(moment, count), states=torch.full((count, 1, 1), float(moment.step)))
+
+    def walks():
+        teacher = Asked(Exact(), X0)
+        return keep_walks(tmp_path, 20, texts, 8, teacher, None, LEVELS, {"data": "blobs"}, 5, CPU)
+
+    walks()
+    assert asked == [0, 1, 2]
+    kept = walks()
+    assert asked == [0, 1, 2], "nothing is walked twice"
+    halves = [kept(Moment(4, part, 2, torch.Generator().manual_seed(part)), 4) for part in (0, 1)]
+    number = int(halves[0].ends.states[0])
+    whole = read(tmp_path / f"walks-{number:05}.safetensors")
+    for part, half in enumerate(halves):
+        points = whole["points"][4 * part : 4 * part + 4].float()
+        assert torch.equal(half.ends.x0, points[:, 0])
+        assert torch.equal(half.x, points[torch.arange(4), half.place])
+        assert set(half.place.tolist()) <= set(range(1, 17))
+    drawn = [kept(Moment(step, 0, 1, torch.Generator()), 8).ends.states[0].item() for step in range(20)]
+    assert set(drawn) == {0.0, 1.0, 2.0}
+
+
+def test_one_step_of_a_student_of_whole_walks_is_better_than_four_of_its_teacher(
+    walked, tmp_path, noise, truth
+):
+    torch.manual_seed(0)
+    net = Small()
+    objective = Arriving(Asked(net, V), grid_of(LEVELS, CPU), LATENT, partial(pseudo_huber, c=0.01))
+
+    def standing(moment, count):
+        row = torch.randint(len(walked), (count,), generator=moment.generator)
+        place = torch.randint(1, 17, (count,), generator=moment.generator)
+        ends = Examples(walked[row, 0].float(), torch.zeros(count, 1, 1))
+        return Standing(walked[row, place].float(), place, torch.ones(count), ends)
+
+    student = learn(net, objective, tmp_path, 600, batches=standing)
+    other = torch.randn(1000, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    there = BLOBS.flow(other, PATH.level(999), steps=100)
+    assert off(jump(student, LATENT, other, PATH.level(999)), there) < off(
+        walk(BLOBS.denoise, other, 4), there
+    )
 
 
 def test_halving_from_sixteen_steps_to_one_keeps_most_of_what_sixteen_knew(tmp_path, noise, truth):

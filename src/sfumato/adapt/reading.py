@@ -186,9 +186,8 @@ class _Sorter:
         shape = published_shape(layer)
         trial = kind({role: torch.empty_like(tensor, device=META) for role, tensor in parts.items()})
         try:
-            if not trial.plainly_fits(
-                shape
-            ):  # torch loads its compiler, a second's work, to compute with shapes
+            # to compute with shapes alone torch loads its compiler, which takes a second
+            if not trial.plainly_fits(shape):
                 trial.change(torch.empty(shape, device=META))
         except (RuntimeError, ValueError, IndexError) as error:
             self.misfits += 1

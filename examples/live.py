@@ -79,7 +79,7 @@ if options.frames:
 
 try:
     studio = sfumato.load(options.model)
-    fields = {"fast": True, "steps": options.steps, "seed": 7, "decoder": studio.decoders.quickest}
+    fields = {"fast": True, "steps": options.steps, "seed": 7}
     studio.generate("", **fields)  # the first takes longest
 except sfumato.SfumatoError as error:
     sys.exit(f"error: {error}")

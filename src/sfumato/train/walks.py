@@ -29,6 +29,8 @@ from sfumato.train.moment import Moment, seed_of
 WALKER = "dpmpp-2m"
 """The sampler of the teacher: second order, and one question for each step."""
 WALKS = "walks-{:05}.safetensors"
+_LARGE = ("points", "states", "pooled")
+"""What is kept in half precision."""
 _GUIDED, _NOISE, _CHOICE = range(3)
 """What random numbers are for."""
 
@@ -120,7 +122,7 @@ def _walked(
     found = {"points": walk(lead, eps, levels), "states": examples.states, "scale": scale}
     if examples.added is not None:
         found |= {"pooled": examples.added.pooled, "ids": examples.added.ids}
-    return {name: tensor if name == "scale" else tensor.half() for name, tensor in found.items()}
+    return {name: tensor.half() if name in _LARGE else tensor for name, tensor in found.items()}
 
 
 def walk(lead: Answer, eps: Tensor, levels: Sequence[Level]) -> Tensor:

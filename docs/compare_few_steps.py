@@ -106,7 +106,7 @@ class Models:
             studio = load(row["model"])
             self.loaded[row["model"]] = studio, replace(subject_of(studio), roundtrips={})
         studio, subject = self.loaded[row["model"]]
-        said = {key: row[key] for key in ("sampler", "guidance", "fast") if key in row}
+        said = {key: row[key] for key in ("sampler", "guidance", "fast", "decoder") if key in row}
         request = studio.resolve(Request.build(prompt="", steps=steps, **said))
         file = studio.model.fast if request.fast else None
         fast = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()

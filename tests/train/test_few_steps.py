@@ -12,6 +12,7 @@ from torch import nn
 from sfumato.diffusion.distill import LATENT, Boundary, Grid, ddim, pseudo_huber
 from sfumato.diffusion.level import (
     CLEAN,
+    Flow,
     VariancePreserving,
     alphas_cumprod,
     scaled_linear_betas,
@@ -276,6 +277,18 @@ def test_the_slow_copy_is_the_average_and_is_kept_with_the_run(tmp_path):
 
 def test_a_course_of_equal_times_is_that_of_latent_consistency_models():
     assert COURSE.grid.t.tolist() == [0, *range(19, 1000, 20)]
+
+
+@pytest.mark.parametrize("path", [PATH, Flow(), Flow(shift=3.0)], ids=["zero-snr", "flow", "shifted"])
+@pytest.mark.parametrize("steps", [1, 4, 20])
+def test_students_learn_at_the_very_times_that_they_are_drawn_at(path, steps):
+    def told(levels):
+        return pytest.approx([level.t for level in levels])
+
+    few = spacing_named("trailing").levels(path, steps)
+    assert [level.t for level in half_steps(path, steps)[::-2]] == told(few)
+    jumps = spacing_named("lcm").levels(path, steps, origin=steps)[:-1]
+    assert evenly(path, steps, CPU).grid.t.tolist()[:0:-1] == told(jumps)
 
 
 def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():

@@ -253,7 +253,7 @@ def test_a_student_is_no_teacher_of_consistency(students, tiny_data, tmp_path):
         (ConsistencyTrainingRecipe, dict(walks=8), "walks need somebody to walk"),
         (ConsistencyRecipe, dict(walks=8), "walks are compared with their ends: no slow = 0.95"),
         (ConsistencyRecipe, dict(walks=-1, slow=0.0), "walks = -1 must not be negative"),
-        (ProgressiveRecipe, {}, "halves = 0 must be 1 to 512"),
+        (ProgressiveRecipe, {}, "halves = 0 must be 1 to 500"),
         (ProgressiveRecipe, dict(halves=4, weighting="snr"), "weighting 'snr' is not known"),
         (ConsistencyRecipe, dict(start="nothing"), "a student begins as its teacher"),
     ],

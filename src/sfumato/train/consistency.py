@@ -31,6 +31,7 @@ from sfumato.diffusion.distill import (
 )
 from sfumato.diffusion.level import Level, Path
 from sfumato.diffusion.predict import Prediction
+from sfumato.diffusion.spacing import trailing
 from sfumato.train.denoising import Examples
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -98,9 +99,8 @@ class Course:
 def evenly(path: Path, intervals: int, device: torch.device) -> Course:
     """`intervals` steps of equal time, from the last to the first that the network knows (Luo et al. 2023,
     §4.3: 50 of 1000 times, skipping 20)."""
-    span = path.last + 1
-    times = [path.first, *(round(n / intervals * span) - 1 for n in range(1, intervals + 1))]
-    return Course.over([path.level(t) for t in times], device)
+    *noisy, _ = trailing(path, intervals)
+    return Course.over([path.level(path.first), *reversed(noisy)], device)
 
 
 @dataclass(eq=False)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sfumato.diffusion.distill import Grid, Rows, snr_plus_one, truncated_snr, two_steps_as_one
-from sfumato.diffusion.level import CLEAN, Level, Path
+from sfumato.diffusion.level import Level, Path
+from sfumato.diffusion.spacing import trailing
 from sfumato.train.consistency import Asked, Guiding
 from sfumato.train.denoising import Examples
 
@@ -23,11 +24,9 @@ WEIGHTS = {"truncated-snr": truncated_snr, "snr-plus-one": snr_plus_one}
 def half_steps(path: Path, steps: int) -> list[Level]:
     """The 2·`steps` + 1 levels at the times i/(2·`steps`) of the path, the clean one first.
 
-    The student stands at every second of them, from the third on: those of spacing "trailing".
+    The student stands at every second of them, from the third on: where spacing "trailing" asks it.
     """
-    span = path.last + 1
-    times = [max(round(i / (2 * steps) * span) - 1, 0) for i in range(1, 2 * steps + 1)]
-    return [CLEAN, *(path.level(t) for t in times)]
+    return trailing(path, 2 * steps)[::-1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -391,8 +391,8 @@ class ProgressiveRecipe(StudentRecipe):
 
     def check(self) -> None:
         super().check()
-        if not 1 <= self.halves <= 512:
-            raise ValueError(f"halves = {self.halves} must be 1 to 512 steps")
+        if not 1 <= self.halves <= 500:
+            raise ValueError(f"halves = {self.halves} must be 1 to 500 steps")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from sfumato.train.recipe import (
 from sfumato.train.tasks import task
 from sfumato.train.tasks.common import MODEL
 from sfumato.train.tasks.student import LORA
+from sfumato.weights import read
 
 CPU = torch.device("cpu")
 COMMON = dict(
@@ -32,9 +33,10 @@ METHODS = {
     "latent-consistency": (LatentConsistencyRecipe, {}),
     "dpmpp-2s": (LatentConsistencyRecipe, dict(solver="dpmpp-2s", told=False, intervals=20)),
     "lora": (LatentConsistencyRecipe, dict(told=False, slow=0.0, rank=2)),
-    "walks": (LatentConsistencyRecipe, dict(slow=0.0, walks=6, intervals=3)),
+    "walks": (LatentConsistencyRecipe, dict(slow=0.0, walks=6, intervals=4)),
     "consistency": (ConsistencyRecipe, {}),
     "training": (ConsistencyTrainingRecipe, dict(first_intervals=2, last_intervals=8)),
+    "untold": (ProgressiveRecipe, dict(halves=4)),
     "progressive": (ProgressiveRecipe, dict(halves=4, guided=(2.0, 6.0), told=True)),
 }
 
@@ -232,13 +234,70 @@ def test_each_round_of_halving_begins_with_the_last_ones_student(students, tiny_
     assert model.unet.config.time_cond_proj_dim == 256
 
 
-def test_a_student_is_no_teacher_of_consistency(students, tiny_data, tmp_path):
-    _, _, run = students("latent-consistency")
-    recipe = ConsistencyRecipe(
-        objective="-", data=str(tiny_data), base=str(run / MODEL), run=str(tmp_path), **COMMON
-    )
-    with pytest.raises(UsageError, match="a student, which is told the guidance"):
+@pytest.mark.parametrize(
+    ("teacher", "kind", "keys", "message"),
+    [
+        ("latent-consistency", ConsistencyRecipe, {}, "of 1 to 8 steps and teaches none"),
+        ("consistency", LatentConsistencyRecipe, {}, "of 1 to 8 steps and teaches none"),
+        ("latent-consistency", ProgressiveRecipe, dict(halves=4), "of 1 to 8 steps and teaches none"),
+        ("progressive", ConsistencyRecipe, {}, "of 4 steps and teaches none"),
+        ("progressive", ProgressiveRecipe, dict(halves=4), "of 4 steps, of which halves = 4 is not half"),
+        ("progressive", ProgressiveRecipe, dict(halves=2), "told = true, guided within 2 to 6"),
+        ("progressive", ProgressiveRecipe, dict(halves=2, guided=(2.0, 8.0), told=True),
+         "has learned guidance 2 to 6, not 2 to 8$"),
+        ("untold", ProgressiveRecipe, dict(halves=2, guided=(3.0, 3.0)),
+         "has learned guidance 1, not 3; leave guided out"),
+        ("base", ConsistencyRecipe, dict(intervals=30), "30 does not divide the 1000 times .* try 25"),
+    ],
+)  # fmt: skip
+def test_a_teacher_of_other_steps_or_guidance_is_refused(
+    students, tiny_base, tiny_data, tmp_path, teacher, kind, keys, message
+):
+    base = tiny_base if teacher == "base" else students(teacher)[2] / MODEL
+    recipe = kind(objective="-", data=str(tiny_data), base=str(base), run=str(tmp_path), **COMMON, **keys)
+    with pytest.raises(UsageError, match=message):
         task(recipe, CPU)
+
+
+def test_walks_are_made_anew_for_another_scale_and_not_for_other_samples(tiny_data, tiny_base, tmp_path):
+    def walks(**other):
+        keys = {**METHODS["walks"][1], **COMMON, **other}
+        recipe = LatentConsistencyRecipe(
+            objective="-", data=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **keys
+        )
+        task(recipe, CPU)
+        file = tmp_path / "walks-00000.safetensors"
+        return file.stat().st_mtime_ns, read(file)["scale"]
+
+    made, scales = walks()
+    assert len(scales.unique()) == 4
+    assert walks(guidance=9.0, samples=("a blue square",))[0] == made
+    remade, scales = walks(told=False)
+    assert remade != made
+    assert scales.tolist() == [5.0] * 4
+
+
+def test_a_student_knows_the_size_that_it_has_learned_at(tiny_data, tiny_base, tmp_path):
+    recipe = ConsistencyRecipe(
+        objective="-", data=str(tiny_data), base=str(tiny_base), run=str(tmp_path), size=64, **COMMON
+    )
+    assert task(recipe, CPU).net.config.sample_size == 16
+
+
+def test_a_student_of_a_flow_is_asked_where_it_has_learned(tiny_data, tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(flow))
+    recipe = ConsistencyRecipe(
+        objective="-", data=str(tiny_data), base=str(base), run=str(tmp_path / "run"), intervals=5, **COMMON
+    )
+    prepared = task(recipe, CPU)
+    assert train(prepared, recipe, CPU).done
+    model = checkpoint.load(str(tmp_path / "run" / MODEL))
+    learned = set(prepared.objective.course(0).grid.t.tolist())
+    for steps in (1, 4):
+        asked = [level.t for level in model.levels(model.defaults.spacing, steps)[:-1]]
+        assert all(any(abs(t - at) < 1e-3 for at in learned) for t in asked)
 
 
 @pytest.mark.parametrize(

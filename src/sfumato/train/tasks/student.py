@@ -15,11 +15,12 @@ from sfumato.adapt import wishes
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
-from sfumato.checkpoint.infer import Defaults, Limits
+from sfumato.checkpoint.infer import Defaults, Limits, span
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import LATENT, SOLVERS, Grid, pseudo_huber
 from sfumato.diffusion.level import Flow
 from sfumato.diffusion.predict import prediction_named
+from sfumato.errors import UsageError
 from sfumato.nets.fast import plain
 from sfumato.nets.unet import UNet
 from sfumato.train import sheet
@@ -47,6 +48,8 @@ TOLD_WIDTH = 256
 
 
 def task(recipe: StudentRecipe, base: Model, device: torch.device) -> Task[Any]:
+    """Raises `UsageError` for a base model that does not know what this recipe is to learn of it."""
+    _check_teaches(recipe, base)
     base, examples = denoiser.examples(recipe, base, device)
     batches: Callable[[Moment, int], Any] = examples
     maker = _Maker(recipe, base, device)
@@ -125,12 +128,13 @@ class _Maker:
 
     def network(self) -> UNet:
         """A student that answers as the base model does."""
-        recipe, config = self.recipe, self.base.unet.config
+        recipe, base = self.recipe, self.base
+        config = replace(base.unet.config, sample_size=base.native_size[0] // base.factor)
         if recipe.told and config.time_cond_proj_dim is None:
             config = replace(config, time_cond_proj_dim=TOLD_WIDTH)
         net = UNet(config)
         plain(net)
-        missing, _ = net.load_state_dict(plain(self.base.unet).state_dict(), strict=False)
+        missing, _ = net.load_state_dict(plain(base.unet).state_dict(), strict=False)
         with torch.no_grad():
             for name in missing:
                 net.get_parameter(name).zero_()
@@ -163,7 +167,7 @@ class _Maker:
             schedule = {"class_name": "LCMScheduler", "original_inference_steps": known}
             distilled = "lcm"
         if isinstance(base.path, Flow):
-            schedule = {}  # diffusers has neither scheduler for a flow
+            del schedule["class_name"]  # diffusers has neither scheduler for a flow
         low, high = recipe.guided if recipe.told else (1.0, 1.0)
         facts = replace(base.facts, distilled=distilled, defaults=own, limits=Limits(few, (low, high)))
         said = {**base.own, **vars(own), "steps_range": list(few), "guidance_range": [low, high]}
@@ -171,10 +175,40 @@ class _Maker:
         return replace(base, unet=unet, schedule=asked, facts=facts, own=said, fast=None)
 
 
+def _check_teaches(recipe: StudentRecipe, base: Model) -> None:
+    """Raise `UsageError` for a teacher of other times, steps or guidance than the recipe is about."""
+    if isinstance(recipe, ConsistencyTrainingRecipe):
+        return
+    if isinstance(recipe, ConsistencyRecipe) and not recipe.rank and base.path.whole:
+        times = round(base.path.last) + 1
+        if times % recipe.intervals:
+            fewer = max(n for n in range(1, recipe.intervals) if times % n == 0)
+            raise UsageError(
+                f"intervals = {recipe.intervals} does not divide the {times} times of {recipe.base}: "
+                f"samplers would ask the student beside the times that it has learned; try {fewer}"
+            )
+    known = base.facts.limits
+    if known is None:
+        return
+    student = f"{recipe.base} is a student of {span(*known.steps)} steps"
+    if isinstance(recipe, ConsistencyRecipe) or base.defaults.sampler == "lcm":
+        raise UsageError(f"{student} and teaches none: base = the model that it has learned from")
+    assert isinstance(recipe, ProgressiveRecipe)
+    if not known.steps[0] <= 2 * recipe.halves <= known.steps[1]:
+        raise UsageError(f"{student}, of which halves = {recipe.halves} is not half")
+    guidance = span(*known.guidance)
+    if base.unet.config.time_cond_proj_dim is not None and not recipe.told:
+        raise UsageError(f"{student} that is told the guidance: told = true, guided within {guidance}")
+    low, high = recipe.guided or (1.0, 1.0)
+    if not known.guidance[0] <= low <= high <= known.guidance[1]:
+        hint = "; leave guided out" if known.guidance == (1, 1) else ""
+        raise UsageError(f"{student} that has learned guidance {guidance}, not {span(low, high)}{hint}")
+
+
 def _told_of_walks(recipe: ConsistencyRecipe, base: Model, examples: Batches) -> dict[str, str]:
     """All that a teacher's walks depend on, besides their number and seed."""
     examined = {each.name for each in fields(DenoiserRecipe)} - {each.name for each in fields(Recipe)}
-    names = sorted({*examined, "intervals", "guided", "precision"})
+    names = sorted({*examined, "intervals", "guided", "told", "precision"} - recipe.FREE)
     told = {name: str(getattr(recipe, name)) for name in names}
     return {**told, "base": base.fingerprint, "data": examples.source.digest}
 

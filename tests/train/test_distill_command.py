@@ -56,6 +56,19 @@ def distil(here, *arguments, command="distill"):
     return here(command, *arguments, "--device", "cpu")
 
 
+def test_walks_are_told_of_and_not_made_again_for_a_recipe_that_is_refused(here, write, tmp_path):
+    walks = "slow = 0.0\nintervals = 2\nwalks = 4"
+    status, _, err = distil(here, write(more=walks), "--seconds", "0.001")
+    assert status == 0
+    assert "run: the teacher walks, 0/4" in err
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("walks-*")}
+    assert len(kept) == 2
+    status, _, err = distil(here, write(more=walks.replace("2", "4")))
+    assert status != 0
+    assert "another recipe: intervals was 2 and is 4" in err
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+
+
 def test_a_lora_is_learned_in_slices_and_drawn_with(here, write, tiny_base, tmp_path):
     recipe = write(more=ALONE)
     status, out, err = distil(here, recipe, "--seconds", "0.001")

@@ -23,7 +23,7 @@ from sfumato.train.log import Log
 from sfumato.train.moment import Moment, seed_of
 from sfumato.train.rates import SCHEDULES
 from sfumato.train.recipe import Recipe
-from sfumato.train.state import State, begin, restore, save, share, tidy
+from sfumato.train.state import State, begin, reached, restore, save, share, tidy
 from sfumato.train.stopping import Signals
 
 B = TypeVar("B")
@@ -119,6 +119,13 @@ def train(
         _slice(task, recipe, state, device, seconds, tell)
     outcome = _finished(task, recipe, state, folder) if team.leads() else _outcome(state, recipe, {})
     return team.told(outcome)
+
+
+def check(recipe: Recipe) -> None:
+    """Raise what `train` would raise of a run in `recipe.run`, before anything is prepared for it."""
+    recipe = _shared(recipe)
+    if team.leads():
+        reached(recipe, Path(recipe.run))
 
 
 def result(state: State, recipe: Recipe) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
 from sfumato.files import parse_json, read_json
 from sfumato.train import recipe as recipes
 from sfumato.train import team
-from sfumato.train.loop import OUTCOME, Outcome, Report, train
+from sfumato.train.loop import OUTCOME, Outcome, Report, check, train
 from sfumato.train.recipe import Recipe, different
 from sfumato.train.state import FILE
 from sfumato.train.tasks import task
@@ -185,8 +185,9 @@ def _go_on(
     processes = f", {team.size()} processes" if team.size() > 1 else ""
     say(f"{stage.name}: reading data for {describe(device)}{processes}")
     try:
+        check(stage.recipe)
         with team.first():
-            prepared = task(stage.recipe, device)
+            prepared = task(stage.recipe, device, say)
         # what is prepared is kept: should it have taken all the time, the next slice begins with it
         seconds = max(ends - time.monotonic(), 0.0)
         return train(prepared, stage.recipe, device, seconds=seconds, tell=lambda report: tell(stage, report))

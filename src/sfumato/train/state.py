@@ -105,19 +105,19 @@ def save(state: State, recipe: Recipe, folder: Path) -> None:
     weights.write(folder / FILE, state.tensors(), metadata)
 
 
-def restore(state: State, recipe: Recipe, folder: Path) -> bool:
-    """Bring `state` to where the run in `folder` stopped; false if it has not begun.
+def reached(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
+    """How far the run in `folder` came, as `Progress`; `None` if it has not begun.
 
     Raises `UsageError` if that run followed another recipe, `CheckpointError` for a damaged file.
     """
     path = folder / FILE
     if not path.exists():
-        return False
+        return None
     with _advice():
         told = weights.metadata(path)
         try:
             progress, identity = json.loads(told["progress"]), json.loads(told["recipe"])
-            came: dict[str, Any] = {key: progress[key] for key in vars(state.progress)}
+            came: dict[str, Any] = {key: progress[key] for key in vars(Progress())}
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is not the state of a run: {error!r}") from error
     if key := different(identity, recipe):
@@ -126,6 +126,14 @@ def restore(state: State, recipe: Recipe, folder: Path) -> bool:
             f"{path} is of another recipe: {key} was {then!r} and is {now!r}; "
             "set it back to go on, or use another folder"
         )
+    return came
+
+
+def restore(state: State, recipe: Recipe, folder: Path) -> bool:
+    """Bring `state` to where the run in `folder` stopped; false if it has not begun. Raises as `reached`."""
+    path, came = folder / FILE, reached(recipe, folder)
+    if came is None:
+        return False
     with _advice():
         _fill(state, weights.read(path), came["step"], path)
     for key, value in came.items():

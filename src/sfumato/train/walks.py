@@ -7,9 +7,10 @@ Luhman 2021 from pure noise alone. A walk costs as much as a drawing, but is lea
 points, again and again, for one pass of the student; and no error of the student's becomes its next target.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ from sfumato.train.moment import Moment, seed_of
 WALKER = "dpmpp-2m"
 """The sampler of the teacher: second order, and one question for each step."""
 WALKS = "walks-{:05}.safetensors"
+_SAID_EVERY = 5.0
+"""Seconds between two words about what is being walked."""
 _LARGE = ("points", "states", "pooled")
 """What is kept in half precision."""
 _GUIDED, _NOISE, _CHOICE = range(3)
@@ -82,15 +85,25 @@ def keep_walks(
     told: Mapping[str, str],
     seed: int,
     device: torch.device,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Walks:
     """At least `count` walks over `levels`, the clean one last, in files of `batch`, each made once.
 
-    They go to the texts of `batches` from noise of their own. `told` is what else they depend on.
+    They go to the texts of `batches` from noise of their own. `told` is what else they depend on; `say` hears
+    now and then how many there are.
     """
-    files = []
+    files: list[Path] = []
+    said = -math.inf
+
+    def make() -> dict[str, Tensor]:
+        nonlocal said
+        if time.monotonic() - said >= _SAID_EVERY:
+            said = time.monotonic()
+            say(f"{folder}: the teacher walks, {(len(files) - 1) * batch:,}/{count:,}")
+        return _walked(len(files) - 1, batches, batch, teacher, guiding, levels, seed, device)
+
     for number in range(-(-count // batch)):
         files.append(folder / WALKS.format(number))
-        make = partial(_walked, number, batches, batch, teacher, guiding, levels, seed, device)
         made_once(files[-1], {**told, "batch": f"{number} of {batch}", "seed": f"{seed}"}, make)
     return Walks(files, seed, device)
 

@@ -3,6 +3,7 @@
 Every result is a whole model folder, in which one network is new. The next recipe names it as its base.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,8 +22,11 @@ from sfumato.train.recipe import (
 from sfumato.train.tasks import autoencoder, denoiser, scorer, student, text, tiny
 
 
-def task(recipe: Recipe, device: torch.device) -> Task[Any]:
-    """What `recipe` asks for, on `device`. Raises `UsageError`, `DataError` and `CheckpointError`."""
+def task(recipe: Recipe, device: torch.device, say: Callable[[str], None] = lambda _: None) -> Task[Any]:
+    """What `recipe` asks for, on `device`; `say` hears of what takes long.
+
+    Raises `UsageError`, `DataError` and `CheckpointError`.
+    """
     torch.manual_seed(recipe.seed)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
@@ -37,6 +41,6 @@ def task(recipe: Recipe, device: torch.device) -> Task[Any]:
     if isinstance(recipe, TinyRecipe):
         return tiny.task(recipe, base, device)
     if isinstance(recipe, StudentRecipe):
-        return student.task(recipe, base, device)
+        return student.task(recipe, base, device, say)
     assert isinstance(recipe, DenoiserRecipe)
     return denoiser.task(recipe, base, device)

@@ -47,7 +47,7 @@ TOLD_WIDTH = 256
 """Channels in which a student is told the guidance (Luo et al. 2023, §4.3)."""
 
 
-def task(recipe: StudentRecipe, base: Model, device: torch.device) -> Task[Any]:
+def task(recipe: StudentRecipe, base: Model, device: torch.device, say: Callable[[str], None]) -> Task[Any]:
     """Raises `UsageError` for a base model that does not know what this recipe is to learn of it."""
     _check_teaches(recipe, base)
     base, examples = denoiser.examples(recipe, base, device)
@@ -76,7 +76,7 @@ def task(recipe: StudentRecipe, base: Model, device: torch.device) -> Task[Any]:
         with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
             batches = keep_walks(
                 Path(recipe.run), recipe.walks, examples, recipe.batch, asked(teacher), guiding, levels,
-                _told_of_walks(recipe, base, examples), recipe.seed, device,
+                _told_of_walks(recipe, base, examples), recipe.seed, device, say,
             )  # fmt: skip
         distance = partial(_distance, huber=recipe.huber)
         objective = Arriving(asked(student), grid_of(levels, device), LATENT, distance, recipe.told)

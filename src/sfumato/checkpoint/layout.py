@@ -18,9 +18,9 @@ from sfumato.weights import Header, TensorInfo
 INDEX = "model_index.json"
 OWN = "sfumato.json"
 TINY = "tiny_vae"
+"""The folder of a smaller decoder, which may be there and which no index names."""
 FAST = "fast.safetensors"
 """A LoRA beside `model_index.json` with which the model draws in few steps."""
-"""The folder of a smaller decoder, which may be there and which no index names."""
 
 NETWORKS: dict[str, dict[str, type[Config]]] = {
     "unet": {"UNet2DConditionModel": UNetConfig},

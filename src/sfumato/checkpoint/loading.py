@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from sfumato import weights
 from sfumato.checkpoint import keys, original
-from sfumato.checkpoint.layout import FAST, TINY, Part
+from sfumato.checkpoint.layout import TINY, Part
 from sfumato.checkpoint.model import Model, Network
 from sfumato.checkpoint.original import Origin, Table
 from sfumato.checkpoint.report import Report
@@ -71,13 +71,8 @@ def load(
         scheduler=found.scheduler,
         own=found.own,
         tiny=small,
-        fast=_beside(found.place),
+        fast=found.fast,
     )
-
-
-def _beside(place: Path) -> Path | None:
-    file = place / FAST
-    return file if file.is_file() else None
 
 
 def inspect(

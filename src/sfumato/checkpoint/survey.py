@@ -48,6 +48,12 @@ class Survey:
     reasons: dict[str, str] = field(default_factory=dict)
     asked: str = ""
 
+    @property
+    def fast(self) -> Path | None:
+        """The file of a folder's LoRA for few steps, if there is one."""
+        file = self.place / FAST
+        return file if file.is_file() else None
+
     def attempt(self, step: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
         """Do one step; a `CheckpointError` becomes a noted problem if the survey is patient."""
         try:
@@ -102,7 +108,7 @@ class Survey:
         if self.schedule is None or len(self.parts) < self.networks:
             raise CheckpointError(f"{self.place}: what the model is cannot be told while parts are missing")
         found = facts(self.own, self.parts, self.schedule, self.report, self.reasons)
-        if (self.place / FAST).is_file():
+        if self.fast:
             self.report.infer("few steps", "by a LoRA of its own, --fast", f"there is {FAST}")
         return found
 

@@ -10,6 +10,7 @@ from pictures import drawn
 import sfumato
 from sfumato import checkpoint
 from sfumato.adapt.adapters import Adapters
+from sfumato.checkpoint.layout import FAST
 from sfumato.cli.outcome import run
 from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.metadata import a1111_line
@@ -152,3 +153,14 @@ def test_a_report_says_whether_a_model_draws_fast(folder, tmp_path):
 def test_a_fast_picture_calls_its_lora_in_the_line_for_other_programs():
     assert a1111_line(drawn(fast=True).record).startswith("a red apple <lora:fast:1>\n")
     assert "lora" not in a1111_line(drawn().record)
+
+
+def test_a_copy_of_a_model_draws_fast_and_a_single_file_says_that_it_does_not(folder, tmp_path, capsys):
+    assert run(["convert", str(folder), str(tmp_path / "copy")]) == 0
+    assert capsys.readouterr().err == ""
+    assert checkpoint.load(tmp_path / "copy").fast.read_bytes() == (folder / FAST).read_bytes()
+    file = tmp_path / "model.safetensors"
+    assert run(["convert", str(folder), str(file)]) == 0
+    lacking = "the tiny decoder (tiny_vae) and the LoRA of --fast (fast.safetensors)"
+    assert capsys.readouterr().err == f"warning: {file} is without {lacking}: only a folder holds such\n"
+    assert checkpoint.load(file).fast is None

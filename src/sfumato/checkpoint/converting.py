@@ -1,6 +1,7 @@
 """From one layout to the other: a folder into the single file that every program reads, and back."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint import original, stated
+from sfumato.checkpoint.layout import FAST, TINY
 from sfumato.checkpoint.loading import load
 from sfumato.checkpoint.model import Model, Network
 from sfumato.checkpoint.original import Table
@@ -20,7 +22,7 @@ from sfumato.checkpoint.saving import (
     tokenizer_names,
 )
 from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
-from sfumato.errors import OutputError, UsageError
+from sfumato.errors import OutputError, SfumatoWarning, UsageError
 
 SUFFIX = ".safetensors"
 
@@ -64,8 +66,9 @@ def convert(
     All of it is written or nothing. `dtype`: what to convert the weights to; as they are if `None`. `variant`
     goes into the names of a folder's weights, as in `model.fp16.safetensors`. What is there already is
     replaced only with `overwrite`. The other arguments are those of `load`. A file is in the original layout
-    and carries the configurations in its header, so that the way back gives the same folder. Raises
-    `CheckpointError`, `OutputError` and `UsageError` as `load` and `save` do.
+    and carries the configurations in its header, so that the way back gives the same folder, save
+    for what `save_file` leaves out. Raises `CheckpointError`, `OutputError` and `UsageError` as `load` and
+    `save` do.
     """
     target = Path(os.path.expanduser(target))
     single = target.suffix.lower() == SUFFIX
@@ -95,8 +98,9 @@ def convert(
 def save_file(model: Model, path: str | Path) -> None:
     """Write `model` as one file in the original layout, replacing what is there.
 
-    Raises `OutputError` where it cannot be written, and `CheckpointError` for networks that hold other
-    parameters than their configurations say.
+    That has no place for a tiny decoder besides the full one and for a LoRA for few steps: `SfumatoWarning`
+    where they are left out. Raises `OutputError` where it cannot be written, and `CheckpointError` for
+    networks that hold other parameters than their configurations say.
     """
     tensors: dict[str, Tensor] = {}
     for name, network in model.networks.items():
@@ -107,6 +111,10 @@ def save_file(model: Model, path: str | Path) -> None:
     if model.schedule.rescale_betas_zero_snr:
         tensors["ztsnr"] = torch.empty(0)
     weights.write(path, tensors, _metadata(model))
+    beside = ((f"the tiny decoder ({TINY})", model.tiny), (f"the LoRA of --fast ({FAST})", model.fast))
+    if lacking := [what for what, there in beside if there]:
+        told = f"{path} is without {' and '.join(lacking)}: only a folder holds such"
+        warnings.warn(told, SfumatoWarning, stacklevel=2)
 
 
 def _spread(model: Model) -> bool:

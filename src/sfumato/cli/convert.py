@@ -37,16 +37,17 @@ def convert(source: str, target: Path, options: Conversion, as_json: bool) -> No
         raise OutputError(f"will not replace {target}: it is there already (--overwrite replaces it)")
     from sfumato import checkpoint, devices
 
-    done = checkpoint.convert(
-        source,
-        target,
-        dtype=None if options.dtype is None else devices.DTYPES[options.dtype],
-        variant=options.variant,
-        overwrite=options.overwrite,
-        prediction=options.prediction,
-        vae=options.vae,
-        base=options.base,
-    )
+    with console.Meter(quiet=False).shown("converting"):
+        done = checkpoint.convert(
+            source,
+            target,
+            dtype=None if options.dtype is None else devices.DTYPES[options.dtype],
+            variant=options.variant,
+            overwrite=options.overwrite,
+            prediction=options.prediction,
+            vae=options.vae,
+            base=options.base,
+        )
     report = done.model.report
     if as_json:
         told = {"target": str(done.target), "layout": done.layout, "parameters": done.parameters}

@@ -305,6 +305,7 @@ def test_a_student_of_a_flow_is_asked_where_it_has_learned(tiny_data, tiny_base,
     [
         (ConsistencyRecipe, dict(solver="dim"), "solver 'dim' is not known; did you mean 'ddim'"),
         (ConsistencyRecipe, dict(rank=4), "a LoRA .* slow = 0.95"),
+        (ConsistencyRecipe, dict(rank=4, slow=0.0, layers=()), "layers = .* nothing to change"),
         (ConsistencyRecipe, dict(told=True), "told = true needs the scales"),
         (LatentConsistencyRecipe, dict(guided=(), told=False), "leaves nothing but objective"),
         (LatentConsistencyRecipe, dict(guided=(8.0, 2.0)), r"must be \[lowest, highest\]"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.level import Level, Path
+from sfumato.diffusion.level import Level
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +44,6 @@ class Grid:
     def __init__(self, levels: Sequence[Level], device: torch.device) -> None:
         table = torch.tensor([(level.a, level.s, level.t) for level in levels], dtype=torch.float64)
         self.a, self.s, self.t = table.float().to(device).unbind(1)
-
-    @classmethod
-    def of_path(cls, path: Path, device: torch.device) -> "Grid":
-        """Every whole time that a network on `path` was trained on."""
-        return cls([path.level(t) for t in range(round(path.first), round(path.last) + 1)], device)
 
     def __len__(self) -> int:
         return len(self.t)
@@ -154,11 +149,6 @@ def two_steps_as_one(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there
 def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
     """√(‖x − y‖² + c²) − c over each row (Song & Dhariwal 2024, eq. 7); (B, …) to (B,)."""
     return ((x - y).float().square().flatten(1).sum(1) + c * c).sqrt() - c
-
-
-def pseudo_huber_scale(numbers: int) -> float:
-    """c = 0.00054·√d for pictures of d numbers (Song & Dhariwal 2024, §3.3)."""
-    return 0.00054 * math.sqrt(numbers)
 
 
 def truncated_snr(rows: Rows) -> Tensor:

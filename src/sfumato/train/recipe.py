@@ -310,7 +310,7 @@ class ConsistencyRecipe(StudentRecipe):
     slow: float = 0.95
     """The decay of the average that the student is compared with; 0: itself."""
     huber: float = 0.00054
-    """c/√d of the distance √(‖x − y‖² + c²) − c over d numbers."""
+    """c/√d of the distance √(‖x − y‖² + c²) − c over d numbers (Song & Dhariwal 2024, §3.3)."""
     walks: int = 0
     """Whole walks of the base model, over `intervals` steps, that are kept and learned from in place of
     single steps; 0: none."""
@@ -338,6 +338,8 @@ class ConsistencyRecipe(StudentRecipe):
             raise ValueError(f"walks are compared with their ends: no slow = {self.slow}")
         if self.rank < 0:
             raise ValueError(f"rank = {self.rank} must not be negative")
+        if self.rank and not self.layers:
+            raise ValueError(f"layers = [] leaves a LoRA (rank = {self.rank}) nothing to change")
         if self.rank and (self.told or self.slow):
             key = "told = true" if self.told else f"slow = {self.slow}"
             raise ValueError(

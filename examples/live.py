@@ -24,7 +24,7 @@ import sfumato
 
 def listen(typed):
     """Put every line that is typed into the queue `typed`, and `None` at the end."""
-    with open(0, closefd=False) as lines:
+    with open(0, closefd=False, errors="replace") as lines:
         for line in filter(str.strip, lines):
             typed.put(line.strip())
     typed.put(None)
@@ -74,14 +74,14 @@ parser.add_argument("--steps", type=int, default=2, help="for a frame, 1 to 8")
 parser.add_argument("--glide", type=int, default=8, help="frames from one prompt to the next; 1 jumps")
 parser.add_argument("--frames", type=Path, metavar="FOLDER", help="write frames here, and show none")
 options = parser.parse_args()
-if options.frames:
-    options.frames.mkdir(parents=True, exist_ok=True)
 
 try:
+    if options.frames:
+        options.frames.mkdir(parents=True, exist_ok=True)
     studio = sfumato.load(options.model)
     fields = {"fast": True, "steps": options.steps, "seed": 7}
     studio.generate("", **fields)  # the first takes longest
-except sfumato.SfumatoError as error:
+except (sfumato.SfumatoError, OSError) as error:
     sys.exit(f"error: {error}")
 
 if not options.frames:

@@ -91,3 +91,19 @@ def test_more_steps_than_are_fast_end_it_at_once(start, folder):
         1,
         "error: steps is 9: fast draws in 1 to 8; leave fast out for more\n",
     )
+
+
+def test_a_folder_that_cannot_be_made_ends_it_with_a_line(start, folder, tmp_path):
+    (tmp_path / "frames").write_text("in the way")
+    running = start("a red apple", "--model", folder, "--frames", "frames")
+    _, err = running.communicate()
+    assert (running.returncode, err.count("\n")) == (1, 1)
+    assert err.startswith("error: ")
+
+
+def test_what_is_typed_in_no_known_coding_is_drawn_with_signs_for_it(start, folder, tmp_path):
+    running = start("--model", folder, "--glide", 1, "--frames", "frames")
+    running.stdin.buffer.write(b"a caf\xe9\n")
+    out, err = running.communicate()
+    assert (running.returncode, out) == (0, ""), err
+    assert Image.open(tmp_path / "frames" / "0001.png").request.prompt == '("a caf\ufffd").blend(1.0000)'

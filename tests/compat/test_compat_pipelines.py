@@ -1,5 +1,7 @@
 """What pipelines carry beside drawing: adapters, embeddings, forms of results, memory, and errors by name."""
 
+import json
+import shutil
 from pathlib import Path
 
 import diffusers
@@ -332,3 +334,27 @@ def test_each_picture_of_an_sdxl_batch_with_negative_sizes_equals_itself_drawn_a
 def test_the_page_names_everything_that_can_be_imported():
     page = (Path(__file__).parents[2] / "docs" / "compat.md").read_text()
     assert [name for name in compat.__all__ if not name.endswith("Output") and f"`{name}`" not in page] == []
+
+
+def test_what_is_warned_of_is_what_the_call_asks_for(model, tmp_path, recwarn):
+    folder = tmp_path / "few"
+    shutil.copytree(model("sd1"), folder)
+    own = {"sampler": "lcm", "steps": 4, "guidance": 1.0, "steps_range": [1, 8], "guidance_range": [1, 2]}
+    (folder / "sfumato.json").write_text(json.dumps(own))
+    pipe = compat.DiffusionPipeline.from_pretrained(folder)
+
+    def noted(**fields):
+        recwarn.clear()
+        pipe("a cat", **{**TINY, "output_type": "latent", **fields})
+        told = [str(one.message) for one in recwarn if issubclass(one.category, SfumatoWarning)]
+        return [note for note in told if "far from" not in note]
+
+    negative = {"negative_prompt": "blue"}
+    assert noted(guidance_scale=1.5, **negative) == noted(guidance_scale=0) == []
+    assert noted(guidance_scale=1, **negative) == [
+        "the negative prompt does nothing: guidance 1 is the prompt alone"
+    ]
+    assert [note.split(":")[0] for note in noted(guidance_scale=7.5, num_inference_steps=9)] == [
+        "steps 9 is not what this distilled model has learned (1 to 8)",
+        "guidance 7.5 is not what this distilled model has learned (1 to 2)",
+    ]

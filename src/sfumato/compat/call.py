@@ -121,6 +121,8 @@ def _size(
     native = pipe.model.native_size
     told: dict[str, None] = {}
     size = native
+    # diffusers takes any number, and from 0 to 1 leaves guidance out
+    guidance = min(max(1.0, float(given["guidance_scale"])), 100.0)
     for prompt, negative in zip_longest(prompts or [""], negatives or [""], fillvalue=""):
         request = pipe.studio.resolve(
             Request.build(
@@ -129,6 +131,7 @@ def _size(
                 width=given["width"] or native[0],
                 height=given["height"] or native[1],
                 steps=steps,
+                guidance=guidance,
                 dialect="plain",
                 templates="off",
             )

@@ -1,5 +1,7 @@
 """Drawing fast as a user meets it: what is refused, what is warned of, what files say of it."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -164,3 +166,12 @@ def test_a_copy_of_a_model_draws_fast_and_a_single_file_says_that_it_does_not(fo
     lacking = "the tiny decoder (tiny_vae) and the LoRA of --fast (fast.safetensors)"
     assert capsys.readouterr().err == f"warning: {file} is without {lacking}: only a folder holds such\n"
     assert checkpoint.load(file).fast is None
+
+
+@pytest.mark.parametrize("key", ["steps_range", "guidance_range"])
+def test_a_model_that_tells_half_of_what_it_has_learned_is_not_taken_for_distilled(folder, tmp_path, key):
+    half = tmp_path / "model"
+    shutil.copytree(folder, half)
+    own = json.loads((half / "sfumato.json").read_text())
+    (half / "sfumato.json").write_text(json.dumps({**own, key: [1, 8]}))
+    assert checkpoint.inspect(half).value("learned") is None

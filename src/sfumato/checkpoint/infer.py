@@ -352,7 +352,8 @@ def _defaults(
 
 
 def _limits(distilled: str | None, told: bool, own: Mapping[str, Any], report: Report) -> Limits | None:
-    if distilled is None and "steps_range" not in own:
+    stated = own.keys() & {"steps_range", "guidance_range"}
+    if distilled is None and len(stated) < 2:
         return None
     usual = _TOLD_LIMITS if told else _LCM_LIMITS
     steps = own.get("steps_range", usual.steps)
@@ -360,7 +361,7 @@ def _limits(distilled: str | None, told: bool, own: Mapping[str, Any], report: R
     report.infer(
         "learned",
         f"{span(*steps)} steps, guidance {span(*guidance)}",
-        f"{OWN} says so" if "steps_range" in own else "as of published models of few steps",
+        f"{OWN} says so" if stated else "as of published models of few steps",
     )
     return Limits((steps[0], steps[1]), (guidance[0], guidance[1]))
 

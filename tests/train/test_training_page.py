@@ -15,6 +15,7 @@ from sfumato.train import stages
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "training.md").read_text()
 OBJECTIVES = (ROOT / "docs" / "objectives.md").read_text()
+STUDENTS = (ROOT / "docs" / "few-steps.md").read_text()
 BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 SPANS = re.findall(r"`(sfumato [^`]+)`", PAGE)
 COMMANDS = [line for line in [*BLOCKS.splitlines(), *SPANS] if line.startswith("sfumato ")]
@@ -46,5 +47,8 @@ def test_every_recipe_of_the_page_is_read(tmp_path, text):
 
 @pytest.mark.parametrize("objective", recipes.RECIPES)
 def test_every_objective_is_explained(objective):
+    if issubclass(recipes.RECIPES[objective], recipes.StudentRecipe):
+        assert f"| `{objective}`" in STUDENTS
+        return
     assert f"## `{objective}`:" in OBJECTIVES
     assert f"`{objective}.toml`" in PAGE

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from fast_model import fast_model
 from pictures import drawn
 
 import sfumato
@@ -24,13 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:64×64 is far from")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return fast_model(tmp_path_factory.mktemp("fast") / "model")
-
-
-@pytest.fixture(scope="module")
-def studio(folder):
-    return sfumato.load(folder, device="cpu", dtype="float32")
+def studio():
+    return sfumato.load(device="cpu", dtype="float32")
 
 
 def idle(studio, **fields):
@@ -122,19 +116,19 @@ def test_from_frame_to_frame_the_lora_stays_where_it_is_and_texts_are_not_read_a
         studio.generate("a red apple", fast=True, **{**SMALL, "seed": seed})
 
 
-def test_the_first_fast_picture_does_not_wait_for_torchs_compiler_to_be_loaded(folder):
+def test_the_first_fast_picture_does_not_wait_for_torchs_compiler_to_be_loaded():
     code = (
         "import sys, sfumato; "
-        "sfumato.load(sys.argv[1]).generate('a moon', fast=True, steps=1, width=64, height=64); "
+        "sfumato.load().generate('a moon', fast=True, steps=1, width=64, height=64); "
         "print([name for name in ('torch._dynamo', 'sympy') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_the_command_says_that_a_negative_prompt_is_idle_and_replays_the_picture(folder, tmp_path, capsys):
+def test_the_command_says_that_a_negative_prompt_is_idle_and_replays_the_picture(tmp_path, capsys):
     out = tmp_path / "apple.png"
-    words = ["a red apple", "--fast", "--negative", "blue", "--model", folder, "-o", out, "--seed", 3]
+    words = ["a red apple", "--fast", "--negative", "blue", "-o", out, "--seed", 3]
     assert run(["generate", *map(str, words)]) == 0
     assert (
         "warning: the negative prompt does nothing: fast draws without guidance\n" in capsys.readouterr().err
@@ -145,10 +139,10 @@ def test_the_command_says_that_a_negative_prompt_is_idle_and_replays_the_picture
     assert capsys.readouterr().out == f"identical: {out}\n"
 
 
-def test_a_report_says_whether_a_model_draws_fast(folder, tmp_path):
-    assert checkpoint.inspect(folder).value("few steps") == "by a LoRA of its own, --fast"
-    plain = fast_model(tmp_path / "model")
-    (plain / "fast.safetensors").unlink()
+def test_a_report_says_whether_a_model_draws_fast(tmp_path):
+    assert checkpoint.inspect("embedded").value("few steps") == "by a LoRA of its own, --fast"
+    plain = tmp_path / "model"
+    shutil.copytree(checkpoint.embedded(), plain, ignore=shutil.ignore_patterns(FAST))
     assert checkpoint.inspect(plain).value("few steps") is None
 
 
@@ -157,21 +151,21 @@ def test_a_fast_picture_calls_its_lora_in_the_line_for_other_programs():
     assert "lora" not in a1111_line(drawn().record)
 
 
-def test_a_copy_of_a_model_draws_fast_and_a_single_file_says_that_it_does_not(folder, tmp_path, capsys):
-    assert run(["convert", str(folder), str(tmp_path / "copy")]) == 0
+def test_a_copy_of_a_model_draws_fast_and_a_single_file_says_that_it_does_not(tmp_path, capsys):
+    assert run(["convert", "embedded", str(tmp_path / "copy")]) == 0
     assert capsys.readouterr().err == ""
-    assert checkpoint.load(tmp_path / "copy").fast.read_bytes() == (folder / FAST).read_bytes()
+    assert checkpoint.load(tmp_path / "copy").fast.read_bytes() == (checkpoint.embedded() / FAST).read_bytes()
     file = tmp_path / "model.safetensors"
-    assert run(["convert", str(folder), str(file)]) == 0
+    assert run(["convert", "embedded", str(file)]) == 0
     lacking = "the tiny decoder (tiny_vae) and the LoRA of --fast (fast.safetensors)"
     assert capsys.readouterr().err == f"warning: {file} is without {lacking}: only a folder holds such\n"
     assert checkpoint.load(file).fast is None
 
 
 @pytest.mark.parametrize("key", ["steps_range", "guidance_range"])
-def test_a_model_that_tells_half_of_what_it_has_learned_is_not_taken_for_distilled(folder, tmp_path, key):
+def test_a_model_that_tells_half_of_what_it_has_learned_is_not_taken_for_distilled(tmp_path, key):
     half = tmp_path / "model"
-    shutil.copytree(folder, half)
+    shutil.copytree(checkpoint.embedded(), half)
     own = json.loads((half / "sfumato.json").read_text())
     (half / "sfumato.json").write_text(json.dumps({**own, key: [1, 8]}))
     assert checkpoint.inspect(half).value("learned") is None

@@ -7,16 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fast_model import fast_model
 
 from sfumato.image import Image
 
 LIVE = Path(__file__).parents[1] / "examples" / "live.py"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return fast_model(tmp_path_factory.mktemp("live") / "model")
 
 
 @pytest.fixture
@@ -46,8 +40,8 @@ def shown(running, caption):
     return text
 
 
-def test_the_prompts_given_glide_one_into_the_next_and_a_closed_input_ends_it(start, folder, tmp_path):
-    words = ["a red apple", 'a "sour" lemon', "--model", folder, "--glide", 3, "--frames", "frames"]
+def test_the_prompts_given_glide_one_into_the_next_and_a_closed_input_ends_it(start, tmp_path):
+    words = ["a red apple", 'a "sour" lemon', "--glide", 3, "--frames", "frames"]
     running = start(*words)
     out, err = running.communicate()
     assert (running.returncode, out) == (0, ""), err
@@ -64,8 +58,8 @@ def test_the_prompts_given_glide_one_into_the_next_and_a_closed_input_ends_it(st
     assert len({frame.pixels.tobytes() for frame in frames}) == 4
 
 
-def test_what_is_typed_is_drawn_at_once_until_an_interrupt_and_what_cannot_be_drawn_is_told(start, folder):
-    running = start("--model", folder, "--glide", 1000)
+def test_what_is_typed_is_drawn_at_once_until_an_interrupt_and_what_cannot_be_drawn_is_told(start):
+    running = start("--glide", 1000)
 
     def type_(line):
         running.stdin.write(f"{line}\n")
@@ -84,8 +78,8 @@ def test_what_is_typed_is_drawn_at_once_until_an_interrupt_and_what_cannot_be_dr
     assert 3 <= int(re.match(r"frames: (\d+), [\d.]+ a second\n", err)[1]) < 1000
 
 
-def test_more_steps_than_are_fast_end_it_at_once(start, folder):
-    running = start("a red apple", "--model", folder, "--steps", 9)
+def test_more_steps_than_are_fast_end_it_at_once(start):
+    running = start("a red apple", "--steps", 9)
     _, err = running.communicate()
     assert (running.returncode, err) == (
         1,
@@ -93,16 +87,16 @@ def test_more_steps_than_are_fast_end_it_at_once(start, folder):
     )
 
 
-def test_a_folder_that_cannot_be_made_ends_it_with_a_line(start, folder, tmp_path):
+def test_a_folder_that_cannot_be_made_ends_it_with_a_line(start, tmp_path):
     (tmp_path / "frames").write_text("in the way")
-    running = start("a red apple", "--model", folder, "--frames", "frames")
+    running = start("a red apple", "--frames", "frames")
     _, err = running.communicate()
     assert (running.returncode, err.count("\n")) == (1, 1)
     assert err.startswith("error: ")
 
 
-def test_what_is_typed_in_no_known_coding_is_drawn_with_signs_for_it(start, folder, tmp_path):
-    running = start("--model", folder, "--glide", 1, "--frames", "frames")
+def test_what_is_typed_in_no_known_coding_is_drawn_with_signs_for_it(start, tmp_path):
+    running = start("--glide", 1, "--frames", "frames")
     running.stdin.buffer.write(b"a caf\xe9\n")
     out, err = running.communicate()
     assert (running.returncode, out) == (0, ""), err

@@ -34,17 +34,6 @@ def idle(studio, **fields):
 
 
 @pytest.mark.parametrize(
-    ("fields", "decoder"),
-    [(dict(fast=True), "tiny"), (dict(fast=True, decoder="full"), "full"), ({}, "full")],
-)
-def test_fast_takes_the_tiny_decoder_unless_the_other_is_asked_for(studio, fields, decoder):
-    image = studio.generate("a red apple", **SMALL, **fields)
-    assert image.request.decoder == decoder
-    last = list(studio.stream(image.request))[-1]
-    assert last.preview(decoder=decoder).differs(image) is None
-
-
-@pytest.mark.parametrize(
     ("fields", "message"),
     [
         (dict(steps=30), "steps is 30: fast draws in 1 to 8; leave fast out for more"),

@@ -107,8 +107,8 @@ class Request(BaseModel):
     allow_partial: bool = Field(False, description="Use adapters that fit the model only in part.")
     regions: tuple[Region, ...] = Field((), max_length=MAX_TERMS, description="Prompts for places.")
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to leave out.")
-    decoder: Literal["full", "tiny"] | None = Field(
-        None, description="What makes pixels of the latent; `tiny` is several times faster and less exact."
+    decoder: Literal["full", "tiny"] = Field(
+        "full", description="What makes pixels of the latent; `tiny` is several times faster and less exact."
     )
     model: str = Field("embedded", min_length=1, description="A folder, a file, a hub id, or `embedded`.")
     vae: Name | None = Field(None, description="Another autoencoder than the model's own.")

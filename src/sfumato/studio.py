@@ -20,7 +20,7 @@ from sfumato.adapt.embedding import Embedding, called
 from sfumato.adapt.embedding import read as read_embedding
 from sfumato.checkpoint.infer import span
 from sfumato.checkpoint.source import EMBEDDED
-from sfumato.decoders import FULL, TINY, Decoders
+from sfumato.decoders import TINY, Decoders
 from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, PromptOnly, Share
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
@@ -153,8 +153,7 @@ class Studio:
 
         Raises `UsageError` for a size that the model cannot draw, and a decoder that it does not have.
         """
-        decoder = request.decoder or (self.decoders.quickest if request.fast else FULL)
-        self.decoders.check(decoder)
+        self.decoders.check(request.decoder)
         defaults = self.model.defaults
         width, height = request.width or self.native_size[0], request.height or self.native_size[1]
         for name, value in (("width", width), ("height", height)):
@@ -179,8 +178,7 @@ class Studio:
             seed=seed,
             model=self.source,
             vae=self.vae,
-            decoder=decoder,
-            tiny=self.tiny if decoder == TINY else None,
+            tiny=self.tiny if request.decoder == TINY else None,
             base=self.base,
             prediction=self.prediction,
         )
@@ -538,9 +536,7 @@ class Studio:
 
         Raises `NumericsError` rather than return a picture made of numbers that are not finite.
         """
-        pixels = (
-            self.decoders.glance(latent) if quick else self.decoders.decode(latent, _set(request.decoder))
-        )
+        pixels = self.decoders.glance(latent) if quick else self.decoders.decode(latent, request.decoder)
         rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         adapters = {use.name: self.adapters[use.name] for use in self._uses(request)}

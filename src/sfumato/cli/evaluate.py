@@ -43,7 +43,7 @@ class Options:
     sampler: str | None = None
     fast: bool = False
     spacing: str | None = None
-    decoder: str | None = None
+    decoder: str = "full"
     count: int | None = None
     seed: int = 0
     size: int | None = None

@@ -180,13 +180,13 @@ def test_a_second_step_mends_what_the_first_has_left(distilled, noise):
 
     def spread(steps):
         x, fresh = noise, torch.randn(noise.shape, generator=torch.Generator().manual_seed(4)).double()
-        for t in (999, 399)[:steps]:
+        for t in (999, 199)[:steps]:
             level = PATH.level(t)
             x = jump(distilled, LATENT, level.a * x + level.s * fresh if t < 999 else noise, level)
         distances = ((x[:, None] - BLOBS.means) / BLOBS.stds).norm(dim=-1)
         return float(distances.min(1).values.mean())
 
-    assert spread(2) < spread(1)
+    assert spread(2) < 0.95 * spread(1)
 
 
 def test_a_student_without_a_teacher_learns_from_pictures_alone(tmp_path, noise, truth):

@@ -148,10 +148,18 @@ def mixing(studio: sfumato.Studio) -> None:
     sheet("prompt-mixing.webp", rows, [f"{share:.0%} lemon" for share in shares], [".blend()", "AND"])
 
 
+def gliding(studio: sfumato.Studio) -> None:
+    """Frames of examples/live.py on its way from prompt to prompt, in two steps each."""
+    blended = '("a red apple, 3d render", "a lemon, 3d render").blend({}, {})'
+    fields = {"dialect": "compel", "fast": True, "steps": 2, "decoder": "tiny", "seed": 7}
+    frames = [studio.generate(blended.format(1 - n / 6, n / 6), **fields) for n in range(7)]
+    sheet("live.webp", [frames], cell=120)
+
+
 if __name__ == "__main__":
     pages = {
         page.__name__: page
-        for page in (front, evolution, samplers, spacings, guidance, weights, schedule, mixing)
+        for page in (front, evolution, samplers, spacings, guidance, weights, schedule, mixing, gliding)
     }
     loaded = sfumato.load()
     for wanted in sys.argv[1:] or pages:

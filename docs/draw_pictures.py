@@ -151,8 +151,12 @@ def mixing(studio: sfumato.Studio) -> None:
 def gliding(studio: sfumato.Studio) -> None:
     """Frames of examples/live.py on its way from prompt to prompt, in two steps each."""
     blended = '("a red apple, 3d render", "a lemon, 3d render").blend({}, {})'
-    fields = {"dialect": "compel", "fast": True, "steps": 2, "decoder": "tiny", "seed": 7}
-    frames = [studio.generate(blended.format(1 - n / 6, n / 6), **fields) for n in range(7)]
+    frames = [
+        studio.generate(
+            blended.format(1 - n / 6, n / 6), dialect="compel", fast=True, steps=2, decoder="tiny", seed=7
+        )
+        for n in range(7)
+    ]
     sheet("live.webp", [frames], cell=120)
 
 

@@ -191,7 +191,7 @@ def test_progress_is_told_for_every_picture_and_every_row(fresh):
     subject, settings = perfect(fresh), [CHOICE, replace(CHOICE, guidance=3.0)]
     rated = rate(subject, settings, fresh, doing.append, rows.append)
     assert len(doing) == to_draw(subject, settings, fresh)
-    assert doing[-1] == "perfect, 4 steps, guidance 3"
+    assert doing[-1] == "perfect, ddim, 4 steps, guidance 3"
     assert tuple(rows) == rated.rows
 
 

@@ -73,6 +73,7 @@ def tiny_base(tmp_path_factory):
         unet=UNet(unet).requires_grad_(False).eval(),
         vae=AutoencoderKL(vae).requires_grad_(False).eval(),
         tiny=None,
+        fast=None,
         own={"native_size": [SIZE, SIZE], "steps": 4, "guidance": 2.0},
     )
     folder = tmp_path_factory.mktemp("tiny") / "base"

@@ -1,5 +1,6 @@
 """The tiny autoencoder: what it learns from, and that a recipe makes one which diffusers reads too."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from sfumato import checkpoint
+from sfumato.checkpoint.layout import FAST
 from sfumato.config import TinyVAEConfig, VAEConfig
 from sfumato.errors import UsageError
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -157,16 +159,17 @@ def test_it_goes_on_from_the_base_models_own(condensed, tmp_path):
 
 
 @pytest.mark.parametrize(("only_decoder", "kept"), [(True, True), (False, False)])
-def test_new_latents_leave_no_tiny_autoencoder_behind_that_knew_the_old_ones(
-    condensed, tmp_path, only_decoder, kept
-):
+def test_new_latents_leave_nothing_behind_that_knew_the_old_ones(condensed, tmp_path, only_decoder, kept):
     tiny_recipe, _ = condensed
+    base = shutil.copytree(f"{tiny_recipe.run}/{MODEL}", tmp_path / "base")
+    (base / FAST).write_bytes(b"a LoRA of the UNet")
     recipe = AutoencoderRecipe(
-        objective="autoencoder", data=tiny_recipe.data, base=f"{tiny_recipe.run}/{MODEL}", run=str(tmp_path),
+        objective="autoencoder", data=tiny_recipe.data, base=str(base), run=str(tmp_path),
         steps=1, batch=2, ema=(0.9,), precision="float32", only_decoder=only_decoder,
     )  # fmt: skip
     train(task(recipe, CPU), recipe, CPU)
-    assert (checkpoint.load(tmp_path / MODEL).tiny is not None) == kept
+    made = checkpoint.load(tmp_path / MODEL)
+    assert [made.tiny is not None, made.fast is not None] == [kept, kept]
 
 
 def test_without_a_shape_it_is_made_as_published(condensed, tmp_path):

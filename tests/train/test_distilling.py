@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from sfumato import checkpoint, weights
+from sfumato.checkpoint.layout import FAST
 from sfumato.data import pack
 from sfumato.errors import CheckpointError
 from sfumato.prompt.chunks import chunks
@@ -83,8 +84,9 @@ def test_the_text_encoder_comes_closer_to_its_teacher_and_keeps_its_shape(
     data = shutil.copytree(tiny_data, tmp_path / "data")
     (data / "pack").mkdir()
     pack._write_xz(data / "pack" / pack.TEXTS, ["blue", "apple", "a green apple", "square of apple"])
+    (shutil.copytree(tiny_base, tmp_path / "base") / FAST).write_bytes(b"a LoRA of the UNet")
     recipe = TextRecipe(
-        objective="text", data=str(data), base=str(tiny_base), run=str(tmp_path / "run"), composed=60,
+        objective="text", data=str(data), base=str(tmp_path / "base"), run=str(tmp_path / "run"), composed=60,
         teacher=str(bert[1]), steps=12, batch=16, rate=1e-3, warmup=2, decay=4, ema=(0.5,), length=12,
     )  # fmt: skip
     first = train(task(recipe, CPU), recipe, CPU, seconds=1e-9)
@@ -92,6 +94,7 @@ def test_the_text_encoder_comes_closer_to_its_teacher_and_keeps_its_shape(
     assert last.figures["cosine_held_out"] > first.figures["cosine_held_out"]
     model, base = checkpoint.load(f"{recipe.run}/{MODEL}"), checkpoint.load(tiny_base)
     assert model.text_encoders[0].config == base.text_encoders[0].config
+    assert model.fast is None, "it knows the texts as they were"
     assert not torch.equal(model.encode("red").states, base.encode("red").states)
     said = weights.read(f"{recipe.run}/{LESSONS}")["vectors"]
     other = replace(recipe, teacher=str(shutil.copytree(bert[1], tmp_path / "other")))

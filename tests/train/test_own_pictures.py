@@ -265,7 +265,7 @@ def test_sdxl_is_told_how_each_picture_was_framed_and_nothing_by_zeros(family, r
         ("inpaint", "an inpainting model"),
         ("instruct", "an instruction"),
         ("refiner", "refiner"),
-        ("lcm", "an LCM"),
+        ("lcm", "a student, which is told the guidance"),
     ],
 )
 def test_a_model_that_is_told_more_than_captions_is_refused(name, said, family, recipe):

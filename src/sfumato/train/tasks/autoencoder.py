@@ -75,8 +75,9 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
             text=sum(encoder.config.hidden_size for encoder in base.text_encoders),
             latent=copy.config.latent_channels,
         )
-        tiny = base.tiny if recipe.only_decoder else None  # one that knew the latents as they were
-        model = replace(base, vae=copy.cpu(), unet=unet, tiny=tiny)
+        # what knew the latents as they were
+        tiny, fast = (base.tiny, base.fast) if recipe.only_decoder else (None, None)
+        model = replace(base, vae=copy.cpu(), unet=unet, tiny=tiny, fast=fast)
         checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
         return figures
 

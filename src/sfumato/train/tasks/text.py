@@ -67,7 +67,7 @@ def task(recipe: TextRecipe, base: Model, device: torch.device) -> Task[tuple[Te
         kept.load_state_dict({name: state[name] for name in kept.state_dict()})
         encoders = [kept.requires_grad_(False).eval()]
         unet = fitting(base.unet, text=kept.config.hidden_size, latent=base.vae.config.latent_channels)
-        model = replace(base, text_encoders=encoders, tokenizers=[tokenizer], unet=unet)
+        model = replace(base, text_encoders=encoders, tokenizers=[tokenizer], unet=unet, fast=None)
         checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
         return agreement(judged, batches.ids[tests.to(device)], batches.targets[tests.to(device)])
 

@@ -28,7 +28,7 @@ from sfumato.train.loop import Task, train
 from sfumato.train.moment import Moment
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import begin, restore
-from sfumato.train.walks import Arriving, Standing, grid_of, keep_walks
+from sfumato.train.walks import Arriving, Standing, Walker, grid_of, keep_walks
 from sfumato.train.walks import walk as walk_whole
 from sfumato.weights import read
 
@@ -221,8 +221,8 @@ def test_walks_are_kept_and_each_step_learns_from_one_batch_of_them_in_parts(tmp
         return replace(batches(moment, count), states=torch.full((count, 1, 1), float(moment.step)))
 
     def walks():
-        teacher = Asked(Exact(), X0)
-        return keep_walks(tmp_path, 20, texts, 8, teacher, None, LEVELS, {"data": "blobs"}, 5, CPU)
+        walker = Walker(Asked(Exact(), X0), None, LEVELS, texts, 8, 5, CPU)
+        return keep_walks(tmp_path, 20, walker, {"data": "blobs"})
 
     walks()
     assert asked == [0, 1, 2]

@@ -635,8 +635,7 @@ def train(
     """Train by a recipe, stage after stage if it lists several, or go on where the last slice stopped."""
     from sfumato.cli.train import train
 
-    said = {"steps": steps, "data": data, "base": base, "run": run}
-    changes = {name: value for name, value in said.items() if value is not None}
+    changes = {"steps": steps, "data": data, "base": base, "run": run}
     train(recipe, changes, seconds, shards, device, as_json, quiet)
 
 
@@ -660,8 +659,7 @@ def distill(
     """Teach a student to draw in few steps what a model draws in many, or go on where that stopped."""
     from sfumato.cli.train import train
 
-    said = {"steps": steps, "data": data, "base": base, "run": run}
-    changes = {name: value for name, value in said.items() if value is not None}
+    changes = {"steps": steps, "data": data, "base": base, "run": run}
     train(recipe, changes, seconds, shards, device, as_json, quiet, students=True)
 
 

@@ -24,13 +24,14 @@ def train(
     *,
     students: bool = False,
 ) -> None:
-    """Train and say what came of it. `changes` replace keys of the recipe; `students`: nothing else."""
+    """Train and say what came of it. `changes` replace keys of the recipe, unless `None`; `students`: refuse
+    whatever makes none."""
     from sfumato.train import stages, team
     from sfumato.train.recipe import StudentRecipe
 
     if seconds is not None and seconds <= 0:
         raise UsageError(f"--seconds {seconds:g} must be more than 0")
-    plan = stages.read(recipe, changes)
+    plan = stages.read(recipe, {key: value for key, value in changes.items() if value is not None})
     for stage in plan.stages:
         if students and not isinstance(stage.recipe, StudentRecipe):
             raise UsageError(

@@ -27,7 +27,7 @@ from sfumato.train.denoising import Examples
 from sfumato.train.encoded import made_once
 from sfumato.train.moment import Moment, seed_of
 
-WALKER = "dpmpp-2m"
+SAMPLER = "dpmpp-2m"
 """The sampler of the teacher: second order, and one question for each step."""
 WALKS = "walks-{:05}.safetensors"
 _SAID_EVERY = 5.0
@@ -74,68 +74,71 @@ class Walks:
         return Standing(points[torch.arange(count, device=device), place], place, kept["scale"], ends)
 
 
+@dataclass(frozen=True, eq=False)
+class Walker:
+    """A teacher that walks to the texts of `batches`, from noise of its own."""
+
+    teacher: Asked
+    guiding: Guiding | None
+    levels: Sequence[Level]
+    """The clean one last."""
+    batches: Callable[[Moment, int], Examples]
+    batch: int
+    seed: int
+    device: torch.device
+
+    @torch.no_grad()
+    def __call__(self, number: int) -> dict[str, Tensor]:
+        """Batch `number` of walks, as it is kept."""
+        guided, noise = (
+            torch.Generator(self.device).manual_seed(seed_of(self.seed, number, each))
+            for each in (_GUIDED, _NOISE)
+        )
+        examples = self.batches(Moment(number, 0, 1, guided), self.batch)
+        scale = torch.ones(self.batch, device=self.device)
+        lead = self.teacher.answer(examples)
+        if self.guiding is not None:
+            scale = self.guiding.draw(self.batch, guided)
+            lead = self.guiding.lead(self.teacher, examples, scale)
+        eps = torch.randn(examples.x0.shape, generator=noise, device=self.device)
+        found = {"points": walk(lead, eps, self.levels), "states": examples.states, "scale": scale}
+        if examples.added is not None:
+            found |= {"pooled": examples.added.pooled, "ids": examples.added.ids}
+        return {name: tensor.half() if name in _LARGE else tensor for name, tensor in found.items()}
+
+
 def keep_walks(
     folder: Path,
     count: int,
-    batches: Callable[[Moment, int], Examples],
-    batch: int,
-    teacher: Asked,
-    guiding: Guiding | None,
-    levels: Sequence[Level],
+    walker: Walker,
     told: Mapping[str, str],
-    seed: int,
-    device: torch.device,
     say: Callable[[str], None] = lambda _: None,
 ) -> Walks:
-    """At least `count` walks over `levels`, the clean one last, in files of `batch`, each made once.
+    """At least `count` walks in files of one batch, each made once.
 
-    They go to the texts of `batches` from noise of their own. `told` is what else they depend on; `say` hears
-    now and then how many there are.
+    `told` is what they depend on besides their number and seed; `say` hears now and then how many there are.
     """
     files: list[Path] = []
     said = -math.inf
 
     def make() -> dict[str, Tensor]:
         nonlocal said
+        number = len(files) - 1
         if time.monotonic() - said >= _SAID_EVERY:
             said = time.monotonic()
-            say(f"{folder}: the teacher walks, {(len(files) - 1) * batch:,}/{count:,}")
-        return _walked(len(files) - 1, batches, batch, teacher, guiding, levels, seed, device)
+            say(f"{folder}: the teacher walks, {number * walker.batch:,}/{count:,}")
+        return walker(number)
 
-    for number in range(-(-count // batch)):
+    for number in range(-(-count // walker.batch)):
         files.append(folder / WALKS.format(number))
-        made_once(files[-1], {**told, "batch": f"{number} of {batch}", "seed": f"{seed}"}, make)
-    return Walks(files, seed, device)
+        which = {"batch": f"{number} of {walker.batch}", "seed": f"{walker.seed}"}
+        made_once(files[-1], {**told, **which}, make)
+    return Walks(files, walker.seed, walker.device)
 
 
 def grid_of(levels: Sequence[Level], device: torch.device) -> Grid:
     """Where the points of walks over `levels` stand, the end of the walk first."""
     return Grid(levels[::-1], device)
-
-
-@torch.no_grad()
-def _walked(
-    number: int,
-    batches: Callable[[Moment, int], Examples],
-    batch: int,
-    teacher: Asked,
-    guiding: Guiding | None,
-    levels: Sequence[Level],
-    seed: int,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    random = [torch.Generator(device).manual_seed(seed_of(seed, number, each)) for each in (_GUIDED, _NOISE)]
-    examples = batches(Moment(number, 0, 1, random[0]), batch)
-    scale = torch.ones(batch, device=device)
-    lead = teacher.answer(examples)
-    if guiding is not None:
-        scale = guiding.draw(batch, random[0])
-        lead = guiding.lead(teacher, examples, scale)
-    eps = torch.randn(examples.x0.shape, generator=random[1], device=device)
-    found = {"points": walk(lead, eps, levels), "states": examples.states, "scale": scale}
-    if examples.added is not None:
-        found |= {"pooled": examples.added.pooled, "ids": examples.added.ids}
-    return {name: tensor.half() if name in _LARGE else tensor for name, tensor in found.items()}
 
 
 def walk(lead: Answer, eps: Tensor, levels: Sequence[Level]) -> Tensor:
@@ -148,7 +151,7 @@ def walk(lead: Answer, eps: Tensor, levels: Sequence[Level]) -> Tensor:
         return lead(x, grid.rows(place, x.ndim)).float()
 
     x = levels[0].s * eps
-    end = run(sampler_named(WALKER).sample(x, levels, torch.randn_like), denoise)
+    end = run(sampler_named(SAMPLER).sample(x, levels, torch.randn_like), denoise)
     return torch.stack([end, *reversed(points)], 1)
 
 

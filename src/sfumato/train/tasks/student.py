@@ -39,7 +39,7 @@ from sfumato.train.recipe import (
 )
 from sfumato.train.tasks import denoiser
 from sfumato.train.tasks.common import MODEL
-from sfumato.train.walks import Arriving, grid_of, keep_walks
+from sfumato.train.walks import Arriving, Walker, grid_of, keep_walks
 
 LORA = "lora.safetensors"
 """The file in a run's folder that holds a LoRA that was learned."""
@@ -74,10 +74,9 @@ def task(recipe: StudentRecipe, base: Model, device: torch.device, say: Callable
     elif isinstance(recipe, ConsistencyRecipe) and recipe.walks:
         levels = base.levels("trailing", recipe.intervals)
         with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
-            batches = keep_walks(
-                Path(recipe.run), recipe.walks, examples, recipe.batch, asked(teacher), guiding, levels,
-                _told_of_walks(recipe, base, examples), recipe.seed, device, say,
-            )  # fmt: skip
+            walker = Walker(asked(teacher), guiding, levels, examples, recipe.batch, recipe.seed, device)
+            told = _told_of_walks(recipe, base, examples)
+            batches = keep_walks(Path(recipe.run), recipe.walks, walker, told, say)
         distance = partial(_distance, huber=recipe.huber)
         objective = Arriving(asked(student), grid_of(levels, device), LATENT, distance, recipe.told)
     else:

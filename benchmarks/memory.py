@@ -46,7 +46,7 @@ def ours(task: str, folder: Path) -> None:
     import sfumato
     from sfumato import weights
     from sfumato.config import UNetConfig, VAEConfig
-    from sfumato.nets.fast import prepare
+    from sfumato.nets.fast import for_inference
     from sfumato.nets.unet import UNet
     from sfumato.nets.vae import AutoencoderKL
 
@@ -60,7 +60,7 @@ def ours(task: str, folder: Path) -> None:
         else:
             net = AutoencoderKL(VAEConfig.from_dict(SD_VAE, "SD_VAE"))
     net.load_state_dict(weights.read(folder / task / "diffusion_pytorch_model.safetensors"), assign=True)
-    prepare(net, torch.device("cpu"), torch.bfloat16 if task == "unet" else torch.float32)
+    for_inference(net, torch.device("cpu"), torch.bfloat16 if task == "unet" else torch.float32)
     with torch.inference_mode():
         if isinstance(net, UNet):
             text = net.project_text(torch.randn(2, 77, 768, dtype=net.dtype))

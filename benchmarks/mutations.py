@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from sfumato import checkpoint, weights
-from sfumato.adapt import Adapters, Use, embedding
+from sfumato.adapt import Adapters, AdapterWeight, embedding
 from sfumato.checkpoint.loading import empty_network
 from sfumato.checkpoint.model import Network
 from sfumato.config import Config, TextConfig, UNetConfig, VAEConfig
@@ -189,7 +189,7 @@ def load_single(folder: Path, damaged: Path) -> None:
 def load_adapter(folder: Path, damaged: Path) -> None:
     """Read it for the smallest model and fold it in."""
     adapters = Adapters(networks())
-    adapters.fold([Use(adapters.load(damaged, allow_partial=True).name, 0.5)])
+    adapters.fuse([AdapterWeight(adapters.load(damaged, allow_partial=True).name, 0.5)])
     adapters.detach()
 
 

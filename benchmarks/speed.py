@@ -38,7 +38,7 @@ from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Evaluated, Job
 from sfumato.nets.denoiser import Denoiser
-from sfumato.nets.fast import prepare
+from sfumato.nets.fast import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
@@ -218,7 +218,7 @@ def sd15_picture(bench: Bench) -> Iterator[Row]:
     unet = own_unet(peer, bench)
     vae = AutoencoderKL(VAEConfig.from_dict(SD_VAE, "SD_VAE"))
     vae.load_state_dict(peer_vae.state_dict())
-    vae = prepare(vae, torch.device(bench.device), dtype)
+    vae = for_inference(vae, torch.device(bench.device), dtype)
     pipe = diffusers.StableDiffusionPipeline(
         vae=peer_vae,
         text_encoder=None,
@@ -293,7 +293,7 @@ def decoding(bench: Bench) -> Iterator[Row]:
         own = {"full": checkpoint.load("embedded").vae, "tiny": small}
         own_seconds: dict[str, float] = {}
         for decoder, net in own.items():
-            ours = prepare(net, device, dtype, compiled=bench.compile)
+            ours = for_inference(net, device, dtype, compiled=bench.compile)
             peer = peers[decoder].to(device, dtype).eval()
             seconds = {}
             with torch.inference_mode():
@@ -433,7 +433,7 @@ def own_unet(peer: Any, bench: Bench) -> UNet:
     with torch.device("meta"):
         unet = UNet(UNetConfig.from_dict(SD15, "SD15"))
     unet.load_state_dict({name: weight.clone() for name, weight in peer.state_dict().items()}, assign=True)
-    return prepare(unet, torch.device(bench.device), torch.bfloat16, compiled=bench.compile)
+    return for_inference(unet, torch.device(bench.device), torch.bfloat16, compiled=bench.compile)
 
 
 def startup(bench: Bench) -> Iterator[Row]:

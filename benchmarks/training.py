@@ -33,7 +33,7 @@ from sfumato import checkpoint
 from sfumato.config import UNetConfig
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.predict import prediction_named
-from sfumato.nets.layers import recompute
+from sfumato.nets.layers import enable_checkpointing
 from sfumato.nets.unet import UNet
 from sfumato.train.denoising import Denoising, Examples
 from sfumato.train.log import Log
@@ -82,12 +82,12 @@ def ours(bench: Bench, folder: Path, **changes: Any) -> Step:
     net.load_state_dict(bench.peer().state_dict())
     net.to(place, memory_format=torch.channels_last).train()
     if recipe.gradient_checkpointing:
-        recompute(net)
+        enable_checkpointing(net)
     if bench.compile:
         net.compile()
     path = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
     objective = Denoising(net, path, prediction_named("v"), "plain", place)
-    task = Task(net, lambda moment, count: examples, objective, lambda *_: None, lambda *_: {})
+    task = Task(net, lambda context, count: examples, objective, lambda *_: None, lambda *_: {})
     state, log = begin(net, recipe, place), Log(folder, place, 0, board=False)
     generator = torch.Generator(place)
     return lambda: advance(task, recipe, state, generator, log)

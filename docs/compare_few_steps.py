@@ -52,10 +52,18 @@ mpl.use("agg")
 
 from matplotlib import pyplot
 
-from sfumato.cli.evaluate import subject_of
-from sfumato.evaluate.cache import Album, Asked
+from sfumato.cli.evaluate import candidate_of
+from sfumato.evaluate.cache import PictureCache, Sample
 from sfumato.evaluate.report import HEADINGS, cells
-from sfumato.evaluate.run import Plan, Row, Settings, Subject, Trial, prepare, rate
+from sfumato.evaluate.run import (
+    Benchmark,
+    BenchmarkPlan,
+    Candidate,
+    ResultRow,
+    SamplingSettings,
+    evaluate,
+    prepare,
+)
 from sfumato.evaluate.scorer import Scorer
 from sfumato.request import Request
 from sfumato.studio import Studio, load
@@ -69,8 +77,8 @@ class Way:
     """A way of drawing, with one number of steps."""
 
     name: str
-    subject: Subject
-    settings: Settings
+    candidate: Candidate
+    settings: SamplingSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +86,7 @@ class Found:
     """What came of it."""
 
     way: Way
-    row: Row
+    row: ResultRow
     apart: float
 
     @property
@@ -88,31 +96,33 @@ class Found:
     @property
     def heights(self) -> tuple[float, ...]:
         """In each of `PANELS`."""
-        figures = self.row.figures
-        assert figures.frechet is not None
-        assert figures.retrieval is not None
-        return figures.frechet, 100 * figures.retrieval.top5, self.apart
+        metrics = self.row.metrics
+        assert metrics.frechet is not None
+        assert metrics.retrieval is not None
+        return metrics.frechet, 100 * metrics.retrieval.top5, self.apart
 
 
 class Models:
     """Each is loaded once, when it is first asked for."""
 
     def __init__(self) -> None:
-        self.loaded: dict[str, tuple[Studio, Subject]] = {}
+        self.loaded: dict[str, tuple[Studio, Candidate]] = {}
 
     def way(self, name: str, row: dict[str, Any], steps: int) -> Way:
         """What a row of the comparison says. Raises `UsageError` for what its model cannot draw."""
         if row["model"] not in self.loaded:
             studio = load(row["model"])
-            self.loaded[row["model"]] = studio, replace(subject_of(studio), roundtrips={})
-        studio, subject = self.loaded[row["model"]]
+            self.loaded[row["model"]] = studio, replace(candidate_of(studio), roundtrips={})
+        studio, candidate = self.loaded[row["model"]]
         said = {key: row[key] for key in ("sampler", "guidance", "fast", "decoder") if key in row}
         request = studio.resolve(Request.build(prompt="", steps=steps, **said))
         file = studio.model.fast if request.fast else None
         fast = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
         own = {"size": studio.native_size[0], "fast": fast}
-        chosen = {one.name: getattr(request, one.name) for one in fields(Settings) if one.name not in own}
-        return Way(name, replace(subject, name=name), Settings(**chosen, **own))
+        chosen = {
+            one.name: getattr(request, one.name) for one in fields(SamplingSettings) if one.name not in own
+        }
+        return Way(name, replace(candidate, name=name), SamplingSettings(**chosen, **own))
 
 
 def compare(said: dict[str, Any], out: Path, cache: Path) -> None:
@@ -121,12 +131,12 @@ def compare(said: dict[str, Any], out: Path, cache: Path) -> None:
     aim = models.way("the aim", said["aim"], said["aim"]["steps"])
     ways = [models.way(row["name"], row, steps) for row in said["row"] for steps in row["steps"]]
     scorer = Scorer.load(None, torch.device("cpu"))
-    plan = Plan(count=said["count"], things=0, varied=0)
-    trial = prepare(Path(said["data"]), plan, aim.settings.size, cache, scorer.features, scorer)
-    goal = drawn(aim, trial)[1]
+    plan = BenchmarkPlan(count=said["count"], things=0, varied=0)
+    benchmark = prepare(Path(said["data"]), plan, aim.settings.size, cache, scorer.features, scorer)
+    goal = drawn(aim, benchmark)[1]
     found = []
     for way in ways:
-        row, pictures = drawn(way, trial)
+        row, pictures = drawn(way, benchmark)
         found.append(Found(way, row, apart(pictures, goal)))
         print(" | ".join(found[-1].line), flush=True)
     chance = apart(np.roll(goal, 1, 0), goal)
@@ -134,31 +144,32 @@ def compare(said: dict[str, Any], out: Path, cache: Path) -> None:
     told = {
         "said": said,
         "apart by chance": chance,
-        "references": [asdict(row) for row in trial.references],
+        "references": [asdict(row) for row in benchmark.references],
         "found": [
-            {**asdict(each.row), "identity": each.way.subject.identity, "apart": each.apart} for each in found
+            {**asdict(each.row), "identity": each.way.candidate.identity, "apart": each.apart}
+            for each in found
         ],
     }
     (out / "few-steps.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (out / "few-steps.md").write_text(table(trial, found, chance), "utf-8")
-    curves(trial, found, chance, out / "curves.webp")
+    (out / "few-steps.md").write_text(table(benchmark, found, chance), "utf-8")
+    curves(benchmark, found, chance, out / "curves.webp")
     grid([aim, *ways], said["prompts"], said["seed"], out / "grid.webp")
 
 
-def drawn(way: Way, trial: Trial) -> tuple[Row, NDArray[np.float32]]:
-    """The figures of the pictures of the trial, and those (N, S, S, 3) in [0, 1]."""
-    (row,) = rate(way.subject, [way.settings], trial).rows
-    album = Album(trial.cache, {**way.subject.identity, **asdict(way.settings)})
-    return row, np.stack([album.pixels(one) for one in trial.main]).astype(np.float32) / 255
+def drawn(way: Way, benchmark: Benchmark) -> tuple[ResultRow, NDArray[np.float32]]:
+    """The metrics of the pictures of the benchmark, and those (N, S, S, 3) in [0, 1]."""
+    (row,) = evaluate(way.candidate, [way.settings], benchmark).rows
+    album = PictureCache(benchmark.cache, {**way.candidate.identity, **asdict(way.settings)})
+    return row, np.stack([album.pixels(one) for one in benchmark.main]).astype(np.float32) / 255
 
 
 def apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.mean((one - other) ** 2)))
 
 
-def table(trial: Trial, found: Sequence[Found], chance: float) -> str:
+def table(benchmark: Benchmark, found: Sequence[Found], chance: float) -> str:
     """As Markdown, without the columns that say nothing here."""
-    real = [(*cells(row), "") for row in trial.references if row.settings is None]
+    real = [(*cells(row), "") for row in benchmark.references if row.settings is None]
     other = ("the aim's, of another prompt", *[""] * (len(HEADINGS) - 1), f"{chance:.3f}")
     rows = [*real, other, *(each.line for each in found)]
     headings = ("way", *HEADINGS[1:], "apart")
@@ -167,7 +178,7 @@ def table(trial: Trial, found: Sequence[Found], chance: float) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def curves(trial: Trial, found: Sequence[Found], chance: float, path: Path) -> None:
+def curves(benchmark: Benchmark, found: Sequence[Found], chance: float, path: Path) -> None:
     """Every figure over the steps, a line for each name."""
     figure, panels = pyplot.subplots(1, len(PANELS), figsize=(13, 4.4))
     for place, (title, panel) in enumerate(zip(PANELS, panels, strict=True)):
@@ -181,7 +192,7 @@ def curves(trial: Trial, found: Sequence[Found], chance: float, path: Path) -> N
         panel.set_xticks(counts, [str(count) for count in counts])
         panel.minorticks_off()
         panel.grid(alpha=0.25)
-    ceiling = next(row for row in trial.references if row.name == "real").figures.retrieval
+    ceiling = next(row for row in benchmark.references if row.name == "real").metrics.retrieval
     if ceiling is not None:
         panels[1].axhline(100 * ceiling.top5, color="gray", linestyle=":", linewidth=1)
     panels[2].axhline(chance, color="gray", linestyle=":", linewidth=1)
@@ -207,11 +218,11 @@ def grid(ways: Sequence[Way], prompts: Sequence[str], seed: int, path: Path) -> 
         pen.text((MARGIN + column * wide + wide / 2, LABEL / 2), text, "black", font, anchor="mm")
     for line, name in enumerate(names):
         pen.text((MARGIN - 10, LABEL + line * high + high / 2), name, "black", font, anchor="rm")
-    asked = {Asked(prompt, seed): place for place, prompt in enumerate(prompts)}
+    asked = {Sample(prompt, seed): place for place, prompt in enumerate(prompts)}
     for way in ways:
         left = MARGIN + counts.index(way.settings.steps) * wide
         top = LABEL + names.index(way.name) * high
-        for one, picture in way.subject.draw(list(asked), way.settings):
+        for one, picture in way.candidate.draw(list(asked), way.settings):
             place = asked[one]
             small = PIL.Image.fromarray(picture).resize((CELL, CELL), PIL.Image.Resampling.LANCZOS)
             page.paste(small, (left + place % across * CELL, top + place // across * CELL))

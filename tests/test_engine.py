@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sfumato.diffusion.guidance import ClassifierFree, PromptOnly
+from sfumato.diffusion.guidance import ClassifierFree, Unguided
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
@@ -48,7 +48,7 @@ class Network:
 def job(key, sampler="ddim", steps=4, seed=0, number=1.0, scale=3.0, size=8, length=77):
     levels, noise = spacing_named("trailing").levels(PATH, steps), SeededNoise([seed])
     x = noise(torch.empty(1, 4, size, size))
-    guidance = PromptOnly() if scale == 1 else ClassifierFree(scale)
+    guidance = Unguided() if scale == 1 else ClassifierFree(scale)
     texts = [Text(number, length)] if scale == 1 else [Text(number, length), Text(0.0, length)]
     return Job(key, sampler_named(sampler).sample(x, levels, noise), texts, guidance)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sfumato import devices
 from sfumato.checkpoint import Model
 from sfumato.errors import NumericsError, UsageError
-from sfumato.nets.fast import prepare
+from sfumato.nets.fast import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
 
@@ -20,7 +20,7 @@ class Decoders:
     """What a model decodes its latents with, ready on `device`.
 
     `tile`: the side in latent cells of the tiles that large pictures are decoded in; `offload` and `compiled`
-    as in `prepare`.
+    as in `for_inference`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Decoders:
                 return pixels
         raise NumericsError(f"the decoded picture is not finite, in {self._dtypes(name)[0]} and in float32")
 
-    def glance(self, latent: Tensor) -> Tensor:
+    def latent_rgb(self, latent: Tensor) -> Tensor:
         """Pixels (B, 3, h, w), one for each latent cell: the linear map nearest to what the decoder does."""
         weight, bias = self._colours
         return torch.einsum("bchw,cd->bdhw", latent.float(), weight) + bias[:, None, None]
@@ -99,4 +99,4 @@ class Decoders:
     def _ready(self, name: str, dtype: torch.dtype) -> AutoencoderKL | AutoencoderTiny:
         net = self.model.tiny if name == TINY else self.model.vae
         assert net is not None
-        return prepare(net, self.device, dtype, offload=self.offload, compiled=self.compiled)
+        return for_inference(net, self.device, dtype, offload=self.offload, compiled=self.compiled)

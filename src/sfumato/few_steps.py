@@ -10,18 +10,18 @@ from sfumato.request import Request
 
 FAST_LORA = "fast, the model's own"
 """What the LoRA is called among a studio's adapters."""
-JUMPING = ("lcm", "tcd", "consistency")
+CONSISTENCY_SAMPLERS = ("lcm", "tcd", "consistency")
 """The samplers that ask a network for the picture at the end of the way, as only some have learned it."""
 STEPS, MOST_STEPS, SAMPLER, SPACING, GUIDANCE = 4, 8, "lcm", "lcm", 1.0
 
 
-def quickly(request: Request, model: Model) -> Request:
+def apply_fast(request: Request, model: Model) -> Request:
     """A `fast` request with its steps, sampler and guidance filled in.
 
     Raises `UsageError` where the model has nothing to draw fast with, and for what does not go with it.
     """
     if model.fast is None:
-        few = model.facts.limits is not None
+        few = model.info.trained_range is not None
         raise UsageError(f"{model.name} {'draws in few steps as it is: leave fast out' if few else _LACKING}")
     if (request.steps or STEPS) > MOST_STEPS:
         raise UsageError(
@@ -44,19 +44,21 @@ def quickly(request: Request, model: Model) -> Request:
     return request.changed(steps=request.steps or STEPS, guidance=GUIDANCE, sampler=SAMPLER)
 
 
-def suits(request: Request, sampler: str) -> bool:
+def compatible(request: Request, sampler: str) -> bool:
     """Whether a resolved `request` draws with `sampler` or with its like."""
-    return request.sampler == sampler or (sampler in JUMPING and request.sampler in JUMPING)
+    return request.sampler == sampler or (
+        sampler in CONSISTENCY_SAMPLERS and request.sampler in CONSISTENCY_SAMPLERS
+    )
 
 
-def ungranted(wishes: Mapping[str, Any], request: Request) -> list[str]:
-    """What a LoRA with these `sfumato.adapt.wishes` needs and a resolved `request` does not have."""
-    wrong = [] if suits(request, wishes["sampler"]) else [f"sampler {wishes['sampler']!r}"]
+def unmet_hints(hints: Mapping[str, Any], request: Request) -> list[str]:
+    """What a LoRA with these `sfumato.adapt.sampling_hints` needs and a resolved `request` does not have."""
+    wrong = [] if compatible(request, hints["sampler"]) else [f"sampler {hints['sampler']!r}"]
     for value, key, form in (
         (request.steps, "steps_range", "{} steps"),
         (request.guidance, "guidance_range", "guidance {}"),
     ):
-        low, high = wishes[key]
+        low, high = hints[key]
         if value is not None and not low <= value <= high:
             wrong.append(form.format(span(low, high)))
     return wrong

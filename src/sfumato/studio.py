@@ -15,28 +15,28 @@ import torch
 from torch import Tensor
 
 from sfumato import __version__, checkpoint, devices, expansion, folders
-from sfumato.adapt.adapters import Adapters, Use
+from sfumato.adapt.adapters import Adapters, AdapterWeight
 from sfumato.adapt.embedding import Embedding, called
 from sfumato.adapt.embedding import read as read_embedding
 from sfumato.checkpoint.infer import span
 from sfumato.checkpoint.source import EMBEDDED
 from sfumato.decoders import TINY, Decoders
-from sfumato.diffusion.guidance import ClassifierFree, Composed, Guidance, PromptOnly, Share
+from sfumato.diffusion.guidance import ClassifierFree, ComposableGuidance, Guidance, Unguided, WeightedTerm
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.engine import Engine, Event, Failed, Job
 from sfumato.errors import NumericsError, SfumatoError, SfumatoWarning, UsageError
-from sfumato.few_steps import FAST_LORA, JUMPING, quickly, suits, ungranted
+from sfumato.few_steps import CONSISTENCY_SAMPLERS, FAST_LORA, apply_fast, compatible, unmet_hints
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Conditioning, Denoiser
-from sfumato.nets.fast import prepare
-from sfumato.nets.given import AddedCond
+from sfumato.nets.fast import for_inference
+from sfumato.nets.inputs import SizeConditioning
 from sfumato.prompt.chunks import chunks, mentioned
-from sfumato.prompt.encode import Cond, common_length
+from sfumato.prompt.encode import TextEmbedding, common_length
 from sfumato.prompt.language import parse
-from sfumato.prompt.meaning import Content, Phrase, Piece
+from sfumato.prompt.meaning import Content, Phrase, WeightedText
 from sfumato.prompt.styles import MODELS, load_styles
 from sfumato.request import Region, Request
 
@@ -119,9 +119,9 @@ class Studio:
         self.device, self.dtype = device, dtype
         self.slices, self.tile, self.offload, self.compiled = slices, tile, offload, compiled
         for encoder in model.text_encoders:
-            prepare(encoder, device, dtype, offload=offload)
+            for_inference(encoder, device, dtype, offload=offload)
         self.decoders = Decoders(model, device, dtype, tile=tile, offload=offload, compiled=compiled)
-        unet = prepare(model.unet, device, dtype, offload=offload, compiled=compiled)
+        unet = for_inference(model.unet, device, dtype, offload=offload, compiled=compiled)
         self.denoiser = Denoiser(unet, model.prediction, device, slices=slices)
         self.most_points = 8 if device.type == "cuda" else 1
         self.adapters = Adapters(model.networks)
@@ -165,7 +165,7 @@ class Studio:
                 )
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         if request.fast:
-            request = quickly(request, self.model)
+            request = apply_fast(request, self.model)
         sampler = request.sampler or defaults.sampler
         spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
         return request.changed(
@@ -202,7 +202,7 @@ class Studio:
         notes += self._limit_notes(request) + self._wish_notes(request)
         if request.dialect == "plain":
             for name in ("prompt", "negative"):
-                phrase = Phrase((Piece(getattr(request, name)),))
+                phrase = Phrase((WeightedText(getattr(request, name)),))
                 dropped = max(chunks(phrase, each, "plain")[1] for each in self.model.tokenizers)
                 if dropped:
                     notes.append(
@@ -213,11 +213,11 @@ class Studio:
 
     def _limit_notes(self, request: Request) -> list[str]:
         """What a distilled model has not learned of what a resolved request asks of it."""
-        limits, defaults = self.model.facts.limits, self.model.defaults
+        limits, defaults = self.model.info.trained_range, self.model.defaults
         if limits is None:
             return []
         notes = []
-        if defaults.sampler in JUMPING and not suits(request, defaults.sampler):
+        if defaults.sampler in CONSISTENCY_SAMPLERS and not compatible(request, defaults.sampler):
             notes.append(
                 f"sampler {request.sampler!r} is not for what this distilled model has learned: "
                 f"pictures will be worse; try {defaults.sampler!r}"
@@ -237,8 +237,8 @@ class Studio:
         """What LoRAs of few steps need and a resolved request does not have, as far as they were read."""
         notes = []
         for use in self._uses(request):
-            wishes = self.adapters[use.name].wishes if use.name in self.adapters.names else {}
-            if use.weight and wishes and (wrong := ungranted(wishes, request)):
+            hints = self.adapters[use.name].sampling_hints if use.name in self.adapters.names else {}
+            if use.weight and hints and (wrong := unmet_hints(hints, request)):
                 notes.append(
                     f"the LoRA {use.name!r} is for few steps: it draws well only with {', '.join(wrong)}"
                 )
@@ -300,7 +300,7 @@ class Studio:
                     _request=single,
                 )
 
-    def _drive(self, uses: tuple[Use, ...], jobs: Iterable[Job]) -> Iterator[Event]:
+    def _drive(self, uses: tuple[AdapterWeight, ...], jobs: Iterable[Job]) -> Iterator[Event]:
         """What happens to `jobs`, all of them with the adapters `uses`; closing it cancels the rest.
 
         Whoever draws with this studio between two events may have put other adapters into the weights.
@@ -380,7 +380,7 @@ class Studio:
         if self.model.unet.config.time_cond_proj_dim is not None:
             scale, told = 1.0, scale - 1
         prompts, readings = self._prompts(request, steps)
-        negatives: list[Share] = []
+        negatives: list[WeightedTerm] = []
         if scale != 1 or not _whole(prompts, steps):
             negatives, others = self._read(request.negative, request, steps, negative=True)
             readings = readings + others
@@ -388,13 +388,13 @@ class Studio:
         conditionings = [self._condition(reading, _size(request), told, length) for reading in readings]
         interval = request.guidance_interval or (0.0, math.inf)
         if _plain(prompts) and not negatives:
-            return conditionings, PromptOnly()
+            return conditionings, Unguided()
         if _plain(prompts) and _plain(negatives):
             return conditionings, ClassifierFree(scale, interval, request.guidance_rescale)
         rescale = request.guidance_rescale
-        return conditionings, Composed(scale, tuple(prompts), tuple(negatives), interval, rescale)
+        return conditionings, ComposableGuidance(scale, tuple(prompts), tuple(negatives), interval, rescale)
 
-    def _prompts(self, request: Request, steps: int) -> tuple[list[Share], list[_Reading]]:
+    def _prompts(self, request: Request, steps: int) -> tuple[list[WeightedTerm], list[_Reading]]:
         """The prompt's terms, and those of the regions, which leave to the prompt what they do not cover."""
         shape = self._empty(request).shape
         masks = [_mask(region, shape[-1], shape[-2]).to(self.device) for region in request.regions]
@@ -411,7 +411,7 @@ class Studio:
 
     def _read(
         self, text: str, request: Request, steps: int, *, mask: Tensor | None = None, negative: bool = False
-    ) -> tuple[list[Share], list[_Reading]]:
+    ) -> tuple[list[WeightedTerm], list[_Reading]]:
         """Every content of `text`, and how much it counts in which steps."""
         shares, readings = [], []
         embeddings = self._named_in(text, request)
@@ -419,14 +419,14 @@ class Studio:
             for index, content in enumerate(term.contents):
                 at = frozenset(step for step, which in enumerate(term.at) if which == index)
                 weight = term.weight if mask is None else term.weight * mask
-                shares.append(Share(weight, at if len(term.contents) > 1 else None))
+                shares.append(WeightedTerm(weight, at if len(term.contents) > 1 else None))
                 zero = negative and not text and self.model.zero_negative
                 readings.append(
                     _Reading(content, request.dialect, request.clip_skip, embeddings, negative, zero)
                 )
         return shares, readings
 
-    def _encode_uncached(self, reading: _Reading) -> Cond:
+    def _encode_uncached(self, reading: _Reading) -> TextEmbedding:
         """Text states of one content."""
         with torch.inference_mode():
             cond = self.model.encode(
@@ -444,7 +444,7 @@ class Studio:
         """One content made ready for the network at one picture size and length of text."""
         cond = self._encode(reading).repeated(length)
         ids = self.model.size_ids(size, negative=reading.negative)
-        added = None if cond.pooled is None or ids is None else AddedCond(cond.pooled, ids)
+        added = None if cond.pooled is None or ids is None else SizeConditioning(cond.pooled, ids)
         return self.denoiser.condition(cond.states, added, w)
 
     def load_adapter(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> str:
@@ -456,7 +456,7 @@ class Studio:
         """
         file = folders.pick("adapters", str(path))
         name = name or file.stem
-        self.adapt([use for use in self.adapters.in_use if use.name != name])
+        self.adapt([use for use in self.adapters.active if use.name != name])
         adapter = self.adapters.load(file, name, allow_partial=allow_partial)
         if not adapter.report.whole:
             told = "; ".join(adapter.report.lines(most=3))
@@ -498,26 +498,28 @@ class Studio:
         known = self._known(request)
         return tuple((name, known[name]) for name in sorted(mentioned(text, known)))
 
-    def _uses(self, request: Request) -> tuple[Use, ...]:
+    def _uses(self, request: Request) -> tuple[AdapterWeight, ...]:
         """The adapters of a request and those that its prompts call."""
-        uses = [Use(each.name, each.weight, each.text_weight, each.blocks) for each in request.adapters]
+        uses = [
+            AdapterWeight(each.name, each.weight, each.text_weight, each.blocks) for each in request.adapters
+        ]
         if request.fast:
-            uses.append(Use(FAST_LORA))
+            uses.append(AdapterWeight(FAST_LORA))
         for text in (request.prompt, *(region.prompt for region in request.regions)):
             for call in parse(text, request.dialect).adapters:
-                uses.append(Use(call.name, call.weight, call.text_weight))
+                uses.append(AdapterWeight(call.name, call.weight, call.text_weight))
         return tuple(uses)
 
-    def adapt(self, uses: Sequence[Use], allow_partial: bool = False) -> None:
+    def adapt(self, uses: Sequence[AdapterWeight], allow_partial: bool = False) -> None:
         """Have just these adapters in use, read from the user's folder if need be.
 
         `allow_partial` as in `load_adapter`.
         """
         self._fetch(uses, allow_partial)
-        if tuple(uses) != self.adapters.in_use and self.adapters.use(uses):
+        if tuple(uses) != self.adapters.active and self.adapters.set_adapters(uses):
             self._forget()
 
-    def _fetch(self, uses: Sequence[Use], allow_partial: bool) -> None:
+    def _fetch(self, uses: Sequence[AdapterWeight], allow_partial: bool) -> None:
         """Have these adapters ready, read from the user's folder if need be."""
         for use in uses:
             if use.name not in self.adapters.names:
@@ -536,7 +538,7 @@ class Studio:
 
         Raises `NumericsError` rather than return a picture made of numbers that are not finite.
         """
-        pixels = self.decoders.glance(latent) if quick else self.decoders.decode(latent, request.decoder)
+        pixels = self.decoders.latent_rgb(latent) if quick else self.decoders.decode(latent, request.decoder)
         rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         adapters = {use.name: self.adapters[use.name] for use in self._uses(request)}
@@ -662,12 +664,12 @@ def _size(request: Request) -> tuple[int, int]:
     return _set(request.width), _set(request.height)
 
 
-def _plain(shares: Sequence[Share]) -> bool:
+def _plain(shares: Sequence[WeightedTerm]) -> bool:
     """Whether there is one share, of weight 1 in every step."""
-    return len(shares) == 1 and shares[0] == Share()
+    return len(shares) == 1 and shares[0] == WeightedTerm()
 
 
-def _whole(shares: Sequence[Share], steps: int) -> bool:
+def _whole(shares: Sequence[WeightedTerm], steps: int) -> bool:
     """Whether the shares sum to 1 in every step, so that guidance 1 has no use for the negative prompt."""
     for step in range(steps):
         total = torch.zeros(())

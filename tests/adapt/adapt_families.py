@@ -5,7 +5,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sfumato.config import TextConfig, UNetConfig
-from sfumato.nets.given import AddedCond
+from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.text import CLIPText
 from sfumato.nets.unet import UNet
 
@@ -105,7 +105,7 @@ def question(family, seed=0):
 
     added = None
     if family == "sdxl":
-        added = AddedCond(randn(2, 20), torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2))
+        added = SizeConditioning(randn(2, 20), torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2))
     return (
         randn(2, 4, 8, 8),
         torch.tensor([10.0, 500.0]),

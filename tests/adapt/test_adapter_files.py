@@ -9,8 +9,8 @@ from adapt_families import ask_ours, assert_same_answers, ours, pipeline
 from adapter_files import TARGETS, TEXT, kohya
 from safetensors.torch import load_file, save_file
 
-from sfumato.adapt import Adapters, Use
-from sfumato.adapt.keys import take_apart
+from sfumato.adapt import Adapters, AdapterWeight
+from sfumato.adapt.keys import parse_key
 from sfumato.errors import CheckpointError, SfumatoError
 
 ENDS = (*TARGETS, *TEXT)
@@ -72,15 +72,15 @@ def changed(path, add=(), drop=(), metadata=None):
     ],
 )
 def test_a_key_says_which_network_which_layer_and_which_part(key, part, layer, role):
-    found = take_apart(key)
-    assert (found.part, found.layer, found.role) == (part, layer, role)
+    found = parse_key(key)
+    assert (found.part, found.layer, found.tensor) == (part, layer, role)
 
 
 @pytest.mark.parametrize(
     "key", ["unet.mid.to_q.weight", "emb_params", "alpha", ".alpha", "lora_unet_a.oft_blocks"]
 )
 def test_other_keys_say_nothing(key):
-    assert take_apart(key) is None
+    assert parse_key(key) is None
 
 
 def test_the_report_counts_keys_and_layers(adapters, path):
@@ -280,8 +280,8 @@ def test_damaged_files_raise_declared_errors_or_are_adapters(adapters, tmp_path)
         path.write_bytes(bad[: rng.choice((len(bad), len(bad), rng.randrange(len(bad))))])
         try:
             adapters.load(path, "bad", allow_partial=rng.random() < 0.5)
-            adapters.use([Use("bad")])
-            adapters.use([])
+            adapters.set_adapters([AdapterWeight("bad")])
+            adapters.set_adapters([])
         except SfumatoError:
             refused += 1
     assert refused > 30
@@ -327,10 +327,10 @@ def test_parts_of_nearly_right_shapes_are_refused_or_are_the_same_folded_and_bes
                 continue
             used += 1
             if used % 10 == 0:
-                adapters.use([Use("odd")])
+                adapters.set_adapters([AdapterWeight("odd")])
                 folded = ask_ours(adapters.networks, "sd1")
-                adapters.use([])
-                adapters.attach([Use("odd")])
+                adapters.set_adapters([])
+                adapters.attach([AdapterWeight("odd")])
                 assert_same_answers(ask_ours(adapters.networks, "sd1"), folded, 1e-4)
                 adapters.detach()
     assert 50 < used < 350

@@ -26,7 +26,7 @@ from peft import (
 )
 from safetensors.torch import save_file
 
-from sfumato.adapt import Adapters, Use, attach_new, save_lora
+from sfumato.adapt import Adapters, AdapterWeight, attach_new, save_lora
 
 ENDS = (*TARGETS, *CONVOLUTIONS)
 
@@ -62,7 +62,7 @@ def using(path, networks, **options):
     adapters = Adapters(networks)
     adapter = adapters.load(path, "it", **options)
     assert adapter.report.whole
-    adapters.use([Use("it")])
+    adapters.set_adapters([AdapterWeight("it")])
     return adapters
 
 
@@ -76,7 +76,7 @@ def test_a_lora_that_diffusers_saved_answers_as_there_and_leaves_no_trace(family
     after = ask_ours(networks, family)
     assert_same_answers(after, ask_theirs(pipe, family))
     assert differ(after, before)
-    adapters.use([])
+    adapters.set_adapters([])
     assert_same_bits(ask_ours(networks, family), before)
 
 
@@ -111,7 +111,9 @@ def test_several_at_once_with_weights_add_up_as_in_diffusers(family, tmp_path):
         adapters.load(path, name)
     for weights in ((0.7, -0.4), (1.5, 0.25)):
         pipe.set_adapters(list(paths), list(weights))
-        adapters.use([Use(name, weight) for name, weight in zip(paths, weights, strict=True)])
+        adapters.set_adapters(
+            [AdapterWeight(name, weight) for name, weight in zip(paths, weights, strict=True)]
+        )
         assert_same_answers(ask_ours(networks, family), ask_theirs(pipe, family))
 
 
@@ -122,7 +124,7 @@ def test_a_weight_of_its_own_for_the_text_is_the_text_encoders(tmp_path):
     pipe.load_lora_weights(path, adapter_name="it")
     pipe.set_adapters("it", {"unet": 0.5, "text_encoder": 0.2})
     adapters = using(path, networks)
-    adapters.use([Use("it", 0.5, 0.2)])
+    adapters.set_adapters([AdapterWeight("it", 0.5, 0.2)])
     assert_same_answers(ask_ours(networks, "sd1"), ask_theirs(pipe, "sd1"))
 
 

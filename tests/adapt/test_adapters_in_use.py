@@ -18,13 +18,13 @@ from adapter_files import CONVOLUTIONS, TARGETS, TEXT, kohya, layers
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from sfumato.adapt import Adapters, Use, attach_new, live, save_lora
+from sfumato.adapt import Adapters, AdapterWeight, attach_new, live, save_lora
 from sfumato.adapt.blocks import by_name
-from sfumato.adapt.delta import Delta, LowRank
-from sfumato.adapt.keys import Places
+from sfumato.adapt.delta import Delta, LoRA
+from sfumato.adapt.keys import LayerIndex
 from sfumato.config import UNetConfig
 from sfumato.errors import UsageError
-from sfumato.nets.fast import Packable, plain, prepare
+from sfumato.nets.fast import Prepacked, for_inference, unpacked
 from sfumato.nets.unet import UNet
 
 CPU = torch.device("cpu")
@@ -131,11 +131,11 @@ def test_folded_in_and_beside_are_the_same_and_leave_no_trace(kind, networks, tm
     before, state = ask_ours(networks, "sd1"), bits(networks)
     adapters = loaded(networks, written(kind, tmp_path / "it.safetensors", networks))
     assert adapters["it"].report.whole
-    uses = [Use("it", 0.8, 0.5)]
-    assert adapters.use(uses)
+    uses = [AdapterWeight("it", 0.8, 0.5)]
+    assert adapters.set_adapters(uses)
     folded = ask_ours(networks, "sd1")
     assert differ(folded, before)
-    assert adapters.use([])
+    assert adapters.set_adapters([])
     assert_same_bits(bits(networks), state)
     adapters.attach(uses)
     assert_same_answers(ask_ours(networks, "sd1"), folded, 1e-5)
@@ -153,7 +153,7 @@ def test_tuckers_form_is_three_convolutions_one_after_another(networks, tmp_path
     x = randn(2, layer.in_channels, 6, 6)
     h = F.conv2d(F.conv2d(x, parts["down"]), parts["mid"], padding=1)
     expected = layer(x) + 0.5 * F.conv2d(h, parts["up"])
-    adapters.use([Use("it")])
+    adapters.set_adapters([AdapterWeight("it")])
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -170,7 +170,7 @@ def test_magnitudes_set_the_length_of_every_row_or_every_column(axis, flat, netw
         {f"lora_unet_conv_in.{role}": part for role, part in parts.items()}, tmp_path / "it.safetensors"
     )
     adapters = loaded(networks, tmp_path / "it.safetensors")
-    adapters.use([Use("it")])
+    adapters.set_adapters([AdapterWeight("it")])
     others = [dim for dim in range(4) if dim != axis]
     lengths = torch.linalg.vector_norm(layer.weight, dim=others)
     torch.testing.assert_close(lengths, magnitude.flatten().abs(), rtol=1e-4, atol=1e-5)
@@ -181,21 +181,21 @@ def test_packed_layers_take_adapters_and_give_back_the_same_bits(dtype, networks
     plain_ones = copy.deepcopy(networks)
     on_plain = lora(plain_ones, tmp_path)
     for net in networks.values():
-        prepare(net, CPU, dtype)
+        for_inference(net, CPU, dtype)
     net = networks["unet"]
     asked = [tensor if tensor is None else tensor.to(dtype) for tensor in question("sd1")]
     with torch.inference_mode():
         before = net(*asked)
         adapters = lora(networks, tmp_path)
-        packed = [layer for layer in net.modules() if isinstance(layer, Packable) and layer.packed]
+        packed = [layer for layer in net.modules() if isinstance(layer, Prepacked) and layer.packed]
         assert packed
-        on_plain.use([Use("it", 0.5)])
+        on_plain.set_adapters([AdapterWeight("it", 0.5)])
         expected = plain_ones["unet"](*question("sd1"))
-        for form in ("use", "attach"):
-            getattr(adapters, form)([Use("it", 0.5)])
+        for form in ("set_adapters", "attach"):
+            getattr(adapters, form)([AdapterWeight("it", 0.5)])
             tolerance = 1e-5 if dtype == torch.float32 else 3e-2
             assert_same_answers([net(*asked).float()], [expected], tolerance)
-            adapters.use([]) if form == "use" else adapters.detach()
+            adapters.set_adapters([]) if form == "set_adapters" else adapters.detach()
             assert all(layer.packed for layer in packed)
             assert torch.equal(net(*asked), before)
 
@@ -210,32 +210,32 @@ def test_a_change_is_computed_in_float32_and_rounded_once(networks, tmp_path):
     adapters.load(tmp_path / "it.safetensors", "again")
     parts = made["unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"]
     change = 0.5 * parts["up"] @ parts["down"]
-    adapters.use([Use("it", 0.3), Use("again", 0.4)])
+    adapters.set_adapters([AdapterWeight("it", 0.3), AdapterWeight("again", 0.4)])
     assert torch.equal(layer.weight, (original + 0.3 * change + 0.4 * change).bfloat16())
 
 
 def test_a_precision_taken_up_while_an_adapter_is_in_use_ends_in_the_plain_weights(networks, tmp_path):
     adapters = lora(networks, tmp_path)
     expected = {key: tensor.bfloat16() for key, tensor in networks["unet"].state_dict().items()}
-    adapters.use([Use("it")])
-    prepare(networks["unet"], CPU, torch.bfloat16)
-    adapters.use([])
+    adapters.set_adapters([AdapterWeight("it")])
+    for_inference(networks["unet"], CPU, torch.bfloat16)
+    adapters.set_adapters([])
     state = networks["unet"].state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in expected.items())
 
 
 def test_offloaded_weights_change_where_they_are_at_home(networks, tmp_path):
     net = networks["unet"]
-    prepare(net, torch.device("meta"), torch.float32, offload=True)
+    for_inference(net, torch.device("meta"), torch.float32, offload=True)
     adapters, state = lora(networks, tmp_path), bits(networks)
-    adapters.use([Use("it")])
+    adapters.set_adapters([AdapterWeight("it")])
     assert not torch.equal(net.conv_in.weight, state[list(net.state_dict()).index("conv_in.weight")])
     assert net.conv_in.weight.device.type == "cpu"
-    adapters.attach([Use("it")])
+    adapters.attach([AdapterWeight("it")])
     x, t, states, _ = (tensor if tensor is None else tensor.to("meta") for tensor in question("sd1"))
     assert net(x, t, states).shape == (2, 4, 8, 8)
     adapters.detach()
-    adapters.use([])
+    adapters.set_adapters([])
     assert_same_bits(bits(networks), state)
 
 
@@ -258,19 +258,19 @@ def test_a_compiled_network_sees_new_weights_without_being_compiled_again(tmp_pa
     }
     networks = {"unet": UNet(UNetConfig.from_dict(SD1 | small, "unet"))}
     net, same = networks["unet"], copy.deepcopy(networks)
-    prepare(net, CPU, torch.float32, compiled=True)
+    for_inference(net, CPU, torch.float32, compiled=True)
     adapters, on_plain = (lora(each, tmp_path, ("to_q", "conv_in")) for each in (networks, same))
     with torch.inference_mode():
         before = net(x, t, states)
         assert len(graphs) == 1
         for weight in (0.5, -0.7):
-            adapters.use([Use("it", weight)])
-            on_plain.use([Use("it", weight)])
+            adapters.set_adapters([AdapterWeight("it", weight)])
+            on_plain.set_adapters([AdapterWeight("it", weight)])
             assert_same_answers([net(x, t, states)], [same["unet"](x, t, states)], 1e-5)
-        adapters.use([])
+        adapters.set_adapters([])
         assert torch.equal(net(x, t, states), before)
         assert len(graphs) == 1
-        adapters.attach([Use("it", -0.7)])
+        adapters.attach([AdapterWeight("it", -0.7)])
         assert_same_answers([net(x, t, states)], [same["unet"](x, t, states)], 1e-5)
         adapters.detach()
         assert torch.equal(net(x, t, states), before)
@@ -279,9 +279,9 @@ def test_a_compiled_network_sees_new_weights_without_being_compiled_again(tmp_pa
 
 def test_a_fault_in_the_middle_brings_everything_back(networks, tmp_path, monkeypatch):
     adapters, state = lora(networks, tmp_path), bits(networks)
-    adapters.use([Use("it", 0.4)])
+    adapters.set_adapters([AdapterWeight("it", 0.4)])
     calls = []
-    change = LowRank.change
+    change = LoRA.change
 
     def failing(delta, weight):
         calls.append(delta)
@@ -291,26 +291,26 @@ def test_a_fault_in_the_middle_brings_everything_back(networks, tmp_path, monkey
 
     monkeypatch.setattr(Delta, "change", failing)
     with pytest.raises(MemoryError):
-        adapters.use([Use("it")])
-    assert adapters.in_use == ()
+        adapters.set_adapters([AdapterWeight("it")])
+    assert adapters.active == ()
     assert_same_bits(bits(networks), state)
 
 
 def test_the_same_uses_again_change_nothing_and_weight_zero_is_no_use(networks, tmp_path):
     adapters, state = lora(networks, tmp_path), bits(networks)
-    assert not adapters.use([])
-    assert adapters.use([Use("it", 0)])
+    assert not adapters.set_adapters([])
+    assert adapters.set_adapters([AdapterWeight("it", 0)])
     assert_same_bits(bits(networks), state)
-    assert adapters.use([Use("it")])
-    assert not adapters.use([Use("it")])
+    assert adapters.set_adapters([AdapterWeight("it")])
+    assert not adapters.set_adapters([AdapterWeight("it")])
 
 
 def test_what_is_folded_for_good_stays(networks, tmp_path):
     adapters = lora(networks, tmp_path)
-    adapters.use([Use("it", 0.5)])
+    adapters.set_adapters([AdapterWeight("it", 0.5)])
     expected = ask_ours(networks, "sd1")
-    adapters.fold([Use("it", 0.5)])
-    adapters.use([])
+    adapters.fuse([AdapterWeight("it", 0.5)])
+    adapters.set_adapters([])
     assert_same_bits(ask_ours(networks, "sd1"), expected)
     adapters.remove("it")
     assert adapters.names == ()
@@ -319,28 +319,31 @@ def test_what_is_folded_for_good_stays(networks, tmp_path):
 @pytest.mark.parametrize(
     ("uses", "match"),
     [
-        ([Use("detial")], "no adapter 'detial'; did you mean 'detail'"),
-        ([Use("detail", float("nan"))], "weight of 'detail' is nan"),
-        ([Use("detail", 1, 1e9)], "must be in ±1000"),
-        ([Use("detail", blocks={"down.7": 1})], "no block 'down.7' in this model; did you mean"),
-        ([Use("detail", blocks={"mid": "high"})], "weight of block 'mid' is 'high'"),
-        ([Use("detail", blocks=[1, 2, 3])], "3 block weights were given: this model takes 7 or 14"),
+        ([AdapterWeight("detial")], "no adapter 'detial'; did you mean 'detail'"),
+        ([AdapterWeight("detail", float("nan"))], "weight of 'detail' is nan"),
+        ([AdapterWeight("detail", 1, 1e9)], "must be in ±1000"),
+        ([AdapterWeight("detail", blocks={"down.7": 1})], "no block 'down.7' in this model; did you mean"),
+        ([AdapterWeight("detail", blocks={"mid": "high"})], "weight of block 'mid' is 'high'"),
+        ([AdapterWeight("detail", blocks=[1, 2, 3])], "3 block weights were given: this model takes 7 or 14"),
     ],
 )
 def test_a_wrong_use_is_refused_before_anything_is_touched(uses, match, networks, tmp_path):
     kohya(tmp_path / "detail.safetensors", networks, ENDS)
     adapters, state = Adapters(networks), bits(networks)
     adapters.load(tmp_path / "detail.safetensors")
-    for form in (adapters.use, adapters.attach):
+    for form in (adapters.set_adapters, adapters.attach):
         with pytest.raises(UsageError, match=match):
-            form([Use("detail"), *uses])
+            form([AdapterWeight("detail"), *uses])
     assert_same_bits(bits(networks), state)
 
 
 def test_what_is_in_use_is_neither_forgotten_nor_replaced(networks, tmp_path):
     adapters = lora(networks, tmp_path)
-    for begin, end in ((adapters.use, lambda: adapters.use([])), (adapters.attach, adapters.detach)):
-        begin([Use("it")])
+    for begin, end in (
+        (adapters.set_adapters, lambda: adapters.set_adapters([])),
+        (adapters.attach, adapters.detach),
+    ):
+        begin([AdapterWeight("it")])
         for refused in (lambda: adapters.remove("it"), lambda: adapters.add(adapters["it"])):
             with pytest.raises(UsageError, match="'it' is in use"):
                 refused()
@@ -352,21 +355,21 @@ def test_what_is_in_use_is_neither_forgotten_nor_replaced(networks, tmp_path):
 def test_block_weights_count_in_their_block_only(networks, tmp_path):
     adapters, state = lora(networks, tmp_path), networks["unet"].state_dict()
     state = {key: tensor.clone() for key, tensor in state.items()}
-    adapters.use([Use("it")])
+    adapters.set_adapters([AdapterWeight("it")])
     whole = {key: tensor - state[key] for key, tensor in networks["unet"].state_dict().items()}
     for blocks, factors in (
         ({"down": 0, "down.0.1": 0.5, "mid": 2}, {"down_blocks.0.resnets.1": 0.5, "down_": 0, "mid_": 2}),
         ({"down.0.2": 3, "up.0.2": 0}, {"down_blocks.0.downsamplers": 3, "up_blocks.0.upsamplers": 0}),
         ({"in": 0, "time": 0, "out": 0}, {"conv_in": 0, "conv_out": 0, "time_": 0}),
     ):
-        adapters.use([Use("it", blocks=blocks)])
+        adapters.set_adapters([AdapterWeight("it", blocks=blocks)])
         now = networks["unet"].state_dict()
         for key, change in whole.items():
             if key.startswith(("up_blocks.0.resnets.2", "down_blocks.0.attentions.1")):
                 continue
             factor = next((f for start, f in factors.items() if key.startswith(start)), 1)
             torch.testing.assert_close(now[key], state[key] + factor * change, rtol=1e-5, atol=1e-5)
-    adapters.use([Use("it", blocks={"text": 0})])
+    adapters.set_adapters([AdapterWeight("it", blocks={"text": 0})])
     assert torch.equal(
         networks["text_encoder"].encoder.layers[0].mlp.fc1.weight,
         ours(pipeline("sd1"))["text_encoder"].encoder.layers[0].mlp.fc1.weight,
@@ -399,7 +402,7 @@ def test_lists_of_block_weights_mean_what_they_mean_in_a1111(family, count, plac
             "block_out_channels": [320, 640, 1280],
         }
     with torch.device("meta"):
-        unet = Places(UNet(UNetConfig.from_dict({"cross_attention_dim": 768, **levels}, "unet")))
+        unet = LayerIndex(UNet(UNetConfig.from_dict({"cross_attention_dim": 768, **levels}, "unet")))
     values = [0.0] * count
     values[place] = 1.0
     found = by_name(values, {"unet": unet})
@@ -456,7 +459,7 @@ def test_adapters_beside_one_layer_are_told_apart_by_name(networks, tmp_path):
     assert not torch.equal(one, both)
     assert live.attached(net, "two") == {}
     adapters = loaded(networks, tmp_path / "two.safetensors")
-    adapters.use([Use("it")])
+    adapters.set_adapters([AdapterWeight("it")])
     assert_same_answers([net(x, t, states)], [both], 1e-5)
     with pytest.raises(UsageError, match="no adapter 'two' is attached"):
         save_lora(tmp_path / "two.safetensors", networks, name="two")
@@ -491,5 +494,5 @@ def test_half_precision_is_saved_on_request(networks, tmp_path):
 
 def plain_networks(networks):
     for net in networks.values():
-        live.detach(plain(net))
+        live.detach(unpacked(net))
     return networks

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from sfumato import checkpoint
-from sfumato.adapt import Adapters, Use, attach_new, live, save_lora
+from sfumato.adapt import Adapters, AdapterWeight, attach_new, live, save_lora
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Point, SeededNoise, run
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.nets.denoiser import Denoiser
-from sfumato.nets.fast import plain, prepare
+from sfumato.nets.fast import for_inference, unpacked
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -86,22 +86,22 @@ def distance(model, latent):
 def test_a_trained_lora_changes_the_picture_as_trained_and_leaves_no_trace(prepared, model, lora):
     path, trained = lora
     if prepared:
-        prepare(model.unet, CPU, torch.float32)
+        for_inference(model.unet, CPU, torch.float32)
     else:
-        plain(model.unet)
+        unpacked(model.unet)
     adapters = Adapters(model.networks)
     assert adapters.load(path).report.whole
     before = draw(model)
-    adapters.use([Use("green")])
+    adapters.set_adapters([AdapterWeight("green")])
     folded = draw(model)
-    adapters.use([Use("green", 0.2)])
+    adapters.set_adapters([AdapterWeight("green", 0.2)])
     little = draw(model)
     near, between, far = (distance(model, latent) for latent in (folded, little, before))
     assert near < 0.7 * far
     assert near < between < far
-    adapters.use([])
+    adapters.set_adapters([])
     assert torch.equal(draw(model), before)
-    adapters.attach([Use("green")])
+    adapters.attach([AdapterWeight("green")])
     for other in (draw(model), trained):
         torch.testing.assert_close(folded, other, rtol=0, atol=1e-4 * folded.abs().max().item())
     adapters.detach()

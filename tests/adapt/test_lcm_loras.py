@@ -16,7 +16,7 @@ from checkpoint_families import pipeline
 
 import sfumato
 from sfumato import weights
-from sfumato.adapt.wishes import header
+from sfumato.adapt.sampling_hints import header
 from sfumato.errors import CheckpointError, SfumatoWarning
 
 LAYERS = (*TARGETS, *CONVOLUTIONS, "time_emb_proj")

@@ -10,7 +10,7 @@ from checkpoint_families import FAMILIES
 from sfumato import checkpoint
 from sfumato.diffusion.level import Flow, VariancePreserving
 from sfumato.errors import CheckpointError
-from sfumato.nets.unet import AddedCond
+from sfumato.nets.unet import SizeConditioning
 
 KINDS = {
     "sd1": ("latent-diffusion", "text", None),
@@ -52,7 +52,7 @@ def test_what_diffusers_saves_is_loaded_strictly(pipelines, tmp_path, family, la
         assert len(list((tmp_path / "m" / "unet").glob("*.safetensors"))) > 1
     model = checkpoint.load(tmp_path / "m")
     assert_same_weights(model, pipe)
-    assert (model.kind, model.task, model.facts.distilled) == KINDS[family]
+    assert (model.kind, model.task, model.info.distilled) == KINDS[family]
     assert (model.native_size, model.factor, model.name) == ((16, 16), 2, "m")
     assert (model.report.value("unet variant") == "fp16") == ("variant" in layout)
 
@@ -81,7 +81,7 @@ def test_a_loaded_model_answers_as_diffusers_and_transformers_do(pipelines, save
         torch.testing.assert_close(cond.pooled, pooled, rtol=1e-4, atol=1e-5)
         ids = model.size_ids((16, 16))
         extra["added_cond_kwargs"] = {"text_embeds": cond.pooled, "time_ids": ids}
-        added = AddedCond(cond.pooled, ids)
+        added = SizeConditioning(cond.pooled, ids)
     if family == "lcm":
         w = torch.tensor([7.5])
         extra["timestep_cond"] = pipe.get_guidance_scale_embedding(w, embedding_dim=32)

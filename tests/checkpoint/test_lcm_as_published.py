@@ -12,7 +12,7 @@ from checkpoint_families import autoencoder, pipeline, text_encoder, tokenizer, 
 
 import sfumato
 from sfumato import checkpoint
-from sfumato.checkpoint.infer import Defaults, Limits
+from sfumato.checkpoint.infer import Defaults, TrainedRange
 from sfumato.errors import CheckpointError, SfumatoWarning
 
 PROMPT = "a red apple"
@@ -95,10 +95,10 @@ def test_a_published_model_draws_the_same(kind, guidance, steps, models):
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_how_to_draw_is_worked_out_from_the_files(kind, models):
     pipe, folder, studio = models(kind)
-    assert studio.model.facts.distilled == "lcm"
+    assert studio.model.info.distilled == "lcm"
     assert checkpoint.inspect(folder).value("learned") == "1 to 8 steps, guidance 1 to 14"
     assert studio.model.defaults == Defaults(sampler="lcm", steps=4, guidance=8.5, spacing="lcm")
-    assert studio.model.facts.limits == Limits(steps=(1, 8), guidance=(1.0, 14.0))
+    assert studio.model.info.trained_range == TrainedRange(steps=(1, 8), guidance=(1.0, 14.0))
     plain = theirs(pipe)
     assert_alike(ours(studio), plain)
     assert np.abs(theirs(pipe, guidance=1.0) - plain).max() > 1
@@ -170,7 +170,7 @@ def test_a_model_that_learned_one_guidance_is_drawn_with_guidance_one(tmp_path):
     pipe.save_pretrained(tmp_path / "folded")
     studio = sfumato.load(tmp_path / "folded", device="cpu", dtype="float32")
     assert studio.model.defaults == Defaults(sampler="lcm", steps=4, guidance=1.0, spacing="lcm")
-    assert studio.model.facts.limits == Limits(steps=(1, 8), guidance=(1.0, 2.0))
+    assert studio.model.info.trained_range == TrainedRange(steps=(1, 8), guidance=(1.0, 2.0))
     assert_alike(ours(studio), theirs(pipe, guidance=1.0))
     assert_alike(ours(studio, guidance=1.5), theirs(pipe, guidance=1.5))
     checkpoint.save(studio.model, tmp_path / "saved")

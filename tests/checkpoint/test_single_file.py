@@ -10,7 +10,7 @@ from single_files import FAMILIES, diffusers_keys, write
 import sfumato
 from sfumato import checkpoint
 from sfumato.config import UNetConfig, VAEConfig
-from sfumato.nets.given import AddedCond
+from sfumato.nets.inputs import SizeConditioning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
 
@@ -51,7 +51,7 @@ def test_a_file_in_the_original_layout_holds_what_was_written(family, models):
     assert model.name == family
     assert model.prediction == ("v" if family == "sd2-v" else "epsilon")
     assert model.task == (family if family in ("inpaint", "instruct") else "text")
-    assert model.facts.distilled == ("lcm" if family == "lcm" else None)
+    assert model.info.distilled == ("lcm" if family == "lcm" else None)
     assert [tokenizer.pad for tokenizer in model.tokenizers] == {
         "sdxl": [49407, 0], "sd2-v": [0], "sd2-epsilon": [0]
     }.get(family, [49407])  # fmt: skip
@@ -67,7 +67,7 @@ def test_a_file_in_diffusers_keys_holds_what_was_written(family, models, tmp_pat
     assert {name: net.config for name, net in model.networks.items()} == {
         name: net.config for name, net in other.networks.items()
     }
-    assert (model.scheduler, model.facts.kind) == (other.scheduler, other.facts.kind)
+    assert (model.scheduler, model.info.kind) == (other.scheduler, other.info.kind)
 
 
 def comparable(config):
@@ -141,7 +141,7 @@ def test_the_unets_answers_equal_diffusers(family, models):
             sizes = model.size_ids((16, 16)).expand(2, -1)
             pooled = cond.pooled.expand(2, -1)
             told = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
-            ours = model.unet(x, t, states, added=AddedCond(pooled, sizes))
+            ours = model.unet(x, t, states, added=SizeConditioning(pooled, sizes))
         else:
             states = model.text_encoders[0](ids[None]).states.expand(2, -1, -1)
             theirs = pipe.text_encoder(ids[None]).last_hidden_state

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from single_files import _unet, _vae
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sfumato.checkpoint import anatomy, original, single
-from sfumato.checkpoint.infer import facts
+from sfumato.checkpoint import ldm_keys, shapes_to_config, single
+from sfumato.checkpoint.infer import model_info
 from sfumato.checkpoint.loading import _table, empty_network, expected_shapes
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
@@ -95,17 +95,17 @@ def test_the_unets_table_covers_the_real_network_with_nothing_left_over(name, me
     config = UNetConfig(**changes)
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in changes.items()}
     real = meta(lambda: diffusers.UNet2DConditionModel(**listed))
-    table = original.unet_table(config, real, prefix="")
+    table = ldm_keys.unet_table(config, real, prefix="")
     assert len(real) == count
     assert table.keys() == real.keys() == shapes_of(config).keys()
     assert len({origin.key for origin in table.values()}) == count
-    assert {ours.rpartition(".")[0] for ours in real} == original.unet_modules(config).keys()
+    assert {ours.rpartition(".")[0] for ours in real} == ldm_keys.unet_modules(config).keys()
 
 
 @pytest.mark.parametrize("name", UNETS)
 def test_diffusers_turns_our_original_names_back_into_its_own(name, meta):
     changes, count = UNETS[name]
-    table = original.unet_table(UNetConfig(**changes), shapes_of(UNetConfig(**changes)))
+    table = ldm_keys.unet_table(UNetConfig(**changes), shapes_of(UNetConfig(**changes)))
     marks = {origin.key: ours for ours, origin in table.items()}
     back = peer.convert_ldm_unet_checkpoint(
         marks, {"layers_per_block": 2, "class_embed_type": None, **changes}
@@ -119,7 +119,7 @@ def test_diffusers_turns_our_original_names_back_into_its_own(name, meta):
 def test_a_second_hand_gives_the_same_names(name, meta):
     config = UNetConfig(**UNETS[name][0])
     deep = len(config.block_out_channels)
-    table = original.unet_table(config, shapes_of(config), prefix="")
+    table = ldm_keys.unet_table(config, shapes_of(config), prefix="")
     assert {ours: origin.key for ours, origin in table.items()} == {
         ours: _unet(ours, 2, deep) for ours in table
     }
@@ -131,10 +131,10 @@ def test_a_unets_configuration_follows_from_its_names_and_shapes(name, layout):
     config = UNetConfig(**(PRUNED if name == "pruned" else UNETS[name][0]))
     shapes = shapes_of(config)
     if layout == "original":
-        shapes = original.shapes(original.unet_table(config, shapes, prefix=""), shapes)
+        shapes = ldm_keys.shapes(ldm_keys.unet_table(config, shapes, prefix=""), shapes)
     pooled = 1280 if config.addition_embed_type else None
     report = Report("a test")
-    found = anatomy.unet(
+    found = shapes_to_config.unet(
         header(shapes), layout == "original", pooled=pooled, numbers=5 if name == "refiner" else 6, fixed={},
         where="a test", told=report.infer,
     )  # fmt: skip
@@ -182,12 +182,12 @@ def unet_configs(draw):
 @given(config=unet_configs())
 def test_any_unet_is_named_one_to_one_and_told_by_its_names(config):
     expected = shapes_of(config)
-    table = original.unet_table(config, expected, prefix="")
-    named = original.shapes(table, expected)
+    table = ldm_keys.unet_table(config, expected, prefix="")
+    named = ldm_keys.shapes(table, expected)
     assert len(named) == len(expected)
-    assert {name.rpartition(".")[0] for name in expected} == original.unet_modules(config).keys()
+    assert {name.rpartition(".")[0] for name in expected} == ldm_keys.unet_modules(config).keys()
     for held, is_original in ((named, True), (expected, False)):
-        found = anatomy.unet(
+        found = shapes_to_config.unet(
             header(held), is_original, pooled=96, numbers=6, fixed={}, where="a test",
             told=Report("a test").infer,
         )  # fmt: skip
@@ -200,7 +200,7 @@ def test_the_autoencoders_table_covers_the_real_network_and_diffusers_reads_it_b
     config = VAEConfig(**VAE)
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in VAE.items()}
     real = meta(lambda: diffusers.AutoencoderKL(**listed))
-    table = original.vae_table(config, real)
+    table = ldm_keys.vae_table(config, real)
     assert len(real) == 248 == len({origin.key for origin in table.values()})
     assert {ours: origin.key for ours, origin in table.items()} == {
         ours: f"first_stage_model.{_vae(ours, 4)}" for ours in real
@@ -219,8 +219,8 @@ def test_an_autoencoders_configuration_follows_from_its_names_and_shapes(layout,
     config = VAEConfig(**VAE, **changes, scaling_factor=0.13025, sample_size=1024)
     shapes = shapes_of(config)
     if layout == "original":
-        shapes = original.shapes(original.vae_table(config, shapes, prefix=""), shapes)
-    found = anatomy.vae(header(shapes), layout == "original", 0.13025, 1024, "a test")
+        shapes = ldm_keys.shapes(ldm_keys.vae_table(config, shapes, prefix=""), shapes)
+    found = shapes_to_config.vae(header(shapes), layout == "original", 0.13025, 1024, "a test")
     assert found == config
 
 
@@ -232,8 +232,8 @@ def test_the_text_encoders_table_covers_the_real_network_and_diffusers_reads_it_
     real = meta(lambda: kind(CLIPTextConfig(**sizes)))
     real = {name.removeprefix("text_model."): shape for name, shape in real.items()}
     prefix = "conditioner.embedders.1.model."
-    table = original.open_clip_table(config, real, prefix)
-    shapes = original.shapes(table, shapes_of(config))
+    table = ldm_keys.open_clip_table(config, real, prefix)
+    shapes = ldm_keys.shapes(table, shapes_of(config))
     assert len(real) == 516 + projected
     assert len(shapes) == 32 * 12 + 4 + projected
     assert shapes[f"{prefix}transformer.resblocks.31.attn.in_proj_weight"] == (3840, 1280)
@@ -252,17 +252,17 @@ def test_what_is_taken_from_a_file_goes_back_as_it_was():
     )  # fmt: skip
     vae = VAEConfig(norm_num_groups=4, block_out_channels=(8,))
     for table, expected in (
-        (original.open_clip_table(config, shapes_of(config), "x."), shapes_of(config)),
-        (original.vae_table(vae, shapes_of(vae)), shapes_of(vae)),
+        (ldm_keys.open_clip_table(config, shapes_of(config), "x."), shapes_of(config)),
+        (ldm_keys.vae_table(vae, shapes_of(vae)), shapes_of(vae)),
     ):
         convolutions = {origin.key for origin in table.values() if origin.convolution}
         tensors = {
             key: torch.randn(*shape, *((1, 1) if key in convolutions else ()), generator=generator)
-            for key, shape in original.shapes(table, expected).items()
+            for key, shape in ldm_keys.shapes(table, expected).items()
         }
-        state = original.take(table, tensors)
+        state = ldm_keys.from_file(table, tensors)
         assert expected_shapes(state) == expected
-        again = original.give(table, state)
+        again = ldm_keys.to_file(table, state)
         assert again.keys() == tensors.keys()
         assert all(torch.equal(again[key], tensors[key]) for key in tensors)
 
@@ -270,15 +270,21 @@ def test_what_is_taken_from_a_file_goes_back_as_it_was():
 def test_the_tiny_autoencoders_table_is_the_published_numbering(meta):
     config = TinyVAEConfig()
     real = meta(lambda: diffusers.AutoencoderTiny())
-    table = original.tiny_vae_table(config, real)
+    table = ldm_keys.tiny_vae_table(config, real)
     assert table.keys() == real.keys()
     assert table["encoder.layers.0.weight"].key == "taesd_encoder.0.weight"
     assert table["encoder.layers.1.conv.0.weight"].key == "taesd_encoder.1.conv.0.weight"
     assert table["decoder.layers.0.weight"].key == "taesd_decoder.1.weight"
     assert table["decoder.layers.2.conv.4.bias"].key == "taesd_decoder.3.conv.4.bias"
-    shapes = original.shapes(table, shapes_of(config))
-    assert anatomy.tiny_vae(header(shapes), "taesd_encoder.", "taesd_decoder.", True, "a test") == config
-    assert anatomy.tiny_vae(header(real), "encoder.layers.", "decoder.layers.", False, "a test") == config
+    shapes = ldm_keys.shapes(table, shapes_of(config))
+    assert (
+        shapes_to_config.tiny_vae(header(shapes), "taesd_encoder.", "taesd_decoder.", True, "a test")
+        == config
+    )
+    assert (
+        shapes_to_config.tiny_vae(header(real), "encoder.layers.", "decoder.layers.", False, "a test")
+        == config
+    )
 
 
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
@@ -295,20 +301,20 @@ def published(kind):
     openai = f"{first}transformer.text_model."
     changes = {"sd2": SD2, "sdxl": SDXL}.get(kind) or UNETS[kind][0]
     parts = [
-        (UNetConfig(**changes), original.unet_table),
-        (VAEConfig(**VAE), original.vae_table),
+        (UNetConfig(**changes), ldm_keys.unet_table),
+        (VAEConfig(**VAE), ldm_keys.vae_table),
     ]
     if kind == "sd2":
-        parts.append((TextConfig(**CLIP_H), partial(original.open_clip_table, prefix=second)))
+        parts.append((TextConfig(**CLIP_H), partial(ldm_keys.open_clip_table, prefix=second)))
     else:
-        parts.append((TextConfig(**CLIP_L), lambda _, names: original.openai_table(names, openai)))
+        parts.append((TextConfig(**CLIP_L), lambda _, names: ldm_keys.openai_table(names, openai)))
     if kind == "sdxl":
         config = TextConfig(**BIG_G, projection_dim=1280, hidden_act="gelu", with_projection=True)
-        parts.append((config, partial(original.open_clip_table, prefix=second)))
+        parts.append((config, partial(ldm_keys.open_clip_table, prefix=second)))
     found = {} if kind == "sd2" else {f"{openai}embeddings.position_ids": (1, 77)}
     for config, table in parts:
         shapes = shapes_of(config)
-        found |= original.shapes(table(config, shapes), shapes)
+        found |= ldm_keys.shapes(table(config, shapes), shapes)
     if kind in ("sd2", "sdxl"):
         found[f"{second}logit_scale"] = ()
     if kind == "sd2":
@@ -330,11 +336,11 @@ def test_files_of_published_size_are_told_by_their_headers(kind, tensors, parame
     held = header(published(kind))
     metadata = {"modelspec.prediction_type": "v"} if kind == "sd2" else {}
     report = Report("a test")
-    found = single.survey(Path("model.safetensors"), Header(held, metadata, 0, 0), report, {}, set())
+    found = single.scan(Path("model.safetensors"), Header(held, metadata, 0, 0), report, {}, set())
     for part in found.parts.values():
         _table(part, shapes_of(part.config))
     schedule = ScheduleConfig.from_dict(found.scheduler, "a test")
-    told = facts(found.own, found.parts, schedule, report, found.reasons)
+    told = model_info(found.own, found.parts, schedule, report, found.reasons)
     assert (told.kind, told.task, told.native_size, told.factor) == (family, task, size, 8)
     assert told.prediction == ("v" if kind == "sd2" else "epsilon")
     assert found.parts["vae"].config.scaling_factor == (0.13025 if kind == "sdxl" else 0.18215)

@@ -103,7 +103,7 @@ def test_the_times_are_those_of_diffusers(name, spacing):
     for steps in (2, 7, 30):
         theirs = getattr(diffusers, name)(**settings)
         theirs.set_timesteps(steps)
-        plan = SCHEDULERS[name](**settings).plan(compat.scheduler.Asked(steps))
+        plan = SCHEDULERS[name](**settings).plan(compat.scheduler.SampleArgs(steps))
         assert plan.times == pytest.approx(theirs.timesteps.tolist(), abs=2e-3)
         assert plan.start == pytest.approx(float(theirs.init_noise_sigma), rel=1e-4)
 
@@ -155,7 +155,7 @@ def test_a_setting_that_is_not_supported_is_named(name, settings, words):
 )
 def test_what_the_settings_cannot_draw_is_said_before_drawing(name, settings, words):
     with pytest.raises(UsageError, match=words):
-        getattr(compat, name)(**settings).plan(compat.scheduler.Asked(10))
+        getattr(compat, name)(**settings).plan(compat.scheduler.SampleArgs(10))
 
 
 def test_a_setting_of_another_class_is_left_out_with_a_warning_as_in_diffusers():

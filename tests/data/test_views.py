@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.data.views import Framing, View, nearest_size, sizes_near
+from sfumato.data.crops import Crop, CropPolicy, nearest_size, sizes_near
 
 SIDES = st.integers(1, 5000)
 
@@ -52,7 +52,7 @@ def test_a_picture_goes_to_the_size_of_the_nearest_shape(original, size):
 
 @given(SIDES, SIDES, SIDES, SIDES, st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_a_view_lies_in_the_picture_and_one_of_its_sides_is_whole(w, h, to_w, to_h, across, down, mirrored):
-    view = View((w, h), (to_w, to_h), across, down, mirrored)
+    view = Crop((w, h), (to_w, to_h), across, down, mirrored)
     left, top, right, bottom = view.box
     assert -1e-6 <= left < right <= w + 1e-6
     assert -1e-6 <= top < bottom <= h + 1e-6
@@ -62,7 +62,7 @@ def test_a_view_lies_in_the_picture_and_one_of_its_sides_is_whole(w, h, to_w, to
 
 
 def test_what_is_cropped_is_told_as_it_looks():
-    view = View((200, 100), (50, 50), across=0.25, mirrored=True)
+    view = Crop((200, 100), (50, 50), across=0.25, mirrored=True)
     assert view.scaled == (100, 50)
     assert view.corner == (12, 0)
     assert view.crop == (38, 0)
@@ -70,7 +70,7 @@ def test_what_is_cropped_is_told_as_it_looks():
 
 @given(SIDES, SIDES, st.integers(0, 99))
 def test_a_zoomed_view_enlarges_no_pixel(w, h, seed):
-    view = Framing(anywhere=True, mirrored=True, zoomed=True).view((w, h), (64, 64), Random(seed))
+    view = CropPolicy(anywhere=True, mirrored=True, zoomed=True).view((w, h), (64, 64), Random(seed))
     if min(w, h) >= 64:
         left, top, right, bottom = view.box
         assert right - left >= 63
@@ -78,10 +78,10 @@ def test_a_zoomed_view_enlarges_no_pixel(w, h, seed):
 
 
 def test_only_a_framing_without_chance_is_fixed():
-    assert Framing().is_fixed
-    assert not any(Framing(**{key: True}).is_fixed for key in ("anywhere", "mirrored", "zoomed"))
-    views = {Framing().view((30, 20), (10, 10), Random(seed)) for seed in range(9)}
-    assert views == {View((30, 20), (10, 10))}
-    assert len({Framing(anywhere=True).view((30, 20), (10, 10), Random(seed)) for seed in range(9)}) == 9
-    turned = [Framing(mirrored=True).view((30, 20), (10, 10), Random(seed)).mirrored for seed in range(99)]
+    assert CropPolicy().is_fixed
+    assert not any(CropPolicy(**{key: True}).is_fixed for key in ("anywhere", "mirrored", "zoomed"))
+    views = {CropPolicy().view((30, 20), (10, 10), Random(seed)) for seed in range(9)}
+    assert views == {Crop((30, 20), (10, 10))}
+    assert len({CropPolicy(anywhere=True).view((30, 20), (10, 10), Random(seed)) for seed in range(9)}) == 9
+    turned = [CropPolicy(mirrored=True).view((30, 20), (10, 10), Random(seed)).mirrored for seed in range(99)]
     assert 25 < sum(turned) < 75

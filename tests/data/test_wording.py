@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.data.wording import Wording
+from sfumato.data.caption_transform import CaptionTransform
 
 TAGS = ("red", "round", "small", "shiny")
 TAGGED = (", ".join(TAGS),)
@@ -17,53 +17,53 @@ def said(wording, captions=TAGGED, count=200):
 
 
 def test_a_caption_is_said_as_it_is():
-    assert set(said(Wording())) == set(TAGGED)
+    assert set(said(CaptionTransform())) == set(TAGGED)
 
 
 def test_captions_and_templates_take_turns():
-    wording = Wording(("{caption}, my style", "photo of sks"))
+    wording = CaptionTransform(("{caption}, my style", "photo of sks"))
     assert set(said(wording, ("a cat", "a pet"))) == {"a cat, my style", "a pet, my style", "photo of sks"}
 
 
 def test_a_template_without_a_place_for_a_caption_needs_none():
-    wording = Wording(("photo of sks",))
+    wording = CaptionTransform(("photo of sks",))
     assert not wording.needs_captions
     assert set(said(wording, ())) == {"photo of sks"}
-    assert Wording(("photo of sks", "{caption}")).needs_captions
+    assert CaptionTransform(("photo of sks", "{caption}")).needs_captions
 
 
 def test_what_a_caption_says_is_never_a_template():
-    assert said(Wording(("a {caption} b",)), ("{caption} {0}",), 1) == ["a {caption} {0} b"]
+    assert said(CaptionTransform(("a {caption} b",)), ("{caption} {0}",), 1) == ["a {caption} {0} b"]
 
 
 def test_texts_are_dropped_as_often_as_asked():
-    assert 30 < said(Wording(drop_text=0.25)).count("") < 70
-    assert set(said(Wording(drop_text=1.0))) == {""}
+    assert 30 < said(CaptionTransform(drop_text=0.25)).count("") < 70
+    assert set(said(CaptionTransform(drop_text=1.0))) == {""}
 
 
 def test_dropping_texts_changes_no_text_that_stays():
-    captions, others = tuple("abcdef"), said(Wording(), tuple("abcdef"))
-    for text, other in zip(said(Wording(drop_text=0.5), captions), others, strict=True):
+    captions, others = tuple("abcdef"), said(CaptionTransform(), tuple("abcdef"))
+    for text, other in zip(said(CaptionTransform(drop_text=0.5), captions), others, strict=True):
         assert text in ("", other)
 
 
 def test_shuffled_tags_are_all_there_and_the_first_stay():
-    texts = said(Wording(shuffle_tags=True, keep_tags=1))
+    texts = said(CaptionTransform(shuffle_tags=True, keep_tags=1))
     assert all(text.split(", ")[0] == "red" for text in texts)
     assert all(sorted(text.split(", ")) == sorted(TAGS) for text in texts)
     assert len(set(texts)) == 6
 
 
 def test_tags_are_dropped_as_often_as_asked_and_stay_in_order():
-    texts = [text.split(", ") for text in said(Wording(drop_tags=0.5))]
+    texts = [text.split(", ") for text in said(CaptionTransform(drop_tags=0.5))]
     assert all(text == [tag for tag in TAGS if tag in text] for text in texts)
     assert all(text for text in texts)
     assert 60 < sum("shiny" in text for text in texts) < 140
 
 
 def test_one_tag_stays_whatever_is_dropped():
-    assert set(said(Wording(drop_tags=1.0))) == {"red"}
-    assert set(said(Wording(drop_tags=1.0, keep_tags=2))) == {"red, round"}
+    assert set(said(CaptionTransform(drop_tags=1.0))) == {"red"}
+    assert set(said(CaptionTransform(drop_tags=1.0, keep_tags=2))) == {"red, round"}
 
 
 @given(
@@ -72,18 +72,18 @@ def test_one_tag_stays_whatever_is_dropped():
     st.integers(),
 )
 def test_every_text_is_one_that_was_listed(captions, templates, seed):
-    wording = Wording(tuple(templates), drop_text=0.3)
+    wording = CaptionTransform(tuple(templates), drop_text=0.3)
     assert wording.text(captions, Random(seed)) in wording.texts(captions)
 
 
 @pytest.mark.parametrize(
     ("wording", "fault"),
     [
-        (Wording(()), "at least one template"),
-        (Wording(("a {captoin}",)), r"\{captoin\} is not known, only \{caption\}"),
-        (Wording(drop_text=1.5), "drop_text = 1.5 must be in"),
-        (Wording(drop_tags=-0.1), "drop_tags = -0.1 must be in"),
-        (Wording(keep_tags=-1), "keep_tags = -1 must not be negative"),
+        (CaptionTransform(()), "at least one template"),
+        (CaptionTransform(("a {captoin}",)), r"\{captoin\} is not known, only \{caption\}"),
+        (CaptionTransform(drop_text=1.5), "drop_text = 1.5 must be in"),
+        (CaptionTransform(drop_tags=-0.1), "drop_tags = -0.1 must be in"),
+        (CaptionTransform(keep_tags=-1), "keep_tags = -1 must not be negative"),
     ],
 )
 def test_a_wording_that_makes_no_sense_is_refused(wording, fault):

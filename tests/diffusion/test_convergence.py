@@ -75,8 +75,8 @@ def test_a_start_that_is_not_settled_costs_the_order(name):
         sampling = SAMPLERS[name].sample(START, levels, SeededNoise([0]), **options)
         return (run(sampling, SMOOTH.denoise) - exact).square().mean().sqrt().item()
 
-    assert math.log2(error(96, settle=False) / error(192, settle=False)) < 2.3
-    assert error(96) < error(96, settle=False) / 5
+    assert math.log2(error(96, bootstrap=False) / error(192, bootstrap=False)) < 2.3
+    assert error(96) < error(96, bootstrap=False) / 5
 
 
 def test_karras_levels_stop_converging_because_their_last_step_never_shrinks():

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import lognorm
 
 from sfumato.diffusion import distill
-from sfumato.diffusion.distill import LATENT, Boundary, Grid, Rows
+from sfumato.diffusion.distill import LATENT, BatchLevel, Boundary, LevelTable
 from sfumato.diffusion.level import (
     VarianceExploding,
     VariancePreserving,
@@ -28,7 +28,7 @@ BLOBS = mixture(3, dim=4, components=5, stds=(0.2, 0.4))
 def rows_of(*levels):
     """Rows in float64, for data of two dimensions."""
     a, s, t = torch.tensor([(level.a, level.s, level.t) for level in levels], dtype=torch.float64).unbind(1)
-    return Rows(a[:, None], s[:, None], t)
+    return BatchLevel(a[:, None], s[:, None], t)
 
 
 def exact(x, rows):
@@ -61,7 +61,7 @@ def noisy(path, t, count=64):
 
 @pytest.mark.parametrize("path", [VP, ZERO], ids=["vp", "zero-snr"])
 def test_a_grid_holds_the_levels_it_was_given(path):
-    grid = Grid([path.level(t) for t in range(1000)], CPU)
+    grid = LevelTable([path.level(t) for t in range(1000)], CPU)
     rows = grid.rows(torch.tensor([0, 499, 999]))
     assert len(grid) == 1000
     assert rows.a.shape == (3, 1, 1, 1)
@@ -150,7 +150,7 @@ def test_one_step_with_the_halved_target_lands_where_two_of_the_teacher_do(path,
 
 def test_two_steps_to_the_picture_are_the_teachers_last_estimate():
     x, _, _ = noisy(VP, 40)
-    clean = Rows(torch.ones(64, 1).double(), torch.zeros(64, 1).double(), torch.zeros(64))
+    clean = BatchLevel(torch.ones(64, 1).double(), torch.zeros(64, 1).double(), torch.zeros(64))
     middle = at(VP, 20)
     target = distill.two_steps_as_one(exact, x, at(VP, 40), middle, clean)
     expected = exact(ddim(exact, x, at(VP, 40), middle), middle)
@@ -172,10 +172,10 @@ def test_the_true_consistency_function_is_the_same_at_both_ends_of_a_short_step(
 
 
 def test_guided_answers_move_away_from_the_untold_one_by_the_scale_of_their_row():
-    told, untold = (lambda x, rows: x + 1), (lambda x, rows: x)
+    cond, uncond = (lambda x, rows: x + 1), (lambda x, rows: x)
     scale = torch.tensor([[0.0], [1.0], [7.5]])
     x = torch.zeros(3, 2)
-    answer = distill.guided(told, untold, scale)(x, rows_of(*[VP.level(5)] * 3))
+    answer = distill.cfg(cond, uncond, scale)(x, rows_of(*[VP.level(5)] * 3))
     assert answer.tolist() == [[0, 0], [1, 1], [7.5, 7.5]]
 
 

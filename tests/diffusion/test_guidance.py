@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sfumato.diffusion.guidance import ClassifierFree, PromptOnly, weighted_sum
+from sfumato.diffusion.guidance import ClassifierFree, Unguided, weighted_sum
 from sfumato.diffusion.level import Level
 
 LEVEL = Level(a=0.6, s=0.8, t=500)
@@ -34,7 +34,7 @@ def test_scale_one_is_the_prompt_alone_and_gives_the_other_term_weight_zero():
     prompt, empty = estimates()
     assert ClassifierFree(1.0).weights(LEVEL) == (1.0, 0.0)
     assert torch.equal(combine(ClassifierFree(1.0), [prompt, empty]), prompt)
-    assert torch.equal(combine(PromptOnly(), [prompt]), prompt)
+    assert torch.equal(combine(Unguided(), [prompt]), prompt)
 
 
 def test_outside_its_interval_guidance_is_the_prompt_alone():

@@ -101,7 +101,7 @@ def test_published_dpmpp_3m_sde_is_crowsons_formula_whose_sign_diffusers_has_wro
         x = x_next
         past, steps = [*past, d], [*steps, h]
     name = "dpmpp-3m-sde" if eta else "dpmpp-3m"
-    assert error(mine(name, levels, eta=eta, solver="published", settle=False), x) < EXACT
+    assert error(mine(name, levels, eta=eta, solver="published", bootstrap=False), x) < EXACT
 
 
 def test_dpmpp_3m_has_the_whole_second_difference():

@@ -9,42 +9,53 @@ from torch.nn import functional as F
 
 from sfumato.errors import OutputError
 from sfumato.evaluate.report import HEADINGS, Report, _curves, _levels, _sheet, cells, write
-from sfumato.evaluate.run import Figures, Plan, Row, Settings, Subject, prepare, rate
+from sfumato.evaluate.run import (
+    BenchmarkPlan,
+    Candidate,
+    Metrics,
+    ResultRow,
+    SamplingSettings,
+    evaluate,
+    prepare,
+)
 from sfumato.evaluate.scorer import Retrieval
 
-CHOICE = Settings(4, 2.0, 32, "ddim", "trailing")
+CHOICE = SamplingSettings(4, 2.0, 32, "ddim", "trailing")
 
 
 @pytest.fixture(scope="module")
 def report(icon_data, tmp_path_factory):
     """Two models, one twice as good, at two scales of guidance."""
     cache = tmp_path_factory.mktemp("cache")
-    plan = Plan(count=10, things=1, varied=2, seeds=2)
-    trial = prepare(icon_data, plan, 32, cache, lambda x: F.adaptive_avg_pool2d(x, 4).flatten(1), None)
+    plan = BenchmarkPlan(count=10, things=1, varied=2, seeds=2)
+    benchmark = prepare(icon_data, plan, 32, cache, lambda x: F.adaptive_avg_pool2d(x, 4).flatten(1), None)
 
-    def subject(name, shade):
+    def candidate(name, shade):
         def draw(asked, settings):
             for one in asked:
                 place = one.seed % 10
-                picture = trial.real.pictures([place])[0] * shade / settings.guidance
+                picture = benchmark.real.pictures([place])[0] * shade / settings.guidance
                 yield one, ((picture + 1) * 127.5).byte().permute(1, 2, 0).numpy()
 
-        return Subject(name, {"fingerprint": name}, draw, {"full": lambda x: x * shade})
+        return Candidate(name, {"fingerprint": name}, draw, {"full": lambda x: x * shade})
 
     choices = [replace(CHOICE, guidance=2.0), replace(CHOICE, guidance=1.0)]
-    rated = [rate(subject(name, shade), choices, trial) for name, shade in (("good", 0.9), ("some/bad", 0.4))]
-    return Report(trial, tuple(rated))
+    results = [
+        evaluate(candidate(name, shade), choices, benchmark)
+        for name, shade in (("good", 0.9), ("some/bad", 0.4))
+    ]
+    return Report(benchmark, tuple(results))
 
 
 def test_a_line_of_the_table_has_every_figure_and_leaves_out_what_is_not_known():
-    figures = Figures(
+    metrics = Metrics(
         1000, 12.345, (0.0012, 0.0003), Retrieval(0.25, 0.5, 7.0, 1000), 0.75, 0.5, 1.234, {"red": {"red": 1}}
     )
-    assert cells(Row("mine", CHOICE, figures)) == (
+    assert cells(ResultRow("mine", CHOICE, metrics)) == (
         "mine", "ddim", "4", "2", "12.35", "1.20 ± 0.30", "25.0%", "50.0%", "7", "75.0%", "0.50", "1.23",
     )  # fmt: skip
-    assert cells(Row("real", None, Figures(8))) == ("real", *[""] * (len(HEADINGS) - 1))
-    assert cells(Row("real", None, Figures(8, kernel=(0.002, 0.0))))[5] == "2.00"
+    assert cells(ResultRow("real", None, Metrics(8))) == ("real", *[""] * (len(HEADINGS) - 1))
+    assert cells(ResultRow("real", None, Metrics(8, kernel=(0.002, 0.0))))[5] == "2.00"
 
 
 def test_the_tables_are_markdown_with_a_line_for_every_row(report):
@@ -95,9 +106,9 @@ def test_words_on_a_sheet_stay_under_their_picture(tmp_path, prompt):
 
 
 def test_curves_stand_beside_as_many_real_pictures_only(report):
-    levels = _levels(report, lambda figures: figures.frechet)
+    levels = _levels(report, lambda metrics: metrics.frechet)
     assert set(levels) == {"real, other concepts", "real, decoded by good", "real, decoded by some/bad"}
-    curves = _curves(report, lambda figures: figures.frechet, "guidance", "steps")
+    curves = _curves(report, lambda metrics: metrics.frechet, "guidance", "steps")
     assert list(curves) == ["good, ddim, steps 4", "some/bad, ddim, steps 4"]
     assert [along for along, _ in curves["good, ddim, steps 4"]] == [1, 2]
 

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from sfumato.data.captions import TINTS
 from sfumato.errors import DataError, SfumatoWarning, UsageError
 from sfumato.evaluate.colours import NAMES
-from sfumato.evaluate.run import Plan, Settings, Subject, prepare, rate, to_draw
+from sfumato.evaluate.run import BenchmarkPlan, Candidate, SamplingSettings, evaluate, prepare, to_draw
 
 SIZE = 32
-PLAN = Plan(count=16, things=1, varied=3, seeds=3)
-CHOICE = Settings(4, 2.0, SIZE, "ddim", "trailing")
+PLAN = BenchmarkPlan(count=16, things=1, varied=3, seeds=3)
+CHOICE = SamplingSettings(4, 2.0, SIZE, "ddim", "trailing")
 
 
 def features(pictures):
@@ -38,36 +38,36 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def trial(icon_data, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("trial")
+def benchmark(icon_data, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("benchmark")
     return prepare(icon_data, PLAN, SIZE, cache, features, Reader(icon_data, cache))
 
 
 @pytest.fixture
-def fresh(trial, tmp_path):
-    """The trial with a cache of its own."""
-    return replace(trial, cache=tmp_path)
+def fresh(benchmark, tmp_path):
+    """The benchmark with a cache of its own."""
+    return replace(benchmark, cache=tmp_path)
 
 
 def to_pixels(picture):
     return ((picture + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
 
-def perfect(trial, name="perfect", asked_for=None):
+def perfect(benchmark, name="perfect", asked_for=None):
     """Draws the real picture for every seed; things in the colours that are asked for."""
 
     def draw(asked, settings):
         for one in asked:
             if asked_for is not None:
                 asked_for.append(one)
-            if one.prompt in trial.real.prompts:
-                yield one, to_pixels(trial.real.pictures([trial.real.prompts.index(one.prompt)])[0])
+            if one.prompt in benchmark.real.prompts:
+                yield one, to_pixels(benchmark.real.pictures([benchmark.real.prompts.index(one.prompt)])[0])
             else:
                 pixels = np.full((SIZE, SIZE, 3), 255, np.uint8)
                 pixels[8:24, 8:24] = next(TINTS[name] for name in NAMES if f" {name} " in one.prompt)
                 yield one, pixels
 
-    return Subject(name, {"fingerprint": name}, draw, {"full": lambda x: x})
+    return Candidate(name, {"fingerprint": name}, draw, {"full": lambda x: x})
 
 
 def dull(name="dull"):
@@ -78,31 +78,31 @@ def dull(name="dull"):
             random = np.random.default_rng(one.seed)
             yield one, random.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
 
-    return Subject(name, {"fingerprint": name}, draw)
+    return Candidate(name, {"fingerprint": name}, draw)
 
 
 def test_a_model_that_draws_the_real_pictures_has_nothing_to_be_blamed_for(fresh):
-    rated = rate(perfect(fresh), [CHOICE], fresh)
-    given_back, drawn = rated.rows
-    assert drawn.figures.frechet == pytest.approx(0, abs=1e-3)
-    assert drawn.figures.retrieval.median_rank == 1
-    assert drawn.figures.colour == 1
-    assert drawn.figures.diversity == 0
-    assert given_back.figures.frechet == pytest.approx(0, abs=1e-3)
-    assert rated.fidelity["full"].psnr > 55
-    assert [prompt for prompt, _ in rated.shown] == list(fresh.real.prompts)
+    result = evaluate(perfect(fresh), [CHOICE], fresh)
+    given_back, drawn = result.rows
+    assert drawn.metrics.frechet == pytest.approx(0, abs=1e-3)
+    assert drawn.metrics.retrieval.median_rank == 1
+    assert drawn.metrics.colour == 1
+    assert drawn.metrics.diversity == 0
+    assert given_back.metrics.frechet == pytest.approx(0, abs=1e-3)
+    assert result.fidelity["full"].psnr > 55
+    assert [prompt for prompt, _ in result.shown] == list(fresh.real.prompts)
 
 
 def test_a_model_that_draws_noise_is_worse_in_everything(fresh):
-    drawn = rate(dull(), [CHOICE], fresh).rows[0].figures
+    drawn = evaluate(dull(), [CHOICE], fresh).rows[0].metrics
     assert drawn.frechet > 1
     assert drawn.retrieval.median_rank > 1
     assert drawn.colour < 0.5
     assert drawn.diversity > 0
 
 
-def test_real_pictures_say_what_can_be_hoped_for(trial):
-    found = {row.name: row.figures for row in trial.references}
+def test_real_pictures_say_what_can_be_hoped_for(benchmark):
+    found = {row.name: row.metrics for row in benchmark.references}
     assert found["real"].retrieval.top1 == 1
     assert found["real, captions mixed"].retrieval.top1 < 0.5
     assert found["real, other concepts"].frechet > 0
@@ -113,10 +113,10 @@ def test_real_pictures_say_what_can_be_hoped_for(trial):
 
 def test_nothing_is_drawn_twice(fresh):
     asked = []
-    first = rate(perfect(fresh, asked_for=asked), [CHOICE], fresh)
+    first = evaluate(perfect(fresh, asked_for=asked), [CHOICE], fresh)
     assert len(asked) == len(set(asked)) == 16 + 3 * 2 + len(NAMES)
-    assert rate(perfect(fresh, asked_for=asked), [CHOICE], fresh) == first
-    assert len(asked) == len(fresh.asked)
+    assert evaluate(perfect(fresh, asked_for=asked), [CHOICE], fresh) == first
+    assert len(asked) == len(fresh.samples)
 
 
 def test_what_was_interrupted_goes_on_where_it_stopped(fresh):
@@ -133,11 +133,11 @@ def test_what_was_interrupted_goes_on_where_it_stopped(fresh):
             yield drawn
 
     with pytest.raises(StopError):
-        rate(replace(whole, draw=stopping), [CHOICE], fresh)
+        evaluate(replace(whole, draw=stopping), [CHOICE], fresh)
     assert len(asked) == 8
-    rated = rate(whole, [CHOICE], fresh)
-    assert len(asked) == len(fresh.asked) + 1
-    assert rated.rows[1].figures.frechet == pytest.approx(0, abs=1e-3)
+    result = evaluate(whole, [CHOICE], fresh)
+    assert len(asked) == len(fresh.samples) + 1
+    assert result.rows[1].metrics.frechet == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_model_that_does_not_draw_what_it_is_asked_for_is_named(fresh, change,
         yield from change(list(dull().draw(asked, settings)))
 
     with pytest.raises(UsageError, match=said):
-        rate(Subject("lazy", {}, draw), [CHOICE], fresh)
+        evaluate(Candidate("lazy", {}, draw), [CHOICE], fresh)
 
 
 def test_more_pictures_are_drawn_besides_those_that_there_are(icon_data, tmp_path):
@@ -163,10 +163,10 @@ def test_more_pictures_are_drawn_besides_those_that_there_are(icon_data, tmp_pat
         prepare(icon_data, replace(PLAN, count=count), SIZE, tmp_path, features, None) for count in (8, 12)
     )
     asked = []
-    rate(perfect(few, asked_for=asked), [CHOICE], few)
-    assert len(asked) == len(few.asked)
-    rate(perfect(more, asked_for=asked), [CHOICE], more)
-    assert len(asked) == len(more.asked)
+    evaluate(perfect(few, asked_for=asked), [CHOICE], few)
+    assert len(asked) == len(few.samples)
+    evaluate(perfect(more, asked_for=asked), [CHOICE], more)
+    assert len(asked) == len(more.samples)
 
 
 @pytest.mark.parametrize(
@@ -174,25 +174,25 @@ def test_more_pictures_are_drawn_besides_those_that_there_are(icon_data, tmp_pat
 )
 def test_other_settings_are_drawn_anew(fresh, other):
     asked = []
-    subject = perfect(fresh, asked_for=asked)
-    rate(subject, [CHOICE, replace(CHOICE, **other)], fresh)
-    assert len(asked) == 2 * len(fresh.asked)
+    candidate = perfect(fresh, asked_for=asked)
+    evaluate(candidate, [CHOICE, replace(CHOICE, **other)], fresh)
+    assert len(asked) == 2 * len(fresh.samples)
 
 
 def test_another_model_is_drawn_anew(fresh):
-    rate(dull("a"), [CHOICE], fresh)
+    evaluate(dull("a"), [CHOICE], fresh)
     asked = []
-    rate(perfect(fresh, "b", asked), [CHOICE], fresh)
-    assert len(asked) == len(fresh.asked)
+    evaluate(perfect(fresh, "b", asked), [CHOICE], fresh)
+    assert len(asked) == len(fresh.samples)
 
 
 def test_progress_is_told_for_every_picture_and_every_row(fresh):
     doing, rows = [], []
-    subject, settings = perfect(fresh), [CHOICE, replace(CHOICE, guidance=3.0)]
-    rated = rate(subject, settings, fresh, doing.append, rows.append)
-    assert len(doing) == to_draw(subject, settings, fresh)
+    candidate, settings = perfect(fresh), [CHOICE, replace(CHOICE, guidance=3.0)]
+    result = evaluate(candidate, settings, fresh, doing.append, rows.append)
+    assert len(doing) == to_draw(candidate, settings, fresh)
     assert doing[-1] == "perfect, ddim, 4 steps, guidance 3"
-    assert tuple(rows) == rated.rows
+    assert tuple(rows) == result.rows
 
 
 def test_the_pictures_of_the_least_distance_are_shown(fresh):
@@ -201,14 +201,14 @@ def test_the_pictures_of_the_least_distance_are_shown(fresh):
     def draw(asked, settings):
         yield from (good if settings.guidance == 3 else bad).draw(asked, settings)
 
-    rated = rate(replace(good, draw=draw), [CHOICE, replace(CHOICE, guidance=3.0)], fresh)
-    _, path = rated.shown[0]
+    result = evaluate(replace(good, draw=draw), [CHOICE, replace(CHOICE, guidance=3.0)], fresh)
+    _, path = result.shown[0]
     assert '"guidance": 3.0' in (path.parent / "identity.json").read_text()
 
 
 def test_without_a_scorer_there_is_no_retrieval(icon_data, tmp_path):
     bare = prepare(icon_data, PLAN, SIZE, tmp_path, features, None)
-    drawn = rate(perfect(bare), [CHOICE], bare).rows[1].figures
+    drawn = evaluate(perfect(bare), [CHOICE], bare).rows[1].metrics
     assert drawn.retrieval is None
     assert drawn.frechet is not None
     assert "real, captions mixed" not in {row.name for row in bare.references}
@@ -216,17 +216,17 @@ def test_without_a_scorer_there_is_no_retrieval(icon_data, tmp_path):
 
 def test_colours_and_diversity_can_be_left_out(icon_data, tmp_path):
     bare = prepare(icon_data, replace(PLAN, things=0, varied=0), SIZE, tmp_path, features, None)
-    assert bare.asked == bare.main
-    drawn = rate(perfect(bare), [CHOICE], bare).rows[1].figures
+    assert bare.samples == bare.main
+    drawn = evaluate(perfect(bare), [CHOICE], bare).rows[1].metrics
     assert (drawn.colour, drawn.diversity) == (None, None)
     assert drawn.frechet is not None
 
 
 def test_ones_own_pictures_can_be_compared_with(own_data, tmp_path):
-    trial = prepare(own_data, replace(PLAN, count=10), SIZE, tmp_path, features, None)
-    assert len(trial.real) == 10
-    assert all(", " not in asked.prompt for _, asked in trial.coloured)
-    assert rate(dull(), [CHOICE], trial).rows[0].figures.frechet > 0
+    benchmark = prepare(own_data, replace(PLAN, count=10), SIZE, tmp_path, features, None)
+    assert len(benchmark.real) == 10
+    assert all(", " not in asked.prompt for _, asked in benchmark.coloured)
+    assert evaluate(dull(), [CHOICE], benchmark).rows[0].metrics.frechet > 0
 
 
 def test_a_comparison_of_fewer_than_eight_is_refused(icon_data, tmp_path):

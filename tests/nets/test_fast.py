@@ -11,8 +11,8 @@ from sfumato import checkpoint
 from sfumato.config import UNetConfig
 from sfumato.nets import fast
 from sfumato.nets.attention import attend
-from sfumato.nets.fast import Conv, DoublingConv, Gated, Linear, Norm, NormSiLU, plain, prepare
-from sfumato.nets.given import TextKV
+from sfumato.nets.fast import Conv, GEGLULinear, Linear, Norm, NormSiLU, UpsampleConv, for_inference, unpacked
+from sfumato.nets.inputs import TextKV
 from sfumato.nets.unet import UNet
 
 CPU = torch.device("cpu")
@@ -23,11 +23,11 @@ LAYERS = [
     (lambda: Conv(24, 40, 3, padding=1), PICTURE),
     (lambda: Conv(24, 40, 3, stride=2), PICTURE),
     (lambda: Conv(24, 3, 1), PICTURE),
-    (lambda: DoublingConv(24, 40, 3, padding=1), PICTURE),
-    (lambda: DoublingConv(24, 40, 3, padding=1, bias=False), PICTURE),
+    (lambda: UpsampleConv(24, 40, 3, padding=1), PICTURE),
+    (lambda: UpsampleConv(24, 40, 3, padding=1, bias=False), PICTURE),
     (lambda: Linear(24, 40), PLACES),
     (lambda: Linear(24, 40, bias=False), PLACES),
-    (lambda: Gated(24, 80), PLACES),
+    (lambda: GEGLULinear(24, 80), PLACES),
 ]
 
 
@@ -100,7 +100,7 @@ def test_what_is_cut_off_below_zero_is_the_sum_of_all_that_is_added(packed):
 @pytest.mark.parametrize("size", [(11, 19), (12, 20), (11, 20), None])
 @torch.no_grad()
 def test_a_doubling_convolution_enlarges_to_any_size(size):
-    layer, x = DoublingConv(8, 8, 3, padding=1), torch.randn(1, 8, 6, 10)
+    layer, x = UpsampleConv(8, 8, 3, padding=1), torch.randn(1, 8, 6, 10)
     expected = layer(x, size)
     layer.pack()
     close(layer(x, size), expected, torch.float32)
@@ -126,7 +126,7 @@ def test_packing_is_undone_bit_for_bit_by_whatever_needs_the_weights(make, shape
     layer.load_state_dict(weights)
     assert not layer.packed
     layer.pack()
-    same({name: weight.data for name, weight in plain(layer).named_parameters()})
+    same({name: weight.data for name, weight in unpacked(layer).named_parameters()})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -136,7 +136,7 @@ def test_a_prepared_unet_answers_as_the_plain_one(name, dtype):
     net = unet(name)
     x, time, text, rows = question(net)
     expected = net.denoise(x, time, text, rows=rows)
-    prepare(net, CPU, dtype)
+    for_inference(net, CPU, dtype)
     assert any(isinstance(layer, Conv) and layer.packed for layer in net.modules()) == fast.packs(dtype)
     x, time = x.to(dtype), time.to(dtype)
     text = replace(text, pairs=tuple((k.to(dtype), v.to(dtype)) for k, v in text.pairs))
@@ -145,11 +145,11 @@ def test_a_prepared_unet_answers_as_the_plain_one(name, dtype):
 
 @torch.inference_mode()
 def test_preparing_twice_changes_nothing_and_preparing_anew_starts_from_the_plain_weights():
-    net = prepare(unet(), CPU, torch.float32)
+    net = for_inference(unet(), CPU, torch.float32)
     asked = question(net)
     first = net.denoise(*asked)
-    assert torch.equal(prepare(net, CPU, torch.float32).denoise(*asked), first)
-    prepare(net, CPU, torch.bfloat16)
+    assert torch.equal(for_inference(net, CPU, torch.float32).denoise(*asked), first)
+    for_inference(net, CPU, torch.bfloat16)
     assert {weight.dtype for weight in net.parameters()} == {torch.bfloat16}
     assert not any(weight.requires_grad for weight in net.parameters())
 
@@ -163,7 +163,7 @@ def test_where_packing_is_not_to_be_had_networks_stay_plain(monkeypatch):
     monkeypatch.setattr(fast, "onednn", Without())
     fast.packs.cache_clear()
     try:
-        net = prepare(unet(), CPU, torch.float32)
+        net = for_inference(unet(), CPU, torch.float32)
     finally:
         fast.packs.cache_clear()
     assert not any(getattr(layer, "packed", ()) for layer in net.modules())
@@ -206,7 +206,7 @@ def test_offloaded_weights_visit_the_device_and_come_home():
     net = unet()
     device = torch.device("meta")
     for _ in range(2):
-        prepare(net, device, torch.float32, offload=True)
+        for_inference(net, device, torch.float32, offload=True)
     seen = []
     hook = (
         net.up_blocks[0]
@@ -229,7 +229,7 @@ def test_every_network_of_the_embedded_model_can_be_offloaded():
     model = checkpoint.load("embedded")
     device = torch.device("meta")
     for net in model.networks.values():
-        prepare(net, device, torch.float32, offload=True)
+        for_inference(net, device, torch.float32, offload=True)
     states = model.encode("a red apple", device=device).states
     latent = model.unet(torch.zeros(1, 4, 32, 32, device=device), torch.zeros(1, device=device), states)
     assert model.vae.decode(latent).shape == (1, 3, 256, 256)
@@ -245,5 +245,5 @@ def test_a_unet_can_be_compiled_without_a_break(monkeypatch):
     monkeypatch.setattr(
         torch, "compile", lambda function, mode, dynamic: really(function, backend="eager", fullgraph=True)
     )
-    prepare(net, CPU, torch.float32, compiled=True)
+    for_inference(net, CPU, torch.float32, compiled=True)
     close(net.denoise(*asked), expected, torch.float32)

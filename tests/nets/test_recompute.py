@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sfumato.config import TextConfig, UNetConfig, VAEConfig
-from sfumato.nets.layers import recompute
+from sfumato.nets.layers import enable_checkpointing
 from sfumato.nets.text import CLIPText
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
@@ -80,7 +80,7 @@ def learned(name, change=lambda net: None, autocast=False):
 @pytest.mark.parametrize("name", NETS)
 def test_gradients_are_the_same_and_less_is_remembered(name, autocast):
     usual, all_of_it = learned(name, autocast=autocast)
-    thrifty, less = learned(name, recompute, autocast)
+    thrifty, less = learned(name, enable_checkpointing, autocast)
     assert usual.keys() == thrifty.keys()
     for weight, gradient in usual.items():
         torch.testing.assert_close(thrifty[weight], gradient, atol=1e-6, rtol=1e-6)
@@ -89,7 +89,7 @@ def test_gradients_are_the_same_and_less_is_remembered(name, autocast):
 
 def test_a_compiler_sees_through_it():
     def traced(net):
-        recompute(net)
+        enable_checkpointing(net)
         net.compile(backend="eager", fullgraph=True)
 
     usual, compiled = learned("unet")[0], learned("unet", traced)[0]
@@ -99,7 +99,7 @@ def test_a_compiler_sees_through_it():
 
 def test_who_only_draws_computes_once():
     net = UNet(UNET)
-    recompute(net)
+    enable_checkpointing(net)
     calls = []
     net.mid_block.resnets[0].register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():

@@ -7,7 +7,7 @@ from nets_families import NARROW_UNETS, PUBLISHED_UNETS, assert_close, norms, pu
 
 from sfumato.config import UNetConfig
 from sfumato.nets.attention import TransformerBlock
-from sfumato.nets.given import AddedCond, TextKV
+from sfumato.nets.inputs import SizeConditioning, TextKV
 from sfumato.nets.unet import UNet
 
 SIZES = [(16, 16), (11, 21)]
@@ -37,7 +37,7 @@ def inputs(config, rows, size, seed=0):
     if config.addition_embed_type:
         count = 5 if config.projection_class_embeddings_input_dim == 60 else 6
         width = config.projection_class_embeddings_input_dim - count * config.addition_time_embed_dim
-        added = AddedCond(randn(rows, width), 1024 * torch.rand(rows, count, generator=generator))
+        added = SizeConditioning(randn(rows, width), 1024 * torch.rand(rows, count, generator=generator))
     if config.time_cond_proj_dim:
         w = 5 + 10 * torch.rand(rows, generator=generator)
     t = 999 * torch.rand(rows, generator=generator)
@@ -141,7 +141,7 @@ def test_text_and_time_projected_for_many_rows_equal_each_alone():
             assert_close(ours[0], theirs[0][[2, 0]], 1e-5)
             assert_close(ours[1], theirs[1][[2, 0]], 1e-5)
         times = [
-            net.embed_time(t[i : i + 1], AddedCond(added.pooled[i : i + 1], added.ids[i : i + 1]))
+            net.embed_time(t[i : i + 1], SizeConditioning(added.pooled[i : i + 1], added.ids[i : i + 1]))
             for i in range(3)
         ]
         assert_close(net.embed_time(t, added), torch.cat(times), 1e-5)

@@ -8,7 +8,7 @@ import torch
 from nets_families import NARROW_VAES, PUBLISHED_VAES, assert_close, norms, published, shapes, stirred
 
 from sfumato.config import TinyVAEConfig, VAEConfig
-from sfumato.nets.fast import prepare
+from sfumato.nets.fast import for_inference
 from sfumato.nets.tiling import spans, tiled
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
@@ -130,7 +130,7 @@ def test_tiny_autoencoder_equals_diffusers(config):
 @pytest.mark.parametrize("blocks", [(1, 1, 1, 1), (2, 1, 1, 0)])
 def test_tiny_autoencoder_made_ready_to_draw_equals_diffusers(blocks):
     ours, theirs = tiny_pair({**TINY, "num_decoder_blocks": blocks})
-    prepare(ours, torch.device("cpu"), torch.float32)
+    for_inference(ours, torch.device("cpu"), torch.float32)
     x, z = randn(2, 3, 24, 32), randn(2, 4, 3, 5)
     with torch.no_grad():
         assert_close(ours.encode(x).mean, theirs.encode(x).latents)

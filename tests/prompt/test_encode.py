@@ -10,8 +10,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.prompt.chunks import COMMA_REACH, chunks
-from sfumato.prompt.encode import MAX_LENGTH, Cond, Reader, common_length, encode, refiner_ids, size_ids
-from sfumato.prompt.meaning import Blend, Break, Joined, Phrase, Piece
+from sfumato.prompt.encode import (
+    MAX_LENGTH,
+    TextEmbedding,
+    TextReader,
+    common_length,
+    encode,
+    refiner_ids,
+    size_ids,
+)
+from sfumato.prompt.meaning import Blend, Break, Concatenation, Phrase, WeightedText
 
 ROOM = 75
 
@@ -33,7 +41,7 @@ def compels(peer):
 
 
 def phrase(*parts):
-    return Phrase(tuple(Piece(*part) if isinstance(part, tuple) else part for part in parts))
+    return Phrase(tuple(WeightedText(*part) if isinstance(part, tuple) else part for part in parts))
 
 
 def ids(model, *parts, dialect="sfumato", embeddings=None):
@@ -229,7 +237,7 @@ def test_blends_equal_compel(model, compels):
 
 
 def test_joined_prompts_equal_compel(model, compels):
-    joined = Joined((phrase(("a cat",)), phrase(("a dog",))), (1.0, 0.5))
+    joined = Concatenation((phrase(("a cat",)), phrase(("a dog",))), (1.0, 0.5))
     theirs = compels('("a cat", "a dog").and(1, 0.5)')
     torch.testing.assert_close(states(model, joined, "compel"), theirs, rtol=1e-4, atol=1e-4)
 
@@ -267,8 +275,8 @@ def test_the_pooled_row_is_the_first_chunks_without_weights(model):
 
 
 def test_a_blend_reads_each_of_its_texts_once(model, monkeypatch):
-    read, texts = Reader.read, []
-    monkeypatch.setattr(Reader, "read", lambda *given: texts.append(given[1]) or read(*given))
+    read, texts = TextReader.read, []
+    monkeypatch.setattr(TextReader, "read", lambda *given: texts.append(given[1]) or read(*given))
     blend = Blend((phrase(("an apple",)), phrase(("a pear",))), (0.3, 0.7))
     encode(blend, model.tokenizers, model.text_encoders, dialect="compel")
     assert len(texts) == 2
@@ -276,7 +284,7 @@ def test_a_blend_reads_each_of_its_texts_once(model, monkeypatch):
 
 def test_repeated_states_are_of_one_length_and_absurd_lengths_are_refused():
     assert common_length([77, 77 * 2, 77 * 3]) == 77 * 6
-    two = Cond(torch.randn(1, 77 * 2, 4), torch.randn(1, 3))
+    two = TextEmbedding(torch.randn(1, 77 * 2, 4), torch.randn(1, 3))
     assert torch.equal(two.repeated(77 * 6).states, torch.cat([two.states] * 3, dim=1))
     assert two.repeated(77 * 6).pooled is two.pooled
     with pytest.raises(UsageError, match=r"77, 2\d*.* too long to be drawn together"):
@@ -293,10 +301,10 @@ def test_a_clip_skip_out_of_range_names_the_range(model, clip_skip):
 
 
 def test_no_prompt_as_zeros_keeps_the_shapes():
-    zero = Cond(torch.ones(1, 7, 3), torch.ones(1, 2)).zeroed()
+    zero = TextEmbedding(torch.ones(1, 7, 3), torch.ones(1, 2)).zeroed()
     assert torch.equal(zero.states, torch.zeros(1, 7, 3))
     assert torch.equal(zero.pooled, torch.zeros(1, 2))
-    assert Cond(torch.ones(1, 7, 3)).zeroed().pooled is None
+    assert TextEmbedding(torch.ones(1, 7, 3)).zeroed().pooled is None
 
 
 def test_size_ids_are_height_before_width_and_top_before_left():

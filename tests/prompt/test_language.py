@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sfumato.errors import UsageError
 from sfumato.names import DIALECTS
 from sfumato.prompt.language import escape, parse
-from sfumato.prompt.meaning import MAX_CHARACTERS, Blend, Joined, Phrase, Piece
+from sfumato.prompt.meaning import MAX_CHARACTERS, Blend, Concatenation, Phrase, WeightedText
 
 SYNTAX = "()[]:|\\<>+-.,\"'#= 0125aé\n_"
 WORDS = ["AND", "BREAK", "<lora:x:1>", "(a:1.2)", "[a:b:2]", "[a|b]", ".blend(1)", "withLora(", "1.2.3", ":)"]
@@ -32,7 +32,7 @@ def read(text, dialect, steps, negative=False):
 def words(text, dialect, steps=3):
     terms = parse(text, dialect).terms(steps)
     return [
-        "".join(part.text for part in phrase.parts if isinstance(part, Piece))
+        "".join(part.text for part in phrase.parts if isinstance(part, WeightedText))
         for term in terms
         for content in term.contents
         for phrase in phrases(content)
@@ -60,7 +60,7 @@ def test_any_text_is_read_or_refused_with_a_usage_error(text, dialect, negative)
 @given(soup, st.sampled_from(["sfumato", "comfy", "plain"]))
 def test_an_escaped_text_reads_as_itself(text, dialect):
     (term,) = parse(escape(text, dialect), dialect).terms(2)
-    assert term.contents == (Phrase((Piece(text),)),)
+    assert term.contents == (Phrase((WeightedText(text),)),)
 
 
 @settings(max_examples=400, deadline=None)
@@ -70,7 +70,7 @@ def test_an_escaped_text_reads_as_itself(text, dialect):
 @example("\\BREAK<AND:>", False)
 def test_an_escaped_text_reads_as_itself_in_a1111_unless_it_has_a_comment_sign(text, negative):
     (term,) = parse(escape(text, "a1111"), "a1111", negative=negative).terms(2)
-    assert term.contents == (Phrase((Piece(text),)),)
+    assert term.contents == (Phrase((WeightedText(text),)),)
 
 
 def test_a_comment_sign_cannot_be_escaped_in_a1111():
@@ -202,7 +202,7 @@ def test_unknown_dialects_and_no_steps_are_refused():
 def test_plain_is_one_piece_whatever_the_characters(text):
     prompt = parse(text, "plain")
     (term,) = prompt.terms(3)
-    assert (term.contents, term.at, prompt.adapters) == ((Phrase((Piece(text),)),), (0, 0, 0), ())
+    assert (term.contents, term.at, prompt.adapters) == ((Phrase((WeightedText(text),)),), (0, 0, 0), ())
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_only_compel_blends_and_joins():
     kinds = {dialect: type(parse(text, dialect).terms(1)[0].contents[0]) for dialect in DIALECTS}
     assert kinds.pop("compel") is Blend
     assert set(kinds.values()) == {Phrase}
-    assert isinstance(parse('("a", "b").and()', "compel").terms(1)[0].contents[0], Joined)
+    assert isinstance(parse('("a", "b").and()', "compel").terms(1)[0].contents[0], Concatenation)
 
 
 @pytest.mark.parametrize("dialect", ["sfumato", "compel"])

@@ -4,12 +4,15 @@ import pytest
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import parse
-from sfumato.prompt.meaning import AdapterCall, Break, Piece
+from sfumato.prompt.meaning import AdapterCall, Break, WeightedText
 
 
 def pieces(text, negative=False):
     (term,) = parse(text, "a1111", negative=negative).terms(1)
-    return [(part.text, part.weight) if isinstance(part, Piece) else part for part in term.contents[0].parts]
+    return [
+        (part.text, part.weight) if isinstance(part, WeightedText) else part
+        for part in term.contents[0].parts
+    ]
 
 
 def said(text, steps):
@@ -141,7 +144,7 @@ def test_and_splits_first_and_takes_trailing_weights(text, expected):
 def test_negative_prompts_have_no_and_no_trailing_weight_and_no_adapters():
     prompt = parse("a AND <lora:x:1> b:1.5 ", "a1111", negative=True)
     (term,) = prompt.terms(1)
-    assert (term.contents[0].parts, term.weight) == ((Piece("a AND <lora:x:1> b:1.5 "),), 1.0)
+    assert (term.contents[0].parts, term.weight) == ((WeightedText("a AND <lora:x:1> b:1.5 "),), 1.0)
     assert prompt.adapters == ()
 
 
@@ -162,7 +165,7 @@ def test_negative_prompts_have_no_and_no_trailing_weight_and_no_adapters():
 def test_tags_are_taken_out_and_two_numbers_are_text_encoder_then_network(tag, calls):
     prompt = parse(f"a{tag} [b{tag}:c:0.5]", "a1111")
     assert prompt.adapters == calls * 2
-    assert prompt.terms(2)[0].contents[0].parts == (Piece("a b"),)
+    assert prompt.terms(2)[0].contents[0].parts == (WeightedText("a b"),)
 
 
 @pytest.mark.parametrize("text", ["<lora:", "a < b > c", "<lora>", "<my-style:1>"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import parse
-from sfumato.prompt.meaning import AdapterCall, Blend, Joined, Phrase, Piece
+from sfumato.prompt.meaning import AdapterCall, Blend, Concatenation, Phrase, WeightedText
 
 
 @cache
@@ -60,7 +60,7 @@ def ours(text):
 
     prompt = parse(text, "compel")
     content = prompt.terms(1)[0].contents[0]
-    whole = (content.parts, content.weights) if isinstance(content, Joined) else ((content,), (1.0,))
+    whole = (content.parts, content.weights) if isinstance(content, Concatenation) else ((content,), (1.0,))
     parts = [(said(part), weight) for part, weight in zip(*whole, strict=True)]
     return [part for part in parts if part[0]], [(call.name, call.weight) for call in prompt.adapters]
 
@@ -147,23 +147,23 @@ def content(text):
 
 
 def test_a_blend_keeps_its_weights_and_whether_they_sum_to_one():
-    a, b = Phrase((Piece("a"),)), Phrase((Piece("b"), Piece("c", 1.1)))
+    a, b = Phrase((WeightedText("a"),)), Phrase((WeightedText("b"), WeightedText("c", 1.1)))
     assert content('("a", "b c+").blend(1, -0.5)') == Blend((a, b), (1.0, -0.5))
     assert content('("a", "b c+").blend(1, 2, no_normalize)') == Blend((a, b), (1.0, 2.0), normalised=False)
-    assert content('("a", "b c+").and(1, 2)') == Joined((a, b), (1.0, 2.0))
-    assert content('("a").and()') == Joined((a,), (1.0,))
+    assert content('("a", "b c+").and(1, 2)') == Concatenation((a, b), (1.0, 2.0))
+    assert content('("a").and()') == Concatenation((a,), (1.0,))
 
 
 def test_a_conjunction_may_hold_a_blend():
-    a, b, c = (Phrase((Piece(word),)) for word in "abc")
-    assert content('(("a", "b").blend(1, 3), "c").and(1, 0.5)') == Joined(
+    a, b, c = (Phrase((WeightedText(word),)) for word in "abc")
+    assert content('(("a", "b").blend(1, 3), "c").and(1, 0.5)') == Concatenation(
         (Blend((a, b), (1.0, 3.0)), c), (1.0, 0.5)
     )
 
 
 def test_an_empty_part_of_a_blend_says_nothing():
     assert content('("a", "").blend(1, 2)') == Blend(
-        (Phrase((Piece("a"),)), Phrase((Piece(""),))), (1.0, 2.0)
+        (Phrase((WeightedText("a"),)), Phrase((WeightedText(""),))), (1.0, 2.0)
     )
 
 

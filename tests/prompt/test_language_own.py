@@ -4,13 +4,13 @@ import pytest
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import parse
-from sfumato.prompt.meaning import AdapterCall, Break, Phrase, Piece
+from sfumato.prompt.meaning import AdapterCall, Break, Phrase, WeightedText
 
 
 def pieces(text):
     (term,) = parse(text).terms(1)
     (content,) = term.contents
-    return [(part.text, part.weight) if isinstance(part, Piece) else part for part in content.parts]
+    return [(part.text, part.weight) if isinstance(part, WeightedText) else part for part in content.parts]
 
 
 def said(text, steps):
@@ -125,8 +125,8 @@ def test_schedules(text, steps, expected):
 def test_a_schedule_holds_weights_and_breaks():
     (term,) = parse("a [(b:1.5):c BREAK d:1]").terms(2)
     assert term.contents == (
-        Phrase((Piece("a "), Piece("b", 1.5))),
-        Phrase((Piece("a c"), Break(), Piece("d"))),
+        Phrase((WeightedText("a "), WeightedText("b", 1.5))),
+        Phrase((WeightedText("a c"), Break(), WeightedText("d"))),
     )
 
 

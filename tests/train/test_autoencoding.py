@@ -7,7 +7,7 @@ import torch
 
 from sfumato.config import VAEConfig
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.autoencoding import QUIET, Autoencoding, fold, latent_statistics, psnr, settle
+from sfumato.train.autoencoding import QUIET, AutoencoderLoss, fold, latent_statistics, psnr, settle
 
 CONFIG = VAEConfig(
     block_out_channels=(8, 8),
@@ -70,7 +70,7 @@ def test_a_picture_off_by_one_byte_everywhere_has_the_psnr_of_the_closed_form(pi
 
 def test_with_only_the_decoder_trained_the_encoder_gets_no_gradient(vae, pictures):
     vae.requires_grad_(True)
-    losses, _ = Autoencoding(vae, kl=0.1, only_decoder=True)(pictures, torch.Generator())
+    losses, _ = AutoencoderLoss(vae, kl=0.1, only_decoder=True)(pictures, torch.Generator())
     losses.sum().backward()
     assert all(weight.grad is None for weight in vae.encoder.parameters())
     assert all(weight.grad is not None for weight in vae.decoder.parameters())
@@ -80,7 +80,7 @@ def test_the_divergence_is_that_of_the_closed_form(vae, pictures):
     latent = vae.encode(pictures)
     normal = torch.distributions.Normal(latent.mean, torch.exp(0.5 * latent.logvar))
     known = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
-    _, metrics = Autoencoding(vae, kl=1.0)(pictures, torch.Generator().manual_seed(0))
+    _, metrics = AutoencoderLoss(vae, kl=1.0)(pictures, torch.Generator().manual_seed(0))
     torch.testing.assert_close(metrics["kl"], known, rtol=1e-4, atol=1e-5)
 
 

@@ -14,9 +14,9 @@ from sfumato.config import TinyVAEConfig, VAEConfig
 from sfumato.errors import UsageError
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.condensing import Condensing, Crops, latents, qualities
+from sfumato.train.condensing import RandomCrops, TinyAutoencoderLoss, latents, qualities
+from sfumato.train.context import StepContext
 from sfumato.train.loop import train
-from sfumato.train.moment import Moment
 from sfumato.train.recipe import AutoencoderRecipe, TinyRecipe
 from sfumato.train.tasks import task
 from sfumato.train.tasks.common import MODEL
@@ -54,21 +54,21 @@ def pictures():
     return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def moment(seed):
-    return Moment(0, 0, 1, torch.Generator().manual_seed(seed))
+def context(seed):
+    return StepContext(0, 0, 1, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("side", [8, 16, 24])
 def test_crops_are_parts_of_the_pictures_that_the_moment_alone_determines(pictures, side):
-    crops = Crops(lambda moment, count: pictures[:count], side)
-    found = crops(moment(5), 4)
+    crops = RandomCrops(lambda context, count: pictures[:count], side)
+    found = crops(context(5), 4)
     least = min(side, 16)
     assert found.shape == (4, 3, least, least)
     for part, picture in zip(found, pictures, strict=True):
         windows = picture.unfold(1, least, 1).unfold(2, least, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
         assert (windows == part).flatten(1).all(1).any()
-    assert torch.equal(found, crops(moment(5), 4))
-    assert side >= 16 or not torch.equal(found, crops(moment(6), 4))
+    assert torch.equal(found, crops(context(5), 4))
+    assert side >= 16 or not torch.equal(found, crops(context(6), 4))
 
 
 def test_the_latents_learned_from_are_those_that_the_unet_knows(pictures):
@@ -83,7 +83,7 @@ def test_both_halves_learn_and_the_teacher_does_not(pictures):
     teacher, pupil = full(), tiny()
     before = {name: weight.clone() for name, weight in teacher.state_dict().items()}
     optimizer = torch.optim.Adam(pupil.parameters(), lr=1e-2)
-    objective, seen = Condensing(teacher, pupil), []
+    objective, seen = TinyAutoencoderLoss(teacher, pupil), []
     for _ in range(30):
         losses, metrics = objective(pictures, torch.Generator())
         assert losses.shape == (4,)
@@ -107,7 +107,7 @@ def test_a_perfect_pupil_has_no_loss_in_its_latents_and_the_teachers_quality(pic
             return teacher.unscale(z)
 
     teacher = full(scaling_factor=0.3)
-    _, metrics = Condensing(teacher, Same())(pictures, torch.Generator())
+    _, metrics = TinyAutoencoderLoss(teacher, Same())(pictures, torch.Generator())
     assert metrics["latent"] == 0
     figures = qualities(teacher, Same(), pictures)
     assert figures["decoder"] == pytest.approx(figures["both"], abs=1e-3)

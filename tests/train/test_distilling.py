@@ -14,7 +14,7 @@ from sfumato.checkpoint.layout import FAST
 from sfumato.data import pack
 from sfumato.errors import CheckpointError
 from sfumato.prompt.chunks import chunks
-from sfumato.prompt.meaning import Phrase, Piece
+from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.train.distilling import composed, tokenized
 from sfumato.train.loop import train
 from sfumato.train.recipe import TextRecipe
@@ -67,7 +67,7 @@ def test_a_teacher_that_is_no_bert_is_refused(bert, tmp_path):
 def test_ids_are_those_of_a_prompt_cut_short():
     tokenizer = checkpoint.load("embedded").tokenizers[0]
     ids = tokenized(["a red apple", "red " * 50], tokenizer, 12)
-    (chunk,), _ = chunks(Phrase((Piece("a red apple"),)), tokenizer, "plain")
+    (chunk,), _ = chunks(Phrase((WeightedText("a red apple"),)), tokenizer, "plain")
     assert ids[0].tolist() == chunk.ids(tokenizer)[:12]
     assert (ids[1, 0], ids[1, -1]) == (tokenizer.bos, tokenizer.eos)
 

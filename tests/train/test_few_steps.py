@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.diffusion.distill import LATENT, Boundary, Grid, ddim, pseudo_huber
+from sfumato.diffusion.distill import LATENT, Boundary, LevelTable, ddim, pseudo_huber
 from sfumato.diffusion.level import (
     CLEAN,
     Flow,
@@ -21,15 +21,21 @@ from sfumato.diffusion.level import (
 from sfumato.diffusion.mixture import mixture
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.train.consistency import Asked, Consistency, Guiding, evenly, silent
+from sfumato.train.consistency import Consistency, TeacherGuidance, X0Model, evenly, null_text
+from sfumato.train.context import StepContext
 from sfumato.train.denoising import Examples
-from sfumato.train.halving import Halving, half_steps
 from sfumato.train.loop import Task, train
-from sfumato.train.moment import Moment
+from sfumato.train.progressive import ProgressiveDistillation, half_steps
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import begin, restore
-from sfumato.train.walks import Arriving, Standing, Walker, grid_of, keep_walks
-from sfumato.train.walks import walk as walk_whole
+from sfumato.train.trajectories import (
+    TrajectoryBatch,
+    TrajectoryGenerator,
+    TrajectoryRegression,
+    cached_trajectories,
+    level_table,
+    trajectory,
+)
 from sfumato.weights import read
 
 CPU = torch.device("cpu")
@@ -78,8 +84,8 @@ class Small(nn.Module):
         return self.layers(torch.cat([x, u.sin(), u.cos()], 1))
 
 
-def batches(moment, count):
-    generator = moment.generator
+def batches(context, count):
+    generator = context.generator
     which = torch.multinomial(BLOBS.weights, count, replacement=True, generator=generator)
     spread = torch.randn(count, 2, generator=generator, dtype=torch.float64)
     return Examples((BLOBS.means[which] + BLOBS.stds[which] * spread).float(), torch.zeros(count, 1, 1))
@@ -120,10 +126,10 @@ def off(found, truth):
 
 def jump(net, boundary, x, level):
     """The student's picture from `x` at one level."""
-    rows = Grid([level], CPU).rows(torch.zeros(len(x), dtype=torch.long), 2)
+    rows = LevelTable([level], CPU).rows(torch.zeros(len(x), dtype=torch.long), 2)
     with torch.no_grad():
         return boundary(
-            Asked(net, V).answer(Examples(x, torch.zeros(len(x), 1, 1))), x.float(), rows
+            X0Model(net, V).answer(Examples(x, torch.zeros(len(x), 1, 1))), x.float(), rows
         ).double()
 
 
@@ -142,8 +148,8 @@ def consistency(teacher):
     net = Small()
     slow = copy.deepcopy(net).requires_grad_(False)
     objective = Consistency(
-        Asked(net, V),
-        Asked(slow, V),
+        X0Model(net, V),
+        X0Model(slow, V),
         teacher,
         (lambda step: COURSE),
         ddim,
@@ -155,7 +161,7 @@ def consistency(teacher):
 
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory):
-    net, slow, objective = consistency(Asked(Exact(), X0))
+    net, slow, objective = consistency(X0Model(Exact(), X0))
     return learn(net, objective, tmp_path_factory.mktemp("distilled"), 2000, slow)
 
 
@@ -199,8 +205,8 @@ def test_a_student_without_a_teacher_learns_from_pictures_alone(tmp_path, noise,
 @pytest.fixture(scope="module")
 def walked(noise):
     """The walks of the exact teacher from `noise`, in sixteen steps."""
-    lead = Asked(Exact(), X0).answer(Examples(noise, torch.zeros(len(noise), 1, 1)))
-    return walk_whole(lead, noise.float(), LEVELS).double()
+    lead = X0Model(Exact(), X0).answer(Examples(noise, torch.zeros(len(noise), 1, 1)))
+    return trajectory(lead, noise.float(), LEVELS).double()
 
 
 def test_a_walk_stays_on_the_way_and_ends_where_it_ends(walked, noise, truth):
@@ -216,19 +222,19 @@ def test_a_walk_stays_on_the_way_and_ends_where_it_ends(walked, noise, truth):
 def test_walks_are_kept_and_each_step_learns_from_one_batch_of_them_in_parts(tmp_path):
     asked = []
 
-    def texts(moment, count):
-        asked.append(moment.step)
-        return replace(batches(moment, count), states=torch.full((count, 1, 1), float(moment.step)))
+    def texts(context, count):
+        asked.append(context.step)
+        return replace(batches(context, count), states=torch.full((count, 1, 1), float(context.step)))
 
     def walks():
-        walker = Walker(Asked(Exact(), X0), None, LEVELS, texts, 8, 5, CPU)
-        return keep_walks(tmp_path, 20, walker, {"data": "blobs"})
+        generate = TrajectoryGenerator(X0Model(Exact(), X0), None, LEVELS, texts, 8, 5, CPU)
+        return cached_trajectories(tmp_path, 20, generate, {"data": "blobs"})
 
     walks()
     assert asked == [0, 1, 2]
     kept = walks()
     assert asked == [0, 1, 2], "nothing is walked twice"
-    halves = [kept(Moment(4, part, 2, torch.Generator().manual_seed(part)), 4) for part in (0, 1)]
+    halves = [kept(StepContext(4, part, 2, torch.Generator().manual_seed(part)), 4) for part in (0, 1)]
     number = int(halves[0].ends.states[0])
     whole = read(tmp_path / f"walks-{number:05}.safetensors")
     for part, half in enumerate(halves):
@@ -236,7 +242,7 @@ def test_walks_are_kept_and_each_step_learns_from_one_batch_of_them_in_parts(tmp
         assert torch.equal(half.ends.x0, points[:, 0])
         assert torch.equal(half.x, points[torch.arange(4), half.place])
         assert set(half.place.tolist()) <= set(range(1, 17))
-    drawn = [kept(Moment(step, 0, 1, torch.Generator()), 8).ends.states[0].item() for step in range(20)]
+    drawn = [kept(StepContext(step, 0, 1, torch.Generator()), 8).ends.states[0].item() for step in range(20)]
     assert set(drawn) == {0.0, 1.0, 2.0}
 
 
@@ -245,13 +251,15 @@ def test_one_step_of_a_student_of_whole_walks_is_better_than_four_of_its_teacher
 ):
     torch.manual_seed(0)
     net = Small()
-    objective = Arriving(Asked(net, V), grid_of(LEVELS, CPU), LATENT, partial(pseudo_huber, c=0.01))
+    objective = TrajectoryRegression(
+        X0Model(net, V), level_table(LEVELS, CPU), LATENT, partial(pseudo_huber, c=0.01)
+    )
 
-    def standing(moment, count):
-        row = torch.randint(len(walked), (count,), generator=moment.generator)
-        place = torch.randint(1, 17, (count,), generator=moment.generator)
+    def standing(context, count):
+        row = torch.randint(len(walked), (count,), generator=context.generator)
+        place = torch.randint(1, 17, (count,), generator=context.generator)
         ends = Examples(walked[row, 0].float(), torch.zeros(count, 1, 1))
-        return Standing(walked[row, place].float(), place, torch.ones(count), ends)
+        return TrajectoryBatch(walked[row, place].float(), place, torch.ones(count), ends)
 
     student = learn(net, objective, tmp_path, 600, batches=standing)
     other = torch.randn(1000, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
@@ -263,19 +271,21 @@ def test_one_step_of_a_student_of_whole_walks_is_better_than_four_of_its_teacher
 
 def test_halving_from_sixteen_steps_to_one_keeps_most_of_what_sixteen_knew(tmp_path, noise, truth):
     torch.manual_seed(0)
-    net, teacher = Small(), Asked(Exact(), X0)
+    net, teacher = Small(), X0Model(Exact(), X0)
     straight, errors = Boundary(sigma_min=0.0), {}
     for steps in (16, 8, 4, 2, 1):
-        objective = Halving(Asked(net, V), teacher, Grid(half_steps(PATH, steps), CPU), "truncated-snr")
+        objective = ProgressiveDistillation(
+            X0Model(net, V), teacher, LevelTable(half_steps(PATH, steps), CPU), "truncated-snr"
+        )
         learned = learn(net, objective, tmp_path / str(steps), 250)
         errors[steps] = off(walk(partial(jump, learned, straight), noise, steps), truth)
-        teacher, net = Asked(learned, V), copy.deepcopy(learned).requires_grad_(True)
+        teacher, net = X0Model(learned, V), copy.deepcopy(learned).requires_grad_(True)
     assert errors[1] < off(walk(BLOBS.denoise, noise, 4), truth)
     assert errors[2] < 0.5 * off(walk(BLOBS.denoise, noise, 2), truth)
 
 
 def test_the_slow_copy_is_the_average_and_is_kept_with_the_run(tmp_path):
-    net, slow, objective = consistency(Asked(Exact(), X0))
+    net, slow, objective = consistency(X0Model(Exact(), X0))
     learned = learn(net, objective, tmp_path, 3, slow)
     again, copied = Small(), Small().requires_grad_(False)
     recipe = lesson(tmp_path, 3)
@@ -311,8 +321,8 @@ def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
 
     seen = []
     untold, states = torch.zeros(1, 1, 1), torch.ones(4, 1, 1)
-    guiding = Guiding(3.0, 5.0, silent(untold))
-    net = Asked(Told(), X0)
+    guiding = TeacherGuidance(3.0, 5.0, null_text(untold))
+    net = X0Model(Told(), X0)
     targets = []
 
     def solver(teacher, x, here, middle, there):

@@ -13,7 +13,7 @@ from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import NumericsError, UsageError
 from sfumato.train.denoising import Denoising, Examples, min_snr
 from sfumato.train.loop import Task, train
-from sfumato.train.rates import constant, cosine, warmup_stable_decay
+from sfumato.train.lr_schedule import constant, cosine, warmup_stable_decay
 from sfumato.train.recipe import Recipe
 
 PATH = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
@@ -41,8 +41,8 @@ def point(examples, weights=None, keep=None, loss=None):
     net.w = nn.Parameter(torch.zeros(examples.shape[1]))
     weights = torch.ones(len(examples)) if weights is None else weights
 
-    def batches(moment, count):
-        rows = slice(moment.part * count, (moment.part + 1) * count)
+    def batches(context, count):
+        rows = slice(context.part * count, (context.part + 1) * count)
         return examples[rows], weights[rows]
 
     def objective(batch, generator):
@@ -143,9 +143,9 @@ def steep(steps):
     """The line, whose gradients are infinite at these steps."""
     task, now = t.line(), []
 
-    def batches(moment, count):
-        now[:] = [moment.step]
-        return task.batches(moment, count)
+    def batches(context, count):
+        now[:] = [context.step]
+        return task.batches(context, count)
 
     task.net.weight.register_hook(lambda gradient: gradient * math.inf if now[0] in steps else gradient)
     return replace(task, batches=batches)

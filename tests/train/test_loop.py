@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from sfumato.errors import NumericsError, UsageError
+from sfumato.train.context import seed_of
 from sfumato.train.loop import Task, train
-from sfumato.train.moment import seed_of
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import FILE, begin, restore
 
@@ -31,9 +31,9 @@ def line(told=None, poisoned_at=None):
     net = nn.Linear(3, 1)
     count = 0
 
-    def batches(moment, count):
-        x = torch.randn(count, 3, generator=moment.generator)
-        error = 0.1 * torch.randn(count, 1, generator=moment.generator)
+    def batches(context, count):
+        x = torch.randn(count, 3, generator=context.generator)
+        error = 0.1 * torch.randn(count, 1, generator=context.generator)
         return x, x @ torch.tensor([[1.0], [2.0], [3.0]]) + error
 
     def objective(batch, generator):

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.errors import DataError
-from sfumato.train.moment import Moment, seed_of
-from sfumato.train.order import VIEWS, WORDS, Drawn, Epochs, random_of
+from sfumato.train.context import StepContext, seed_of
+from sfumato.train.order import VIEWS, WORDS, Epochs, WeightedSampling, random_of
 
 SMALL, WIDE, TALL = (8, 8), (12, 4), (4, 12)
 
 
-def moment(step, part=0, parts=1, seed=0):
-    return Moment(step, part, parts, torch.Generator().manual_seed(seed_of(seed, step, part)))
+def context(step, part=0, parts=1, seed=0):
+    return StepContext(step, part, parts, torch.Generator().manual_seed(seed_of(seed, step, part)))
 
 
 def batches(order, steps, count):
-    return [order(moment(step), count) for step in range(steps)]
+    return [order(context(step), count) for step in range(steps)]
 
 
 @pytest.mark.parametrize("steps", [6, 60])
@@ -40,7 +40,7 @@ def test_epochs_differ_and_so_do_seeds():
     order, other = (Epochs([SMALL] * 40, [1.0] * 40, 40, seed) for seed in (1, 2))
     first, second = (rows for _, rows in batches(order, 2, 40))
     assert first != second
-    assert first != other(moment(0), 40)[1]
+    assert first != other(context(0), 40)[1]
 
 
 def test_batches_are_shuffled_over_the_sizes():
@@ -63,9 +63,9 @@ def test_any_step_by_any_number_of_parts_is_what_the_unbroken_run_had(sizes, cou
     weights = data.draw(st.lists(st.sampled_from([0.5, 1.0, 2.5]), min_size=len(sizes), max_size=len(sizes)))
     unbroken, resumed = (Epochs(sizes, weights, batch, seed) for _ in range(2))
     for earlier in range(step):
-        unbroken(moment(earlier), batch)
-    size, rows = unbroken(moment(step), batch)
-    shares = [resumed(moment(step, part, parts), count) for part in range(parts)]
+        unbroken(context(earlier), batch)
+    size, rows = unbroken(context(step), batch)
+    shares = [resumed(context(step, part, parts), count) for part in range(parts)]
     assert [row for _, share in shares for row in share] == rows
     assert {size} == {each for each, _ in shares}
     assert len(rows) == batch
@@ -78,7 +78,7 @@ def test_what_is_left_over_waits_for_the_next_epoch(sizes, batch, seed):
     order = Epochs(sizes, [1.0] * len(sizes), batch, abs(seed))
     steps, counts = 0, Counter()
     while order.epoch(steps) < 5:
-        counts.update(order(moment(steps), batch)[1])
+        counts.update(order(context(steps), batch)[1])
         steps += 1
     for size in set(sizes):
         own = [row for row, each in enumerate(sizes) if each == size]
@@ -96,7 +96,7 @@ def test_pictures_come_as_often_as_their_weights_say():
 
 def test_a_batch_of_another_size_than_the_recipes_is_refused():
     with pytest.raises(ValueError, match="2 parts of 3 are not a batch of 4"):
-        Epochs([SMALL] * 8, [1.0] * 8, 4, 0)(moment(0, 0, 2), 3)
+        Epochs([SMALL] * 8, [1.0] * 8, 4, 0)(context(0, 0, 2), 3)
 
 
 def test_weights_that_show_nothing_are_an_error():
@@ -105,17 +105,17 @@ def test_weights_that_show_nothing_are_an_error():
 
 
 def test_drawn_rows_come_as_often_as_they_weigh():
-    order = Drawn.of([1.0, 0.0, 3.0], SMALL)
-    size, rows = order(moment(0), 4000)
+    order = WeightedSampling.of([1.0, 0.0, 3.0], SMALL)
+    size, rows = order(context(0), 4000)
     counts = np.bincount(rows, minlength=3)
     assert size == SMALL
     assert counts[1] == 0
     assert abs(counts[0] - 1000) < 150
-    assert order(moment(0), 9)[1] == rows[:9]
-    assert order(moment(1), 9)[1] != rows[:9]
+    assert order(context(0), 9)[1] == rows[:9]
+    assert order(context(1), 9)[1] != rows[:9]
 
 
 def test_what_is_drawn_for_one_purpose_says_nothing_of_another():
-    words, views = random_of(moment(0), WORDS), random_of(moment(0), VIEWS)
+    words, views = random_of(context(0), WORDS), random_of(context(0), VIEWS)
     assert words.random() != views.random()
-    assert random_of(moment(3), WORDS).random() == random_of(moment(3), WORDS).random()
+    assert random_of(context(3), WORDS).random() == random_of(context(3), WORDS).random()

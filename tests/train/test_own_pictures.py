@@ -16,8 +16,8 @@ from sfumato.data.folder import OwnPictures
 from sfumato.data.search import search
 from sfumato.errors import DataError, OutputError, SfumatoWarning, UsageError
 from sfumato.train import encoded
+from sfumato.train.context import StepContext, seed_of
 from sfumato.train.loop import train
-from sfumato.train.moment import Moment, seed_of
 from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe, TinyRecipe
 from sfumato.train.state import FILE
 from sfumato.train.tasks import task
@@ -80,7 +80,7 @@ def moments(recipe, steps, parts=1):
     for step in range(steps):
         for part in range(parts):
             seed = seed_of(recipe.seed, step, part)
-            yield Moment(step, part, parts, torch.Generator().manual_seed(seed))
+            yield StepContext(step, part, parts, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("kind", [as_sidecars, as_metadata, as_shards])
@@ -88,7 +88,7 @@ def test_a_denoiser_learns_from_pictures_in_anything(kind, recipe, own_pictures,
     kind(own_pictures, tmp_path / "data")
     recipe = replace(recipe, data=str(tmp_path / "data"))
     learned = task(recipe, CPU)
-    batches = [learned.batches(moment, 4) for moment in moments(recipe, 10)]
+    batches = [learned.batches(context, 4) for context in moments(recipe, 10)]
     assert {tuple(batch.x0.shape) for batch in batches} == {(4, 4, 8, 8), (4, 4, 6, 10), (4, 4, 10, 6)}
     assert {batch.states.shape for batch in batches} == {(4, 77, 256)}
     assert train(learned, recipe, CPU).done
@@ -98,7 +98,7 @@ def test_a_denoiser_learns_from_pictures_in_anything(kind, recipe, own_pictures,
 def test_without_buckets_all_pictures_are_cropped_to_squares(recipe):
     recipe = replace(recipe, ratio=1.0, size=16)
     batch = task(recipe, CPU).batches
-    assert {tuple(batch(moment, 4).x0.shape[2:]) for moment in moments(recipe, 6)} == {(4, 4)}
+    assert {tuple(batch(context, 4).x0.shape[2:]) for context in moments(recipe, 6)} == {(4, 4)}
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_two_parts_of_a_step_are_its_whole(recipe):
     recipe = replace(recipe, caption_template="x")
     batch = task(recipe, CPU).batches
     for step in range(6):
-        whole = batch(Moment(step, 0, 1, torch.Generator()), 4).x0
-        halves = [batch(Moment(step, part, 2, torch.Generator()), 2).x0 for part in range(2)]
+        whole = batch(StepContext(step, 0, 1, torch.Generator()), 4).x0
+        halves = [batch(StepContext(step, part, 2, torch.Generator()), 2).x0 for part in range(2)]
         assert torch.equal(torch.cat(halves), whole)
 
 
@@ -134,9 +134,9 @@ def test_a_caption_stays_with_its_picture(recipe):
     own = task(recipe, CPU)
     found = search(Path(recipe.data))
     states = encoded.FreshTexts(base_of(recipe), CPU)
-    for moment in moments(recipe, 5):
-        batch = own.batches(moment, 4)
-        for row, said in zip(own.batches.order(moment, 4)[1], batch.states, strict=True):
+    for context in moments(recipe, 5):
+        batch = own.batches(context, 4)
+        for row, said in zip(own.batches.order(context, 4)[1], batch.states, strict=True):
             captions = [one for one in found.pictures if not one.held_out][row].captions
             assert any(torch.allclose(said, each, atol=1e-2) for each in states(captions)[0])
 
@@ -145,24 +145,24 @@ def test_texts_are_dropped_as_often_as_asked(recipe):
     recipe = replace(recipe, drop_text=0.5, batch=10)
     batch = task(recipe, CPU).batches
     empty = encoded.FreshTexts(base_of(recipe), CPU)([""])[0]
-    said = torch.cat([batch(moment, 10).states for moment in moments(recipe, 20)])
-    silent = (said - empty).abs().amax((1, 2)) < 1e-2
-    assert 70 < int(silent.sum()) < 130
+    said = torch.cat([batch(context, 10).states for context in moments(recipe, 20)])
+    null_text = (said - empty).abs().amax((1, 2)) < 1e-2
+    assert 70 < int(null_text.sum()) < 130
 
 
 def test_kept_latents_are_those_that_fresh_ones_would_be(recipe):
     kept = task(recipe, CPU).batches
     fresh = replace(kept, latents=encoded.FreshLatents(kept.source, base_of(recipe), CPU, torch.float32))
-    for moment in moments(recipe, 5):
-        torch.testing.assert_close(kept(moment, 4).x0, fresh(moment, 4).x0, atol=2e-3, rtol=2e-3)
+    for context in moments(recipe, 5):
+        torch.testing.assert_close(kept(context, 4).x0, fresh(context, 4).x0, atol=2e-3, rtol=2e-3)
 
 
 def test_crops_and_mirror_images_differ_by_step_and_are_not_kept(recipe):
     recipe = replace(recipe, crop="anywhere", mirror=True)
     shown = []
     batches = replace(task(recipe, CPU).batches, latents=lambda rows, views: shown.extend(views) or NOTHING)
-    for moment in moments(recipe, 10):
-        batches(moment, 4)
+    for context in moments(recipe, 10):
+        batches(context, 4)
     assert {view.mirrored for view in shown} == {True, False}
     assert len({view.across for view in shown}) > 20
     assert not list(Path(recipe.run).glob(encoded.LATENTS.format("*")))
@@ -225,9 +225,9 @@ def test_text_states_of_icons_are_the_same_kept_or_fresh(tiny_data, tiny_base, t
         objective="denoiser", data=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **RECIPE
     )
     kept, fresh = (task(replace(recipe, cache_texts=cached), CPU).batches for cached in (True, False))
-    for moment in moments(recipe, 3):
-        torch.testing.assert_close(kept(moment, 4).states, fresh(moment, 4).states, atol=2e-3, rtol=2e-3)
-        assert torch.equal(kept(moment, 4).x0, fresh(moment, 4).x0)
+    for context in moments(recipe, 3):
+        torch.testing.assert_close(kept(context, 4).states, fresh(context, 4).states, atol=2e-3, rtol=2e-3)
+        assert torch.equal(kept(context, 4).x0, fresh(context, 4).x0)
 
 
 @pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
@@ -241,10 +241,10 @@ def test_every_published_family_learns_from_pictures_of_every_shape(name, family
 def test_sdxl_is_told_how_each_picture_was_framed_and_nothing_by_zeros(family, recipe):
     recipe = replace(recipe, base=str(family("sdxl")), crop="anywhere", mirror=True, drop_text=0.5, size=32)
     batches = task(recipe, CPU).batches
-    silent = 0
-    for moment in moments(recipe, 6):
-        (w, h), rows = batches.order(moment, 4)
-        batch = batches(moment, 4)
+    null_text = 0
+    for context in moments(recipe, 6):
+        (w, h), rows = batches.order(context, 4)
+        batch = batches(context, 4)
         assert batch.added.pooled.shape == (4, 20)
         for row, ids in zip(rows, batch.added.ids.tolist(), strict=True):
             width, height = batches.source.sizes[row]
@@ -255,8 +255,8 @@ def test_sdxl_is_told_how_each_picture_was_framed_and_nothing_by_zeros(family, r
             assert 0 <= ids[3] <= round(width * scale) - w
         zeros = batch.states.abs().amax((1, 2)) == 0
         assert torch.equal(zeros, batch.added.pooled.abs().amax(1) == 0)
-        silent += int(zeros.sum())
-    assert 3 < silent < 21
+        null_text += int(zeros.sum())
+    assert 3 < null_text < 21
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_an_autoencoder_learns_from_squares_of_pictures_in_anything(
     kind(own_pictures, tmp_path / "data")
     recipe = replace(autoencoder, data=str(tmp_path / "data"), size=16)
     learned = task(recipe, CPU)
-    batches = [learned.batches(moment, 4) for moment in moments(recipe, 5)]
+    batches = [learned.batches(context, 4) for context in moments(recipe, 5)]
     assert {tuple(x.shape) for x in batches} == {(4, 3, 16, 16)}
     assert all(x.abs().max() <= 1 for x in batches)
     outcome = train(learned, recipe, CPU)
@@ -312,7 +312,7 @@ def test_a_tiny_autoencoder_learns_from_pictures_of_ones_own(autoencoder, own_pi
          "decay": 0, "warmup": 0, "start": "nothing", "crop": 16}, "tiny.toml",
     )  # fmt: skip
     learned = task(recipe, CPU)
-    assert {learned.batches(moment, 4).shape for moment in moments(recipe, 3)} == {(4, 3, 16, 16)}
+    assert {learned.batches(context, 4).shape for context in moments(recipe, 3)} == {(4, 3, 16, 16)}
 
 
 def test_a_run_that_has_no_place_is_an_error(recipe):

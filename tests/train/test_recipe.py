@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sfumato.errors import UsageError
 from sfumato.train import stages
-from sfumato.train.rates import SCHEDULES, warmup_stable_decay
+from sfumato.train.lr_schedule import LR_SCHEDULES, warmup_stable_decay
 from sfumato.train.recipe import RECIPES, different, read
 from sfumato.train.tasks.common import MODEL
 
@@ -97,7 +97,7 @@ def test_only_what_makes_it_another_run_makes_it_another_run(tmp_path):
 
 
 @given(
-    st.sampled_from(sorted(SCHEDULES)),
+    st.sampled_from(sorted(LR_SCHEDULES)),
     st.integers(1, 500),
     st.integers(0, 50),
     st.integers(0, 500),
@@ -105,7 +105,7 @@ def test_only_what_makes_it_another_run_makes_it_another_run(tmp_path):
 )
 def test_a_rate_is_always_a_share_of_the_highest(name, steps, warmup, decay, data):
     step = data.draw(st.integers(0, steps - 1))
-    assert 0 <= SCHEDULES[name](step, steps, warmup, min(decay, steps)) <= 1
+    assert 0 <= LR_SCHEDULES[name](step, steps, warmup, min(decay, steps)) <= 1
 
 
 @given(st.integers(0, 899))

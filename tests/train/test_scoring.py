@@ -10,10 +10,10 @@ import torch
 
 from sfumato.errors import SfumatoError
 from sfumato.evaluate.scorer import Head, HeadConfig, Scorer
+from sfumato.train.context import StepContext
 from sfumato.train.loop import train
-from sfumato.train.moment import Moment
 from sfumato.train.recipe import ScorerRecipe
-from sfumato.train.scoring import SHARPNESS, Scoring, Shown
+from sfumato.train.scoring import SHARPNESS, CaptionedFeatures, CaptionScorerLoss
 from sfumato.train.tasks import task
 from sfumato.train.tasks.scorer import RESULT
 
@@ -31,7 +31,7 @@ def as_it_is(width):
 
 def test_the_loss_of_pictures_that_say_their_captions_is_the_doubt_that_captions_leave():
     texts = torch.eye(3)
-    loss, metrics = Scoring(as_it_is(3), drop=0.0)((5 * texts, texts), torch.Generator())
+    loss, metrics = CaptionScorerLoss(as_it_is(3), drop=0.0)((5 * texts, texts), torch.Generator())
     p = torch.tensor([math.exp(SHARPNESS), 1, 1]).double()
     p /= p.sum()
     assert loss.tolist() == pytest.approx([float(-2 * (p * p.log()).sum())] * 3, abs=1e-6)
@@ -40,7 +40,7 @@ def test_the_loss_of_pictures_that_say_their_captions_is_the_doubt_that_captions
 
 def test_the_loss_of_pictures_that_say_each_others_captions_is_higher():
     texts = torch.eye(2)
-    loss, metrics = Scoring(as_it_is(2), drop=0.0)((texts.flip(0), texts), torch.Generator())
+    loss, metrics = CaptionScorerLoss(as_it_is(2), drop=0.0)((texts.flip(0), texts), torch.Generator())
     assert loss.tolist() == pytest.approx([1 + 2 * SHARPNESS] * 2, rel=1e-4)
     assert metrics["cosine"].item() == pytest.approx(0)
 
@@ -51,19 +51,21 @@ def test_what_is_hidden_is_replaced_by_the_mean():
     seen = []
     head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     readings = torch.zeros(500, 4)
-    Scoring(head, drop=0.25)((readings, torch.eye(4)[:1].expand(500, 4)), torch.Generator().manual_seed(0))
+    CaptionScorerLoss(head, drop=0.25)(
+        (readings, torch.eye(4)[:1].expand(500, 4)), torch.Generator().manual_seed(0)
+    )
     assert set(seen[0].unique().tolist()) == {0.0, 7.0}
     assert float((seen[0] == 7).float().mean()) == pytest.approx(0.25, abs=0.05)
 
 
 def test_batches_pair_pictures_with_their_own_captions():
-    shown = Shown(
+    shown = CaptionedFeatures(
         readings=torch.arange(3.0)[:, None].half(),
         captions=torch.tensor([[0, 1], [2, 2], [3, 4]]),
         vectors=torch.arange(5.0)[:, None].half(),
     )
-    moment = Moment(0, 0, 1, torch.Generator().manual_seed(0))
-    readings, vectors = shown(moment, 400)
+    context = StepContext(0, 0, 1, torch.Generator().manual_seed(0))
+    readings, vectors = shown(context, 400)
     pairs = set(zip(readings[:, 0].tolist(), vectors[:, 0].tolist(), strict=True))
     assert pairs == {(0, 0), (0, 1), (1, 2), (2, 3), (2, 4)}
 

@@ -1,6 +1,6 @@
 """Adapters and embeddings that people have or train: LoRA and its kin in every published form, new words."""
 
-from sfumato.adapt.adapters import Adapters, Use
+from sfumato.adapt.adapters import Adapters, AdapterWeight
 from sfumato.adapt.delta import Delta
 from sfumato.adapt.embedding import Embedding
 from sfumato.adapt.live import attach_new
@@ -9,11 +9,11 @@ from sfumato.adapt.saving import save_lora
 
 __all__ = [
     "Adapter",
+    "AdapterWeight",
     "Adapters",
     "Coverage",
     "Delta",
     "Embedding",
-    "Use",
     "attach_new",
     "save_lora",
 ]

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from sfumato.adapt import blocks, live
 from sfumato.adapt.delta import Delta
-from sfumato.adapt.keys import Places
+from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import PARTS, Adapter, read
 from sfumato.errors import UsageError, nearest
-from sfumato.nets.fast import Packable
+from sfumato.nets.fast import Prepacked
 
 MAX_WEIGHT = 1000.0
 
 
 @dataclass(frozen=True)
-class Use:
+class AdapterWeight:
     """How much an adapter counts: `weight` in the UNet, `text_weight` in text encoders, or the same.
 
     `blocks`: factors of these in parts of the networks, by the names of `sfumato.adapt.blocks` or as a list
@@ -41,8 +41,8 @@ class Adapters:
 
     def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         self.networks = {part: networks[part] for part in PARTS if part in networks}
-        self.places = {part: Places(net) for part, net in self.networks.items()}
-        self.in_use: tuple[Use, ...] = ()
+        self.indexes = {part: LayerIndex(net) for part, net in self.networks.items()}
+        self.active: tuple[AdapterWeight, ...] = ()
         """What the weights hold at the moment."""
         self._known: dict[str, Adapter] = {}
         self._originals: dict[tuple[str, str, str], Tensor] = {}
@@ -61,7 +61,7 @@ class Adapters:
 
     def load(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> Adapter:
         """Read a file and keep it ready; the networks stay as they are. See `sfumato.adapt.reading.read`."""
-        adapter = read(path, self.places, name, allow_partial=allow_partial)
+        adapter = read(path, self.indexes, name, allow_partial=allow_partial)
         self.add(adapter)
         return adapter
 
@@ -77,19 +77,19 @@ class Adapters:
 
     def _idle(self, name: str) -> None:
         beside = any(live.attached(net, name) for net in self.networks.values())
-        if beside or any(use.name == name for use in self.in_use):
+        if beside or any(use.name == name for use in self.active):
             raise UsageError(f"the adapter {name!r} is in use; take it out first")
 
-    def use(self, uses: Sequence[Use]) -> bool:
-        """Fold these and no others into the weights: W + Σ wᵢ ΔWᵢ, rounded once; whether anything changed.
+    def set_adapters(self, uses: Sequence[AdapterWeight]) -> bool:
+        """Merge these and no others into the weights: W + Σ wᵢ ΔWᵢ, rounded once; whether anything changed.
 
-        Weights change in place, so that compiled networks see it; `use([])` brings back the same bits. What
-        was computed from the weights before (keys and values of prompts, time embeddings) is out of date.
-        Raises `UsageError` for unknown names and blocks and for weights that are no numbers, before anything
-        is touched.
+        Weights change in place, so that compiled networks see it; `set_adapters([])` brings back the same
+        bits. What was computed from the weights before (keys and values of prompts, time embeddings) is out
+        of date. Raises `UsageError` for unknown names and blocks and for weights that are no numbers, before
+        anything is touched.
         """
         wanted = self._plan(uses)
-        if tuple(uses) == self.in_use:
+        if tuple(uses) == self.active:
             return False
         try:
             with torch.no_grad():
@@ -100,34 +100,34 @@ class Adapters:
         except BaseException:
             self._restore_all()
             raise
-        self.in_use = tuple(uses)
+        self.active = tuple(uses)
         return True
 
-    def fold(self, uses: Sequence[Use]) -> None:
-        """Make these part of the weights for good; what was in use before is taken out. See `use`."""
-        self.use(uses)
+    def fuse(self, uses: Sequence[AdapterWeight]) -> None:
+        """Make these part of the weights for good; what was active is taken out. See `set_adapters`."""
+        self.set_adapters(uses)
         self._originals.clear()
-        self.in_use = ()
+        self.active = ()
 
-    def attach(self, uses: Sequence[Use]) -> None:
+    def attach(self, uses: Sequence[AdapterWeight]) -> None:
         """Put these and no others beside the layers; the weights, and what is folded in, stay as they are.
 
-        Slower than `use`, but ready at once. Raises `UsageError` as `use` does.
+        Slower than `set_adapters`, but ready at once. Raises `UsageError` as that does.
         """
         wanted = self._plan(uses)
         self.detach()
         for (part, path), own in wanted.items():
-            layer = self.places[part].layers[path]
+            layer = self.indexes[part].layers[path]
             for name, weight, delta in own:
                 beside = copy.deepcopy(delta).to(layer.get_parameter("weight").device)
-                live.attach(layer, live.Branch(name, beside, weight))
+                live.attach(layer, live.AdapterLayer(name, beside, weight))
 
     def detach(self) -> None:
-        """Take every branch out of the networks, those in training too."""
+        """Take every attached adapter out of the networks, those in training too."""
         for net in self.networks.values():
             live.detach(net)
 
-    def _plan(self, uses: Sequence[Use]) -> dict[tuple[str, str], list[tuple[str, float, Delta]]]:
+    def _plan(self, uses: Sequence[AdapterWeight]) -> dict[tuple[str, str], list[tuple[str, float, Delta]]]:
         """What each layer gains: names, weights and changes; weights of 0 are left out."""
         wanted: dict[tuple[str, str], list[tuple[str, float, Delta]]] = {}
         for use in uses:
@@ -136,17 +136,17 @@ class Adapters:
             for weight in (use.weight, text_weight):
                 if not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
                     raise UsageError(f"the weight of {use.name!r} is {weight}: must be in ±{MAX_WEIGHT:.0f}")
-            factors = blocks.by_name(use.blocks, self.places)
+            factors = blocks.by_name(use.blocks, self.indexes)
             for (part, path), delta in adapter.deltas.items():
                 base = use.weight if part == "unet" else text_weight
-                weight = base * blocks.factor(factors, self.places[part].blocks[path])
+                weight = base * blocks.factor(factors, self.indexes[part].blocks[path])
                 if weight:
                     wanted.setdefault((part, path), []).append((use.name, weight, delta))
         return wanted
 
     def _fold_in(self, part: str, path: str, own: Sequence[tuple[str, float, Delta]]) -> None:
         """Give one layer its original weights plus the changes."""
-        layer = self.places[part].layers[path]
+        layer = self.indexes[part].layers[path]
         weight = self._original(part, path, "weight").to(layer.get_parameter("weight").device)
         whole = weight.float()
         for _, factor, delta in own:
@@ -165,8 +165,8 @@ class Adapters:
         """A parameter as it was before any adapter, kept in main memory while it is changed."""
         key = part, path, name
         if key not in self._originals:
-            layer = self.places[part].layers[path]
-            packed = name == "weight" and isinstance(layer, Packable)
+            layer = self.indexes[part].layers[path]
+            packed = name == "weight" and isinstance(layer, Prepacked)
             plain = layer.plain_weight() if packed else layer.get_parameter(name).data
             self._originals[key] = plain.to("cpu", copy=True)
         return self._originals[key]
@@ -175,19 +175,19 @@ class Adapters:
         for name in ("weight", "bias"):
             original = self._originals.get((part, path, name))
             if original is not None:
-                _put(self.places[part].layers[path], name, original)
+                _put(self.indexes[part].layers[path], name, original)
                 del self._originals[part, path, name]
 
     def _restore_all(self) -> None:
         with torch.no_grad():
             for part, path in {(part, path) for part, path, _ in self._originals}:
                 self._restore(part, path)
-        self.in_use = ()
+        self.active = ()
 
 
 def _put(layer: nn.Module, name: str, value: Tensor) -> None:
     """Give a parameter other numbers in the memory that it has, or pack them anew where it is packed."""
-    if name == "weight" and isinstance(layer, Packable) and layer.packed:
+    if name == "weight" and isinstance(layer, Prepacked) and layer.packed:
         layer.packed = ()
         layer.weight.data = value.to(layer.weight.dtype).clone()
         layer.pack()

@@ -9,7 +9,7 @@ every text encoder.
 import math
 from collections.abc import Mapping, Sequence
 
-from sfumato.adapt.keys import Places
+from sfumato.adapt.keys import LayerIndex
 from sfumato.errors import UsageError, nearest
 
 
@@ -19,15 +19,15 @@ def factor(blocks: Mapping[str, float], own: Sequence[str]) -> float:
 
 
 def by_name(
-    blocks: Mapping[str, float] | Sequence[float], places: Mapping[str, Places]
+    blocks: Mapping[str, float] | Sequence[float], indexes: Mapping[str, LayerIndex]
 ) -> Mapping[str, float]:
-    """`blocks`, or what a list of weights means for the networks with these `places`.
+    """`blocks`, or what a list of weights means for the networks with these `indexes`.
 
     Raises `UsageError` for a block that none of them has, for what is no number, and as `from_list` does.
     """
     if not isinstance(blocks, Mapping):
-        blocks = from_list(blocks, places["unet"])
-    known = {name for each in places.values() for own in each.blocks.values() for name in own} | {"text"}
+        blocks = from_list(blocks, indexes["unet"])
+    known = {name for each in indexes.values() for own in each.blocks.values() for name in own} | {"text"}
     for name, value in blocks.items():
         if name not in known:
             raise UsageError(f"there is no block {name!r} in this model; {nearest(name, known)}")
@@ -36,7 +36,7 @@ def by_name(
     return blocks
 
 
-def from_list(values: Sequence[float], unet: Places) -> dict[str, float]:
+def from_list(values: Sequence[float], unet: LayerIndex) -> dict[str, float]:
     """Weights by block from a list: the text encoders, the way down, the middle, the way up.
 
     With a number for every step (26 in SD 1.x, 20 in SDXL), the first step being the first convolution, or

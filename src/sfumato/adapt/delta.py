@@ -100,7 +100,7 @@ class Delta(nn.Module, ABC):
         return self.scale * self.part("up_bias", device) if self.has("up_bias") else None
 
 
-class LowRank(Delta):
+class LoRA(Delta):
     """B A, or with a convolution M between them in Tucker's form (LoRA: Hu et al. 2022, eq. 3)."""
 
     NEEDS = frozenset({"down", "up"})
@@ -125,7 +125,7 @@ class LowRank(Delta):
         )
 
     def answer(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """s·B(A x), what a linear layer or convolution of x gains: the branch beside it."""
+        """s·B(A x), what a linear layer or convolution of x gains from it."""
         dtype = torch.promote_types(x.dtype, self.parts["down"].dtype)
         down, up, *mid = (
             self.parts[role].to(x.device, dtype) for role in ("down", "up", "mid") if self.has(role)
@@ -142,7 +142,7 @@ class LowRank(Delta):
         return self.scale * F.conv2d(h, up.flatten(1)[:, :, None, None])
 
 
-class Hadamard(Delta):
+class LoHa(Delta):
     """(A₁ B₁) ∘ (A₂ B₂), each in Tucker's form where it has a core (LoHa: Hyeon-Woo et al. 2022, prop. 1)."""
 
     NEEDS = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
@@ -159,7 +159,7 @@ class Hadamard(Delta):
         return one * two
 
 
-class Kronecker(Delta):
+class LoKr(Delta):
     """C ⊗ D, either of which may be a product itself (LoKr: Yeh et al. 2024, §3.2)."""
 
     NEEDS = frozenset()
@@ -183,7 +183,7 @@ class Kronecker(Delta):
         return self.joined(a, b, f"lokr_t{i}", device=device)
 
 
-class Full(Delta):
+class Diff(Delta):
     """The change itself."""
 
     NEEDS = frozenset({"diff"})
@@ -193,7 +193,7 @@ class Full(Delta):
         return self.part("diff", device)
 
 
-KINDS: tuple[type[Delta], ...] = (LowRank, Hadamard, Kronecker, Full)
+KINDS: tuple[type[Delta], ...] = (LoRA, LoHa, LoKr, Diff)
 
 
 def kind_of(roles: frozenset[str]) -> type[Delta]:

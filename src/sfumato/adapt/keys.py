@@ -62,7 +62,7 @@ OLD_NAMES = (
     (re.compile(r"\b(attn[12])\.to_out$"), r"\1.to_out.0"),
 )
 
-_ROLE = re.compile("(.+?)(" + "|".join(map(re.escape, sorted(SUFFIXES, key=len, reverse=True))) + ")")
+_TENSOR = re.compile("(.+?)(" + "|".join(map(re.escape, sorted(SUFFIXES, key=len, reverse=True))) + ")")
 _PREFIX = re.compile("|".join(map(re.escape, sorted(PREFIXES, key=len, reverse=True))))
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)")
 _EDGES = {"conv_in": "in", "conv_norm_out": "out", "conv_out": "out", "mid_block": "mid"}
@@ -70,28 +70,28 @@ _EDGES = {"conv_in": "in", "conv_norm_out": "out", "conv_out": "out", "mid_block
 
 @dataclass(frozen=True)
 class Key:
-    """One key taken apart: `part` is a network's place, if the key says, `layer` as it is spelled there."""
+    """A parsed key: the network, if it says, the layer as spelled there, and which tensor ("down", …)."""
 
     part: str | None
     layer: str
-    role: str
+    tensor: str
 
 
-def take_apart(key: str) -> Key | None:
+def parse_key(key: str) -> Key | None:
     """What a key says; nothing if it is not an adapter's."""
-    if not (match := _ROLE.fullmatch(key)):
+    if not (match := _TENSOR.fullmatch(key)):
         return None
-    layer, role = match[1], SUFFIXES[match[2]]
+    layer, tensor = match[1], SUFFIXES[match[2]]
     part = None
     if prefix := _PREFIX.match(layer):
         part, layer = PREFIXES[prefix[0]], layer[prefix.end() :]
     layer = layer.removeprefix(BARE)
     for pattern, replacement in OLD_NAMES:
         layer = pattern.sub(replacement, layer)
-    return Key(part, layer, role)
+    return Key(part, layer, tensor)
 
 
-class Places:
+class LayerIndex:
     """The layers of one network that an adapter can change, under every name that files have for them."""
 
     def __init__(self, net: nn.Module) -> None:
@@ -103,7 +103,7 @@ class Places:
         self.originals: Mapping[str, str] = {}
         if isinstance(net, UNet):
             # checkpoints import prompts, and prompts import embeddings, which are read in this package
-            from sfumato.checkpoint.original import unet_modules
+            from sfumato.checkpoint.ldm_keys import unet_modules
 
             self.originals = unet_modules(net.config)
         self._named: dict[str, str] = {}

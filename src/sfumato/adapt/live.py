@@ -13,84 +13,84 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LowRank
-from sfumato.adapt.keys import Places
+from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LoRA
+from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import published_shape
 from sfumato.errors import UsageError, nearest
-from sfumato.nets.fast import DoublingConv, Gated, Packable
+from sfumato.nets.fast import GEGLULinear, Prepacked, UpsampleConv
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 """The projections of attention, in UNets and text encoders: what LoRA changes unless told otherwise."""
 
 
-class Branches(nn.ModuleList):
-    """All that stands beside one layer; `was_packed` is how the layer was found."""
+class AdapterLayers(nn.ModuleList):
+    """All adapters of one layer; `was_packed` is how the layer was found."""
 
     was_packed = False
 
 
-class Branch(nn.Module):
+class AdapterLayer(nn.Module):
     """One adapter's change of one layer, counted `weight` times."""
 
     def __init__(self, name: str, delta: Delta, weight: float = 1.0) -> None:
         super().__init__()
         self.name, self.delta, self.weight = name, delta, weight
 
-    def stands_beside(self, layer: nn.Module) -> bool:
+    def is_additive(self, layer: nn.Module) -> bool:
         """Whether its answer can be added to the layer's, without making ΔW."""
         return (
-            isinstance(self.delta, LowRank)
+            isinstance(self.delta, LoRA)
             and not self.delta.has(*MAGNITUDES, *SHIFTS)
             and isinstance(layer, nn.Linear | nn.Conv2d)
-            and not isinstance(layer, DoublingConv)
+            and not isinstance(layer, UpsampleConv)
         )
 
 
-def attach(layer: nn.Module, branch: Branch) -> None:
-    """Have `layer` answer with `branch`, besides those that it has already."""
+def attach(layer: nn.Module, adapted: AdapterLayer) -> None:
+    """Have `layer` answer with `adapted`, besides those that it has already."""
     own = _own(layer)
     if own is None:
-        layer.adapters = own = Branches()
-        own.was_packed = isinstance(layer, Packable) and bool(layer.packed)
+        layer.adapters = own = AdapterLayers()
+        own.was_packed = isinstance(layer, Prepacked) and bool(layer.packed)
         # replacing the method on the one object keeps the layer's class, name and hooks as they are
         setattr(layer, "forward", partial(_forward, layer))  # noqa: B010
-    own.append(branch)
+    own.append(adapted)
 
 
 def detach(net: nn.Module, name: str | None = None) -> None:
-    """Take every branch called `name` out of `net`, or all; what remains is as it was, bit for bit."""
+    """Take every adapter called `name` out of `net`, or all; what remains is as it was, bit for bit."""
     for layer in list(net.modules()):
         own = _own(layer)
         if own is None:
             continue
-        left = [branch for branch in branches(layer) if name is not None and branch.name != name]
+        left = [adapted for adapted in adapter_layers(layer) if name is not None and adapted.name != name]
         if left:
-            layer.adapters = kept = Branches(left)
+            layer.adapters = kept = AdapterLayers(left)
             kept.was_packed = own.was_packed
             continue
         del layer.adapters
         delattr(layer, "forward")
-        if own.was_packed and isinstance(layer, Packable):
+        if own.was_packed and isinstance(layer, Prepacked):
             layer.pack()
 
 
-def branches(layer: nn.Module) -> list[Branch]:
-    """The branches beside one layer."""
-    return [branch for branch in _own(layer) or () if isinstance(branch, Branch)]
+def adapter_layers(layer: nn.Module) -> list[AdapterLayer]:
+    """The adapters that one layer has."""
+    return [adapted for adapted in _own(layer) or () if isinstance(adapted, AdapterLayer)]
 
 
-def _own(layer: nn.Module) -> Branches | None:
+def _own(layer: nn.Module) -> AdapterLayers | None:
     found = layer._modules.get("adapters")
-    return found if isinstance(found, Branches) else None
+    return found if isinstance(found, AdapterLayers) else None
 
 
-def attached(net: nn.Module, name: str | None = None) -> dict[str, Branch]:
-    """Every branch called `name` in `net`, or of any name, by the path of its layer."""
+def attached(net: nn.Module, name: str | None = None) -> dict[str, AdapterLayer]:
+    """Every adapter called `name` in `net`, or of any name, by the path of its layer."""
     return {
-        path: branch
+        path: adapted
         for path, layer in net.named_modules()
-        for branch in branches(layer)
-        if name is None or branch.name == name
+        for adapted in adapter_layers(layer)
+        if name is None or adapted.name == name
     }
 
 
@@ -113,7 +113,9 @@ def attach_new(
     if rank < 1:
         raise UsageError(f"rank is {rank}: must be 1 or more")
     layers = {
-        path: layer for path, layer in Places(net).layers.items() if isinstance(layer, nn.Linear | nn.Conv2d)
+        path: layer
+        for path, layer in LayerIndex(net).layers.items()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
     }
     ends = {path[at:] for path in layers for at in _starts(path)}
     known = [target for target in targets if target in ends]
@@ -126,15 +128,15 @@ def attach_new(
     for path, layer in layers.items():
         if not any(path == target or path.endswith(f".{target}") for target in known):
             continue
-        out, *inside = published_shape(layer)
+        out, *inputs = published_shape(layer)
         device = layer.get_parameter("weight").device
-        down = torch.empty(rank, *inside)
+        down = torch.empty(rank, *inputs)
         bound = down[0].numel() ** -0.5
         down.uniform_(-bound, bound, generator=generator)
-        up = torch.zeros(out, rank, *[1] * (len(inside) - 1))
+        up = torch.zeros(out, rank, *[1] * (len(inputs) - 1))
         parts = {"down": down.to(device), "up": up.to(device)}
-        delta = LowRank(parts, (rank if alpha is None else alpha) / rank, trainable=True)
-        attach(layer, Branch(name, delta))
+        delta = LoRA(parts, (rank if alpha is None else alpha) / rank, trainable=True)
+        attach(layer, AdapterLayer(name, delta))
         made += delta.parameters()
     return made
 
@@ -144,29 +146,29 @@ def _starts(path: str) -> list[int]:
 
 
 def _forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
-    """A layer's answer with its branches.
+    """A layer's answer with its adapters.
 
-    Those that stand beside it are added to the answer; for the rest the layer computes with W + ΔW.
+    Additive ones give s·B(A x), which is added; for the rest the layer computes with W + ΔW.
     """
-    own = [branch for branch in branches(layer) if branch.weight]
-    beside = [branch for branch in own if branch.stands_beside(layer)]
-    inside = [branch for branch in own if branch not in beside]
-    if isinstance(layer, Gated) and beside:
+    own = [adapted for adapted in adapter_layers(layer) if adapted.weight]
+    additive = [adapted for adapted in own if adapted.is_additive(layer)]
+    merged = [adapted for adapted in own if adapted not in additive]
+    if isinstance(layer, GEGLULinear) and additive:
         layer.unpack()
-        with _changed(layer, inside):
-            gain = _gain(layer, beside, x)
+        with _merged(layer, merged):
+            gain = _gain(layer, additive, x)
             value, gate = (F.linear(x, layer.weight, layer.bias) + gain.to(x.dtype)).chunk(2, dim=-1)
             return value * F.gelu(gate)
-    with _changed(layer, inside):
+    with _merged(layer, merged):
         y: Tensor = type(layer).forward(layer, x, *arguments, **options)
-    return y + _gain(layer, beside, x).to(y.dtype) if beside else y
+    return y + _gain(layer, additive, x).to(y.dtype) if additive else y
 
 
-def _gain(layer: nn.Module, beside: Sequence[Branch], x: Tensor) -> Tensor:
+def _gain(layer: nn.Module, additive: Sequence[AdapterLayer], x: Tensor) -> Tensor:
     gains = [
-        branch.weight * branch.delta.answer(layer, x)
-        for branch in beside
-        if isinstance(branch.delta, LowRank)
+        adapted.weight * adapted.delta.answer(layer, x)
+        for adapted in additive
+        if isinstance(adapted.delta, LoRA)
     ]
     total = gains[0]
     for gain in gains[1:]:
@@ -175,20 +177,20 @@ def _gain(layer: nn.Module, beside: Sequence[Branch], x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _changed(layer: Any, inside: Sequence[Branch]) -> Iterator[None]:
-    """`layer` with the changes of `inside` in its weight and bias, which gradients flow through."""
-    if not inside:
+def _merged(layer: Any, merged: Sequence[AdapterLayer]) -> Iterator[None]:
+    """`layer` with the changes of `merged` in its weight and bias, which gradients flow through."""
+    if not merged:
         yield
         return
-    if isinstance(layer, Packable):
+    if isinstance(layer, Prepacked):
         layer.unpack()
     weight, bias = layer.weight, layer._parameters.get("bias")
     whole = weight.float()
-    for branch in inside:
-        whole = whole + branch.weight * branch.delta.change(weight)
+    for adapted in merged:
+        whole = whole + adapted.weight * adapted.delta.change(weight)
     # an entry in the object's own dictionary hides the parameter of that name
     layer.__dict__["weight"] = whole.to(weight.dtype)
-    shifts = [(each.weight, s) for each in inside if (s := each.delta.shift(weight.device)) is not None]
+    shifts = [(each.weight, s) for each in merged if (s := each.delta.shift(weight.device)) is not None]
     if shifts and bias is not None:
         moved = bias.float()
         for factor, shift in shifts:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import weights
-from sfumato.adapt import foreign
+from sfumato.adapt import unsupported
 from sfumato.adapt.delta import Delta, kind_of, scale_of
-from sfumato.adapt.keys import Key, Places, take_apart
+from sfumato.adapt.keys import Key, LayerIndex, parse_key
+from sfumato.adapt.sampling_hints import sampling_hints
 from sfumato.adapt.settings import Settings
-from sfumato.adapt.wishes import wishes
 from sfumato.errors import CheckpointError, nearest
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
@@ -66,8 +66,8 @@ class Adapter:
     """Words that it was trained with, as far as its header tells."""
     path: Path | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    wishes: Mapping[str, Any] = field(default_factory=dict)
-    """How to draw with it, where it is for few steps: see `sfumato.adapt.wishes`."""
+    sampling_hints: Mapping[str, Any] = field(default_factory=dict)
+    """How to draw with it, where it is for few steps: see `sfumato.adapt.sampling_hints`."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -77,12 +77,12 @@ class Adapter:
 
 def read(
     path: str | Path,
-    places: Mapping[str, Places],
+    indexes: Mapping[str, LayerIndex],
     name: str | None = None,
     *,
     allow_partial: bool = False,
 ) -> Adapter:
-    """Read an adapter for networks with these `places`, in any published form; nothing is applied.
+    """Read an adapter for networks with these `indexes`, in any published form; nothing is applied.
 
     Raises `CheckpointError` for a file that is unsafe, damaged, something else, or for another family of
     models; and where keys match nothing, unless `allow_partial`, as long as something is left.
@@ -90,13 +90,13 @@ def read(
     path = Path(path)
     tensors = weights.read(path)
     metadata = weights.metadata(path)
-    keys = {key: parsed for key in tensors if (parsed := take_apart(key))}
+    keys = {key: parsed for key in tensors if (parsed := parse_key(key))}
     if not keys:
-        raise CheckpointError(f"{path} is not an adapter: it is {foreign.not_an_adapter(tensors)}")
-    if model := foreign.named(foreign.OTHER_MODELS, keys):
+        raise CheckpointError(f"{path} is not an adapter: it is {unsupported.described(tensors)}")
+    if model := unsupported.named(unsupported.OTHER_MODELS, keys):
         raise CheckpointError(f"{path} was made for {model}, which is not supported")
 
-    sorter = _Sorter(path, places, Settings.of(path, metadata), tensors)
+    sorter = _Sorter(path, indexes, Settings.of(path, metadata), tensors)
     for key in tensors:
         sorter.sort(key, keys.get(key))
     deltas = sorter.deltas()
@@ -106,12 +106,13 @@ def read(
         keys=len(tensors),
         used=len(tensors) - len(left_out),
         layers=counted,
-        of_layers={part: len(places[part].layers) for part in counted},
+        of_layers={part: len(indexes[part].layers) for part in counted},
         problems=left_out,
     )
     if sorter.misfits and (other := sorter.other_family()):
         raise CheckpointError(
-            f"{path} was made for {foreign.family(other[0])}, and this model is {foreign.family(other[1])}"
+            f"{path} was made for {unsupported.family(other[0])}, "
+            f"and this model is {unsupported.family(other[1])}"
         )
     if not deltas or (left_out and not allow_partial):
         raise CheckpointError(f"{path}: {_complaint(report, sorter)}")
@@ -123,7 +124,7 @@ def read(
         triggers=_triggers(metadata),
         path=path,
         metadata=metadata,
-        wishes=wishes(path, metadata),
+        sampling_hints=sampling_hints(path, metadata),
     )
 
 
@@ -132,7 +133,7 @@ class _Sorter:
     """Sorts a file's keys by layer; what has no place or does not fit becomes a problem."""
 
     path: Path
-    places: Mapping[str, Places]
+    indexes: Mapping[str, LayerIndex]
     settings: Settings
     tensors: Mapping[str, Tensor]
     problems: dict[str, str] = field(default_factory=dict)
@@ -143,25 +144,25 @@ class _Sorter:
     def sort(self, key: str, parsed: Key | None) -> None:
         """Put one key to its layer."""
         if parsed is None:
-            kind = foreign.named(foreign.OTHER_KINDS, [key])
+            kind = unsupported.named(unsupported.OTHER_KINDS, [key])
             self.problems[key] = f"is not supported: {kind}" if kind else "is no part of an adapter"
             return
         asked = PARTS if parsed.part is None else (parsed.part,)
-        parts = [part for part in asked if part in self.places]
-        home = next((part for part in parts if self.places[part].find(parsed.layer)), None)
+        parts = [part for part in asked if part in self.indexes]
+        home = next((part for part in parts if self.indexes[part].find(parsed.layer)), None)
         if home is None:
             self.problems[key] = (
                 "names no layer of this model" if parts else f"is for a {asked[0]}, which this model lacks"
             )
             self.unmatched[key] = parsed
             return
-        layer = self.places[home].find(parsed.layer)
+        layer = self.indexes[home].find(parsed.layer)
         assert layer is not None
         roles = self.found.setdefault((home, layer), {})
-        if parsed.role in roles:
-            self.problems[key] = f"says the same as {roles[parsed.role]!r}"
+        if parsed.tensor in roles:
+            self.problems[key] = f"says the same as {roles[parsed.tensor]!r}"
         else:
-            roles[parsed.role] = key
+            roles[parsed.tensor] = key
 
     def deltas(self) -> dict[tuple[str, str], Delta]:
         """The change of each layer, tried for its shape."""
@@ -182,7 +183,7 @@ class _Sorter:
             if not tensor.numel() or not tensor.ndim:
                 raise ValueError(f"{role} has shape {list(tensor.shape)}")
         kind = kind_of(frozenset(parts))
-        layer = self.places[part].layers[path]
+        layer = self.indexes[part].layers[path]
         shape = published_shape(layer)
         trial = kind({role: torch.empty_like(tensor, device=META) for role, tensor in parts.items()})
         try:
@@ -218,8 +219,8 @@ class _Sorter:
         known = [
             name
             for part in ((parsed.part,) if parsed.part else PARTS)
-            if part in self.places
-            for name in self.places[part].spellings()
+            if part in self.indexes
+            for name in self.indexes[part].spellings()
             if ("." in name) == ("." in parsed.layer)
         ]
         hint = nearest(parsed.layer[:200], known)
@@ -230,7 +231,7 @@ class _Sorter:
         for (part, path), roles in self.found.items():
             if part == "unet" and path.endswith((".attn2.to_k", ".attn2.to_v")) and "down" in roles:
                 shape = self.tensors[roles["down"]].shape
-                ours = published_shape(self.places["unet"].layers[path])[1]
+                ours = published_shape(self.indexes["unet"].layers[path])[1]
                 if len(shape) > 1 and shape[1] != ours:
                     return shape[1], ours
         return None

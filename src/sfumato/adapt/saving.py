@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sfumato import weights
 from sfumato.adapt.delta import Delta
-from sfumato.adapt.keys import Places
+from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.live import attached
 from sfumato.adapt.reading import PARTS
 from sfumato.adapt.settings import HEADER
@@ -50,7 +50,7 @@ def save_lora(
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}; {nearest(layout, LAYOUTS)}")
     found = {part: attached(networks[part], name) for part in PARTS if part in networks}
-    deltas = {part: {at: branch.delta for at, branch in own.items()} for part, own in found.items() if own}
+    deltas = {part: {at: adapted.delta for at, adapted in own.items()} for part, own in found.items() if own}
     if not deltas:
         raise UsageError(f"no adapter {name!r} is attached to these networks")
     write = _peft if layout == "peft" else _kohya
@@ -96,7 +96,7 @@ def _kohya(networks: Mapping[str, nn.Module], deltas: Deltas) -> tuple[dict[str,
     }
     tensors: dict[str, Tensor] = {}
     for part, own in deltas.items():
-        originals = Places(networks[part]).originals if double else {}
+        originals = LayerIndex(networks[part]).originals if double else {}
         for layer, delta in own.items():
             prefix = (
                 prefixes[part].removesuffix("text_model_") if layer == "text_projection" else prefixes[part]

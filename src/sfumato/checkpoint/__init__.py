@@ -1,7 +1,7 @@
 """Checkpoints: finding, loading, describing, saving and converting models, in folders and in single files."""
 
 from sfumato.checkpoint.converting import Conversion, convert
-from sfumato.checkpoint.infer import Defaults, Facts
+from sfumato.checkpoint.infer import Defaults, ModelInfo
 from sfumato.checkpoint.loading import inspect, load
 from sfumato.checkpoint.model import Model
 from sfumato.checkpoint.report import Component, Inference, Report
@@ -12,9 +12,9 @@ __all__ = [
     "Component",
     "Conversion",
     "Defaults",
-    "Facts",
     "Inference",
     "Model",
+    "ModelInfo",
     "Report",
     "convert",
     "embedded",

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from sfumato import weights
-from sfumato.checkpoint import original, stated
+from sfumato.checkpoint import header_config, ldm_keys
 from sfumato.checkpoint.layout import FAST, TINY
+from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.loading import load
 from sfumato.checkpoint.model import Model, Network
-from sfumato.checkpoint.original import Table
 from sfumato.checkpoint.saving import (
     checked_state,
     index_content,
@@ -105,7 +105,7 @@ def save_file(model: Model, path: str | Path) -> None:
     tensors: dict[str, Tensor] = {}
     for name, network in model.networks.items():
         state = checked_state(name, network)
-        tensors |= original.give(_table(model, name, network, state), state)
+        tensors |= ldm_keys.to_file(_table(model, name, network, state), state)
     if model.prediction == "v" and not _spread(model):
         tensors["v_pred"] = torch.empty(0)
     if model.schedule.rescale_betas_zero_snr:
@@ -126,25 +126,25 @@ def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) 
     """Where one network's parameters go."""
     config = network.config
     if isinstance(config, UNetConfig):
-        return original.unet_table(config, state)
+        return ldm_keys.unet_table(config, state)
     if isinstance(config, VAEConfig):
-        return original.vae_table(config, state)
+        return ldm_keys.vae_table(config, state)
     if isinstance(config, TinyVAEConfig):
-        halves = (f"{original.VAE}taesd_{half}." for half in ("encoder", "decoder"))
-        return original.tiny_vae_table(config, state, *halves)
+        halves = (f"{ldm_keys.VAE}taesd_{half}." for half in ("encoder", "decoder"))
+        return ldm_keys.tiny_vae_table(config, state, *halves)
     if len(model.text_encoders) == 2:
-        place = f"{original.CONDITIONER}{0 if name == 'text_encoder' else 1}."
+        place = f"{ldm_keys.CONDITIONER}{0 if name == 'text_encoder' else 1}."
     else:
-        place = f"{original.CONDITIONER}0." if name == "text_encoder_2" else original.TEXT
+        place = f"{ldm_keys.CONDITIONER}0." if name == "text_encoder_2" else ldm_keys.TEXT
     alone = len(model.text_encoders) == 1 and config.hidden_act == "gelu" and not config.with_projection
     if name == "text_encoder_2" or alone:
-        return original.open_clip_table(config, state, f"{place}{original.OPEN_CLIP}")
-    return original.openai_table(state, f"{place}{original.OPENAI}")
+        return ldm_keys.open_clip_table(config, state, f"{place}{ldm_keys.OPEN_CLIP}")
+    return ldm_keys.openai_table(state, f"{place}{ldm_keys.OPENAI}")
 
 
 def _metadata(model: Model) -> dict[str, str]:
     """What the header says: modelspec for other programs, and all configurations for this one."""
-    told = {"format": "pt", stated.ENTRY: _configurations(model)}
+    told = {"format": "pt", header_config.ENTRY: _configurations(model)}
     architecture = _ARCHITECTURES.get((model.kind, model.prediction))
     if architecture and model.task == "text":
         told |= {
@@ -159,7 +159,7 @@ def _metadata(model: Model) -> dict[str, str]:
 
 
 def _configurations(model: Model) -> str:
-    return stated.written(
+    return header_config.written(
         networks={name: network.config for name, network in model.networks.items()},
         tokenizers=dict(zip(tokenizer_names(model), model.tokenizers, strict=True)),
         scheduler=scheduler_content(model),

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.checkpoint import original
-from sfumato.checkpoint.foreign import described
+from sfumato.checkpoint import ldm_keys
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.report import Report
+from sfumato.checkpoint.unsupported import described
 from sfumato.errors import CheckpointError
 from sfumato.weights import Header, TensorInfo
 
@@ -23,15 +23,15 @@ class Place:
 
 
 PLACES = (
-    Place("unet", original.UNET),
+    Place("unet", ldm_keys.UNET),
     Place("unet", "unet."),
-    Place("vae", original.VAE),
+    Place("vae", ldm_keys.VAE),
     Place("vae", "vae."),
-    Place("text_encoder", f"{original.TEXT}transformer."),
-    Place("text_encoder", f"{original.TEXT}model.", open_clip=True),
-    Place("text_encoder", f"{original.CONDITIONER}0.transformer."),
-    Place("text_encoder_2", f"{original.CONDITIONER}1.model.", open_clip=True),
-    Place("text_encoder_2", f"{original.CONDITIONER}0.model.", open_clip=True),
+    Place("text_encoder", f"{ldm_keys.TEXT}transformer."),
+    Place("text_encoder", f"{ldm_keys.TEXT}model.", open_clip=True),
+    Place("text_encoder", f"{ldm_keys.CONDITIONER}0.transformer."),
+    Place("text_encoder_2", f"{ldm_keys.CONDITIONER}1.model.", open_clip=True),
+    Place("text_encoder_2", f"{ldm_keys.CONDITIONER}0.model.", open_clip=True),
     Place("text_encoder", "text_encoder."),
     Place("text_encoder_2", "text_encoder_2."),
 )

@@ -34,7 +34,7 @@ class Defaults:
 
 
 @dataclass(frozen=True)
-class Limits:
+class TrainedRange:
     """What a distilled model has learned, beyond which it draws worse: lowest and highest, both included."""
 
     steps: tuple[int, int]
@@ -54,15 +54,15 @@ _DEFAULTS = {
     "latent-diffusion": Defaults(guidance=4.0),
 }
 _LCM = Defaults(sampler="lcm", steps=4, guidance=1.0, spacing="lcm")
-_LCM_LIMITS = Limits(steps=(1, 8), guidance=(1.0, 2.0))
+_LCM_RANGE = TrainedRange(steps=(1, 8), guidance=(1.0, 2.0))
 """Of models that do not say, as of LCM-LoRAs: guidance is in what they have learned (Luo et al. 2023b)."""
 _TOLD = replace(_LCM, guidance=8.5)
-_TOLD_LIMITS = replace(_LCM_LIMITS, guidance=(1.0, 14.0))
+_TOLD_RANGE = replace(_LCM_RANGE, guidance=(1.0, 14.0))
 """Of those that are told it: published ones were told scales of 3 to 13 and more (Luo et al. 2023, §5)."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelInfo:
     """What drawing needs to know about a checkpoint beyond its weights.
 
     `kind`: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"; `task`: "text", "inpaint" or
@@ -79,17 +79,17 @@ class Facts:
     native_size: tuple[int, int]
     factor: int
     defaults: Defaults
-    limits: Limits | None = None
+    trained_range: TrainedRange | None = None
     """Of a distilled model."""
 
 
-def facts(
+def model_info(
     own: Mapping[str, Any],
     parts: Mapping[str, Part],
     schedule: ScheduleConfig,
     report: Report,
     reasons: Mapping[str, str],
-) -> Facts:
+) -> ModelInfo:
     """Conclude everything, record it in `report`, and hold the components against each other.
 
     `own`: the content of `sfumato.json`. `reasons`: why what the configurations say is so, by what it is
@@ -100,7 +100,7 @@ def facts(
     assert isinstance(vae, VAEConfig | TinyVAEConfig)
     encoders = [part.config for name, part in parts.items() if name.startswith("text_encoder")]
     text = [config for config in encoders if isinstance(config, TextConfig)]
-    kind = _kind(unet, text, report)
+    kind = _family(unet, text, report)
     _check_text(unet, text)
     task = _task(unet, vae, report)
     if TINY in parts:
@@ -113,7 +113,7 @@ def facts(
     latent = f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}"
     report.infer("latent", latent, f"the autoencoder makes one latent of {vae.factor} × {vae.factor} pixels")
     report.infer("latent scale", _scale(vae), reasons.get("latent scale", "vae/config.json"))
-    return Facts(
+    return ModelInfo(
         kind=kind,
         task=task,
         distilled=distilled,
@@ -123,7 +123,7 @@ def facts(
         native_size=native,
         factor=vae.factor,
         defaults=_defaults(kind, distilled, told, own, report),
-        limits=_limits(distilled, told, own, report),
+        trained_range=_trained_range(distilled, told, own, report),
     )
 
 
@@ -189,7 +189,7 @@ _OWN_KEYS: dict[str, tuple[Any, str]] = {
 }
 
 
-def _kind(unet: UNetConfig, text: list[TextConfig], report: Report) -> str:
+def _family(unet: UNetConfig, text: list[TextConfig], report: Report) -> str:
     if unet.addition_embed_type == "text_time":
         pooled = text[-1].projection_dim or 0
         numbers = (unet.projection_class_embeddings_input_dim or 0) - pooled
@@ -351,11 +351,13 @@ def _defaults(
     return defaults
 
 
-def _limits(distilled: str | None, told: bool, own: Mapping[str, Any], report: Report) -> Limits | None:
+def _trained_range(
+    distilled: str | None, told: bool, own: Mapping[str, Any], report: Report
+) -> TrainedRange | None:
     stated = own.keys() & {"steps_range", "guidance_range"}
     if distilled is None and len(stated) < 2:
         return None
-    usual = _TOLD_LIMITS if told else _LCM_LIMITS
+    usual = _TOLD_RANGE if told else _LCM_RANGE
     steps = own.get("steps_range", usual.steps)
     guidance = own.get("guidance_range", usual.guidance)
     report.infer(
@@ -363,7 +365,7 @@ def _limits(distilled: str | None, told: bool, own: Mapping[str, Any], report: R
         f"{span(*steps)} steps, guidance {span(*guidance)}",
         f"{OWN} says so" if stated else "as of published models of few steps",
     )
-    return Limits((steps[0], steps[1]), (guidance[0], guidance[1]))
+    return TrainedRange((steps[0], steps[1]), (guidance[0], guidance[1]))
 
 
 def _scale(vae: VAEConfig | TinyVAEConfig) -> str:

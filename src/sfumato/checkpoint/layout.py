@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import weights
-from sfumato.checkpoint.original import Table
+from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.report import Component
 from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.errors import CheckpointError, nearest

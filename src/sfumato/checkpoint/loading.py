@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sfumato import weights
-from sfumato.checkpoint import keys, original
+from sfumato.checkpoint import keys, ldm_keys
 from sfumato.checkpoint.layout import TINY, Part
+from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.checkpoint.model import Model, Network
-from sfumato.checkpoint.original import Origin, Table
 from sfumato.checkpoint.report import Report
+from sfumato.checkpoint.scan import Scan
 from sfumato.checkpoint.source import EMBEDDED, embedded, locate
-from sfumato.checkpoint.survey import Survey
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -46,10 +46,10 @@ def load(
     supported.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    found = _survey(source, variant, half, local_files_only, vae, tiny, base, patient=False)
+    found = _scan(source, variant, half, local_files_only, vae, tiny, base, collect_errors=False)
     if prediction is not None:
-        found.predict(prediction)
-    facts = found.conclude()
+        found.override_prediction(prediction)
+    info = found.model_info()
     assert found.schedule is not None
     built = {name: _with_weights(part, dtype) for name, part in found.parts.items()}
     unet, autoencoder, small = built.pop("unet"), built.pop("vae"), built.pop(TINY, None)
@@ -64,7 +64,7 @@ def load(
         text_encoders=encoders,
         tokenizers=list(found.tokenizers.values()),
         schedule=found.schedule,
-        facts=facts,
+        info=info,
         report=found.report,
         fingerprint=found.identify(),
         index=found.index,
@@ -90,18 +90,18 @@ def inspect(
     The arguments are those of `load`; what it would refuse is listed under `problems`. Raises
     `CheckpointError` only where there is no model to speak of.
     """
-    found = _survey(source, variant, False, local_files_only, vae, tiny, base, patient=True)
+    found = _scan(source, variant, False, local_files_only, vae, tiny, base, collect_errors=True)
     if prediction is not None:
-        found.predict(prediction)
+        found.override_prediction(prediction)
     for part in found.parts.values():
         found.attempt(_table, part, expected_shapes(empty_network(part.config).state_dict()))
     if found.parts:
-        found.attempt(found.conclude)
+        found.attempt(found.model_info)
         found.identify()
     return found.report
 
 
-def _survey(
+def _scan(
     source: str | Path,
     variant: str | None,
     half: bool,
@@ -109,22 +109,22 @@ def _survey(
     vae: str | Path | None,
     tiny: str | Path | None,
     base: str | Path | None,
-    patient: bool,
-) -> Survey:
+    collect_errors: bool,
+) -> Scan:
     """Everything about `source` but its weights."""
     options = {"variant": variant, "prefer_half": half, "local_files_only": local_files_only}
-    survey = Survey(locate(source, **options), Report(str(source)), patient=patient)  # type: ignore[arg-type]
+    scan = Scan(locate(source, **options), Report(str(source)), collect_errors=collect_errors)  # type: ignore[arg-type]
     lender = None
     if base is not None:
-        lender = _survey(base, variant, half, local_files_only, None, None, None, patient=False)
-    survey.take(
+        lender = _scan(base, variant, half, local_files_only, None, None, None, collect_errors=False)
+    scan.read(
         variant=variant,
         prefer_half=half,
         vae=None if vae is None else Path(os.path.expanduser(vae)),
         tiny=None if tiny is None else Path(os.path.expanduser(tiny)),
         base=lender,
     )
-    return survey
+    return scan
 
 
 def empty_network(config: Config) -> Network:
@@ -163,7 +163,7 @@ def _with_weights(part: Part, dtype: torch.dtype | None) -> Network:
         names = {name for name in header.tensors if label + name in wanted}
         read = weights.read(path, dtype=dtype or _storage(part), names=names)
         state.update((label + name, tensor) for name, tensor in read.items())
-    network.load_state_dict(original.take(table, state), strict=True, assign=True)
+    network.load_state_dict(ldm_keys.from_file(table, state), strict=True, assign=True)
     return network.requires_grad_(False).eval()
 
 
@@ -184,7 +184,7 @@ def _table(part: Part, expected: dict[str, tuple[int, ...]]) -> Table:
     """Where each parameter is. Raises `CheckpointError` where a header and `expected` disagree."""
     if part.table is not None:
         table = part.table(expected)
-        due = original.shapes(table, expected)
+        due = ldm_keys.shapes(table, expected)
         matrices = {origin.key for origin in table.values() if origin.convolution}
         held = {name: _flat(info) if name in matrices else info for name, info in part.tensors.items()}
         weights.check(held, due, part.where)
@@ -195,7 +195,7 @@ def _table(part: Part, expected: dict[str, tuple[int, ...]]) -> Table:
         info = part.tensors[part.prefix + name]
         shape = keys.matrix_shape(part.name, known, info.shape)
         found[known] = weights.TensorInfo(info.dtype, shape, info.begin, info.end)
-        table[known] = Origin(part.prefix + name, convolution=shape != info.shape)
+        table[known] = SourceKey(part.prefix + name, convolution=shape != info.shape)
     weights.check(found, expected, f"{part.where} ({part.prefix}…)" if part.prefix else part.where)
     return table
 

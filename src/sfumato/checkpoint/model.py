@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.checkpoint.infer import Defaults, Facts
+from sfumato.checkpoint.infer import Defaults, ModelInfo
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig
 from sfumato.diffusion.level import Level, Path
@@ -17,7 +17,7 @@ from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.encode import Cond, Vectors, encode, refiner_ids, size_ids
+from sfumato.prompt.encode import TextEmbedding, Vectors, encode, refiner_ids, size_ids
 from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ class Model:
     text_encoders: list[CLIPText]
     tokenizers: list[Tokenizer]
     schedule: ScheduleConfig
-    facts: Facts
+    info: ModelInfo
     report: Report
     fingerprint: str
     index: dict[str, Any]
@@ -52,37 +52,37 @@ class Model:
     @property
     def kind(self) -> str:
         """The family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"."""
-        return self.facts.kind
+        return self.info.kind
 
     @property
     def task(self) -> str:
         """What the UNet is given besides noise and text: "text" (nothing), "inpaint" or "instruct"."""
-        return self.facts.task
+        return self.info.task
 
     @property
     def prediction(self) -> str:
         """What the UNet answers with, a name of `sfumato.diffusion.predict`."""
-        return self.facts.prediction
+        return self.info.prediction
 
     @property
     def path(self) -> Path:
         """The path from picture to noise that the UNet was trained on."""
-        return self.facts.path
+        return self.info.path
 
     @property
     def native_size(self) -> tuple[int, int]:
         """(width, height) in pixels that the UNet was trained at."""
-        return self.facts.native_size
+        return self.info.native_size
 
     @property
     def factor(self) -> int:
         """Pixels to one latent, along each side."""
-        return self.facts.factor
+        return self.info.factor
 
     @property
     def defaults(self) -> Defaults:
         """How to draw where the request does not say."""
-        return self.facts.defaults
+        return self.info.defaults
 
     @property
     def zero_negative(self) -> bool:
@@ -113,7 +113,7 @@ class Model:
         *,
         dialect: str = "plain",
         embeddings: Mapping[str, Vectors] | None = None,
-    ) -> Cond:
+    ) -> TextEmbedding:
         """Text states of one prompt, read as this family reads them; see `sfumato.prompt.encode`."""
         return encode(
             content,
@@ -121,7 +121,7 @@ class Model:
             self.text_encoders,
             dialect=dialect,
             embeddings=embeddings,
-            penultimate=self.facts.penultimate,
+            penultimate=self.info.penultimate,
             clip_skip=clip_skip,
             device=device,
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import weights
-from sfumato.checkpoint import anatomy, keys, original, stated
+from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config
 from sfumato.checkpoint.grouping import FIRST, TOLD_SIZE, Group, borrowed, grouped
 from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Part
-from sfumato.checkpoint.original import Table
+from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
@@ -66,7 +66,7 @@ class Found:
     reasons: dict[str, str]
 
 
-def survey(
+def scan(
     path: Path, header: Header, report: Report, lent: Mapping[str, Part], given: Collection[str]
 ) -> Found:
     """Work out everything about the checkpoint `path`; conclusions go into `report`.
@@ -76,9 +76,11 @@ def survey(
     """
     groups = grouped(path, header, report)
     lent = borrowed(path, groups, lent, given)
-    if told := stated.read(path, header, groups):
+    if told := header_config.read(path, header, groups):
         parts = {name: part(path, header, group, told.configs[name]) for name, group in groups.items()}
-        report.infer("configuration", "stated", f"the header of {path.name} carries it ({stated.ENTRY})")
+        report.infer(
+            "configuration", "stated", f"the header of {path.name} carries it ({header_config.ENTRY})"
+        )
         reasons = {"latent scale": f"the header of {path.name} says so"}
         return Found(parts | lent, told.tokenizers, told.scheduler, told.index, told.own, reasons)
     family = _family(groups, lent, report)
@@ -170,7 +172,7 @@ def _unet(
 ) -> UNetConfig:
     last = configs.get("text_encoder_2") or configs["text_encoder"]
     assert isinstance(last, TextConfig)
-    return anatomy.unet(
+    return shapes_to_config.unet(
         group.tensors,
         group.original,
         pooled=last.projection_dim if last.with_projection else None,
@@ -184,10 +186,10 @@ def _unet(
 def _text(path: Path, group: Group, family: str, report: Report) -> TextConfig:
     where, name = str(path), group.place.part
     if group.place.open_clip:
-        layers = anatomy.open_clip_layers(group.tensors)
-        conditioned = group.place.prefix.startswith(original.CONDITIONER)
+        layers = shapes_to_config.open_clip_layers(group.tensors)
+        conditioned = group.place.prefix.startswith(ldm_keys.CONDITIONER)
         cut = not conditioned and (layers == WHOLE_LAYERS or "text_projection" in group.tensors)
-        config = anatomy.open_clip_text(group.tensors, layers - cut, conditioned, where)
+        config = shapes_to_config.open_clip_text(group.tensors, layers - cut, conditioned, where)
         reason = "OpenCLIP's names"
         if cut:
             reason += f"; Stable Diffusion 2 reads the states before the last of its {layers} layers"
@@ -195,7 +197,7 @@ def _text(path: Path, group: Group, family: str, report: Report) -> TextConfig:
         second = name == "text_encoder_2"
         act = "gelu" if second or family == "sd2" else "quick_gelu"
         ours = {key.removeprefix(keys.TEXT_PREFIX): info for key, info in group.tensors.items()}
-        config = anatomy.openai_text(ours, act, second, where)
+        config = shapes_to_config.openai_text(ours, act, second, where)
         reason = f"transformers' names, in a model of the family {family}"
     whose = "OpenCLIP" if config.hidden_act == "gelu" else "OpenAI's CLIP"
     report.infer(name, f"{whose}, {config.num_hidden_layers} layers of {config.hidden_size}", reason)
@@ -205,10 +207,10 @@ def _text(path: Path, group: Group, family: str, report: Report) -> TextConfig:
 def vae_config(group: Group, scaling: float, side: int, where: str) -> VAEConfig | TinyVAEConfig:
     """The configuration of an autoencoder; a full one multiplies its latents by `scaling`."""
     if any(name.startswith("encoder.layers.") for name in group.tensors):
-        return anatomy.tiny_vae(group.tensors, "encoder.layers.", "decoder.layers.", False, where)
+        return shapes_to_config.tiny_vae(group.tensors, "encoder.layers.", "decoder.layers.", False, where)
     if any(name.startswith("taesd_") for name in group.tensors):
-        return anatomy.tiny_vae(group.tensors, "taesd_encoder.", "taesd_decoder.", True, where)
-    return anatomy.vae(group.tensors, group.original, scaling, side, where)
+        return shapes_to_config.tiny_vae(group.tensors, "taesd_encoder.", "taesd_decoder.", True, where)
+    return shapes_to_config.vae(group.tensors, group.original, scaling, side, where)
 
 
 def part(path: Path, header: Header, group: Group, config: Config) -> Part:
@@ -218,7 +220,7 @@ def part(path: Path, header: Header, group: Group, config: Config) -> Part:
     unread = _UNREAD_INSIDE
     if isinstance(config, TextConfig):
         if group.place.open_clip:
-            table = partial(original.open_clip_table, config, prefix=prefix)
+            table = partial(ldm_keys.open_clip_table, config, prefix=prefix)
             if not config.with_projection:
                 last = rf"transformer\.resblocks\.{config.num_hidden_layers}\..*"
                 unread = re.compile(f"{unread.pattern}|text_projection|{last}")
@@ -227,11 +229,11 @@ def part(path: Path, header: Header, group: Group, config: Config) -> Part:
     elif isinstance(config, TinyVAEConfig):
         if any(key.startswith("taesd_") for key in group.tensors):
             halves = (f"{prefix}taesd_encoder.", f"{prefix}taesd_decoder.")
-            table = partial(original.tiny_vae_table, config, encoder=halves[0], decoder=halves[1])
+            table = partial(ldm_keys.tiny_vae_table, config, encoder=halves[0], decoder=halves[1])
     elif group.original and isinstance(config, UNetConfig):
-        table = partial(original.unet_table, config, prefix=prefix)
+        table = partial(ldm_keys.unet_table, config, prefix=prefix)
     elif group.original and isinstance(config, VAEConfig):
-        table = partial(original.vae_table, config, prefix=prefix)
+        table = partial(ldm_keys.vae_table, config, prefix=prefix)
     class_name = next(known for known, kind in NETWORKS[name].items() if isinstance(config, kind))
     if isinstance(config, TextConfig):
         class_name = config.to_dict()["architectures"][0]

@@ -44,7 +44,7 @@ def icons(folder: Path, size: int, offline: bool, quiet: bool) -> int:
 
 def check(folder: Path, size: int, ratio: float, step: int, as_json: bool, quiet: bool) -> int:
     """Say what training would find in a folder of pictures; 1 if some are broken or there are none."""
-    from sfumato.data.views import nearest_size, sizes_near
+    from sfumato.data.crops import nearest_size, sizes_near
 
     if size < 1 or not 1 <= ratio <= 8 or not 0 <= step <= size:
         raise UsageError(

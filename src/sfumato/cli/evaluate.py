@@ -21,9 +21,17 @@ from sfumato.request import Request
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.evaluate.cache import Asked
+    from sfumato.evaluate.cache import Sample
     from sfumato.evaluate.report import Report
-    from sfumato.evaluate.run import Drawing, Plan, Rated, Row, Settings, Subject, Trial
+    from sfumato.evaluate.run import (
+        Benchmark,
+        BenchmarkPlan,
+        Candidate,
+        Drawing,
+        Result,
+        ResultRow,
+        SamplingSettings,
+    )
     from sfumato.studio import Studio
 
 GUIDANCE = "1,2,4,7"
@@ -72,11 +80,11 @@ def evaluate(options: Options) -> None:
     meter = console.Meter(options.quiet)
     try:
         with meter.shown("loading the model"):
-            trial, rated = _measured(options, loading, requests, cache, meter)
+            benchmark, results = _measured(options, loading, requests, cache, meter)
     except Interrupted as interrupted:
         interrupted.add_note(f"what is drawn is kept in {cache}: run again to go on")
         raise
-    report = Report(trial, rated)
+    report = Report(benchmark, results)
     if options.out is not None:
         write(report, options.out)
     if options.as_json:
@@ -87,43 +95,46 @@ def evaluate(options: Options) -> None:
 
 def _measured(
     options: Options, loading: Loading, requests: Sequence[Request], cache: Path, meter: console.Meter
-) -> tuple["Trial", tuple["Rated", ...]]:
-    """The trial, at the first model's size, and what came of every model.
+) -> tuple["Benchmark", tuple["Result", ...]]:
+    """The benchmark, at the first model's size, and what came of every model.
 
     All are loaded before any draws: what is wrong with the last is told at once.
     """
-    from sfumato.evaluate.run import prepare, rate, to_draw
+    from sfumato.evaluate.run import evaluate, prepare, to_draw
 
     studios = [loading.load(name) for name in options.models]
     first = studios[0]
     size = _size(options, first)
     settings = [[_settings(studio, request, size) for request in requests] for studio in studios]
-    trial = prepare(options.data, _plan(options), size, cache, *_eyes(options, first), first.device)
-    subjects = [subject_of(studio) for studio in studios]
-    total = sum(to_draw(subject, own, trial) for subject, own in zip(subjects, settings, strict=True))
+    benchmark = prepare(options.data, _plan(options), size, cache, *_eyes(options, first), first.device)
+    candidates = [candidate_of(studio) for studio in studios]
+    total = sum(
+        to_draw(candidate, own, benchmark) for candidate, own in zip(candidates, settings, strict=True)
+    )
 
     def progress(doing: str) -> None:
         meter.advance(doing, total)
 
     tell = _tell(options)
-    rated = [
-        rate(subject, own, trial, progress, tell) for subject, own in zip(subjects, settings, strict=True)
+    results = [
+        evaluate(candidate, own, benchmark, progress, tell)
+        for candidate, own in zip(candidates, settings, strict=True)
     ]
-    return trial, tuple(rated)
+    return benchmark, tuple(results)
 
 
-def subject_of(studio: "Studio") -> "Subject":
+def candidate_of(studio: "Studio") -> "Candidate":
     """`studio` as an evaluation sees it: it draws what `sfumato generate` draws."""
     import torch
 
     from sfumato import __version__
     from sfumato.engine import Engine, Failed
-    from sfumato.evaluate.run import Subject
+    from sfumato.evaluate.run import Candidate
 
-    def request(asked: "Asked", settings: "Settings") -> Request:
+    def request(asked: "Sample", settings: "SamplingSettings") -> Request:
         return studio.resolve(_request(asked.prompt, asked.seed, settings))
 
-    def draw(asked: Sequence["Asked"], settings: "Settings") -> "Drawing":
+    def draw(asked: Sequence["Sample"], settings: "SamplingSettings") -> "Drawing":
         engine = Engine(studio.denoiser, studio.most_points)
         jobs = (studio.job(request(one, settings), one) for one in asked)
         with closing(engine.run(jobs)) as running:
@@ -148,7 +159,7 @@ def subject_of(studio: "Studio") -> "Subject":
         "device": studio.device.type,
         "dtype": str(studio.dtype).removeprefix("torch."),
     }
-    return Subject(
+    return Candidate(
         studio.source,
         identity,
         draw,
@@ -156,7 +167,7 @@ def subject_of(studio: "Studio") -> "Subject":
     )
 
 
-def _request(prompt: str, seed: int, settings: "Settings") -> Request:
+def _request(prompt: str, seed: int, settings: "SamplingSettings") -> Request:
     """What `generate --dialect plain --templates off` would make of it."""
     return Request.build(
         prompt=prompt,
@@ -215,10 +226,10 @@ def _numbers(name: str, text: str, kind: type) -> list[Any]:
         raise UsageError(f"{name} is {text!r}: must be numbers with commas between, as 4,8,20") from None
 
 
-def _plan(options: Options) -> "Plan":
-    from sfumato.evaluate.run import Plan
+def _plan(options: Options) -> "BenchmarkPlan":
+    from sfumato.evaluate.run import BenchmarkPlan
 
-    plan = Plan(count=24, things=1, varied=4, seeds=2) if options.small else Plan()
+    plan = BenchmarkPlan(count=24, things=1, varied=4, seeds=2) if options.small else BenchmarkPlan()
     return replace(plan, seed=options.seed, count=options.count or plan.count)
 
 
@@ -243,24 +254,26 @@ def _size(options: Options, studio: "Studio") -> int:
     return width
 
 
-def _settings(studio: "Studio", request: Request, size: int) -> "Settings":
+def _settings(studio: "Studio", request: Request, size: int) -> "SamplingSettings":
     """`request` with every choice made as the model likes it. Raises `UsageError` for what it cannot draw."""
-    from sfumato.evaluate.run import Settings
+    from sfumato.evaluate.run import SamplingSettings
 
     full = studio.resolve(request.changed(width=size, height=size))
     file = studio.model.fast if full.fast else None
     fast = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
     chosen = {
-        one.name: getattr(full, one.name) for one in fields(Settings) if one.name not in ("size", "fast")
+        one.name: getattr(full, one.name)
+        for one in fields(SamplingSettings)
+        if one.name not in ("size", "fast")
     }
-    return Settings(**chosen, size=size, fast=fast)
+    return SamplingSettings(**chosen, size=size, fast=fast)
 
 
 def _tell(options: Options) -> Any:
     """A line for every finished row, where no progress bar shows what is going on."""
     from sfumato.evaluate.report import HEADINGS, cells
 
-    def tell(row: "Row") -> None:
+    def tell(row: "ResultRow") -> None:
         if not options.quiet and not sys.stderr.isatty():
             told = [f"{name} {text}" for name, text in zip(HEADINGS[1:], cells(row)[1:], strict=True) if text]
             console.complain(f"{row.name}: {', '.join(told)}")

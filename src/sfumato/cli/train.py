@@ -26,7 +26,7 @@ def train(
 ) -> None:
     """Train and say what came of it. `changes` replace keys of the recipe, unless `None`; `students`: refuse
     whatever makes none."""
-    from sfumato.train import stages, team
+    from sfumato.train import distributed, stages
     from sfumato.train.recipe import StudentRecipe
 
     if seconds is not None and seconds <= 0:
@@ -38,8 +38,8 @@ def train(
                 f"{stage.name}: objective = {stage.recipe.objective!r} makes no student of few steps; "
                 "`sfumato train` carries it out"
             )
-    with team.joined(device) as place:
-        quiet = quiet or not team.leads()
+    with distributed.process_group(device) as place:
+        quiet = quiet or not distributed.is_main()
         meter = console.Meter(quiet)
         several = len(plan.stages) > 1
         with meter.shown(recipe.name):
@@ -52,7 +52,7 @@ def train(
                     meter.say(f"{name}{_line(report)}")
 
             results = stages.carry_out(plan, place, seconds=seconds or math.inf, tell=tell, say=meter.begin)
-            if not team.leads():
+            if not distributed.is_main():
                 return
             if shards is not None:
                 stages.leave(plan, shards)

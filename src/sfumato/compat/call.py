@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.compat.drawing import Seen, Texts, draw
+from sfumato.compat.drawing import StepResult, Texts, draw
 from sfumato.compat.noise import Generators, Source
 from sfumato.compat.outputs import check_form
 from sfumato.compat.pipeline import DiffusionPipeline, no_others
 from sfumato.compat.progress import Progress
-from sfumato.compat.scheduler import Asked
+from sfumato.compat.scheduler import SampleArgs
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import SfumatoWarning, UsageError, nearest
 from sfumato.nets.denoiser import Denoiser
-from sfumato.prompt.encode import Cond
+from sfumato.prompt.encode import TextEmbedding
 from sfumato.request import Request
 
 Text = str | Sequence[str] | None
@@ -36,7 +36,7 @@ class Call:
     negatives: list[str] | None
     size: tuple[int, int]
     """Width and height in pixels."""
-    asked: Asked
+    args: SampleArgs
     per_prompt: int
     generator: Generators
     latents: Tensor | None
@@ -66,7 +66,7 @@ def begin(pipe: DiffusionPipeline, given: Mapping[str, Any]) -> Call:
     kwargs = dict(given["cross_attention_kwargs"] or {})
     adapter_scale = float(kwargs.pop("scale", 1.0))
     no_others("cross_attention_kwargs", kwargs)
-    asked = Asked(
+    args = SampleArgs(
         steps=_steps(given),
         eta=float(given.get("eta", 0.0)),
         timesteps=given["timesteps"],
@@ -74,7 +74,7 @@ def begin(pipe: DiffusionPipeline, given: Mapping[str, Any]) -> Call:
         origin=given.get("original_inference_steps"),
     )
     prompts, negatives = listed(given["prompt"]), listed(given.get("negative_prompt"))
-    pipe.turn(
+    pipe.set_state(
         guidance_scale=float(given["guidance_scale"]),
         guidance_rescale=float(given.get("guidance_rescale", 0.0)),
         clip_skip=given["clip_skip"],
@@ -84,8 +84,8 @@ def begin(pipe: DiffusionPipeline, given: Mapping[str, Any]) -> Call:
     return Call(
         prompts=prompts,
         negatives=negatives,
-        size=_size(pipe, given, prompts, negatives, asked.steps),
-        asked=asked,
+        size=_size(pipe, given, prompts, negatives, args.steps),
+        args=args,
         per_prompt=int(given["num_images_per_prompt"] or 1),
         generator=given["generator"],
         latents=given["latents"],
@@ -148,7 +148,7 @@ def encoded(
 ) -> tuple[Tensor, Tensor | None]:
     """States (B, T, D) of `prompts` and, for SDXL, pooled rows (B, P)."""
     studio = pipe.studio
-    known: dict[str, Cond] = {}
+    known: dict[str, TextEmbedding] = {}
     with torch.no_grad():
         for prompt in prompts:
             if prompt not in known:
@@ -178,7 +178,7 @@ def negatives_for(negatives: list[str] | None, count: int, name: str = "negative
 
 def drawn(pipe: DiffusionPipeline, call: Call, texts: Texts, count: int) -> Tensor:
     """Latents (B, C, H, W) of `count` pictures, scaled as diffusers' scheduler leaves them."""
-    studio, plan = pipe.studio, pipe.scheduler.plan(call.asked)
+    studio, plan = pipe.studio, pipe.scheduler.plan(call.args)
     prediction = prediction_named(pipe.scheduler.config["prediction_type"])
     denoiser = Denoiser(studio.denoiser.net, prediction.name, studio.device, slices=studio.slices)
     width, height = call.size
@@ -192,8 +192,8 @@ def drawn(pipe: DiffusionPipeline, call: Call, texts: Texts, count: int) -> Tens
         raise UsageError(f"latents have the shape {tuple(call.latents.shape)}: this call's is {shape}")
     noise = Source(call.generator, shape, studio.device, plan.noise_dtype or studio.dtype)
     told = None if pipe.model.unet.config.time_cond_proj_dim is None else pipe.guidance_scale - 1
-    pipe.turn(num_timesteps=len(plan.times))
-    with Progress(call.asked.steps, **pipe.progress) as bar:
+    pipe.set_state(num_timesteps=len(plan.times))
+    with Progress(call.args.steps, **pipe.progress) as bar:
         after = _After(pipe, call, texts, bar)
         return draw(pipe, denoiser, plan, texts, latents * plan.start, noise, w=told, after=after)
 
@@ -204,19 +204,19 @@ class _After:
     def __init__(self, pipe: DiffusionPipeline, call: Call, texts: Texts, bar: Progress) -> None:
         self.pipe, self.call, self.texts, self.bar = pipe, call, texts, bar
 
-    def __call__(self, seen: Seen) -> tuple[Tensor, Texts | None]:
+    def __call__(self, seen: StepResult) -> tuple[Tensor, Texts | None]:
         call, latents, others = self.call, seen.latents, None
         time = torch.tensor(int(seen.time) if seen.time.is_integer() else seen.time)
         if call.step_end is not None:
             latents, others = self._offer(call.step_end, seen, time)
         total, order, done = self.pipe.num_timesteps, self.pipe.scheduler.order, seen.index + 1
-        if done == total or (done > total - call.asked.steps * order and done % order == 0):
+        if done == total or (done > total - call.args.steps * order and done % order == 0):
             self.bar.advance()
             if call.callback is not None and seen.index % call.callback_steps == 0:
                 call.callback(seen.index // order, time, latents)
         return latents, others
 
-    def _offer(self, step_end: StepEnd, seen: Seen, time: Tensor) -> tuple[Tensor, Texts | None]:
+    def _offer(self, step_end: StepEnd, seen: StepResult, time: Tensor) -> tuple[Tensor, Texts | None]:
         """What the caller makes of the latents and the texts, which it may also change in place."""
         half = len(self.texts.states) // 2 if self.pipe.do_classifier_free_guidance else 0
         offered: dict[str, Any] = {

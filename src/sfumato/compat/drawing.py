@@ -16,10 +16,10 @@ from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point, Sampling
 from sfumato.engine import Engine, Evaluated, Failed, Job
 from sfumato.nets.denoiser import Conditioning, Denoiser
-from sfumato.nets.given import AddedCond
+from sfumato.nets.inputs import SizeConditioning
 
 
-class Knobs(Protocol):
+class CallState(Protocol):
     """What callbacks may turn while a batch is drawn."""
 
     @property
@@ -54,12 +54,12 @@ class Texts:
         row = slice(place, place + 1)
         added = None
         if self.pooled is not None and self.ids is not None:
-            added = AddedCond(self.pooled[row], self.ids[row])
+            added = SizeConditioning(self.pooled[row], self.ids[row])
         return denoiser.condition(self.states[row], added, w)
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class StepResult:
     """A batch after one evaluation. `latents` (B, C, H, W) are scaled as diffusers' scheduler has them."""
 
     index: int
@@ -67,14 +67,14 @@ class Seen:
     latents: Tensor
 
 
-After = Callable[[Seen], tuple[Tensor, Texts | None]]
+After = Callable[[StepResult], tuple[Tensor, Texts | None]]
 """What a caller makes of a batch on its way: the latents to go on with, and other texts if they change."""
 
 
 class Picture:
     """One picture of a batch: its guidance, and the point it stands at."""
 
-    def __init__(self, knobs: Knobs, denoiser: Denoiser, conditionings: list[Conditioning]) -> None:
+    def __init__(self, knobs: CallState, denoiser: Denoiser, conditionings: list[Conditioning]) -> None:
         self.knobs, self.denoiser, self.conditionings = knobs, denoiser, conditionings
         self.point: Point
 
@@ -112,7 +112,7 @@ class Picture:
 
 
 def draw(
-    knobs: Knobs,
+    knobs: CallState,
     denoiser: Denoiser,
     plan: Plan,
     texts: Texts,
@@ -157,7 +157,7 @@ def draw(
             scales = [_scale(plan, level) for level in levels]
             latents = torch.cat([events[index].x / scales[index] for index in range(count)])
             if after is not None:
-                seen = Seen(events[0].index - 1, events[0].level.t, latents)
+                seen = StepResult(events[0].index - 1, events[0].level.t, latents)
                 changed, others = after(seen)
                 if changed is not latents and not done:
                     for index in range(count):

@@ -86,7 +86,7 @@ def distilled_times(settings: Settings, n: int, origin: int | None) -> list[floa
     return [float((origin - origin * i // n) * stride - 1) for i in range(n)]
 
 
-def bend(settings: Settings) -> str | None:
+def sigma_schedule(settings: Settings) -> str | None:
     """Which layout in σ the settings ask for, if any. Raises `UsageError` for two."""
     wanted = [name for name in BENDS if settings.get(_setting(name))]
     if len(wanted) > 1:

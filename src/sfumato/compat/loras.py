@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sfumato.adapt.adapters import Use
+from sfumato.adapt.adapters import AdapterWeight
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.studio import Studio
 
@@ -17,8 +17,8 @@ class Loras:
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
-        self._active: dict[str, Use] = {}
-        self._fused: tuple[Use, ...] = ()
+        self._active: dict[str, AdapterWeight] = {}
+        self._fused: tuple[AdapterWeight, ...] = ()
         self._count = 0
         self.enabled = True
 
@@ -38,7 +38,7 @@ class Loras:
         self._count += 1
         own = studio.load_adapter(path, f"{name}#{self._count}")
         self._known[name] = own
-        self._active = {name: Use(own)}
+        self._active = {name: AdapterWeight(own)}
 
     def select(self, names: str | Sequence[str], weights: Any = None) -> None:
         """Have just these active, each with a weight, or with weights by network and block."""
@@ -53,7 +53,9 @@ class Loras:
     def fuse(self, scale: float, names: Sequence[str] | None) -> None:
         """Have the active ones in the weights until `unfuse`, whatever a call's scale is."""
         wanted = list(self._active) if names is None else list(names)
-        self._fused += tuple(_scaled(self._active.get(name, Use(self._own(name))), scale) for name in wanted)
+        self._fused += tuple(
+            _scaled(self._active.get(name, AdapterWeight(self._own(name))), scale) for name in wanted
+        )
 
     def unfuse(self) -> None:
         self._fused = ()
@@ -69,7 +71,7 @@ class Loras:
             del self._known[name]
             self._active.pop(name, None)
 
-    def uses(self, scale: float) -> tuple[Use, ...]:
+    def uses(self, scale: float) -> tuple[AdapterWeight, ...]:
         """What the weights should hold for a call whose `cross_attention_kwargs` have this scale."""
         fused = {use.name for use in self._fused}
         active = self._active.values() if self.enabled else ()
@@ -124,12 +126,12 @@ def _from_hub(repository: str, name: str) -> Path:
         raise CheckpointError(f"{name} of {repository} cannot be had from the hub: {reason}") from None
 
 
-def _use(name: str, weight: Any) -> Use:
+def _use(name: str, weight: Any) -> AdapterWeight:
     """One adapter with diffusers' kinds of weight: a number, or numbers by network and by way."""
     if weight is None:
-        return Use(name)
+        return AdapterWeight(name)
     if not isinstance(weight, Mapping):
-        return Use(name, float(weight))
+        return AdapterWeight(name, float(weight))
     for part in weight:
         if part not in ("unet", "text_encoder", "text_encoder_2"):
             raise UsageError(f"an adapter's weight for {part!r} is not supported: only unet and text_encoder")
@@ -137,16 +139,16 @@ def _use(name: str, weight: Any) -> Use:
     if weight.get("text_encoder_2", text) != text:
         raise UsageError("weights that differ between text_encoder and text_encoder_2 are not supported")
     if not isinstance(unet, Mapping):
-        return Use(name, float(unet), float(text))
+        return AdapterWeight(name, float(unet), float(text))
     for way, value in unet.items():
         if way not in ("down", "mid", "up") or isinstance(value, Mapping | list | tuple):
             raise UsageError(
                 f"weights for parts of {way!r} are not supported: one number for each of down, mid, up"
             )
-    return Use(name, 1.0, float(text), {way: float(value) for way, value in unet.items()})
+    return AdapterWeight(name, 1.0, float(text), {way: float(value) for way, value in unet.items()})
 
 
-def _scaled(use: Use, scale: float) -> Use:
+def _scaled(use: AdapterWeight, scale: float) -> AdapterWeight:
     if scale == 1:
         return use
     text = use.weight if use.text_weight is None else use.text_weight

@@ -367,7 +367,7 @@ class DiffusionPipeline:
             if name is None and word is not None and word != known:
                 self.studio.embeddings[word] = self.studio.embeddings.pop(known)
 
-    def turn(self, **knobs: Any) -> None:
+    def set_state(self, **knobs: Any) -> None:
         """Set what callbacks see and may turn, under the names with an underscore that they know."""
         self._interrupt = False
         for name, value in knobs.items():

@@ -90,7 +90,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SampleArgs:
     """What a call asks of its scheduler."""
 
     steps: int = 50
@@ -172,19 +172,19 @@ class Scheduler(ABC):
     @property
     def path(self) -> VariancePreserving:
         """The path of its betas."""
-        return layout.path(self.settings, nearly_pure=isinstance(self, OverSigmas))
+        return layout.path(self.settings, nearly_pure=isinstance(self, SigmaScheduler))
 
-    def plan(self, asked: Asked) -> Plan:
+    def plan(self, args: SampleArgs) -> Plan:
         """How to draw what is asked for. Raises `UsageError` for what the class cannot do."""
         for name in ("timesteps", "sigmas"):
-            if getattr(asked, name) is not None and name not in self.TAKES:
+            if getattr(args, name) is not None and name not in self.TAKES:
                 raise UsageError(f"{type(self).__name__} takes no {name}")
-        if asked.timesteps is not None and asked.sigmas is not None:
+        if args.timesteps is not None and args.sigmas is not None:
             raise UsageError("only one of timesteps and sigmas can be given")
-        return self._plan(asked)
+        return self._plan(args)
 
     @abstractmethod
-    def _plan(self, asked: Asked) -> Plan:
+    def _plan(self, args: SampleArgs) -> Plan:
         """The plan, once the arguments are known to go together."""
 
     def refuse(self, name: str, allowed: Sequence[Any]) -> None:
@@ -208,22 +208,22 @@ class Scheduler(ABC):
         )
 
 
-class OverTimes(Scheduler):
+class TimestepScheduler(Scheduler):
     """Stops at training times, in the network's own scaling."""
 
-    def stops(self, asked: Asked) -> tuple[VariancePreserving, list[Level]]:
+    def stops(self, args: SampleArgs) -> tuple[VariancePreserving, list[Level]]:
         """The path, and a level for each step."""
-        if asked.timesteps is not None:
-            times = descending(asked.timesteps, self.config["num_train_timesteps"])
+        if args.timesteps is not None:
+            times = descending(args.timesteps, self.config["num_train_timesteps"])
         elif "original_inference_steps" in self.settings:
-            times = layout.distilled_times(self.settings, asked.steps, asked.origin)
+            times = layout.distilled_times(self.settings, args.steps, args.origin)
         else:
-            times = layout.even_times(self.settings, asked.steps)
+            times = layout.even_times(self.settings, args.steps)
         way = self.path
         return way, [way.level(t) for t in times]
 
 
-class OverSigmas(Scheduler):
+class SigmaScheduler(Scheduler):
     """Stops at sigmas, which may be laid out as Karras et al. 2022 do, or in other ways."""
 
     OWN: ClassVar[Mapping[str, Any]] = {
@@ -239,25 +239,25 @@ class OverSigmas(Scheduler):
     ROUNDED: ClassVar[tuple[str, ...]] = ()
     """The bends whose times are rounded to training times."""
 
-    def stops(self, asked: Asked) -> tuple[VariancePreserving, list[Level]]:
+    def stops(self, args: SampleArgs) -> tuple[VariancePreserving, list[Level]]:
         """The path, and a level for each step."""
         settings = self.settings
-        way, kind = self.path, layout.bend(settings)
-        if asked.timesteps is not None and kind:
+        way, kind = self.path, layout.sigma_schedule(settings)
+        if args.timesteps is not None and kind:
             raise UsageError(f"timesteps cannot be given together with use_{kind}_sigmas")
-        if asked.sigmas is not None:
-            sigmas = [float(sigma) for sigma in asked.sigmas][:-1]
+        if args.sigmas is not None:
+            sigmas = [float(sigma) for sigma in args.sigmas][:-1]
             return way, layout.at_sigmas(way, sigmas, [way.time(sigma) for sigma in sigmas])
-        if asked.timesteps is not None:
-            times = descending(asked.timesteps, settings["num_train_timesteps"])
+        if args.timesteps is not None:
+            times = descending(args.timesteps, settings["num_train_timesteps"])
         else:
-            times = layout.even_times(settings, asked.steps, dropped=self.DROPPED, rounded=self.WHOLE)
+            times = layout.even_times(settings, args.steps, dropped=self.DROPPED, rounded=self.WHOLE)
         sigmas = [layout.sigma_at(way, t) for t in times]
         if kind:
             ends = (way.last, way.first) if self.FULL else (times[0], times[-1])
             top, low = (layout.sigma_at(way, t) for t in ends)
             top, low = settings.get("sigma_max") or top, settings.get("sigma_min") or low
-            sigmas = layout.bent_sigmas(kind, top, low, asked.steps)
+            sigmas = layout.bent_sigmas(kind, top, low, args.steps)
             times = [way.time(sigma) for sigma in sigmas]
             if kind in self.ROUNDED and settings["beta_schedule"] != "squaredcos_cap_v2":
                 times = [float(round(t)) for t in times]

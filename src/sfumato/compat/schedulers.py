@@ -9,7 +9,7 @@ import torch
 
 from sfumato.compat import layout
 from sfumato.compat.clipping import clamped, clamped_ddim
-from sfumato.compat.scheduler import Asked, OverSigmas, OverTimes, Plan, Scheduler
+from sfumato.compat.scheduler import Plan, SampleArgs, Scheduler, SigmaScheduler, TimestepScheduler
 from sfumato.diffusion.samplers.consistency import lcm, tcd
 from sfumato.diffusion.samplers.ddim import ddim, ddpm, euler, euler_a
 from sfumato.diffusion.samplers.dpm import dpm_solver_multistep, dpmpp_multistep, singlestep
@@ -35,7 +35,7 @@ _FEW = 15
 """With fewer steps multistep methods may lower their order towards the end."""
 
 
-class DDIMScheduler(OverTimes):
+class DDIMScheduler(TimestepScheduler):
     OWN: ClassVar[Settings] = {
         "timestep_spacing": "leading",
         "set_alpha_to_one": True,
@@ -43,17 +43,17 @@ class DDIMScheduler(OverTimes):
         **_ZERO_SNR,
     }
 
-    def _plan(self, asked: Asked) -> Plan:
-        way, stops = self.stops(asked)
+    def _plan(self, args: SampleArgs) -> Plan:
+        way, stops = self.stops(args)
         levels = layout.ended(stops, way, clean=self.config["set_alpha_to_one"])
-        draws = len(stops) if asked.eta > 0 else 0
-        sampler: Sampler = partial(ddim, eta=asked.eta)
+        draws = len(stops) if args.eta > 0 else 0
+        sampler: Sampler = partial(ddim, eta=args.eta)
         if self.config["clip_sample"]:
-            sampler = partial(clamped_ddim, bound=self.config["clip_sample_range"], eta=asked.eta)
+            sampler = partial(clamped_ddim, bound=self.config["clip_sample_range"], eta=args.eta)
         return Plan(sampler, levels, draws=draws)
 
 
-class DDPMScheduler(OverTimes):
+class DDPMScheduler(TimestepScheduler):
     OWN: ClassVar[Settings] = {
         "timestep_spacing": "leading",
         "variance_type": "fixed_small",
@@ -62,30 +62,30 @@ class DDPMScheduler(OverTimes):
     }
     TAKES = frozenset({"timesteps"})
 
-    def _plan(self, asked: Asked) -> Plan:
-        way, stops = self.stops(asked)
+    def _plan(self, args: SampleArgs) -> Plan:
+        way, stops = self.stops(args)
         large = self.config["variance_type"] == "fixed_large"
         draws = sum(stop.t > 0 for stop in stops)
         sampler = clamped(partial(ddpm, large=large), self.settings)
         return Plan(sampler, layout.ended(stops, way, clean=True), draws=draws)
 
 
-class PNDMScheduler(OverTimes):
+class PNDMScheduler(TimestepScheduler):
     OWN: ClassVar[Settings] = {
         "timestep_spacing": "leading",
         "skip_prk_steps": False,
         "set_alpha_to_one": False,
     }
 
-    def _plan(self, asked: Asked) -> Plan:
-        way, stops = self.stops(asked)
+    def _plan(self, args: SampleArgs) -> Plan:
+        way, stops = self.stops(args)
         levels = layout.ended(stops, way, clean=self.config["set_alpha_to_one"])
         if len(levels) == 2:
             return Plan(ddim, levels)
         return Plan(partial(pndm, warm_up=not self.config["skip_prk_steps"]), levels)
 
 
-class LCMScheduler(OverTimes):
+class LCMScheduler(TimestepScheduler):
     OWN: ClassVar[Settings] = {
         **_STABLE,
         "beta_schedule": "scaled_linear",
@@ -99,29 +99,29 @@ class LCMScheduler(OverTimes):
     }
     TAKES = frozenset({"timesteps"})
 
-    def _plan(self, asked: Asked) -> Plan:
-        way, stops = self.stops(asked)
+    def _plan(self, args: SampleArgs) -> Plan:
+        way, stops = self.stops(args)
         sampler = clamped(partial(lcm, scaling=self.config["timestep_scaling"]), self.settings)
         return Plan(sampler, layout.ended(stops, way, clean=True), draws=len(stops) - 1)
 
 
-class TCDScheduler(OverTimes):
+class TCDScheduler(TimestepScheduler):
     OWN: ClassVar[Settings] = LCMScheduler.OWN
     TAKES = frozenset({"timesteps"})
 
-    def _plan(self, asked: Asked) -> Plan:
-        way, stops = self.stops(asked)
-        draws = len(stops) - 1 if asked.eta > 0 else 0
-        return Plan(partial(tcd, eta=asked.eta), layout.ended(stops, way, clean=False), draws=draws)
+    def _plan(self, args: SampleArgs) -> Plan:
+        way, stops = self.stops(args)
+        draws = len(stops) - 1 if args.eta > 0 else 0
+        return Plan(partial(tcd, eta=args.eta), layout.ended(stops, way, clean=False), draws=draws)
 
 
-class _Exploding(OverSigmas):
+class _Exploding(SigmaScheduler):
     """Its latents are seen in the a = 1 scaling."""
 
     SAMPLER: ClassVar[Sampler]
 
-    def _plan(self, asked: Asked) -> Plan:
-        way, stops = self.stops(asked)
+    def _plan(self, args: SampleArgs) -> Plan:
+        way, stops = self.stops(args)
         clean = self.settings.get("final_sigmas_type", "zero") == "zero"
         levels = layout.ended(stops, way, clean=clean)
         sampler = clamped(type(self).SAMPLER, self.settings)
@@ -134,7 +134,7 @@ class _Exploding(OverSigmas):
 
 class EulerDiscreteScheduler(_Exploding):
     OWN: ClassVar[Settings] = {
-        **OverSigmas.OWN,
+        **SigmaScheduler.OWN,
         "sigma_min": None,
         "sigma_max": None,
         "final_sigmas_type": "zero",
@@ -155,21 +155,26 @@ class EulerAncestralDiscreteScheduler(_Exploding):
 
 
 class HeunDiscreteScheduler(_Exploding):
-    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE, "clip_sample": False, "clip_sample_range": 1.0}
+    OWN: ClassVar[Settings] = {
+        **SigmaScheduler.OWN,
+        **_STABLE,
+        "clip_sample": False,
+        "clip_sample_range": 1.0,
+    }
     TAKES = frozenset({"timesteps"})
     SAMPLER = staticmethod(heun)
     order = 2
 
 
 class KDPM2DiscreteScheduler(_Exploding):
-    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE}
+    OWN: ClassVar[Settings] = {**SigmaScheduler.OWN, **_STABLE}
     ROUNDED = ("karras",)
     SAMPLER = staticmethod(dpm2)
     order = 2
 
 
 class KDPM2AncestralDiscreteScheduler(_Exploding):
-    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE}
+    OWN: ClassVar[Settings] = {**SigmaScheduler.OWN, **_STABLE}
     ROUNDED = ("karras",)
     SAMPLER = staticmethod(dpm2_a)
     order = 2
@@ -179,20 +184,20 @@ class KDPM2AncestralDiscreteScheduler(_Exploding):
 
 
 class DPMSolverSDEScheduler(_Exploding):
-    OWN: ClassVar[Settings] = {**OverSigmas.OWN, **_STABLE, "noise_sampler_seed": None}
+    OWN: ClassVar[Settings] = {**SigmaScheduler.OWN, **_STABLE, "noise_sampler_seed": None}
     SAMPLER = staticmethod(dpmpp_sde)
     order = 2
 
 
 class LMSDiscreteScheduler(_Exploding):
-    SAMPLER = partial(lms, settle=False)
+    SAMPLER = partial(lms, bootstrap=False)
 
 
-class _Multistep(OverSigmas):
+class _Multistep(SigmaScheduler):
     """DPM-Solver and its kin: they stop one even time earlier, and bend over all of training."""
 
     OWN: ClassVar[Settings] = {
-        **OverSigmas.OWN,
+        **SigmaScheduler.OWN,
         "solver_order": 2,
         "thresholding": False,
         "dynamic_thresholding_ratio": 0.995,
@@ -207,10 +212,10 @@ class _Multistep(OverSigmas):
     ROUNDED = ("karras", "lu")
     ORDERS: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
-    def _plan(self, asked: Asked) -> Plan:
+    def _plan(self, args: SampleArgs) -> Plan:
         if self.config["solver_order"] not in self.ORDERS:
             self.refuse("solver_order", self.ORDERS)
-        way, stops = self.stops(asked)
+        way, stops = self.stops(args)
         kind = self.settings.get("final_sigmas_type", "sigma_min")
         if kind not in ("zero", "sigma_min"):
             self.refuse("final_sigmas_type", ("zero", "sigma_min"))
@@ -320,8 +325,8 @@ class UniPCMultistepScheduler(_Multistep):
     def sampler(self, steps: int, clean: bool) -> tuple[Sampler, int]:
         known = {"bh1": "bh1", "bh2": "bh2", "midpoint": "bh2", "heun": "bh2", "logrho": "bh2"}
         solver: Solver = "bh1" if self.chosen("solver_type", known) == "bh1" else "midpoint"
-        order, taper = self.config["solver_order"], self.config["lower_order_final"]
-        return partial(unipc, order=order, solver=solver, taper=taper), 0
+        order, lower_order_final = self.config["solver_order"], self.config["lower_order_final"]
+        return partial(unipc, order=order, solver=solver, lower_order_final=lower_order_final), 0
 
 
 class DEISMultistepScheduler(_Multistep):
@@ -330,8 +335,10 @@ class DEISMultistepScheduler(_Multistep):
     def sampler(self, steps: int, clean: bool) -> tuple[Sampler, int]:
         self.chosen("algorithm_type", {"deis": "deis", "dpmsolver": "deis", "dpmsolver++": "deis"})
         self.chosen("solver_type", dict.fromkeys(("logrho", "midpoint", "heun", "bh1", "bh2"), "logrho"))
-        taper = self.config["lower_order_final"] and steps < _FEW
-        return partial(deis, order=self.config["solver_order"], settle=False, taper=taper), 0
+        lower_order_final = self.config["lower_order_final"] and steps < _FEW
+        return partial(
+            deis, order=self.config["solver_order"], bootstrap=False, lower_order_final=lower_order_final
+        ), 0
 
 
 SCHEDULERS: dict[str, type[Scheduler]] = {

@@ -18,7 +18,7 @@ from PIL import ImageOps
 from torch import Tensor
 
 from sfumato import pictures
-from sfumato.data.views import Size, View
+from sfumato.data.crops import Crop, Size
 from sfumato.errors import DataError, PictureError, SfumatoWarning
 
 T = TypeVar("T")
@@ -132,10 +132,10 @@ class OwnPictures:
             digest.update(f"{picture.name}\n{picture.start} {picture.length} {picture.changed}\n".encode())
         return digest.hexdigest()
 
-    def show(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+    def show(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
         return torch.stack(list(in_threads(self._shown, rows, views)))
 
-    def _shown(self, row: int, view: View) -> Tensor:
+    def _shown(self, row: int, view: Crop) -> Tensor:
         picture = self.pictures[row]
         try:
             content = bytes_of(self.folder, picture)

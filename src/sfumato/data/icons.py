@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.data.captions import TINTS, caption, tint, tinted_caption
+from sfumato.data.crops import Crop, Size
 from sfumato.data.sets import SETS
-from sfumato.data.views import Size, View
 from sfumato.errors import DataError
 
 _MOVED = 4096
@@ -179,7 +179,7 @@ class Captioned:
         """Pictures `[start, end)` as (B, 3, S, S) in [−1, 1]."""
         return self._signal(torch.arange(start, end, device=self.tints.device))
 
-    def show(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+    def show(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
         """As every source does; the pictures are square, and so are all views of them."""
         x = self._signal(torch.tensor(rows, device=self.tints.device))
         mirrored = torch.tensor([view.mirrored for view in views], device=x.device).view(-1, 1, 1, 1)

@@ -20,8 +20,8 @@ from typing import Any
 import PIL.Image
 
 from sfumato import pictures
+from sfumato.data.crops import Size
 from sfumato.data.folder import METADATA, MOST_PIXELS, Found, Picture, bytes_of, in_threads
-from sfumato.data.views import Size
 from sfumato.errors import DataError, PictureError, SfumatoError, SfumatoWarning
 from sfumato.files import output_error, parse_json, write_json
 from sfumato.formats import FORMATS

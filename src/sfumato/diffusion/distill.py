@@ -19,7 +19,7 @@ from sfumato.diffusion.level import Level
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class BatchLevel:
     """One level for each row of a batch: `x = a·x0 + s·eps` as the network is told at `t`."""
 
     a: Tensor
@@ -34,11 +34,11 @@ class Rows:
         return self.a * x0 + self.s * eps
 
 
-Answer = Callable[[Tensor, Rows], Tensor]
-"""Clean estimates (B, …) of latents (B, …) at `Rows`."""
+DenoiseFn = Callable[[Tensor, BatchLevel], Tensor]
+"""Clean estimates (B, …) of latents (B, …) at `BatchLevel`."""
 
 
-class Grid:
+class LevelTable:
     """Levels to choose from, the least noisy first, as tables on a device."""
 
     def __init__(self, levels: Sequence[Level], device: torch.device) -> None:
@@ -48,10 +48,10 @@ class Grid:
     def __len__(self) -> int:
         return len(self.t)
 
-    def rows(self, index: Tensor, ndim: int = 4) -> Rows:
+    def rows(self, index: Tensor, ndim: int = 4) -> BatchLevel:
         """The levels at `index` (B,), for latents of `ndim` dimensions."""
         shape = (-1,) + (1,) * (ndim - 1)
-        return Rows(self.a[index].view(shape), self.s[index].view(shape), self.t[index])
+        return BatchLevel(self.a[index].view(shape), self.s[index].view(shape), self.t[index])
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Boundary:
     sigma_min: float = 0.002
     scaling: float | None = None
 
-    def weights(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def weights(self, rows: BatchLevel) -> tuple[Tensor, Tensor]:
         """skip and out (B, 1, …)."""
         data = self.sigma_data
         if self.scaling is not None:
@@ -81,7 +81,7 @@ class Boundary:
         skip = rows.a * data**2 * (1 / (off**2 + spread) - out / (rows.s**2 + spread))
         return skip, out
 
-    def __call__(self, answer: Answer, x: Tensor, rows: Rows) -> Tensor:
+    def __call__(self, answer: DenoiseFn, x: Tensor, rows: BatchLevel) -> Tensor:
         """f(x, t) of latents (B, …)."""
         skip, out = self.weights(rows)
         return skip * x + out * answer(x, rows)
@@ -91,22 +91,24 @@ LATENT = Boundary(scaling=10.0)
 """That of latent consistency models, as their samplers apply it."""
 
 
-def guided(told: Answer, untold: Answer, scale: Tensor) -> Answer:
+def cfg(cond: DenoiseFn, uncond: DenoiseFn, scale: Tensor) -> DenoiseFn:
     """x0(∅) + g·(x0(c) − x0(∅)), with a guidance scale `scale` (B, 1, …) of its own for each row."""
 
-    def answer(x: Tensor, rows: Rows) -> Tensor:
-        without = untold(x, rows)
-        return without + scale * (told(x, rows) - without)
+    def answer(x: Tensor, rows: BatchLevel) -> Tensor:
+        without = uncond(x, rows)
+        return without + scale * (cond(x, rows) - without)
 
     return answer
 
 
-def ddim(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there: Rows) -> Tensor:
+def ddim(teacher: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel) -> Tensor:
     """One step of DDIM along the ODE (Song et al. 2021, eq. 12); `here` must not be clean."""
     return _step(x, teacher(x, here), here, there)
 
 
-def dpmpp_2s(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there: Rows) -> Tensor:
+def dpmpp_2s(
+    teacher: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel
+) -> Tensor:
     """DPM-Solver++(2S) with r = ½ (Lu et al. 2022b, algorithm 1), `middle` at half the way in λ.
 
     The estimate of the whole step is then the midpoint's, which has a value from pure noise as well.
@@ -115,7 +117,7 @@ def dpmpp_2s(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there: Rows) 
     return _step(x, teacher(halfway, middle), here, there)
 
 
-Solver = Callable[[Answer, Tensor, Rows, Rows, Rows], Tensor]
+Solver = Callable[[DenoiseFn, Tensor, BatchLevel, BatchLevel, BatchLevel], Tensor]
 """`(teacher, x, here, middle, there)` to x at `there`, by a short walk along the teacher's ODE."""
 
 SOLVERS: dict[str, Solver] = {"ddim": ddim, "dpmpp-2s": dpmpp_2s}
@@ -130,12 +132,14 @@ def halfway(here: Level, there: Level) -> Level:
     return here.path.at(math.exp(-(here.lam + there.lam) / 2))
 
 
-def _step(x: Tensor, x0: Tensor, here: Rows, there: Rows) -> Tensor:
+def _step(x: Tensor, x0: Tensor, here: BatchLevel, there: BatchLevel) -> Tensor:
     keep = there.s / here.s
     return keep * x + (there.a - keep * here.a) * x0
 
 
-def two_steps_as_one(teacher: Answer, x: Tensor, here: Rows, middle: Rows, there: Rows) -> Tensor:
+def two_steps_as_one(
+    teacher: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel
+) -> Tensor:
     """The x0 with which one DDIM step `here` → `there` ends where two of the teacher's do.
 
     Salimans & Ho 2022, algorithm 2 and appendix G: x̃ = (z'' − (s''/s)·z)/(a'' − (s''/s)·a).
@@ -151,12 +155,12 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
     return ((x - y).float().square().flatten(1).sum(1) + c * c).sqrt() - c
 
 
-def truncated_snr(rows: Rows) -> Tensor:
+def truncated_snr(rows: BatchLevel) -> Tensor:
     """max(a²/s², 1), the weight of an error in x0 (Salimans & Ho 2022, §4); (B,)."""
     return ((rows.a / rows.s) ** 2).clamp(min=1).flatten()
 
 
-def snr_plus_one(rows: Rows) -> Tensor:
+def snr_plus_one(rows: BatchLevel) -> Tensor:
     """1 + a²/s², the weight of an error in x0 that makes it one in v (Salimans & Ho 2022, §4); (B,)."""
     return (1 + (rows.a / rows.s) ** 2).flatten()
 

@@ -43,7 +43,7 @@ def weighted_sum(estimates: Sequence[Tensor | None], weights: Sequence[Weight]) 
 
 
 @dataclass(frozen=True)
-class PromptOnly:
+class Unguided:
     """The prompt alone: one conditioning of weight 1."""
 
     def weights(self, level: Level, step: int = 0) -> tuple[Weight, ...]:
@@ -79,7 +79,7 @@ class ClassifierFree:
 
 
 @dataclass(frozen=True)
-class Share:
+class WeightedTerm:
     """How much one conditioning counts: `weight`, in the steps that `steps` names or in all."""
 
     weight: Weight = 1.0
@@ -91,7 +91,7 @@ class Share:
 
 
 @dataclass(frozen=True, eq=False)
-class Composed:
+class ComposableGuidance:
     """ε̂ = ε(∅) + γ·Σ w_k (ε(c_k) − ε(∅)) (Liu et al. 2022, eq. 11), each w_k a number or a mask.
 
     `prompts` come first among the conditionings, then `negatives`, whose shares are made to sum to 1 and
@@ -100,8 +100,8 @@ class Composed:
     """
 
     scale: float
-    prompts: tuple[Share, ...]
-    negatives: tuple[Share, ...]
+    prompts: tuple[WeightedTerm, ...]
+    negatives: tuple[WeightedTerm, ...]
     interval: tuple[float, float] = (0.0, math.inf)
     rescale: float = 0.0
 

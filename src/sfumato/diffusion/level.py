@@ -200,17 +200,17 @@ class Flow:
 
 
 class VarianceExploding:
-    """a = 1, s = σ (Song et al. 2021), told as `told(σ)`, by default ln σ/4 (Karras et al. 2022)."""
+    """a = 1, s = σ (Song et al. 2021); networks read c_noise(σ), by default ln σ/4 (Karras et al. 2022)."""
 
     def __init__(
         self,
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
-        told: Callable[[float], float] = lambda sigma: math.log(sigma) / 4,
+        c_noise: Callable[[float], float] = lambda sigma: math.log(sigma) / 4,
     ) -> None:
         if not 0 < sigma_min < sigma_max:
             raise ValueError("0 < sigma_min < sigma_max must hold")
-        self.sigma_min, self.sigma_max, self.told = sigma_min, sigma_max, told
+        self.sigma_min, self.sigma_max, self.c_noise = sigma_min, sigma_max, c_noise
 
     first, last, whole = 0.0, 1.0, False
 
@@ -224,4 +224,4 @@ class VarianceExploding:
 
     def at(self, sigma: float) -> Level:
         clamped = min(max(sigma, self.sigma_min), self.sigma_max)
-        return Level(a=1.0, s=sigma, t=self.told(clamped), path=self)
+        return Level(a=1.0, s=sigma, t=self.c_noise(clamped), path=self)

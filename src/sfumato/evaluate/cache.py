@@ -19,19 +19,19 @@ from torch import Tensor
 from sfumato.errors import DataError
 from sfumato.files import output_error, replace_atomically, write_json
 
-Vectors = Callable[[Tensor], Tensor]
+FeatureFn = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [−1, 1] to (B, D)."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One picture to draw."""
+class Sample:
+    """One picture to draw: a prompt and the seed of its noise."""
 
     prompt: str
     seed: int
 
 
-class Album:
+class PictureCache:
     """The pictures of one model under one choice of settings, each in a file, whole or not there."""
 
     def __init__(self, cache: Path, identity: Mapping[str, Any]) -> None:
@@ -45,31 +45,31 @@ class Album:
         if not (self.folder / "identity.json").is_file():
             write_json(self.folder / "identity.json", dict(identity))
 
-    def path(self, asked: Asked) -> Path:
+    def path(self, sample: Sample) -> Path:
         """Where the picture is, or will be."""
-        return self.folder / f"{digest(f'{asked.seed} {asked.prompt}'.encode())}.png"
+        return self.folder / f"{digest(f'{sample.seed} {sample.prompt}'.encode())}.png"
 
-    def keep(self, asked: Asked, pixels: NDArray[np.uint8], seconds: float) -> None:
+    def keep(self, sample: Sample, pixels: NDArray[np.uint8], seconds: float) -> None:
         """Write a picture (H, W, 3) and how long it took to draw. Raises `OutputError`."""
         told, encoded = PngInfo(), io.BytesIO()
         told.add_text("seconds", f"{seconds:.6f}")
         Image.fromarray(pixels).save(encoded, "PNG", pnginfo=told)
-        with replace_atomically(self.path(asked)) as file:
+        with replace_atomically(self.path(sample)) as file:
             file.write(encoded.getvalue())
 
-    def pixels(self, asked: Asked) -> NDArray[np.uint8]:
+    def pixels(self, sample: Sample) -> NDArray[np.uint8]:
         """The picture (H, W, 3). Raises `DataError`."""
-        with self._opened(asked) as picture:
+        with self._opened(sample) as picture:
             return np.asarray(picture.convert("RGB"))
 
-    def seconds(self, asked: Asked) -> float:
+    def seconds(self, sample: Sample) -> float:
         """How long it took to draw the picture. Raises `DataError`."""
-        with self._opened(asked) as picture:
+        with self._opened(sample) as picture:
             return float(picture.info["seconds"])
 
     @contextmanager
-    def _opened(self, asked: Asked) -> Iterator[PngImageFile]:
-        path = self.path(asked)
+    def _opened(self, sample: Sample) -> Iterator[PngImageFile]:
+        path = self.path(sample)
         try:
             with PngImageFile(path) as picture:
                 yield picture
@@ -77,8 +77,8 @@ class Album:
             raise DataError(f"{path} cannot be read ({error}): delete it and it is drawn again") from error
 
 
-def remembered(cache: Path, kind: str, vectors: Vectors, device: torch.device) -> Vectors:
-    """`vectors`, made on `device`, kept under `kind`, found again by the pictures' digest, and on the CPU."""
+def cached_features(cache: Path, kind: str, vectors: FeatureFn, device: torch.device) -> FeatureFn:
+    """`vectors` computed on `device` and returned on the CPU, cached under `kind` by the pictures' digest."""
 
     def found(pictures: Tensor) -> Tensor:
         path = cache / kind / f"{digest(pictures.cpu().contiguous().numpy().tobytes())}.npy"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from sfumato.data.captions import TINTS, caption, tint, tinted_caption
+from sfumato.data.crops import CropPolicy
 from sfumato.data.icons import Icons, Row, load, rows, tinted, to_signal
 from sfumato.data.pack import Drawing
 from sfumato.data.search import search
 from sfumato.data.sets import SETS
-from sfumato.data.views import Framing
 from sfumato.errors import DataError, UsageError
 from sfumato.evaluate import colours
 
@@ -144,7 +144,7 @@ class FolderData:
         def pictures(wanted: Sequence[int]) -> Tensor:
             shown = [places[one] for one in wanted]
             size = (self.size, self.size)
-            views = [Framing().view(source.sizes[place], size, Random(0)) for place in shown]
+            views = [CropPolicy().view(source.sizes[place], size, Random(0)) for place in shown]
             return source.show(shown, views)
 
         return Examples(prompts, prompts, ("",) * len(prompts), pictures)

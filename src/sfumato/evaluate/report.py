@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sfumato import __version__
 from sfumato.evaluate.features import SHA256, package_folder
-from sfumato.evaluate.run import Figures, Rated, Row, Settings, Trial
+from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow, SamplingSettings
 from sfumato.files import replace_folder
 
 REPORT = "report.json"
@@ -48,13 +48,13 @@ class _NotYetError(Exception):
 class Report:
     """What was asked of some models, and what came of it."""
 
-    trial: Trial
-    rated: tuple[Rated, ...]
+    benchmark: Benchmark
+    results: tuple[Result, ...]
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[ResultRow, ...]:
         """All lines of the table, real pictures' first."""
-        return (*self.trial.references, *(row for each in self.rated for row in each.rows))
+        return (*self.benchmark.references, *(row for each in self.results for row in each.rows))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
@@ -62,10 +62,14 @@ class Report:
             "sfumato": __version__,
             "torch": torch.__version__,
             "features": SHA256,
-            "scorer": self.trial.scorer,
-            "plan": {**asdict(self.trial.plan), "count": len(self.trial.real), "size": self.trial.size},
-            "apart": self.trial.apart,
-            "references": [_line(row) for row in self.trial.references],
+            "scorer": self.benchmark.scorer,
+            "plan": {
+                **asdict(self.benchmark.plan),
+                "count": len(self.benchmark.real),
+                "size": self.benchmark.size,
+            },
+            "apart": self.benchmark.apart,
+            "references": [_line(row) for row in self.benchmark.references],
             "models": [
                 {
                     "name": each.name,
@@ -73,29 +77,29 @@ class Report:
                     "fidelity": {decoder: asdict(found) for decoder, found in each.fidelity.items()},
                     "rows": [_line(row) for row in each.rows],
                 }
-                for each in self.rated
+                for each in self.results
             ],
-            "prompts": list(self.trial.real.prompts),
+            "prompts": list(self.benchmark.real.prompts),
         }
 
     @property
     def title(self) -> str:
         """What the tables are of."""
-        count, size = len(self.trial.real), self.trial.size
-        seed = self.trial.plan.seed
+        count, size = len(self.benchmark.real), self.benchmark.size
+        seed = self.benchmark.plan.seed
         return f"{count:,} pictures of held-out concepts, {size} pixels a side; seed {seed}."
 
     def tables(self) -> list[tuple[Sequence[str], list[Sequence[str]]]]:
         """Headings and rows: of all pictures, and of the autoencoders where there are any."""
         lines = list(map(cells, self.rows))
         known = [place for place in range(len(HEADINGS)) if any(line[place] for line in lines)]
-        figures: list[Sequence[str]] = [[line[place] for place in known] for line in lines]
+        metrics: list[Sequence[str]] = [[line[place] for place in known] for line in lines]
         found: list[tuple[Sequence[str], list[Sequence[str]]]] = [
-            ([HEADINGS[place] for place in known], figures)
+            ([HEADINGS[place] for place in known], metrics)
         ]
         losses: list[Sequence[str]] = [
             (each.name, decoder, f"{loss.psnr:.2f}", f"{loss.ssim:.4f}")
-            for each in self.rated
+            for each in self.results
             for decoder, loss in each.fidelity.items()
         ]
         if losses:
@@ -112,27 +116,27 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: ResultRow) -> tuple[str, ...]:
     """A line of the table, a text for each of `HEADINGS`; empty where there is no figure."""
-    chosen, figures = row.settings, row.figures
-    found, distance = figures.retrieval, figures.kernel
+    chosen, metrics = row.settings, row.metrics
+    found, distance = metrics.retrieval, metrics.kernel
     return (
         row.name,
         _way(chosen) if chosen else "",
         f"{chosen.steps}" if chosen else "",
         f"{chosen.guidance:g}" if chosen else "",
-        _number(figures.frechet, "{:.2f}"),
+        _number(metrics.frechet, "{:.2f}"),
         _thousandths(*distance) if distance else "",
         _number(found.top1 if found else None, "{:.1%}"),
         _number(found.top5 if found else None, "{:.1%}"),
         _number(found.median_rank if found else None, "{:g}"),
-        _number(figures.colour, "{:.1%}"),
-        _number(figures.diversity, "{:.2f}"),
-        _number(figures.seconds, "{:.2f}"),
+        _number(metrics.colour, "{:.1%}"),
+        _number(metrics.diversity, "{:.2f}"),
+        _number(metrics.seconds, "{:.2f}"),
     )
 
 
-def _way(settings: Settings) -> str:
+def _way(settings: SamplingSettings) -> str:
     return f"{settings.sampler}, fast" if settings.fast else settings.sampler
 
 
@@ -155,9 +159,9 @@ def write(report: Report, folder: Path) -> None:
         (made / "report.md").write_text("\n".join(["# Evaluation\n", report.markdown(), *shown, ""]), "utf-8")
 
 
-def _line(row: Row) -> dict[str, Any]:
-    figures = {key: value for key, value in asdict(row.figures).items() if value is not None}
-    return {"name": row.name, **({"settings": asdict(row.settings)} if row.settings else {}), **figures}
+def _line(row: ResultRow) -> dict[str, Any]:
+    metrics = {key: value for key, value in asdict(row.metrics).items() if value is not None}
+    return {"name": row.name, **({"settings": asdict(row.settings)} if row.settings else {}), **metrics}
 
 
 def _thousandths(mean: float, deviation: float) -> str:
@@ -169,15 +173,15 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _top1(figures: Figures) -> float | None:
-    return 100 * figures.retrieval.top1 if figures.retrieval else None
+def _top1(metrics: Metrics) -> float | None:
+    return 100 * metrics.retrieval.top1 if metrics.retrieval else None
 
 
-_CURVES: dict[str, tuple[str, Callable[[Figures], float | None]]] = {
-    "distance": ("Fréchet distance", lambda figures: figures.frechet),
-    "kernel": ("kernel distance × 1000", lambda figures: figures.kernel and 1000 * figures.kernel[0]),
+_CURVES: dict[str, tuple[str, Callable[[Metrics], float | None]]] = {
+    "distance": ("Fréchet distance", lambda metrics: metrics.frechet),
+    "kernel": ("kernel distance × 1000", lambda metrics: metrics.kernel and 1000 * metrics.kernel[0]),
     "retrieval": ("right caption found (%)", _top1),
-    "diversity": ("diversity over seeds", lambda figures: figures.diversity),
+    "diversity": ("diversity over seeds", lambda metrics: metrics.diversity),
 }
 """What is plotted, by the name of the file: its axis and the figure."""
 
@@ -195,23 +199,23 @@ def _plots(report: Report, folder: Path) -> list[str]:
 
 
 def _curves(
-    report: Report, figure: Callable[[Figures], float | None], along: str, apart: str
+    report: Report, figure: Callable[[Metrics], float | None], along: str, apart: str
 ) -> dict[str, list[tuple[float, float]]]:
     """Points (`along`, figure), a curve for each model and value of `apart`."""
     curves: dict[str, list[tuple[float, float]]] = {}
-    for row in (row for each in report.rated for row in each.rows):
-        value = figure(row.figures)
+    for row in (row for each in report.results for row in each.rows):
+        value = figure(row.metrics)
         if row.settings is not None and value is not None:
             label = f"{row.name}, {_way(row.settings)}, {apart} {getattr(row.settings, apart):g}"
             curves.setdefault(label, []).append((getattr(row.settings, along), value))
     return {label: sorted(points) for label, points in curves.items()}
 
 
-def _levels(report: Report, figure: Callable[[Figures], float | None]) -> dict[str, float]:
+def _levels(report: Report, figure: Callable[[Metrics], float | None]) -> dict[str, float]:
     """What as many real pictures achieve."""
-    count = len(report.trial.real)
-    real = [row for row in report.rows if row.settings is None and row.figures.pictures == count]
-    found = {row.name: figure(row.figures) for row in real}
+    count = len(report.benchmark.real)
+    real = [row for row in report.rows if row.settings is None and row.metrics.pictures == count]
+    found = {row.name: figure(row.metrics) for row in real}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -239,11 +243,11 @@ def _plot(
 def _sheets(report: Report, folder: Path) -> list[str]:
     """A sheet of pictures for each model, each over its prompt; the files' names."""
     made = []
-    for number, rated in enumerate(report.rated, 1):
-        if rated.shown:
-            name = re.sub(r"[^A-Za-z0-9]+", "-", rated.name).strip("-")[-40:]
+    for number, result in enumerate(report.results, 1):
+        if result.shown:
+            name = re.sub(r"[^A-Za-z0-9]+", "-", result.name).strip("-")[-40:]
             made.append(f"sheet-{number}-{name}.webp")
-            _sheet(rated.shown, folder / made[-1])
+            _sheet(result.shown, folder / made[-1])
     return made
 
 

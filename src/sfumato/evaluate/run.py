@@ -17,7 +17,7 @@ from torch import Tensor
 from sfumato.data.icons import to_signal
 from sfumato.errors import DataError, SfumatoWarning, UsageError
 from sfumato.evaluate import colours, diversity, examples
-from sfumato.evaluate.cache import Album, Asked, Vectors, digest, remembered
+from sfumato.evaluate.cache import FeatureFn, PictureCache, Sample, cached_features, digest
 from sfumato.evaluate.distances import frechet, kernel
 from sfumato.evaluate.examples import Data, Examples
 from sfumato.evaluate.features import SHA256, Features
@@ -35,13 +35,13 @@ ON_SHEET = 64
 _NEXT_SEED = 1_000_000
 """Between the seeds of one prompt, so that no two prompts share any."""
 
-Drawing = Generator[tuple[Asked, NDArray[np.uint8]], None, None]
+Drawing = Generator[tuple[Sample, NDArray[np.uint8]], None, None]
 """Pictures (S, S, 3) as they are done, each with what was asked for, in any order."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How pictures are drawn, every choice made."""
+class SamplingSettings:
+    """How pictures are sampled, every choice made."""
 
     steps: int
     guidance: float
@@ -55,8 +55,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is asked of every model alike."""
+class BenchmarkPlan:
+    """Which pictures a benchmark draws with every model: how many, from which prompts and seeds."""
 
     count: int = 1000
     """Pictures of held-out concepts, and their prompts."""
@@ -71,21 +71,21 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A model as an evaluation sees it."""
+class Candidate:
+    """A model to evaluate."""
 
     name: str
     identity: Mapping[str, str]
     """All that its pictures depend on besides prompt, seed and settings: the weights, versions, precision."""
-    draw: Callable[[Sequence[Asked], Settings], Drawing]
+    draw: Callable[[Sequence[Sample], SamplingSettings], Drawing]
     """Draws every picture that is asked for, once."""
     roundtrips: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     """By the name of the decoder: pictures (B, 3, S, S) in [−1, 1] into latents and back."""
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What is known of a set of pictures; docs/evaluation.md says what each figure means."""
+class Metrics:
+    """The metrics of a set of pictures; docs/evaluation.md says what each means."""
 
     pictures: int
     frechet: float | None = None
@@ -99,21 +99,21 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """A line of the table: `settings` is `None` for real pictures and those that a decoder gave back."""
 
     name: str
-    settings: Settings | None
-    figures: Figures
+    settings: SamplingSettings | None
+    metrics: Metrics
 
 
 @dataclass(frozen=True)
-class Rated:
-    """What came of one model."""
+class Result:
+    """The results of one model."""
 
     name: str
     identity: Mapping[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     fidelity: Mapping[str, Fidelity]
     """Of its autoencoder, by decoder."""
     shown: tuple[tuple[str, Path], ...]
@@ -121,15 +121,15 @@ class Rated:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """What every model is measured with and against, worked out once."""
+class Benchmark:
+    """The data, features and references that every model is evaluated with, prepared once."""
 
-    plan: Plan
+    plan: BenchmarkPlan
     size: int
     cache: Path
     real: Examples
-    features: Vectors
-    scores: Vectors | None
+    features: FeatureFn
+    scores: FeatureFn | None
     texts: Tensor | None
     """What the scorer makes of the prompts."""
     seen: Tensor
@@ -138,25 +138,25 @@ class Trial:
     """Which scorer it is, by its weights."""
     apart: float | None
     """Mean distance of real pictures of one style that show different things."""
-    coloured: tuple[tuple[str, Asked], ...]
+    coloured: tuple[tuple[str, Sample], ...]
     """What is asked for by the names of colours, and those."""
-    references: tuple[Row, ...]
+    references: tuple[ResultRow, ...]
 
     @property
-    def main(self) -> list[Asked]:
+    def main(self) -> list[Sample]:
         """A picture for every real one."""
-        return [Asked(prompt, self.plan.seed + place) for place, prompt in enumerate(self.real.prompts)]
+        return [Sample(prompt, self.plan.seed + place) for place, prompt in enumerate(self.real.prompts)]
 
     @property
-    def varied(self) -> list[list[Asked]]:
+    def varied(self) -> list[list[Sample]]:
         """The first prompts, each from several seeds."""
         return [
-            [Asked(one.prompt, one.seed + number * _NEXT_SEED) for number in range(self.plan.seeds)]
+            [Sample(one.prompt, one.seed + number * _NEXT_SEED) for number in range(self.plan.seeds)]
             for one in self.main[: self.plan.varied]
         ]
 
     @property
-    def asked(self) -> list[Asked]:
+    def samples(self) -> list[Sample]:
         """Everything that is drawn under one choice of settings, nothing twice."""
         more = [one for group in self.varied for one in group]
         return list(dict.fromkeys([*self.main, *more, *(one for _, one in self.coloured)]))
@@ -164,14 +164,14 @@ class Trial:
 
 def prepare(
     folder: Path,
-    plan: Plan,
+    plan: BenchmarkPlan,
     size: int,
     cache: Path,
     features: Features,
     scorer: Scorer | None,
     device: torch.device = CPU,
-) -> Trial:
-    """The trial on the data in `folder`, and what real pictures themselves achieve in it.
+) -> Benchmark:
+    """The benchmark on the data in `folder`, with the metrics of real pictures as references.
 
     `size`: pixels a side of everything that is compared; `device`: where features and scorer are. Raises
     `DataError` and `UsageError` for data that are not there, too few or too small.
@@ -192,166 +192,174 @@ def prepare(
             SfumatoWarning,
             stacklevel=2,
         )
-    look = remembered(cache, f"features-{SHA256[:12]}", features, device)
+    look = cached_features(cache, f"features-{SHA256[:12]}", features, device)
     scores = texts = which = None
     if scorer is not None:
         which = _fingerprint(scorer)
-        scores = remembered(cache, f"scores-{which}", scorer.of_pictures, device)
+        scores = cached_features(cache, f"scores-{which}", scorer.of_pictures, device)
         texts = scorer.of_texts(real.prompts).cpu()
     seen = _vectors(look, _real(real))
     wanted = colours.prompts(plan.things, source.styles)
-    coloured = tuple((name, Asked(said, plan.seed + place)) for place, (name, said) in enumerate(wanted))
+    coloured = tuple((name, Sample(said, plan.seed + place)) for place, (name, said) in enumerate(wanted))
     apart = diversity.apart(seen, real.styles, real.concepts)
-    trial = Trial(plan, size, cache, real, look, scores, texts, seen, which, apart, coloured, ())
-    return replace(trial, references=(*_real_rows(source, trial), *_colour_rows(source, trial)))
+    benchmark = Benchmark(plan, size, cache, real, look, scores, texts, seen, which, apart, coloured, ())
+    return replace(benchmark, references=(*_real_rows(source, benchmark), *_colour_rows(source, benchmark)))
 
 
-def _real_rows(source: Data, trial: Trial) -> Iterator[Row]:
+def _real_rows(source: Data, benchmark: Benchmark) -> Iterator[ResultRow]:
     """What real pictures achieve: the best and the worst that a model's can be hoped and feared to."""
-    real, seen, seed = trial.real, trial.seen, trial.plan.seed
-    own = _found(trial.scores, _real(real), trial.texts, seed)
-    alike = _relative(diversity.alike(seen, real.styles, real.concepts), trial.apart)
-    yield Row("real", None, Figures(len(real), retrieval=own, diversity=alike))
+    real, seen, seed = benchmark.real, benchmark.seen, benchmark.plan.seed
+    own = _retrieval(benchmark.scores, _real(real), benchmark.texts, seed)
+    alike = _relative(diversity.alike(seen, real.styles, real.concepts), benchmark.apart)
+    yield ResultRow("real", None, Metrics(len(real), retrieval=own, diversity=alike))
     others = source.examples(held_out=False, seed=seed, most=len(real))
     if len(others) == len(real):
-        yield _distant("real, other concepts", seen, _vectors(trial.features, _real(others)), seed)
+        yield _distant("real, other concepts", seen, _vectors(benchmark.features, _real(others)), seed)
     half = len(seen) // 2
     yield _distant("real, halves", seen[:half], seen[half : 2 * half], seed)
-    if trial.texts is not None:
-        mixed = _found(trial.scores, _real(real), trial.texts.roll(1, 0), seed)
-        yield Row("real, captions mixed", None, Figures(len(real), retrieval=mixed))
+    if benchmark.texts is not None:
+        mixed = _retrieval(benchmark.scores, _real(real), benchmark.texts.roll(1, 0), seed)
+        yield ResultRow("real, captions mixed", None, Metrics(len(real), retrieval=mixed))
 
 
-def _distant(name: str, real: Tensor, others: Tensor, seed: int) -> Row:
-    figures = Figures(len(others), frechet=frechet(real, others), kernel=kernel(real, others, seed))
-    return Row(name, None, figures)
+def _distant(name: str, real: Tensor, others: Tensor, seed: int) -> ResultRow:
+    metrics = Metrics(len(others), frechet=frechet(real, others), kernel=kernel(real, others, seed))
+    return ResultRow(name, None, metrics)
 
 
-def _colour_rows(source: Data, trial: Trial) -> Iterator[Row]:
+def _colour_rows(source: Data, benchmark: Benchmark) -> Iterator[ResultRow]:
     """How often the rule finds the colours of real pictures that are known to have them."""
-    most, seed = len(colours.NAMES) * trial.plan.things * 2, trial.plan.seed
+    most, seed = len(colours.NAMES) * benchmark.plan.things * 2, benchmark.plan.seed
     for name, known in source.coloured(seed, most).items():
         if known:
-            share, table = _told([(wanted, colours.main_colour(picture)) for wanted, picture in known])
-            yield Row(f"real, {name}", None, Figures(len(known), colour=share, colours=table))
+            share, table = _colour_accuracy(
+                [(wanted, colours.main_colour(picture)) for wanted, picture in known]
+            )
+            yield ResultRow(f"real, {name}", None, Metrics(len(known), colour=share, colours=table))
 
 
-def rate(
-    subject: Subject,
-    settings: Sequence[Settings],
-    trial: Trial,
+def evaluate(
+    candidate: Candidate,
+    settings: Sequence[SamplingSettings],
+    benchmark: Benchmark,
     progress: Callable[[str], None] = lambda _: None,
-    tell: Callable[[Row], None] = lambda _: None,
-) -> Rated:
-    """Draw what the trial asks for under each of `settings`, and measure it.
+    tell: Callable[[ResultRow], None] = lambda _: None,
+) -> Result:
+    """Draw the benchmark's samples under each of `settings`, and measure it.
 
     Pictures in the cache are not drawn again. `progress` is called for every picture, `tell` with every row.
     """
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
     kept: dict[str, Fidelity] = {}
-    for decoder, roundtrip in subject.roundtrips.items():
-        row, kept[decoder] = _given_back(subject, decoder, roundtrip, trial, progress)
+    for decoder, roundtrip in candidate.roundtrips.items():
+        row, kept[decoder] = _reconstruction(candidate, decoder, roundtrip, benchmark, progress)
         rows.append(row)
         tell(row)
     shown: tuple[tuple[str, Path], ...] = ()
     least = math.inf
     for choice in settings:
-        album = Album(trial.cache, {**subject.identity, **asdict(choice)})
-        _draw(subject, choice, trial.asked, album, progress)
-        figures = _figures(album, trial)
-        rows.append(Row(subject.name, choice, figures))
+        album = PictureCache(benchmark.cache, {**candidate.identity, **asdict(choice)})
+        _draw(candidate, choice, benchmark.samples, album, progress)
+        metrics = _metrics(album, benchmark)
+        rows.append(ResultRow(candidate.name, choice, metrics))
         tell(rows[-1])
-        if figures.frechet is not None and figures.frechet < least:
-            least = figures.frechet
-            shown = tuple((one.prompt, album.path(one)) for one in trial.main[:ON_SHEET])
-    return Rated(subject.name, subject.identity, tuple(rows), kept, shown)
+        if metrics.frechet is not None and metrics.frechet < least:
+            least = metrics.frechet
+            shown = tuple((one.prompt, album.path(one)) for one in benchmark.main[:ON_SHEET])
+    return Result(candidate.name, candidate.identity, tuple(rows), kept, shown)
 
 
 def _draw(
-    subject: Subject,
-    settings: Settings,
-    asked: Sequence[Asked],
-    album: Album,
+    candidate: Candidate,
+    settings: SamplingSettings,
+    samples: Sequence[Sample],
+    album: PictureCache,
     progress: Callable[[str], None],
 ) -> None:
     """Draw what the album lacks."""
-    doing = f"{subject.name}, {settings.sampler}, {settings.steps} steps, guidance {settings.guidance:g}"
-    missing = [one for one in asked if not album.path(one).is_file()]
-    for _ in range(len(asked) - len(missing)):
+    doing = f"{candidate.name}, {settings.sampler}, {settings.steps} steps, guidance {settings.guidance:g}"
+    missing = [one for one in samples if not album.path(one).is_file()]
+    for _ in range(len(samples) - len(missing)):
         progress(doing)
     if not missing:
         return
     since = perf_counter()
-    with closing(subject.draw(missing, settings)) as drawing:
+    with closing(candidate.draw(missing, settings)) as drawing:
         for one, pixels in drawing:
             seconds = perf_counter() - since
             if pixels.shape != (settings.size, settings.size, 3):
                 raise UsageError(
-                    f"{subject.name} drew {pixels.shape}, not {settings.size} × {settings.size} × 3"
+                    f"{candidate.name} drew {pixels.shape}, not {settings.size} × {settings.size} × 3"
                 )
             album.keep(one, pixels, seconds)
             progress(doing)
             since = perf_counter()
     lacking = sum(not album.path(one).is_file() for one in missing)
     if lacking:
-        raise UsageError(f"{subject.name} was asked for {len(missing)} pictures and left out {lacking}")
+        raise UsageError(f"{candidate.name} was asked for {len(missing)} pictures and left out {lacking}")
 
 
-def _figures(album: Album, trial: Trial) -> Figures:
-    """Everything that can be told of the pictures of an album."""
-    features = _vectors(trial.features, _drawn(album, trial.main))
-    varied = [_vectors(trial.features, _drawn(album, group)) for group in trial.varied]
-    seen = [(name, colours.main_colour(next(_drawn(album, [one]))[0])) for name, one in trial.coloured]
-    share, table = _told(seen)
-    return Figures(
+def _metrics(album: PictureCache, benchmark: Benchmark) -> Metrics:
+    """The metrics of the pictures of an album."""
+    features = _vectors(benchmark.features, _drawn(album, benchmark.main))
+    varied = [_vectors(benchmark.features, _drawn(album, group)) for group in benchmark.varied]
+    seen = [(name, colours.main_colour(next(_drawn(album, [one]))[0])) for name, one in benchmark.coloured]
+    share, table = _colour_accuracy(seen)
+    return Metrics(
         pictures=len(features),
-        frechet=frechet(trial.seen, features),
-        kernel=kernel(trial.seen, features, trial.plan.seed),
-        retrieval=_found(trial.scores, _drawn(album, trial.main), trial.texts, trial.plan.seed),
+        frechet=frechet(benchmark.seen, features),
+        kernel=kernel(benchmark.seen, features, benchmark.plan.seed),
+        retrieval=_retrieval(
+            benchmark.scores, _drawn(album, benchmark.main), benchmark.texts, benchmark.plan.seed
+        ),
         colour=share,
-        diversity=_relative(diversity.mean_spread(varied), trial.apart),
-        seconds=math.fsum(album.seconds(one) for one in trial.main) / len(features),
+        diversity=_relative(diversity.mean_spread(varied), benchmark.apart),
+        seconds=math.fsum(album.seconds(one) for one in benchmark.main) / len(features),
         colours=table,
     )
 
 
-def _given_back(
-    subject: Subject,
+def _reconstruction(
+    candidate: Candidate,
     decoder: str,
     roundtrip: Callable[[Tensor], Tensor],
-    trial: Trial,
+    benchmark: Benchmark,
     progress: Callable[[str], None],
-) -> tuple[Row, Fidelity]:
-    """What an autoencoder makes of the real pictures: no denoiser in its latents can do better."""
-    album = Album(trial.cache, {**subject.identity, "roundtrip": decoder, "size": trial.size})
-    named: list[Asked] = []
-    for place in range(len(trial.real)):
-        x = trial.real.pictures([place])
-        one = Asked(digest(x.numpy().tobytes()), 0)
+) -> tuple[ResultRow, Fidelity]:
+    """The metrics of real pictures encoded and decoded: no denoiser in these latents can do better."""
+    album = PictureCache(
+        benchmark.cache, {**candidate.identity, "roundtrip": decoder, "size": benchmark.size}
+    )
+    named: list[Sample] = []
+    for place in range(len(benchmark.real)):
+        x = benchmark.real.pictures([place])
+        one = Sample(digest(x.numpy().tobytes()), 0)
         named.append(one)
         if not album.path(one).is_file():
             since = perf_counter()
             back = roundtrip(x)[0].float().cpu().clamp(-1, 1)
             pixels = ((back + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
             album.keep(one, pixels, perf_counter() - since)
-        progress(f"{subject.name}, {decoder} decoder")
-    features = _vectors(trial.features, _drawn(album, named))
-    row = Row(
-        f"real, decoded by {subject.name}{'' if decoder == 'full' else f' ({decoder})'}",
+        progress(f"{candidate.name}, {decoder} decoder")
+    features = _vectors(benchmark.features, _drawn(album, named))
+    row = ResultRow(
+        f"real, decoded by {candidate.name}{'' if decoder == 'full' else f' ({decoder})'}",
         None,
-        Figures(
+        Metrics(
             len(features),
-            frechet=frechet(trial.seen, features),
-            kernel=kernel(trial.seen, features, trial.plan.seed),
-            retrieval=_found(trial.scores, _drawn(album, named), trial.texts, trial.plan.seed),
+            frechet=frechet(benchmark.seen, features),
+            kernel=kernel(benchmark.seen, features, benchmark.plan.seed),
+            retrieval=_retrieval(
+                benchmark.scores, _drawn(album, named), benchmark.texts, benchmark.plan.seed
+            ),
         ),
     )
-    return row, fidelity(zip(_real(trial.real), _drawn(album, named), strict=True))
+    return row, fidelity(zip(_real(benchmark.real), _drawn(album, named), strict=True))
 
 
-def to_draw(subject: Subject, settings: Sequence[Settings], trial: Trial) -> int:
-    """How often `rate` will report progress."""
-    return len(trial.asked) * len(settings) + len(trial.real) * len(subject.roundtrips)
+def to_draw(candidate: Candidate, settings: Sequence[SamplingSettings], benchmark: Benchmark) -> int:
+    """How often `evaluate` will report progress."""
+    return len(benchmark.samples) * len(settings) + len(benchmark.real) * len(candidate.roundtrips)
 
 
 def _real(real: Examples) -> Iterator[Tensor]:
@@ -359,18 +367,18 @@ def _real(real: Examples) -> Iterator[Tensor]:
         yield real.pictures(range(start, min(start + AT_ONCE, len(real))))
 
 
-def _drawn(album: Album, asked: Sequence[Asked]) -> Iterator[Tensor]:
-    for start in range(0, len(asked), AT_ONCE):
-        pixels = [album.pixels(one) for one in asked[start : start + AT_ONCE]]
+def _drawn(album: PictureCache, samples: Sequence[Sample]) -> Iterator[Tensor]:
+    for start in range(0, len(samples), AT_ONCE):
+        pixels = [album.pixels(one) for one in samples[start : start + AT_ONCE]]
         yield to_signal(torch.from_numpy(np.stack(pixels)))
 
 
-def _vectors(vectors: Vectors, batches: Iterable[Tensor]) -> Tensor:
+def _vectors(vectors: FeatureFn, batches: Iterable[Tensor]) -> Tensor:
     return torch.cat([vectors(batch) for batch in batches])
 
 
-def _found(
-    scores: Vectors | None, batches: Iterable[Tensor], texts: Tensor | None, seed: int
+def _retrieval(
+    scores: FeatureFn | None, batches: Iterable[Tensor], texts: Tensor | None, seed: int
 ) -> Retrieval | None:
     """How well pictures find their captions, if there is a scorer to tell."""
     if scores is None or texts is None:
@@ -387,11 +395,13 @@ def _relative(distance: float | None, apart: float | None) -> float | None:
     return None if distance is None or not apart else distance / apart
 
 
-def _told(seen: Sequence[tuple[str, str | None]]) -> tuple[float | None, dict[str, dict[str, int]]]:
+def _colour_accuracy(
+    seen: Sequence[tuple[str, str | None]],
+) -> tuple[float | None, dict[str, dict[str, int]]]:
     """The share of things in the right colour, if there are any, and what was seen for each."""
     table: dict[str, Counter[str]] = {}
-    for asked, found in seen:
-        table.setdefault(asked, Counter())[found or "nothing"] += 1
-    right = [colours.right(asked, found) for asked, found in seen]
+    for wanted, found in seen:
+        table.setdefault(wanted, Counter())[found or "nothing"] += 1
+    right = [colours.right(wanted, found) for wanted, found in seen]
     share = sum(right) / len(right) if right else None
     return share, {name: dict(counts) for name, counts in table.items()}

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.nets.fast import Conv, Gated, Linear, Norm
-from sfumato.nets.given import Given
+from sfumato.nets.fast import Conv, GEGLULinear, Linear, Norm
+from sfumato.nets.inputs import BlockInputs
 
 
 def attend(
@@ -93,10 +93,10 @@ class CrossAttention(Attention):
         """Keys and values (R, T, C) of the text states (R, T, context)."""
         return self.to_k(states), self.to_v(states)
 
-    def forward(self, h: Tensor, given: Given, add: Tensor) -> Tensor:
+    def forward(self, h: Tensor, inputs: BlockInputs, add: Tensor) -> Tensor:
         """(P or R, N, C), and what to add to the answer (R, N, C), to (R, N, C)."""
-        k, v = given.text.pairs[self.index]
-        return self.mix(given.spread(self.to_q(h)), k, v, given.slices, add, given.text.mask)
+        k, v = inputs.text.pairs[self.index]
+        return self.mix(inputs.expand_rows(self.to_q(h)), k, v, inputs.slices, add, inputs.text.mask)
 
 
 class GEGLU(nn.Module):
@@ -104,7 +104,7 @@ class GEGLU(nn.Module):
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
-        self.proj = Gated(width, 2 * out_width)
+        self.proj = GEGLULinear(width, 2 * out_width)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, N, C) to (B, N, out_width)."""
@@ -137,10 +137,10 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.ff = FeedForward(width)
 
-    def forward(self, h: Tensor, given: Given) -> Tensor:
+    def forward(self, h: Tensor, inputs: BlockInputs) -> Tensor:
         """(P or R, N, C) to (R, N, C)."""
-        h = self.attn1(self.norm1(h), given.slices, add=h)
-        h = self.attn2(self.norm2(h), given, add=given.spread(h))
+        h = self.attn1(self.norm1(h), inputs.slices, add=h)
+        h = self.attn2(self.norm2(h), inputs, add=inputs.expand_rows(h))
         return self.ff(self.norm3(h), add=h)
 
 
@@ -159,16 +159,16 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = Linear(channels, channels) if linear else Conv(channels, channels, 1)
 
-    def forward(self, x: Tensor, given: Given) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """(P or R, C, H, W) to (R, C, H, W)."""
         h = self.norm(x)
-        h = self.proj_in(places(h)) if self.linear else places(self.proj_in(h))
+        h = self.proj_in(to_tokens(h)) if self.linear else to_tokens(self.proj_in(h))
         for block in self.transformer_blocks:
-            h = block(h, given)
-        x = given.spread(x)
+            h = block(h, inputs)
+        x = inputs.expand_rows(x)
         if self.linear:
-            return picture(self.proj_out(h, add=places(x)), x)
-        return self.proj_out(picture(h, x), add=x)
+            return to_image(self.proj_out(h, add=to_tokens(x)), x)
+        return self.proj_out(to_image(h, x), add=x)
 
 
 class ImageAttention(Attention):
@@ -180,15 +180,15 @@ class ImageAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        h = places(self.group_norm(x))
-        return picture(self.mix(self.to_q(h), self.to_k(h), self.to_v(h), None, add=places(x)), x)
+        h = to_tokens(self.group_norm(x))
+        return to_image(self.mix(self.to_q(h), self.to_k(h), self.to_v(h), None, add=to_tokens(x)), x)
 
 
-def places(x: Tensor) -> Tensor:
+def to_tokens(x: Tensor) -> Tensor:
     """(B, C, H, W) as a row of places (B, H·W, C)."""
     return x.flatten(2).transpose(1, 2)
 
 
-def picture(h: Tensor, like: Tensor) -> Tensor:
+def to_image(h: Tensor, like: Tensor) -> Tensor:
     """A row of places (B, H·W, C) as (B, C, H, W), with the height and width of `like`."""
     return h.transpose(1, 2).unflatten(2, like.shape[2:])

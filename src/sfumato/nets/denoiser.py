@@ -15,7 +15,7 @@ from sfumato.devices import own_precision
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate, prediction_named
 from sfumato.diffusion.sampling import Point
-from sfumato.nets.given import AddedCond, TextKV
+from sfumato.nets.inputs import SizeConditioning, TextKV
 from sfumato.nets.unet import UNet
 
 
@@ -28,7 +28,7 @@ class Conditioning:
     """
 
     text: TextKV
-    added: AddedCond | None = None
+    added: SizeConditioning | None = None
     w: float | None = None
 
     @property
@@ -71,7 +71,7 @@ class Denoiser:
 
     @own_precision
     def condition(
-        self, states: Tensor, added: AddedCond | None = None, w: float | None = None
+        self, states: Tensor, added: SizeConditioning | None = None, w: float | None = None
     ) -> Conditioning:
         """Keys and values of one prompt's `states` (1, T, D), computed here once for every step and image."""
         with torch.inference_mode():

@@ -3,7 +3,7 @@
 On a CPU much time goes into rearranging weights at every call, into reading and writing activations between
 operations, and into convolving pictures that were only enlarged. The layers of this file can keep their
 weights in the order in which oneDNN computes, hand it additions and activations to do on the way, and fold an
-enlargement into the convolution behind it. Until `prepare` they are the plain layers of torch.
+enlargement into the convolution behind it. Until `for_inference` they are the plain layers of torch.
 """
 
 import platform
@@ -21,7 +21,7 @@ onednn = torch.ops.mkldnn
 ONE, TWO = [1, 1], [2, 2]
 
 
-class Packable(nn.Module, ABC):
+class Prepacked(nn.Module, ABC):
     """A layer whose weight can be kept in oneDNN's order; who saves, copies or moves it sees the plain one.
 
     While it is packed `weight` is empty, so that nothing is held twice.
@@ -65,11 +65,13 @@ class Packable(nn.Module, ABC):
         super()._load_from_state_dict(*args)
 
     def __getstate__(self) -> dict[str, Any]:
-        plain = nn.Parameter(self.plain_weight(), self.weight.requires_grad) if self.packed else self.weight
-        return {**self.__dict__, "packed": (), "_parameters": {**self._parameters, "weight": plain}}
+        unpacked = (
+            nn.Parameter(self.plain_weight(), self.weight.requires_grad) if self.packed else self.weight
+        )
+        return {**self.__dict__, "packed": (), "_parameters": {**self._parameters, "weight": unpacked}}
 
 
-class Conv(Packable, nn.Conv2d):
+class Conv(Prepacked, nn.Conv2d):
     """A convolution that can add to its result and cut it off below 0 on the way."""
 
     def arranged(self) -> tuple[Tensor, ...]:
@@ -103,7 +105,7 @@ class Conv(Packable, nn.Conv2d):
         return y.relu() if relu else y
 
 
-class DoublingConv(Packable, nn.Conv2d):
+class UpsampleConv(Prepacked, nn.Conv2d):
     """A 3×3 convolution of a picture whose pixels were repeated to make it larger.
 
     Where it was made twice as large, two of the three taps along each side meet the same original pixel. With
@@ -143,7 +145,7 @@ def _tap_sums(w: Tensor) -> Tensor:
     return torch.stack([after, here + after, before + here, before], dim=-2)
 
 
-class Linear(Packable, nn.Linear):
+class Linear(Prepacked, nn.Linear):
     """A matrix that can add to its result on the way."""
 
     def arranged(self) -> tuple[Tensor, ...]:
@@ -159,7 +161,7 @@ class Linear(Packable, nn.Linear):
         return y if add is None else y + add
 
 
-class Gated(Packable, nn.Linear):
+class GEGLULinear(Prepacked, nn.Linear):
     """(x W + b) · GELU(x V + c) (Shazeer 2020, eq. 6), W and V in one matrix, b and c in one vector."""
 
     def arranged(self) -> tuple[Tensor, ...]:
@@ -196,7 +198,7 @@ class NormSiLU(Norm):
         return F.silu(super().forward(x), inplace=True)
 
 
-def prepare(
+def for_inference(
     net: Net, device: torch.device, dtype: torch.dtype, *, compiled: bool = False, offload: bool = False
 ) -> Net:
     """`net` itself on `device`, in `dtype`, as fast there as its layers know how to be, for drawing only.
@@ -214,7 +216,7 @@ def prepare(
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if home != device:
         for layer in net.modules():
-            Loan.on(layer, device)
+            OffloadHook.on(layer, device)
     elif compiled:
         mode = "max-autotune" if device.type == "cuda" else "default"
         for name in ("denoise", "decode"):
@@ -222,12 +224,12 @@ def prepare(
                 setattr(net, name, torch.compile(getattr(net, name), mode=mode, dynamic=False))
     elif device.type == "cpu" and packs(dtype):
         for layer in net.modules():
-            if isinstance(layer, Packable):
+            if isinstance(layer, Prepacked):
                 layer.pack()
     return net
 
 
-class Loan:
+class OffloadHook:
     """Brings a layer's own weights to `device` before it computes; afterwards they are at home again."""
 
     def __init__(self, device: torch.device) -> None:
@@ -255,10 +257,10 @@ class Loan:
         self.at_home = {}
 
 
-def plain(net: Net) -> Net:
+def unpacked(net: Net) -> Net:
     """`net` itself with its weights as published, as whoever changes them needs it."""
     for layer in net.modules():
-        if isinstance(layer, Packable):
+        if isinstance(layer, Prepacked):
             layer.unpack()
     return net
 
@@ -273,15 +275,15 @@ def packs(dtype: torch.dtype) -> bool:
             picture, places = torch.randn(2, 16, 4, 6, dtype=dtype), torch.randn(2, 5, 16, dtype=dtype)
             return (
                 _agrees(Conv(16, 16, 3, padding=1).to(dtype), picture, picture)
-                and _agrees(DoublingConv(16, 16, 3, padding=1).to(dtype), picture, (8, 12))
+                and _agrees(UpsampleConv(16, 16, 3, padding=1).to(dtype), picture, (8, 12))
                 and _agrees(Linear(16, 16).to(dtype), places, places)
-                and _agrees(Gated(16, 32).to(dtype), places)
+                and _agrees(GEGLULinear(16, 32).to(dtype), places)
             )
     except (AttributeError, RuntimeError, TypeError):
         return False
 
 
-def _agrees(layer: Packable, *arguments: Any) -> bool:
-    plain = layer(*arguments)
+def _agrees(layer: Prepacked, *arguments: Any) -> bool:
+    unpacked = layer(*arguments)
     layer.pack()
-    return torch.allclose(layer(*arguments).float(), plain.float(), rtol=0, atol=0.05)
+    return torch.allclose(layer(*arguments).float(), unpacked.float(), rtol=0, atol=0.05)

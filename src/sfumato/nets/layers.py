@@ -9,32 +9,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.nets.fast import Conv, DoublingConv, NormSiLU
-from sfumato.nets.given import Given
+from sfumato.nets.fast import Conv, NormSiLU, UpsampleConv
+from sfumato.nets.inputs import BlockInputs
 
 
-class Recomputable(nn.Module):
-    """A part of a network that can learn in less memory.
+class Checkpointed(nn.Module):
+    """A part of a network that supports gradient checkpointing: less memory, more computation.
 
-    What its layers computed on the way is then forgotten, and computed again on the way back (Chen et al.
-    2016, §3).
+    Its layers' activations are dropped in the forward pass and computed again in the backward pass (Chen et
+    al. 2016, §3).
     """
 
-    recomputed = False
+    checkpointing = False
 
-    def through(self, layer: Callable[..., Tensor], *args: Any) -> Tensor:
+    def checkpoint(self, layer: Callable[..., Tensor], *args: Any) -> Tensor:
         """`layer(*args)`."""
-        if self.recomputed and torch.is_grad_enabled():
+        if self.checkpointing and torch.is_grad_enabled():
             # nothing here is random, so that no state of a generator needs to be kept
             return checkpoint(layer, *args, use_reentrant=False, preserve_rng_state=False)
         return layer(*args)
 
 
-def recompute(net: nn.Module) -> None:
-    """Have every part of `net` that can learn in less memory do so."""
+def enable_checkpointing(net: nn.Module) -> None:
+    """Turn on gradient checkpointing in every part of `net` that supports it."""
     for part in net.modules():
-        if isinstance(part, Recomputable):
-            part.recomputed = True
+        if isinstance(part, Checkpointed):
+            part.checkpointing = True
 
 
 class ResnetBlock(nn.Module):
@@ -57,9 +57,9 @@ class ResnetBlock(nn.Module):
         self.conv2 = Conv(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = Conv(channels, out_channels, 1) if channels != out_channels else None
 
-    def forward(self, x: Tensor, given: Given | None = None) -> Tensor:
-        """(B, C, H, W) to (B, C_out, H, W); the time's projection comes with `given`."""
-        shift = None if given is None else given.shift(x, self.columns)
+    def forward(self, x: Tensor, inputs: BlockInputs | None = None) -> Tensor:
+        """(B, C, H, W) to (B, C_out, H, W); the time's projection comes with `inputs`."""
+        shift = None if inputs is None else inputs.time_shift(x, self.columns)
         h = self.conv1(self.norm1(x), shift=shift)
         return self.conv2(self.norm2(h), add=x if self.conv_shortcut is None else self.conv_shortcut(x))
 
@@ -83,7 +83,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = DoublingConv(channels, channels, 3, padding=1)
+        self.conv = UpsampleConv(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(B, C, H, W) to (B, C, *size), twice as large if no size is asked for."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sfumato.config import TextConfig
 from sfumato.nets.attention import attend
-from sfumato.nets.layers import Recomputable
+from sfumato.nets.layers import Checkpointed
 
 LEGACY_EOS = 2
 """What early configurations say instead of the true end-of-text id, which is then the largest of a row."""
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
 
-class CLIPText(Recomputable):
+class CLIPText(Checkpointed):
     """Token ids to states and one pooled vector."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -145,7 +145,7 @@ class CLIPText(Recomputable):
         h = states = self.embeddings(ids, vectors)
         mask = None if hidden is None else _mask(hidden, h.dtype)
         for left, layer in zip(reversed(range(len(layers))), layers, strict=True):
-            h = self.through(layer, h, mask)
+            h = self.checkpoint(layer, h, mask)
             if left == skip:
                 states = h
         last = self.final_layer_norm(h)

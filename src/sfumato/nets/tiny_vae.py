@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.config import TinyVAEConfig
-from sfumato.nets.fast import Conv, DoublingConv
+from sfumato.nets.fast import Conv, UpsampleConv
 from sfumato.nets.tiling import tiled
 from sfumato.nets.vae import Gaussian
 
@@ -56,7 +56,7 @@ def decoder(config: TinyVAEConfig) -> Stack:
     for level, blocks in enumerate(config.num_decoder_blocks):
         if level:
             # the first stands where the published layout enlarges, which the second does on the way
-            layers += [nn.Identity(), DoublingConv(width, width, 3, padding=1, bias=False)]
+            layers += [nn.Identity(), UpsampleConv(width, width, 3, padding=1, bias=False)]
         layers += [Block(width) for _ in range(blocks)]
     return Stack([*layers, Conv(width, config.out_channels, 3, padding=1)])
 

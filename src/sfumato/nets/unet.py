@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from sfumato.config import UNetConfig
 from sfumato.nets.attention import CrossAttention, SpatialTransformer
 from sfumato.nets.fast import Conv, NormSiLU
-from sfumato.nets.given import AddedCond, Given, TextKV
-from sfumato.nets.layers import Downsample, Recomputable, ResnetBlock, TimeMLP, Upsample, sinusoids
+from sfumato.nets.inputs import BlockInputs, SizeConditioning, TextKV
+from sfumato.nets.layers import Checkpointed, Downsample, ResnetBlock, TimeMLP, Upsample, sinusoids
 
 
-class Level(Recomputable):
+class Block(Checkpointed):
     """The residual blocks of one resolution, a transformer after each where the level attends to the text.
 
     `widths` are the channels that each residual block reads, `depths` the depths of the transformers.
@@ -42,18 +42,18 @@ class Level(Recomputable):
             for depth in depths or ()
         )
 
-    def layers(self) -> Iterator[Callable[[Tensor, Given], Tensor]]:
+    def layers(self) -> Iterator[Callable[[Tensor, BlockInputs], Tensor]]:
         """Each residual block with its transformer, as one function of the picture and what it is given."""
         for pair in zip_longest(self.resnets, self.attentions):
-            yield partial(self.through, partial(_both, *pair))
+            yield partial(self.checkpoint, partial(_both, *pair))
 
 
-def _both(resnet: nn.Module, attention: nn.Module | None, h: Tensor, given: Given) -> Tensor:
-    h = resnet(h, given)
-    return h if attention is None else attention(h, given)
+def _both(resnet: nn.Module, attention: nn.Module | None, h: Tensor, inputs: BlockInputs) -> Tensor:
+    h = resnet(h, inputs)
+    return h if attention is None else attention(h, inputs)
 
 
-class Down(Level):
+class DownBlock(Block):
     """One level on the way down."""
 
     def __init__(self, config: UNetConfig, level: int) -> None:
@@ -64,11 +64,11 @@ class Down(Level):
         last = level == len(config.block_out_channels) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
 
-    def forward(self, h: Tensor, given: Given) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, h: Tensor, inputs: BlockInputs) -> tuple[Tensor, list[Tensor]]:
         """(P or R, C, H, W) to half the size, and what the way up will read."""
         skips = []
         for layer in self.layers():
-            h = layer(h, given)
+            h = layer(h, inputs)
             skips.append(h)
         for downsample in self.downsamplers:
             h = downsample(h)
@@ -76,7 +76,7 @@ class Down(Level):
         return h, skips
 
 
-class Mid(Level):
+class MidBlock(Block):
     """The deepest part: a residual block, and where it attends to the text a transformer and another."""
 
     def __init__(self, config: UNetConfig) -> None:
@@ -85,14 +85,14 @@ class Mid(Level):
         depths = config.down_depths[-1][:1] if attends else None
         super().__init__(config, -1, [channels] * (2 if attends else 1), depths)
 
-    def forward(self, h: Tensor, given: Given) -> Tensor:
+    def forward(self, h: Tensor, inputs: BlockInputs) -> Tensor:
         """(P or R, C, H, W) to the same shape."""
         for layer in self.layers():
-            h = layer(h, given)
+            h = layer(h, inputs)
         return h
 
 
-class Up(Level):
+class UpBlock(Block):
     """One level on the way up; `level` counts as on the way down."""
 
     def __init__(self, config: UNetConfig, level: int) -> None:
@@ -106,11 +106,13 @@ class Up(Level):
         super().__init__(config, level, widths, config.up_depths[last - level] if attends else None)
         self.upsamplers = nn.ModuleList([Upsample(here)] if level else [])
 
-    def forward(self, h: Tensor, skips: list[Tensor], given: Given) -> Tensor:
+    def forward(self, h: Tensor, skips: list[Tensor], inputs: BlockInputs) -> Tensor:
         """(P or R, C, H, W) to the size of the next skip; takes its own from the end of `skips`."""
         for layer in self.layers():
             skip = skips.pop()
-            h = layer(torch.cat([h, skip if len(skip) == len(h) else given.spread(skip)], dim=1), given)
+            h = layer(
+                torch.cat([h, skip if len(skip) == len(h) else inputs.expand_rows(skip)], dim=1), inputs
+            )
         for upsample in self.upsamplers:
             h = upsample(h, skips[-1].shape[2:])
         return h
@@ -128,9 +130,9 @@ class UNet(nn.Module):
         added = config.projection_class_embeddings_input_dim if config.addition_embed_type else None
         self.add_embedding = TimeMLP(added, config.time_width) if added else None
         levels = range(len(channels))
-        self.down_blocks = nn.ModuleList(Down(config, level) for level in levels)
-        self.mid_block = Mid(config) if config.mid_block_type else None
-        self.up_blocks = nn.ModuleList(Up(config, level) for level in reversed(levels))
+        self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
+        self.mid_block = MidBlock(config) if config.mid_block_type else None
+        self.up_blocks = nn.ModuleList(UpBlock(config, level) for level in reversed(levels))
         self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
         self.conv_out = Conv(channels[0], config.out_channels, 3, padding=1)
 
@@ -149,7 +151,7 @@ class UNet(nn.Module):
         """The weights' own."""
         return self.conv_in.weight.dtype
 
-    def embed_time(self, t: Tensor, added: AddedCond | None = None, w: Tensor | None = None) -> Tensor:
+    def embed_time(self, t: Tensor, added: SizeConditioning | None = None, w: Tensor | None = None) -> Tensor:
         """All that the blocks read of the time: the projections for every residual block, side by side.
 
         `t` (R,) in the units of training. `added`: SDXL's. `w` (R,): LCM's guidance scale minus one (Luo
@@ -203,25 +205,25 @@ class UNet(nn.Module):
             raise ValueError(f"text of {len(text)} rows was given for {count}")
         if rows is not None and len(rows) <= len(x):
             x, time, rows = x[rows], time[rows], None
-        given = Given(time, time if rows is None else time[rows], text, rows, slices)
+        inputs = BlockInputs(time, time if rows is None else time[rows], text, rows, slices)
 
         h = self.conv_in(x)
         skips = [h]
         for down in self.down_blocks:
-            h, more = down(h, given)
+            h, more = down(h, inputs)
             skips += more
         if self.mid_block is not None:
-            h = self.mid_block(h, given)
+            h = self.mid_block(h, inputs)
         for up in self.up_blocks:
-            h = up(h, skips, given)
-        return given.spread(self.conv_out(self.conv_norm_out(h)))
+            h = up(h, skips, inputs)
+        return inputs.expand_rows(self.conv_out(self.conv_norm_out(h)))
 
     def forward(
         self,
         x: Tensor,
         t: Tensor,
         states: Tensor,
-        added: AddedCond | None = None,
+        added: SizeConditioning | None = None,
         w: Tensor | None = None,
     ) -> Tensor:
         """`x` (R, C, H, W) at times `t` (R,) with text states (R, T, D), to (R, C_out, H, W)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sfumato.config import VAEConfig
 from sfumato.nets.attention import ImageAttention
 from sfumato.nets.fast import Conv, NormSiLU
-from sfumato.nets.layers import Downsample, Recomputable, ResnetBlock, Upsample
+from sfumato.nets.layers import Checkpointed, Downsample, ResnetBlock, Upsample
 from sfumato.nets.tiling import tiled
 
 EPS = 1e-6
@@ -30,7 +30,7 @@ class Gaussian:
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
 
-class Stage(Recomputable):
+class Stage(Checkpointed):
     """The residual blocks of one resolution, then half or twice the size."""
 
     def __init__(
@@ -52,11 +52,11 @@ class Stage(Recomputable):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C_out, H', W')."""
         for layer in (*self.resnets, *self.downsamplers, *self.upsamplers):
-            x = self.through(layer, x)
+            x = self.checkpoint(layer, x)
         return x
 
 
-class Middle(Recomputable):
+class Middle(Checkpointed):
     """Two residual blocks, with attention between them where `attends`."""
 
     def __init__(self, channels: int, groups: int, attends: bool) -> None:
@@ -68,7 +68,7 @@ class Middle(Recomputable):
         """(B, C, H, W) to the same shape."""
         before, after = self.resnets
         for layer in (before, *self.attentions, after):
-            x = self.through(layer, x)
+            x = self.checkpoint(layer, x)
         return x
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sfumato.errors import UsageError, nearest
-from sfumato.prompt.meaning import Break, Phrase, Piece
+from sfumato.prompt.meaning import Break, Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 COMMA_REACH = 20
@@ -103,7 +103,9 @@ def _groups(
                 yield group
 
 
-def _named(piece: Piece, dialect: str, embeddings: Mapping[str, int]) -> Iterator[tuple[str, str | None]]:
+def _named(
+    piece: WeightedText, dialect: str, embeddings: Mapping[str, int]
+) -> Iterator[tuple[str, str | None]]:
     """`piece` as stretches of text and names of embeddings: (text, None) and (matched text, name)."""
     if dialect == "comfy":
         pattern: re.Pattern[str] | None = _NAMED

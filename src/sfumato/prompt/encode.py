@@ -13,7 +13,7 @@ from sfumato.devices import own_precision
 from sfumato.errors import UsageError
 from sfumato.nets.text import CLIPText
 from sfumato.prompt.chunks import Chunk, chunks
-from sfumato.prompt.meaning import Blend, Content, Joined, Phrase, Piece
+from sfumato.prompt.meaning import Blend, Concatenation, Content, Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 MAX_LENGTH = 77 * 512
@@ -21,23 +21,23 @@ MAX_LENGTH = 77 * 512
 
 
 @dataclass(frozen=True, eq=False)
-class Cond:
+class TextEmbedding:
     """One encoded prompt: `states` (1, T, D), T a multiple of a window, and for SDXL `pooled` (1, P)."""
 
     states: Tensor
     pooled: Tensor | None = None
 
-    def zeroed(self) -> "Cond":
+    def zeroed(self) -> "TextEmbedding":
         """All zeros, which SDXL was trained to take for "no prompt" (Podell et al. 2023)."""
         pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
-        return Cond(torch.zeros_like(self.states), pooled)
+        return TextEmbedding(torch.zeros_like(self.states), pooled)
 
-    def repeated(self, length: int) -> "Cond":
+    def repeated(self, length: int) -> "TextEmbedding":
         """States (1, length, D), which `length` must be a multiple of: over and over.
 
         As often as each other repeated, keys and values leave every attention to them as it was.
         """
-        return Cond(self.states.repeat(1, length // self.states.shape[1], 1), self.pooled)
+        return TextEmbedding(self.states.repeat(1, length // self.states.shape[1], 1), self.pooled)
 
 
 class Vectors(Protocol):
@@ -49,7 +49,7 @@ class Vectors(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class TextReader:
     """One text encoder with its tokenizer, and how a family reads its states."""
 
     tokenizer: Tokenizer
@@ -108,7 +108,7 @@ def encode(
     penultimate: bool = False,
     clip_skip: int = 0,
     device: torch.device | None = None,
-) -> Cond:
+) -> TextEmbedding:
     """Encode `content` with every encoder and its tokenizer; their states are concatenated along D.
 
     `dialect` is one of `sfumato.names.DIALECTS`: it decides how long texts are cut and how weights are
@@ -119,13 +119,13 @@ def encode(
     that cannot be read and for a `clip_skip` out of range.
     """
     if isinstance(content, str):
-        content = Phrase((Piece(content),))
+        content = Phrase((WeightedText(content),))
     parts = []
     for reader in readers(tokenizers, encoders, embeddings, penultimate, clip_skip, device):
         parts.append(_encode(content, reader, dialect))
     longest = max(states.shape[1] for states, _ in parts)
     states = torch.cat([_filled(states, longest) for states, _ in parts], dim=-1)
-    return Cond(states, parts[-1][1] if penultimate else None)
+    return TextEmbedding(states, parts[-1][1] if penultimate else None)
 
 
 def readers(
@@ -135,7 +135,7 @@ def readers(
     penultimate: bool = False,
     clip_skip: int = 0,
     device: torch.device | None = None,
-) -> list[Reader]:
+) -> list[TextReader]:
     """One reader for each encoder; the arguments are those of `encode`."""
     found = []
     for index, (tokenizer, encoder) in enumerate(zip(tokenizers, encoders, strict=True)):
@@ -145,7 +145,7 @@ def readers(
         width = encoder.config.hidden_size
         vectors = {name: each.for_width(index, width) for name, each in (embeddings or {}).items()}
         where = device or next(encoder.parameters()).device
-        found.append(Reader(tokenizer, encoder, clip_skip + penultimate, not penultimate, vectors, where))
+        found.append(TextReader(tokenizer, encoder, clip_skip + penultimate, not penultimate, vectors, where))
     return found
 
 
@@ -166,12 +166,12 @@ def _filled(states: Tensor, length: int) -> Tensor:
     return torch.cat([states, states[:, -missing:]], dim=1) if missing else states
 
 
-def _encode(content: Content, reader: Reader, dialect: str) -> tuple[Tensor, Tensor]:
+def _encode(content: Content, reader: TextReader, dialect: str) -> tuple[Tensor, Tensor]:
     """States (1, T, D) and pooled row (1, P) of any content."""
     if isinstance(content, Phrase):
         return _WEIGHINGS[dialect](content, reader)
     parts = [_encode(part, reader, dialect) for part in content.parts]
-    if isinstance(content, Joined):
+    if isinstance(content, Concatenation):
         moved = [
             states if weight == 1 else _from_empty(states, weight, _like(reader.empty, states))
             for (states, _), weight in zip(parts, content.weights, strict=True)
@@ -180,7 +180,9 @@ def _encode(content: Content, reader: Reader, dialect: str) -> tuple[Tensor, Ten
     return _blend(content, parts, reader)
 
 
-def _blend(content: Blend, parts: Sequence[tuple[Tensor, Tensor]], reader: Reader) -> tuple[Tensor, Tensor]:
+def _blend(
+    content: Blend, parts: Sequence[tuple[Tensor, Tensor]], reader: TextReader
+) -> tuple[Tensor, Tensor]:
     total = sum(content.weights) if content.normalised else 1.0
     if not total:
         raise UsageError("the weights of a blend sum to 0, so that nothing can be made to sum to 1")
@@ -196,13 +198,13 @@ def _blend(content: Blend, parts: Sequence[tuple[Tensor, Tensor]], reader: Reade
     return states, pooled
 
 
-def _as_written(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
+def _as_written(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
     cut, _ = reader.chunks(phrase, "plain")
     states, pooled = reader.read(cut)
     return states, pooled
 
 
-def _by_mean(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
+def _by_mean(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
     """A1111: every state times its weight, then each chunk brought back to the mean it had."""
     cut, _ = reader.chunks(phrase, "a1111")
     states, pooled = reader.read(cut)
@@ -215,7 +217,7 @@ def _by_mean(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
     return _in_a_row(states), pooled
 
 
-def _by_empty(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
+def _by_empty(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
     """ComfyUI: every state moved from the empty text's by its weight."""
     cut, _ = reader.chunks(phrase, "comfy")
     states, pooled = reader.read(cut)
@@ -225,7 +227,7 @@ def _by_empty(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
     return _in_a_row(states), pooled
 
 
-def _by_masking(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
+def _by_masking(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
     """compel: as ComfyUI, and parts of weight below 1 are also mixed with a text in which they are hidden.
 
     The text without a part of weight w counts tan((1 − w)·π/2) to 1.
@@ -243,7 +245,7 @@ def _by_masking(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
     kinds, shares = [whole], [1.0]
     present = {slot.piece for chunk in cut for slot in chunk.slots}
     for number, part in enumerate(phrase.parts):
-        if isinstance(part, Piece) and part.weight < 1 and number in present:
+        if isinstance(part, WeightedText) and part.weight < 1 and number in present:
             kinds.append(weighted(number)[0])
             shares.append(math.tan((1 - max(part.weight, 1e-5)) * math.pi / 2))
     total = sum(shares)
@@ -251,7 +253,7 @@ def _by_masking(phrase: Phrase, reader: Reader) -> tuple[Tensor, Tensor]:
     return _in_a_row(states), pooled
 
 
-_WEIGHINGS: dict[str, Callable[[Phrase, Reader], tuple[Tensor, Tensor]]] = {
+_WEIGHINGS: dict[str, Callable[[Phrase, TextReader], tuple[Tensor, Tensor]]] = {
     "sfumato": _by_mean,
     "a1111": _by_mean,
     "comfy": _by_empty,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sfumato.prompt.chunks import Chunk, chunks
 from sfumato.prompt.language import Prompt, parse
-from sfumato.prompt.meaning import Blend, Content, Phrase, Piece, Term
+from sfumato.prompt.meaning import Blend, Content, Phrase, Term, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 _WIDTH = 100
@@ -123,7 +123,7 @@ def _phrases(content: Content) -> Sequence[Phrase]:
 
 def _said(content: Content) -> str:
     if isinstance(content, Phrase):
-        words = (part.text if isinstance(part, Piece) else " BREAK " for part in content.parts)
+        words = (part.text if isinstance(part, WeightedText) else " BREAK " for part in content.parts)
         return f'"{"".join(words).strip()}"'
     parts = (f"{weight:g}·{_said(part)}" for part, weight in zip(content.parts, content.weights, strict=True))
     return (" + " if isinstance(content, Blend) else " then ").join(parts)

@@ -7,7 +7,7 @@ MAX_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)
-class Piece:
+class WeightedText:
     """A stretch of text with one weight: 1 as written, 0 as if it were not there, below that turned round."""
 
     text: str
@@ -23,7 +23,7 @@ class Break:
 class Phrase:
     """What a text encoder reads as one text."""
 
-    parts: tuple[Piece | Break, ...]
+    parts: tuple[WeightedText | Break, ...]
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Blend:
 
 
 @dataclass(frozen=True)
-class Joined:
+class Concatenation:
     """The parts' states one after another, each moved from the empty text's by its weight (`.and()`)."""
 
     parts: tuple["Content", ...]
     weights: tuple[float, ...]
 
 
-Content = Phrase | Blend | Joined
+Content = Phrase | Blend | Concatenation
 
 
 @dataclass(frozen=True)

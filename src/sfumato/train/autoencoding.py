@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.data.crops import CropPolicy, Dataset
 from sfumato.data.icons import Icons, tinted, to_signal
-from sfumato.data.views import Framing, Source
 from sfumato.devices import sent
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.moment import Moment
+from sfumato.train.context import StepContext
 from sfumato.train.order import VIEWS, Order, random_of
 
 QUIET = 6.0
@@ -27,52 +27,52 @@ SHIFT = 1 / 16
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class IconBatches:
     """Batches of pictures, moved and mirrored, the one-colour drawings among them in any colours."""
 
     icons: Icons
 
-    def __call__(self, moment: Moment, count: int) -> Tensor:
+    def __call__(self, context: StepContext, count: int) -> Tensor:
         """(count, 3, S, S) in [−1, 1], as channels_last."""
-        icons, device = self.icons, moment.generator.device
+        icons, device = self.icons, context.generator.device
         drawings, pictures = len(icons.ink_rows), len(icons.rows)
         own = round(count * pictures / (pictures + drawings))
-        rows = torch.randint(max(pictures, 1), (own,), generator=moment.generator, device=device)
+        rows = torch.randint(max(pictures, 1), (own,), generator=context.generator, device=device)
         parts = [to_signal(icons.pictures[rows])] if own else []
         if own < count:
-            rows = torch.randint(drawings, (count - own,), generator=moment.generator, device=device)
-            colours = torch.rand(2, count - own, 3, generator=moment.generator, device=device) * 2 - 1
-            white = torch.rand(count - own, 1, generator=moment.generator, device=device) < 0.5
+            rows = torch.randint(drawings, (count - own,), generator=context.generator, device=device)
+            colours = torch.rand(2, count - own, 3, generator=context.generator, device=device) * 2 - 1
+            white = torch.rand(count - own, 1, generator=context.generator, device=device) < 0.5
             parts.append(tinted(icons.inks[rows], colours[0], torch.where(white, 1.0, colours[1])))
         x = torch.cat(parts)
         # not from the generator itself: the device would have to be waited for
-        random = Random(moment.generator.initial_seed())
+        random = Random(context.generator.initial_seed())
         most = max(1, int(x.shape[2] * SHIFT))
         right, down = random.randrange(most), random.randrange(most)
-        mirrored = torch.rand(count, 1, 1, 1, generator=moment.generator, device=device) < 0.5
+        mirrored = torch.rand(count, 1, 1, 1, generator=context.generator, device=device) < 0.5
         x = torch.roll(x, (down, right), (2, 3))
         return torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)
-class Squares:
+class CropBatches:
     """Batches of squares cut from anywhere in pictures of any size, at any scale, one in two mirrored."""
 
-    source: Source
+    source: Dataset
     order: Order
     device: torch.device
 
-    def __call__(self, moment: Moment, count: int) -> Tensor:
+    def __call__(self, context: StepContext, count: int) -> Tensor:
         """(count, 3, S, S) in [−1, 1], as channels_last."""
-        size, rows = self.order(moment, count)
-        framing, random = Framing(anywhere=True, mirrored=True, zoomed=True), random_of(moment, VIEWS)
+        size, rows = self.order(context, count)
+        framing, random = CropPolicy(anywhere=True, mirrored=True, zoomed=True), random_of(context, VIEWS)
         views = [framing.view(self.source.sizes[row], size, random) for row in rows]
         x = sent(self.source.show(rows, views), self.device)
         return x.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)
-class Autoencoding:
+class AutoencoderLoss:
     """The objective. With `only_decoder` the encoder's answer is taken as it is, without noise."""
 
     vae: AutoencoderKL

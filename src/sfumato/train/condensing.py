@@ -18,20 +18,20 @@ from torch import Tensor
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.autoencoding import decibels, reconstruction
-from sfumato.train.moment import Moment, seed_of
+from sfumato.train.context import StepContext, seed_of
 
 
 @dataclass(frozen=True, eq=False)
-class Crops:
+class RandomCrops:
     """Parts of pictures, `side` pixels high and wide, each at a place of its own."""
 
-    pictures: Callable[[Moment, int], Tensor]
+    pictures: Callable[[StepContext, int], Tensor]
     side: int
 
-    def __call__(self, moment: Moment, count: int) -> Tensor:
+    def __call__(self, context: StepContext, count: int) -> Tensor:
         """(count, 3, side, side) in [−1, 1], as channels_last."""
-        x = self.pictures(moment, count)
-        random = Random(seed_of(moment.generator.initial_seed(), self.side))
+        x = self.pictures(context, count)
+        random = Random(seed_of(context.generator.initial_seed(), self.side))
         height, width = (max(length - self.side, 0) for length in x.shape[2:])
         parts = []
         for picture in x:
@@ -41,7 +41,7 @@ class Crops:
 
 
 @dataclass(frozen=True, eq=False)
-class Condensing:
+class TinyAutoencoderLoss:
     """The objective. `full` teaches, in a precision of its own, and does not change."""
 
     full: AutoencoderKL

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.diffusion.distill import (
-    Answer,
+    BatchLevel,
     Boundary,
-    Grid,
-    Rows,
+    DenoiseFn,
+    LevelTable,
     Solver,
+    cfg,
     closeness,
     discretisations,
-    guided,
     halfway,
     karras_sigmas,
     lognormal_shares,
@@ -39,18 +39,18 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class X0Model:
     """A network as it is asked here: with the texts of a batch, and the guidance that it is told."""
 
     net: nn.Module
     prediction: Prediction
 
-    def answer(self, batch: Examples, w: Tensor | None = None) -> Answer:
+    def answer(self, batch: Examples, w: Tensor | None = None) -> DenoiseFn:
         """Clean estimates for the texts of `batch`; `w` (B,): the guidance scale minus one."""
         told = {"added": batch.added, "w": w}
         told = {name: value for name, value in told.items() if value is not None}
 
-        def answer(x: Tensor, rows: Rows) -> Tensor:
+        def answer(x: Tensor, rows: BatchLevel) -> Tensor:
             out = self.net(x, rows.t, batch.states, **told)
             return self.prediction.x0(x, out.float(), rows.a, rows.s)
 
@@ -58,11 +58,11 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class Discretization:
     """The steps along the ODE that a student learns over: from `grid[n + 1]` to `grid[n]`."""
 
-    grid: Grid
-    middles: Grid
+    grid: LevelTable
+    middles: LevelTable
     """Halfway from `grid[n + 1]` to `grid[n]`, at n."""
     shares: Tensor | None = None
     """How often each n is trained, (len(grid) − 1,); `None`: all alike."""
@@ -76,15 +76,15 @@ class Course:
         device: torch.device,
         shares: Tensor | None = None,
         weights: Tensor | None = None,
-    ) -> "Course":
+    ) -> "Discretization":
         """Over `levels`, the least noisy first; `shares` and `weights` in any precision, on any device."""
         middles = [halfway(high, low) for low, high in pairwise(levels)]
         given = (None if each is None else each.float().to(device) for each in (shares, weights))
-        return cls(Grid(levels, device), Grid(middles, device), *given)
+        return cls(LevelTable(levels, device), LevelTable(middles, device), *given)
 
     def draw(
         self, count: int, generator: torch.Generator, ndim: int
-    ) -> tuple[tuple[Rows, Rows, Rows], Tensor]:
+    ) -> tuple[tuple[BatchLevel, BatchLevel, BatchLevel], Tensor]:
         """Where `count` rows stand, what is halfway, where they are to go, and their weights (count,)."""
         device = generator.device
         if self.shares is None:
@@ -96,11 +96,11 @@ class Course:
         return levels, weights
 
 
-def evenly(path: Path, intervals: int, device: torch.device) -> Course:
+def evenly(path: Path, intervals: int, device: torch.device) -> Discretization:
     """`intervals` steps of equal time, from the last to the first that the network knows (Luo et al. 2023,
     §4.3: 50 of 1000 times, skipping 20)."""
     *noisy, _ = trailing(path, intervals)
-    return Course.over([path.level(path.first), *reversed(noisy)], device)
+    return Discretization.over([path.level(path.first), *reversed(noisy)], device)
 
 
 @dataclass(eq=False)
@@ -112,16 +112,16 @@ class Curriculum:
     first: int
     last: int
     device: torch.device
-    _made: dict[int, Course] = field(default_factory=dict)
+    _made: dict[int, Discretization] = field(default_factory=dict)
 
-    def __call__(self, step: int) -> Course:
+    def __call__(self, step: int) -> Discretization:
         """The course at `step` of `steps`."""
         count = discretisations(step, self.steps, self.first, self.last)
         if count not in self._made:
             self._made[count] = self._course(count)
         return self._made[count]
 
-    def _course(self, count: int) -> Course:
+    def _course(self, count: int) -> Discretization:
         """From the least noise to the most; where that is pure noise, from the most that has a finite σ."""
         low, high = self.path.level(self.path.first).sigma, self.path.level(self.path.last).sigma
         if math.isinf(high):
@@ -132,11 +132,11 @@ class Curriculum:
         if math.isinf(self.path.level(self.path.last).sigma):
             levels[-1] = self.path.level(self.path.last)
         weights = weights / (shares * weights).sum()
-        return Course.over(levels, self.device, shares, weights)
+        return Discretization.over(levels, self.device, shares, weights)
 
 
 @dataclass(frozen=True, eq=False)
-class Guiding:
+class TeacherGuidance:
     """How strongly the teacher is guided, drawn evenly from [`low`, `high`] for each row."""
 
     low: float
@@ -149,13 +149,13 @@ class Guiding:
         share = torch.rand(count, generator=generator, device=generator.device)
         return self.low + (self.high - self.low) * share
 
-    def lead(self, teacher: Asked, batch: Examples, scale: Tensor) -> Answer:
+    def guided(self, teacher: X0Model, batch: Examples, scale: Tensor) -> DenoiseFn:
         """The teacher's guided estimates at scales (B,)."""
         shaped = scale.view(-1, *[1] * (batch.x0.ndim - 1))
-        return guided(teacher.answer(batch), teacher.answer(self.untold(batch)), shaped)
+        return cfg(teacher.answer(batch), teacher.answer(self.untold(batch)), shaped)
 
 
-def silent(states: Tensor, pooled: Tensor | None = None) -> Callable[[Examples], Examples]:
+def null_text(states: Tensor, pooled: Tensor | None = None) -> Callable[[Examples], Examples]:
     """Examples with the empty text's `states` (1, T, D) and `pooled` row (1, P) in place of their own."""
 
     def untold(batch: Examples) -> Examples:
@@ -174,17 +174,17 @@ def silent(states: Tensor, pooled: Tensor | None = None) -> Callable[[Examples],
 class Consistency:
     """The objective."""
 
-    student: Asked
-    slow: Asked
+    student: X0Model
+    slow: X0Model
     """What the student is compared with: its average, or itself."""
-    teacher: Asked | None
+    teacher: X0Model | None
     """Whose ODE is followed; `None`: that of the pictures themselves."""
-    course: Callable[[int], Course]
+    course: Callable[[int], Discretization]
     """What is learned at which step."""
     solver: Solver
     boundary: Boundary
     distance: Distance
-    guiding: Guiding | None = None
+    guiding: TeacherGuidance | None = None
     told: bool = False
     """Whether the student reads the guidance scale."""
 
@@ -204,10 +204,10 @@ class Consistency:
         apart = self.distance(found, target)
         return weights * apart, {"apart": apart.mean()}
 
-    def _leading(self, batch: Examples, scale: Tensor | None) -> Answer:
+    def _leading(self, batch: Examples, scale: Tensor | None) -> DenoiseFn:
         """What the solver asks."""
         if self.teacher is None:
             return lambda x, rows: batch.x0
         if scale is None or self.guiding is None:
             return self.teacher.answer(batch)
-        return self.guiding.lead(self.teacher, batch, scale)
+        return self.guiding.guided(self.teacher, batch, scale)

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sfumato.data.views import Framing, Source
-from sfumato.data.wording import Wording
+from sfumato.data.caption_transform import CaptionTransform
+from sfumato.data.crops import CropPolicy, Dataset
 from sfumato.devices import sent
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction
 from sfumato.errors import UsageError
-from sfumato.nets.given import AddedCond
+from sfumato.nets.inputs import SizeConditioning
 from sfumato.prompt.encode import size_ids
+from sfumato.train.context import StepContext
 from sfumato.train.encoded import LatentsOf, StatesOf
-from sfumato.train.moment import Moment
 from sfumato.train.order import VIEWS, WORDS, Order, random_of
 
 SNR_LIMIT = 5.0
@@ -55,7 +55,7 @@ class Examples:
     """(B, C, h, w)."""
     states: Tensor
     """(B, T, D)."""
-    added: AddedCond | None = None
+    added: SizeConditioning | None = None
     """For SDXL: the texts' pooled rows (B, P), and how each picture was framed (B, 6)."""
     step: int = 0
     """Of the run."""
@@ -65,28 +65,28 @@ class Examples:
 class Batches:
     """Batches of captioned pictures of one size each."""
 
-    source: Source
+    source: Dataset
     order: Order
-    wording: Wording
-    framing: Framing
+    wording: CaptionTransform
+    framing: CropPolicy
     latents: LatentsOf
     states: StatesOf
     device: torch.device
 
-    def __call__(self, moment: Moment, count: int) -> Examples:
+    def __call__(self, context: StepContext, count: int) -> Examples:
         """`count` examples."""
-        size, rows = self.order(moment, count)
-        random = random_of(moment, WORDS)
+        size, rows = self.order(context, count)
+        random = random_of(context, WORDS)
         texts = [self.wording.text(self.source.captions[row], random) for row in rows]
-        random = random_of(moment, VIEWS)
+        random = random_of(context, VIEWS)
         views = [self.framing.view(self.source.sizes[row], size, random) for row in rows]
         x0 = self.latents(rows, views).contiguous(memory_format=torch.channels_last)
         states, pooled = self.states(texts)
         added = None
         if pooled is not None:
             ids = [size_ids(size, original=view.original, crop=view.crop) for view in views]
-            added = AddedCond(pooled, sent(torch.cat(ids), self.device))
-        return Examples(x0, states, added, moment.step)
+            added = SizeConditioning(pooled, sent(torch.cat(ids), self.device))
+        return Examples(x0, states, added, context.step)
 
 
 class Denoising:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sfumato.data.captions import TINTS, article
 from sfumato.nets.text import CLIPText
 from sfumato.prompt.tokenizer import Tokenizer
-from sfumato.train.moment import Moment
+from sfumato.train.context import StepContext
 
 SHARPNESS = 20.0
 LABEL_SHARE, COMPOSED_SHARE = 3.0, 1.5
@@ -34,15 +34,15 @@ class Texts:
     cumulative: Tensor
     """(N,) float64, rising to 1."""
 
-    def __call__(self, moment: Moment, count: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, context: StepContext, count: int) -> tuple[Tensor, Tensor]:
         """Ids (count, T) and targets (count, P)."""
-        draws = torch.rand(count, generator=moment.generator, device=self.ids.device, dtype=torch.float64)
+        draws = torch.rand(count, generator=context.generator, device=self.ids.device, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, draws).clamp(max=len(self.ids) - 1)
         return self.ids[rows].long(), self.targets[rows].float()
 
 
 @dataclass(frozen=True, eq=False)
-class Distilling:
+class TextDistillation:
     """The objective, for an encoder with a projection to the teacher's width."""
 
     encoder: CLIPText

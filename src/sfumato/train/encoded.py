@@ -12,12 +12,12 @@ from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint import Model
-from sfumato.data.views import Size, Source, View
+from sfumato.data.crops import Crop, Dataset, Size
 from sfumato.devices import sent
 from sfumato.errors import CheckpointError
 from sfumato.files import output_error
 from sfumato.prompt.chunks import chunks
-from sfumato.prompt.meaning import Phrase, Piece
+from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 LATENTS, TEXTS = "latents-{}.safetensors", "texts.safetensors"
@@ -31,7 +31,7 @@ MOST_TEXT_BYTES = 1 << 30
 class LatentsOf(Protocol):
     """Scaled latents (B, C, h, w) of the pictures in some rows, each as its view, all of one size."""
 
-    def __call__(self, rows: Sequence[int], views: Sequence[View]) -> Tensor: ...
+    def __call__(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor: ...
 
 
 class StatesOf(Protocol):
@@ -44,13 +44,13 @@ class StatesOf(Protocol):
 class FreshLatents:
     """Pictures encoded as they are asked for."""
 
-    source: Source
+    source: Dataset
     base: Model
     device: torch.device
     dtype: torch.dtype
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+    def __call__(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
         x = sent(self.source.show(rows, views), self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             mean = self.base.vae.encode(x).mean
@@ -66,7 +66,7 @@ class KeptLatents:
     places: Sequence[int]
     """Where among them each row is."""
 
-    def __call__(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+    def __call__(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
         latents = self.of_size[views[0].size]
         return latents[sent(torch.tensor([self.places[row] for row in rows]), latents.device)].float()
 
@@ -105,7 +105,7 @@ def _encoded(fresh: FreshLatents, size: Size, rows: Sequence[int]) -> dict[str, 
     at_once = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
     for start in range(0, len(rows), at_once):
         some = rows[start : start + at_once]
-        parts.append(fresh(some, [View(fresh.source.sizes[row], size) for row in some]).half())
+        parts.append(fresh(some, [Crop(fresh.source.sizes[row], size) for row in some]).half())
     return {"latents": torch.cat(parts)}
 
 
@@ -121,7 +121,7 @@ class FreshTexts:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        states, pooled, last = [], None, self.base.facts.penultimate
+        states, pooled, last = [], None, self.base.info.penultimate
         for tokenizer, encoder in zip(self.base.tokenizers, self.base.text_encoders, strict=True):
             ids = sent(torch.tensor([_window(text, tokenizer) for text in texts]), self.device)
             out = encoder(ids, skip=int(last), final_norm=not last)
@@ -129,9 +129,9 @@ class FreshTexts:
             pooled = out.pooled if last else None
         said = torch.cat(states, dim=-1)
         if self.base.zero_negative:
-            silent = sent(torch.tensor([not text for text in texts]), self.device)
-            said = said.masked_fill(silent.view(-1, 1, 1), 0)
-            pooled = None if pooled is None else pooled.masked_fill(silent.view(-1, 1), 0)
+            null_text = sent(torch.tensor([not text for text in texts]), self.device)
+            said = said.masked_fill(null_text.view(-1, 1, 1), 0)
+            pooled = None if pooled is None else pooled.masked_fill(null_text.view(-1, 1), 0)
         return said, pooled
 
 
@@ -211,5 +211,5 @@ def _digest(lines: Iterable[str]) -> str:
 
 def _window(text: str, tokenizer: Tokenizer) -> list[int]:
     """The ids of the one chunk that a text is read in."""
-    (chunk,), _ = chunks(Phrase((Piece(text),)), tokenizer, "plain")
+    (chunk,), _ = chunks(Phrase((WeightedText(text),)), tokenizer, "plain")
     return chunk.ids(tokenizer)

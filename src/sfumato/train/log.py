@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.errors import NumericsError, UsageError
 from sfumato.files import output_error, replace_atomically
-from sfumato.train import team
+from sfumato.train import distributed
 
 LINES, BOARD = "log.jsonl", "tensorboard"
 _NEVER = 1 << 62
@@ -32,7 +32,7 @@ class Log:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._board = None
-        if team.leads():
+        if distributed.is_main():
             cut(self._path, step)
             self._board = _board(folder / BOARD, step) if board else None
 
@@ -46,7 +46,7 @@ class Log:
 
     def check(self) -> None:
         """Raise `NumericsError` if a figure was not finite since the beginning, in whatever process."""
-        bad = -team.agreed(-int(self._bad))[0]
+        bad = -distributed.all_reduce_max(-int(self._bad))[0]
         if bad != _NEVER:
             raise NumericsError(
                 f"the loss or its gradient is not finite at step {bad}, whose number determines its batch; "
@@ -60,14 +60,14 @@ class Log:
     def write(self, step: int, examples: int, seconds: float, rate: float, speed: float) -> None:
         """Append the means over all processes since the last line. Raises `OutputError`."""
         totals = torch.stack(list(self._sums.values()))
-        team.add([totals])
-        counts = [team.size() * count for count in self._counts.values()]
+        distributed.all_reduce_sum([totals])
+        counts = [distributed.world_size() * count for count in self._counts.values()]
         means = {
             name: total / count
             for name, total, count in zip(self._sums, totals.tolist(), counts, strict=True)
         }
         self._sums, self._counts = {}, {}
-        if not team.leads():
+        if not distributed.is_main():
             return
         line = {"step": step, "examples": examples, "seconds": round(seconds, 2), "rate": rate}
         line |= {

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from sfumato.devices import DTYPES
 from sfumato.errors import NumericsError, UsageError
 from sfumato.files import output_error, read_json, write_json
-from sfumato.nets.layers import recompute
-from sfumato.train import team
+from sfumato.nets.layers import enable_checkpointing
+from sfumato.train import distributed
+from sfumato.train.context import StepContext, seed_of
 from sfumato.train.log import Log
-from sfumato.train.moment import Moment, seed_of
-from sfumato.train.rates import SCHEDULES
+from sfumato.train.lr_schedule import LR_SCHEDULES
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import State, begin, reached, restore, save, share, tidy
 from sfumato.train.stopping import Signals
@@ -51,8 +51,8 @@ class Task(Generic[B]):
     """
 
     net: nn.Module
-    batches: Callable[[Moment, int], B]
-    """`(moment, count)` to a batch of `count`, which nothing but the moment determines."""
+    batches: Callable[[StepContext, int], B]
+    """`(context, count)` to a batch of `count`, which nothing but the moment determines."""
     objective: Objective[B]
     show: Callable[[dict[str, Tensor], Path], None]
     """Given the averaged weights, draw a sample sheet."""
@@ -100,14 +100,14 @@ def train(
 ) -> Outcome:
     """Go on with the run in `recipe.run`, or begin it, until its last step or for `seconds`.
 
-    SIGINT and SIGTERM wait until the step is done and kept; a second one stops at once. In a `team` all of
-    its processes call this, the first one writes, and all get the outcome.
-    Raises `NumericsError` at a loss that is not finite; the last checkpoint is then kept as it is.
+    SIGINT and SIGTERM wait until the step is done and kept; a second one stops at once. In a `process_group`
+    all of its processes call this, the first one writes, and all get the outcome. Raises
+    `NumericsError` at a loss that is not finite; the last checkpoint is then kept as it is.
     """
     folder = Path(recipe.run)
     recipe = _shared(recipe)
     state = begin(task.net, recipe, device, task.slow)
-    if team.leads():
+    if distributed.is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -117,14 +117,14 @@ def train(
     share(state)
     if state.progress.step < recipe.steps:
         _slice(task, recipe, state, device, seconds, tell)
-    outcome = _finished(task, recipe, state, folder) if team.leads() else _outcome(state, recipe, {})
-    return team.told(outcome)
+    outcome = _finished(task, recipe, state, folder) if distributed.is_main() else _outcome(state, recipe, {})
+    return distributed.broadcast_object(outcome)
 
 
 def check(recipe: Recipe) -> None:
     """Raise what `train` would raise of a run in `recipe.run`, before anything is prepared for it."""
     recipe = _shared(recipe)
-    if team.leads():
+    if distributed.is_main():
         reached(recipe, Path(recipe.run))
 
 
@@ -135,11 +135,11 @@ def result(state: State, recipe: Recipe) -> dict[str, Tensor]:
 
 def _shared(recipe: Recipe) -> Recipe:
     """With as many parts of a step as all processes can share evenly."""
-    parts = math.lcm(recipe.accumulate, team.size())
+    parts = math.lcm(recipe.accumulate, distributed.world_size())
     if recipe.batch % parts:
         raise UsageError(
-            f"batch = {recipe.batch} cannot be taken in {parts} parts, as {team.size()} processes "
-            f"with accumulate = {recipe.accumulate} do"
+            f"batch = {recipe.batch} cannot be taken in {parts} parts, as {distributed.world_size()} "
+            f"processes with accumulate = {recipe.accumulate} do"
         )
     return replace(recipe, accumulate=parts)
 
@@ -169,7 +169,7 @@ def _slice(
     began, before, first, kept = time.monotonic(), progress.seconds, progress.examples, progress.step
     generator = torch.Generator(device)
     if recipe.gradient_checkpointing:
-        recompute(task.net)
+        enable_checkpointing(task.net)
     task.net.train()
     over, signal, looked = False, 0, began
     try:
@@ -183,9 +183,9 @@ def _slice(
                 due = over or written or drawn or step - kept >= recipe.keep_every or device.type == "cpu"
                 now = time.monotonic()
                 # a clock is the first process's alone, or the others would do otherwise at times
-                late = team.leads() and now - began >= seconds
-                due = due or late or (team.leads() and now - looked >= _LOOK)
-                looks, ends, signal = team.agreed(due, late, signals.came)
+                late = distributed.is_main() and now - began >= seconds
+                due = due or late or (distributed.is_main() and now - looked >= _LOOK)
+                looks, ends, signal = distributed.all_reduce_max(due, late, signals.came)
                 over = over or bool(ends or signal)
                 if not (looks or signal):
                     continue
@@ -197,7 +197,7 @@ def _slice(
                 loss = log.mean("loss")
                 if written or over:
                     log.write(step, progress.examples, progress.seconds, rate, speed)
-                if team.leads():
+                if distributed.is_main():
                     left = min((recipe.steps - step) * recipe.batch / speed, seconds - lasted)
                     tell(Report(step, recipe.steps, loss, speed, max(0.0, left), written or over))
                     if over or step - kept >= recipe.keep_every:
@@ -223,21 +223,21 @@ def _slice(
 def advance(task: Task[B], recipe: Recipe, state: State, generator: torch.Generator, log: Log) -> float:
     """One step, this process's parts of it one after another; the rate it was taken at."""
     step, parts, device = state.progress.step, recipe.accumulate, generator.device
-    own = parts // team.size()
+    own = parts // distributed.world_size()
     dtype = DTYPES[recipe.precision]
-    rate = recipe.rate * SCHEDULES[recipe.schedule](step, recipe.steps, recipe.warmup, recipe.decay)
+    rate = recipe.rate * LR_SCHEDULES[recipe.schedule](step, recipe.steps, recipe.warmup, recipe.decay)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    for part in range(team.rank() * own, (team.rank() + 1) * own):
+    for part in range(distributed.rank() * own, (distributed.rank() + 1) * own):
         generator.manual_seed(seed_of(recipe.seed, step, part))
-        batch = task.batches(Moment(step, part, parts, generator), recipe.batch // parts)
+        batch = task.batches(StepContext(step, part, parts, generator), recipe.batch // parts)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             losses, metrics = task.objective(batch, generator)
         loss = losses.mean()
         state.scaler.scale(loss / parts).backward()
         log.add(step, {"loss": loss, **metrics})
     trained = list(state.trained.values())
-    team.add([weight.grad for weight in trained if weight.grad is not None])
+    distributed.all_reduce_sum([weight.grad for weight in trained if weight.grad is not None])
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
     state.scaler.step(state.optimizer)

@@ -1,6 +1,7 @@
 """Which pictures are learned from at which step: functions of the step alone, so that nothing is kept.
 
-`Epochs` shows every picture once in an epoch, in batches of one size each; `Drawn` draws by weight.
+`Epochs` shows every picture once in an epoch, in batches of one size each;
+`WeightedSampling` draws by weight.
 """
 
 import bisect
@@ -13,40 +14,40 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.data.views import Size
+from sfumato.data.crops import Size
 from sfumato.errors import DataError
-from sfumato.train.moment import Moment, seed_of
+from sfumato.train.context import StepContext, seed_of
 
 _EPOCH, _BATCHES, _ROWS, WORDS, VIEWS = range(5)
 """What random numbers are for."""
 
 
-def random_of(moment: Moment, purpose: int) -> Random:
+def random_of(context: StepContext, purpose: int) -> Random:
     """Random numbers for one purpose of a moment, which the device need not be waited for."""
-    return Random(seed_of(moment.generator.initial_seed(), purpose))
+    return Random(seed_of(context.generator.initial_seed(), purpose))
 
 
 class Order(Protocol):
     """Rows of a source for every part of every step."""
 
-    def __call__(self, moment: Moment, count: int) -> tuple[Size, list[int]]:
+    def __call__(self, context: StepContext, count: int) -> tuple[Size, list[int]]:
         """The size that all pictures of the batch are shown at, and `count` rows."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class WeightedSampling:
     """Rows drawn by weight, with replacement."""
 
     size: Size
     cumulative: NDArray[np.float64]
 
     @staticmethod
-    def of(weights: Sequence[float], size: Size) -> "Drawn":
-        return Drawn(size, np.cumsum(weights))
+    def of(weights: Sequence[float], size: Size) -> "WeightedSampling":
+        return WeightedSampling(size, np.cumsum(weights))
 
-    def __call__(self, moment: Moment, count: int) -> tuple[Size, list[int]]:
-        random = random_of(moment, _ROWS)
+    def __call__(self, context: StepContext, count: int) -> tuple[Size, list[int]]:
+        random = random_of(context, _ROWS)
         draws = np.array([random.random() for _ in range(count)]) * self.cumulative[-1]
         rows = np.searchsorted(self.cumulative, draws, side="right")
         return self.size, np.minimum(rows, len(self.cumulative) - 1).tolist()
@@ -80,15 +81,15 @@ class Epochs:
         self._stretch = lru_cache(maxsize=4 * len(self.sizes) + 4)(self._stretch_uncached)
         self._plan = lru_cache(maxsize=2)(self._plan_uncached)
 
-    def __call__(self, moment: Moment, count: int) -> tuple[Size, list[int]]:
-        """Part `moment.part` of the batch of its step. Raises `ValueError` for a batch of another size."""
-        if count * moment.parts != self.batch:
-            raise ValueError(f"{moment.parts} parts of {count} are not a batch of {self.batch}")
-        while self._batches[-1] <= moment.step:
+    def __call__(self, context: StepContext, count: int) -> tuple[Size, list[int]]:
+        """Part `context.part` of the batch of its step. Raises `ValueError` for a batch of another size."""
+        if count * context.parts != self.batch:
+            raise ValueError(f"{context.parts} parts of {count} are not a batch of {self.batch}")
+        while self._batches[-1] <= context.step:
             self._add_epoch()
-        epoch = bisect.bisect_right(self._batches, moment.step) - 1
-        index, number = self._plan(epoch)[moment.step - self._batches[epoch]]
-        start = number * self.batch + moment.part * count
+        epoch = bisect.bisect_right(self._batches, context.step) - 1
+        index, number = self._plan(epoch)[context.step - self._batches[epoch]]
+        start = number * self.batch + context.part * count
         return self.sizes[index], self._cut(index, start, start + count)
 
     def epoch(self, step: int) -> int:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sfumato.config import Config
-from sfumato.data.views import Framing
-from sfumato.data.wording import CAPTION, Wording
+from sfumato.data.caption_transform import CAPTION, CaptionTransform
+from sfumato.data.crops import CropPolicy
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import SOLVERS
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.train.denoising import WEIGHTINGS
-from sfumato.train.halving import WEIGHTS as HALVING_WEIGHTS
-from sfumato.train.rates import SCHEDULES
+from sfumato.train.lr_schedule import LR_SCHEDULES
+from sfumato.train.progressive import WEIGHTS as HALVING_WEIGHTS
 
 CROPS = ("middle", "anywhere")
 
@@ -135,7 +135,7 @@ class Recipe(Config):
         if self.kept not in self.ema:
             raise ValueError(f"result = {self.result} must be one of ema = {list(self.ema)}")
         for key, known in (
-            ("schedule", SCHEDULES),
+            ("schedule", LR_SCHEDULES),
             ("start", ("base", "nothing")),
             ("precision", DTYPES),
         ):
@@ -248,16 +248,16 @@ class DenoiserRecipe(Recipe):
     """Of the sample sheets."""
 
     @property
-    def wording(self) -> Wording:
+    def wording(self) -> CaptionTransform:
         """How captions become texts."""
         said = self.caption_template
         templates = (said,) if isinstance(said, str) else said
-        return Wording(templates, self.drop_text, self.shuffle_tags, self.drop_tags, self.keep_tags)
+        return CaptionTransform(templates, self.drop_text, self.shuffle_tags, self.drop_tags, self.keep_tags)
 
     @property
-    def framing(self) -> Framing:
+    def framing(self) -> CropPolicy:
         """What of a picture is shown."""
-        return Framing(anywhere=self.crop == "anywhere", mirrored=self.mirror)
+        return CropPolicy(anywhere=self.crop == "anywhere", mirrored=self.mirror)
 
     def check(self) -> None:
         super().check()

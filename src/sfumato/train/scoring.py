@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.evaluate.scorer import Head
-from sfumato.train.moment import Moment
+from sfumato.train.context import StepContext
 
 SHARPNESS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class CaptionedFeatures:
     """Batches of what was read from pictures, with the vectors of their captions."""
 
     readings: Tensor
@@ -30,16 +30,16 @@ class Shown:
     vectors: Tensor
     """(U, P) unit vectors, in half precision."""
 
-    def __call__(self, moment: Moment, count: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, context: StepContext, count: int) -> tuple[Tensor, Tensor]:
         """Readings (count, R) and vectors (count, P)."""
-        place, generator = self.readings.device, moment.generator
+        place, generator = self.readings.device, context.generator
         rows = torch.randint(len(self.readings), (count,), generator=generator, device=place)
         ways = torch.randint(self.captions.shape[1], (count,), generator=generator, device=place)
         return self.readings[rows].float(), self.vectors[self.captions[rows, ways]].float()
 
 
 @dataclass(frozen=True, eq=False)
-class Scoring:
+class CaptionScorerLoss:
     """The objective."""
 
     head: Head

@@ -24,8 +24,8 @@ from sfumato.data import pack, render
 from sfumato.devices import describe
 from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
 from sfumato.files import parse_json, read_json
+from sfumato.train import distributed
 from sfumato.train import recipe as recipes
-from sfumato.train import team
 from sfumato.train.loop import OUTCOME, Outcome, Report, check, train
 from sfumato.train.recipe import Recipe, different
 from sfumato.train.state import FILE
@@ -120,15 +120,21 @@ def carry_out(
     """Go on with the stages of `plan`, until the last is done or for `seconds`.
 
     A stage that is done is not even prepared; one that is begun takes a step at least. `tell` hears how a
-    stage stands, `say` what is being prepared. In a `team` all of its processes call this. Raises what `task`
-    and `train` raise, the stage named.
+    stage stands, `say` what is being prepared. In a `process_group` all of its processes
+    call this. Raises what `task` and `train` raise, the stage named.
     """
     ends = time.monotonic() + seconds
     goes_on = _provide(plan, ends, say)
     begun, results = False, []
     for stage in plan.stages:
-        outcome = team.told(outcome_of(stage.recipe) if team.leads() else NOT_BEGUN)
-        if goes_on and not outcome.done and not (begun and team.told(time.monotonic() >= ends)):
+        outcome = distributed.broadcast_object(
+            outcome_of(stage.recipe) if distributed.is_main() else NOT_BEGUN
+        )
+        if (
+            goes_on
+            and not outcome.done
+            and not (begun and distributed.broadcast_object(time.monotonic() >= ends))
+        ):
             begun = True
             outcome = _go_on(plan, stage, device, ends, tell, say)
         goes_on = goes_on and outcome.done
@@ -182,11 +188,11 @@ def _go_on(
     tell: Callable[[Stage, Report], None],
     say: Callable[[str], None],
 ) -> Outcome:
-    processes = f", {team.size()} processes" if team.size() > 1 else ""
+    processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
     say(f"{stage.name}: reading data for {describe(device)}{processes}")
     try:
         check(stage.recipe)
-        with team.first():
+        with distributed.main_first():
             prepared = task(stage.recipe, device, say)
         # what is prepared is kept: should it have taken all the time, the next slice begins with it
         seconds = max(ends - time.monotonic(), 0.0)
@@ -202,8 +208,8 @@ def _provide(plan: Plan, ends: float, say: Callable[[str], None]) -> bool:
     if not plan.icons:
         return True
     folders = dict.fromkeys(Path(stage.recipe.data) for stage in plan.stages)
-    whole = team.leads() and all(_icons(folder, plan.icons, ends, say) for folder in folders)
-    return team.told(whole)
+    whole = distributed.is_main() and all(_icons(folder, plan.icons, ends, say) for folder in folders)
+    return distributed.broadcast_object(whole)
 
 
 def _icons(folder: Path, size: int, ends: float, say: Callable[[str], None]) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sfumato import weights
 from sfumato.devices import DTYPES
 from sfumato.errors import CheckpointError, UsageError
-from sfumato.train import team
+from sfumato.train import distributed
 from sfumato.train.recipe import Recipe, different
 
 FILE = "state.safetensors"
@@ -149,20 +149,20 @@ def tidy(folder: Path) -> None:
 
 def share(state: State) -> None:
     """Bring the `state` of every process to that of the first."""
-    if team.size() == 1:
+    if distributed.world_size() == 1:
         return
     begun = [name for name, weight in state.trained.items() if weight in state.optimizer.state]
     taken = [float(moments["step"]) for moments in state.optimizer.state.values()]
-    progress, scaler, begun, steps = team.told(
+    progress, scaler, begun, steps = distributed.broadcast_object(
         (vars(state.progress), state.scaler.state_dict(), begun, max(taken, default=0.0))
     )
     for key, value in progress.items():
         setattr(state.progress, key, value)
     if scaler:
         state.scaler.load_state_dict(scaler)
-    if not team.leads():
+    if not distributed.is_main():
         _make_moments(state, begun, steps)
-    team.share(state.tensors().values())
+    distributed.broadcast(state.tensors().values())
 
 
 def _fill(state: State, found: dict[str, Tensor], step: int, path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sfumato.diffusion.level import Level
-from sfumato.diffusion.samplers.rules import Known, weighted
+from sfumato.diffusion.samplers.rules import Estimate, weighted
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
 FAR = 0.2
@@ -34,7 +34,7 @@ def adams(
     1 an unguided one; with 0 every row uses all slopes there are, up to `order`. A last step still `FAR`
     from the picture would leave noise of about φ³/3 in it: there the clean estimate itself is the result.
     """
-    known: list[Known] = []
+    history: list[Estimate] = []
     used = torch.ones(len(x), dtype=torch.long, device=x.device)
     y = origin = x / math.hypot(levels[0].a, levels[0].s)
     for step, (here, there) in enumerate(pairwise(levels)):
@@ -42,40 +42,40 @@ def adams(
         x0 = yield Point(radius * y, here, step)
         slope = (math.cos(phi) * y - x0) / math.sin(phi)
         if step:
-            before = known[0][0]
-            y = origin + (phi - before) * _mean([(phi, slope), *known], before, phi, used + 1)
+            before = history[0][0]
+            y = origin + (phi - before) * _mean([(phi, slope), *history], before, phi, used + 1)
             if caution:
-                used = (_missed(known, phi, slope, caution).argmin(1) + 1).clamp(1, order)
+                used = (_missed(history, phi, slope, caution).argmin(1) + 1).clamp(1, order)
             else:
                 used = torch.full_like(used, order)
-        known = [(phi, slope), *known][:order]
+        history = [(phi, slope), *history][:order]
         origin, ahead = y, math.atan2(there.s, there.a)
         if ahead == 0 and phi > FAR:
             return x0
-        y = y + (ahead - phi) * _mean(known, phi, ahead, used)
+        y = y + (ahead - phi) * _mean(history, phi, ahead, used)
     return math.hypot(levels[-1].a, levels[-1].s) * y
 
 
-def _mean(known: Sequence[Known], start: float, end: float, used: Tensor) -> Tensor:
+def _mean(history: Sequence[Estimate], start: float, end: float, used: Tensor) -> Tensor:
     """The mean from `start` to `end` of a polynomial through the newest `used` (B,) slopes; (B, …)."""
-    places, slopes = zip(*known, strict=True)
-    rules = torch.zeros(len(known), len(known), dtype=torch.float64)
-    for count in range(1, len(known) + 1):
+    places, slopes = zip(*history, strict=True)
+    rules = torch.zeros(len(history), len(history), dtype=torch.float64)
+    for count in range(1, len(history) + 1):
         moments = [1 / (k + 1) for k in range(count)]
         rules[count - 1, :count] = _rule(places[:count], start, end - start, moments)
-    weights = rules.to(slopes[0].dtype).to(used.device)[used.clamp(max=len(known)) - 1]
+    weights = rules.to(slopes[0].dtype).to(used.device)[used.clamp(max=len(history)) - 1]
     rows = (-1,) + (1,) * (slopes[0].ndim - 1)
     return sum((w.view(rows) * slope for w, slope in zip(weights.T, slopes, strict=True)), torch.zeros(()))
 
 
-def _missed(known: Sequence[Known], phi: float, slope: Tensor, charge: float) -> Tensor:
+def _missed(history: Sequence[Estimate], phi: float, slope: Tensor, charge: float) -> Tensor:
     """How far polynomials through the newest 0, 1, 2, … slopes miss the new one, squared; (B, n + 1).
 
     Each distance is multiplied by one `charge` more than the one before.
     """
     guesses = [torch.zeros_like(slope)]
-    for count in range(1, len(known) + 1):
-        places, slopes = zip(*known[:count], strict=True)
+    for count in range(1, len(history) + 1):
+        places, slopes = zip(*history[:count], strict=True)
         at_phi = _rule(places, phi, places[0] - phi, [1.0] + [0.0] * (count - 1))
         guesses.append(weighted(at_phi.tolist(), slopes))
     missed = [

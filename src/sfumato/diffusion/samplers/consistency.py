@@ -19,9 +19,9 @@ def consistency(x: Tensor, levels: Sequence[Level], noise: Noise, *, sigma_min: 
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
         x = there.a * x0
-        fresh = math.sqrt(max(there.s**2 - (sigma_min * there.a) ** 2, 0.0))
-        if fresh:
-            x = x + fresh * noise(x)
+        s_up = math.sqrt(max(there.s**2 - (sigma_min * there.a) ** 2, 0.0))
+        if s_up:
+            x = x + s_up * noise(x)
     return x
 
 
@@ -55,6 +55,6 @@ def tcd(x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 0.3) -
             x = step_to(x, x0, here, there)
             continue
         below = between_times(there, CLEAN, eta)
-        kept = there.s * ratio(there, below)
-        x = step_to(x, x0, here, there, kept) + math.sqrt(max(there.s**2 - kept**2, 0.0)) * noise(x)
+        s_down = there.s * ratio(there, below)
+        x = step_to(x, x0, here, there, s_down) + math.sqrt(max(there.s**2 - s_down**2, 0.0)) * noise(x)
     return x

@@ -23,10 +23,10 @@ def ddim(
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        kept, fresh = ancestral(here, there, eta)
-        x = step_to(x, x0, here, there, kept)
-        if fresh:
-            x = x + s_noise * fresh * noise(x)
+        s_down, s_up = ancestral(here, there, eta)
+        x = step_to(x, x0, here, there, s_down)
+        if s_up:
+            x = x + s_noise * s_up * noise(x)
     return x
 
 
@@ -44,10 +44,10 @@ def ddpm(x: Tensor, levels: Sequence[Level], noise: Noise, *, large: bool = Fals
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        kept, fresh = ancestral(here, there, 1.0)
-        x = step_to(x, x0, here, there, kept)
-        if fresh:
-            x = x + (fresh * here.s / there.s if large else fresh) * noise(x)
+        s_down, s_up = ancestral(here, there, 1.0)
+        x = step_to(x, x0, here, there, s_down)
+        if s_up:
+            x = x + (s_up * here.s / there.s if large else s_up) * noise(x)
     return x
 
 

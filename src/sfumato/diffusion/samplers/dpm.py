@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers.rules import (
-    Known,
+    Estimate,
     Solver,
-    blend,
-    can_settle,
-    diffused,
+    can_bootstrap,
+    interpolate,
     noise_in,
+    sde_split,
     step_along,
     step_to,
 )
@@ -34,29 +34,29 @@ def dpmpp_multistep(
     eta: float = 0.0,
     s_noise: float = 1.0,
     solver: Solver = "midpoint",
-    settle: bool = True,
-    taper: bool = False,
+    bootstrap: bool = True,
+    lower_order_final: bool = False,
 ) -> Sampling:
     """DPM-Solver++(2M), (3M) and, with `eta` > 0, their SDE forms (Lu et al. 2022b, algorithm 2, eq. 18).
 
-    `solver` "published" gives the third order of other programs (see `rules.means`). To `settle` the start, a
+    `solver` "published" gives the third order of other programs (see `rules.phi_weights`). `bootstrap`: a
     third-order one without fresh noise takes its first step again, at no cost, through the second estimate.
-    `taper` lowers the order towards the last step, as other programs do with few steps.
+    `lower_order_final` lowers the order towards the last step, as other programs do with few steps.
     """
-    known: deque[Known] = deque(maxlen=order)
+    history: deque[Estimate] = deque(maxlen=order)
     origin, first = x, levels[0]
-    settle = settle and not eta and can_settle(levels)
+    bootstrap = bootstrap and not eta and can_bootstrap(levels)
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        known.appendleft((here.lam, x0))
-        if settle and 0 < step < order - 1:
-            x = step_to(origin, blend(known, first.lam, here.lam, -1.0, "heun"), first, here)
-        kept, fresh = diffused(here, there, eta)
-        used = list(known)[: len(levels) - 1 - step] if taper else known
-        mean = blend(used, here.lam, there.lam, -(1 + eta), solver)
-        x = step_to(x, mean, here, there, kept)
-        if fresh:
-            x = x + s_noise * fresh * noise(x)
+        history.appendleft((here.lam, x0))
+        if bootstrap and 0 < step < order - 1:
+            x = step_to(origin, interpolate(history, first.lam, here.lam, -1.0, "heun"), first, here)
+        s_down, s_up = sde_split(here, there, eta)
+        used = list(history)[: len(levels) - 1 - step] if lower_order_final else history
+        mean = interpolate(used, here.lam, there.lam, -(1 + eta), solver)
+        x = step_to(x, mean, here, there, s_down)
+        if s_up:
+            x = x + s_noise * s_up * noise(x)
     return x
 
 
@@ -67,24 +67,24 @@ def dpm_solver_multistep(
     *,
     order: int = 2,
     solver: Solver = "midpoint",
-    settle: bool = True,
-    taper: bool = False,
+    bootstrap: bool = True,
+    lower_order_final: bool = False,
 ) -> Sampling:
     """DPM-Solver, multistep (Lu et al. 2022, appendix B.5; Lu et al. 2022b, appendix C).
 
-    `settle` and `taper` as in `dpmpp_multistep`.
+    `bootstrap` and `lower_order_final` as in `dpmpp_multistep`.
     """
-    known: deque[Known] = deque(maxlen=order)
+    history: deque[Estimate] = deque(maxlen=order)
     origin, first = x, levels[0]
-    settle = settle and can_settle(levels)
+    bootstrap = bootstrap and can_bootstrap(levels)
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        known.appendleft((here.lam, noise_in(x, x0, here)))
-        if settle and 0 < step < order - 1:
-            x = step_along(origin, blend(known, first.lam, here.lam, 1.0, "heun"), first, here)
+        history.appendleft((here.lam, noise_in(x, x0, here)))
+        if bootstrap and 0 < step < order - 1:
+            x = step_along(origin, interpolate(history, first.lam, here.lam, 1.0, "heun"), first, here)
         if here.a:
-            used = list(known)[: len(levels) - 1 - step] if taper else known
-            x = step_along(x, blend(used, here.lam, there.lam, 1.0, solver), here, there)
+            used = list(history)[: len(levels) - 1 - step] if lower_order_final else history
+            x = step_along(x, interpolate(used, here.lam, there.lam, 1.0, solver), here, there)
         else:
             x = step_to(x, x0, here, there)
     return x
@@ -108,17 +108,17 @@ def singlestep(
     """
     for first, group in _groups(levels, order):
         origin, start = x, group[0]
-        known: list[Known] = []
+        history: list[Estimate] = []
         for step, (here, there) in enumerate(pairwise(group), first):
             x0 = yield Point(x, here, step)
-            known.append((here.lam, noise_in(x, x0, here) if of_noise else x0))
-            seen, rule = known, solver
-            if len(known) == 3 and solver == "midpoint":
-                seen, rule = [known[0], known[2]], "heun"
+            history.append((here.lam, noise_in(x, x0, here) if of_noise else x0))
+            seen, rule = history, solver
+            if len(history) == 3 and solver == "midpoint":
+                seen, rule = [history[0], history[2]], "heun"
             if of_noise and start.a:
-                x = step_along(origin, blend(seen, start.lam, there.lam, 1.0, rule), start, there)
+                x = step_along(origin, interpolate(seen, start.lam, there.lam, 1.0, rule), start, there)
             else:
-                mean = x0 if of_noise else blend(seen, start.lam, there.lam, -1.0, rule)
+                mean = x0 if of_noise else interpolate(seen, start.lam, there.lam, -1.0, rule)
                 x = step_to(origin, mean, start, there)
     return x
 

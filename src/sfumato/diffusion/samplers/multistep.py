@@ -9,10 +9,10 @@ from torch import Tensor
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers.dpm import dpm_solver_multistep
 from sfumato.diffusion.samplers.rules import (
-    Known,
+    Estimate,
     between_times,
-    blend,
-    can_settle,
+    can_bootstrap,
+    interpolate,
     noise_in,
     step_along,
     step_to,
@@ -29,25 +29,27 @@ ADAMS_BASHFORTH = (
 """The weights of the last 1 to 4 slopes, newest first, for steps of one length."""
 
 
-def lms(x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4, settle: bool = True) -> Sampling:
+def lms(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, order: int = 4, bootstrap: bool = True
+) -> Sampling:
     """Adams–Bashforth for eps in σ, on steps of any length (Katherine Crowson's LMS, 2022).
 
-    To `settle` the start, the first steps are taken again through all estimates since; for the fourth order
-    the second level is then asked about once more.
+    `bootstrap`: the first steps are taken again through all estimates since; for the fourth order the second
+    level is then asked about once more.
     """
-    known: deque[Known] = deque(maxlen=order)
+    history: deque[Estimate] = deque(maxlen=order)
     origin, first = x, levels[0]
-    settle = settle and can_settle(levels)
+    bootstrap = bootstrap and can_bootstrap(levels)
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        known.appendleft((here.sigma, noise_in(x, x0, here)))
-        if settle and 0 < step < order - 1:
-            x = step_along(origin, blend(known, first.sigma, here.sigma, 0.0, "heun"), first, here)
+        history.appendleft((here.sigma, noise_in(x, x0, here)))
+        if bootstrap and 0 < step < order - 1:
+            x = step_along(origin, interpolate(history, first.sigma, here.sigma, 0.0, "heun"), first, here)
             if step < order - 2:
                 x0 = yield Point(x, here, step)
-                known[0] = (here.sigma, noise_in(x, x0, here))
+                history[0] = (here.sigma, noise_in(x, x0, here))
         if here.a:
-            x = step_along(x, blend(known, here.sigma, there.sigma, 0.0, "heun"), here, there)
+            x = step_along(x, interpolate(history, here.sigma, there.sigma, 0.0, "heun"), here, there)
         else:
             x = step_to(x, x0, here, there)
     return x
@@ -59,11 +61,13 @@ def deis(
     noise: Noise,
     *,
     order: int = 3,
-    settle: bool = True,
-    taper: bool = False,
+    bootstrap: bool = True,
+    lower_order_final: bool = False,
 ) -> Sampling:
     """DEIS, its polynomial in ln σ (Zhang & Chen 2023, tAB-DEIS with ρ = σ): exact multistep DPM-Solver."""
-    return dpm_solver_multistep(x, levels, noise, order=order, solver="heun", settle=settle, taper=taper)
+    return dpm_solver_multistep(
+        x, levels, noise, order=order, solver="heun", bootstrap=bootstrap, lower_order_final=lower_order_final
+    )
 
 
 def _runge_kutta(
@@ -86,19 +90,19 @@ def pndm(x: Tensor, levels: Sequence[Level], noise: Noise, *, warm_up: bool = Fa
     The weights hold for levels evenly spaced in time. The `warm_up` of the paper takes three steps by pseudo
     Runge–Kutta, with four evaluations each (eq. 13); without it the first step is improved Euler (two).
     """
-    known: deque[Tensor] = deque(maxlen=4)
+    history: deque[Tensor] = deque(maxlen=4)
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        known.appendleft(noise_in(x, x0, here))
+        history.appendleft(noise_in(x, x0, here))
         if here.a == 0:
-            known.clear()
+            history.clear()
             x = step_to(x, x0, here, there)
-        elif warm_up and len(known) < 4 and there.s:
-            x = step_along(x, (yield from _runge_kutta(x, known[0], here, there, step)), here, there)
-        elif len(known) == 1 and there.s:
-            trial = step_along(x, known[0], here, there)
+        elif warm_up and len(history) < 4 and there.s:
+            x = step_along(x, (yield from _runge_kutta(x, history[0], here, there, step)), here, there)
+        elif len(history) == 1 and there.s:
+            trial = step_along(x, history[0], here, there)
             x0 = yield Point(trial, there, step)
-            x = step_along(x, (known[0] + noise_in(trial, x0, there)) / 2, here, there)
+            x = step_along(x, (history[0] + noise_in(trial, x0, there)) / 2, here, there)
         else:
-            x = step_along(x, weighted(ADAMS_BASHFORTH[len(known) - 1], known), here, there)
+            x = step_along(x, weighted(ADAMS_BASHFORTH[len(history) - 1], history), here, there)
     return x

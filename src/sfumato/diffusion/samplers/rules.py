@@ -17,9 +17,9 @@ from torch import Tensor
 from sfumato.diffusion.level import Level, Path
 
 Solver = Literal["heun", "midpoint", "published", "bh1"]
-"""How estimates are weighted, by the names of the field: see `means`."""
+"""How estimates are weighted, by the names of the field: see `phi_weights`."""
 
-Known = tuple[float, Tensor]
+Estimate = tuple[float, Tensor]
 """An estimate, and the coordinate (λ or σ) that it was made at."""
 
 
@@ -46,15 +46,15 @@ def ratio(here: Level, there: Level) -> float:
 
 
 def ancestral(here: Level, there: Level, eta: float) -> tuple[float, float]:
-    """s' split into noise kept and noise made fresh; `eta` scales the fresh part, 1 is the posterior's.
+    """s' split into `s_down`, noise kept, and `s_up`, fresh noise; `eta` scales s_up, 1 is the posterior's.
 
     Song et al. 2021, eq. 16; on the a = 1 path this is k-diffusion's σ_down and σ_up.
     """
-    fresh = min(eta * there.s * math.sqrt(1 - ratio(here, there) ** 2), there.s)
-    return math.sqrt(there.s**2 - fresh**2), fresh
+    s_up = min(eta * there.s * math.sqrt(1 - ratio(here, there) ** 2), there.s)
+    return math.sqrt(there.s**2 - s_up**2), s_up
 
 
-def diffused(here: Level, there: Level, eta: float) -> tuple[float, float]:
+def sde_split(here: Level, there: Level, eta: float) -> tuple[float, float]:
     """s' split as the reverse SDE with noise scaled by `eta` splits it exactly (Lu et al. 2022b, eq. 12).
 
     Equals `ancestral` at `eta` 0 and 1.
@@ -81,7 +81,7 @@ def moments(z: float, count: int) -> list[float]:
     return [moment / raw[0] for moment in raw]
 
 
-def means(z: float, count: int, solver: Solver) -> list[float]:
+def phi_weights(z: float, count: int, solver: Solver) -> list[float]:
     """The `moments`, as a `solver` takes them.
 
     `heun` takes them as they are. `midpoint` puts ½ for the mean of u where two estimates are known (Lu et
@@ -97,24 +97,24 @@ def means(z: float, count: int, solver: Solver) -> list[float]:
     return exact
 
 
-def blend(known: Sequence[Known], start: float, end: float, rate: float, solver: Solver) -> Tensor:
+def interpolate(history: Sequence[Estimate], start: float, end: float, rate: float, solver: Solver) -> Tensor:
     """The weighted mean that stands for the estimate over the whole step from `start` to `end`.
 
-    The estimates in `known`, the first of them made at `start`, are joined by a polynomial in their own
+    The estimates in `history`, the first of them made at `start`, are joined by a polynomial in their own
     coordinate u, and its mean is taken with weight e^(rate·(end − u)): rate −1 for x0 in λ, +1 for eps in λ,
     0 for eps in σ. Over a step of infinite length nothing is interpolated, and estimates infinitely far away
     are left out.
     """
     h = end - start
-    near = [(place, value) for place, value in known if math.isfinite(place)]
+    near = [(place, value) for place, value in history if math.isfinite(place)]
     if not math.isfinite(h) or len(near) < 2:
-        return known[0][1]
+        return history[0][1]
     powers = np.vander([(place - start) / h for place, _ in near], increasing=True).T
-    weights = np.linalg.solve(powers, means(rate * h, len(near), solver)).tolist()
+    weights = np.linalg.solve(powers, phi_weights(rate * h, len(near), solver)).tolist()
     return weighted(weights, [value for _, value in near])
 
 
-def can_settle(levels: Sequence[Level]) -> bool:
+def can_bootstrap(levels: Sequence[Level]) -> bool:
     """Whether the first step, less than 1 long in λ, can be taken again through estimates made after it."""
     return len(levels) > 2 and levels[0].a > 0 and levels[1].lam - levels[0].lam < 1
 

@@ -11,9 +11,9 @@ from sfumato.diffusion.samplers.ddim import churn_of, churned
 from sfumato.diffusion.samplers.rules import (
     ancestral,
     between,
-    diffused,
     noise_in,
     ratio,
+    sde_split,
     step_along,
     step_to,
 )
@@ -61,16 +61,16 @@ def dpm2_a(
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        kept, fresh = ancestral(here, there, eta)
-        if here.a and kept:
-            middle = between(here, math.sqrt(here.sigma * kept / there.a))
+        s_down, s_up = ancestral(here, there, eta)
+        if here.a and s_down:
+            middle = between(here, math.sqrt(here.sigma * s_down / there.a))
             trial = step_to(x, x0, here, middle)
             x0_middle = yield Point(trial, middle, step)
-            x = step_along(x, noise_in(trial, x0_middle, middle), here, there, kept)
+            x = step_along(x, noise_in(trial, x0_middle, middle), here, there, s_down)
         else:
-            x = step_to(x, x0, here, there, kept)
-        if fresh:
-            x = x + s_noise * fresh * noise(x)
+            x = step_to(x, x0, here, there, s_down)
+        if s_up:
+            x = x + s_noise * s_up * noise(x)
     return x
 
 
@@ -83,13 +83,13 @@ def dpmpp_2s_a(
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        kept, fresh = ancestral(here, there, eta)
-        if here.a and kept:
-            middle = between(here, math.sqrt(here.sigma * kept / there.a))
+        s_down, s_up = ancestral(here, there, eta)
+        if here.a and s_down:
+            middle = between(here, math.sqrt(here.sigma * s_down / there.a))
             x0 = yield Point(step_to(x, x0, here, middle), middle, step)
-        x = step_to(x, x0, here, there, kept)
-        if fresh:
-            x = x + s_noise * fresh * noise(x)
+        x = step_to(x, x0, here, there, s_down)
+        if s_up:
+            x = x + s_noise * s_up * noise(x)
     return x
 
 
@@ -108,22 +108,22 @@ def dpmpp_sde(
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        kept, fresh = diffused(here, there, eta)
+        s_down, s_up = sde_split(here, there, eta)
         added = None
         if here.a and there.s:
             middle = between(here, here.sigma * ratio(here, there) ** r)
-            kept_1, fresh_1 = diffused(here, middle, eta)
-            kept_2, fresh_2 = diffused(middle, there, eta)
-            trial = step_to(x, x0, here, middle, kept_1)
-            if fresh_1:
-                added = s_noise * fresh_1 * noise(x)
+            s_down_1, s_up_1 = sde_split(here, middle, eta)
+            s_down_2, s_up_2 = sde_split(middle, there, eta)
+            trial = step_to(x, x0, here, middle, s_down_1)
+            if s_up_1:
+                added = s_noise * s_up_1 * noise(x)
                 trial = trial + added
-                added = kept_2 / middle.s * added + s_noise * fresh_2 * noise(x)
+                added = s_down_2 / middle.s * added + s_noise * s_up_2 * noise(x)
             x0_middle = yield Point(trial, middle, step)
             x0 = x0 + (x0_middle - x0) / (2 * r)
-        elif fresh:
-            added = s_noise * fresh * noise(x)
-        x = step_to(x, x0, here, there, kept)
+        elif s_up:
+            added = s_noise * s_up * noise(x)
+        x = step_to(x, x0, here, there, s_down)
         if added is not None:
             x = x + added
     return x

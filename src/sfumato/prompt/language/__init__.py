@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS
 from sfumato.prompt.language import a1111, comfy, compel, own
-from sfumato.prompt.language.tree import Moment, Node, here, moments, phrase
-from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterCall, Break, Content, Piece, Term
+from sfumato.prompt.language.tree import Node, ScheduleStep, distinct_steps, here, phrase
+from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterCall, Break, Content, Term, WeightedText
 
 __all__ = ["Node", "Prompt", "escape", "parse"]
 
@@ -40,18 +40,18 @@ class Prompt:
     def _term(self, node: Node, steps: int) -> Term:
         dialect = a1111 if self.dialect == "a1111" else own
         ts = a1111.times(node, steps) if dialect is a1111 else list(range(1, steps + 1))
-        kept, at = moments(node, ts, lambda when: dialect.switch(when, steps), len(self.text))
+        kept, at = distinct_steps(node, ts, lambda when: dialect.switch(when, steps), len(self.text))
         contents: dict[Content, int] = {}
-        places = [contents.setdefault(self._content(node, moment), len(contents)) for moment in kept]
+        places = [contents.setdefault(self._content(node, scheduled), len(contents)) for scheduled in kept]
         return Term(tuple(contents), tuple(places[index] for index in at), node.weight)
 
-    def _content(self, node: Node, moment: Moment) -> Content:
+    def _content(self, node: Node, scheduled: ScheduleStep) -> Content:
         if self.dialect == "compel":
             return compel.content(node)
         if self.dialect == "a1111":
-            return phrase(a1111.parts(node, moment))
-        parts: list[Piece | Break] = []
-        _speak(node, moment, 1.0, parts, absolute=self.dialect == "comfy")
+            return phrase(a1111.parts(node, scheduled))
+        parts: list[WeightedText | Break] = []
+        _speak(node, scheduled, 1.0, parts, absolute=self.dialect == "comfy")
         return phrase(parts)
 
 
@@ -101,16 +101,18 @@ def escape(text: str, dialect: str = "sfumato") -> str:
     return comfy.escape(text) if dialect == "comfy" else text
 
 
-def _speak(node: Node, moment: Moment, weight: float, out: list[Piece | Break], *, absolute: bool) -> None:
-    """The pieces of `node` at `moment`; weights multiply, or the innermost counts alone if `absolute`."""
+def _speak(
+    node: Node, scheduled: ScheduleStep, weight: float, out: list[WeightedText | Break], *, absolute: bool
+) -> None:
+    """The pieces of `node` at `scheduled`; weights multiply, or the innermost counts alone if `absolute`."""
     if node.kind == "text":
-        out.append(Piece(node.text, weight))
+        out.append(WeightedText(node.text, weight))
     elif node.kind == "break":
         out.append(Break())
     elif node.kind in ("switch", "alternate"):
-        _speak(moment.chosen(node), moment, weight, out, absolute=absolute)
+        _speak(scheduled.chosen(node), scheduled, weight, out, absolute=absolute)
     else:
         if node.kind == "weighted":
             weight = node.weight if absolute else weight * node.weight
         for child in node.children:
-            _speak(child, moment, weight, out, absolute=absolute)
+            _speak(child, scheduled, weight, out, absolute=absolute)

@@ -13,8 +13,8 @@ from sfumato.errors import UsageError
 from sfumato.prompt.language import adapters
 from sfumato.prompt.language.tree import (
     MAX_DEPTH,
-    Moment,
     Node,
+    ScheduleStep,
     finite,
     joined,
     nodes,
@@ -22,7 +22,7 @@ from sfumato.prompt.language.tree import (
     shown,
     too_deep,
 )
-from sfumato.prompt.meaning import AdapterCall, Break, Piece
+from sfumato.prompt.meaning import AdapterCall, Break, WeightedText
 
 _COMMENT_LINE = re.compile(r"(?:^|\n)#[^\n]*(?:\n|$)")
 _COMMENT = re.compile(r"#[^\n]*(?:\n|$)")
@@ -88,9 +88,9 @@ def times(term: Node, steps: int) -> list[int]:
     return out
 
 
-def parts(term: Node, moment: Moment) -> list[Piece | Break]:
-    """What `term` says at `moment`, weighted: the schedule spelled out, then attention read in it."""
-    return _attention("".join(_spelled(term, moment)))
+def parts(term: Node, scheduled: ScheduleStep) -> list[WeightedText | Break]:
+    """What `term` says at `scheduled`, weighted: the schedule spelled out, then attention read in it."""
+    return _attention("".join(_spelled(term, scheduled)))
 
 
 def weighed(term: Node) -> Node:
@@ -98,7 +98,7 @@ def weighed(term: Node) -> Node:
     if any(node.kind in ("switch", "alternate") for node in nodes(term)):
         return term
     said: list[Node] = []
-    for part in phrase(parts(term, Moment(1, int))).parts:
+    for part in phrase(parts(term, ScheduleStep(1, int))).parts:
         text = Node("break") if isinstance(part, Break) else Node("text", part.text)
         weight = 1.0 if isinstance(part, Break) else part.weight
         said.append(text if weight == 1 else Node("weighted", weight=weight, children=(text,)))
@@ -203,15 +203,15 @@ def _built(bracket: _Open) -> list[Node] | None:
     return [Node("switch", when[1], children=(groups[0] if len(groups) == 2 else Node("group"), groups[-1]))]
 
 
-def _spelled(node: Node, moment: Moment) -> list[str]:
+def _spelled(node: Node, scheduled: ScheduleStep) -> list[str]:
     if node.kind == "text":
         return [node.text]
     if node.kind in ("switch", "alternate"):
-        return _spelled(moment.chosen(node), moment)
-    return [text for child in node.children for text in _spelled(child, moment)]
+        return _spelled(scheduled.chosen(node), scheduled)
+    return [text for child in node.children for text in _spelled(child, scheduled)]
 
 
-def _attention(text: str) -> list[Piece | Break]:
+def _attention(text: str) -> list[WeightedText | Break]:
     """Pieces with the products of their brackets, innermost first; an unclosed bracket reaches to the end."""
     texts: list[str] = []
     weights: list[float] = []
@@ -252,15 +252,17 @@ def _attention(text: str) -> list[Piece | Break]:
     return _marked(texts, weights)
 
 
-def _marked(texts: list[str], weights: list[float]) -> list[Piece | Break]:
+def _marked(texts: list[str], weights: list[float]) -> list[WeightedText | Break]:
     """Neighbours of one weight joined; "BREAK" is a break only if no bracket weighted it, as there."""
-    out: list[Piece | Break] = []
+    out: list[WeightedText | Break] = []
     start = 0
     for end in range(1, len(texts) + 1):
         if end < len(texts) and weights[end] == weights[start]:
             continue
         word = "".join(texts[start:end])
         finite(str(weights[start]), f"the product of the weights around {shown(word)}")
-        out.append(Break() if word == "BREAK" and weights[start] == -1 else Piece(word, weights[start]))
+        out.append(
+            Break() if word == "BREAK" and weights[start] == -1 else WeightedText(word, weights[start])
+        )
         start = end
     return out

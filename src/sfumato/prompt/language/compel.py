@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language.tree import MAX_DEPTH, Node, finite, here, nodes, shown, too_deep
-from sfumato.prompt.meaning import AdapterCall, Blend, Content, Joined, Phrase, Piece
+from sfumato.prompt.meaning import AdapterCall, Blend, Concatenation, Content, Phrase, WeightedText
 
 _SPACE = re.compile(r"[ \t\r\n\v\f]*")
 _FREE = re.compile(r"[^ \t\r\n\v\f]+")
@@ -49,7 +49,7 @@ def escape(text: str) -> str:
         said = content(root.children[0])
     except UsageError:
         said, calls = None, ()
-    if calls or said != Phrase((Piece(wanted),)):
+    if calls or said != Phrase((WeightedText(wanted),)):
         raise UsageError(f"compel prompts cannot say {shown(text)} as it is; use another dialect")
     return escaped
 
@@ -62,12 +62,12 @@ def content(node: Node) -> Content:
         weights = tuple(child.weight for child in operator.children)
         if operator.kind == "blend":
             return Blend(said, weights, normalised=not operator.text)
-        return Joined(said, weights)
+        return Concatenation(said, weights)
     fragments: list[tuple[list[str], float]] = []
     for child in node.children:
         _spell(child, 1.0, fragments)
-    pieces = (Piece(" ".join(words), weight) for words, weight in fragments)
-    return Phrase(tuple(pieces) or (Piece(""),))
+    pieces = (WeightedText(" ".join(words), weight) for words, weight in fragments)
+    return Phrase(tuple(pieces) or (WeightedText(""),))
 
 
 def _spell(node: Node, weight: float, out: list[tuple[list[str], float]]) -> None:

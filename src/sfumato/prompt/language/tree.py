@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sfumato.errors import UsageError
-from sfumato.prompt.meaning import Break, Phrase, Piece
+from sfumato.prompt.meaning import Break, Phrase, WeightedText
 
 MAX_DEPTH = 100
 """How many brackets may stand inside one another."""
@@ -45,7 +45,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Moment:
+class ScheduleStep:
     """Which of a schedule's texts hold: from while t ≤ `switch(when)`, and turn (t − 1) mod n."""
 
     t: int
@@ -67,20 +67,20 @@ def nodes(node: Node) -> Iterator[Node]:
         waiting.extend(reversed(node.children))
 
 
-def moments(
+def distinct_steps(
     term: Node, ts: list[int], switch: Callable[[str], int], characters: int
-) -> tuple[list[Moment], list[int]]:
+) -> tuple[list[ScheduleStep], list[int]]:
     """Of the times `ts` of each step those at which `term` differs, and for each step which of them it is."""
     switches = sorted({switch(node.text) for node in nodes(term) if node.kind == "switch"})
     turns = sorted({len(node.children) for node in nodes(term) if node.kind == "alternate"})
     differing: dict[tuple[int, ...], int] = {}
-    kept: list[Moment] = []
+    kept: list[ScheduleStep] = []
     at = []
     for t in ts:
         key = (bisect_left(switches, t), *((t - 1) % n for n in turns))
         if key not in differing:
             differing[key] = len(kept)
-            kept.append(Moment(t, switch))
+            kept.append(ScheduleStep(t, switch))
         at.append(differing[key])
     if len(kept) > 1 and len(kept) * characters > MAX_READ:
         raise UsageError(
@@ -90,12 +90,12 @@ def moments(
     return kept, at
 
 
-def phrase(parts: list[Piece | Break]) -> Phrase:
+def phrase(parts: list[WeightedText | Break]) -> Phrase:
     """A phrase of the parts: no space around breaks, neighbours of one weight joined, nothing empty.
 
     A phrase that says nothing is one empty piece.
     """
-    tidy: list[Piece | Break] = []
+    tidy: list[WeightedText | Break] = []
     run: list[str] = []
     weight = 1.0
     begins = False
@@ -106,7 +106,7 @@ def phrase(parts: list[Piece | Break]) -> Phrase:
         text = text.rstrip() if ends else text
         run.clear()
         if text:
-            tidy.append(Piece(text, weight))
+            tidy.append(WeightedText(text, weight))
 
     for part in parts:
         if isinstance(part, Break):
@@ -121,7 +121,7 @@ def phrase(parts: list[Piece | Break]) -> Phrase:
             weight = part.weight
             run.append(part.text)
     close(ends=False)
-    return Phrase(tuple(tidy) or (Piece(""),))
+    return Phrase(tuple(tidy) or (WeightedText(""),))
 
 
 def joined(parts: list[Node]) -> tuple[Node, ...]:

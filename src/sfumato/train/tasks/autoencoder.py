@@ -12,8 +12,8 @@ from sfumato import checkpoint
 from sfumato.checkpoint import Model
 from sfumato.errors import UsageError
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train import sheet
-from sfumato.train.autoencoding import Autoencoding, fold, latent_statistics, psnr, settle
+from sfumato.train import sample_grid
+from sfumato.train.autoencoding import AutoencoderLoss, fold, latent_statistics, psnr, settle
 from sfumato.train.loop import Task
 from sfumato.train.recipe import AutoencoderRecipe
 from sfumato.train.tasks.common import MODEL, fitting, material, network
@@ -53,7 +53,7 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
         with torch.no_grad():
             y = copy.decode(copy.encode(x).mean).float().clamp(-1, 1)
         pairs = [part for rows in zip(x.split(8), y.split(8), strict=True) for part in rows]
-        sheet.save(torch.cat(pairs), path)
+        sample_grid.save(torch.cat(pairs), path)
 
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
         copy = averaged(state)
@@ -81,5 +81,5 @@ def task(recipe: AutoencoderRecipe, base: Model, device: torch.device) -> Task[T
         checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
         return figures
 
-    objective = Autoencoding(vae, recipe.kl, recipe.only_decoder)
+    objective = AutoencoderLoss(vae, recipe.kl, recipe.only_decoder)
     return Task(vae, pictures.batches, objective, show, finish)

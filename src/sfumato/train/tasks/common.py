@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from sfumato.checkpoint import Model
 from sfumato.config import Config
+from sfumato.data.crops import Crop
 from sfumato.data.folder import Found, OwnPictures
 from sfumato.data.icons import Icons, load, tinted, to_signal
 from sfumato.data.search import search
-from sfumato.data.views import View
 from sfumato.errors import UsageError
-from sfumato.nets.fast import plain
+from sfumato.nets.fast import unpacked
 from sfumato.nets.unet import UNet
-from sfumato.train.autoencoding import Pictures, Squares
-from sfumato.train.moment import Moment
+from sfumato.train.autoencoding import CropBatches, IconBatches
+from sfumato.train.context import StepContext
 from sfumato.train.order import Epochs
 from sfumato.train.recipe import Recipe
 
@@ -37,7 +37,7 @@ def network(recipe: Recipe, net: nn.Module, config: Config, where: str) -> nn.Mo
     if recipe.start == "nothing":
         changed = type(config).from_dict({**config.to_dict(), **recipe.network}, f"network of {where}")
         net = type(net)(changed)
-    return plain(net).requires_grad_(True)
+    return unpacked(net).requires_grad_(True)
 
 
 def fitting(unet: UNet, *, text: int, latent: int) -> UNet:
@@ -53,8 +53,8 @@ def fitting(unet: UNet, *, text: int, latent: int) -> UNet:
 
 def natively(model: Model, side: int) -> Model:
     """`model`, whose pictures are `side` pixels wide and high unless a request says otherwise."""
-    size = replace(model.facts, native_size=(side, side))
-    return replace(model, facts=size, own={**model.own, "native_size": [side, side]})
+    size = replace(model.info, native_size=(side, side))
+    return replace(model, info=size, own={**model.own, "native_size": [side, side]})
 
 
 def has_icons(folder: Path) -> bool:
@@ -83,7 +83,7 @@ def side_of(model: Model, size: int) -> int:
 class Material:
     """Pictures to learn from without words, and to judge by."""
 
-    batches: Callable[[Moment, int], Tensor]
+    batches: Callable[[StepContext, int], Tensor]
     """(count, 3, S, S) in [−1, 1], from anywhere in them."""
     seen: Callable[[], Tensor]
     """(B, 3, S, S): some of them, whole."""
@@ -101,7 +101,7 @@ def material(recipe: Recipe, model: Model, size: int, device: torch.device) -> M
     if has_icons(folder):
         icons, others = (load(folder, held_out=held_out, device=device) for held_out in (False, True))
         return Material(
-            Pictures(icons),
+            IconBatches(icons),
             lambda: plain_pictures(icons, most=MOST_LOOKED_AT),
             lambda: plain_pictures(others, most=MOST_LOOKED_AT),
         )
@@ -109,7 +109,7 @@ def material(recipe: Recipe, model: Model, size: int, device: torch.device) -> M
     own, tests = (there.chosen(held_out=held_out, captioned=False) for held_out in (False, True))
     order = Epochs([(side, side)] * len(own.pictures), own.weights, recipe.batch, recipe.seed)
     return Material(
-        Squares(own, order, device),
+        CropBatches(own, order, device),
         lambda: squares(own, side, device),
         (lambda: squares(tests, side, device)) if tests.pictures else None,
     )
@@ -119,7 +119,7 @@ def squares(source: OwnPictures, side: int, device: torch.device) -> Tensor:
     """The middles of some pictures, evenly chosen: (B, 3, side, side) in [−1, 1]."""
     most = max(32, MOST_LOOKED_AT * 256**2 // side**2)
     rows = _evenly(len(source.pictures), min(1.0, most / len(source.pictures)))
-    return source.show(rows, [View(source.sizes[row], (side, side)) for row in rows]).to(device)
+    return source.show(rows, [Crop(source.sizes[row], (side, side)) for row in rows]).to(device)
 
 
 def plain_pictures(icons: Icons, most: int) -> Tensor:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from sfumato import checkpoint
 from sfumato.checkpoint import Model
+from sfumato.data.crops import Dataset, Size, nearest_size, sizes_near
 from sfumato.data.icons import captioned, load
-from sfumato.data.views import Size, Source, nearest_size, sizes_near
 from sfumato.devices import DTYPES
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError
 from sfumato.nets.unet import UNet
-from sfumato.train import sheet
+from sfumato.train import sample_grid
 from sfumato.train.denoising import Batches, Denoising
 from sfumato.train.encoded import (
     MOST_TEXT_BYTES,
@@ -28,7 +28,7 @@ from sfumato.train.encoded import (
     text_bytes,
 )
 from sfumato.train.loop import Task
-from sfumato.train.order import Drawn, Epochs, Order
+from sfumato.train.order import Epochs, Order, WeightedSampling
 from sfumato.train.recipe import DenoiserRecipe, ProgressiveRecipe
 from sfumato.train.tasks.common import MODEL, found, has_icons, natively, network, side_of
 
@@ -50,8 +50,8 @@ def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]
         drawer.load_state_dict(state)
         if recipe.samples:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                drawn = sheet.draw(base, drawer, recipe.samples, guidance=recipe.guidance)
-            sheet.save(drawn, path)
+                drawn = sample_grid.draw(base, drawer, recipe.samples, guidance=recipe.guidance)
+            sample_grid.save(drawn, path)
 
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
         show(state, folder / "samples" / "last.webp")
@@ -81,7 +81,7 @@ def examples(recipe: DenoiserRecipe, base: Model, device: torch.device) -> tuple
 
 def _pictures(
     recipe: DenoiserRecipe, base: Model, device: torch.device
-) -> tuple[Source, list[Size], Order, int]:
+) -> tuple[Dataset, list[Size], Order, int]:
     """The pictures, what size each is shown at, in which order, and the side of those that are square."""
     data = Path(recipe.data)
     if has_icons(data):
@@ -92,7 +92,7 @@ def _pictures(
             tints=recipe.tints,
         )
         side = side_of(base, recipe.size or icons.side)
-        return icons, [(side, side)] * len(icons), Drawn.of(icons.weights, (side, side)), side
+        return icons, [(side, side)] * len(icons), WeightedSampling.of(icons.weights, (side, side)), side
     worded = recipe.wording.needs_captions
     own = found(recipe, captioned=worded).chosen(held_out=False, captioned=worded)
     side = side_of(base, recipe.size)
@@ -128,7 +128,7 @@ def _step(recipe: DenoiserRecipe, base: Model, side: int) -> int:
     return recipe.bucket_step or max(base.factor, eighth // base.factor * base.factor)
 
 
-def _states(recipe: DenoiserRecipe, base: Model, source: Source, device: torch.device) -> StatesOf:
+def _states(recipe: DenoiserRecipe, base: Model, source: Dataset, device: torch.device) -> StatesOf:
     """Text states, kept if the recipe or their size says so."""
     fresh = FreshTexts(base, device)
     if recipe.cache_texts is False or recipe.wording.changes_tags:

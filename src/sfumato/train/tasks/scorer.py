@@ -29,7 +29,7 @@ from sfumato.evaluate.scorer import (
 from sfumato.train.encoded import made_once
 from sfumato.train.loop import Task
 from sfumato.train.recipe import ScorerRecipe
-from sfumato.train.scoring import Scoring, Shown
+from sfumato.train.scoring import CaptionedFeatures, CaptionScorerLoss
 from sfumato.train.teacher import Teacher
 
 RESULT = "scorer.safetensors"
@@ -65,7 +65,13 @@ def task(recipe: ScorerRecipe, device: torch.device) -> Task[tuple[Tensor, Tenso
         weights.write(folder / RESULT, half, told)
         return figures
 
-    return Task(head, Shown(**seen), Scoring(head, recipe.drop), lambda state, path: None, finish)
+    return Task(
+        head,
+        CaptionedFeatures(**seen),
+        CaptionScorerLoss(head, recipe.drop),
+        lambda state, path: None,
+        finish,
+    )
 
 
 @torch.no_grad()

@@ -11,24 +11,32 @@ import torch
 from torch import Tensor
 
 from sfumato import checkpoint
-from sfumato.adapt import wishes
+from sfumato.adapt import sampling_hints
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
-from sfumato.checkpoint.infer import Defaults, Limits, span
+from sfumato.checkpoint.infer import Defaults, TrainedRange, span
 from sfumato.devices import DTYPES
-from sfumato.diffusion.distill import LATENT, SOLVERS, Grid, pseudo_huber
+from sfumato.diffusion.distill import LATENT, SOLVERS, LevelTable, pseudo_huber
 from sfumato.diffusion.level import Flow
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError
-from sfumato.nets.fast import plain
+from sfumato.nets.fast import unpacked
 from sfumato.nets.unet import UNet
-from sfumato.train import sheet
-from sfumato.train.consistency import Asked, Consistency, Course, Curriculum, Guiding, evenly, silent
+from sfumato.train import sample_grid
+from sfumato.train.consistency import (
+    Consistency,
+    Curriculum,
+    Discretization,
+    TeacherGuidance,
+    X0Model,
+    evenly,
+    null_text,
+)
+from sfumato.train.context import StepContext
 from sfumato.train.denoising import Batches
-from sfumato.train.halving import Halving, half_steps
 from sfumato.train.loop import Task
-from sfumato.train.moment import Moment
+from sfumato.train.progressive import ProgressiveDistillation, half_steps
 from sfumato.train.recipe import (
     ConsistencyRecipe,
     ConsistencyTrainingRecipe,
@@ -39,7 +47,12 @@ from sfumato.train.recipe import (
 )
 from sfumato.train.tasks import denoiser
 from sfumato.train.tasks.common import MODEL
-from sfumato.train.walks import Arriving, Walker, grid_of, keep_walks
+from sfumato.train.trajectories import (
+    TrajectoryGenerator,
+    TrajectoryRegression,
+    cached_trajectories,
+    level_table,
+)
 
 LORA = "lora.safetensors"
 """The file in a run's folder that holds a LoRA that was learned."""
@@ -51,34 +64,38 @@ def task(recipe: StudentRecipe, base: Model, device: torch.device, say: Callable
     """Raises `UsageError` for a base model that does not know what this recipe is to learn of it."""
     _check_teaches(recipe, base)
     base, examples = denoiser.examples(recipe, base, device)
-    batches: Callable[[Moment, int], Any] = examples
+    batches: Callable[[StepContext, int], Any] = examples
     maker = _Maker(recipe, base, device)
     student, drawer = maker.network(), maker.network().requires_grad_(False).eval()
     slow = {}
     if isinstance(recipe, ConsistencyRecipe) and recipe.slow:
         slow[recipe.slow] = maker.network().requires_grad_(False).eval()
     teacher = base.unet
-    plain(teacher).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    unpacked(teacher).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.compile:
         for net in (student, teacher, *slow.values()):
             net.compile()
-    asked = partial(Asked, prediction=prediction_named(base.prediction))
+    asked = partial(X0Model, prediction=prediction_named(base.prediction))
     guiding = _guiding(recipe, base, device)
     objective: Any
     if isinstance(recipe, ProgressiveRecipe):
-        grid = Grid(half_steps(base.path, recipe.halves), device)
-        taught = teacher.config.time_cond_proj_dim is not None
-        objective = Halving(
-            asked(student), asked(teacher), grid, recipe.weighting, guiding, recipe.told, taught
+        grid = LevelTable(half_steps(base.path, recipe.halves), device)
+        teacher_has_guidance = teacher.config.time_cond_proj_dim is not None
+        objective = ProgressiveDistillation(
+            asked(student), asked(teacher), grid, recipe.weighting, guiding, recipe.told, teacher_has_guidance
         )
     elif isinstance(recipe, ConsistencyRecipe) and recipe.walks:
         levels = base.levels("trailing", recipe.intervals)
         with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
-            walker = Walker(asked(teacher), guiding, levels, examples, recipe.batch, recipe.seed, device)
+            generate = TrajectoryGenerator(
+                asked(teacher), guiding, levels, examples, recipe.batch, recipe.seed, device
+            )
             told = _told_of_walks(recipe, base, examples)
-            batches = keep_walks(Path(recipe.run), recipe.walks, walker, told, say)
+            batches = cached_trajectories(Path(recipe.run), recipe.walks, generate, told, say)
         distance = partial(_distance, huber=recipe.huber)
-        objective = Arriving(asked(student), grid_of(levels, device), LATENT, distance, recipe.told)
+        objective = TrajectoryRegression(
+            asked(student), level_table(levels, device), LATENT, distance, recipe.told
+        )
     else:
         assert isinstance(recipe, ConsistencyRecipe)
         training = isinstance(recipe, ConsistencyTrainingRecipe)
@@ -99,15 +116,15 @@ def task(recipe: StudentRecipe, base: Model, device: torch.device, say: Callable
         if recipe.samples:
             dtype = DTYPES[recipe.precision]
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                drawn = sheet.draw(maker.model(drawer), drawer, recipe.samples)
-            sheet.save(drawn, path)
+                drawn = sample_grid.draw(maker.model(drawer), drawer, recipe.samples)
+            sample_grid.save(drawn, path)
 
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
         show(state, folder / "samples" / "last.webp")
         kept = maker.network().requires_grad_(False).eval()
         kept.load_state_dict(state)
         if isinstance(recipe, ConsistencyRecipe) and recipe.rank:
-            wished = wishes.header(maker.model(kept).own)
+            wished = sampling_hints.header(maker.model(kept).own)
             told = {"made by": "sfumato", "base": base.fingerprint, **wished}
             save_lora(folder / LORA, {"unet": kept}, dtype=torch.float16, metadata=told)
         else:
@@ -132,8 +149,8 @@ class _Maker:
         if recipe.told and config.time_cond_proj_dim is None:
             config = replace(config, time_cond_proj_dim=TOLD_WIDTH)
         net = UNet(config)
-        plain(net)
-        missing, _ = net.load_state_dict(plain(base.unet).state_dict(), strict=False)
+        unpacked(net)
+        missing, _ = net.load_state_dict(unpacked(base.unet).state_dict(), strict=False)
         with torch.no_grad():
             for name in missing:
                 net.get_parameter(name).zero_()
@@ -157,7 +174,7 @@ class _Maker:
                 "timestep_spacing": "trailing",
                 "set_alpha_to_one": True,
             }
-            distilled = base.facts.distilled
+            distilled = base.info.distilled
         else:
             assert isinstance(recipe, ConsistencyRecipe)
             known = 50 if isinstance(recipe, ConsistencyTrainingRecipe) else recipe.intervals
@@ -168,10 +185,12 @@ class _Maker:
         if isinstance(base.path, Flow):
             del schedule["class_name"]  # diffusers has neither scheduler for a flow
         low, high = recipe.guided if recipe.told else (1.0, 1.0)
-        facts = replace(base.facts, distilled=distilled, defaults=own, limits=Limits(few, (low, high)))
+        info = replace(
+            base.info, distilled=distilled, defaults=own, trained_range=TrainedRange(few, (low, high))
+        )
         said = {**base.own, **vars(own), "steps_range": list(few), "guidance_range": [low, high]}
         asked = replace(base.schedule, clip_sample=False, **schedule)
-        return replace(base, unet=unet, schedule=asked, facts=facts, own=said, fast=None)
+        return replace(base, unet=unet, schedule=asked, info=info, own=said, fast=None)
 
 
 def _check_teaches(recipe: StudentRecipe, base: Model) -> None:
@@ -186,7 +205,7 @@ def _check_teaches(recipe: StudentRecipe, base: Model) -> None:
                 f"intervals = {recipe.intervals} does not divide the {times} times of {recipe.base}: "
                 f"samplers would ask the student beside the times that it has learned; try {fewer}"
             )
-    known = base.facts.limits
+    known = base.info.trained_range
     if known is None:
         return
     student = f"{recipe.base} is a student of {span(*known.steps)} steps"
@@ -218,13 +237,13 @@ def _course(recipe: ConsistencyRecipe, base: Model, device: torch.device) -> Any
         return Curriculum(base.path, recipe.steps, first, last, device)
     course = evenly(base.path, recipe.intervals, device)
 
-    def always(step: int) -> Course:
+    def always(step: int) -> Discretization:
         return course
 
     return always
 
 
-def _guiding(recipe: StudentRecipe, base: Model, device: torch.device) -> Guiding | None:
+def _guiding(recipe: StudentRecipe, base: Model, device: torch.device) -> TeacherGuidance | None:
     if not recipe.guided:
         return None
     silence = base.encode("", device=device)
@@ -234,7 +253,7 @@ def _guiding(recipe: StudentRecipe, base: Model, device: torch.device) -> Guidin
     low, high = recipe.guided
     if not recipe.told:
         low = high = (low + high) / 2
-    return Guiding(low, high, silent(silence.states.to(device).float(), pooled))
+    return TeacherGuidance(low, high, null_text(silence.states.to(device).float(), pooled))
 
 
 def _distance(x: Tensor, y: Tensor, huber: float) -> Tensor:

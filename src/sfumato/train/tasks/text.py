@@ -21,7 +21,7 @@ from sfumato.nets.text import CLIPText
 from sfumato.train.distilling import (
     COMPOSED_SHARE,
     LABEL_SHARE,
-    Distilling,
+    TextDistillation,
     Texts,
     agreement,
     composed,
@@ -71,7 +71,7 @@ def task(recipe: TextRecipe, base: Model, device: torch.device) -> Task[tuple[Te
         checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
         return agreement(judged, batches.ids[tests.to(device)], batches.targets[tests.to(device)])
 
-    return Task(encoder, batches, Distilling(encoder), lambda state, path: None, finish)
+    return Task(encoder, batches, TextDistillation(encoder), lambda state, path: None, finish)
 
 
 def _reading(recipe: TextRecipe) -> tuple[list[str], Tensor]:

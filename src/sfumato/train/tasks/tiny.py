@@ -14,11 +14,11 @@ from sfumato.checkpoint import Model
 from sfumato.config import TinyVAEConfig
 from sfumato.devices import DTYPES
 from sfumato.errors import UsageError
-from sfumato.nets.fast import prepare
+from sfumato.nets.fast import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train import sheet
-from sfumato.train.condensing import Condensing, Crops, latents, qualities
+from sfumato.train import sample_grid
+from sfumato.train.condensing import RandomCrops, TinyAutoencoderLoss, latents, qualities
 from sfumato.train.loop import Task
 from sfumato.train.recipe import TinyRecipe
 from sfumato.train.tasks.common import MODEL, material, network
@@ -41,7 +41,7 @@ def task(recipe: TinyRecipe, base: Model, device: torch.device) -> Task[Tensor]:
     if recipe.compile:
         tiny.encoder.compile()
         tiny.decoder.compile()
-    teacher = prepare(copy.deepcopy(base.vae), device, _precision(recipe))
+    teacher = for_inference(copy.deepcopy(base.vae), device, _precision(recipe))
     pictures = material(recipe, base, 0, device)
     tests = pictures.tests()
 
@@ -55,7 +55,7 @@ def task(recipe: TinyRecipe, base: Model, device: torch.device) -> Task[Tensor]:
         with torch.no_grad():
             y = pupil.decode(pupil.unscale(latents(teacher, x))).clamp(-1, 1)
         pairs = [part for rows in zip(x.split(8), y.split(8), strict=True) for part in rows]
-        sheet.save(torch.cat(pairs), path)
+        sample_grid.save(torch.cat(pairs), path)
 
     def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
         pupil = averaged(state)
@@ -65,8 +65,8 @@ def task(recipe: TinyRecipe, base: Model, device: torch.device) -> Task[Tensor]:
         checkpoint.save(replace(base, tiny=pupil.cpu()), folder / MODEL, dtype=torch.float16, overwrite=True)
         return figures
 
-    batches = Crops(pictures.batches, recipe.crop) if recipe.crop else pictures.batches
-    return Task(tiny, batches, Condensing(teacher, tiny), show, finish)
+    batches = RandomCrops(pictures.batches, recipe.crop) if recipe.crop else pictures.batches
+    return Task(tiny, batches, TinyAutoencoderLoss(teacher, tiny), show, finish)
 
 
 def _as_published(base: Model) -> TinyVAEConfig:

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from sfumato import weights
-from sfumato.diffusion.distill import Answer, Boundary, Grid
+from sfumato.diffusion.distill import Boundary, DenoiseFn, LevelTable
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import run
-from sfumato.nets.given import AddedCond
-from sfumato.train.consistency import Asked, Distance, Guiding
+from sfumato.nets.inputs import SizeConditioning
+from sfumato.train.consistency import Distance, TeacherGuidance, X0Model
+from sfumato.train.context import StepContext, seed_of
 from sfumato.train.denoising import Examples
 from sfumato.train.encoded import made_once
-from sfumato.train.moment import Moment, seed_of
 
 SAMPLER = "dpmpp-2m"
 """The sampler of the teacher: second order, and one question for each step."""
@@ -39,7 +39,7 @@ _GUIDED, _NOISE, _CHOICE = range(3)
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class TrajectoryBatch:
     """Points somewhere on their walks."""
 
     x: Tensor
@@ -53,36 +53,36 @@ class Standing:
 
 
 @dataclass(frozen=True, eq=False)
-class Walks:
+class Trajectories:
     """Batches of walks in `files`, one of which is learned from at each step."""
 
     files: Sequence[Path]
     seed: int
     device: torch.device
 
-    def __call__(self, moment: Moment, count: int) -> Standing:
-        """Part `moment.part` of a batch of walks, each at a place of its own."""
-        random = torch.Generator().manual_seed(seed_of(self.seed, moment.step, _CHOICE))
+    def __call__(self, context: StepContext, count: int) -> TrajectoryBatch:
+        """Part `context.part` of a batch of walks, each at a place of its own."""
+        random = torch.Generator().manual_seed(seed_of(self.seed, context.step, _CHOICE))
         file = self.files[int(torch.randint(len(self.files), (), generator=random))]
-        part = slice(moment.part * count, (moment.part + 1) * count)
+        part = slice(context.part * count, (context.part + 1) * count)
         kept = {name: tensor[part].to(self.device).float() for name, tensor in weights.read(file).items()}
         points, device = kept["points"], self.device
-        generator = moment.generator
+        generator = context.generator
         place = torch.randint(1, points.shape[1], (count,), generator=generator, device=device)
-        added = AddedCond(kept["pooled"], kept["ids"]) if "pooled" in kept else None
-        ends = Examples(points[:, 0], kept["states"], added, moment.step)
-        return Standing(points[torch.arange(count, device=device), place], place, kept["scale"], ends)
+        added = SizeConditioning(kept["pooled"], kept["ids"]) if "pooled" in kept else None
+        ends = Examples(points[:, 0], kept["states"], added, context.step)
+        return TrajectoryBatch(points[torch.arange(count, device=device), place], place, kept["scale"], ends)
 
 
 @dataclass(frozen=True, eq=False)
-class Walker:
+class TrajectoryGenerator:
     """A teacher that walks to the texts of `batches`, from noise of its own."""
 
-    teacher: Asked
-    guiding: Guiding | None
+    teacher: X0Model
+    guiding: TeacherGuidance | None
     levels: Sequence[Level]
     """The clean one last."""
-    batches: Callable[[Moment, int], Examples]
+    batches: Callable[[StepContext, int], Examples]
     batch: int
     seed: int
     device: torch.device
@@ -94,26 +94,30 @@ class Walker:
             torch.Generator(self.device).manual_seed(seed_of(self.seed, number, each))
             for each in (_GUIDED, _NOISE)
         )
-        examples = self.batches(Moment(number, 0, 1, guided), self.batch)
+        examples = self.batches(StepContext(number, 0, 1, guided), self.batch)
         scale = torch.ones(self.batch, device=self.device)
-        lead = self.teacher.answer(examples)
+        denoise_fn = self.teacher.answer(examples)
         if self.guiding is not None:
             scale = self.guiding.draw(self.batch, guided)
-            lead = self.guiding.lead(self.teacher, examples, scale)
+            denoise_fn = self.guiding.guided(self.teacher, examples, scale)
         eps = torch.randn(examples.x0.shape, generator=noise, device=self.device)
-        found = {"points": walk(lead, eps, self.levels), "states": examples.states, "scale": scale}
+        found = {
+            "points": trajectory(denoise_fn, eps, self.levels),
+            "states": examples.states,
+            "scale": scale,
+        }
         if examples.added is not None:
             found |= {"pooled": examples.added.pooled, "ids": examples.added.ids}
         return {name: tensor.half() if name in _LARGE else tensor for name, tensor in found.items()}
 
 
-def keep_walks(
+def cached_trajectories(
     folder: Path,
     count: int,
-    walker: Walker,
+    generate: TrajectoryGenerator,
     told: Mapping[str, str],
     say: Callable[[str], None] = lambda _: None,
-) -> Walks:
+) -> Trajectories:
     """At least `count` walks in files of one batch, each made once.
 
     `told` is what they depend on besides their number and seed; `say` hears now and then how many there are.
@@ -126,29 +130,29 @@ def keep_walks(
         number = len(files) - 1
         if time.monotonic() - said >= _SAID_EVERY:
             said = time.monotonic()
-            say(f"{folder}: the teacher walks, {number * walker.batch:,}/{count:,}")
-        return walker(number)
+            say(f"{folder}: the teacher walks, {number * generate.batch:,}/{count:,}")
+        return generate(number)
 
-    for number in range(-(-count // walker.batch)):
+    for number in range(-(-count // generate.batch)):
         files.append(folder / WALKS.format(number))
-        which = {"batch": f"{number} of {walker.batch}", "seed": f"{walker.seed}"}
+        which = {"batch": f"{number} of {generate.batch}", "seed": f"{generate.seed}"}
         made_once(files[-1], {**told, **which}, make)
-    return Walks(files, walker.seed, walker.device)
+    return Trajectories(files, generate.seed, generate.device)
 
 
-def grid_of(levels: Sequence[Level], device: torch.device) -> Grid:
+def level_table(levels: Sequence[Level], device: torch.device) -> LevelTable:
     """Where the points of walks over `levels` stand, the end of the walk first."""
-    return Grid(levels[::-1], device)
+    return LevelTable(levels[::-1], device)
 
 
-def walk(lead: Answer, eps: Tensor, levels: Sequence[Level]) -> Tensor:
+def trajectory(denoise_fn: DenoiseFn, eps: Tensor, levels: Sequence[Level]) -> Tensor:
     """Every point of the walk from noise `eps` (B, …) over `levels` (N + 1): (B, N + 1, …), its end first."""
-    grid, points = grid_of(levels, eps.device), []
+    grid, points = level_table(levels, eps.device), []
 
     def denoise(x: Tensor, level: Level) -> Tensor:
         points.append(x)
         place = torch.full((len(x),), len(levels) - len(points), device=x.device)
-        return lead(x, grid.rows(place, x.ndim)).float()
+        return denoise_fn(x, grid.rows(place, x.ndim)).float()
 
     x = levels[0].s * eps
     end = run(sampler_named(SAMPLER).sample(x, levels, torch.randn_like), denoise)
@@ -156,18 +160,20 @@ def walk(lead: Answer, eps: Tensor, levels: Sequence[Level]) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Arriving:
+class TrajectoryRegression:
     """The objective."""
 
-    student: Asked
-    grid: Grid
-    """Of the walks (`grid_of`)."""
+    student: X0Model
+    grid: LevelTable
+    """Of the walks (`level_table`)."""
     boundary: Boundary
     distance: Distance
     told: bool = False
     """Whether the student reads the guidance scale."""
 
-    def __call__(self, batch: Standing, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, batch: TrajectoryBatch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The distance (B,), and its mean over those that stood in the noisier half."""
         here = self.grid.rows(batch.place, batch.x.ndim)
         answer = self.student.answer(batch.ends, batch.scale - 1 if self.told else None)

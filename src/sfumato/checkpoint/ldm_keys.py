@@ -58,18 +58,18 @@ _STACKED = ("q_proj", "k_proj", "v_proj")
 
 
 @dataclass(frozen=True)
-class Origin:
+class SourceKey:
     """Where a file keeps one parameter, and in which form."""
 
     key: str
-    third: int | None = None
+    qkv_index: int | None = None
     """Which third of the rows, where query, key and value are stacked."""
     transposed: bool = False
     convolution: bool = False
     """A matrix (C, C) kept as a convolution (C, C, 1, 1)."""
 
 
-Table = dict[str, Origin]
+Table = dict[str, SourceKey]
 """By the name of a parameter here."""
 
 
@@ -155,30 +155,30 @@ def vae_table(config: VAEConfig, parameters: Iterable[str], prefix: str = VAE) -
     table = _by_module(vae_modules(config), parameters, prefix)
     matrices = tuple(f".{name}.weight" for name in _VAE_ATTENTION if name != "group_norm")
     return {
-        name: Origin(origin.key, convolution=".attentions." in name and name.endswith(matrices))
+        name: SourceKey(origin.key, convolution=".attentions." in name and name.endswith(matrices))
         for name, origin in table.items()
     }
 
 
 def openai_table(parameters: Iterable[str], prefix: str) -> Table:
     """Where files keep OpenAI's text encoder; `prefix` such as "cond_stage_model.transformer.text_model."."""
-    return {name: Origin(f"{prefix}{name}") for name in parameters}
+    return {name: SourceKey(f"{prefix}{name}") for name in parameters}
 
 
 def open_clip_table(config: TextConfig, parameters: Iterable[str], prefix: str) -> Table:
     """Where files keep an OpenCLIP text encoder; `prefix` such as "conditioner.embedders.1.model."."""
     modules = {"embeddings.token_embedding": "token_embedding", "final_layer_norm": "ln_final"}
     table = {
-        "embeddings.position_embedding.weight": Origin(f"{prefix}positional_embedding"),
-        "text_projection.weight": Origin(f"{prefix}text_projection", transposed=True),
+        "embeddings.position_embedding.weight": SourceKey(f"{prefix}positional_embedding"),
+        "text_projection.weight": SourceKey(f"{prefix}text_projection", transposed=True),
     }
     for layer in range(config.num_hidden_layers):
         ours, theirs = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
         modules |= _joined(ours, theirs, _OPEN_CLIP_LAYER)
-        for third, name in enumerate(_STACKED):
+        for qkv_index, name in enumerate(_STACKED):
             for kind in ("weight", "bias"):
                 key = f"{prefix}{theirs}.attn.in_proj_{kind}"
-                table[f"{ours}.self_attn.{name}.{kind}"] = Origin(key, third=third)
+                table[f"{ours}.self_attn.{name}.{kind}"] = SourceKey(key, qkv_index=qkv_index)
     wanted = list(parameters)
     rest = _by_module(modules, (name for name in wanted if name not in table), prefix)
     return {name: table.get(name) or rest[name] for name in wanted}
@@ -200,31 +200,31 @@ def tiny_vae_table(
         half, _, rest = name.partition(".layers.")
         number, _, inside = rest.partition(".")
         place = int(number) + (half == "decoder")
-        table[name] = Origin(f"{encoder if half == 'encoder' else decoder}{place}.{inside}")
+        table[name] = SourceKey(f"{encoder if half == 'encoder' else decoder}{place}.{inside}")
     return table
 
 
-def take(table: Mapping[str, Origin], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_file(table: Mapping[str, SourceKey], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A file's `tensors` as parameters by their names here; matrices that were stacked share their memory."""
     return {name: _taken(tensors[origin.key], origin) for name, origin in table.items()}
 
 
-def give(table: Mapping[str, Origin], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters as a file's tensors: the inverse of `take`."""
-    thirds: dict[str, dict[int, Tensor]] = {}
+def to_file(table: Mapping[str, SourceKey], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters as a file's tensors: the inverse of `from_file`."""
+    stacked: dict[str, dict[int, Tensor]] = {}
     tensors = {}
     for name, origin in table.items():
         tensor = state[name]
-        if origin.third is not None:
-            thirds.setdefault(origin.key, {})[origin.third] = tensor
+        if origin.qkv_index is not None:
+            stacked.setdefault(origin.key, {})[origin.qkv_index] = tensor
         else:
             tensor = tensor[:, :, None, None] if origin.convolution else tensor
             tensors[origin.key] = tensor.t() if origin.transposed else tensor
-    return tensors | {key: torch.cat([parts[n] for n in range(3)]) for key, parts in thirds.items()}
+    return tensors | {key: torch.cat([parts[n] for n in range(3)]) for key, parts in stacked.items()}
 
 
 def shapes(
-    table: Mapping[str, Origin], expected: Mapping[str, tuple[int, ...]]
+    table: Mapping[str, SourceKey], expected: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor that a file must hold, given those of the parameters.
 
@@ -233,15 +233,15 @@ def shapes(
     found = {}
     for name, origin in table.items():
         shape = expected[name]
-        if origin.third is not None:
+        if origin.qkv_index is not None:
             shape = (3 * shape[0], *shape[1:])
         found[origin.key] = shape[::-1] if origin.transposed else shape
     return found
 
 
-def _taken(tensor: Tensor, origin: Origin) -> Tensor:
-    if origin.third is not None:
-        return tensor.chunk(3)[origin.third]
+def _taken(tensor: Tensor, origin: SourceKey) -> Tensor:
+    if origin.qkv_index is not None:
+        return tensor.chunk(3)[origin.qkv_index]
     if origin.convolution:
         return tensor.reshape(tensor.shape[:2])
     return tensor.t().contiguous() if origin.transposed else tensor
@@ -251,7 +251,7 @@ def _by_module(modules: Mapping[str, str], parameters: Iterable[str], prefix: st
     table = {}
     for name in parameters:
         module, _, kind = name.rpartition(".")
-        table[name] = Origin(f"{prefix}{modules[module]}.{kind}")
+        table[name] = SourceKey(f"{prefix}{modules[module]}.{kind}")
     return table
 
 

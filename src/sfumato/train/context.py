@@ -7,7 +7,7 @@ import torch
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class StepContext:
     """Part `part` of `parts` of the batch of step `step`, counted from 0 over all processes of a run.
 
     Nothing that is learned from may depend on anything else, so that a run that was stopped anywhere and

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sfumato import weights
-from sfumato.checkpoint import separate, single
-from sfumato.checkpoint.infer import PREDICTIONS, Facts, facts, own_settings
+from sfumato.checkpoint import replacement_parts, single
+from sfumato.checkpoint.infer import PREDICTIONS, ModelInfo, model_info, own_settings
 from sfumato.checkpoint.layout import (
     FAST,
     TINY,
@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 
 @dataclass
-class Survey:
+class Scan:
     """A folder's or file's content short of its weights.
 
-    A `patient` survey notes problems where another one raises.
+    With `collect_errors` it notes problems instead of raising the first.
     """
 
     place: Path
     report: Report
-    patient: bool = False
+    collect_errors: bool = False
     index: dict[str, Any] = field(default_factory=dict)
     own: dict[str, Any] = field(default_factory=dict)
     networks: int = 0
@@ -55,23 +55,23 @@ class Survey:
         return file if file.is_file() else None
 
     def attempt(self, step: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
-        """Do one step; a `CheckpointError` becomes a noted problem if the survey is patient."""
+        """Do one step; a `CheckpointError` becomes a noted problem with `collect_errors`."""
         try:
             return step(*arguments, **options)
         except CheckpointError as error:
-            if not self.patient:
+            if not self.collect_errors:
                 raise
             self.report.problems.append(str(error))
             return None
 
-    def take(
+    def read(
         self,
         *,
         variant: str | None = None,
         prefer_half: bool = False,
         vae: Path | None = None,
         tiny: Path | None = None,
-        base: "Survey | None" = None,
+        base: "Scan | None" = None,
     ) -> None:
         """Read every configuration, header and tokenizer.
 
@@ -79,9 +79,9 @@ class Survey:
         lacks from `base`.
         """
         if self.place.is_dir():
-            self._take_folder(variant, prefer_half)
+            self._read_folder(variant, prefer_half)
         else:
-            self.attempt(self._take_file, base, {"vae"} if vae else set())
+            self.attempt(self._read_file, base, {"vae"} if vae else set())
         if vae and self.parts:
             self.attempt(self._replace_vae, vae)
         if tiny and self.parts:
@@ -92,7 +92,7 @@ class Survey:
             if name in self.parts and TOKENIZERS[name] in self.tokenizers:
                 self.attempt(self._check_tokenizer, name)
 
-    def predict(self, name: str) -> None:
+    def override_prediction(self, name: str) -> None:
         """Take the UNet's answer for what `name` says, whatever the files say. Raises `UsageError`."""
         ours = {short: theirs for theirs, short in PREDICTIONS.items()}
         if name not in ours:
@@ -103,11 +103,11 @@ class Survey:
             self.scheduler = {**self.scheduler, "prediction_type": ours[name]}
             self.schedule = replace(self.schedule, prediction_type=ours[name])
 
-    def conclude(self) -> Facts:
+    def model_info(self) -> ModelInfo:
         """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
         if self.schedule is None or len(self.parts) < self.networks:
             raise CheckpointError(f"{self.place}: what the model is cannot be told while parts are missing")
-        found = facts(self.own, self.parts, self.schedule, self.report, self.reasons)
+        found = model_info(self.own, self.parts, self.schedule, self.report, self.reasons)
         if self.fast:
             self.report.infer("few steps", "by a LoRA of its own, --fast", f"there is {FAST}")
         return found
@@ -117,7 +117,7 @@ class Survey:
         self.report.fingerprint = fingerprint(self.place, self.parts.values(), self.asked)
         return self.report.fingerprint
 
-    def _take_folder(self, variant: str | None, prefer_half: bool) -> None:
+    def _read_folder(self, variant: str | None, prefer_half: bool) -> None:
         self.index = read_index(self.place)
         self.own = self.attempt(own_settings, self.place) or {}
         named = components(self.index)
@@ -134,13 +134,13 @@ class Survey:
         if variant:
             self.attempt(self._require_variant, variant)
         for name in encoders:
-            self.attempt(self._take_tokenizer, name)
+            self.attempt(self._read_tokenizer, name)
         if read := self.attempt(read_schedule, self.place):
             self.scheduler, self.schedule = read
 
-    def _take_file(self, base: "Survey | None", given: set[str]) -> None:
+    def _read_file(self, base: "Scan | None", given: set[str]) -> None:
         lent: Mapping[str, Part] = base.parts if base else {}
-        found = single.survey(self.place, weights.header(self.place), self.report, lent, given)
+        found = single.scan(self.place, weights.header(self.place), self.report, lent, given)
         self.index, self.own, self.reasons = found.index, found.own, found.reasons
         self.scheduler = found.scheduler
         self.schedule = ScheduleConfig.from_dict(found.scheduler, f"{self.place}: scheduler")
@@ -160,7 +160,7 @@ class Survey:
             scaling = own.config.scaling_factor
         else:
             scaling = single.SCALING.get(family, single.SCALING_ELSE)
-        self.parts["vae"] = part = separate.vae_part(path, scaling)
+        self.parts["vae"] = part = replacement_parts.vae_part(path, scaling)
         self.report.infer(
             "vae", path.name, "asked for, in the place of the model's own" if own else "asked for"
         )
@@ -170,7 +170,7 @@ class Survey:
             self.reasons["latent scale"] = f"the config.json in {path.name}"
 
     def _replace_tiny(self, path: Path) -> None:
-        self.parts[TINY] = separate.tiny_part(path)
+        self.parts[TINY] = replacement_parts.tiny_part(path)
         self.report.infer("tiny decoder", path.name, "asked for")
 
     def _require_variant(self, variant: str) -> None:
@@ -179,7 +179,7 @@ class Survey:
                 f"{self.place} has no weights of variant {variant!r} (as in model.{variant}.safetensors)"
             )
 
-    def _take_tokenizer(self, encoder: str) -> None:
+    def _read_tokenizer(self, encoder: str) -> None:
         name = TOKENIZERS[encoder]
         self.tokenizers[name] = Tokenizer.load(tokenizer_folder(self.place, name))
 

@@ -44,7 +44,7 @@ def named(table: Iterable[tuple[tuple[str, ...], str]], keys: Iterable[str]) -> 
     )
 
 
-def not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
+def described(tensors: Mapping[str, Tensor]) -> str:
     """What a file without a single key of an adapter seems to be."""
     if what := named(NO_ADAPTERS, tensors):
         return what

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.distill import Grid, Rows, snr_plus_one, truncated_snr, two_steps_as_one
+from sfumato.diffusion.distill import BatchLevel, LevelTable, snr_plus_one, truncated_snr, two_steps_as_one
 from sfumato.diffusion.level import Level, Path
 from sfumato.diffusion.spacing import trailing
-from sfumato.train.consistency import Asked, Guiding
+from sfumato.train.consistency import TeacherGuidance, X0Model
 from sfumato.train.denoising import Examples
 
 WEIGHTS = {"truncated-snr": truncated_snr, "snr-plus-one": snr_plus_one}
-"""Weights of an error in x0 at `Rows`."""
+"""Weights of an error in x0 at `BatchLevel`."""
 
 
 def half_steps(path: Path, steps: int) -> list[Level]:
@@ -30,19 +30,19 @@ def half_steps(path: Path, steps: int) -> list[Level]:
 
 
 @dataclass(frozen=True, eq=False)
-class Halving:
+class ProgressiveDistillation:
     """The objective."""
 
-    student: Asked
-    teacher: Asked
-    grid: Grid
+    student: X0Model
+    teacher: X0Model
+    grid: LevelTable
     """Of `half_steps`."""
     weighting: str
-    guiding: Guiding | None = None
+    guiding: TeacherGuidance | None = None
     """How strongly the teacher is guided; `None`: not, or as an earlier round has taught it."""
     told: bool = False
     """Whether the student reads the guidance scale."""
-    taught: bool = False
+    teacher_has_guidance: bool = False
     """Whether the teacher does, and is not to be guided any more."""
 
     def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -60,13 +60,17 @@ class Halving:
 
     @torch.no_grad()
     def _target(
-        self, batch: Examples, x: Tensor, levels: tuple[Rows, Rows, Rows], generator: torch.Generator
+        self,
+        batch: Examples,
+        x: Tensor,
+        levels: tuple[BatchLevel, BatchLevel, BatchLevel],
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor | None]:
         """x̃ (B, …), and the guidance that the student is told."""
         scale = None if self.guiding is None else self.guiding.draw(len(x), generator)
         w = scale - 1 if self.told and scale is not None else None
-        if self.guiding is None or scale is None or self.taught:
+        if self.guiding is None or scale is None or self.teacher_has_guidance:
             answer = self.teacher.answer(batch, w)
         else:
-            answer = self.guiding.lead(self.teacher, batch, scale)
+            answer = self.guiding.guided(self.teacher, batch, scale)
         return two_steps_as_one(answer, x, *levels), w

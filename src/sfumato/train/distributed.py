@@ -1,6 +1,6 @@
 """The processes that train together, one for each device, as `torchrun` and `accelerate launch` start them.
 
-A process that was started alone is a team of one, for which all of this does nothing. Tensors travel between
+A process that was started alone is a group of one, for which all of this does nothing. Tensors travel between
 devices by NCCL; what processes agree on travels by Gloo, which no device has to be waited for, and which
 knows at once when another process has died.
 """
@@ -26,7 +26,7 @@ BUCKET = 1 << 25
 """Bytes of gradients that travel at once."""
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -36,13 +36,13 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this is the process that writes, draws and talks."""
     return rank() == 0
 
 
 @contextmanager
-def joined(device: str | None = None) -> Iterator[torch.device]:
+def process_group(device: str | None = None) -> Iterator[torch.device]:
     """In the block this process is one of those it was started with; the device that is its own.
 
     `device` as for `pick_device`, the same for all; of several CUDA devices each process takes one. Raises
@@ -77,26 +77,26 @@ def joined(device: str | None = None) -> Iterator[torch.device]:
 
 
 @contextmanager
-def first() -> Iterator[None]:
+def main_first() -> Iterator[None]:
     """The block is carried out by the first process of every machine, and then by the others.
 
     What the first one keeps in files is there when the others look for it.
     """
-    if size() > 1 and _place():
-        wait()
+    if world_size() > 1 and _place():
+        barrier()
     yield
-    if size() > 1 and not _place():
-        wait()
+    if world_size() > 1 and not _place():
+        barrier()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until every process is here."""
-    agreed(0)
+    all_reduce_max(0)
 
 
-def agreed(*numbers: int) -> Sequence[int]:
+def all_reduce_max(*numbers: int) -> Sequence[int]:
     """Of each number the largest that any process names."""
-    if size() == 1:
+    if world_size() == 1:
         return numbers
     largest = torch.tensor(numbers)
     with _heard():
@@ -104,9 +104,9 @@ def agreed(*numbers: int) -> Sequence[int]:
     return cast(list[int], largest.tolist())
 
 
-def told(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """What the first process says, to all."""
-    if size() == 1:
+    if world_size() == 1:
         return value
     said = [value]
     with _heard():
@@ -114,9 +114,9 @@ def told(value: T) -> T:
     return said[0]
 
 
-def share(tensors: Iterable[Tensor]) -> None:
+def broadcast(tensors: Iterable[Tensor]) -> None:
     """Make all `tensors` what they are for the first process."""
-    if size() == 1:
+    if world_size() == 1:
         return
     with _heard(), torch.no_grad():
         for tensor in tensors:
@@ -125,9 +125,9 @@ def share(tensors: Iterable[Tensor]) -> None:
             tensor.copy_(same)
 
 
-def add(tensors: Sequence[Tensor]) -> None:
+def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     """Make each of `tensors`, all of one dtype, its sum over all processes."""
-    if size() == 1:
+    if world_size() == 1:
         return
     bucket: list[Tensor] = []
     held = 0

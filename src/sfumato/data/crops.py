@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class View:
+class Crop:
     """What is shown of a picture of size `original`: scaled to cover `size`, cropped, perhaps mirrored."""
 
     original: Size
@@ -59,7 +59,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Framing:
+class CropPolicy:
     """How a view is chosen. Nothing random in it: every picture has one view, which can be encoded once."""
 
     anywhere: bool = False
@@ -71,19 +71,19 @@ class Framing:
 
     @property
     def is_fixed(self) -> bool:
-        return self == Framing()
+        return self == CropPolicy()
 
-    def view(self, original: Size, size: Size, random: Random) -> View:
+    def view(self, original: Size, size: Size, random: Random) -> Crop:
         """A view of a picture of size `original`."""
         across, down, mirror, zoom = (random.random() for _ in range(4))
         if not self.anywhere:
             across = down = 0.5
         most = min(original[0] / size[0], original[1] / size[1])
         larger = max(1.0, most) ** zoom if self.zoomed else 1.0
-        return View(original, size, across, down, self.mirrored and mirror < 0.5, larger)
+        return Crop(original, size, across, down, self.mirrored and mirror < 0.5, larger)
 
 
-class Source(Protocol):
+class Dataset(Protocol):
     """Pictures with words, wherever they are kept."""
 
     @property
@@ -106,7 +106,7 @@ class Source(Protocol):
         """Of the pictures, so that what was made of them can be told from what was made of others."""
         ...
 
-    def show(self, rows: Sequence[int], views: Sequence[View]) -> Tensor:
+    def show(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
         """The pictures in `rows`, each as its view, all of one size: (B, 3, h, w) in [−1, 1].
 
         Raises `DataError` for a picture that cannot be read any more.

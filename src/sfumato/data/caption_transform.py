@@ -13,7 +13,7 @@ _BRACES = re.compile(r"\{[^{}]*\}")
 
 
 @dataclass(frozen=True)
-class Wording:
+class CaptionTransform:
     """How captions become texts."""
 
     templates: tuple[str, ...] = (CAPTION,)

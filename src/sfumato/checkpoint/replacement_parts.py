@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sfumato import weights
 from sfumato.checkpoint import grouping, single
-from sfumato.checkpoint.foreign import described
 from sfumato.checkpoint.layout import TINY, Part, read_network
+from sfumato.checkpoint.unsupported import described
 from sfumato.config import TinyVAEConfig
 from sfumato.errors import CheckpointError
 

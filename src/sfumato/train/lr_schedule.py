@@ -24,5 +24,5 @@ def _up(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / (warmup + 1))
 
 
-SCHEDULES = {"warmup-stable-decay": warmup_stable_decay, "cosine": cosine, "constant": constant}
+LR_SCHEDULES = {"warmup-stable-decay": warmup_stable_decay, "cosine": cosine, "constant": constant}
 """Each gives the share of the highest rate in (0, 1] for `step` of `steps`, counted from 0."""

@@ -13,7 +13,7 @@ from sfumato.diffusion.predict import clean_estimate, prediction_named
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import SeededNoise, run
 from sfumato.files import replace_atomically
-from sfumato.nets.given import AddedCond
+from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.unet import UNet
 from sfumato.prompt.encode import common_length
 
@@ -29,7 +29,7 @@ def draw(
 
     Sampler and steps are the model's own; so is the guidance, unless given.
     """
-    scale = model.facts.defaults.guidance if guidance is None else guidance
+    scale = model.info.defaults.guidance if guidance is None else guidance
     pictures = []
     for start in range(0, len(prompts), AT_ONCE):
         pictures.append(_batch(model, unet, prompts[start : start + AT_ONCE], scale, seed + start))
@@ -39,7 +39,7 @@ def draw(
 def _batch(model: Model, unet: UNet, prompts: Sequence[str], guidance: float, seed: int) -> Tensor:
     device, count = next(unet.parameters()).device, len(prompts)
     prediction = prediction_named(model.prediction)
-    own = model.facts.defaults
+    own = model.info.defaults
     levels = model.levels(own.spacing, own.steps)
     width, height = model.native_size
     told = unet.config.time_cond_proj_dim is not None
@@ -53,7 +53,7 @@ def _batch(model: Model, unet: UNet, prompts: Sequence[str], guidance: float, se
     pooled, ids = [cond.pooled for cond in conds if cond.pooled is not None], model.size_ids((width, height))
     added = None
     if pooled and ids is not None:
-        added = AddedCond(torch.cat(pooled), ids.repeat(len(conds), 1)).to(device, torch.float32)
+        added = SizeConditioning(torch.cat(pooled), ids.repeat(len(conds), 1)).to(device, torch.float32)
     w = torch.full((count,), guidance - 1, device=device) if told else None
 
     def denoise(x: Tensor, level: Level) -> Tensor:

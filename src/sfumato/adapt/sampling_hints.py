@@ -11,7 +11,7 @@ from sfumato.checkpoint.layout import OWN
 from sfumato.errors import CheckpointError
 from sfumato.files import parse_json
 
-WISHES = ("sampler", "steps_range", "guidance_range")
+HINTS = ("sampler", "steps_range", "guidance_range")
 """Those keys of `sfumato.json` that a header may hold, in JSON, under that file's name."""
 _LCM: dict[str, Any] = {"sampler": "lcm", "steps_range": [1, 8], "guidance_range": [1.0, 2.0]}
 """Of published LCM-LoRAs, whose headers do not say."""
@@ -20,19 +20,19 @@ _NAMELESS = "pytorch_lora_weights"
 
 
 def header(settings: Mapping[str, Any]) -> dict[str, str]:
-    """What goes into a file's header for `wishes` to read, of a model's own `settings`."""
-    return {OWN: json.dumps({key: settings[key] for key in WISHES if key in settings})}
+    """What goes into a file's header for `sampling_hints` to read, of a model's own `settings`."""
+    return {OWN: json.dumps({key: settings[key] for key in HINTS if key in settings})}
 
 
-def wishes(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """`WISHES` of the file `path` with this header; empty where it is a LoRA like any other.
+def sampling_hints(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """`HINTS` of the file `path` with this header; empty where it is a LoRA like any other.
 
     Raises `CheckpointError` for a header that is out of range.
     """
     if OWN in metadata:
         where = f"the {OWN} of {path}"
         said = checked_settings(parse_json(metadata[OWN].encode("utf-8", "replace"), where), where)
-        if missing := [key for key in WISHES if key not in said]:
+        if missing := [key for key in HINTS if key not in said]:
             raise CheckpointError(f"{where} says nothing of {missing[0]}")
         return said
     name = path.parent.name if path.stem == _NAMELESS else path.stem

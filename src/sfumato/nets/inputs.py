@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
-class AddedCond:
-    """What SDXL is told besides the prompt's words (Podell et al. 2023, §2.2)."""
+class SizeConditioning:
+    """SDXL's micro-conditioning besides the prompt: pooled text and sizes (Podell et al. 2023, §2.2)."""
 
     pooled: Tensor
     """(R, P): the prompt as one vector."""
@@ -20,9 +20,9 @@ class AddedCond:
     The refiner's (R, 5) end in an aesthetic score instead of the target.
     """
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "AddedCond":
+    def to(self, device: torch.device, dtype: torch.dtype) -> "SizeConditioning":
         """The same on `device`, the pooled text as `dtype`; sizes in pixels keep their own."""
-        return AddedCond(self.pooled.to(device, dtype), self.ids.to(device))
+        return SizeConditioning(self.pooled.to(device, dtype), self.ids.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class TextKV:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class BlockInputs:
     """All of that for one evaluation.
 
     Rows of text may share a point: until the first cross-attention the picture has P rows, from there on R,
@@ -86,11 +86,11 @@ class Given:
     slices: int | None = None
     """In how many parts the queries of an attention take turns."""
 
-    def shift(self, h: Tensor, columns: slice) -> Tensor:
+    def time_shift(self, h: Tensor, columns: slice) -> Tensor:
         """The time's projection for one residual block, a row for each of `h` (P or R, …) or one for all."""
         return (self.time if len(self.time) in (1, len(h)) else self.row_time)[:, columns]
 
-    def spread(self, h: Tensor) -> Tensor:
+    def expand_rows(self, h: Tensor) -> Tensor:
         """`h` (P or R, …) as R rows."""
         if self.rows is None or len(h) == len(self.rows):
             return h

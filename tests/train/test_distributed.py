@@ -17,7 +17,7 @@ import test_loop as t
 import torch
 
 from sfumato.errors import UsageError
-from sfumato.train import team
+from sfumato.train import distributed
 from sfumato.train.loop import train
 
 SHARED = replace(t.RECIPE, accumulate=2)
@@ -40,14 +40,14 @@ def free_port():
 
 
 def work(line, folder, **changes):
-    """What each process of a team does, and a weak reference to what joined it to the others."""
-    with team.joined("cpu") as device:
+    """What each process of a group does, and a weak reference to what joined it to the others."""
+    with distributed.process_group("cpu") as device:
         groups.append(weakref.ref(torch.distributed.group.WORLD))
-        with team.first():
+        with distributed.main_first():
             task = line()
         outcome = train(task, replace(t.RECIPE, run=str(folder), **changes), device)
         # in one piece: torchrun has its processes write without a buffer, into the same pipe
-        sys.stdout.write(f"{team.rank()} {outcome.step} {outcome.figures['slope']}\n")
+        sys.stdout.write(f"{distributed.rank()} {outcome.step} {outcome.figures['slope']}\n")
         sys.stdout.flush()
 
 
@@ -148,7 +148,7 @@ def test_a_signal_to_one_of_them_stops_all_after_the_same_step(tmp_path, alone):
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(team, "size", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     with pytest.raises(UsageError, match="batch = 8 cannot be taken in 3 parts, as 3 processes"):
         train(t.line(), replace(t.RECIPE, run=str(tmp_path)), t.CPU)
 
@@ -159,6 +159,6 @@ def test_a_team_that_nobody_can_find_is_refused(monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with (
         pytest.raises(UsageError, match="WORLD_SIZE is 2, but MASTER_ADDR, MASTER_PORT is not set"),
-        team.joined(),
+        distributed.process_group(),
     ):
         pass

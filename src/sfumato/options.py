@@ -1,0 +1,90 @@
+"""Which model to load and how to compute with it: two values that every loader shares. No torch here."""
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from sfumato.errors import UsageError, nearest
+
+EMBEDDED = "embedded"
+"""The name of the model that the package carries."""
+DEVICES = ("cpu", "cuda", "mps")
+DTYPES = ("float32", "fp32", "bfloat16", "bf16", "float16", "fp16")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model: where it is, and what is used in place of parts of it.
+
+    `source`: "embedded", a diffusers folder, a `.safetensors` file, a hub id such as "org/name", or the name
+    of a model in the user's folder. `variant`: of the weight files, such as "fp16". `vae`: a file or folder
+    with another autoencoder. `tiny`: one with a tiny autoencoder, such as TAESD. `base`: a model that has
+    what a file with a UNet alone lacks. `prediction`: what the network predicts, where its file does not say.
+    `local_files_only`: never ask the hub.
+    """
+
+    source: str = EMBEDDED
+    variant: str | None = None
+    vae: str | None = None
+    tiny: str | None = None
+    base: str | None = None
+    prediction: str | None = None
+    local_files_only: bool = False
+
+    @classmethod
+    def of(cls, source: "str | Path | ModelOptions", **options: Any) -> Self:
+        """`source` itself, or one made of its name and `options`; paths become text.
+
+        Raises `TypeError` for an option that is none of these.
+        """
+        if isinstance(source, cls):
+            return source
+        named: dict[str, Any] = {"source": source, **options}
+        values: dict[str, Any] = {
+            name: str(each) if isinstance(each, Path) else each for name, each in named.items()
+        }
+        return cls(**values)
+
+    @classmethod
+    def of_request(cls, request: Any, **changes: Any) -> Self:
+        """The model that a `Request` names, with `changes`."""
+        named = {each.name: getattr(request, each.name, None) for each in fields(cls)}
+        named = {name: value for name, value in named.items() if value is not None}
+        return cls(**{**named, "source": request.model, **changes})
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """How to compute: where, in which precision, and what is saved in memory or time.
+
+    `device`: "cpu", "cuda", "cuda:1", "mps"; the fastest one here if `None`. `dtype`: "float32", "bfloat16",
+    "float16"; the fastest that is safe on the device if `None`. `slices`: parts into which attention splits
+    its queries. `tile`: the side in latent cells of the tiles that large pictures are decoded in. `offload`:
+    keep weights in main memory and bring them to the device layer by layer. `compiled`: have torch compile
+    the networks for every size that is met. `trainable`: keep the networks differentiable, with plain weights.
+    Raises `UsageError` for a value out of range and for two that exclude each other.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    slices: int | None = None
+    tile: int | None = None
+    offload: bool = False
+    compiled: bool = False
+    trainable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", self.device):
+            raise UsageError(f"unknown device {self.device!r}; {nearest(self.device, DEVICES)}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
+        for name in ("slices", "tile"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}: must be at least 1")
+        for other in ("compiled", "trainable"):
+            if self.offload and getattr(self, other):
+                raise UsageError(
+                    f"offload and {other} exclude each other: the weights move while they are used"
+                )

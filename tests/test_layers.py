@@ -8,7 +8,19 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sfumato"
 
 FLOORS = [
-    {"errors", "names", "formats", "files", "config", "weights", "devices", "folders", "pictures"},
+    {
+        "errors",
+        "names",
+        "formats",
+        "files",
+        "config",
+        "weights",
+        "devices",
+        "folders",
+        "pictures",
+        "version",
+        "options",
+    },
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},

@@ -9,6 +9,8 @@ What is named here is imported when it is first asked for: the command answers a
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sfumato.version import __version__
+
 if TYPE_CHECKING:
     from sfumato.errors import SfumatoError as SfumatoError
     from sfumato.errors import SfumatoWarning as SfumatoWarning
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from sfumato.studio import Step as Step
     from sfumato.studio import Studio as Studio
     from sfumato.studio import load as load
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Image": "image",

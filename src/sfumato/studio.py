@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sfumato import __version__, checkpoint, devices, expansion, folders
+from sfumato import checkpoint, devices, expansion, folders
 from sfumato.adapt.adapters import Adapters, AdapterWeight
 from sfumato.adapt.embedding import Embedding, called
 from sfumato.adapt.embedding import read as read_embedding
@@ -39,6 +39,7 @@ from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import Content, Phrase, WeightedText
 from sfumato.prompt.styles import MODELS, load_styles
 from sfumato.request import Region, Request
+from sfumato.version import __version__
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato import __version__, weights
+from sfumato import weights
 from sfumato.checkpoint import keys
 from sfumato.checkpoint.layout import FAST, INDEX, OWN, TINY
 from sfumato.checkpoint.loading import empty_network
@@ -16,6 +16,7 @@ from sfumato.checkpoint.model import Model, Network
 from sfumato.config import ScheduleConfig
 from sfumato.errors import UsageError
 from sfumato.files import replace_folder, write_json
+from sfumato.version import __version__
 
 _PIPELINES = {
     ("sdxl", "text"): "StableDiffusionXLPipeline",

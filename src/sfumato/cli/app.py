@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sfumato import __version__
 from sfumato.cli.help import HelpfulCommand, HelpfulGroup
 from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
+from sfumato.version import __version__
 
 PICTURE, WORDS, GUIDANCE, OUTPUT, MACHINE, RUN = (
     "The picture",

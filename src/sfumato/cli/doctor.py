@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sfumato import __version__
 from sfumato.cli import console
+from sfumato.version import __version__
 
 NEEDED = (
     "torch",

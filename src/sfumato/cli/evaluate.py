@@ -127,9 +127,9 @@ def candidate_of(studio: "Studio") -> "Candidate":
     """`studio` as an evaluation sees it: it draws what `sfumato generate` draws."""
     import torch
 
-    from sfumato import __version__
     from sfumato.engine import Engine, Failed
     from sfumato.evaluate.run import Candidate
+    from sfumato.version import __version__
 
     def request(asked: "Sample", settings: "SamplingSettings") -> Request:
         return studio.resolve(_request(asked.prompt, asked.seed, settings))

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from sfumato import __version__
 from sfumato.evaluate.features import SHA256, package_folder
 from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow, SamplingSettings
 from sfumato.files import replace_folder
+from sfumato.version import __version__
 
 REPORT = "report.json"
 HEADINGS = (

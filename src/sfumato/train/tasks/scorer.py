@@ -26,11 +26,11 @@ from sfumato.evaluate.scorer import (
     read,
     retrieval,
 )
+from sfumato.nets.sentence_bert import SentenceBert
 from sfumato.train.encoded import made_once
 from sfumato.train.loop import Task
 from sfumato.train.recipe import ScorerRecipe
 from sfumato.train.scoring import CaptionedFeatures, CaptionScorerLoss
-from sfumato.train.teacher import Teacher
 
 RESULT = "scorer.safetensors"
 SEEN, HELD_OUT = "seen.safetensors", "held-out.safetensors"
@@ -76,7 +76,7 @@ def task(recipe: ScorerRecipe, device: torch.device) -> Task[tuple[Tensor, Tenso
 
 @torch.no_grad()
 def _shown(
-    recipe: ScorerRecipe, icons: Icons, most: int, name: str, eyes: Features, teacher: Teacher
+    recipe: ScorerRecipe, icons: Icons, most: int, name: str, eyes: Features, teacher: SentenceBert
 ) -> dict[str, Tensor]:
     """What is read from at most `most` pictures (N, R), the rows of their captions (N, K) and the vectors of
     these (U, P), kept in the run's folder as `name`. What is shown more often is more likely among them.
@@ -117,7 +117,7 @@ def _judged(head: Head, table: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _colour_sense(head: Head, icons: Icons, eyes: Features, teacher: Teacher) -> float:
+def _colour_sense(head: Head, icons: Icons, eyes: Features, teacher: SentenceBert) -> float:
     """How often, of one-colour drawings on white, the caption with the right colour is nearer than those that
     differ from it in nothing but the colour; the colours take turns.
     """

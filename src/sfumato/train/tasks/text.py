@@ -17,6 +17,7 @@ from sfumato.data.sets import SETS
 from sfumato.devices import DTYPES
 from sfumato.errors import DataError, UsageError
 from sfumato.evaluate.scorer import load_teacher
+from sfumato.nets.sentence_bert import SentenceBert
 from sfumato.nets.text import CLIPText
 from sfumato.train.distilling import (
     COMPOSED_SHARE,
@@ -31,7 +32,6 @@ from sfumato.train.encoded import made_once
 from sfumato.train.loop import Task
 from sfumato.train.recipe import TextRecipe
 from sfumato.train.tasks.common import MODEL, fitting, in_batches, network
-from sfumato.train.teacher import Teacher
 
 LESSONS = "lessons.safetensors"
 PACK = "pack"
@@ -41,7 +41,7 @@ PACK = "pack"
 def task(recipe: TextRecipe, base: Model, device: torch.device) -> Task[tuple[Tensor, Tensor]]:
     if len(base.text_encoders) != 1:
         raise UsageError(f"the base model {recipe.base} has {len(base.text_encoders)} text encoders, not one")
-    teacher = Teacher.load(Path(recipe.teacher), device) if recipe.teacher else load_teacher(device)
+    teacher = SentenceBert.load(Path(recipe.teacher), device) if recipe.teacher else load_teacher(device)
     texts, shares = _reading(recipe)
     targets = _lessons(recipe, teacher, texts, device)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(recipe.seed))
@@ -89,7 +89,7 @@ def _reading(recipe: TextRecipe) -> tuple[list[str], Tensor]:
     return [*labels, *own, *others], torch.tensor(shares, dtype=torch.float64)
 
 
-def _lessons(recipe: TextRecipe, teacher: Teacher, texts: list[str], device: torch.device) -> Tensor:
+def _lessons(recipe: TextRecipe, teacher: SentenceBert, texts: list[str], device: torch.device) -> Tensor:
     """What the teacher says of every text (N, P), in half precision, kept in the run's folder."""
     path, dtype = Path(recipe.run) / LESSONS, DTYPES[recipe.precision]
     told = {

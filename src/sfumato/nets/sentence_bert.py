@@ -1,7 +1,7 @@
-"""The larger model that the text encoder learns from: a BERT that gives one vector for a sentence.
+"""Sentence-BERT (Reimers & Gurevych 2019, §3): the mean over a BERT's last hidden states, as a unit vector.
 
-Sentence-BERT (Reimers & Gurevych 2019, §3): the mean over the tokens' last states, as a unit vector. It is
-only read, never trained, so its weights stay a table by their published names.
+The frozen teacher of the text encoder and of the caption scorer. It is never trained, so its weights stay a
+table by their published names.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer as Pieces
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,35 +20,35 @@ from sfumato.errors import CheckpointError
 from sfumato.files import read_json
 from sfumato.nets.attention import attend
 
-LONGEST = 32
-"""Tokens of a text that are read."""
+MAX_TOKENS = 32
+"""Tokens of a text that are read; the rest is cut off."""
 
 
 @dataclass(frozen=True, eq=False)
-class Teacher:
+class SentenceBert:
     """A BERT with its tokenizer."""
 
     tensors: dict[str, Tensor]
-    pieces: Any
+    tokenizer: Any
     layers: int
     heads: int
     eps: float
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> "Teacher":
+    def load(cls, folder: Path, device: torch.device) -> "SentenceBert":
         """The model in `folder`: `config.json`, `model.safetensors`, `tokenizer.json`.
 
         Raises `CheckpointError` where they are missing, damaged or no BERT.
         """
         config = read_json(folder / "config.json")
         if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
-            raise CheckpointError(f"{folder} is no BERT with GELU, the only teacher that can be read")
+            raise CheckpointError(f"{folder} is no BERT with GELU, the only one that can be read")
         try:
-            pieces = Pieces.from_file(str(folder / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the Rust library raises no narrower class
             raise CheckpointError(f"cannot read {folder / 'tokenizer.json'}: {error}") from error
-        pieces.enable_truncation(LONGEST)
-        pieces.enable_padding()
+        tokenizer.enable_truncation(MAX_TOKENS)
+        tokenizer.enable_padding()
         tensors = {
             name: tensor.to(device, torch.float32)
             for name, tensor in weights.read(folder / "model.safetensors").items()
@@ -56,7 +56,7 @@ class Teacher:
         }
         try:
             sizes = config["num_hidden_layers"], config["num_attention_heads"], config["layer_norm_eps"]
-            return cls(tensors, pieces, *sizes)
+            return cls(tensors, tokenizer, *sizes)
         except KeyError as error:
             raise CheckpointError(f"{folder / 'config.json'} does not say {error}") from None
 
@@ -67,7 +67,7 @@ class Teacher:
 
     @cached_property
     def digest(self) -> str:
-        """Of its weights, so that what it said can be told from what another says."""
+        """SHA-256 of its weights: a cache of its vectors names the model that made them."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.tensors.items()):
             digest.update(name.encode())
@@ -77,20 +77,20 @@ class Teacher:
     @torch.no_grad()
     def embed(self, texts: list[str]) -> Tensor:
         """Unit vectors (N, P) of `texts`."""
-        encoded = self.pieces.encode_batch(texts)
+        encoded = self.tokenizer.encode_batch(texts)
         device = self.tensors["embeddings.word_embeddings.weight"].device
         ids = torch.tensor([one.ids for one in encoded], device=device)
-        there = torch.tensor([one.attention_mask for one in encoded], device=device)
-        h = self._states(ids, there) * there[..., None]
+        attended = torch.tensor([one.attention_mask for one in encoded], device=device)
+        h = self._states(ids, attended) * attended[..., None]
         return F.normalize(h.sum(1), dim=-1)
 
-    def _states(self, ids: Tensor, there: Tensor) -> Tensor:
-        """The last states (B, T, P) of tokens (B, T), of which those `there` are looked at."""
+    def _states(self, ids: Tensor, attended: Tensor) -> Tensor:
+        """Last hidden states (B, T, P) of tokens (B, T) under the attention mask `attended` (B, T)."""
         table = self.tensors
         h = F.embedding(ids, table["embeddings.word_embeddings.weight"])
         h = h + table["embeddings.position_embeddings.weight"][: ids.shape[1]]
         h = self._norm(h + table["embeddings.token_type_embeddings.weight"][0], "embeddings")
-        mask = torch.where(there[:, None, None, :] > 0, 0.0, -torch.inf)
+        mask = torch.where(attended[:, None, None, :] > 0, 0.0, -torch.inf)
         for number in range(self.layers):
             layer = f"encoder.layer.{number}"
             q, k, v = (

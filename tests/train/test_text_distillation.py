@@ -13,6 +13,7 @@ from sfumato import checkpoint, weights
 from sfumato.checkpoint.layout import FAST
 from sfumato.data import pack
 from sfumato.errors import CheckpointError
+from sfumato.nets.sentence_bert import SentenceBert
 from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.train.distilling import composed, tokenized
@@ -21,7 +22,6 @@ from sfumato.train.recipe import TextRecipe
 from sfumato.train.tasks import task
 from sfumato.train.tasks.common import MODEL
 from sfumato.train.tasks.text import LESSONS
-from sfumato.train.teacher import Teacher
 
 CPU = torch.device("cpu")
 WORDS = ["[PAD]", "[UNK]", "red", "green", "blue", "square", "apple", "a", "of", "and"]
@@ -53,7 +53,7 @@ def test_the_teacher_says_what_transformers_says(bert):
         states = model(input_ids=ids, attention_mask=there).last_hidden_state
     mean = (states * there[..., None]).sum(1) / there.sum(1, keepdim=True)
     known = torch.nn.functional.normalize(mean, dim=-1)
-    torch.testing.assert_close(Teacher.load(folder, CPU).embed(texts), known, atol=1e-5, rtol=0)
+    torch.testing.assert_close(SentenceBert.load(folder, CPU).embed(texts), known, atol=1e-5, rtol=0)
 
 
 def test_a_teacher_that_is_no_bert_is_refused(bert, tmp_path):
@@ -61,7 +61,7 @@ def test_a_teacher_that_is_no_bert_is_refused(bert, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "roberta"}))
     with pytest.raises(CheckpointError, match="is no BERT"):
-        Teacher.load(folder, CPU)
+        SentenceBert.load(folder, CPU)
 
 
 def test_ids_are_those_of_a_prompt_cut_short():

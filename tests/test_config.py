@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 
 import diffusers
@@ -11,7 +11,8 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.config import SCHEDULERS, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config.schedulers import SCHEDULERS
 from sfumato.errors import CheckpointError
 
 CLASSES = {
@@ -52,15 +53,17 @@ def test_every_key_of_transformers_is_known_and_has_its_default():
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_key_of_a_diffusers_scheduler_is_known_and_has_its_default(name):
     if name == "DPMSolverSDEScheduler":
-        # needs torchsde even to be looked at; its signature is Heun's
-        theirs = defaults(diffusers.HeunDiscreteScheduler)
+        # needs torchsde even to be looked at; its signature is Heun's but for this
+        theirs = defaults(diffusers.HeunDiscreteScheduler) | {"noise_sampler_seed": None}
+        del theirs["clip_sample"], theirs["clip_sample_range"]
     else:
         theirs = defaults(getattr(diffusers, name))
+    assert SCHEDULERS[name] == theirs
     config = ScheduleConfig.from_dict({"_class_name": name}, "scheduler_config.json")
     for key, default in theirs.items():
         if key in ScheduleConfig.FIXED:
             assert default in ScheduleConfig.FIXED[key], key
-        elif key not in ScheduleConfig.IGNORED:
+        elif key not in ScheduleConfig.IGNORED or hasattr(config, key):
             assert getattr(config, key) == default, key
 
 
@@ -158,26 +161,48 @@ def test_only_schedulers_that_clip_are_said_to():
         (
             UNetConfig,
             {"dual_cross_attention": True},
-            "dual_cross_attention = True is not supported, only Fal",
+            "dual_cross_attention is True: not supported, only False",
         ),
-        (UNetConfig, {"class_embed_type": "projection"}, "class_embed_type = 'projection' is not supported"),
-        (UNetConfig, {"num_attention_heads": 8}, "num_attention_heads = 8 is not supported, only None"),
+        (
+            UNetConfig,
+            {"class_embed_type": "projection"},
+            "class_embed_type is 'projection': not supported, only None",
+        ),
+        (UNetConfig, {"num_attention_heads": 8}, "num_attention_heads is 8: not supported, only None"),
         (
             UNetConfig,
             {"_class_name": "FluxTransformer2DModel"},
-            "_class_name = 'FluxTransformer2DModel' must b",
+            "_class_name is 'FluxTransformer2DModel': must b",
         ),
-        (UNetConfig, {"in_channels": "4"}, "in_channels = '4' must be int"),
-        (UNetConfig, {"in_channels": True}, "in_channels = True must be int"),
-        (UNetConfig, {"norm_eps": float("nan")}, "norm_eps = nan must be float"),
+        (
+            UNetConfig,
+            {"in_channels": "4"},
+            "in_channels is '4': must be a valid integer (allowed: 1 to 65536)",
+        ),
+        (UNetConfig, {"in_channels": True}, "in_channels is True: must be a valid integer"),
+        (UNetConfig, {"norm_eps": float("nan")}, "norm_eps is nan: must be a finite number"),
         (UNetConfig, {"block_out_channels": [320, 640, 1280]}, "down_block_types has 4 entries, must have 3"),
-        (UNetConfig, {"block_out_channels": []}, "block_out_channels has 0 levels, must have 1 to 8"),
+        (UNetConfig, {"block_out_channels": []}, "block_out_channels is (): must have at least 1 item"),
         (
             UNetConfig,
             {"block_out_channels": [10**9] * 4},
-            "block_out_channels = 1000000000 must be in 1 to 6553",
+            "block_out_channels.0 is 1000000000: must be at most 65536",
         ),
-        (UNetConfig, {"layers_per_block": 10**9}, "layers_per_block = 1000000000 must be in 1 to 64"),
+        (
+            UNetConfig,
+            {"layers_per_block": "two"},
+            "layers_per_block is 'two': must be a valid integer or a list (allowed: 1 to 64)",
+        ),
+        (
+            UNetConfig,
+            {"transformer_layers_per_block": [1, [2, 99], 1, 1]},
+            "transformer_layers_per_block.1.1 is 99: must be at most 64 (allowed: 0 to 64)",
+        ),
+        (
+            UNetConfig,
+            {"layers_per_block": 10**9},
+            "layers_per_block is 1000000000: must be at most 64 (allowed: 1 to 64)",
+        ),
         (
             UNetConfig,
             {"attention_head_dim": 7},
@@ -187,10 +212,18 @@ def test_only_schedulers_that_clip_are_said_to():
         (
             UNetConfig,
             {"down_block_types": ["AttnDownBlock2D", *["DownBlock2D"] * 3]},
-            "down_block_types 'AttnDownBlock2D' is not supported; did you mean 'CrossAttnDownBlock2D'",
+            "down_block_types.0 is 'AttnDownBlock2D': not supported; did you mean 'CrossAttnDownBlock2D'",
         ),
-        (UNetConfig, {"mid_block_type": "MidBlock"}, "mid_block_type 'MidBlock' is not supported"),
-        (UNetConfig, {"addition_embed_type": "image"}, "addition_embed_type = 'image' is not supported"),
+        (
+            UNetConfig,
+            {"mid_block_type": "MidBlock"},
+            "mid_block_type is 'MidBlock': not supported; did you mean 'UNetMidBlock2D'",
+        ),
+        (
+            UNetConfig,
+            {"addition_embed_type": "image"},
+            "addition_embed_type is 'image': not supported; known: text_time",
+        ),
         (
             UNetConfig,
             {"addition_embed_type": "text_time"},
@@ -208,22 +241,26 @@ def test_only_schedulers_that_clip_are_said_to():
             "2,480 transformer blocks are too many to build, at most 1,024",
         ),
         (VAEConfig, {"latents_mean": [0.0] * 4}, "latents_mean and latents_std must be given together"),
-        (VAEConfig, {"scaling_factor": 0}, "scaling_factor = 0.0 must be positive"),
-        (VAEConfig, {"act_fn": "mish"}, "act_fn = 'mish' is not supported, only 'silu' or 'swish'"),
+        (VAEConfig, {"scaling_factor": 0}, "scaling_factor is 0: must be greater than 0"),
+        (VAEConfig, {"act_fn": "mish"}, "act_fn is 'mish': not supported, only 'silu' or 'swish'"),
         (TinyVAEConfig, {"num_encoder_blocks": [1]}, "num_encoder_blocks has 1 entries, must have 4"),
-        (TextConfig, {"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
+        (TextConfig, {"hidden_act": "relu"}, "hidden_act is 'relu': not supported; did you mean 'gelu'"),
         (
             TextConfig,
             {"num_attention_heads": 7},
             "hidden_size = 512 must be a multiple of num_attention_head",
         ),
-        (TextConfig, {"model_type": "t5"}, "model_type = 't5' is not supported, only 'clip_text_model'"),
+        (TextConfig, {"model_type": "t5"}, "model_type is 't5': not supported, only 'clip_text_model'"),
         (TextConfig, {"with_projection": True}, "unknown key 'with_projection'"),
         (ScheduleConfig, {"_class_name": "DDIMSchedular"}, "did you mean 'DDIMScheduler'"),
-        (ScheduleConfig, {"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid' is not supported"),
-        (ScheduleConfig, {"thresholding": True}, "thresholding = True is not supported"),
-        (ScheduleConfig, {"predict_epsilon": False}, "predict_epsilon = False is not supported"),
-        (ScheduleConfig, {"beta_end": 1.5}, "a beta of 1.5 must be between 0 and 1"),
+        (
+            ScheduleConfig,
+            {"beta_schedule": "sigmoid"},
+            "beta_schedule is 'sigmoid': not supported; known: linear, scaled_linear",
+        ),
+        (ScheduleConfig, {"thresholding": True}, "thresholding is True: not supported, only False"),
+        (ScheduleConfig, {"predict_epsilon": False}, "predict_epsilon is False: not supported, only True"),
+        (ScheduleConfig, {"beta_end": 1.5}, "beta_end is 1.5: must be less than 1"),
         (ScheduleConfig, {"trained_betas": [0.1]}, "trained_betas has 1 entries, must have 1000"),
     ],
 )
@@ -233,6 +270,17 @@ def test_what_cannot_be_built_is_refused_naming_file_key_and_remedy(config, chan
         config.from_dict({**base, **change}, "here/config.json")
     assert str(caught.value).startswith("here/config.json: ")
     assert message in str(caught.value)
+
+
+def test_a_changed_copy_is_held_to_the_same_bounds():
+    config = UNetConfig(cross_attention_dim=768)
+    assert replace(config, in_channels=9).in_channels == 9
+    for changes, message in (
+        ({"in_channels": 0}, "greater than or equal to 1"),
+        ({"attention_head_dim": 7}, "mult"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(config, **changes)
 
 
 JSON = st.recursive(

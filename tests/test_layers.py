@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sfumato"
 FLOORS = [
     {
         "errors",
+        "validation",
         "names",
         "formats",
         "files",

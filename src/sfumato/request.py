@@ -5,16 +5,14 @@ is what an image carries.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS, spacing_name, split_label
 from sfumato.prompt.meaning import MAX_CHARACTERS
+from sfumato.validation import described
 
 MAX_SIDE = 4096
 MAX_STEPS = 1000
@@ -127,7 +125,7 @@ class Request(BaseModel):
         try:
             return cls(**fields)
         except ValidationError as error:
-            raise UsageError("; ".join(_plain(fault) for fault in error.errors())) from None
+            raise UsageError("; ".join(described(error, cls.model_fields))) from None
 
     def changed(self, **fields: Any) -> Self:
         """This request with other values for some fields, validated anew; other texts have no `origin`."""
@@ -179,35 +177,3 @@ class Request(BaseModel):
             if not 0 <= low < high < math.inf:
                 raise ValueError(f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high < ∞")
         return self
-
-
-def _plain(fault: ErrorDetails) -> str:
-    """One fault as "steps is 0: must be at least 1" instead of pydantic's own wording."""
-    name = ".".join(map(str, fault["loc"]))
-    text = fault["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
-    if not name:
-        return text
-    text = text[:1].lower() + text[1:].replace("Input should", "must")
-    text = text.replace("input should", "must").replace("greater than or equal to", "at least")
-    text = text.replace("less than or equal to", "at most")
-    shown = repr(fault["input"])
-    return f"{name} is {shown if len(shown) <= 60 else shown[:57] + '...'}: {text}{_range(name)}"
-
-
-def _range(name: str) -> str:
-    """The allowed range of a numeric field, " (1 to 1000)", or nothing."""
-    field = Request.model_fields.get(name.split(".")[0])
-    bounds = {type(rule).__name__: rule for rule in _rules(field.annotation, field.metadata)} if field else {}
-    low, high = bounds.get("Ge"), bounds.get("Le")
-    return f" (allowed: {low.ge} to {high.le})" if low and high else ""
-
-
-def _rules(annotation: Any, metadata: list[Any]) -> Iterator[Any]:
-    """Constraints on a field itself and inside `Annotated[...] | None`."""
-    for rule in metadata:
-        yield from _rules(None, rule.metadata) if isinstance(rule, FieldInfo) else (rule,)
-    for inner in get_args(annotation):
-        if isinstance(inner, FieldInfo):
-            yield from inner.metadata
-        else:
-            yield from _rules(inner, [])

@@ -208,7 +208,7 @@ def converted(saved, tmp_path_factory):
         (lambda stated: stated["tokenizers"]["tokenizer"].update(limit="x"), "is no tokenizer"),
         (lambda stated: stated["tokenizers"]["tokenizer"].update(vocab={"a": 1}), "is no tokenizer"),
         (lambda stated: stated["tokenizers"]["tokenizer"].update(merges=[1]), "is no tokenizer"),
-        (lambda stated: stated["scheduler"].update(beta_start="x"), "beta_start = 'x' must be float"),
+        (lambda stated: stated["scheduler"].update(beta_start="x"), "beta_start is 'x': must be a valid number"),
         (lambda stated: stated["own"].update(steps=0), "steps = 0 must be a whole number, 1 to 1000"),
     ],
 )

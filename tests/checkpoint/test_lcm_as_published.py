@@ -151,8 +151,8 @@ def test_the_times_and_the_boundary_are_those_of_the_models_own_schedule(models,
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("original_inference_steps", 0, "original_inference_steps = 0 must be in 1 to"),
-        ("timestep_scaling", 0.0, "timestep_scaling = 0.0 must be positive"),
+        ("original_inference_steps", 0, "original_inference_steps is 0: must be at least 1"),
+        ("timestep_scaling", 0.0, "timestep_scaling is 0.0: must be greater than 0"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(key, value, message, models, tmp_path):

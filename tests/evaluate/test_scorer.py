@@ -90,7 +90,7 @@ def test_a_head_comes_back_as_it_was_written(head_file):
         ({}, {}, "is no scorer: its header has no config"),
         ({"config": "{"}, {}, "the config in the header of .* is not"),
         ({"config": '{"wide": 3}'}, {}, "unknown key 'wide'; did you mean 'width'"),
-        ({"config": '{"blocks": -1}'}, {}, "blocks = -1 must be from 0"),
+        ({"config": '{"blocks": -1}'}, {}, "blocks is -1: must be at least 0"),
         ({"config": "[]"}, {}, "the config in the header of .* must hold a JSON object"),
         (None, {"extra": torch.zeros(1)}, "'extra' is unknown"),
         (None, {"mean": torch.zeros(5)}, r"'mean' has shape \[5\] where \[6\] is due"),

@@ -382,7 +382,7 @@ def test_what_does_not_fit_is_an_error(changes, said, recipe):
         ({"size": -1}, "size = -1 must not be negative"),
         ({"cache_texts": True, "shuffle_tags": True}, "cache_texts is not possible"),
         ({"caption_templates": "x"}, "did you mean 'caption_template'"),
-        ({"drop_tags": "often"}, "drop_tags = 'often' must be float"),
+        ({"drop_tags": "often"}, "drop_tags is 'often': must be a valid number"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(changes, said):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import Any
 
-from sfumato.config import MOST_LEVELS, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config.base import MOST_LEVELS
 from sfumato.errors import CheckpointError
 from sfumato.weights import TensorInfo
 

@@ -9,13 +9,16 @@ are held out, and no drawn picture: `recipes/icons/scorer.toml` trains it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import pydantic.dataclasses
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato import weights
-from sfumato.config import MOST_BLOCKS, MOST_CHANNELS, Config
+from sfumato.config.base import MOST_BLOCKS, Channels, Config
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.evaluate import features
 from sfumato.evaluate.features import Features
@@ -33,23 +36,16 @@ AT_ONCE, TEXTS_AT_ONCE = 32, 128
 _SAME = 1e-3
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class HeadConfig(Config):
     """The shape of the network."""
 
-    readings: int = READINGS
+    readings: Channels = READINGS
     """R, the numbers that are read from a picture."""
-    width: int = 320
-    blocks: int = 2
-    vector: int = 384
+    width: Channels = 320
+    blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] = 2
+    vector: Channels = 384
     """P, the numbers in a text's vector."""
-
-    def check(self) -> None:
-        for key in ("readings", "width", "vector"):
-            if not 1 <= getattr(self, key) <= MOST_CHANNELS:
-                raise ValueError(f"{key} = {getattr(self, key)} must be from 1 to {MOST_CHANNELS}")
-        if not 0 <= self.blocks <= MOST_BLOCKS:
-            raise ValueError(f"blocks = {self.blocks} must be from 0 to {MOST_BLOCKS}")
 
 
 class Head(nn.Module):

@@ -2,16 +2,18 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
+
+from pydantic.dataclasses import dataclass
 
 from sfumato.config import Config
 from sfumato.data.caption_transform import CAPTION, CaptionTransform
 from sfumato.data.crops import CropPolicy
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import SOLVERS
-from sfumato.errors import CheckpointError, UsageError, nearest
+from sfumato.errors import UsageError, nearest
 from sfumato.train.denoising import WEIGHTINGS
 from sfumato.train.lr_schedule import LR_SCHEDULES
 from sfumato.train.progressive import WEIGHTS as HALVING_WEIGHTS
@@ -23,6 +25,7 @@ CROPS = ("middle", "anywhere")
 class Recipe(Config):
     """What every objective has in common. Paths are taken from the current folder."""
 
+    ERROR = UsageError
     DERIVED = frozenset({"network"})
     IGNORED = frozenset({"network"})  # read by `defaults`
     FREE: ClassVar[frozenset[str]] = frozenset(
@@ -94,14 +97,6 @@ class Recipe(Config):
     """Prompts of the sample sheets."""
     network: dict[str, Any] = field(default_factory=dict)
     """Keys of the network's configuration that differ from the base model's; only from "nothing"."""
-
-    @classmethod
-    def from_dict(cls, mapping: Mapping[str, Any], where: str) -> Self:
-        """The recipe in `mapping`. Raises `UsageError` for a key or a value that is not known."""
-        try:
-            return super().from_dict(mapping, where)
-        except CheckpointError as error:
-            raise UsageError(str(error)) from None
 
     @classmethod
     def defaults(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:

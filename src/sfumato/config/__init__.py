@@ -1,0 +1,9 @@
+"""What the networks and schedules of a checkpoint are, read strictly from the `config.json` beside it."""
+
+from sfumato.config.autoencoders import TinyVAEConfig, VAEConfig
+from sfumato.config.base import Config
+from sfumato.config.schedule import ScheduleConfig
+from sfumato.config.text import TextConfig
+from sfumato.config.unet import UNetConfig
+
+__all__ = ["Config", "ScheduleConfig", "TextConfig", "TinyVAEConfig", "UNetConfig", "VAEConfig"]

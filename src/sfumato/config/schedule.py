@@ -1,0 +1,82 @@
+"""`scheduler/scheduler_config.json`: the noise that a network was trained on."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sfumato.config.base import MOST_TOKENS, Config, Positive, Tokens, same_length
+from sfumato.config.schedulers import SCHEDULERS
+from sfumato.errors import CheckpointError, nearest
+from sfumato.validation import one_of, shown
+
+Beta = Annotated[float, Field(gt=0, lt=1)]
+_CLIPPING = {"DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler", "LCMScheduler", "TCDScheduler"}
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Config):
+    """`scheduler_config.json`: the noise that a network was trained on, and what its makers suggest.
+
+    How to sample is the request's choice, so the keys of a single sampler are read past.
+    """
+
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "invert_sigmas": (False,),
+        "predict_epsilon": (True,),
+        "shift_terminal": (None,),
+        "thresholding": (False,),
+        "use_dynamic_shifting": (False,),
+    }
+    IGNORED = frozenset(key for settings in SCHEDULERS.values() for key in settings)
+    DERIVED = frozenset({"class_name"})
+
+    class_name: Annotated[str, one_of(SCHEDULERS)] = "DDIMScheduler"
+    num_train_timesteps: Annotated[int, Field(ge=2, le=MOST_TOKENS)] = 1000
+    beta_start: Beta = 0.0001
+    beta_end: Beta = 0.02
+    beta_schedule: Annotated[str, one_of(("linear", "scaled_linear", "squaredcos_cap_v2"))] = "linear"
+    trained_betas: tuple[Beta, ...] | None = None
+    prediction_type: Annotated[str, one_of(("epsilon", "v_prediction", "sample", "flow_prediction"))] = (
+        "epsilon"
+    )
+    timestep_spacing: Annotated[str, one_of(("leading", "linspace", "trailing"))] = "leading"
+    steps_offset: int = 0
+    set_alpha_to_one: bool = False
+    clip_sample: bool = False
+    clip_sample_range: float = 1.0
+    rescale_betas_zero_snr: bool = False
+    use_karras_sigmas: bool | None = False
+    use_exponential_sigmas: bool | None = False
+    use_beta_sigmas: bool | None = False
+    final_sigmas_type: str | None = "zero"
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    shift: float = 1.0
+    use_flow_sigmas: bool | None = False
+    flow_shift: float | None = 1.0
+    original_inference_steps: Tokens = 50
+    timestep_scaling: Positive = 10.0
+
+    @classmethod
+    def defaults(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
+        name = mapping.get("_class_name", cls.class_name)
+        if not isinstance(name, str) or name not in SCHEDULERS:
+            name = shown(name)
+            raise CheckpointError(f"{where}: {name} is not supported; {nearest(name[1:-1], SCHEDULERS)}")
+        own = {key: value for key, value in SCHEDULERS[name].items() if key in cls.__pydantic_fields__}
+        flow = {"prediction_type": "flow_prediction"} if name.startswith("FlowMatch") else {}
+        return {"class_name": name, **flow, **own}
+
+    @property
+    def clips(self) -> bool:
+        """Whether clean estimates were clipped; other schedulers carry the key along without reading it."""
+        return self.clip_sample and self.class_name in _CLIPPING
+
+    def check(self) -> None:
+        if self.trained_betas is not None:
+            same_length("trained_betas", self.trained_betas, self.num_train_timesteps)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"_class_name": self.class_name} | super().to_dict()

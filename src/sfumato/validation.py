@@ -1,0 +1,97 @@
+"""What pydantic finds wrong, in this package's form: the field, its value and what is allowed, in one line."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby, takewhile
+from reprlib import Repr
+from typing import Any, get_args
+
+from pydantic import AfterValidator, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from sfumato.errors import nearest
+
+# What pydantic says, and what is said here.
+_WORDS = (
+    ("Value error, ", ""),
+    ("Input should", "must"),
+    ("input should", "must"),
+    ("Tuple should", "must"),
+    ("greater than or equal to", "at least"),
+    ("less than or equal to", "at most"),
+    ("valid tuple", "list"),
+)
+_TYPES = ("int", "float", "str", "bool")
+"""What a fault's place may hold besides names of fields and numbers: which member of a union was tried."""
+
+_NUMBERS = ("int", "float", "greater", "less", "finite")
+"""How faults of numbers begin."""
+
+
+def one_of(known: Iterable[str]) -> AfterValidator:
+    """For `Annotated[str, one_of(names)]`: any other name is an error that says the nearest."""
+    names = sorted(known)
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"not supported; {nearest(name[:80], names)}")
+        return name
+
+    return AfterValidator(check)
+
+
+def described(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[str]:
+    """One line a fault, as "steps is 0: must be at least 1 (allowed: 1 to 1000)".
+
+    `fields`: those of the class that was validated, for their ranges.
+    """
+    faults = error.errors(include_url=False)
+    for _, tried in groupby(faults, lambda fault: [*takewhile(_is_name, fault["loc"])]):
+        yield _line([*tried], fields)
+
+
+def shown(value: Any) -> str:
+    """`repr(value)` at a bounded length: a hostile file must not fill the screen."""
+    short = Repr()
+    short.maxstring = short.maxother = 80
+    return short.repr(value)
+
+
+def _line(tried: list[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:
+    """The faults of one value: of a union's members, the one whose type fits has the say, if there is one."""
+    typed = [fault for fault in tried if not fault["type"].endswith("_type")]
+    fault = (typed or tried)[0]
+    texts = [_text(fault["msg"]) for fault in typed[:1] or tried]
+    text = " or ".join([texts[0], *(text.removeprefix("must be ") for text in texts[1:])])
+    names = [str(part) for part in fault["loc"] if _is_name(part)]
+    if not names:
+        return text
+    return f"{'.'.join(names)} is {shown(fault['input'])}: {text}{_allowed(fault, fields.get(names[0]))}"
+
+
+def _is_name(part: int | str) -> bool:
+    return isinstance(part, int) or (part.isidentifier() and part not in _TYPES)
+
+
+def _text(message: str) -> str:
+    text = message.partition(", unable to parse")[0].partition(" after validation")[0]
+    for theirs, ours in _WORDS:
+        text = text.replace(theirs, ours)
+    return text
+
+
+def _allowed(fault: ErrorDetails, field: FieldInfo | None) -> str:
+    """The range of a number, where it has two ends."""
+    if field is None or not fault["type"].startswith(_NUMBERS):
+        return ""
+    rules = [*_rules(field.annotation, field.metadata)]
+    low, high = ([getattr(rule, end) for rule in rules if hasattr(rule, end)] for end in ("ge", "le"))
+    return f" (allowed: {low[0]} to {high[0]})" if low and high else ""
+
+
+def _rules(annotation: Any, metadata: Iterable[Any]) -> Iterator[Any]:
+    """Constraints on a field itself, and inside `Annotated[...] | None` and tuples."""
+    for rule in metadata:
+        yield from rule.metadata if isinstance(rule, FieldInfo) else (rule,)
+    for inner in get_args(annotation):
+        yield from inner.metadata if isinstance(inner, FieldInfo) else _rules(inner, ())

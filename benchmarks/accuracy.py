@@ -19,9 +19,10 @@ from typing import Any
 
 import diffusers
 import torch
+from fitting import fitted
+from mixture import Mixture, mixture
 from torch import Tensor
 
-from sfumato.diffusion.fitting import fitted
 from sfumato.diffusion.level import (
     Level,
     VariancePreserving,
@@ -29,7 +30,6 @@ from sfumato.diffusion.level import (
     scaled_linear_betas,
     zero_terminal_snr,
 )
-from sfumato.diffusion.mixture import Mixture, mixture
 from sfumato.diffusion.samplers import SAMPLERS, evaluations
 from sfumato.diffusion.sampling import SeededNoise, run
 from sfumato.diffusion.spacing import SPACINGS
@@ -432,7 +432,7 @@ them, and those that stop above zero noise (`sigma_min`) are compared at zero li
 best of all combinations, searched anew for each line on both sides. `adams` on `balanced`, with no option
 set, is one choice for all, made for guided networks (`caution` 2) and so not the most exact here.
 
-Fitted levels are found for each data and step count on other latents (`sfumato.diffusion.fitting`), which
+Fitted levels are found for each data and step count on other latents (`benchmarks/fitting.py`), which
 takes some hundred drawings once for a network. Diffusers has nothing to set against that but the published
 AYS times, which are among its rows.
 

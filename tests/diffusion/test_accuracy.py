@@ -1,14 +1,7 @@
 """At most half of diffusers' error for the same number of evaluations: the benchmark's claim, in small."""
 
-import importlib.util
-from pathlib import Path
-
+import accuracy
 import pytest
-
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "accuracy.py"
-spec = importlib.util.spec_from_file_location("accuracy", BENCHMARK)
-accuracy = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(accuracy)
 
 # diffusers' best few at each number of evaluations, out of some 600 combinations of options in the benchmark
 THEIR_BEST = {

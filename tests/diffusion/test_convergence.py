@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from fitting import fitted
+from mixture import Mixture, mixture
 from scipy.integrate import solve_ivp
 
-from sfumato.diffusion.fitting import fitted
 from sfumato.diffusion.level import (
     CLEAN,
     Level,
@@ -16,7 +17,6 @@ from sfumato.diffusion.level import (
     alphas_cumprod,
     scaled_linear_betas,
 )
-from sfumato.diffusion.mixture import Mixture, mixture
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.diffusion.sampling import SeededNoise, run
 from sfumato.diffusion.spacing import balanced, karras

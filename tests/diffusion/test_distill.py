@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from mixture import mixture
 from scipy.stats import lognorm
 
 from sfumato.diffusion import distill
@@ -16,7 +17,6 @@ from sfumato.diffusion.level import (
     scaled_linear_betas,
     zero_terminal_snr,
 )
-from sfumato.diffusion.mixture import mixture
 
 CPU = torch.device("cpu")
 VP = VariancePreserving(alphas_cumprod(scaled_linear_betas()))

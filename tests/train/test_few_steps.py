@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from mixture import mixture
 from torch import nn
 
 from sfumato.diffusion.distill import LATENT, Boundary, LevelTable, ddim, pseudo_huber
@@ -18,7 +19,6 @@ from sfumato.diffusion.level import (
     scaled_linear_betas,
     zero_terminal_snr,
 )
-from sfumato.diffusion.mixture import mixture
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.train.consistency import Consistency, TeacherGuidance, X0Model, evenly, null_text

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers.adams import adams
 from sfumato.diffusion.samplers.consistency import consistency, lcm, tcd
@@ -14,7 +12,7 @@ from sfumato.diffusion.samplers.dpm import dpm_solver_multistep, dpmpp_multistep
 from sfumato.diffusion.samplers.multistep import deis, lms, pndm
 from sfumato.diffusion.samplers.runge_kutta import dpm2, dpm2_a, dpmpp_2s_a, dpmpp_sde, heun
 from sfumato.diffusion.samplers.unipc import unipc
-from sfumato.diffusion.sampling import Sampler
+from sfumato.diffusion.sampling import Sampler, visited
 from sfumato.names import sampler_name
 
 
@@ -22,8 +20,8 @@ from sfumato.names import sampler_name
 class SamplerInfo:
     """One sampler. `sample(x, levels, noise, **options)` is its coroutine.
 
-    `order` is its order of accuracy with no noise made fresh, `random` says whether it makes any, and
-    `evaluations_per_step` counts questions to the network in a middle step (`evaluations`: all of them).
+    `order`: its order of accuracy without fresh noise. `random`: whether it adds fresh noise.
+    `evaluations_per_step`: evaluations of the network in a middle step; `evaluations` counts all of them.
     """
 
     name: str
@@ -38,118 +36,56 @@ class SamplerInfo:
 SAMPLERS = {
     info.name: info
     for info in (
-        SamplerInfo(
-            "ddpm", ddpm, 1, 1, True,
-            "the original random walk; needs many steps", "Ho et al. 2020",
-        ),
-        SamplerInfo(
-            "ddim", ddim, 1, 1, False,
-            "plain and predictable", "Song et al. 2021",
-        ),
-        SamplerInfo(
-            "euler", euler, 1, 1, False,
-            "ddim in sigma coordinates, with churn as an option", "Karras et al. 2022",
-        ),
-        SamplerInfo(
-            "euler-a", euler_a, 1, 1, True,
-            "lively; the picture keeps changing with the steps", "Crowson 2022",
-        ),
-        SamplerInfo(
-            "heun", heun, 2, 2, False,
-            "second order by a trial step", "Karras et al. 2022",
-        ),
-        SamplerInfo(
-            "dpm2", dpm2, 2, 2, False,
-            "second order by a stop in the middle", "Lu et al. 2022; Crowson 2022",
-        ),
-        SamplerInfo(
-            "dpm2-a", dpm2_a, 2, 2, True,
-            "dpm2 with fresh noise", "Crowson 2022",
-        ),
-        SamplerInfo(
-            "dpm-solver-1", partial(dpm_solver_multistep, order=1), 1, 1, False,
-            "ddim by its other name", "Lu et al. 2022",
-        ),
-        SamplerInfo(
-            "dpm-solver-2s", partial(singlestep, order=2, of_noise=True), 2, 1, False,
-            "second order in noise, in pairs of steps", "Lu et al. 2022",
-        ),
-        SamplerInfo(
-            "dpm-solver-3s", partial(singlestep, order=3, of_noise=True, solver="heun"), 3, 1, False,
-            "third order in noise, in threes of steps", "Lu et al. 2022",
-        ),
-        SamplerInfo(
-            "dpm-solver-2m", partial(dpm_solver_multistep, order=2), 2, 1, False,
-            "second order in noise, from memory", "Lu et al. 2022",
-        ),
-        SamplerInfo(
-            "dpm-solver-3m", partial(dpm_solver_multistep, order=3), 3, 1, False,
-            "third order in noise, from memory", "Lu et al. 2022",
-        ),
-        SamplerInfo(
-            "dpmpp-2s", partial(singlestep, order=2), 2, 1, False,
-            "second order, in pairs of steps", "Lu et al. 2022b",
-        ),
-        SamplerInfo(
-            "dpmpp-3s", partial(singlestep, order=3, solver="heun"), 3, 1, False,
-            "third order, in threes of steps", "Lu et al. 2022b",
-        ),
-        SamplerInfo(
-            "dpmpp-2s-a", dpmpp_2s_a, 2, 2, True,
-            "second order with fresh noise", "Lu et al. 2022b; Crowson 2022",
-        ),
-        SamplerInfo(
-            "dpmpp-2m", dpmpp_multistep, 2, 1, False,
-            "second order at one evaluation a step", "Lu et al. 2022b",
-        ),
-        SamplerInfo(
-            "dpmpp-3m", partial(dpmpp_multistep, order=3), 3, 1, False,
-            "third order at one evaluation a step", "Lu et al. 2022b",
-        ),
-        SamplerInfo(
-            "dpmpp-2m-sde", partial(dpmpp_multistep, eta=1.0), 2, 1, True,
-            "dpmpp-2m with fresh noise", "Lu et al. 2022b",
-        ),
-        SamplerInfo(
-            "dpmpp-3m-sde", partial(dpmpp_multistep, order=3, eta=1.0), 3, 1, True,
-            "dpmpp-3m with fresh noise", "Lu et al. 2022b; Crowson 2022",
-        ),
-        SamplerInfo(
-            "dpmpp-sde", dpmpp_sde, 2, 2, True,
-            "fine texture, two evaluations a step", "Lu et al. 2022b; Crowson 2022",
-        ),
-        SamplerInfo(
-            "unipc", unipc, 3, 1, False,
-            "predicts, then corrects for free: good with few steps", "Zhao et al. 2023",
-        ),
-        SamplerInfo(
-            "lms", lms, 4, 1, False,
-            "a polynomial through four noise estimates", "Crowson 2022",
-        ),
-        SamplerInfo(
-            "deis", deis, 3, 1, False,
-            "a polynomial in log noise through three noise estimates", "Zhang & Chen 2023",
-        ),
-        SamplerInfo(
-            "pndm", pndm, 2, 1, False,
-            "Adams–Bashforth on even times", "Liu et al. 2022",
-        ),
-        SamplerInfo(
-            "adams", adams, 3, 1, False,
-            "predicts and corrects along the angle: the most exact for its cost", "Salimans & Ho 2022",
-        ),
-        SamplerInfo(
-            "lcm", lcm, 1, 1, True,
-            "for networks distilled to 1 to 8 steps (LCM)", "Luo et al. 2023",
-        ),
-        SamplerInfo(
-            "tcd", tcd, 1, 1, True,
-            "for networks distilled along trajectories (TCD)", "Zheng et al. 2024",
-        ),
-        SamplerInfo(
-            "consistency", consistency, 1, 1, True,
-            "for consistency models", "Song et al. 2023",
-        ),
+        SamplerInfo("ddpm", ddpm, 1, 1, True,
+                    "ancestral sampling as first published; needs many steps", "Ho et al. 2020"),
+        SamplerInfo("ddim", ddim, 1, 1, False, "first order, deterministic", "Song et al. 2021"),
+        SamplerInfo("euler", euler, 1, 1, False,
+                    "ddim in sigma coordinates, with churn as an option", "Karras et al. 2022"),
+        SamplerInfo("euler-a", euler_a, 1, 1, True,
+                    "ancestral Euler; the picture keeps changing with the steps", "Crowson 2022"),
+        SamplerInfo("heun", heun, 2, 2, False, "second order: the trapezoidal rule", "Karras et al. 2022"),
+        SamplerInfo("dpm2", dpm2, 2, 2, False,
+                    "second order: the midpoint rule", "Lu et al. 2022; Crowson 2022"),
+        SamplerInfo("dpm2-a", dpm2_a, 2, 2, True, "dpm2 with fresh noise", "Crowson 2022"),
+        SamplerInfo("dpm-solver-1", partial(dpm_solver_multistep, order=1), 1, 1, False,
+                    "the same as ddim", "Lu et al. 2022"),
+        SamplerInfo("dpm-solver-2s", partial(singlestep, order=2, of_noise=True), 2, 1, False,
+                    "second order in eps, singlestep", "Lu et al. 2022"),
+        SamplerInfo("dpm-solver-3s", partial(singlestep, order=3, of_noise=True, solver="heun"), 3, 1, False,
+                    "third order in eps, singlestep", "Lu et al. 2022"),
+        SamplerInfo("dpm-solver-2m", partial(dpm_solver_multistep, order=2), 2, 1, False,
+                    "second order in eps, multistep", "Lu et al. 2022"),
+        SamplerInfo("dpm-solver-3m", partial(dpm_solver_multistep, order=3), 3, 1, False,
+                    "third order in eps, multistep", "Lu et al. 2022"),
+        SamplerInfo("dpmpp-2s", partial(singlestep, order=2), 2, 1, False,
+                    "second order, singlestep", "Lu et al. 2022b"),
+        SamplerInfo("dpmpp-3s", partial(singlestep, order=3, solver="heun"), 3, 1, False,
+                    "third order, singlestep", "Lu et al. 2022b"),
+        SamplerInfo("dpmpp-2s-a", dpmpp_2s_a, 2, 2, True,
+                    "second order with fresh noise", "Lu et al. 2022b; Crowson 2022"),
+        SamplerInfo("dpmpp-2m", dpmpp_multistep, 2, 1, False, "second order, multistep", "Lu et al. 2022b"),
+        SamplerInfo("dpmpp-3m", partial(dpmpp_multistep, order=3), 3, 1, False,
+                    "third order, multistep", "Lu et al. 2022b"),
+        SamplerInfo("dpmpp-2m-sde", partial(dpmpp_multistep, eta=1.0), 2, 1, True,
+                    "dpmpp-2m with fresh noise", "Lu et al. 2022b"),
+        SamplerInfo("dpmpp-3m-sde", partial(dpmpp_multistep, order=3, eta=1.0), 3, 1, True,
+                    "dpmpp-3m with fresh noise", "Lu et al. 2022b; Crowson 2022"),
+        SamplerInfo("dpmpp-sde", dpmpp_sde, 2, 2, True,
+                    "fine texture, two evaluations a step", "Lu et al. 2022b; Crowson 2022"),
+        SamplerInfo("unipc", unipc, 3, 1, False,
+                    "predictor-corrector, multistep: good with few steps", "Zhao et al. 2023"),
+        SamplerInfo("lms", lms, 4, 1, False,
+                    "linear multistep: a polynomial in sigma through four eps estimates", "Crowson 2022"),
+        SamplerInfo("deis", deis, 3, 1, False,
+                    "multistep: a polynomial in log sigma through three eps estimates", "Zhang & Chen 2023"),
+        SamplerInfo("pndm", pndm, 2, 1, False, "Adams–Bashforth on even times", "Liu et al. 2022"),
+        SamplerInfo("adams", adams, 3, 1, False,
+                    "Adams–Bashforth–Moulton in the angle: most exact for its cost", "Salimans & Ho 2022"),
+        SamplerInfo("lcm", lcm, 1, 1, True,
+                    "for networks distilled to 1 to 8 steps (LCM)", "Luo et al. 2023"),
+        SamplerInfo("tcd", tcd, 1, 1, True,
+                    "for networks distilled along trajectories (TCD)", "Zheng et al. 2024"),
+        SamplerInfo("consistency", consistency, 1, 1, True, "for consistency models", "Song et al. 2023"),
     )
 }  # fmt: skip
 
@@ -160,14 +96,5 @@ def sampler_named(name: str) -> SamplerInfo:
 
 
 def evaluations(name: str, levels: Sequence[Level]) -> int:
-    """How often the sampler will ask the network on its way over `levels`, exactly."""
-    x = torch.zeros(1, 1, 1, 1)
-    sampling = sampler_named(name).sample(x, levels, torch.zeros_like)
-    count = 0
-    try:
-        next(sampling)
-        while True:
-            count += 1
-            sampling.send(x)
-    except StopIteration:
-        return count
+    """How many evaluations of the network the sampler takes over `levels`, exactly."""
+    return len(visited(sampler_named(name).sample, levels))

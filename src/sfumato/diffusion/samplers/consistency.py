@@ -1,4 +1,4 @@
-"""Samplers for distilled networks: jump to the picture, then with fresh noise back to a lower level."""
+"""Samplers of distilled networks: estimate x0, then add fresh noise up to the next lower level."""
 
 import math
 from collections.abc import Sequence
@@ -7,21 +7,19 @@ from itertools import pairwise
 from torch import Tensor
 
 from sfumato.diffusion.level import CLEAN, Level
-from sfumato.diffusion.samplers.rules import between_times, ratio, step_to
+from sfumato.diffusion.samplers.rules import between_times, ratio, step_to, with_noise
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
 
 def consistency(x: Tensor, levels: Sequence[Level], noise: Noise, *, sigma_min: float = 0.0) -> Sampling:
     """Multistep consistency sampling (Song et al. 2023, algorithm 1).
 
-    `sigma_min` is the σ at which the network's answer still lies, 0.002 for the models of that paper.
+    `sigma_min` is the σ that the network's x0 still has, 0.002 for the models of that paper.
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        x = there.a * x0
         s_up = math.sqrt(max(there.s**2 - (sigma_min * there.a) ** 2, 0.0))
-        if s_up:
-            x = x + s_up * noise(x)
+        x = with_noise(there.a * x0, s_up, noise)
     return x
 
 
@@ -30,16 +28,14 @@ def lcm(
 ) -> Sampling:
     """Latent consistency sampling (Luo et al. 2023, §4.3).
 
-    Near the picture the estimate is drawn towards x, so that f(x, 0) = x: c_skip = σ_d²/(τ² + σ_d²) and
+    The boundary condition f(x, 0) = x holds by c_skip·x + c_out·x0: c_skip = σ_d²/(τ² + σ_d²) and
     c_out = τ/√(τ² + σ_d²) with τ = `scaling`·t.
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
         tau = scaling * here.t
         skip, out = sigma_data**2 / (tau**2 + sigma_data**2), tau / math.hypot(tau, sigma_data)
-        x = there.a * (skip * x + out * x0)
-        if there.s:
-            x = x + there.s * noise(x)
+        x = with_noise(there.a * (skip * x + out * x0), there.s, noise)
     return x
 
 

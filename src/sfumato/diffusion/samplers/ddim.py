@@ -1,6 +1,6 @@
-"""First order: the estimate at hand is taken for the whole step (DDPM, DDIM, Euler and their kin).
+"""First-order samplers: DDPM, DDIM, Euler and ancestral Euler.
 
-In (a, s) coordinates they are one rule, with more or less of the noise made fresh.
+In (a, s) coordinates they are one rule and differ in how much of the noise is fresh.
 """
 
 import math
@@ -10,14 +10,14 @@ from itertools import pairwise
 from torch import Tensor
 
 from sfumato.diffusion.level import Level
-from sfumato.diffusion.samplers.rules import ancestral, between, step_to
+from sfumato.diffusion.samplers.rules import ancestral, between, step_to, with_noise
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
 
 def ddim(
     x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 0.0, s_noise: float = 1.0
 ) -> Sampling:
-    """x' = a'·x0 + s_kept·eps + s_fresh·z (Song et al. 2021, eq. 12); `eta` 0 is deterministic, 1 is DDPM's.
+    """x' = a'·x0 + s_down·eps + s_up·z (Song et al. 2021, eq. 12); `eta` 0 is deterministic, 1 is DDPM's.
 
     On the a = 1 path this is Euler's method for eps, and with `eta` 1 k-diffusion's ancestral Euler.
     """
@@ -25,15 +25,14 @@ def ddim(
         x0 = yield Point(x, here, step)
         s_down, s_up = ancestral(here, there, eta)
         x = step_to(x, x0, here, there, s_down)
-        if s_up:
-            x = x + s_noise * s_up * noise(x)
+        x = with_noise(x, s_up, noise, s_noise)
     return x
 
 
 def euler_a(
     x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """Ancestral Euler (Crowson 2022): the posterior's noise made fresh at each step."""
+    """Ancestral Euler (Crowson 2022): each step adds the posterior's fresh noise."""
     return ddim(x, levels, noise, eta=eta, s_noise=s_noise)
 
 
@@ -46,8 +45,7 @@ def ddpm(x: Tensor, levels: Sequence[Level], noise: Noise, *, large: bool = Fals
         x0 = yield Point(x, here, step)
         s_down, s_up = ancestral(here, there, 1.0)
         x = step_to(x, x0, here, there, s_down)
-        if s_up:
-            x = x + (s_up * here.s / there.s if large else s_up) * noise(x)
+        x = with_noise(x, s_up * here.s / there.s if large and s_up else s_up, noise)
     return x
 
 

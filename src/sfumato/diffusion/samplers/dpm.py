@@ -21,6 +21,7 @@ from sfumato.diffusion.samplers.rules import (
     sde_split,
     step_along,
     step_to,
+    with_noise,
 )
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
@@ -55,8 +56,7 @@ def dpmpp_multistep(
         used = list(history)[: len(levels) - 1 - step] if lower_order_final else history
         mean = interpolate(used, here.lam, there.lam, -(1 + eta), solver)
         x = step_to(x, mean, here, there, s_down)
-        if s_up:
-            x = x + s_noise * s_up * noise(x)
+        x = with_noise(x, s_up, noise, s_noise)
     return x
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sfumato.diffusion.level import Level, Path
+from sfumato.diffusion.sampling import Noise
 
 Solver = Literal["heun", "midpoint", "published", "bh1"]
 """How estimates are weighted, by the names of the field: see `phi_weights`."""
@@ -33,6 +34,11 @@ def step_along(x: Tensor, eps: Tensor, here: Level, there: Level, s: float | Non
     """x moved by the noise estimate alone, (a'/a)·x + (s − s·a'/a)·eps; `here` must not be pure noise."""
     keep = there.a / here.a
     return keep * x + ((there.s if s is None else s) - keep * here.s) * eps
+
+
+def with_noise(x: Tensor, s: float, noise: Noise, s_noise: float = 1.0) -> Tensor:
+    """x with fresh noise of standard deviation `s`, times `s_noise`; none is drawn where `s` is 0."""
+    return x + s_noise * s * noise(x) if s else x
 
 
 def noise_in(x: Tensor, x0: Tensor, level: Level) -> Tensor:

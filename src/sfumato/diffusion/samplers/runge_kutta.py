@@ -1,7 +1,7 @@
-"""Samplers that ask twice in a step: at both of its ends, or at its end or middle after a trial step."""
+"""Runge–Kutta samplers: two evaluations a step, at both of its ends or at its start and middle."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from sfumato.diffusion.samplers.rules import (
     sde_split,
     step_along,
     step_to,
+    with_noise,
 )
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
@@ -55,41 +56,35 @@ def dpm2(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
 def dpm2_a(
     x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """`dpm2` down to a lower level, then fresh noise up (Crowson 2022).
-
-    The steps from pure noise and to the picture are first order.
-    """
-    for step, (here, there) in enumerate(pairwise(levels)):
-        x0 = yield Point(x, here, step)
-        s_down, s_up = ancestral(here, there, eta)
-        if here.a and s_down:
-            middle = between(here, math.sqrt(here.sigma * s_down / there.a))
-            trial = step_to(x, x0, here, middle)
-            x0_middle = yield Point(trial, middle, step)
-            x = step_along(x, noise_in(trial, x0_middle, middle), here, there, s_down)
-        else:
-            x = step_to(x, x0, here, there, s_down)
-        if s_up:
-            x = x + s_noise * s_up * noise(x)
-    return x
+    """Ancestral `dpm2`: down to s_down, then fresh noise of s_up (Crowson 2022)."""
+    return _ancestral_midpoint(x, levels, noise, eta, s_noise, of_noise=True)
 
 
 def dpmpp_2s_a(
     x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """DPM-Solver++(2S), r = ½ (Lu et al. 2022b, algorithm 1), down to a lower level, then fresh noise up.
+    """DPM-Solver++(2S) with r = ½ (Lu et al. 2022b, algorithm 1) down to s_down, then fresh noise of s_up."""
+    return _ancestral_midpoint(x, levels, noise, eta, s_noise, of_noise=False)
+
+
+def _ancestral_midpoint(
+    x: Tensor, levels: Sequence[Level], noise: Noise, eta: float, s_noise: float, *, of_noise: bool
+) -> Sampling:
+    """The midpoint rule for x0 or, with `of_noise`, for eps; the middle lies halfway in λ.
 
     The steps from pure noise and to the picture are first order.
     """
     for step, (here, there) in enumerate(pairwise(levels)):
-        x0 = yield Point(x, here, step)
+        estimate = yield Point(x, here, step)
         s_down, s_up = ancestral(here, there, eta)
+        move: Callable[..., Tensor] = step_to
         if here.a and s_down:
             middle = between(here, math.sqrt(here.sigma * s_down / there.a))
-            x0 = yield Point(step_to(x, x0, here, middle), middle, step)
-        x = step_to(x, x0, here, there, s_down)
-        if s_up:
-            x = x + s_noise * s_up * noise(x)
+            trial = step_to(x, estimate, here, middle)
+            estimate = yield Point(trial, middle, step)
+            if of_noise:
+                estimate, move = noise_in(trial, estimate, middle), step_along
+        x = with_noise(move(x, estimate, here, there, s_down), s_up, noise, s_noise)
     return x
 
 
@@ -102,9 +97,9 @@ def dpmpp_sde(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Sampling:
-    """DPM-Solver++ for the reverse SDE (Crowson 2022), with a stop at the share `r` of the step in λ.
+    """DPM-Solver++ for the reverse SDE (Crowson 2022), its middle at the fraction `r` of the step in λ.
 
-    Both parts see one Brownian path: the noise of the whole step contains that of the way to the stop.
+    Both parts see one Brownian path: the noise of the whole step contains that of the first part.
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)

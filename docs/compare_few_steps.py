@@ -30,12 +30,11 @@ drawn and measured as `sfumato evaluate` does it, and kept in CACHE: the same ag
 being 1.
 """
 
-import hashlib
 import json
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -52,18 +51,10 @@ mpl.use("agg")
 
 from matplotlib import pyplot
 
-from sfumato.cli.evaluate import candidate_of
 from sfumato.evaluate.cache import PictureCache, Sample
+from sfumato.evaluate.candidates import Candidate, SamplingSettings
 from sfumato.evaluate.report import HEADINGS, cells
-from sfumato.evaluate.run import (
-    Benchmark,
-    BenchmarkPlan,
-    Candidate,
-    ResultRow,
-    SamplingSettings,
-    evaluate,
-    prepare,
-)
+from sfumato.evaluate.run import Benchmark, BenchmarkPlan, ResultRow, evaluate, prepare
 from sfumato.evaluate.scorer import Scorer
 from sfumato.request import Request
 from sfumato.studio import Studio, load
@@ -112,17 +103,12 @@ class Models:
         """What a row of the comparison says. Raises `UsageError` for what its model cannot draw."""
         if row["model"] not in self.loaded:
             studio = load(row["model"])
-            self.loaded[row["model"]] = studio, replace(candidate_of(studio), roundtrips={})
+            self.loaded[row["model"]] = studio, replace(Candidate.of(studio), roundtrips={})
         studio, candidate = self.loaded[row["model"]]
         said = {key: row[key] for key in ("sampler", "guidance", "fast", "decoder") if key in row}
-        request = studio.resolve(Request.build(prompt="", steps=steps, **said))
-        file = studio.model.fast if request.fast else None
-        fast = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
-        own = {"size": studio.native_size[0], "fast": fast}
-        chosen = {
-            one.name: getattr(request, one.name) for one in fields(SamplingSettings) if one.name not in own
-        }
-        return Way(name, replace(candidate, name=name), SamplingSettings(**chosen, **own))
+        width, height = studio.native_size
+        request = Request.build(prompt="", steps=steps, width=width, height=height, **said)
+        return Way(name, replace(candidate, name=name), SamplingSettings.of(studio, request))
 
 
 def compare(said: dict[str, Any], out: Path, cache: Path) -> None:

@@ -25,8 +25,8 @@ FLOORS = [
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
-    {"data", "train", "evaluate"},
     {"request", "expansion", "metadata", "image", "engine", "few_steps", "decoders", "studio"},
+    {"data", "train", "evaluate"},
     {"cli", "compat", "server", "__main__"},
 ]
 ORDER = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -86,9 +86,14 @@ class Image:
     def open(cls, path: str | Path) -> Self:
         """The picture at `path` and its record. Raises `PictureError` for whatever cannot be had."""
         with pictures.opened(path) as picture:
-            record = metadata.record_of(picture, path)
-            upright = ImageOps.exif_transpose(picture)
-            return cls(np.asarray(upright.convert("RGB"), dtype=np.uint8), record)
+            return cls.decode(picture, path)
+
+    @classmethod
+    def decode(cls, picture: PIL.Image.Image, path: str | Path) -> Self:
+        """What `pictures.opened(path)` gives, with its record. Raises `PictureError`."""
+        record = metadata.record_of(picture, path)
+        upright = ImageOps.exif_transpose(picture)
+        return cls(np.asarray(upright.convert("RGB"), dtype=np.uint8), record)
 
     def differs(self, other: "Image") -> str | None:
         """How the pixels of `other` differ, as "at most 3/255 in 120 of 65536 pixels", or `None`."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS, spacing_name, split_label
+from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.validation import described
 
@@ -74,46 +75,93 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=False)
 
     prompt: str = Field(max_length=MAX_CHARACTERS, description="What the picture shows.")
-    negative: str = Field("", max_length=MAX_CHARACTERS, description="What it should not show.")
-    width: Side | None = Field(None, description="Pixels; a multiple of the model's own factor.")
-    height: Side | None = Field(None, description="Pixels; a multiple of the model's own factor.")
-    steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="Intervals between noise levels.")
+    negative: str = Field(
+        "", max_length=MAX_CHARACTERS, description="Negative prompt: what the picture should not show."
+    )
+    width: Side | None = Field(
+        None, description="Width in pixels, a multiple of the model's factor. Default: the model's."
+    )
+    height: Side | None = Field(
+        None, description="Height in pixels, a multiple of the model's factor. Default: the model's."
+    )
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_STEPS,
+        description="Sampling steps: more are slower and finer. Default: the model's.",
+    )
     guidance: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="Scale γ; 1 is the prompt alone."
+        None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Guidance scale γ; 1 is the prompt alone. Default: the model's.",
     )
     guidance_interval: tuple[float, float] | None = Field(
-        None, description="Guide only where σ = s/a lies in [low, high] (Kynkäänniemi et al. 2024)."
+        None, description="Guide only at noise levels σ from LOW to HIGH (Kynkäänniemi et al. 2024)."
     )
     guidance_rescale: float = Field(
-        0.0, ge=0, le=1, allow_inf_nan=False, description="φ of Lin et al. 2023, eq. 16."
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Rescale φ, against overexposure (Lin et al. 2023, eq. 16).",
     )
-    sampler: str | None = Field(None, description="A name of `sfumato samplers`.")
-    spacing: str | None = Field(None, description="How the noise levels are spread.")
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="The first image's; later ones count up.")
-    count: int = Field(1, ge=1, le=MAX_COUNT, description="How many images.")
-    fast: bool = Field(False, description="Draw in few steps, by what the model has for that.")
-    dialect: str = Field("sfumato", description="How prompts are read.")
-    style: tuple[Name, ...] = Field((), max_length=MAX_TERMS, description="Presets around the prompt.")
+    sampler: str | None = Field(
+        None, description="Sampler; `sfumato samplers` lists them. Default: the model's."
+    )
+    spacing: str | None = Field(
+        None, description="Spacing of the noise levels; `sfumato samplers` lists them. Default: the model's."
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_SEED,
+        description="Seed of the first picture; the next ones count up. Default: random.",
+    )
+    count: int = Field(1, ge=1, le=MAX_COUNT, description="Pictures of each prompt.")
+    fast: bool = Field(
+        False,
+        description="Draw in 4 steps, or in 1 to 8 given as steps, with the model's few-step LoRA.",
+    )
+    dialect: str = Field("sfumato", description=f"Syntax of the prompt: {', '.join(DIALECTS)}.")
+    style: tuple[Name, ...] = Field(
+        (), max_length=MAX_TERMS, description="Style presets around the prompt; `sfumato styles` lists them."
+    )
     templates: Literal["random", "combinatorial", "off"] = Field(
-        "random", description="What `{a|b}` and `__list__` become: one choice a picture, or each in turn."
+        "random",
+        description="What `{a|b}` and `__list__` become: random (a choice for each picture), combinatorial "
+        "(each in turn) or off.",
     )
     origin: Origin | None = Field(None, description="The texts before styles and templates.")
-    adapters: tuple[AdapterUse, ...] = Field((), max_length=MAX_TERMS, description="LoRAs and the like.")
+    adapters: tuple[AdapterUse, ...] = Field(
+        (), max_length=MAX_TERMS, description="LoRAs and other adapters: a file, or a name in your folder."
+    )
     embeddings: tuple[Name, ...] = Field(
-        (), max_length=MAX_TERMS, description="Files of learned embeddings, besides those in the folder."
+        (),
+        max_length=MAX_TERMS,
+        description="Files of learned embeddings (textual inversion) that the prompt names; those in your "
+        "folder need no mention.",
     )
     allow_partial: bool = Field(False, description="Use adapters that fit the model only in part.")
-    regions: tuple[Region, ...] = Field((), max_length=MAX_TERMS, description="Prompts for places.")
-    clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to leave out.")
-    decoder: Literal["full", "tiny"] = Field(
-        "full", description="What makes pixels of the latent; `tiny` is several times faster and less exact."
+    regions: tuple[Region, ...] = Field(
+        (), max_length=MAX_TERMS, description="Prompts for parts of the picture."
     )
-    model: str = Field("embedded", min_length=1, description="A folder, a file, a hub id, or `embedded`.")
+    clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to skip.")
+    decoder: Literal["full", "tiny"] = Field(
+        "full", description="Decoder of the final latent: full, or tiny, several times faster and less exact."
+    )
+    model: str = Field(
+        EMBEDDED, min_length=1, description="A diffusers folder, a .safetensors file, a hub id or `embedded`."
+    )
     vae: Name | None = Field(None, description="Another autoencoder than the model's own.")
-    tiny: Name | None = Field(None, description="A tiny autoencoder, where the model has none of its own.")
-    base: Name | None = Field(None, description="A model that has what a file of a UNet alone lacks.")
+    tiny: Name | None = Field(
+        None,
+        description="A tiny autoencoder (TAESD) for previews and the decoder tiny, where the model has none.",
+    )
+    base: Name | None = Field(None, description="The model with the parts that a file of a UNet alone lacks.")
     prediction: Literal["epsilon", "v", "x0", "flow"] | None = Field(
-        None, description="What the model answers with, where its file does not say."
+        None, description="What the network predicts, where its file does not say: epsilon, v, x0 or flow."
     )
 
     @classmethod

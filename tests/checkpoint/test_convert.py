@@ -11,7 +11,6 @@ from single_files import autoencoder, write
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint import convert
-from sfumato.cli.convert import Conversion
 from sfumato.cli.convert import convert as command
 from sfumato.errors import CheckpointError, OutputError, UsageError
 
@@ -225,11 +224,11 @@ def test_a_header_that_says_nonsense_is_refused(change, told, converted, tmp_pat
 
 def test_the_command_says_what_it_wrote_and_concluded(saved, tmp_path, capfd):
     target = tmp_path / "model.safetensors"
-    command(str(saved("sd1")), target, Conversion(dtype="fp16"), as_json=False)
+    command(str(saved("sd1")), target, {}, dtype="fp16")
     told = capfd.readouterr().out
     assert f"{target}: single file, " in told
     assert "prediction: epsilon (" in told
-    command(str(target), tmp_path / "folder", Conversion(variant="fp16"), as_json=True)
+    command(str(target), tmp_path / "folder", {}, variant="fp16", as_json=True)
     line = json.loads(capfd.readouterr().out)
     assert line["layout"] == "diffusers folder"
     assert line["bytes"] == sum(path.stat().st_size for path in (tmp_path / "folder").rglob("*.safetensors"))
@@ -238,9 +237,9 @@ def test_the_command_says_what_it_wrote_and_concluded(saved, tmp_path, capfd):
 
 def test_the_command_refuses_at_once_what_cannot_be(saved, tmp_path):
     with pytest.raises(UsageError, match="unknown dtype 'fp17'; did you mean 'fp16'"):
-        Conversion(dtype="fp17")
-    with pytest.raises(UsageError, match="unknown prediction 'epsilom'; did you mean 'epsilon'"):
-        Conversion(prediction="epsilom")
+        command("embedded", tmp_path / "new", {}, dtype="fp17")
+    with pytest.raises(UsageError, match="prediction is 'epsilom': must be 'epsilon', 'v', 'x0' or 'flow'"):
+        command("embedded", tmp_path / "new", {"prediction": "epsilom"})
     shutil.copytree(saved("sd1"), tmp_path / "there")
     with pytest.raises(OutputError, match="--overwrite replaces it"):
-        command("embedded", tmp_path / "there", Conversion(), as_json=False)
+        command("embedded", tmp_path / "there", {})

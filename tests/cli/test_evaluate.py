@@ -15,13 +15,12 @@ from PIL import Image
 import sfumato
 from sfumato import weights
 from sfumato.cli import console
-from sfumato.cli.evaluate import candidate_of
 from sfumato.data.icons import Row
 from sfumato.engine import Engine, Failed
 from sfumato.errors import NumericsError
 from sfumato.evaluate.cache import Sample
+from sfumato.evaluate.candidates import Candidate, SamplingSettings
 from sfumato.evaluate.colours import NAMES
-from sfumato.evaluate.run import SamplingSettings
 from sfumato.evaluate.scorer import Head, HeadConfig
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
@@ -160,7 +159,7 @@ def test_a_drawing_that_fails_in_half_precision_is_left_to_generate(monkeypatch)
 
     monkeypatch.setattr(Engine, "run", failing)
     asked = [Sample("a red apple", 3)]
-    ((one, pixels),) = candidate_of(studio).draw(asked, SamplingSettings(1, 1.0, 64, "ddim", "trailing"))
+    ((one, pixels),) = Candidate.of(studio).draw(asked, SamplingSettings(1, 1.0, 64, "ddim", "trailing"))
     assert [one] == failed == asked
     fields = {"seed": 3, "width": 64, "height": 64, "steps": 1, "guidance": 1.0, "sampler": "ddim"}
     again = studio.generate("a red apple", spacing="trailing", dialect="plain", **fields)

@@ -8,6 +8,7 @@ from huggingface_hub import constants
 
 from sfumato import weights
 from sfumato.cli import models
+from sfumato.cli.convert import convert
 from sfumato.errors import CheckpointError, UsageError
 
 
@@ -100,11 +101,12 @@ def test_pulling_prints_the_folder(home, monkeypatch, capfdbinary):
 
 def test_a_converted_pickle_says_what_was_trusted(home, capfdbinary):
     torch.save({"state_dict": {"w": torch.ones(2)}, "epoch": 1}, home / "in.ckpt")
-    models.convert_pickle(home / "in.ckpt", home / "out.safetensors", False, as_json=True)
+    pickled = {"source": str(home / "in.ckpt"), "target": home / "out.safetensors", "parts": {}}
+    convert(**pickled, from_pickle=True, as_json=True)
     told = json.loads(capfdbinary.readouterr().out)
     assert (told["tensors"], told["dropped"]) == (1, ["epoch (int)"])
     assert told["guards"]
-    models.convert_pickle(home / "in.ckpt", home / "out.safetensors", True, as_json=False)
+    convert(**pickled, from_pickle=True, overwrite=True)
     out = capfdbinary.readouterr().out.decode()
     assert "trusted: torch's weights-only unpickler" in out
     assert "left out: epoch (int)" in out

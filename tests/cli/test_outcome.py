@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from sfumato.cli import app, console, outcome
+from sfumato.cli import console, options, outcome
 from sfumato.errors import CheckpointError, NumericsError, OutputError, SfumatoWarning, UsageError
 
 CPU_ALLOCATOR = (
@@ -36,8 +36,8 @@ def ending(error, monkeypatch, capsys, *arguments):
         (RuntimeError(CPU_ALLOCATOR), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
         (OSError(28, "No space left on device", "a.png"), 1, "error: No space left on device: a.png\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (outcome.Interrupted(signal.SIGINT), 130, "interrupted\n"),
-        (outcome.Interrupted(signal.SIGTERM), 143, "terminated\n"),
+        (console.Interrupted(signal.SIGINT), 130, "interrupted\n"),
+        (console.Interrupted(signal.SIGTERM), 143, "terminated\n"),
         (console.ReaderGoneError("closed"), 141, ""),
         (
             KeyError("lost"),
@@ -83,7 +83,7 @@ def test_signals_are_handled_as_before_when_the_command_is_done():
 
 
 def test_each_warning_is_told_once_and_those_of_others_not_at_all(capsys):
-    meter = console.Meter(quiet=False, told=["known"])
+    meter = console.Meter(quiet=False, known=["known"])
     with meter.shown("working"):
         for text in ("new", "new", "known", "other"):
             warnings.warn(text, SfumatoWarning, stacklevel=1)
@@ -92,4 +92,4 @@ def test_each_warning_is_told_once_and_those_of_others_not_at_all(capsys):
 
 
 def test_a_number_is_read_as_it_is_meant_and_anything_else_is_left_to_the_request():
-    assert [app._number(text) for text in ("7", "7.5", "1e2", "x", None)] == [7, 7.5, 100.0, "x", None]
+    assert [options.number(text) for text in ("7", "7.5", "1e2", "x")] == [7, 7.5, 100.0, "x"]

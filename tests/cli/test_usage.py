@@ -7,11 +7,15 @@ import sys
 
 import pytest
 from commandline import environment
+from pydantic import Field
 
-from sfumato import __version__, devices
-from sfumato.cli import generate
-from sfumato.cli.app import app
+from sfumato import devices
+from sfumato.cli import options
+from sfumato.cli.app import COMMANDS
 from sfumato.diffusion import samplers, spacing
+from sfumato.options import DTYPES
+from sfumato.request import Request
+from sfumato.version import __version__
 
 WRONG = {
     ("generate",): "Missing argument 'PROMPT...'. (see sfumato generate --help)",
@@ -35,7 +39,7 @@ WRONG = {
     ("generate", "x", "--prediction", "eps"): "prediction is 'eps': must be 'epsilon', 'v', 'x0' or 'flow'",
     ("generate", "x", "--steps", "x"): "steps is 'x': must be a valid integer (allowed: 1 to 1000)",
     ("generate", "x", "--steps", "0"): "steps is 0: must be at least 1 (allowed: 1 to 1000)",
-    ("generate", "x", "--offload", "--compile"): "--offload and --compile exclude each other",
+    ("generate", "x", "--offload", "--compile"): "offload and compiled exclude each other",
     ("generate", "x", "--steps", "2.5"): "steps is 2.5: must be a valid integer",
     ("generate", "x", "-W", "5000"): "width is 5000: must be at most 4096 (allowed: 8 to 4096)",
     ("generate", "x", "-H", "-64"): "height is -64: must be at least 8 (allowed: 8 to 4096)",
@@ -110,7 +114,7 @@ for line in json.load(sys.stdin):
 
 def test_neither_help_nor_refusals_import_anything_slow(tmp_path):
     lines = [[], ["--version"], ["--help"]]
-    lines += [[command.callback.__name__, "--help"] for command in app.registered_commands]
+    lines += [[*name.split(), "--help"] for name in (*COMMANDS, "models list", "data check")]
     lines += [list(line) for line in [*WRONG, *UNWRITABLE]]
     (tmp_path / "file.png").touch()
     done = subprocess.run(
@@ -145,20 +149,38 @@ def test_every_option_of_generate_is_explained_within_the_width_of_the_terminal(
     for option in (
         "-o, --output PATH",
         "-n, --count N",
-        "--guidance-interval LO HI",
+        "--guidance-interval LOW HIGH",
         "--tile CELLS",
         "-q, --quiet",
     ):
         assert option in out
     assert [line for line in out.splitlines() if line and not line.startswith(" ")][2:] == [
-        "The picture",
-        "The words",
+        "Picture",
+        "Prompt",
         "Guidance",
         "Output",
-        "Model and machine",
+        "Model and device",
         "Other options",
         "Examples",
     ]
+
+
+def test_a_new_field_of_the_request_is_an_option_by_itself(monkeypatch):
+    class Wider(Request):
+        glow: float = Field(0.5, ge=0, le=2, description="How much it glows.")
+
+    monkeypatch.setattr("sfumato.request.Request", Wider)
+    monkeypatch.setattr(options, "_schemas", options._schemas.__wrapped__)
+    group = options.request_fields()
+    found = {one.name: one.annotation.__metadata__[0] for one in group.options()}
+    assert found.keys() == Wider.model_fields.keys() - {"prompt", "origin"}
+    assert found["glow"].help == "How much it glows. Default: 0.5. From 0 to 2."
+    assert group.make({"glow": "1.5", "negative": None, "fast": False}) == {"glow": 1.5}
+
+
+def test_the_long_names_of_diffusers_are_accepted_too(here):
+    status, _, err = here("generate", "x", "--negative-prompt", "y", "--guidance-scale", "101")
+    assert (status, err) == (2, "error: guidance is 101: must be at most 100 (allowed: 0 to 100)\n")
 
 
 def test_every_sampler_and_spacing_is_listed_with_what_it_is_good_for(here):
@@ -173,4 +195,4 @@ def test_every_sampler_and_spacing_is_listed_with_what_it_is_good_for(here):
 
 
 def test_the_command_knows_the_dtypes_that_torch_will_be_asked_for():
-    assert set(generate.DTYPES) == set(devices.DTYPES)
+    assert set(DTYPES) == set(devices.DTYPES)

@@ -8,16 +8,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from sfumato.errors import OutputError
+from sfumato.evaluate.candidates import Candidate, SamplingSettings
 from sfumato.evaluate.report import HEADINGS, Report, _curves, _levels, _sheet, cells, write
-from sfumato.evaluate.run import (
-    BenchmarkPlan,
-    Candidate,
-    Metrics,
-    ResultRow,
-    SamplingSettings,
-    evaluate,
-    prepare,
-)
+from sfumato.evaluate.run import BenchmarkPlan, Metrics, ResultRow, evaluate, prepare
 from sfumato.evaluate.scorer import Retrieval
 
 CHOICE = SamplingSettings(4, 2.0, 32, "ddim", "trailing")

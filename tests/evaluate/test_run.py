@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from sfumato.data.captions import TINTS
 from sfumato.errors import DataError, SfumatoWarning, UsageError
+from sfumato.evaluate.candidates import Candidate, SamplingSettings
 from sfumato.evaluate.colours import NAMES
-from sfumato.evaluate.run import BenchmarkPlan, Candidate, SamplingSettings, evaluate, prepare, to_draw
+from sfumato.evaluate.run import BenchmarkPlan, evaluate, prepare, to_draw
 
 SIZE = 32
 PLAN = BenchmarkPlan(count=16, things=1, varied=3, seeds=3)

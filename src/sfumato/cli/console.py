@@ -1,11 +1,13 @@
-"""What goes where: results to stdout, everything else to stderr, a progress bar only to a terminal."""
+"""Output: results to stdout, everything else to stderr, a progress bar only to a terminal."""
 
+import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import OutputError, SfumatoWarning
 
@@ -14,7 +16,15 @@ if TYPE_CHECKING:
 
 
 class ReaderGoneError(OutputError):
-    """Nobody reads stdout any more (`| head`): the command ends without a word."""
+    """Nobody reads stdout any more (`| head`): the command ends silently."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the command to stop. Not an `Exception`, so that nothing on the way swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted" if number == signal.SIGINT else "terminated")
+        self.status = 128 + number
 
 
 def result(line: str) -> None:
@@ -33,6 +43,11 @@ def result_bytes(content: bytes) -> None:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None
 
 
+def as_json(value: Any) -> str:
+    """A value as one line of JSON, for `result`."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def complain(line: str) -> None:
     """Write one line to stderr, if anybody listens there."""
     flat = " ".join(line.split())
@@ -43,18 +58,18 @@ def complain(line: str) -> None:
 
 
 class Meter:
-    """The progress bar of one run. On anything but a terminal it only passes warnings on."""
+    """Progress and warnings of one run: a bar on a terminal; elsewhere lines on stderr."""
 
-    def __init__(self, quiet: bool, told: Iterable[str] = ()) -> None:
-        """`quiet`: no bar and no warnings. `told`: warnings that need not be given again."""
+    def __init__(self, quiet: bool = False, known: Iterable[str] = ()) -> None:
+        """`quiet`: no bar and no warnings. `known`: warnings not to repeat."""
         self._quiet = quiet
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._told = set(told)
+        self._warned = set(known)
 
     @contextmanager
     def shown(self, doing: str) -> Iterator[None]:
-        """Show the bar, saying `doing` until the first `advance`, and print warnings above it, each once."""
+        """Show the bar, labelled `doing` until the first progress, and print each warning once above it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("ignore" if self._quiet else "always", SfumatoWarning)
@@ -76,26 +91,26 @@ class Meter:
         done = int(self._bar.tasks[0].completed) + 1
         self._bar.update(self._task, description=doing, advance=1, of=f"{done}/{total}")
 
-    def stand(self, doing: str, done: int, total: int, left: str) -> None:
-        """How far something else is that counts for itself, and what it says of the time left."""
+    def update(self, doing: str, done: int, total: int, left: str = "") -> None:
+        """`done` of `total` are done; `left`: the time left, else estimated."""
         if self._bar is not None and self._task is not None:
             of = f"{done:,}/{total:,}"
             self._bar.update(self._task, description=doing, completed=done, total=total, of=of, left=left)
 
     def begin(self, doing: str) -> None:
-        """Say what is being done that nobody knows the length of."""
+        """Start something of unknown length."""
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = self._bar.add_task(doing, total=None, of="", left="")
         self.say(doing)
 
     def say(self, line: str) -> None:
-        """Write to stderr what the bar tells where there is one."""
+        """Write a line to stderr, unless there is a bar to show the same."""
         if self._bar is None and not self._quiet:
             complain(line)
 
     def result(self, line: str) -> None:
-        """Write one line to stdout without tearing the bar."""
+        """Write one line to stdout, with the bar out of its way."""
         if self._bar is None or not sys.stdout.isatty():
             result(line)
             return
@@ -104,9 +119,9 @@ class Meter:
         self._bar.start()
 
     def _warn(self, text: str) -> None:
-        if text in self._told:
+        if text in self._warned:
             return
-        self._told.add(text)
+        self._warned.add(text)
         if self._bar is None:
             complain(f"warning: {text}")
         else:
@@ -119,7 +134,7 @@ def _bar() -> "Progress":
     from rich.text import Text
 
     class Left(TimeRemainingColumn):
-        """An estimate, where nothing better is known."""
+        """The time left as it was given, else estimated."""
 
         def render(self, task: Task) -> Text:
             left = task.fields["left"] or (f"{super().render(task)} left" if task.total else "")

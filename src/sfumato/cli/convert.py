@@ -1,60 +1,90 @@
-"""`sfumato convert`: a folder into a single file, a single file into a folder, either in another dtype."""
+"""`sfumato convert`: a folder into a single file, a file into a folder, a pickle into safetensors."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Any
 
 from sfumato.cli import console
-from sfumato.cli.generate import DTYPES
+from sfumato.cli.help import OUTPUT
+from sfumato.cli.options import Json, Program, argument, option, request_fields
 from sfumato.errors import OutputError, UsageError, nearest
+from sfumato.options import DTYPES
+from sfumato.request import Request
 
-PREDICTIONS = ("epsilon", "v", "x0", "flow")
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """The command's options; `dtype` by its name."""
-
-    dtype: str | None = None
-    variant: str | None = None
-    prediction: str | None = None
-    vae: str | None = None
-    base: str | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        for what, value, known in (
-            ("dtype", self.dtype, DTYPES),
-            ("prediction", self.prediction, PREDICTIONS),
-        ):
-            if value is not None and value not in known:
-                raise UsageError(f"unknown {what} {value!r}; {nearest(value, known)}")
+program = Program()
 
 
-def convert(source: str, target: Path, options: Conversion, as_json: bool) -> None:
-    """Convert the model `source` to `target`, and say what was written and what was concluded."""
-    if target.exists() and not options.overwrite and (target.is_file() or any(target.iterdir())):
+@program.add(
+    examples="""sfumato convert ~/models/dreamy dreamy.safetensors --dtype fp16
+sfumato convert dreamy.safetensors ~/models/dreamy
+sfumato convert --from-pickle old.ckpt old.safetensors"""
+)
+def convert(
+    source: Annotated[str, argument("SOURCE", "A model's folder or file, or a pickle.")],
+    target: Annotated[
+        Path,
+        argument(
+            "TARGET", "A .safetensors file, in Stable Diffusion's original layout, or a diffusers folder."
+        ),
+    ],
+    parts: Annotated[dict[str, Any], request_fields("vae", "base", "prediction")],
+    dtype: Annotated[
+        str | None,
+        option("--dtype", panel=OUTPUT, metavar="NAME", text="fp32, fp16 or bf16. Default: as it is stored."),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        option("--variant", panel=OUTPUT, metavar="NAME", text="Of a folder's file names, as fp16."),
+    ] = None,
+    overwrite: Annotated[bool, option("--overwrite", panel=OUTPUT, text="Replace what is there.")] = False,
+    from_pickle: Annotated[
+        bool,
+        option(
+            "--from-pickle",
+            panel=OUTPUT,
+            text="SOURCE is a .ckpt, .pt, .bin or .pth: read its tensors, and nothing else, in a process "
+            "that can open, send and start nothing.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert `source` to `target`, and print what was written, and what was inferred or left out."""
+    if from_pickle:
+        _pickle(Path(source), target, overwrite, as_json)
+        return
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {dtype!r}; {nearest(dtype, DTYPES)}")
+    Request.build(prompt="", **parts)
+    if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise OutputError(f"will not replace {target}: it is there already (--overwrite replaces it)")
     from sfumato import checkpoint, devices
 
-    with console.Meter(quiet=False).shown("converting"):
+    with console.Meter().shown("converting"):
         done = checkpoint.convert(
             source,
             target,
-            dtype=None if options.dtype is None else devices.DTYPES[options.dtype],
-            variant=options.variant,
-            overwrite=options.overwrite,
-            prediction=options.prediction,
-            vae=options.vae,
-            base=options.base,
+            dtype=None if dtype is None else devices.DTYPES[dtype],
+            variant=variant,
+            overwrite=overwrite,
+            **parts,
         )
     report = done.model.report
     if as_json:
-        told = {"target": str(done.target), "layout": done.layout, "parameters": done.parameters}
-        told |= {"bytes": done.bytes, "source": report.to_dict()}
-        console.result(json.dumps(told, ensure_ascii=False))
+        written = {"target": str(done.target), "layout": done.layout, "parameters": done.parameters}
+        console.result(console.as_json({**written, "bytes": done.bytes, "source": report.to_dict()}))
         return
     size = f"{done.parameters / 1e6:,.1f} M parameters, {done.bytes / 1e6:,.1f} MB"
     console.result(f"{done.target}: {done.layout}, {size}")
     for found in report.inferences:
         console.result(f"{found.what}: {found.value} ({found.reason})")
+
+
+def _pickle(source: Path, target: Path, overwrite: bool, as_json: bool) -> None:
+    """Convert a pickle to safetensors; print what was trusted and what was left out."""
+    from sfumato.checkpoint import unpickle
+
+    summary = unpickle.convert(source, target, overwrite=overwrite)
+    if as_json:
+        console.result(console.as_json({**asdict(summary), "source": str(source), "target": str(target)}))
+        return
+    console.result("\n".join(summary.lines()))

@@ -1,22 +1,37 @@
-"""`sfumato data`: training data, made from what others published or from pictures of one's own."""
+"""`sfumato data`: training data, made from published icons or from one's own pictures."""
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato.cli import console
+from sfumato.cli.help import OUTPUT, PICTURE, RUN
+from sfumato.cli.options import Json, Program, Quiet, argument, option
 from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
     from sfumato.data.folder import Found
 
+program = Program()
+Pictures = Annotated[Path, argument("FOLDER", "Pictures, with captions beside them.")]
 _MOST_BROKEN = 20
 """Broken pictures that are named; --json names all."""
 
 
-def icons(folder: Path, size: int, offline: bool, quiet: bool) -> int:
-    """Fetch, pack and render the icon set into `folder`; the exit status."""
+@program.add(examples="sfumato data icons data/icons         (npm fetches the sets)")
+def icons(
+    folder: Annotated[Path, argument("FOLDER", "Where to keep it.")] = Path("data/icons"),
+    size: Annotated[
+        int,
+        option("--size", panel=PICTURE, metavar="PX", text="Width and height of the pictures. Default: 256."),
+    ] = 256,
+    offline: Annotated[
+        bool,
+        option("--offline", panel=RUN, text="Render the parts of the pack that are here; fetch nothing."),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch, pack and render the icons and emoji that the embedded model learns from."""
     from sfumato.data import pack, render
 
     meter = console.Meter(quiet)
@@ -24,26 +39,42 @@ def icons(folder: Path, size: int, offline: bool, quiet: bool) -> int:
     with meter.shown("icons"):
         if not offline and not (packed / pack.INDEX).is_file():
             pack.build(packed, folder / "npm", lambda doing: None if quiet else console.complain(doing))
-        told = 0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal told
-            for _ in range(told, done):
-                meter.advance("rendering", total)
-            told = done
-
-        rendered = render.render(packed, folder, size, progress)
+        rendered = render.render(
+            packed, folder, size, lambda done, total: meter.update("rendering", done, total)
+        )
     line = (
         f"{folder}: {rendered.pictures:,} pictures rendered, {rendered.broken:,} drawings left out as broken"
     )
     if rendered.missing:
         line += f", {len(rendered.missing)} parts of the pack are not there"
     console.result(line)
-    return 0
 
 
-def check(folder: Path, size: int, ratio: float, step: int, as_json: bool, quiet: bool) -> int:
-    """Say what training would find in a folder of pictures; 1 if some are broken or there are none."""
+@program.add(examples="sfumato data check photos             (what training would find)")
+def check(
+    folder: Pictures,
+    size: Annotated[
+        int, option("--size", panel=PICTURE, metavar="PX", text="The side of square pictures. Default: 512.")
+    ] = 512,
+    ratio: Annotated[
+        float,
+        option(
+            "--ratio", panel=PICTURE, metavar="R", text="The greatest ratio of width to height. Default: 2."
+        ),
+    ] = 2.0,
+    step: Annotated[
+        int,
+        option(
+            "--step",
+            panel=PICTURE,
+            metavar="PX",
+            text="Sides are multiples of it. Default: size / 8, at most 64.",
+        ),
+    ] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Report captions, size buckets and broken files of a folder; exit status 1 if some are broken."""
     from sfumato.data.crops import nearest_size, sizes_near
 
     if size < 1 or not 1 <= ratio <= 8 or not 0 <= step <= size:
@@ -55,7 +86,7 @@ def check(folder: Path, size: int, ratio: float, step: int, as_json: bool, quiet
     among = sizes_near(size, step or max(1, min(64, size // 8)), ratio)
     shown = {picture.name: nearest_size(picture.size, among) for picture in found.pictures}
     buckets = Counter(shown.values())
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "folder": str(folder),
         "pictures": len(found.pictures),
         "held_out": sum(picture.held_out for picture in found.pictures),
@@ -69,12 +100,21 @@ def check(folder: Path, size: int, ratio: float, step: int, as_json: bool, quiet
         "buckets": {f"{width}x{height}": count for (width, height), count in sorted(buckets.items())},
         "broken": found.broken,
     }
-    console.result(json.dumps(told, ensure_ascii=False) if as_json else "\n".join(_lines(told)))
+    console.result(console.as_json(report) if as_json else "\n".join(_lines(report)))
     return 0 if found.pictures and not found.broken else 1
 
 
-def pack(folder: Path, out: Path, megabytes: int, quiet: bool) -> int:
-    """Write the pictures of a folder to shards in `out`; the exit status."""
+@program.add(examples="sfumato data pack photos photos-packed")
+def pack(
+    folder: Pictures,
+    out: Annotated[Path, argument("OUT", "Where to put the shards.")],
+    megabytes: Annotated[
+        int,
+        option("--megabytes", panel=OUTPUT, metavar="N", text="Size of a shard in megabytes. Default: 256."),
+    ] = 256,
+    quiet: Quiet = False,
+) -> None:
+    """Pack a folder of pictures into shards: a few large files, which travel well."""
     from sfumato.data import shards
 
     if megabytes < 1:
@@ -85,13 +125,12 @@ def pack(folder: Path, out: Path, megabytes: int, quiet: bool) -> int:
     with meter.shown("packing"):
         found.warn(captioned=False)
         paths = shards.pack(
-            found, out, megabytes << 20, lambda done, total: meter.stand("packing", done, total, "")
+            found, out, megabytes << 20, lambda done, total: meter.update("packing", done, total)
         )
     held_out = sum(picture.held_out for picture in found.pictures)
     console.result(
         f"{out}: {len(found.pictures):,} pictures, {held_out:,} of them for tests, in {len(paths):,} shards"
     )
-    return 0
 
 
 def _found(folder: Path, quiet: bool) -> "Found":
@@ -99,22 +138,20 @@ def _found(folder: Path, quiet: bool) -> "Found":
 
     meter = console.Meter(quiet)
     with meter.shown("searching"):
-        return search(
-            folder, progress=lambda done, total: meter.stand("looking at pictures", done, total, "")
-        )
+        return search(folder, progress=lambda done, total: meter.update("looking at pictures", done, total))
 
 
-def _lines(told: dict[str, Any]) -> list[str]:
-    broken, unsaid, small = told["broken"], told["without_caption"], told["enlarged"]
+def _lines(report: dict[str, Any]) -> list[str]:
+    broken, uncaptioned, small = report["broken"], report["without_caption"], report["enlarged"]
     lines = [
-        f"{told['folder']}: {told['pictures']:,} pictures, {told['held_out']:,} of them for tests, with "
-        f"{told['captions']:,} captions"
+        f"{report['folder']}: {report['pictures']:,} pictures, {report['held_out']:,} of them for tests, "
+        f"with {report['captions']:,} captions"
     ]
-    if unsaid:
-        lines.append(f"without a caption  {len(unsaid):,}, as {unsaid[0]}")
+    if uncaptioned:
+        lines.append(f"without a caption  {len(uncaptioned):,}, as {uncaptioned[0]}")
     if small:
         lines.append(f"to be enlarged     {len(small):,}, as {small[0]}")
-    lines += [f"{size:18} {count:,}" for size, count in told["buckets"].items()]
+    lines += [f"{size:18} {count:,}" for size, count in report["buckets"].items()]
     if broken:
         more = f", {_MOST_BROKEN} of them here" if len(broken) > _MOST_BROKEN else ""
         lines.append(f"broken             {len(broken):,}{more}")

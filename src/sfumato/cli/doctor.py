@@ -1,7 +1,6 @@
 """`sfumato doctor`: what is installed, what is fast here, and what is missing. It draws nothing."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.cli import console
+from sfumato.cli.options import Json, Program
 from sfumato.version import __version__
 
 NEEDED = (
     "torch",
     "numpy",
-    "safetensors",
     "tokenizers",
     "pillow",
     "huggingface_hub",
@@ -49,11 +48,15 @@ ROOM = 3 << 30
 GIB = 1 << 30
 
 
-def doctor(as_json: bool) -> int:
-    """Print the findings; the exit status, 1 if something is missing without which nothing is drawn."""
+program = Program()
+
+
+@program.add()
+def doctor(as_json: Json = False) -> int:
+    """Print the findings; 1 if something is missing without which nothing is drawn."""
     found, missing = examine()
     if as_json:
-        console.result(json.dumps({**found, "missing": missing}, ensure_ascii=False))
+        console.result(console.as_json({**found, "missing": missing}))
     else:
         lines = [line for name, value in found.items() for line in _topic(name, value)]
         console.result("\n".join([*lines, *(f"{'missing':18} {what}" for what in missing)]))

@@ -9,6 +9,16 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+PICTURE, PROMPT, GUIDANCE, RUN, OUTPUT, MODEL, OTHER = PANELS = (
+    "Picture",
+    "Prompt",
+    "Guidance",
+    "Run",
+    "Output",
+    "Model and device",
+    "Other options",
+)
+"""The headings that options stand below, in their order."""
 COLUMN = 28
 WIDEST = 100
 
@@ -40,9 +50,9 @@ def page(command: HelpfulCommand | HelpfulGroup, ctx: typer.Context) -> str:
     groups: dict[str, list[tuple[str, str]]] = {}
     for param in params:
         if param.param_type_name == "option":
-            group = getattr(param, "rich_help_panel", None) or "Other options"
+            group = getattr(param, "rich_help_panel", None) or OTHER
             groups.setdefault(group, []).append((_spelled(param), getattr(param, "help", "")))
-    parts += [_heading(name) + _table(groups[name]) for name in sorted(groups, key="Other options".__eq__)]
+    parts += [_heading(name) + _table(groups[name]) for name in PANELS if name in groups]
     if command.epilog:
         parts.append(_heading("Examples") + textwrap.indent(command.epilog, "  "))
     return "\n\n".join(parts) + "\n"
@@ -56,10 +66,9 @@ def _commands(command: HelpfulCommand | HelpfulGroup) -> list[tuple[str, str]]:
 
 def _spelled(option: Any) -> str:
     """An option as it is typed: "-n, --count N"."""
-    short = next((name for name in option.opts if not name.startswith("--")), None)
-    long = next(name for name in option.opts if name.startswith("--"))
     value = f" {option.metavar}" if option.metavar else ""
-    return f"{short + ', ' if short else '    '}{long}{value}"
+    names = sorted(option.opts, key=len)
+    return f"{'' if len(names[0]) == 2 else '    '}{', '.join(names)}{value}"
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

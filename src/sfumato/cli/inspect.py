@@ -1,15 +1,24 @@
-"""`sfumato inspect`: what a checkpoint is and why it is held to be that, or what a picture carries."""
+"""`sfumato inspect`: what a checkpoint is and how that was inferred, or what a picture carries."""
 
-import json
 from pathlib import Path
+from typing import Annotated
 
 from sfumato.cli import console
+from sfumato.cli.options import Json, Program, argument
 from sfumato.errors import PictureError
 from sfumato.formats import FORMATS
 
+program = Program()
 
-def inspect(source: str, as_json: bool) -> int:
-    """Print the report on `source`; the exit status, 1 for a checkpoint that has problems."""
+
+@program.add()
+def inspect(
+    source: Annotated[
+        str, argument("MODEL|IMAGE", "A model's folder or file, a hub id, embedded, or a picture.")
+    ],
+    as_json: Json = False,
+) -> int:
+    """Print the report on `source`; 1 for a checkpoint that has problems."""
     path = Path(source)
     if path.suffix.lower() in FORMATS and not path.is_dir():
         _picture(path, as_json)
@@ -17,7 +26,7 @@ def inspect(source: str, as_json: bool) -> int:
     from sfumato import checkpoint
 
     report = checkpoint.inspect(source)
-    console.result(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else "\n".join(report.lines()))
+    console.result(console.as_json(report.to_dict()) if as_json else "\n".join(report.lines()))
     return 1 if report.problems else 0
 
 
@@ -33,8 +42,8 @@ def _picture(path: Path, as_json: bool) -> None:
                 raise
             record = None
     if as_json:
-        told = {"path": str(path), "format": kind, "width": size[0], "height": size[1], "record": record}
-        console.result(json.dumps({**told, "parameters": line}, ensure_ascii=False))
+        found = {"path": str(path), "format": kind, "width": size[0], "height": size[1]}
+        console.result(console.as_json({**found, "record": record, "parameters": line}))
         return
     console.result(f"{path}: {kind}, {size[0]}×{size[1]}")
     if record is None:

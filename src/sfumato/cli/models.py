@@ -1,25 +1,29 @@
-"""`sfumato models`: listing, bringing, finding and deleting models; `sfumato convert` of pickles."""
+"""`sfumato models`: list, download, find and delete models."""
 
-import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from typing import Annotated
 
 from sfumato.cli import console
+from sfumato.cli.help import MODEL, OUTPUT
+from sfumato.cli.options import Json, Program, argument, option
 from sfumato.errors import UsageError
 
+program = Program()
+Name = Annotated[str, argument("NAME", "A name from sfumato models list.")]
 _PLACES = {"folder": "your folder", "hub": "hub cache"}
 
 
-def list_models(as_json: bool) -> None:
-    """Print every model that is here: a table, or a line of JSON each."""
+@program.add("list")
+def list_models(as_json: Json = False) -> None:
+    """List the models in your folder and in the hub's cache."""
     from sfumato.checkpoint import library
     from sfumato.folders import folder
 
     models = library.installed()
     if as_json:
         for model in models:
-            console.result(json.dumps({**asdict(model), "path": str(model.path)}, ensure_ascii=False))
+            console.result(console.as_json({**asdict(model), "path": str(model.path)}))
         return
     if not models:
         console.result(
@@ -34,22 +38,35 @@ def list_models(as_json: bool) -> None:
         console.result(f"{model.name:{width}}  {model.kind:16}  {model.layout:11}  {size:>8}  {place}")
 
 
-def pull(repository: str, revision: str | None, variant: str | None) -> None:
-    """Bring a model from the hub into the cache and print the folder it is in."""
+@program.add()
+def pull(
+    repository: Annotated[str, argument("ORG/NAME", "A repository on the hub.")],
+    revision: Annotated[
+        str | None, option("--revision", panel=MODEL, metavar="NAME", text="A branch, tag or commit.")
+    ] = None,
+    variant: Annotated[
+        str | None, option("--variant", panel=MODEL, metavar="NAME", text="Of the weights, as fp16.")
+    ] = None,
+) -> None:
+    """Download a model from the hub into its cache, never a pickle; print its folder."""
     from sfumato.checkpoint import source
 
     console.result(str(source.pull(repository, revision=revision, variant=variant)))
 
 
-def path(name: str) -> None:
+@program.add()
+def path(name: Name) -> None:
     """Print where a model is."""
     from sfumato.checkpoint import library
 
     console.result(str(library.path(name)))
 
 
-def remove(name: str, yes: bool) -> int:
-    """Delete a model, after asking unless `yes`; the exit status, 1 if it was kept."""
+@program.add("rm")
+def remove(
+    name: Name, yes: Annotated[bool, option("-y", "--yes", panel=OUTPUT, text="Do not ask.")] = False
+) -> int:
+    """Delete a model after asking; exit status 1 if it was kept."""
     from sfumato.checkpoint import library
 
     where = library.path(name)
@@ -63,15 +80,3 @@ def remove(name: str, yes: bool) -> int:
     removed = library.remove(name)
     console.complain(f"deleted {removed.path} ({removed.bytes / 1e6:,.0f} MB)")
     return 0
-
-
-def convert_pickle(source: Path, target: Path, overwrite: bool, as_json: bool) -> None:
-    """Convert a pickle to safetensors and say what was trusted and what was left out."""
-    from sfumato.checkpoint import unpickle
-
-    summary = unpickle.convert(source, target, overwrite=overwrite)
-    if as_json:
-        told = {**asdict(summary), "source": str(source), "target": str(target)}
-        console.result(json.dumps(told, ensure_ascii=False))
-        return
-    console.result("\n".join(summary.lines()))

@@ -15,20 +15,12 @@ from typing import NoReturn
 
 import typer
 
-from sfumato.cli.console import ReaderGoneError, complain
+from sfumato.cli.console import Interrupted, ReaderGoneError, complain
 from sfumato.errors import SfumatoError
 
-USAGE, INTERRUPTED, READER_GONE, TERMINATED = 2, 130, 141, 143
+USAGE, INTERRUPTED, READER_GONE = 2, 130, 141
 
 MEMORY_HELP = "a smaller --width and --height, --slices 4, --tile 32 or --offload need less"
-
-
-class Interrupted(BaseException):
-    """A signal asked the command to stop. Not an `Exception`, so that nothing on the way swallows it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__("interrupted" if number == signal.SIGINT else "terminated")
-        self.status = INTERRUPTED if number == signal.SIGINT else TERMINATED
 
 
 def main() -> NoReturn:
@@ -44,7 +36,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status; whatever goes wrong is told in one line on stderr."""
+    """Run one command line and return its exit status; what goes wrong is one line on stderr."""
     arguments, debug = _without_debug(arguments)
     received: list[Interrupted] = []
     try:

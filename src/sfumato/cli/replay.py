@@ -1,18 +1,21 @@
-"""`sfumato replay`: draw a picture again from what its file says, and tell whether it came out the same."""
+"""`sfumato replay`: draw a picture again from its file, and compare the two."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from sfumato.cli import console, target
-from sfumato.cli.generate import Loading
+from sfumato.cli.help import MODEL, OUTPUT
+from sfumato.cli.options import Device, Json, Program, Quiet, argument, option
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.formats import LOSSY, picture_format
+from sfumato.options import DeviceOptions, ModelOptions
 
 if TYPE_CHECKING:
     from sfumato.image import Image
     from sfumato.metadata import Record
 
+program = Program()
 COMPARED = {
     "sfumato": "version",
     "fingerprint": "model weights",
@@ -24,11 +27,29 @@ COMPARED = {
 }
 
 
+@program.add(
+    examples="""sfumato replay apple.png
+sfumato replay old.png --model ~/models/dreamy -o again.png"""
+)
 def replay(
-    path: Path, loading: Loading, model: str | None, output: Path | None, as_json: bool, quiet: bool
+    path: Annotated[Path, argument("IMAGE", "A picture that Sfumato drew.")],
+    device: Device,
+    model: Annotated[
+        str | None,
+        option(
+            "--model",
+            panel=MODEL,
+            metavar="MODEL",
+            text="Where the model is now. Default: as the picture says.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, option("-o", "--output", panel=OUTPUT, metavar="FILE", text="Save the new picture.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> int:
-    """Redraw the picture at `path`; the exit status, 0 if identical and 1 if not."""
-    loading.check()
+    """Redraw the picture at `path`; 0 if identical and 1 if not."""
     if output is not None:
         picture_format(output)
         target.check_writable(output.parent)
@@ -38,49 +59,42 @@ def replay(
     from sfumato.image import Image
 
     with pictures.opened(path) as picture:
-        lossy = picture.format in LOSSY
-    drawn = Image.open(path)
-    again = _redraw(drawn.record, loading, model, quiet)
+        lossy, drawn = picture.format in LOSSY, Image.decode(picture, path)
+    again = _redraw(drawn.record, device, model, quiet)
     difference = _difference(drawn, again, lossy)
     causes = _causes(drawn.record, again.record) if difference else []
     if output is not None:
         again.save(output)
     if as_json:
-        told = {"path": str(path), "identical": not difference, "difference": difference, "causes": causes}
-        console.result(json.dumps(told, ensure_ascii=False))
+        found = {"path": str(path), "identical": not difference, "difference": difference, "causes": causes}
+        console.result(console.as_json(found))
     elif difference:
         console.result("\n".join([f"differs: {path}: {difference}", *(f"  {cause}" for cause in causes)]))
+    elif drawn.as_drawn:
+        console.result(f"identical: {path}")
     else:
-        console.result(f"identical: {path}{'' if drawn.as_drawn else _loss(drawn, again)}")
+        lost = f"the file itself is compressed: {drawn.differs(again)} lost"
+        console.result(f"identical: {path} as it was drawn ({lost})")
     return 1 if difference else 0
 
 
-def _redraw(record: "Record", loading: Loading, model: str | None, quiet: bool) -> "Image":
-    """The record's request drawn here, on the device and in the precision it was drawn with if possible.
+def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: bool) -> "Image":
+    """The record's request drawn here, on the device and in the dtype it was drawn with if possible.
 
     A picture may come from anywhere, so what it names is never downloaded: only `--model` can ask for that.
     """
-    meter = console.Meter(quiet, record.notes)
+    meter, request = console.Meter(quiet, record.notes), record.request
     with meter.shown("loading the model"):
-        wanted = Loading(
-            device=loading.device or _device_here(record.device),
-            dtype=loading.dtype or record.dtype,
-            slices=loading.slices,
-            tile=loading.tile,
-            offload=loading.offload,
-            compiled=loading.compiled,
+        from sfumato.cli.loading import open_studio
+
+        device = replace(
+            device,
+            device=device.device or _device_here(record.device),
+            dtype=device.dtype or record.dtype,
         )
-        wanted.check()
+        source = {"source": model or request.model, "local_files_only": model is None}
         try:
-            request = record.request
-            studio = wanted.load(
-                model or request.model,
-                vae=request.vae,
-                tiny=request.tiny,
-                base=request.base,
-                prediction=request.prediction,
-                local_files_only=model is None,
-            )
+            studio = open_studio(ModelOptions.of_request(request, **source), device)
         except CheckpointError as error:
             if model is not None:
                 raise
@@ -89,7 +103,7 @@ def _redraw(record: "Record", loading: Loading, model: str | None, quiet: bool) 
                 "say where it is with --model"
             ) from error
         image: Image | None = None
-        for step in studio.stream(record.request):
+        for step in studio.stream(request):
             meter.advance("drawing again", step.total)
             image = step.image
     assert image is not None
@@ -114,10 +128,6 @@ def _difference(drawn: "Image", again: "Image", lossy: bool) -> str | None:
         return f"the file was changed after it was drawn, {drawn.differs(again)}"
     apart = drawn.differs(again) or "in what its record says of its pixels only"
     return f"{apart}, what the file lost to compression included" if lossy else apart
-
-
-def _loss(drawn: "Image", again: "Image") -> str:
-    return f" as it was drawn (the file itself is compressed: {drawn.differs(again)} lost)"
 
 
 def _causes(then: "Record", now: "Record") -> list[str]:

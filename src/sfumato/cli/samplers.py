@@ -1,31 +1,33 @@
-"""`sfumato samplers`: what there is to draw with, and what each is good for."""
+"""`sfumato samplers`: every sampler and every spacing, as their registries describe them."""
 
 import json
 
 from sfumato.cli import console
+from sfumato.cli.options import Json, Program
+
+program = Program()
 
 
-def samplers(as_json: bool) -> None:
-    """Print every sampler and every spacing as their registries describe them."""
+@program.add()
+def samplers(as_json: Json = False) -> None:
+    """Print the samplers and the spacings, with their orders, costs and sources."""
     from sfumato.diffusion.samplers import SAMPLERS
     from sfumato.diffusion.spacing import SPACINGS
 
     if as_json:
-        told = {
-            "samplers": [
-                {
-                    "name": one.name,
-                    "order": one.order,
-                    "evaluations_per_step": one.evaluations_per_step,
-                    "fresh_noise": one.random,
-                    "summary": one.summary,
-                    "source": one.source,
-                }
-                for one in SAMPLERS.values()
-            ],
-            "spacings": [{"name": one.name, "summary": one.summary} for one in SPACINGS.values()],
-        }
-        console.result(json.dumps(told, ensure_ascii=False))
+        listed = [
+            {
+                "name": one.name,
+                "order": one.order,
+                "evaluations_per_step": one.evaluations_per_step,
+                "fresh_noise": one.random,
+                "summary": one.summary,
+                "source": one.source,
+            }
+            for one in SAMPLERS.values()
+        ]
+        spacings = [{"name": one.name, "summary": one.summary} for one in SPACINGS.values()]
+        console.result(json.dumps({"samplers": listed, "spacings": spacings}, ensure_ascii=False))
         return
     lines = [f"{'sampler':14} order  per step  noise"]
     for one in SAMPLERS.values():
@@ -34,7 +36,7 @@ def samplers(as_json: bool) -> None:
         lines.append(f"{one.name:14} {costs} {one.summary} ({one.source})")
     lines += [
         "",
-        "order: of accuracy; per step: evaluations of the network; noise: fresh noise on the way",
+        "order: of accuracy; per step: network evaluations; noise: fresh noise in every step",
         "",
         "spacing",
         *(f"{one.name:14} {one.summary}" for one in SPACINGS.values()),

@@ -1,17 +1,28 @@
-"""`sfumato styles`: the presets there are, shipped and the user's own, and what each adds."""
+"""`sfumato styles`: the presets, shipped and the user's own, and what each adds."""
 
 import dataclasses
-import json
+from typing import Annotated
 
 from sfumato.cli import console
+from sfumato.cli.help import PROMPT
+from sfumato.cli.options import Json, Program, option
+from sfumato.errors import UsageError, nearest
+
+program = Program()
 
 
-def styles(model: str | None, as_json: bool) -> None:
+@program.add()
+def styles(
+    model: Annotated[
+        str | None,
+        option("--model", panel=PROMPT, metavar="KIND", text="Only the styles for this kind of model."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Print the styles for a kind of model, else all of them; in JSON one line each, with their words.
 
     Raises `UsageError` for an unknown kind, and for a style file that cannot be read.
     """
-    from sfumato.errors import UsageError, nearest
     from sfumato.prompt.styles import MODELS, SHIPPED, load_styles
 
     if model is not None and model not in MODELS:
@@ -19,7 +30,7 @@ def styles(model: str | None, as_json: bool) -> None:
     listed = [one for one in load_styles().values() if model is None or not one.models or model in one.models]
     if as_json:
         for one in listed:
-            console.result(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
+            console.result(console.as_json(dataclasses.asdict(one)))
         return
     width = max(map(len, ["style", *(one.name for one in listed)]))
     groups: dict[str, list[str]] = {}
@@ -29,4 +40,4 @@ def styles(model: str | None, as_json: bool) -> None:
         groups.setdefault(kinds, []).append(f"{one.name:{width}}  {one.description}{own}".rstrip())
     for kinds, lines in groups.items():
         console.result("\n".join([f"{'style':{width}}  for {kinds}", *lines, ""]))
-    console.result("sfumato generate 'a red apple' --style NAME; several are put around one another in turn")
+    console.result("sfumato generate 'a red apple' --style NAME; several are applied in turn")

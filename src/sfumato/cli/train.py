@@ -1,71 +1,110 @@
-"""`sfumato train`: go on with a recipe's run, for as long as is allowed."""
+"""`sfumato train`: go on with the run of a recipe."""
 
-import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato.cli import console
+from sfumato.cli.help import RUN
+from sfumato.cli.options import Group, Json, Program, Quiet, argument, device_option, option
 from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
     from sfumato.train.loop import Report
     from sfumato.train.stages import Result, Stage
 
+program = Program()
 
-def train(
-    recipe: Path,
-    changes: dict[str, Any],
-    seconds: float | None,
-    shards: Path | None,
-    device: str | None,
-    as_json: bool,
-    quiet: bool,
-    *,
-    students: bool = False,
-) -> None:
-    """Train and say what came of it. `changes` replace keys of the recipe, unless `None`; `students`: refuse
-    whatever makes none."""
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `train` and `distill`; `None` leaves a key as the recipe has it."""
+
+    recipe: Annotated[Path, argument("RECIPE", "What to train and how: a TOML file.")]
+    seconds: Annotated[
+        float | None,
+        option("--seconds", panel=RUN, metavar="N", text="Stop after N seconds; run again to resume."),
+    ] = None
+    steps: Annotated[
+        int | None, option("--steps", panel=RUN, metavar="N", text="The last step. Default: the recipe's.")
+    ] = None
+    data: Annotated[
+        str | None, option("--data", panel=RUN, metavar="FOLDER", text="The data. Default: the recipe's.")
+    ] = None
+    base: Annotated[
+        str | None,
+        option("--base", panel=RUN, metavar="MODEL", text="The model to start from. Default: the recipe's."),
+    ] = None
+    run: Annotated[
+        str | None,
+        option("--run", panel=RUN, metavar="FOLDER", text="Where to keep the run. Default: the recipe's."),
+    ] = None
+    shards: Annotated[
+        Path | None,
+        option("--shards", panel=RUN, metavar="FOLDER", text="Save the model in files below 15 MB, too."),
+    ] = None
+    device: Annotated[str | None, device_option("device")] = None
+    as_json: Json = False
+    quiet: Quiet = False
+
+
+RunOptions = Annotated[Options, Group.of(Options)]
+
+
+@program.add(
+    examples="""sfumato train recipes/icons/all.toml --seconds 540         (again: resumes)
+sfumato train my.toml --steps 20000 --base runs/mine/autoencoder/model"""
+)
+def train(options: RunOptions) -> None:
+    """Train, and print the outcome of every stage."""
+    carry_out(options)
+
+
+def carry_out(options: Options, *, students: bool = False) -> None:
+    """Train by a recipe. `students`: refuse a recipe that trains no student of few steps."""
     from sfumato.train import distributed, stages
     from sfumato.train.recipe import StudentRecipe
 
-    if seconds is not None and seconds <= 0:
-        raise UsageError(f"--seconds {seconds:g} must be more than 0")
-    plan = stages.read(recipe, {key: value for key, value in changes.items() if value is not None})
+    if options.seconds is not None and options.seconds <= 0:
+        raise UsageError(f"--seconds {options.seconds:g} must be more than 0")
+    changes = {name: getattr(options, name) for name in ("steps", "data", "base", "run")}
+    plan = stages.read(options.recipe, {key: value for key, value in changes.items() if value is not None})
     for stage in plan.stages:
         if students and not isinstance(stage.recipe, StudentRecipe):
             raise UsageError(
                 f"{stage.name}: objective = {stage.recipe.objective!r} makes no student of few steps; "
                 "`sfumato train` carries it out"
             )
-    with distributed.process_group(device) as place:
-        quiet = quiet or not distributed.is_main()
-        meter = console.Meter(quiet)
+    with distributed.process_group(options.device) as place:
+        meter = console.Meter(options.quiet or not distributed.is_main())
         several = len(plan.stages) > 1
-        with meter.shown(recipe.name):
+        with meter.shown(options.recipe.name):
 
-            def tell(stage: "Stage", report: "Report") -> None:
+            def report(stage: "Stage", now: "Report") -> None:
                 name = f"{stage.name}: " if several else ""
-                left = _left(report.seconds_left)
-                meter.stand(f"{name}{_figures(report)}", report.step, report.steps, left)
-                if report.logged:
-                    meter.say(f"{name}{_line(report)}")
+                speed = f"{now.rate:,.0f}" if now.rate >= 10 else f"{now.rate:.2g}"
+                figures, left = f"loss {now.loss:.4f}  {speed}/s", _left(now.seconds_left)
+                meter.update(f"{name}{figures}", now.step, now.steps, left)
+                if now.logged:
+                    meter.say(f"{name}step {now.step:,}/{now.steps:,}  {figures}  {left}")
 
-            results = stages.carry_out(plan, place, seconds=seconds or math.inf, tell=tell, say=meter.begin)
+            seconds = options.seconds or math.inf
+            results = stages.carry_out(plan, place, seconds=seconds, tell=report, say=meter.begin)
             if not distributed.is_main():
                 return
-            if shards is not None:
-                stages.leave(plan, shards)
-    if as_json:
-        told = [_told(result) for result in results]
+            if options.shards is not None:
+                stages.leave(plan, options.shards)
+    if options.as_json:
+        found = [_described(result) for result in results]
         done = all(result.outcome.done for result in results)
-        console.result(json.dumps({"done": done, "stages": told} if several else told[0]))
+        console.result(console.as_json({"done": done, "stages": found} if several else found[0]))
         return
     for result in results:
         _print(result)
 
 
-def _told(result: "Result") -> dict[str, Any]:
+def _described(result: "Result") -> dict[str, Any]:
     outcome = {**vars(result.outcome), "figures": dict(result.outcome.figures)}
     return {"stage": result.stage.name, "run": result.stage.recipe.run, **outcome}
 
@@ -80,16 +119,6 @@ def _print(result: "Result") -> None:
     console.result(f"{recipe.run}: {state}; {outcome.examples:,} examples in {outcome.seconds:,.0f} s")
     for name, value in outcome.figures.items():
         console.result(f"{name:16} {value:.4g}")
-
-
-def _line(report: "Report") -> str:
-    done = f"step {report.step:,}/{report.steps:,}"
-    return f"{done}  {_figures(report)}  {_left(report.seconds_left)}"
-
-
-def _figures(report: "Report") -> str:
-    speed = f"{report.rate:,.0f}" if report.rate >= 10 else f"{report.rate:.2g}"
-    return f"loss {report.loss:.4f}  {speed}/s"
 
 
 def _left(seconds: float) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from sfumato.evaluate.candidates import SamplingSettings
 from sfumato.evaluate.features import SHA256, package_folder
-from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow, SamplingSettings
+from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow
 from sfumato.files import replace_folder
 from sfumato.version import __version__
 

@@ -1,23 +1,23 @@
-"""An evaluation from end to end: what is drawn, what it is compared with, and the figures that come of it."""
+"""A benchmark from end to end: what is drawn, what it is compared with, and the metrics."""
 
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.data.icons import to_signal
 from sfumato.errors import DataError, SfumatoWarning, UsageError
 from sfumato.evaluate import colours, diversity, examples
 from sfumato.evaluate.cache import FeatureFn, PictureCache, Sample, cached_features, digest
+from sfumato.evaluate.candidates import Candidate, SamplingSettings
 from sfumato.evaluate.distances import frechet, kernel
 from sfumato.evaluate.examples import Data, Examples
 from sfumato.evaluate.features import SHA256, Features
@@ -26,32 +26,14 @@ from sfumato.evaluate.scorer import Retrieval, Scorer, retrieval
 
 CPU = torch.device("cpu")
 AT_ONCE = 32
-"""Pictures that are looked at in one batch."""
+"""Pictures in a batch."""
 FEWEST = 8
-"""Pictures below which no figure says anything."""
+"""Pictures below which no metric means anything."""
 AMONG = 1000
-"""Captions that a picture's own has to be found among."""
+"""Captions among which a picture's own has to be found."""
 ON_SHEET = 64
 _NEXT_SEED = 1_000_000
 """Between the seeds of one prompt, so that no two prompts share any."""
-
-Drawing = Generator[tuple[Sample, NDArray[np.uint8]], None, None]
-"""Pictures (S, S, 3) as they are done, each with what was asked for, in any order."""
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How pictures are sampled, every choice made."""
-
-    steps: int
-    guidance: float
-    size: int
-    """Pixels a side."""
-    sampler: str
-    spacing: str
-    decoder: str = "full"
-    fast: str | None = None
-    """The SHA-256 of the model's own LoRA for few steps, where it draws with that."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +52,6 @@ class BenchmarkPlan:
     """from so many."""
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A model to evaluate."""
-
-    name: str
-    identity: Mapping[str, str]
-    """All that its pictures depend on besides prompt, seed and settings: the weights, versions, precision."""
-    draw: Callable[[Sequence[Sample], SamplingSettings], Drawing]
-    """Draws every picture that is asked for, once."""
-    roundtrips: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
-    """By the name of the decoder: pictures (B, 3, S, S) in [−1, 1] into latents and back."""
-
-
 @dataclass(frozen=True)
 class Metrics:
     """The metrics of a set of pictures; docs/evaluation.md says what each means."""
@@ -95,12 +64,12 @@ class Metrics:
     diversity: float | None = None
     seconds: float | None = None
     colours: Mapping[str, Mapping[str, int]] | None = None
-    """Of every colour that was asked for, how often which was seen."""
+    """For every colour asked for, how often each was found."""
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A line of the table: `settings` is `None` for real pictures and those that a decoder gave back."""
+    """A line of the table: `settings` is `None` for real pictures and reconstructions."""
 
     name: str
     settings: SamplingSettings | None
@@ -131,15 +100,15 @@ class Benchmark:
     features: FeatureFn
     scores: FeatureFn | None
     texts: Tensor | None
-    """What the scorer makes of the prompts."""
+    """The scorer's vectors of the prompts."""
     seen: Tensor
     """Features of the real pictures."""
     scorer: str | None
-    """Which scorer it is, by its weights."""
+    """A digest of the scorer's weights."""
     apart: float | None
-    """Mean distance of real pictures of one style that show different things."""
+    """Mean distance of the features of real pictures of one style that show different things."""
     coloured: tuple[tuple[str, Sample], ...]
-    """What is asked for by the names of colours, and those."""
+    """Names of colours, and samples that ask for something of that colour."""
     references: tuple[ResultRow, ...]
 
     @property
@@ -157,7 +126,7 @@ class Benchmark:
 
     @property
     def samples(self) -> list[Sample]:
-        """Everything that is drawn under one choice of settings, nothing twice."""
+        """Everything that is drawn under one choice of settings, each sample once."""
         more = [one for group in self.varied for one in group]
         return list(dict.fromkeys([*self.main, *more, *(one for _, one in self.coloured)]))
 
@@ -199,42 +168,36 @@ def prepare(
         scores = cached_features(cache, f"scores-{which}", scorer.of_pictures, device)
         texts = scorer.of_texts(real.prompts).cpu()
     seen = _vectors(look, _real(real))
-    wanted = colours.prompts(plan.things, source.styles)
-    coloured = tuple((name, Sample(said, plan.seed + place)) for place, (name, said) in enumerate(wanted))
+    prompts = colours.prompts(plan.things, source.styles)
+    coloured = tuple((name, Sample(text, plan.seed + place)) for place, (name, text) in enumerate(prompts))
     apart = diversity.apart(seen, real.styles, real.concepts)
     benchmark = Benchmark(plan, size, cache, real, look, scores, texts, seen, which, apart, coloured, ())
     return replace(benchmark, references=(*_real_rows(source, benchmark), *_colour_rows(source, benchmark)))
 
 
 def _real_rows(source: Data, benchmark: Benchmark) -> Iterator[ResultRow]:
-    """What real pictures achieve: the best and the worst that a model's can be hoped and feared to."""
+    """The metrics of real pictures: about the best and the worst that a model can reach."""
     real, seen, seed = benchmark.real, benchmark.seen, benchmark.plan.seed
-    own = _retrieval(benchmark.scores, _real(real), benchmark.texts, seed)
+    own = _retrieval(benchmark, _real(real))
     alike = _relative(diversity.alike(seen, real.styles, real.concepts), benchmark.apart)
     yield ResultRow("real", None, Metrics(len(real), retrieval=own, diversity=alike))
     others = source.examples(held_out=False, seed=seed, most=len(real))
     if len(others) == len(real):
-        yield _distant("real, other concepts", seen, _vectors(benchmark.features, _real(others)), seed)
+        features = _vectors(benchmark.features, _real(others))
+        yield ResultRow("real, other concepts", None, _distances(seen, features, seed))
     half = len(seen) // 2
-    yield _distant("real, halves", seen[:half], seen[half : 2 * half], seed)
+    yield ResultRow("real, halves", None, _distances(seen[:half], seen[half : 2 * half], seed))
     if benchmark.texts is not None:
-        mixed = _retrieval(benchmark.scores, _real(real), benchmark.texts.roll(1, 0), seed)
+        mixed = _retrieval(replace(benchmark, texts=benchmark.texts.roll(1, 0)), _real(real))
         yield ResultRow("real, captions mixed", None, Metrics(len(real), retrieval=mixed))
 
 
-def _distant(name: str, real: Tensor, others: Tensor, seed: int) -> ResultRow:
-    metrics = Metrics(len(others), frechet=frechet(real, others), kernel=kernel(real, others, seed))
-    return ResultRow(name, None, metrics)
-
-
 def _colour_rows(source: Data, benchmark: Benchmark) -> Iterator[ResultRow]:
-    """How often the rule finds the colours of real pictures that are known to have them."""
+    """How often the rule finds the colours of real pictures whose colours are known."""
     most, seed = len(colours.NAMES) * benchmark.plan.things * 2, benchmark.plan.seed
     for name, known in source.coloured(seed, most).items():
         if known:
-            share, table = _colour_accuracy(
-                [(wanted, colours.main_colour(picture)) for wanted, picture in known]
-            )
+            share, table = _colour_accuracy([(own, colours.main_colour(picture)) for own, picture in known])
             yield ResultRow(f"real, {name}", None, Metrics(len(known), colour=share, colours=table))
 
 
@@ -243,18 +206,19 @@ def evaluate(
     settings: Sequence[SamplingSettings],
     benchmark: Benchmark,
     progress: Callable[[str], None] = lambda _: None,
-    tell: Callable[[ResultRow], None] = lambda _: None,
+    report: Callable[[ResultRow], None] = lambda _: None,
 ) -> Result:
-    """Draw the benchmark's samples under each of `settings`, and measure it.
+    """Draw the benchmark's samples under each of `settings`, and measure them.
 
-    Pictures in the cache are not drawn again. `progress` is called for every picture, `tell` with every row.
+    Pictures in the cache are not drawn again. `progress` is called for every picture, `report` with every
+    row. Raises `UsageError` for a candidate that does not draw what it is asked for.
     """
     rows: list[ResultRow] = []
-    kept: dict[str, Fidelity] = {}
+    losses: dict[str, Fidelity] = {}
     for decoder, roundtrip in candidate.roundtrips.items():
-        row, kept[decoder] = _reconstruction(candidate, decoder, roundtrip, benchmark, progress)
+        row, losses[decoder] = _reconstruction(candidate, decoder, roundtrip, benchmark, progress)
         rows.append(row)
-        tell(row)
+        report(row)
     shown: tuple[tuple[str, Path], ...] = ()
     least = math.inf
     for choice in settings:
@@ -262,11 +226,11 @@ def evaluate(
         _draw(candidate, choice, benchmark.samples, album, progress)
         metrics = _metrics(album, benchmark)
         rows.append(ResultRow(candidate.name, choice, metrics))
-        tell(rows[-1])
+        report(rows[-1])
         if metrics.frechet is not None and metrics.frechet < least:
             least = metrics.frechet
             shown = tuple((one.prompt, album.path(one)) for one in benchmark.main[:ON_SHEET])
-    return Result(candidate.name, candidate.identity, tuple(rows), kept, shown)
+    return Result(candidate.name, candidate.identity, tuple(rows), losses, shown)
 
 
 def _draw(
@@ -301,21 +265,15 @@ def _draw(
 
 def _metrics(album: PictureCache, benchmark: Benchmark) -> Metrics:
     """The metrics of the pictures of an album."""
-    features = _vectors(benchmark.features, _drawn(album, benchmark.main))
     varied = [_vectors(benchmark.features, _drawn(album, group)) for group in benchmark.varied]
-    seen = [(name, colours.main_colour(next(_drawn(album, [one]))[0])) for name, one in benchmark.coloured]
-    share, table = _colour_accuracy(seen)
-    return Metrics(
-        pictures=len(features),
-        frechet=frechet(benchmark.seen, features),
-        kernel=kernel(benchmark.seen, features, benchmark.plan.seed),
-        retrieval=_retrieval(
-            benchmark.scores, _drawn(album, benchmark.main), benchmark.texts, benchmark.plan.seed
-        ),
+    found = [(name, colours.main_colour(next(_drawn(album, [one]))[0])) for name, one in benchmark.coloured]
+    share, table = _colour_accuracy(found)
+    return replace(
+        _comparison(album, benchmark.main, benchmark),
         colour=share,
-        diversity=_relative(diversity.mean_spread(varied), benchmark.apart),
-        seconds=math.fsum(album.seconds(one) for one in benchmark.main) / len(features),
         colours=table,
+        diversity=_relative(diversity.mean_spread(varied), benchmark.apart),
+        seconds=math.fsum(album.seconds(one) for one in benchmark.main) / len(benchmark.main),
     )
 
 
@@ -327,39 +285,45 @@ def _reconstruction(
     progress: Callable[[str], None],
 ) -> tuple[ResultRow, Fidelity]:
     """The metrics of real pictures encoded and decoded: no denoiser in these latents can do better."""
-    album = PictureCache(
-        benchmark.cache, {**candidate.identity, "roundtrip": decoder, "size": benchmark.size}
-    )
-    named: list[Sample] = []
+    identity = {**candidate.identity, "roundtrip": decoder, "size": benchmark.size}
+    album = PictureCache(benchmark.cache, identity)
+    samples: list[Sample] = []
     for place in range(len(benchmark.real)):
         x = benchmark.real.pictures([place])
         one = Sample(digest(x.numpy().tobytes()), 0)
-        named.append(one)
+        samples.append(one)
         if not album.path(one).is_file():
             since = perf_counter()
             back = roundtrip(x)[0].float().cpu().clamp(-1, 1)
             pixels = ((back + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
             album.keep(one, pixels, perf_counter() - since)
         progress(f"{candidate.name}, {decoder} decoder")
-    features = _vectors(benchmark.features, _drawn(album, named))
-    row = ResultRow(
-        f"real, decoded by {candidate.name}{'' if decoder == 'full' else f' ({decoder})'}",
-        None,
-        Metrics(
-            len(features),
-            frechet=frechet(benchmark.seen, features),
-            kernel=kernel(benchmark.seen, features, benchmark.plan.seed),
-            retrieval=_retrieval(
-                benchmark.scores, _drawn(album, named), benchmark.texts, benchmark.plan.seed
-            ),
-        ),
-    )
-    return row, fidelity(zip(_real(benchmark.real), _drawn(album, named), strict=True))
+    name = f"real, decoded by {candidate.name}{'' if decoder == 'full' else f' ({decoder})'}"
+    row = ResultRow(name, None, _comparison(album, samples, benchmark))
+    return row, fidelity(zip(_real(benchmark.real), _drawn(album, samples), strict=True))
 
 
 def to_draw(candidate: Candidate, settings: Sequence[SamplingSettings], benchmark: Benchmark) -> int:
     """How often `evaluate` will report progress."""
     return len(benchmark.samples) * len(settings) + len(benchmark.real) * len(candidate.roundtrips)
+
+
+def _comparison(album: PictureCache, samples: Sequence[Sample], benchmark: Benchmark) -> Metrics:
+    """Distances and retrieval of one picture for each real one."""
+    features = _vectors(benchmark.features, _drawn(album, samples))
+    metrics = _distances(benchmark.seen, features, benchmark.plan.seed)
+    return replace(metrics, retrieval=_retrieval(benchmark, _drawn(album, samples)))
+
+
+def _distances(real: Tensor, others: Tensor, seed: int) -> Metrics:
+    return Metrics(len(others), frechet=frechet(real, others), kernel=kernel(real, others, seed))
+
+
+def _retrieval(benchmark: Benchmark, batches: Iterable[Tensor]) -> Retrieval | None:
+    """How well pictures find their captions, if there is a scorer."""
+    if benchmark.scores is None or benchmark.texts is None:
+        return None
+    return retrieval(_vectors(benchmark.scores, batches), benchmark.texts, AMONG, benchmark.plan.seed)
 
 
 def _real(real: Examples) -> Iterator[Tensor]:
@@ -373,17 +337,8 @@ def _drawn(album: PictureCache, samples: Sequence[Sample]) -> Iterator[Tensor]:
         yield to_signal(torch.from_numpy(np.stack(pixels)))
 
 
-def _vectors(vectors: FeatureFn, batches: Iterable[Tensor]) -> Tensor:
-    return torch.cat([vectors(batch) for batch in batches])
-
-
-def _retrieval(
-    scores: FeatureFn | None, batches: Iterable[Tensor], texts: Tensor | None, seed: int
-) -> Retrieval | None:
-    """How well pictures find their captions, if there is a scorer to tell."""
-    if scores is None or texts is None:
-        return None
-    return retrieval(_vectors(scores, batches), texts, AMONG, seed)
+def _vectors(network: FeatureFn, batches: Iterable[Tensor]) -> Tensor:
+    return torch.cat([network(batch) for batch in batches])
 
 
 def _fingerprint(scorer: Scorer) -> str:
@@ -396,12 +351,12 @@ def _relative(distance: float | None, apart: float | None) -> float | None:
 
 
 def _colour_accuracy(
-    seen: Sequence[tuple[str, str | None]],
+    pairs: Sequence[tuple[str, str | None]],
 ) -> tuple[float | None, dict[str, dict[str, int]]]:
-    """The share of things in the right colour, if there are any, and what was seen for each."""
+    """From pairs of colours, asked for and found: the share that is right, and counts of each pair."""
     table: dict[str, Counter[str]] = {}
-    for wanted, found in seen:
+    for wanted, found in pairs:
         table.setdefault(wanted, Counter())[found or "nothing"] += 1
-    right = [colours.right(wanted, found) for wanted, found in seen]
+    right = [colours.right(wanted, found) for wanted, found in pairs]
     share = sum(right) / len(right) if right else None
     return share, {name: dict(counts) for name, counts in table.items()}

@@ -1,0 +1,270 @@
+"""Options of the command, each described once: request fields, the device, and what commands share."""
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, wraps
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from sfumato.cli.help import GUIDANCE, MODEL, OUTPUT, PICTURE, PROMPT, HelpfulCommand, HelpfulGroup
+from sfumato.errors import UsageError
+from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
+from sfumato.options import DeviceOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def option(
+    *names: str, panel: str, text: str, metavar: str | None = None, known: Collection[str] = ()
+) -> Any:
+    """An option of a command. `known`: values that the shell completes."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in known if name.startswith(incomplete)]
+
+    return typer.Option(
+        *names,
+        help=text,
+        metavar=metavar,
+        rich_help_panel=panel,
+        show_default=False,
+        autocompletion=complete if known else None,
+    )
+
+
+def argument(metavar: str, text: str) -> Any:
+    """A positional argument of a command."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
+
+
+Json = Annotated[bool, option("--json", panel=OUTPUT, text="Print JSON.")]
+Quiet = Annotated[bool, option("-q", "--quiet", panel=OUTPUT, text="No progress, no warnings.")]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Options that a command takes as one parameter: their values by name, made into one by `make`."""
+
+    options: Callable[[], Iterable[inspect.Parameter]]
+    make: Callable[[dict[str, Any]], Any]
+
+    @classmethod
+    def of(cls, kind: type) -> "Group":
+        """The fields of a dataclass, each annotated with its option."""
+        return cls(lambda: inspect.signature(kind).parameters.values(), lambda values: kind(**values))
+
+
+class Program(typer.Typer):
+    """The command or commands of one file."""
+
+    def __init__(self) -> None:
+        super().__init__(cls=HelpfulGroup, add_completion=False)
+
+    def add(self, name: str | None = None, *, examples: str | None = None) -> Callable[[F], F]:
+        """Register a function with its parameters as options; it returns the exit status, or `None` for 0."""
+
+        def register(function: F) -> F:
+            self.command(name, cls=HelpfulCommand, epilog=examples)(_expanded(function))
+            return function
+
+        return register
+
+
+def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with the options of its groups as parameters of their own."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[Group, list[str]]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        metadata = getattr(parameter.annotation, "__metadata__", ())
+        group = next((one for one in metadata if isinstance(one, Group)), None)
+        own = [parameter] if group is None else list(group.options())
+        parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+        if group is not None:
+            groups[name] = group, [one.name for one in own]
+
+    @wraps(function)
+    def call(**values: Any) -> Any:
+        for name, (group, own) in groups.items():
+            values[name] = group.make({one: values.pop(one) for one in own})
+        return function(**values)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def number(text: str) -> object:
+    """A number as it was typed, or the text itself, for `Request` to refuse by name."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def adapter(text: str) -> dict[str, Any]:
+    """`--lora NAME[:WEIGHT[:TEXT_WEIGHT]]` as a field of `Request.adapters`."""
+    name = text
+    weights: list[float] = []
+    while len(weights) < 2 and (match := re.fullmatch(r"(.+):([^:/\\]*)", name)):
+        try:
+            weights.insert(0, float(match[2]))
+        except ValueError:
+            break
+        name = match[1]
+    return {"name": name, **dict(zip(("weight", "text_weight"), weights, strict=False))}
+
+
+def region(text: str) -> dict[str, Any]:
+    """`--region L,T,R,B:PROMPT` as a field of `Request.regions`."""
+    box, colon, prompt = text.partition(":")
+    edges = box.split(",")
+    if not colon or len(edges) != 4 or not prompt.strip():
+        raise UsageError(f"--region {text!r}: it must be L,T,R,B:PROMPT, as 0,0,0.5,1:a red apple")
+    return {"prompt": prompt.strip(), "box": [edge.strip() for edge in edges]}
+
+
+@dataclass(frozen=True)
+class Field:
+    """What the command adds to a field of `Request`, whose type, meaning, range and default it takes over."""
+
+    names: tuple[str, ...] = ()
+    """Instead of the field's own."""
+    metavar: str | None = None
+    panel: str = PICTURE
+    known: Collection[str] = ()
+    syntax: str = ""
+    parse: Callable[[str], Any] | None = None
+    """A value from its text; numbers are recognised, anything else is left for `Request` to read."""
+
+
+NO_OPTIONS = ("prompt", "origin")
+FIELDS = {
+    "negative": Field(("--negative", "--negative-prompt"), "TEXT", PROMPT),
+    "width": Field(("-W", "--width"), "PX"),
+    "height": Field(("-H", "--height"), "PX"),
+    "guidance": Field(("--guidance", "--guidance-scale"), "SCALE", GUIDANCE),
+    "guidance_interval": Field(metavar="LOW HIGH", panel=GUIDANCE),
+    "guidance_rescale": Field(metavar="PHI", panel=GUIDANCE),
+    "sampler": Field(known=SAMPLERS),
+    "spacing": Field(known=SPACINGS),
+    "count": Field(("-n", "--count")),
+    "dialect": Field(panel=PROMPT, known=DIALECTS),
+    "style": Field(panel=PROMPT),
+    "templates": Field(metavar="HOW", panel=PROMPT),
+    "adapters": Field(
+        ("--lora",),
+        "NAME[:W[:TW]]",
+        PROMPT,
+        syntax="W: its weight; TW: its weight on the text encoders.",
+        parse=adapter,
+    ),
+    "embeddings": Field(("--embedding",), "FILE", PROMPT),
+    "allow_partial": Field(panel=PROMPT),
+    "regions": Field(
+        ("--region",),
+        "L,T,R,B:PROMPT",
+        PROMPT,
+        syntax="Edges are fractions: 0,0,0.5,1 is the left half.",
+        parse=region,
+    ),
+    "model": Field(metavar="MODEL", panel=MODEL),
+    "vae": Field(metavar="FILE", panel=MODEL),
+    "tiny": Field(metavar="FILE", panel=MODEL),
+    "base": Field(metavar="MODEL", panel=MODEL),
+    "prediction": Field(panel=MODEL),
+}
+
+
+def request_fields(*names: str) -> Group:
+    """The fields of `Request`, or those named, as options: a dictionary of the ones that were given."""
+
+    def options() -> Iterable[inspect.Parameter]:
+        schemas = _schemas()
+        return [_parameter(name, schemas[name]) for name in names or schemas if name not in NO_OPTIONS]
+
+    def make(values: dict[str, Any]) -> dict[str, Any]:
+        schemas = _schemas()
+        given = {name: value for name, value in values.items() if value not in (None, False)}
+        return {name: _parsed(name, value, schemas[name]) for name, value in given.items()}
+
+    return Group(options, make)
+
+
+@cache
+def _schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schema of every field of `Request`, with that of its values where `None` is allowed too."""
+    from sfumato.request import Request
+
+    found = Request.model_json_schema()["properties"]
+    return {name: {**field, **field.get("anyOf", [{}])[0]} for name, field in found.items()}
+
+
+def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
+    """The option of a field of `Request`, from its JSON schema."""
+    from sfumato.request import MAX_SEED
+
+    own, kind, default = FIELDS.get(name, Field()), schema.get("type", "string"), schema["default"]
+    pair = "prefixItems" in schema
+    shape = {"boolean": bool, "array": tuple[str, str] | None if pair else list[str] | None}
+    text = [schema["description"].replace("`", ""), own.syntax]
+    if kind in ("string", "number", "integer") and default not in (None, ""):
+        text.append(f"Default: {default:g}." if kind == "number" else f"Default: {default}.")
+    if schema.get("maximum", MAX_SEED) < MAX_SEED:
+        text.append(f"From {schema['minimum']} to {schema['maximum']}.")
+    if kind == "array" and not pair:
+        text.append("Repeatable.")
+    return _keyword(
+        name,
+        shape.get(kind, str | None),
+        option(
+            *(own.names or [f"--{name.replace('_', '-')}"]),
+            panel=own.panel,
+            text=" ".join(filter(None, text)),
+            metavar=own.metavar or {"boolean": None, "number": "N", "integer": "N"}.get(kind, "NAME"),
+            known=own.known or schema.get("enum", ()),
+        ),
+    )
+
+
+def _keyword(name: str, annotation: Any, described: Any) -> inspect.Parameter:
+    default = False if annotation is bool else None
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, described])
+
+
+def _parsed(name: str, given: Any, schema: dict[str, Any]) -> Any:
+    """What was given for a field, its texts parsed."""
+    numeric = schema.get("prefixItems", [schema])[0].get("type") in ("number", "integer")
+    parse = FIELDS.get(name, Field()).parse or (number if numeric else None)
+    if parse is None:
+        return given
+    return [parse(one) for one in given] if isinstance(given, list | tuple) else parse(given)
+
+
+DEVICE = {
+    "device": ("--device", "NAME", "cpu, cuda, cuda:1 or mps. Default: the fastest."),
+    "dtype": ("--dtype", "NAME", "float32, bfloat16 or float16. Default: the fastest safe one."),
+    "slices": ("--slices", "N", "Split attention into N parts: less memory."),
+    "tile": ("--tile", "CELLS", "Decode in tiles of CELLS a side (64 are 512 px): less memory."),
+    "offload": ("--offload", None, "Keep weights in main memory until they are needed."),
+    "compiled": ("--compile", None, "Compile the networks: minutes at first, then faster."),
+}
+
+
+def device_option(name: str) -> Any:
+    """The option of a field of `DeviceOptions`."""
+    flag, metavar, text = DEVICE[name]
+    return option(flag, panel=MODEL, metavar=metavar, text=text)
+
+
+def device_options(*names: str) -> Group:
+    """The fields of `DeviceOptions`, or those named, as options."""
+    types = get_type_hints(DeviceOptions)
+    options = [_keyword(name, types[name], device_option(name)) for name in names or DEVICE]
+    return Group(lambda: options, lambda values: DeviceOptions(**values))
+
+
+Device = Annotated[DeviceOptions, device_options()]

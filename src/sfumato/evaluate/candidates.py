@@ -1,0 +1,111 @@
+"""What is evaluated: a model, how it samples, and how a `Studio` is one."""
+
+import hashlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.engine import Engine, Failed
+from sfumato.evaluate.cache import Sample
+from sfumato.request import Request
+from sfumato.studio import Studio
+from sfumato.version import __version__
+
+Drawing = Generator[tuple[Sample, NDArray[np.uint8]], None, None]
+"""Pictures (S, S, 3) as they are done, each with its sample, in any order."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How pictures are sampled, every choice made."""
+
+    steps: int
+    guidance: float
+    size: int
+    """Width and height in pixels."""
+    sampler: str
+    spacing: str
+    decoder: str = "full"
+    fast: str | None = None
+    """The SHA-256 of the model's own LoRA for few steps, where it draws with that."""
+
+    @classmethod
+    def of(cls, studio: Studio, request: Request) -> "SamplingSettings":
+        """How `studio` draws a square `request`. Raises `UsageError` for what it cannot draw."""
+        full = studio.resolve(request)
+        file = studio.model.fast if full.fast else None
+        fast = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+        own: dict[str, Any] = {each.name: getattr(full, each.name, None) for each in fields(cls)}
+        return cls(**{**own, "size": full.width, "fast": fast})
+
+    def request(self, sample: Sample) -> Request:
+        """What `sfumato generate --dialect plain --templates off` would make of a sample."""
+        return Request.build(
+            prompt=sample.prompt,
+            seed=sample.seed,
+            steps=self.steps,
+            guidance=self.guidance,
+            sampler=self.sampler,
+            spacing=self.spacing,
+            decoder=self.decoder,
+            fast=self.fast is not None,
+            width=self.size,
+            height=self.size,
+            dialect="plain",
+            templates="off",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model to evaluate."""
+
+    name: str
+    identity: Mapping[str, str]
+    """All that its pictures depend on besides sample and settings: the weights, versions, precision."""
+    draw: Callable[[Sequence[Sample], SamplingSettings], Drawing]
+    """Draws every sample once."""
+    roundtrips: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    """By the name of the decoder: pictures (B, 3, S, S) in [−1, 1], encoded and decoded."""
+
+    @classmethod
+    def of(cls, studio: Studio) -> "Candidate":
+        """`studio`, which draws what `sfumato generate` draws."""
+        identity = {
+            "fingerprint": studio.fingerprint,
+            "sfumato": __version__,
+            "torch": torch.__version__,
+            "device": studio.device.type,
+            "dtype": str(studio.dtype).removeprefix("torch."),
+        }
+        roundtrips = {name: partial(_roundtrip, studio, name) for name in studio.decoders.names}
+        return cls(studio.source, identity, partial(_draw, studio), roundtrips)
+
+
+def _draw(studio: Studio, samples: Sequence[Sample], settings: SamplingSettings) -> Drawing:
+    def request(sample: Sample) -> Request:
+        return studio.resolve(settings.request(sample))
+
+    engine = Engine(studio.denoiser, studio.most_points)
+    with closing(engine.run(studio.job(request(one), one) for one in samples)) as running:
+        for event in running:
+            sample: Any = event.key
+            if isinstance(event, Failed):
+                yield sample, studio.generate(request(sample)).pixels
+            elif event.latent is not None:
+                yield sample, studio.develop(event.latent, request(sample)).pixels
+
+
+@torch.inference_mode()
+def _roundtrip(studio: Studio, decoder: str, pictures: Tensor) -> Tensor:
+    vae = studio.model.vae
+    weight = next(vae.parameters())
+    latent = vae.scale(vae.encode(pictures.to(weight.device, weight.dtype)).mean)
+    return studio.decoders.decode(latent, decoder)

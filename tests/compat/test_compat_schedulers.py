@@ -105,7 +105,7 @@ def test_the_times_are_those_of_diffusers(name, spacing):
         theirs.set_timesteps(steps)
         plan = SCHEDULERS[name](**settings).plan(compat.scheduler.SampleArgs(steps))
         assert plan.times == pytest.approx(theirs.timesteps.tolist(), abs=2e-3)
-        assert plan.start == pytest.approx(float(theirs.init_noise_sigma), rel=1e-4)
+        assert plan.init_noise_sigma == pytest.approx(float(theirs.init_noise_sigma), rel=1e-4)
 
 
 def test_settings_go_from_one_class_to_the_next_and_back():
@@ -148,7 +148,7 @@ def test_a_setting_that_is_not_supported_is_named(name, settings, words):
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver"}, "algorithm_type"),
         ("DPMSolverMultistepScheduler", {"solver_order": 4}, "solver_order = 4"),
         ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}, "solver_order = 1"),
-        ("EulerDiscreteScheduler", {"beta_schedule": "sigmoid"}, "beta_schedule = 'sigmoid'"),
+        ("EulerDiscreteScheduler", {"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'"),
         ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "use_beta_sigmas": True}, "only one of"),
         ("HeunDiscreteScheduler", {"timestep_spacing": "loose"}, "timestep_spacing = 'loose'"),
     ],

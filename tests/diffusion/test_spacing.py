@@ -105,6 +105,12 @@ def test_below_pure_noise_sigmas_are_laid_out_under_the_ceiling(spacing):
     assert below[0].sigma == pytest.approx(80)
 
 
+@pytest.mark.parametrize("spacing", [karras, exponential])
+def test_sigma_min_and_sigma_max_are_where_the_levels_begin_and_end(spacing):
+    sigmas = [level.sigma for level in spacing(SD, 5, sigma_min=0.1, sigma_max=10.0)]
+    assert (sigmas[0], sigmas[-2], sigmas[-1]) == pytest.approx((10, 0.1, 0))
+
+
 def test_karras_times_are_not_rounded():
     assert any(level.t % 1 for level in karras(SD, 10)[1:-2])
 

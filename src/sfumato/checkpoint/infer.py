@@ -108,7 +108,9 @@ def model_info(
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled, told = _distilled(unet, schedule, report), unet.time_cond_proj_dim is not None
-    prediction, path = _prediction(schedule, report, reasons), _path(schedule, report)
+    prediction = _prediction(schedule, report, reasons)
+    path, named, reason = path_of(schedule)
+    report.infer("path", named, reason)
     native = _native_size(unet, vae.factor, own, report, reasons)
     latent = f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}"
     report.infer("latent", latent, f"the autoencoder makes one latent of {vae.factor} × {vae.factor} pixels")
@@ -282,16 +284,19 @@ def _prediction(schedule: ScheduleConfig, report: Report, reasons: Mapping[str, 
     return prediction
 
 
-def _path(schedule: ScheduleConfig, report: Report) -> level.Path:
-    """The path the network was trained on. Raises `CheckpointError` where the betas make none."""
+def path_of(schedule: ScheduleConfig) -> tuple[level.Path, str, str]:
+    """The path a network was trained on, what it is called, and which settings say so.
+
+    Raises `CheckpointError` where the betas make none.
+    """
     count = schedule.num_train_timesteps
+    shift, reason = None, f"the scheduler is {schedule.class_name}"
     if schedule.class_name.startswith("FlowMatch"):
-        report.infer("path", f"flow, shift {schedule.shift:g}", f"the scheduler is {schedule.class_name}")
-        return level.Flow(scale=float(count), shift=schedule.shift)
-    if schedule.prediction_type == "flow_prediction":
-        shift = schedule.flow_shift or 1.0
-        report.infer("path", f"flow, shift {shift:g}", "prediction_type = 'flow_prediction'")
-        return level.Flow(scale=float(count), shift=shift)
+        shift = schedule.shift
+    elif schedule.prediction_type == "flow_prediction":
+        shift, reason = schedule.flow_shift or 1.0, "prediction_type = 'flow_prediction'"
+    if shift is not None:
+        return level.Flow(scale=float(count), shift=shift), f"flow, shift {shift:g}", reason
     ends = f"{schedule.beta_start:g} to {schedule.beta_end:g}"
     if schedule.trained_betas is not None:
         betas, reason = torch.tensor(schedule.trained_betas, dtype=torch.float64), f"{count} trained_betas"
@@ -311,8 +316,7 @@ def _path(schedule: ScheduleConfig, report: Report) -> level.Path:
         path = level.VariancePreserving(table)
     except ValueError as error:
         raise CheckpointError(f"scheduler: the betas make no path from picture to noise: {error}") from error
-    report.infer("path", f"variance preserving, {count} times", reason)
-    return path
+    return path, f"variance preserving, {count} times", reason
 
 
 def _native_size(

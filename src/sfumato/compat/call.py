@@ -1,20 +1,25 @@
 """One call of a pipeline: its arguments read, its batch drawn, its callbacks called when diffusers does."""
 
+import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import Progress as ProgressBars
 from torch import Tensor
 
 from sfumato.compat.drawing import StepResult, Texts, draw
 from sfumato.compat.noise import Generators, Source
 from sfumato.compat.outputs import check_form
 from sfumato.compat.pipeline import DiffusionPipeline, no_others
-from sfumato.compat.progress import Progress
 from sfumato.compat.scheduler import SampleArgs
+from sfumato.compat.state import CallState
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import SfumatoWarning, UsageError, nearest
 from sfumato.nets.denoiser import Denoiser
@@ -24,6 +29,7 @@ from sfumato.request import Request
 Text = str | Sequence[str] | None
 StepEnd = Callable[..., Mapping[str, Any] | None]
 
+_UNSUPPORTED = ("denoising_end", "ip_adapter_image", "ip_adapter_image_embeds")
 _CHANGEABLE = {"prompt_embeds": "states", "add_text_embeds": "pooled", "add_time_ids": "ids"}
 """What callbacks may change beside the latents, and where it is in `Texts`."""
 
@@ -49,11 +55,11 @@ class Call:
 
 
 def begin(pipe: DiffusionPipeline, given: Mapping[str, Any]) -> Call:
-    """Read the arguments `given` to a pipeline, all by name, and have its knobs and adapters stand so.
+    """Read a call's `locals()`, set the pipeline's state, and have its adapters in the weights.
 
     Raises `UsageError` for what is not supported or out of range.
     """
-    others = dict(given.get("others", {}))
+    others = {**given["others"], **{name: given[name] for name in _UNSUPPORTED if name in given}}
     callback, callback_steps = others.pop("callback", None), others.pop("callback_steps", None)
     no_others(type(pipe).__name__, others)
     check_form(given["output_type"])
@@ -71,14 +77,15 @@ def begin(pipe: DiffusionPipeline, given: Mapping[str, Any]) -> Call:
         eta=float(given.get("eta", 0.0)),
         timesteps=given["timesteps"],
         sigmas=given.get("sigmas"),
-        origin=given.get("original_inference_steps"),
+        original_steps=given.get("original_inference_steps"),
     )
     prompts, negatives = listed(given["prompt"]), listed(given.get("negative_prompt"))
-    pipe.set_state(
+    pipe.state = CallState(
         guidance_scale=float(given["guidance_scale"]),
         guidance_rescale=float(given.get("guidance_rescale", 0.0)),
         clip_skip=given["clip_skip"],
         cross_attention_kwargs=given["cross_attention_kwargs"],
+        reads_guidance=pipe.model.unet.config.time_cond_proj_dim is not None,
     )
     pipe.studio.adapt(pipe.loras.uses(adapter_scale))
     return Call(
@@ -96,11 +103,6 @@ def begin(pipe: DiffusionPipeline, given: Mapping[str, Any]) -> Call:
         callback=callback,
         callback_steps=int(callback_steps or 1),
     )
-
-
-def arguments(own: Mapping[str, Any], **others: Any) -> dict[str, Any]:
-    """A call's `locals()` as the mapping that `begin` reads."""
-    return {name: value for name, value in own.items() if name not in ("self", "others")} | {"others": others}
 
 
 def _steps(given: Mapping[str, Any]) -> int:
@@ -191,34 +193,48 @@ def drawn(pipe: DiffusionPipeline, call: Call, texts: Texts, count: int) -> Tens
     else:
         raise UsageError(f"latents have the shape {tuple(call.latents.shape)}: this call's is {shape}")
     noise = Source(call.generator, shape, studio.device, plan.noise_dtype or studio.dtype)
-    told = None if pipe.model.unet.config.time_cond_proj_dim is None else pipe.guidance_scale - 1
-    pipe.set_state(num_timesteps=len(plan.times))
-    with Progress(call.args.steps, **pipe.progress) as bar:
-        after = _After(pipe, call, texts, bar)
-        return draw(pipe, denoiser, plan, texts, latents * plan.start, noise, w=told, after=after)
+    w = pipe.state.guidance_scale - 1 if pipe.state.reads_guidance else None
+    pipe.state.num_timesteps = len(plan.times)
+    with progress_bar(call.args.steps, **pipe.progress) as advance:
+        after = _After(pipe, call, texts, advance)
+        start = latents * plan.init_noise_sigma
+        return draw(pipe.state, denoiser, plan, texts, start, noise, w=w, after=after)
+
+
+@contextmanager
+def progress_bar(total: int, disable: bool = False, **settings: Any) -> Iterator[Callable[[], None]]:
+    """A bar of `total` steps on stderr, none where that is no terminal; what advances it.
+
+    `settings`: those of diffusers' bar, which change nothing here.
+    """
+    console = Console(file=sys.stderr)
+    with ProgressBars(console=console, disable=disable or not sys.stderr.isatty()) as bars:
+        yield partial(bars.advance, bars.add_task("drawing", total=total))
 
 
 class _After:
     """What happens when a batch has had an evaluation: the bar moves, the caller's functions are called."""
 
-    def __init__(self, pipe: DiffusionPipeline, call: Call, texts: Texts, bar: Progress) -> None:
-        self.pipe, self.call, self.texts, self.bar = pipe, call, texts, bar
+    def __init__(
+        self, pipe: DiffusionPipeline, call: Call, texts: Texts, advance: Callable[[], None]
+    ) -> None:
+        self.pipe, self.call, self.texts, self.advance = pipe, call, texts, advance
 
     def __call__(self, seen: StepResult) -> tuple[Tensor, Texts | None]:
         call, latents, others = self.call, seen.latents, None
         time = torch.tensor(int(seen.time) if seen.time.is_integer() else seen.time)
         if call.step_end is not None:
             latents, others = self._offer(call.step_end, seen, time)
-        total, order, done = self.pipe.num_timesteps, self.pipe.scheduler.order, seen.index + 1
+        total, order, done = self.pipe.state.num_timesteps, self.pipe.scheduler.order, seen.index + 1
         if done == total or (done > total - call.args.steps * order and done % order == 0):
-            self.bar.advance()
+            self.advance()
             if call.callback is not None and seen.index % call.callback_steps == 0:
                 call.callback(seen.index // order, time, latents)
         return latents, others
 
     def _offer(self, step_end: StepEnd, seen: StepResult, time: Tensor) -> tuple[Tensor, Texts | None]:
         """What the caller makes of the latents and the texts, which it may also change in place."""
-        half = len(self.texts.states) // 2 if self.pipe.do_classifier_free_guidance else 0
+        half = len(self.texts.states) // 2 if self.pipe.state.do_classifier_free_guidance else 0
         offered: dict[str, Any] = {
             "latents": seen.latents.to(self.pipe.dtype, copy=True),
             "prompt_embeds": self.texts.states,

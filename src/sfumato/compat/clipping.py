@@ -1,8 +1,7 @@
 """Clean estimates kept within bounds, as diffusers' `clip_sample` asks: right for pixels, not for latents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor
 
@@ -11,11 +10,8 @@ from sfumato.diffusion.samplers.rules import ancestral, noise_in
 from sfumato.diffusion.sampling import Noise, Point, Sampler, Sampling
 
 
-def clamped(sampler: Sampler, settings: Mapping[str, Any]) -> Sampler:
-    """`sampler`, its estimates within ±`clip_sample_range` if the settings have `clip_sample`."""
-    if not settings.get("clip_sample"):
-        return sampler
-    bound = settings["clip_sample_range"]
+def clamped(sampler: Sampler, bound: float) -> Sampler:
+    """`sampler` with its clean estimates within ±`bound`."""
 
     def sample(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
         sampling = sampler(x, levels, noise)

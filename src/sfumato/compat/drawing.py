@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sfumato.compat.noise import Source
-from sfumato.compat.scheduler import Plan
+from sfumato.compat.scheduler import SamplingPlan
 from sfumato.diffusion.guidance import Weight, weighted_sum
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate
@@ -114,7 +114,7 @@ class Picture:
 def draw(
     knobs: CallState,
     denoiser: Denoiser,
-    plan: Plan,
+    plan: SamplingPlan,
     texts: Texts,
     latents: Tensor,
     source: Source,
@@ -174,6 +174,6 @@ def draw(
     return latents
 
 
-def _scale(plan: Plan, level: Level) -> float:
+def _scale(plan: SamplingPlan, level: Level) -> float:
     """What turns latents as diffusers has them at `level` into a·x0 + s·eps."""
     return level.a if plan.exploding else 1.0

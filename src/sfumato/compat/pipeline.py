@@ -5,7 +5,7 @@ What is here does what it does there; what is not says so by its name.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,9 @@ from sfumato.checkpoint.source import pull
 from sfumato.compat.loras import DEFAULT_FILE, Loras, weight_file
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
+from sfumato.compat.state import CallState
 from sfumato.errors import SfumatoWarning, UsageError, nearest
+from sfumato.options import DeviceOptions
 from sfumato.studio import Studio
 
 TILE = 64
@@ -41,20 +43,9 @@ _HARMLESS = (
     "resume_download",
 )
 """Arguments of `from_pretrained` that change nothing here."""
+_STATE = {*(each.name for each in fields(CallState)), "do_classifier_free_guidance"}
 _PIPELINES = ("latent_consistency_txt2img",)
 """The community pipelines whose names are known."""
-
-
-@dataclass(frozen=True)
-class _Home:
-    """Where and how a pipeline computes: what its studio is made with."""
-
-    device: torch.device
-    dtype: torch.dtype
-    slices: int | None = None
-    tile: int | None = None
-    offload: bool = False
-    compiled: bool = False
 
 
 class DiffusionPipeline:
@@ -66,14 +57,11 @@ class DiffusionPipeline:
         """Made by `from_pretrained` and `from_single_file`. Raises `UsageError` for an unknown scheduler."""
         self.model, self.source = model, source
         self.scheduler = scheduler_of(model.scheduler)
-        self._home = _Home(torch.device("cpu"), dtype)
+        self.state = CallState()
+        self._options = DeviceOptions(device="cpu", dtype=_name(dtype))
         self._studio: Studio | None = None
         self.loras = Loras()
         self.progress: dict[str, Any] = {}
-        self._guidance_scale, self._guidance_rescale, self._interrupt = 1.0, 0.0, False
-        self._num_timesteps = 0
-        self._cross_attention_kwargs: dict[str, Any] | None = None
-        self._clip_skip: int | None = None
 
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
@@ -155,25 +143,25 @@ class DiffusionPipeline:
     def studio(self) -> Studio:
         """The studio that draws, made anew when the device, the precision or the memory savings change."""
         if self._studio is None:
-            home = self._home
+            options = self._options
             self._studio = Studio(
                 self.model,
                 source=self.source,
-                device=home.device,
-                dtype=home.dtype,
-                slices=home.slices,
-                tile=home.tile,
-                offload=home.offload,
-                compiled=home.compiled,
+                device=self.device,
+                dtype=self.dtype,
+                slices=options.slices,
+                tile=options.tile,
+                offload=options.offload,
+                compiled=options.compiled,
             )
         return self._studio
 
     def _settle(self, **changes: Any) -> None:
         """Compute elsewhere or otherwise from now on; adapters and embeddings stay."""
-        home = replace(self._home, **changes)
-        if home == self._home:
+        options = replace(self._options, **changes)
+        if options == self._options:
             return
-        old, self._home, self._studio = self._studio, home, None
+        old, self._options, self._studio = self._studio, options, None
         if old is not None:
             old.adapt(())
             self.studio.adapters, self.studio.embeddings = old.adapters, old.embeddings
@@ -182,9 +170,9 @@ class DiffusionPipeline:
         """Move to a device, a dtype, or both: `to("cuda")`, `to(torch.float16)`, `to(torch_device=…)`."""
         for value in (*places, *(named[name] for name in sorted(named) if named[name] is not None)):
             if isinstance(value, torch.dtype):
-                self._settle(dtype=devices.pick_dtype(self._home.device, value))
+                self._settle(dtype=_name(value))
             elif isinstance(value, str | torch.device):
-                self._settle(device=devices.pick_device(value))
+                self._settle(device=str(devices.pick_device(value)))
         return self
 
     def cuda(self) -> Self:
@@ -195,15 +183,13 @@ class DiffusionPipeline:
 
     @property
     def device(self) -> torch.device:
-        return self._home.device
+        return torch.device(str(self._options.device))
+
+    _execution_device = device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._home.dtype
-
-    @property
-    def _execution_device(self) -> torch.device:
-        return self._home.device
+        return devices.pick_dtype(self.device, self._options.dtype)
 
     @property
     def vae_scale_factor(self) -> int:
@@ -224,6 +210,8 @@ class DiffusionPipeline:
     def __getattr__(self, name: str) -> Any:
         if name in _COMPONENTS and name in (parts := self._parts()):
             return parts[name]
+        if name.removeprefix("_") in _STATE:
+            return getattr(self.__dict__["state"], name.removeprefix("_"))
         if name in _ABSENT:
             return None
         why = _UNSUPPORTED.get(name, "it is not supported")
@@ -238,7 +226,9 @@ class DiffusionPipeline:
         return networks
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "unet" and getattr(value, "_orig_mod", None) is self.model.unet:
+        if name[:1] == "_" and name[1:] in _STATE:
+            setattr(self.state, name[1:], value)
+        elif name == "unet" and getattr(value, "_orig_mod", None) is self.model.unet:
             self._settle(compiled=True)
         elif name in _COMPONENTS:
             if value is not self._parts().get(name):
@@ -251,9 +241,8 @@ class DiffusionPipeline:
 
     def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
         """Have the queries of an attention take turns, with the same result in less memory."""
-        self._settle(
-            slices=SLICES if slice_size in ("auto", None) else 8 if slice_size == "max" else int(slice_size)
-        )
+        named: dict[str | int | None, int] = {"auto": SLICES, None: SLICES, "max": 8}
+        self._settle(slices=int(named.get(slice_size) or slice_size or 0))
 
     def disable_attention_slicing(self) -> None:
         self._settle(slices=None)
@@ -268,15 +257,14 @@ class DiffusionPipeline:
     def enable_vae_slicing(self) -> None:
         """Nothing to do: pictures of a batch are always decoded one by one."""
 
-    def disable_vae_slicing(self) -> None:
-        """Nothing to do: see `enable_vae_slicing`."""
+    disable_vae_slicing = enable_vae_slicing
 
     def enable_model_cpu_offload(
         self, gpu_id: int | None = None, device: str | torch.device | None = None
     ) -> None:
         """Keep weights in main memory and bring them to the device, the fastest here, as they are needed."""
         where = device if gpu_id is None else f"cuda:{gpu_id}"
-        self._settle(device=devices.pick_device(where), offload=True)
+        self._settle(device=str(devices.pick_device(where)), offload=True)
 
     enable_sequential_cpu_offload = enable_model_cpu_offload
 
@@ -367,45 +355,13 @@ class DiffusionPipeline:
             if name is None and word is not None and word != known:
                 self.studio.embeddings[word] = self.studio.embeddings.pop(known)
 
-    def set_state(self, **knobs: Any) -> None:
-        """Set what callbacks see and may turn, under the names with an underscore that they know."""
-        self._interrupt = False
-        for name, value in knobs.items():
-            setattr(self, f"_{name}", value)
-
-    @property
-    def guidance_scale(self) -> float:
-        return self._guidance_scale
-
-    @property
-    def guidance_rescale(self) -> float:
-        return self._guidance_rescale
-
-    @property
-    def clip_skip(self) -> int | None:
-        return self._clip_skip
-
-    @property
-    def cross_attention_kwargs(self) -> dict[str, Any] | None:
-        return self._cross_attention_kwargs
-
-    @property
-    def num_timesteps(self) -> int:
-        """How many evaluations the call under way has."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether a callback has asked, by `pipe._interrupt = True`, for the latents as they are."""
-        return self._interrupt
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        return self._guidance_scale > 1 and self.model.unet.config.time_cond_proj_dim is None
-
 
 def no_others(where: str, others: Mapping[str, Any], harmless: Sequence[str] = ()) -> None:
     """Raise `UsageError` for arguments that nothing here answers to; those that say nothing may stand."""
     for name, value in others.items():
         if name not in harmless and value is not None:
             raise UsageError(f"{where}: {name} is not supported")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

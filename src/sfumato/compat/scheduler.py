@@ -1,10 +1,10 @@
-"""What diffusers' schedulers share: settings that pass from class to class, and a plan to draw by."""
+"""What diffusers' schedulers share: settings that pass from class to class, and levels made of them."""
 
 import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,26 +12,19 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from sfumato.checkpoint.infer import path_of
 from sfumato.checkpoint.source import locate
-from sfumato.compat import layout
-from sfumato.diffusion.level import Level, VariancePreserving
-from sfumato.diffusion.sampling import Sampler
+from sfumato.compat.clipping import clamped
+from sfumato.config.schedule import ScheduleConfig
+from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
+from sfumato.diffusion import spacing
+from sfumato.diffusion.level import CLEAN, Level, VariancePreserving
+from sfumato.diffusion.samplers import sampler_named
+from sfumato.diffusion.sampling import Sampler, visited
 from sfumato.errors import CheckpointError, SfumatoWarning, UsageError, nearest
 from sfumato.files import read_json
 
-COMMON: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "trained_betas": None,
-    "prediction_type": "epsilon",
-    "timestep_spacing": "linspace",
-    "steps_offset": 0,
-}
-"""The settings of every scheduler, with the values that most classes give them."""
-
-UNKNOWN_TO_US: dict[str, tuple[Any, ...]] = {
+SUPPORTED: dict[str, tuple[Any, ...]] = {
     "thresholding": (False,),
     "use_flow_sigmas": (False, None),
     "use_dynamic_shifting": (False,),
@@ -45,7 +38,18 @@ UNKNOWN_TO_US: dict[str, tuple[Any, ...]] = {
     "solver_p": (None,),
     "time_shift_type": ("exponential",),
 }
-"""Settings with the values that are supported here."""
+"""Settings of which only these values are supported."""
+BETAS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+)
+"""Settings that make the path."""
+NEARLY_PURE = 2.0**-24
+"""What stands for ᾱ = 0 in schedulers that divide by it."""
 
 
 class Config(dict[str, Any]):
@@ -60,17 +64,29 @@ class Config(dict[str, Any]):
         raise AttributeError(f"this scheduler has no setting {name!r}")
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """How to draw: where the sampler stops, and how diffusers counts along.
+@dataclass(frozen=True)
+class SampleArgs:
+    """What a call asks of its scheduler; `timesteps` or `sigmas` are `steps` in number, sigmas one more."""
 
-    `start`: the scale of the initial noise. `exploding`: latents are seen in the a = 1 scaling. `draws`: how
-    many times noise is asked for in all. `noise_dtype`: its precision, if not the network's.
+    steps: int = 50
+    eta: float = 0.0
+    timesteps: Sequence[float] | None = None
+    sigmas: Sequence[float] | None = None
+    original_steps: int | None = None
+    """The number of times that a consistency model was trained at."""
+
+
+@dataclass(frozen=True, eq=False)
+class SamplingPlan:
+    """The sampler and its levels, the last included, and how diffusers counts along.
+
+    `init_noise_sigma`: the scale of the initial noise. `exploding`: latents are scaled to a = 1. `draws`: how
+    many times noise is drawn in all. `noise_dtype`: its precision, if not the network's.
     """
 
     sampler: Sampler
     levels: Sequence[Level]
-    start: float = 1.0
+    init_noise_sigma: float = 1.0
     exploding: bool = False
     draws: int = 0
     noise_dtype: torch.dtype | None = None
@@ -78,42 +94,22 @@ class Plan:
     @cached_property
     def times(self) -> list[float]:
         """The time of every evaluation."""
-        x, seen = torch.zeros(1, 1, 1, 1), []
-        sampling = self.sampler(x, self.levels, torch.zeros_like)
-        try:
-            point = next(sampling)
-            while True:
-                seen.append(point.level.t)
-                point = sampling.send(x)
-        except StopIteration:
-            return seen
-
-
-@dataclass(frozen=True)
-class SampleArgs:
-    """What a call asks of its scheduler."""
-
-    steps: int = 50
-    eta: float = 0.0
-    timesteps: Sequence[float] | None = None
-    sigmas: Sequence[float] | None = None
-    origin: int | None = None
-    """The number of times that a consistency model was trained at."""
+        return [level.t for level in visited(self.sampler, self.levels)]
 
 
 class Scheduler(ABC):
-    """One of diffusers' schedulers by its name: only settings, and the plan they make.
+    """One of diffusers' schedulers by its name: its settings, and the sampler and levels they make.
 
     Stepping by hand is not supported: hand it to a pipeline. Raises `UsageError` for settings that the class
     does not have.
     """
 
-    OWN: ClassVar[Mapping[str, Any]] = {}
-    """The class's settings beside `COMMON`, or with other values than there."""
-    WITHOUT: ClassVar[frozenset[str]] = frozenset()
-    """Those of `COMMON` that it does not have."""
     TAKES: ClassVar[frozenset[str]] = frozenset()
     """Which of `timesteps` and `sigmas` a call may give it."""
+    EXPLODING: ClassVar[bool] = False
+    """Whether its latents are scaled to a = 1, not as the network has them."""
+    NOISE_DTYPE: ClassVar[torch.dtype | None] = None
+    """The precision that its noise is drawn in, if not the network's."""
     order: ClassVar[int] = 1
     """Evaluations for each step."""
 
@@ -126,14 +122,14 @@ class Scheduler(ABC):
         self.config = Config(
             {**known, **settings, "_class_name": type(self).__name__, "_use_default_values": left_out}
         )
-        for name, allowed in UNKNOWN_TO_US.items():
-            if name in self.config and self.config[name] not in allowed:
-                self.refuse(name, allowed)
+        for name, allowed in SUPPORTED.items():
+            if name in self.config:
+                self.check(name, allowed)
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Every setting of the class."""
-        return {name: value for name, value in COMMON.items() if name not in cls.WITHOUT} | dict(cls.OWN)
+        return dict(DEFAULTS[cls.__name__])
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **changes: Any) -> Self:
@@ -146,7 +142,7 @@ class Scheduler(ABC):
         given = {name: value for name, value in config.items() if name not in unset}
         for name in changes:
             if name not in known:
-                if name not in _everywhere():
+                if not any(name in settings for settings in DEFAULTS.values()):
                     raise UsageError(f"{cls.__name__} has no setting {name!r}; {nearest(name, known)}")
                 warnings.warn(
                     f"{cls.__name__} has no setting {name!r}: ignored", SfumatoWarning, stacklevel=2
@@ -171,28 +167,100 @@ class Scheduler(ABC):
 
     @property
     def path(self) -> VariancePreserving:
-        """The path of its betas."""
-        return layout.path(self.settings, nearly_pure=isinstance(self, SigmaScheduler))
+        """The path of its betas. Raises `UsageError` for betas that make none."""
+        name, settings = type(self).__name__, self.settings
+        betas = {key: settings[key] for key in BETAS if key in settings}
+        if betas["trained_betas"] is not None:
+            betas["trained_betas"] = [float(beta) for beta in betas["trained_betas"]]
+        try:
+            path, *_ = path_of(ScheduleConfig.from_dict(betas, name))
+        except CheckpointError as error:
+            raise UsageError(str(error)) from None
+        assert isinstance(path, VariancePreserving)
+        return path
 
-    def plan(self, args: SampleArgs) -> Plan:
-        """How to draw what is asked for. Raises `UsageError` for what the class cannot do."""
+    def plan(self, args: SampleArgs) -> SamplingPlan:
+        """How to draw what `args` ask for. Raises `UsageError` for what the class cannot do."""
         for name in ("timesteps", "sigmas"):
             if getattr(args, name) is not None and name not in self.TAKES:
                 raise UsageError(f"{type(self).__name__} takes no {name}")
         if args.timesteps is not None and args.sigmas is not None:
             raise UsageError("only one of timesteps and sigmas can be given")
-        return self._plan(args)
+        path = self.path
+        stops = self.levels(path, args)
+        levels = self.ended(path, stops)
+        sampler, draws = self.sampler(args, levels)
+        start = stops[0].sigma if self.EXPLODING else 1.0
+        if self.EXPLODING and self.config["timestep_spacing"] == "leading":
+            start = math.hypot(start, 1)
+        return SamplingPlan(sampler, levels, start, self.EXPLODING, draws, self.NOISE_DTYPE)
 
     @abstractmethod
-    def _plan(self, args: SampleArgs) -> Plan:
-        """The plan, once the arguments are known to go together."""
+    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
+        """A level for each step, without the one to end at."""
 
-    def refuse(self, name: str, allowed: Sequence[Any]) -> None:
-        """Raise `UsageError` for a setting whose value is not supported."""
-        right = " or ".join(map(repr, allowed))
-        raise UsageError(
-            f"{type(self).__name__}: {name} = {self.config[name]!r} is not supported, only {right}"
-        )
+    def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
+        """The sampler over `levels`, the last included, and how many times diffusers draws noise for it."""
+        return sampler_named(type(self).__name__).sample, 0
+
+    @property
+    def ends_clean(self) -> bool:
+        """Whether drawing ends at no noise, not at the least noisy level of training."""
+        return bool(self.settings.get("final_sigmas_type", "zero") == "zero")
+
+    def ended(self, path: VariancePreserving, levels: Sequence[Level]) -> list[Level]:
+        """`levels` and the one to end at."""
+        if self.ends_clean:
+            return [*levels, CLEAN]
+        least = path.level(0)
+        above = [level for level in levels if level.sigma > least.sigma * (1 + 1e-6)]
+        if not above:
+            raise UsageError(
+                "these settings begin where they end, at the least noisy training time: take more steps"
+            )
+        return [*above, least]
+
+    def even_levels(
+        self, path: VariancePreserving, n: int, *, dropped: int = 0, rounded: bool = True
+    ) -> list[Level]:
+        """`n` levels as `timestep_spacing` and `steps_offset` say; see `sfumato.diffusion.spacing`."""
+        settings, count = self.settings, self.config["num_train_timesteps"]
+        if n > count:
+            raise UsageError(f"num_inference_steps is {n}: the scheduler has {count} training times")
+        match name := settings.get("timestep_spacing", "linspace"):
+            case "leading":
+                levels = spacing.leading(path, n, offset=settings["steps_offset"], dropped=dropped)
+            case "linspace" if n + dropped > 1:
+                levels = spacing.linspace(path, n, dropped=dropped, rounded=rounded)
+            case "linspace":  # numpy's begins at the other end
+                return [path.level(0)]
+            case "trailing":
+                levels = spacing.trailing(path, n)
+            case _:
+                known = ("leading", "linspace", "trailing")
+                hint = nearest(str(name), known)
+                raise UsageError(f"timestep_spacing = {name!r} is not supported; {hint}")
+        return levels[:-1]
+
+    def given_times(self, times: Sequence[float]) -> list[float]:
+        """`times` of a caller. Raises `UsageError` unless they fall, all of them training times."""
+        given, count = [float(t) for t in times], self.config["num_train_timesteps"]
+        falling = all(before > after for before, after in pairwise(given))
+        if not given or not falling or given[0] >= count or given[-1] < 0:
+            raise UsageError(f"timesteps must fall from below {count} to 0 or more, not {given}")
+        return given
+
+    def clamped(self, sampler: Sampler) -> Sampler:
+        """`sampler`, its clean estimates within ±`clip_sample_range` if `clip_sample` asks for it."""
+        return clamped(sampler, self.config["clip_sample_range"]) if self.config["clip_sample"] else sampler
+
+    def check(self, name: str, allowed: Sequence[Any]) -> None:
+        """Raise `UsageError` for a setting whose value is not one of `allowed`."""
+        if self.config[name] not in allowed:
+            right = " or ".join(map(repr, allowed))
+            raise UsageError(
+                f"{type(self).__name__}: {name} = {self.config[name]!r} is not supported, only {right}"
+            )
 
     def __getattr__(self, name: str) -> Any:
         if name in ("step", "set_timesteps", "scale_model_input", "add_noise", "timesteps", "sigmas"):
@@ -209,81 +277,78 @@ class Scheduler(ABC):
 
 
 class TimestepScheduler(Scheduler):
-    """Stops at training times, in the network's own scaling."""
+    """Levels at training times, in the network's own scaling."""
 
-    def stops(self, args: SampleArgs) -> tuple[VariancePreserving, list[Level]]:
-        """The path, and a level for each step."""
+    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
         if args.timesteps is not None:
-            times = descending(args.timesteps, self.config["num_train_timesteps"])
-        elif "original_inference_steps" in self.settings:
-            times = layout.distilled_times(self.settings, args.steps, args.origin)
-        else:
-            times = layout.even_times(self.settings, args.steps)
-        way = self.path
-        return way, [way.level(t) for t in times]
+            return [path.level(t) for t in self.given_times(args.timesteps)]
+        return self.even_levels(path, args.steps)
 
 
 class SigmaScheduler(Scheduler):
-    """Stops at sigmas, which may be laid out as Karras et al. 2022 do, or in other ways."""
+    """Levels at σ = s/a, which is spaced evenly in time, or as `use_karras_sigmas` and its kin say."""
 
-    OWN: ClassVar[Mapping[str, Any]] = {
-        "use_karras_sigmas": False,
-        "use_exponential_sigmas": False,
-        "use_beta_sigmas": False,
-    }
     DROPPED: ClassVar[int] = 0
+    """Even times laid out beyond the least noisy one that is used."""
     WHOLE: ClassVar[bool] = False
     """Whether even times are whole."""
-    FULL: ClassVar[bool] = False
-    """Whether bent sigmas begin and end where training did, not where even times would."""
+    FULL_RANGE: ClassVar[bool] = False
+    """Whether such σ span all of training, not the range of the even times."""
     ROUNDED: ClassVar[tuple[str, ...]] = ()
-    """The bends whose times are rounded to training times."""
+    """The spacings of σ whose times are rounded to training times."""
 
-    def stops(self, args: SampleArgs) -> tuple[VariancePreserving, list[Level]]:
-        """The path, and a level for each step."""
+    @property
+    def path(self) -> VariancePreserving:
+        path = super().path
+        if path.level(path.last).a == 0:
+            return VariancePreserving([*path.alphas_cumprod.tolist()[:-1], NEARLY_PURE])
+        return path
+
+    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
         settings = self.settings
-        way, kind = self.path, layout.sigma_schedule(settings)
-        if args.timesteps is not None and kind:
-            raise UsageError(f"timesteps cannot be given together with use_{kind}_sigmas")
+        chosen = [name for name in SIGMA_SPACINGS if settings.get(name)]
+        if len(chosen) > 1:
+            raise UsageError(f"only one of {' and '.join(chosen)} can be used")
+        if args.timesteps is not None and chosen:
+            raise UsageError(f"timesteps cannot be given together with {chosen[0]}")
         if args.sigmas is not None:
-            sigmas = [float(sigma) for sigma in args.sigmas][:-1]
-            return way, layout.at_sigmas(way, sigmas, [way.time(sigma) for sigma in sigmas])
+            return [path.at(float(sigma)) for sigma in args.sigmas[:-1]]
         if args.timesteps is not None:
-            times = descending(args.timesteps, settings["num_train_timesteps"])
+            times = self.given_times(args.timesteps)
         else:
-            times = layout.even_times(settings, args.steps, dropped=self.DROPPED, rounded=self.WHOLE)
-        sigmas = [layout.sigma_at(way, t) for t in times]
-        if kind:
-            ends = (way.last, way.first) if self.FULL else (times[0], times[-1])
-            top, low = (layout.sigma_at(way, t) for t in ends)
-            top, low = settings.get("sigma_max") or top, settings.get("sigma_min") or low
-            sigmas = layout.bent_sigmas(kind, top, low, args.steps)
-            times = [way.time(sigma) for sigma in sigmas]
-            if kind in self.ROUNDED and settings["beta_schedule"] != "squaredcos_cap_v2":
-                times = [float(round(t)) for t in times]
-        return way, layout.at_sigmas(way, sigmas, times)
-
-    def start(self, stops: Sequence[Level]) -> float:
-        """The scale of the initial noise in the a = 1 scaling."""
-        top = stops[0].sigma
-        return math.hypot(top, 1) if self.config["timestep_spacing"] == "leading" else top
+            times = [
+                level.t
+                for level in self.even_levels(path, args.steps, dropped=self.DROPPED, rounded=self.WHOLE)
+            ]
+        levels = [_linear_in_sigma(path, t) for t in times]
+        if not chosen:
+            return levels
+        ends = (path.level(path.last), path.level(path.first)) if self.FULL_RANGE else (levels[0], levels[-1])
+        top, low = settings.get("sigma_max") or ends[0].sigma, settings.get("sigma_min") or ends[1].sigma
+        levels = SIGMA_SPACINGS[chosen[0]](path, args.steps, sigma_min=low, sigma_max=top)[:-1]
+        if chosen[0] in self.ROUNDED and settings["beta_schedule"] != "squaredcos_cap_v2":
+            levels = [replace(level, t=float(round(level.t))) for level in levels]
+        return levels
 
 
-def descending(times: Sequence[float], count: int) -> list[float]:
-    """`times` that a caller gave. Raises `UsageError` unless they fall, within [0, `count`)."""
-    given = [float(t) for t in times]
-    falling = all(before > after for before, after in pairwise(given))
-    if not given or not falling or given[0] >= count or given[-1] < 0:
-        raise UsageError(f"timesteps must fall from below {count} to 0 or more, not {given}")
-    return given
+def beta_sigmas(path: VariancePreserving, n: int, *, sigma_min: float, sigma_max: float) -> list[Level]:
+    """σ, not time, at even quantiles of a Beta(0.6, 0.6) distribution."""
+    quantiles = (spacing.beta_quantile(1 - i / max(n - 1, 1), 0.6, 0.6) for i in range(n))
+    return [*(path.at(sigma_min + q * (sigma_max - sigma_min)) for q in quantiles), CLEAN]
 
 
-def _everywhere() -> set[str]:
-    """The settings of every class."""
-    found: set[str] = set()
-    waiting = [Scheduler]
-    while waiting:
-        each = waiting.pop()
-        found |= set(each.defaults())
-        waiting += each.__subclasses__()
-    return found
+SIGMA_SPACINGS = {
+    "use_karras_sigmas": spacing.karras,
+    "use_lu_lambdas": spacing.exponential,
+    "use_exponential_sigmas": spacing.exponential,
+    "use_beta_sigmas": beta_sigmas,
+}
+
+
+def _linear_in_sigma(path: VariancePreserving, t: float) -> Level:
+    """The level at a time that need not be whole, σ interpolated linearly."""
+    below = min(math.floor(t), math.ceil(path.last) - 1)
+    if t == below:
+        return path.level(t)
+    sigma = (1 - (t - below)) * path.level(below).sigma + (t - below) * path.level(below + 1).sigma
+    return replace(path.at(sigma), t=t)

@@ -12,7 +12,6 @@ from sfumato.compat.call import (
     Call,
     StepEnd,
     Text,
-    arguments,
     batch_size,
     begin,
     drawn,
@@ -83,17 +82,12 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         **others: Any,
     ) -> Any:
         """Draw; sizes are (height, width) in pixels, as diffusers has them. Raises `UsageError`."""
-        unsupported = {
-            "denoising_end": denoising_end,
-            "ip_adapter_image": ip_adapter_image,
-            "ip_adapter_image_embeds": ip_adapter_image_embeds,
-        }
-        call = begin(self, arguments(locals(), **others, **unsupported))
+        call = begin(self, locals())
         states, negatives, pooled, negative_pooled = self.encode_prompt(
             call.prompts,
             prompt_2,
             num_images_per_prompt=call.per_prompt,
-            do_classifier_free_guidance=self.do_classifier_free_guidance,
+            do_classifier_free_guidance=self.state.do_classifier_free_guidance,
             negative_prompt=call.negatives,
             negative_prompt_2=negative_prompt_2,
             prompt_embeds=prompt_embeds,
@@ -207,11 +201,7 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
         """Draw; `lcm_origin_steps` is the older name of `original_inference_steps`. Raises `UsageError`."""
         if original_inference_steps is None:
             original_inference_steps = lcm_origin_steps
-        unsupported = {
-            "ip_adapter_image": ip_adapter_image,
-            "ip_adapter_image_embeds": ip_adapter_image_embeds,
-        }
-        call = begin(self, arguments(locals(), **others, **unsupported))
+        call = begin(self, locals())
         states = prompt_embeds
         batch_size(call.prompts, prompt_embeds)
         if call.prompts is not None:
@@ -261,16 +251,12 @@ class StableDiffusionPipeline(DiffusionPipeline):
         **others: Any,
     ) -> Any:
         """Draw. Raises `UsageError`."""
-        unsupported = {
-            "ip_adapter_image": ip_adapter_image,
-            "ip_adapter_image_embeds": ip_adapter_image_embeds,
-        }
-        call = begin(self, arguments(locals(), **others, **unsupported))
+        call = begin(self, locals())
         states, negatives = self.encode_prompt(
             call.prompts,
             None,
             call.per_prompt,
-            self.do_classifier_free_guidance,
+            self.state.do_classifier_free_guidance,
             call.negatives,
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,

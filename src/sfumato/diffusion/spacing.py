@@ -64,18 +64,33 @@ def lcm(path: Path, n: int, *, origin: int = 50) -> list[Level]:
     return [*(known[len(known) * i // n] for i in range(n)), CLEAN]
 
 
-def karras(path: Path, n: int, *, rho: float = 7.0, ceiling: float = 80.0) -> list[Level]:
-    """σ^(1/ρ) falls evenly from the noisiest level to the least noisy (Karras et al. 2022, eq. 5).
+def karras(
+    path: Path,
+    n: int,
+    *,
+    rho: float = 7.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    ceiling: float = 80.0,
+) -> list[Level]:
+    """σ^(1/ρ) falls evenly from `sigma_max` to `sigma_min` (Karras et al. 2022, eq. 5), the path's own ends.
 
     Times are not rounded to the network's own. On a path that begins with pure noise the first level is just
     that, and the others are laid out as if it were `ceiling`.
     """
-    return _at_sigmas(path, n, ceiling, lambda sigma: sigma ** (1 / rho), lambda y: y**rho)
+    return _at_sigmas(path, n, lambda x: x ** (1 / rho), lambda y: y**rho, sigma_min, sigma_max, ceiling)
 
 
-def exponential(path: Path, n: int, *, ceiling: float = 80.0) -> list[Level]:
-    """ln σ falls evenly, which is evenly in λ (Lu et al. 2022, §3.4). `ceiling` as in `karras`."""
-    return _at_sigmas(path, n, ceiling, math.log, math.exp)
+def exponential(
+    path: Path,
+    n: int,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    ceiling: float = 80.0,
+) -> list[Level]:
+    """ln σ falls evenly, which is evenly in λ (Lu et al. 2022, §3.4). Its ends are those of `karras`."""
+    return _at_sigmas(path, n, math.log, math.exp, sigma_min, sigma_max, ceiling)
 
 
 def beta(path: Path, n: int, *, alpha: float = 0.6, beta: float = 0.6) -> list[Level]:
@@ -165,12 +180,19 @@ def _at_times(path: Path, times: Iterable[float]) -> list[Level]:
 
 
 def _at_sigmas(
-    path: Path, n: int, ceiling: float, bend: Callable[[float], float], unbend: Callable[[float], float]
+    path: Path,
+    n: int,
+    bend: Callable[[float], float],
+    unbend: Callable[[float], float],
+    sigma_min: float | None,
+    sigma_max: float | None,
+    ceiling: float,
 ) -> list[Level]:
-    """Levels whose bent σ are even, between the two ends of the path."""
-    noisiest, least = path.level(path.last), path.level(path.first)
+    """Levels whose bent σ are even, between the two ends of the path, or those given."""
+    noisiest = path.level(path.last) if sigma_max is None else path.at(sigma_max)
+    low = path.level(path.first).sigma if sigma_min is None else sigma_min
     top = bend(ceiling if noisiest.a == 0 else noisiest.sigma)
-    stride = (top - bend(least.sigma)) / max(_steps(n) - 1, 1)
+    stride = (top - bend(low)) / max(_steps(n) - 1, 1)
     return [noisiest, *(path.at(unbend(top - i * stride)) for i in range(1, n)), CLEAN]
 
 

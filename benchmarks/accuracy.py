@@ -2,7 +2,8 @@
 
     python benchmarks/accuracy.py [--bed NAME]... [--write docs/accuracy.md]
 
-Needs the `test` extra. It measures errors, not time, so a busy machine does not change its figures.
+Needs the `test` extra. It measures errors, not time, so a busy machine does not change its figures. Every new
+best of a side is printed as it is measured.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 import diffusers
 import torch
 from fitting import fitted
+from measuring import LOAD, load, machine, say
 from mixture import Mixture, mixture
 from torch import Tensor
 
@@ -344,14 +346,31 @@ def best(rows: Iterable[Row], data: str, budget: int, count: int = 1) -> list[Ro
     return sorted(unique.values(), key=lambda row: row.rms)[:count]
 
 
+def measured(side: str, found: Iterable[Row | str]) -> Iterator[Row | str]:
+    """`found` as it comes, a line printed at once for every new best on its data at its budget."""
+    least: dict[tuple[str, int], float] = {}
+    for row in found:
+        if isinstance(row, Row) and row.rms < least.get((row.data, row.budget), math.inf):
+            least[row.data, row.budget] = row.rms
+            figures = f"{row.name}: rms {row.rms:.2g}, median {row.median:.2g}"
+            say(f"  {side}: {row.data}, {row.budget} evaluations, {figures} ({LOAD} {load()})")
+        yield row
+
+
 def report(names: list[str]) -> str:
     """All tables, as Markdown."""
     summary, tables, failures = [], [], set[str]()
     for schedule, table in SCHEDULES.items():
         on = ground(names, table)
-        mine = [row for budget in BUDGETS for row in ours(on, budget)]
-        fits = [row for budget in BUDGETS if budget <= 10 for row in ours_fitted(on, budget)]
-        found = [row for budget in BUDGETS for row in theirs(on, budget)]
+        say(f"{schedule} schedule")
+        mine, fits, found = (
+            list(measured(side, (row for budget in budgets for row in rows(on, budget))))
+            for side, rows, budgets in (
+                ("Sfumato", ours, BUDGETS),
+                ("Sfumato, fitted", ours_fitted, [budget for budget in BUDGETS if budget <= 10]),
+                ("diffusers", theirs, BUDGETS),
+            )
+        )
         peers = [row for row in found if isinstance(row, Row)]
         failures |= {text for text in found if isinstance(text, str)}
         for name in names:
@@ -447,6 +466,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
+    say(f"{machine('cpu')}.")
     text = report(options.bed or list(BEDS))
     if options.write:
         options.write.write_text(text, encoding="utf-8")

@@ -164,6 +164,7 @@ def main() -> None:
                 at_start,
             )
             phases[phase] += 1
+            print(f"kill {sum(phases.values())} of {options.kills}: {phase}", flush=True)
         state = folder / "killed" / FILE
         reached = json.loads(weights.metadata(state)["progress"])["step"] if state.is_file() else 0
         finish(recipes["killed"])

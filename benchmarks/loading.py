@@ -13,17 +13,18 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import diffusers
 import torch
 import transformers
+from measuring import LOAD, load, machine, medians, say, write
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint.loading import empty_network
@@ -122,15 +123,9 @@ def forget(folder: Path) -> None:
 
 def seconds(folder: Path, rounds: int, clock: Callable[[], float], cold: bool = False) -> dict[str, float]:
     """The median of each way, all taking turns in every round; the first round does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
-    for _ in range(rounds + 1):
-        for name, way in WAYS.items():
-            if cold:
-                forget(folder)
-            start = clock()
-            way(folder)
-            taken[name].append(clock() - start)
-    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+    runs = {name: partial(way, folder) for name, way in WAYS.items()}
+    before = partial(forget, folder) if cold else lambda: None
+    return medians(runs, rounds, clock=clock, before=before)
 
 
 def resident() -> int:
@@ -171,27 +166,28 @@ def main() -> None:
     if options.child:
         child(*options.child)
         return
-    from speed import machine, write
-
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
         random_model(folder)
         size = sum(path.stat().st_size for path in files(folder))
         clock = time.process_time if options.clock == "cpu" else time.perf_counter
+        say(f"{machine('cpu')}. {size / 1e9:.2f} GB of float16.")
         times = {"cached": seconds(folder, options.rounds, clock)}
         if hasattr(os, "posix_fadvise") and options.clock == "wall":
             times["not cached"] = seconds(folder, options.rounds, clock, cold=True)
         lines = [
             f"{machine('cpu')}. {size / 1e9:.2f} GB of float16.",
             "",
-            f"| | {' | '.join(f'{name}, s | ratio' for name in times)} | peak, MiB | of the size |",
-            f"|---{'|---|---' * (len(times) + 1)}|",
+            f"| | {' | '.join(f'{name}, s | ratio' for name in times)} | peak, MiB | of the size | {LOAD} |",
+            f"|---{'|---|---' * (len(times) + 1)}|---|",
         ]
         for way in WAYS:
             cells = [f"{found[way]:.2f} | {found[way] / found['reading']:.2f}" for found in times.values()]
             most = peak(way, folder)
-            lines.append(f"| {way} | {' | '.join(cells)} | {most / MIB:.0f} | {most / size:.2f} |")
-    print("\n".join(lines))
+            figures = [*cells, f"{most / MIB:.0f}", f"{most / size:.2f}", load()]
+            lines.append(f"| {way} | {' | '.join(figures)} |")
+            say(f"  {lines[-1]}")
+    say("\n" + "\n".join(lines))
     if options.write:
         write("\n".join(lines), options.write, "loading")
 

@@ -3,7 +3,7 @@
     python benchmarks/memory.py [TASK]... [--write docs/performance.md]
 
 Needs the `test` extra. The peak is that of the resident set over the whole life of a process: imports,
-loading, and the work. A busy machine does not change it.
+loading, and the work. A busy machine does not change it. Every peak is printed as it is measured.
 """
 
 import argparse
@@ -138,20 +138,25 @@ def main() -> None:
     if options.child:
         child(*options.child)
         return
-    from speed import machine, write
+    from measuring import LOAD, load, machine, say, write
 
     lines = [
         f"{machine('cpu')}.",
         "",
-        "| what | Sfumato, MiB | diffusers, MiB | ratio |",
-        "|---|---|---|---|",
+        f"| what | Sfumato, MiB | diffusers, MiB | ratio | {LOAD} |",
+        "|---|---|---|---|---|",
     ]
+    say("\n".join(lines))
     with tempfile.TemporaryDirectory() as folder:
         process("random_networks", "all", Path(folder))
         for task in options.tasks or TASKS:
-            own, other = (peak(side, task, Path(folder)) for side in (ours, theirs))
-            lines.append(f"| {TASKS[task]} | {own:.0f} | {other:.0f} | {own / other:.2f} |")
-            print(lines[-1], flush=True)
+            peaks = []
+            for side in (ours, theirs):
+                peaks.append(peak(side, task, Path(folder)))
+                say(f"  {task}, {side.__name__}: {peaks[-1]:.0f} MiB")
+            own, other = peaks
+            lines.append(f"| {TASKS[task]} | {own:.0f} | {other:.0f} | {own / other:.2f} | {load()} |")
+            say(lines[-1])
     if options.write:
         write("\n".join(lines), options.write, "memory")
 

@@ -491,6 +491,8 @@ def main() -> int:
             slowest = max(slowest, outcome.seconds)
             if outcome.fault:
                 print(f"case {number}: {name}, {path.name}\n{outcome.fault}", flush=True)
+            if counts.total() % 1000 == 0:
+                print(f"  {counts.total():,} cases in {time.perf_counter() - began:.0f} s", flush=True)
     for name in names:
         told = ", ".join(f"{counts[name, how]:,} {how}" for how in ("loaded", "refused", "fault"))
         print(f"{name}: {told}")

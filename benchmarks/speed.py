@@ -5,19 +5,18 @@
     python benchmarks/speed.py fast live --model MODEL --write docs/few-steps.md
 
 Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust.
-`--clock cpu --threads 1` counts processor time instead, which a busy machine disturbs less.
+`--clock cpu --threads 1` counts processor time instead, which a busy machine disturbs less. Every time is
+printed as it is measured, and every row with the machine's load.
 """
 
 import argparse
 import math
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,11 @@ import compel
 import diffusers
 import numpy as np
 import torch
+from measuring import LOAD, Run, load, machine, medians, say, write
 from torch import Tensor
 
 import sfumato
-from sfumato import checkpoint, devices
+from sfumato import checkpoint
 from sfumato.checkpoint.layout import FAST
 from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.diffusion.guidance import ClassifierFree
@@ -77,7 +77,6 @@ pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.bfloat16, saf
 pipe.set_progress_bar_config(disable=True)
 pipe(prompt, num_inference_steps=20, guidance_scale=4.0).images[0].save(out)
 """
-Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,13 @@ class Row:
     ours: float
     theirs: dict[str, float]
     apart: str
+    load: str = field(default_factory=load)
 
     def cells(self) -> str:
         """The row of a Markdown table."""
         theirs = ", ".join(f"{seconds:.3f} ({way})" for way, seconds in self.theirs.items())
         ratio = f"**{min(self.theirs.values()) / self.ours:.2f}×**" if self.theirs else "–"
-        return f"| {self.what} | {self.ours:.3f} | {theirs or '–'} | {ratio} | {self.apart} |"
+        return f"| {self.what} | {self.ours:.3f} | {theirs or '–'} | {ratio} | {self.apart} | {self.load} |"
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,9 @@ class Bench:
 
     def medians(self, runs: dict[str, Run], rounds: int | None = None) -> dict[str, float]:
         """Median seconds of each run, all taking turns in every round; the first round does not count."""
-        now = time.process_time if self.clock == "cpu" else time.perf_counter
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range((rounds or self.rounds) + 1):
-            for name, run in runs.items():
-                start = now()
-                run()
-                if self.device == "cuda":
-                    torch.cuda.synchronize()
-                seconds[name].append(now() - start)
-        return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+        clock = time.process_time if self.clock == "cpu" else time.perf_counter
+        after = torch.cuda.synchronize if self.device == "cuda" else lambda: None
+        return medians(runs, rounds or self.rounds, clock=clock, after=after)
 
 
 def embedded(bench: Bench) -> Iterator[Row]:
@@ -131,7 +124,6 @@ def embedded(bench: Bench) -> Iterator[Row]:
     noise = SeededNoise([7])(torch.empty(1, 4, 32, 32))
     fresh = iter(range(10**9))
     """A new prompt every time, so that its text is encoded every time."""
-    rows: list[tuple[str, float, dict[str, float], str]] = []
     for name, dtype in DTYPES.items():
         studio = sfumato.load(device=bench.device, dtype=dtype)
         pipes = {"plain": pipeline(dtype, bench.device)}
@@ -152,11 +144,8 @@ def embedded(bench: Bench) -> Iterator[Row]:
         for way, pipe in pipes.items():
             runs[way] = lambda draw=theirs, pipe=pipe: draw(f"{PROMPT} {next(fresh)}", pipe)
         seconds = bench.medians(runs)
-        rows.append((name, seconds.pop("ours"), seconds, apart))
-    for name, own, seconds, apart in rows:
-        yield Row(
-            f"embedded model, {STEPS} guided steps at 256², text to pixels, {name}", own, seconds, apart
-        )
+        what = f"embedded model, {STEPS} guided steps at 256², text to pixels, {name}"
+        yield Row(what, seconds.pop("ours"), seconds, apart)
 
 
 def pipeline(dtype: torch.dtype, device: str) -> Any:
@@ -477,36 +466,11 @@ MODES = {
 }
 
 
-def machine(device: str) -> str:
-    """What the figures were taken on."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
-        name = names[0] if names else name
-    abilities = [key for key in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(key)]
-    chip = f"{name} ({', '.join(abilities) or 'no bfloat16 instructions'}), {torch.get_num_threads()} threads"
-    where = chip if device == "cpu" else f"{devices.describe(torch.device(device))}, {chip}"
-    return f"{where}; torch {torch.__version__}, diffusers {diffusers.__version__}"
-
-
-def table(rows: list[Row], bench: Bench) -> str:
-    """The rows as Markdown."""
+def head(bench: Bench) -> list[str]:
+    """What stands above the rows, in Markdown."""
     kind = "processor seconds" if bench.clock == "cpu" else "seconds"
-    head = f"| what | Sfumato, {kind} | diffusers, {kind} | ratio to its fastest | difference |"
-    return "\n".join([f"{machine(bench.device)}.", "", head, "|---|---|---|---|---|", *map(Row.cells, rows)])
-
-
-def write(text: str, page: Path, name: str) -> None:
-    """Put `text` between the page's marks of that name."""
-    begin, end = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
-    before, _, rest = page.read_text().partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{page} lacks the marks {begin} and {end}")
-    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    columns = f"| what | Sfumato, {kind} | diffusers, {kind} | ratio to its fastest | difference | {LOAD} |"
+    return [f"{machine(bench.device)}.", "", columns, "|---|---|---|---|---|---|"]
 
 
 def main() -> None:
@@ -528,13 +492,14 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     diffusers.logging.set_verbosity_error()
     bench = Bench(options.device, options.rounds, options.clock, options.compile, options.model)
-    rows = []
+    lines = head(bench)
+    say("\n".join(lines))
     for mode in options.modes or ("embedded", "decoding", "sd15", "startup", "help"):
         for row in MODES[mode](bench):
-            print(row.cells(), flush=True)
-            rows.append(row)
-    text = table(rows, bench)
-    print("\n" + text)
+            lines.append(row.cells())
+            say(lines[-1])
+    text = "\n".join(lines)
+    say("\n" + text)
     if options.write:
         write(text, options.write, "speed")
 

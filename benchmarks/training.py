@@ -12,11 +12,9 @@ Needs the `test` extra, and a machine that does nothing else: ratios of medians 
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +24,8 @@ import diffusers
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from loading import resident
-from speed import BETAS, SD15, machine, write
+from measuring import LOAD, load, machine, medians, say, write
+from speed import BETAS, SD15
 from torch.nn import functional as F
 
 from sfumato import checkpoint
@@ -133,19 +132,12 @@ SIDES: dict[str, Callable[[Bench, Path], Step]] = {
 }
 
 
-def medians(bench: Bench) -> dict[str, float]:
-    """Median seconds of a step of each side, all taking turns in every round; the first two do not count."""
+def seconds_of_a_step(bench: Bench) -> dict[str, float]:
+    """Median seconds of a step of each side, all taking turns in every round."""
+    after = torch.cuda.synchronize if bench.device == "cuda" else lambda: None
     with tempfile.TemporaryDirectory() as folder:
         steps = {name: side(bench, Path(folder)) for name, side in SIDES.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(bench.rounds + 2):
-            for name, step in steps.items():
-                began = time.perf_counter()
-                step()
-                if bench.device == "cuda":
-                    torch.cuda.synchronize()
-                seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times[2:]) for name, times in seconds.items()}
+        return medians(steps, bench.rounds, warm_up=2, after=after)
 
 
 def growth(bench: Bench, name: str) -> float:
@@ -167,12 +159,14 @@ def growth(bench: Bench, name: str) -> float:
 def apart(name: str, arguments: list[str]) -> float:
     """`growth` in a process of its own."""
     command = [sys.executable, __file__, *arguments, "--growth", name]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    found = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    say(f"  {name}: {found / 1e6:,.0f} MB")
+    return found
 
 
 def rows(bench: Bench, arguments: list[str]) -> Iterator[str]:
     """The table's rows for one size."""
-    seconds = medians(bench)
+    seconds = seconds_of_a_step(bench)
     best = min(seconds["plain"], seconds["channels_last"])
     least = min(apart(name, arguments) for name in ("plain", "channels_last"))
     for name in ("ours", "ours, gradient checkpointing"):
@@ -180,7 +174,7 @@ def rows(bench: Bench, arguments: list[str]) -> Iterator[str]:
         yield (
             f"| {bench.size}, batch {bench.batch}{', compiled' if bench.compile else ''}: {name} "
             f"| {1 / seconds[name]:.2f} | {1 / best:.2f} | **{best / seconds[name]:.2f}×** "
-            f"| {memory / 1e6:,.0f} | {least / 1e6:,.0f} |"
+            f"| {memory / 1e6:,.0f} | {least / 1e6:,.0f} | {load()} |"
         )
 
 
@@ -200,8 +194,12 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     diffusers.logging.set_verbosity_error()
-    head = "| what | steps a second | diffusers' fastest | ratio | MB of memory | diffusers' least |"
-    lines = [f"{machine(options.device)}.", "", head, "|---|---|---|---|---|---|"]
+    head = (
+        f"| what | steps a second | diffusers' fastest | ratio | MB of memory | diffusers' least | {LOAD} |"
+    )
+    lines = [f"{machine(options.device)}.", "", head, "|---|---|---|---|---|---|---|"]
+    if not options.growth:
+        say("\n".join(lines))
     for size in options.sizes or ["embedded"]:
         bench = Bench(size, options.batch, options.device, options.rounds, options.compile)
         if options.growth:
@@ -209,9 +207,11 @@ def main() -> None:
             return
         same = [size, "--batch", str(options.batch), "--device", options.device]
         same += ["--threads", str(torch.get_num_threads()), *(["--compile"] if options.compile else [])]
-        lines += rows(bench, same)
+        for row in rows(bench, same):
+            lines.append(row)
+            say(row)
     text = "\n".join(lines)
-    print(text)
+    say("\n" + text)
     if options.write:
         write(text, options.write, "training")
 

@@ -1,0 +1,84 @@
+"""What the benchmarks share: figures printed as they are measured, the machine and its load beside them."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from sfumato import devices
+
+LOAD = f"load of {os.cpu_count()} cores"
+"""The head of a table's column of loads."""
+Run = Callable[[], Any]
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print at once, so that a run that is stopped has printed what it has measured."""
+    print(text, end=end, flush=True)
+
+
+def load() -> str:
+    """The processes that were running or waiting for a core, on average over the last minute."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def processor() -> str:
+    """The processor's name, and which bfloat16 instructions it has."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        name = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), name)
+    abilities = [key for key in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(key)]
+    return f"{name} ({', '.join(abilities) or 'no bfloat16 instructions'})"
+
+
+def machine(device: str) -> str:
+    """What the figures are taken on."""
+    chip = f"{processor()}, {torch.get_num_threads()} threads"
+    where = chip if device == "cpu" else f"{devices.describe(torch.device(device))}, {chip}"
+    return f"{where}; torch {torch.__version__}, diffusers {diffusers.__version__}"
+
+
+def medians(
+    runs: Mapping[str, Run],
+    rounds: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    warm_up: int = 1,
+    before: Run = lambda: None,
+    after: Run = lambda: None,
+) -> dict[str, float]:
+    """Median seconds of each run, all taking turns in every round; `warm_up` more rounds do not count.
+
+    Every time is printed when it is known. `before` a run is outside its time, `after` it inside.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(warm_up + rounds):
+        counted = number - warm_up + 1
+        say(f"  round {counted} of {rounds}:" if counted > 0 else "  warm-up:", end="")
+        for name, run in runs.items():
+            before()
+            start = clock()
+            run()
+            after()
+            seconds[name].append(clock() - start)
+            say(f" {name} {seconds[name][-1]:.3f} s,", end="")
+        say(f" {LOAD} {load()}")
+    return {name: statistics.median(times[warm_up:]) for name, times in seconds.items()}
+
+
+def write(text: str, page: Path, name: str) -> None:
+    """Put `text` between the page's marks of that name."""
+    begin, end = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
+    before, _, rest = page.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{page} lacks the marks {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -99,7 +99,7 @@ def test_prompts_of_every_kind_are_drawn_fast(studio):
 
 def test_from_frame_to_frame_the_lora_stays_where_it_is_and_texts_are_not_read_anew(studio, monkeypatch):
     studio.generate("a red apple", fast=True, **SMALL)
-    monkeypatch.setattr(Adapters, "use", None)
+    monkeypatch.setattr(Adapters, "set_adapters", None)
     monkeypatch.setattr(type(studio.model), "encode", None)
     for seed in (1, 2):
         studio.generate("a red apple", fast=True, **{**SMALL, "seed": seed})

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfumato.evaluate.diversity import alike, apart, mean_spread, spread
+from sfumato.evaluate.diversity import mean_distance, mean_spread, spread
 
 TRIANGLE = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
 
@@ -24,10 +24,10 @@ def test_groups_of_one_do_not_count():
 def test_pairs_of_one_style_and_of_one_concept_are_told_apart():
     features = torch.tensor([[0.0], [1.0], [10.0], [110.0]])
     styles, concepts = ("flat", "flat", "flat", "3d"), ("cat", "cat", "dog", "dog")
-    assert apart(features, styles, concepts) == pytest.approx((10 + 9) / 2)
-    assert alike(features, styles, concepts) == pytest.approx(100)
+    assert mean_distance(features, same=styles, different=concepts) == pytest.approx((10 + 9) / 2)
+    assert mean_distance(features, same=concepts, different=styles) == pytest.approx(100)
 
 
 def test_where_there_are_no_such_pairs_there_is_no_figure():
-    assert apart(TRIANGLE, "abc", "abc") is None
-    assert alike(TRIANGLE, "aaa", "abc") is None
+    assert mean_distance(TRIANGLE, same="abc", different="abc") is None
+    assert mean_distance(TRIANGLE, same="abc", different="aaa") is None

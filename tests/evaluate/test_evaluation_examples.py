@@ -56,9 +56,9 @@ def test_a_one_colour_drawing_has_the_colour_that_its_prompt_names(icons):
 
 
 def test_rows_that_training_shows_often_come_first():
-    from sfumato.evaluate.examples import _drawn
+    from sfumato.evaluate.examples import _sampled
 
-    first = [_drawn([1.0, 3.0, 0.0], seed, 1)[0] for seed in range(400)]
+    first = [_sampled([1.0, 3.0, 0.0], seed, 1)[0] for seed in range(400)]
     assert first.count(1) / 400 == pytest.approx(0.75, abs=0.07)
     assert 2 not in first
 

@@ -1,4 +1,4 @@
-"""What an evaluation has worked out already: an interrupted one goes on, and a second one is quick."""
+"""Pictures and features on disk, so that an interrupted evaluation resumes and a second one is quick."""
 
 import hashlib
 import io
@@ -36,8 +36,8 @@ class PictureCache:
 
     def __init__(self, cache: Path, identity: Mapping[str, Any]) -> None:
         """`identity` is all that pictures depend on besides prompt and seed. Raises `OutputError`."""
-        told = json.dumps(identity, sort_keys=True)
-        self.folder = cache / "pictures" / digest(told.encode())
+        text = json.dumps(identity, sort_keys=True)
+        self.folder = cache / "pictures" / digest(text.encode())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -51,9 +51,9 @@ class PictureCache:
 
     def keep(self, sample: Sample, pixels: NDArray[np.uint8], seconds: float) -> None:
         """Write a picture (H, W, 3) and how long it took to draw. Raises `OutputError`."""
-        told, encoded = PngInfo(), io.BytesIO()
-        told.add_text("seconds", f"{seconds:.6f}")
-        Image.fromarray(pixels).save(encoded, "PNG", pnginfo=told)
+        text, encoded = PngInfo(), io.BytesIO()
+        text.add_text("seconds", f"{seconds:.6f}")
+        Image.fromarray(pixels).save(encoded, "PNG", pnginfo=text)
         with replace_atomically(self.path(sample)) as file:
             file.write(encoded.getvalue())
 
@@ -100,5 +100,5 @@ def cached_features(cache: Path, kind: str, vectors: FeatureFn, device: torch.de
 
 
 def digest(content: bytes) -> str:
-    """A short name for `content`, and for nothing else."""
+    """A short hash of `content`."""
     return hashlib.blake2b(content, digest_size=10).hexdigest()

@@ -36,6 +36,11 @@ class SamplingSettings:
     fast: str | None = None
     """The SHA-256 of the model's own LoRA for few steps, where it draws with that."""
 
+    @property
+    def label(self) -> str:
+        """The sampler, and whether it draws with the LoRA for few steps."""
+        return f"{self.sampler}, fast" if self.fast else self.sampler
+
     @classmethod
     def of(cls, studio: Studio, request: Request) -> "SamplingSettings":
         """How `studio` draws a square `request`. Raises `UsageError` for what it cannot draw."""

@@ -1,4 +1,4 @@
-"""Whether a thing has the colour that the prompt names: the colour of most of what is not background.
+"""Whether a thing has the colour that the prompt names: the most frequent colour outside the background.
 
 Colours are compared in CIELAB by the CIE94 difference with its weights for textiles, which counts lightness
 half, as shading should, and hue most (CIE 116-1995).
@@ -12,21 +12,21 @@ from torch import Tensor
 from sfumato.data.captions import TINTS, article
 
 NAMES = tuple(name for name in TINTS if name != "white")
-"""What prompts ask for; white is what things stand on."""
+"""Colours that prompts ask for; white is the usual background."""
 THINGS = ("apple", "car", "star", "fish", "house", "heart", "cup", "hat")
-"""What is to have the colours."""
+"""Things that prompts ask for in these colours."""
 STYLES = ("flat emoji", "3d render", "solid icon", "soft gradient emoji")
-"""How icons are to look."""
-PASSES = {"yellow": "gold", "blue": "navy"}
-"""Names, and what may pass for them: much that everybody calls yellow is nearest to `TINTS["gold"]`."""
-LOOKED_AT = 128
-"""Pixels a side that are looked at; of a larger picture, every second or third."""
+"""Styles of icons that prompts ask for."""
+ACCEPTED = {"yellow": "gold", "blue": "navy"}
+"""Names, and another that counts as right: what people call yellow is often nearest to `TINTS["gold"]`."""
+ANALYSED = 128
+"""Pixels a side that are analysed; of a larger picture, every second or third."""
 FRAME = 3
-"""Of these, pixels at the edges whose median is taken for the background."""
+"""Width in pixels of the edges whose median is the background."""
 APART = 15.0
-"""Distance in CIELAB from which on a pixel is no background."""
+"""Distance in CIELAB beyond which a pixel is foreground."""
 LEAST = 0.005
-"""Share of a picture that has to be covered before it shows anything."""
+"""Fraction of a picture that the foreground must cover."""
 
 _XYZ = torch.tensor(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]],
@@ -47,11 +47,11 @@ def lab(rgb: Tensor) -> Tensor:
 
 
 def main_colour(picture: Tensor) -> str | None:
-    """The name in `TINTS` nearest to most pixels that are not background; `None` if all of them are.
+    """The name in `TINTS` nearest to most foreground pixels; `None` without a foreground.
 
     `picture` (3, H, W) in [−1, 1]. The background is the median colour of the picture's edges.
     """
-    step = max(1, picture.shape[-1] // LOOKED_AT)
+    step = max(1, picture.shape[-1] // ANALYSED)
     pixels = lab((picture[:, ::step, ::step].movedim(0, -1) + 1) / 2)
     edges = torch.cat(
         [
@@ -62,11 +62,11 @@ def main_colour(picture: Tensor) -> str | None:
         ]
     )
     flat = pixels.flatten(0, 1)
-    thing = flat[torch.linalg.vector_norm(flat - edges.median(0).values, dim=-1) > APART]
-    if len(thing) < LEAST * len(flat):
+    foreground = flat[torch.linalg.vector_norm(flat - edges.median(0).values, dim=-1) > APART]
+    if len(foreground) < LEAST * len(flat):
         return None
     names = lab(torch.tensor(list(TINTS.values()), device=flat.device) / 255)
-    nearest = difference(thing[:, None], names).argmin(1)
+    nearest = difference(foreground[:, None], names).argmin(1)
     return list(TINTS)[int(nearest.bincount(minlength=len(names)).argmax())]
 
 
@@ -80,20 +80,20 @@ def difference(colour: Tensor, reference: Tensor) -> Tensor:
     return squared
 
 
-def right(asked: str, seen: str | None) -> bool:
-    """Whether a thing of the colour `seen` is what `asked` names."""
-    return seen is not None and seen in (asked, PASSES.get(asked))
+def right(wanted: str, found: str | None) -> bool:
+    """Whether the colour `found` is the one that `wanted` names."""
+    return found is not None and found in (wanted, ACCEPTED.get(wanted))
 
 
 def prompts(things: int, styles: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of a colour and a prompt that asks for something of it: every name with `things` things."""
-    asked = []
+    """Pairs of a colour and a prompt for a thing of that colour: `things` for every name in `NAMES`."""
+    pairs = []
     for place, name in enumerate(NAMES):
         for number in range(things):
             what = f"{article(name)} {THINGS[(place + number) % len(THINGS)]}"
             style = f", {styles[(place + number) % len(styles)]}" if styles else ""
-            asked.append((name, what + style))
-    return asked
+            pairs.append((name, what + style))
+    return pairs
 
 
 def named(label: str) -> str | None:

@@ -1,4 +1,4 @@
-"""How far apart two sets of pictures are, told from their features alone, in float64 throughout."""
+"""Distances between two sets of pictures, from their features, in float64 throughout."""
 
 import math
 

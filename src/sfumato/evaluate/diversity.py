@@ -1,4 +1,4 @@
-"""How much pictures of one prompt differ from seed to seed, beside how much real pictures differ."""
+"""Diversity: distances between the features of pictures of one prompt, and of real pictures."""
 
 from collections.abc import Hashable, Sequence
 
@@ -13,29 +13,24 @@ def spread(features: Tensor) -> float:
 
 def mean_spread(groups: Sequence[Tensor]) -> float | None:
     """The mean `spread` of the groups with at least two members, or `None` if none has."""
-    own = [spread(group) for group in groups if len(group) > 1]
-    return sum(own) / len(own) if own else None
+    spreads = [spread(group) for group in groups if len(group) > 1]
+    return sum(spreads) / len(spreads) if spreads else None
 
 
-def apart(features: Tensor, styles: Sequence[Hashable], concepts: Sequence[Hashable]) -> float | None:
-    """The mean distance of two real pictures of one style that show different concepts; `None` if none do.
+def mean_distance(
+    features: Tensor, *, same: Sequence[Hashable], different: Sequence[Hashable]
+) -> float | None:
+    """The mean distance of pairs of rows of `features` (N, D), or `None` where there are no such pairs.
 
-    `features` (N, D); style and concept of each.
+    Each row has a label in `same`, which both of a pair share, and one in `different`, which they do not.
     """
     distances = torch.cdist(features.double(), features.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    wanted = _equal(styles) & ~_equal(concepts)
-    return float(distances[wanted].mean()) if wanted.any() else None
+    pairs = _equal(same) & ~_equal(different)
+    return float(distances[pairs].mean()) if pairs.any() else None
 
 
-def alike(features: Tensor, styles: Sequence[Hashable], concepts: Sequence[Hashable]) -> float | None:
-    """The mean distance of two real pictures of one concept in different styles; `None` if there are none."""
-    distances = torch.cdist(features.double(), features.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    wanted = ~_equal(styles) & _equal(concepts)
-    return float(distances[wanted].mean()) if wanted.any() else None
-
-
-def _equal(names: Sequence[Hashable]) -> Tensor:
-    """(N, N): whether two have the same name."""
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    row = torch.tensor([numbers[name] for name in names])
+def _equal(labels: Sequence[Hashable]) -> Tensor:
+    """(N, N): whether two labels are equal."""
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    row = torch.tensor([numbers[label] for label in labels])
     return row[:, None] == row[None]

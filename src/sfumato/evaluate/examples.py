@@ -1,4 +1,4 @@
-"""What an evaluation asks for, and the real pictures that it compares with."""
+"""The evaluation set: real pictures, and the prompts that ask for such ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from sfumato.errors import DataError, UsageError
 from sfumato.evaluate import colours
 
 Coloured = list[tuple[str, Tensor]]
-"""Names of colours, and pictures (3, S, S) of things that have them."""
+"""Pairs of a colour's name and a picture (3, S, S) of a thing of that colour."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Real pictures in a mixed order, each with the prompt that asks for such a one."""
+    """Real pictures in random order, each with a prompt that asks for it."""
 
     prompts: tuple[str, ...]
     concepts: tuple[str, ...]
-    """What each shows, whatever its style."""
+    """What each shows, in whatever style."""
     styles: tuple[str, ...]
-    """What it has in common with others that look alike."""
+    """A label that pictures of one style share."""
     pictures: Callable[[Sequence[int]], Tensor]
-    """Places to pictures (B, 3, S, S) in [−1, 1]."""
+    """Indices to pictures (B, 3, S, S) in [−1, 1]."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -42,26 +42,26 @@ class Data(Protocol):
     """Captioned pictures, some of them held out for tests."""
 
     styles: tuple[str, ...]
-    """Words for how a picture may look."""
+    """Styles that prompts may name."""
 
     def examples(self, *, held_out: bool, seed: int, most: int) -> Examples:
         """At most `most` of the pictures held out, or of the others.
 
-        What training shows more often is more likely to be among the first. Order and prompts depend on
-        `seed` alone, so that fewer are the first of more.
+        Sampled without replacement, by the weights that training samples with. Order and prompts depend on
+        `seed` alone, so that a smaller set is the beginning of a larger one.
         """
         ...
 
     def coloured(self, seed: int, most: int) -> dict[str, Coloured]:
-        """Pictures whose colours are known, at most `most` of each kind, by what they are."""
+        """Pictures whose colours are known, at most `most` of each kind, by the name of the kind."""
         ...
 
 
 def data(folder: Path, size: int, index: Path) -> Data:
-    """What is in `folder`, the icon set or one's own pictures, as pictures of `size` pixels a side.
+    """The icon set or the captioned pictures in `folder`, at `size` pixels a side.
 
-    `index`: a file that may remember what is there. Raises `DataError`, and `UsageError` for pictures that
-    are smaller.
+    `index`: a file in which to keep what was found there. Raises `DataError`, and `UsageError` for smaller
+    pictures.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; `sfumato data icons {folder}` makes one of icons")
@@ -79,11 +79,11 @@ class IconData:
     def examples(self, *, held_out: bool, seed: int, most: int) -> Examples:
         source = load(self.folder, held_out=held_out)
         known = (*source.rows, *source.ink_rows)
-        places = _drawn([row.weight for row in known], seed, most)
+        places = _sampled([row.weight for row in known], seed, most)
         pairs = [tint(Random(f"{seed} {place} tint")) for place in places]
 
         def prompt(place: int, pair: tuple[str, str]) -> str:
-            return _said(
+            return _caption(
                 known[place], pair if place >= len(source.rows) else None, Random(f"{seed} {place} words")
             )
 
@@ -137,7 +137,7 @@ class FolderData:
         if source.sizes and not large:
             largest = max(min(each) for each in source.sizes)
             raise UsageError(_too_small(self.size, largest))
-        chosen = _drawn([source.weights[place] for place in large], seed, most)
+        chosen = _sampled([source.weights[place] for place in large], seed, most)
         places = [large[one] for one in chosen]
         prompts = tuple(Random(f"{seed} {place}").choice(source.captions[place]) for place in places)
 
@@ -171,14 +171,14 @@ def _too_small(size: int, own: int) -> str:
     )
 
 
-def _drawn(weights: Sequence[float], seed: int, most: int) -> list[int]:
-    """At most `most` places, by lot with these weights, none twice (Efraimidis & Spirakis 2006)."""
+def _sampled(weights: Sequence[float], seed: int, most: int) -> list[int]:
+    """At most `most` indices, sampled by weight without replacement (Efraimidis & Spirakis 2006)."""
     random = Random(seed)
-    lots = [random.random() ** (1 / weight) if weight else 0.0 for weight in weights]
-    return sorted(range(len(weights)), key=lots.__getitem__, reverse=True)[:most]
+    keys = [random.random() ** (1 / weight) if weight else 0.0 for weight in weights]
+    return sorted(range(len(weights)), key=keys.__getitem__, reverse=True)[:most]
 
 
-def _said(row: Row, pair: tuple[str, str] | None, random: Random) -> str:
+def _caption(row: Row, pair: tuple[str, str] | None, random: Random) -> str:
     """A caption that names a style of its set, as most do."""
     styles = SETS[row.set].styles
     while True:

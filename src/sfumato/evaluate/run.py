@@ -170,7 +170,7 @@ def prepare(
     seen = _vectors(look, _real(real))
     prompts = colours.prompts(plan.things, source.styles)
     coloured = tuple((name, Sample(text, plan.seed + place)) for place, (name, text) in enumerate(prompts))
-    apart = diversity.apart(seen, real.styles, real.concepts)
+    apart = diversity.mean_distance(seen, same=real.styles, different=real.concepts)
     benchmark = Benchmark(plan, size, cache, real, look, scores, texts, seen, which, apart, coloured, ())
     return replace(benchmark, references=(*_real_rows(source, benchmark), *_colour_rows(source, benchmark)))
 
@@ -179,8 +179,9 @@ def _real_rows(source: Data, benchmark: Benchmark) -> Iterator[ResultRow]:
     """The metrics of real pictures: about the best and the worst that a model can reach."""
     real, seen, seed = benchmark.real, benchmark.seen, benchmark.plan.seed
     own = _retrieval(benchmark, _real(real))
-    alike = _relative(diversity.alike(seen, real.styles, real.concepts), benchmark.apart)
-    yield ResultRow("real", None, Metrics(len(real), retrieval=own, diversity=alike))
+    alike = diversity.mean_distance(seen, same=real.concepts, different=real.styles)
+    metrics = Metrics(len(real), retrieval=own, diversity=_relative(alike, benchmark.apart))
+    yield ResultRow("real", None, metrics)
     others = source.examples(held_out=False, seed=seed, most=len(real))
     if len(others) == len(real):
         features = _vectors(benchmark.features, _real(others))

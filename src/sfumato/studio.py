@@ -467,7 +467,7 @@ class Studio:
     def load_embedding(self, path: str | Path, name: str | None = None) -> str:
         """Read a learned embedding (textual inversion), and the name that prompts call it by.
 
-        `path` as in `load_adapter`. Raises `CheckpointError`, and `UsageError` where it does not fit.
+        `path` as in `load_adapter`. Raises `CheckpointError`, also where it does not fit, and `UsageError`.
         """
         embedding = read_embedding(folders.pick("embeddings", str(path)))
         embedding.check_fits(self._text_widths)

@@ -46,7 +46,7 @@ def ours(task: str, folder: Path) -> None:
     import sfumato
     from sfumato import weights
     from sfumato.config import UNetConfig, VAEConfig
-    from sfumato.nets.fast import for_inference
+    from sfumato.nets.inference import for_inference
     from sfumato.nets.unet import UNet
     from sfumato.nets.vae import AutoencoderKL
 
@@ -63,7 +63,7 @@ def ours(task: str, folder: Path) -> None:
     for_inference(net, torch.device("cpu"), torch.bfloat16 if task == "unet" else torch.float32)
     with torch.inference_mode():
         if isinstance(net, UNet):
-            text = net.project_text(torch.randn(2, 77, 768, dtype=net.dtype))
+            text = net.context(torch.randn(2, 77, 768, dtype=net.dtype))
             time = net.embed_time(torch.tensor([500.0]))
             net.denoise(torch.randn(1, 4, 64, 64, dtype=net.dtype), time, text, rows=torch.zeros(2).long())
         elif task == "decode":

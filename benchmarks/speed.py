@@ -31,14 +31,14 @@ import sfumato
 from sfumato import checkpoint
 from sfumato.checkpoint.layout import FAST
 from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
-from sfumato.diffusion.guidance import ClassifierFree
+from sfumato.diffusion.guidance import ClassifierFreeGuidance
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.engine import Engine, Evaluated, Job
+from sfumato.engine import Engine, Finished, Job
 from sfumato.nets.denoiser import Denoiser
-from sfumato.nets.fast import for_inference
+from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
@@ -176,7 +176,7 @@ def sd15(bench: Bench) -> Iterator[Row]:
     t = torch.tensor([500.0], device=bench.device)
     rows = torch.zeros(2, dtype=torch.long, device=bench.device)
     with torch.inference_mode():
-        time_, text = unet.embed_time(t), unet.project_text(states)
+        time_, text = unet.embed_time(t), unet.context(states)
 
         def ours() -> Tensor:
             return unet.denoise(x, time_, text, rows=rows)
@@ -229,11 +229,10 @@ def sd15_picture(bench: Bench) -> Iterator[Row]:
     def ours() -> Tensor:
         terms = [denoiser.condition(row) for row in states.split(1)]
         sampling = sampler_named("ddim").sample(noise, levels, SeededNoise([7]))
-        latent = None
-        for event in Engine(denoiser).run([Job(0, sampling, terms, ClassifierFree(GUIDANCE))]):
-            latent = event.latent if isinstance(event, Evaluated) else None
-        assert latent is not None
-        return vae.decode(vae.unscale(latent.to(dtype)))
+        guidance = ClassifierFreeGuidance.of(*terms, scale=GUIDANCE)
+        *_, finished = Engine(denoiser).run([Job(0, sampling, guidance)])
+        assert isinstance(finished, Finished)
+        return vae.decode(vae.unscale(finished.latent.to(dtype)))
 
     def theirs() -> Tensor:
         drawn = pipe(

@@ -11,11 +11,9 @@ from itertools import pairwise
 import torch
 
 import sfumato
-from sfumato.diffusion.guidance import ClassifierFree
 from sfumato.diffusion.samplers import sampler_named
-from sfumato.diffusion.sampling import Point, SeededNoise
+from sfumato.diffusion.sampling import Point, SeededNoise, run
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.engine import Engine, Job
 
 
 def mine(x, levels):
@@ -28,21 +26,12 @@ def mine(x, levels):
 
 studio = sfumato.load(dtype="float32")
 levels = spacing_named("trailing").levels(studio.model.path, 6)
-prompt, nothing = (
-    studio.denoiser.condition(studio.model.encode(text).states) for text in ("a red apple", "")
-)
+denoise = studio.denoiser("a red apple", guidance=4, steps=6, seed=7)
 noise = SeededNoise([7])
 x = noise(torch.empty(1, 4, 32, 32))
 
-latents = {}
-for name, sampling in {
-    "mine": mine(x, levels),
-    "ddim": sampler_named("ddim").sample(x, levels, noise),
-}.items():
-    job = Job(name, sampling, [prompt, nothing], ClassifierFree(4.0))
-    *_, last = Engine(studio.denoiser).run([job])
-    latents[name] = last.latent
-
-apart = float((latents["mine"] - latents["ddim"]).abs().max())
+ours = run(mine(x, levels), denoise)
+theirs = run(sampler_named("ddim").sample(x, levels, noise), denoise)
+apart = float((ours - theirs).abs().max())
 print(f"my sampler and the package's differ by {apart:.1e}")
 assert apart < 1e-4

@@ -13,6 +13,7 @@ from sfumato.config import TinyVAEConfig
 from sfumato.decoders import Decoders
 from sfumato.errors import NumericsError, UsageError
 from sfumato.nets.tiny_vae import AutoencoderTiny
+from sfumato.options import DeviceOptions
 from sfumato.studio import Studio
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def studio(folder):
 
 
 def without(model, **options):
-    return Studio(replace(model, tiny=None), device=CPU, dtype=torch.float32, **options)
+    return Studio(replace(model, tiny=None), device_options=DeviceOptions("cpu", "float32", **options))
 
 
 def test_a_picture_is_decoded_by_the_full_decoder_unless_the_request_says_otherwise(studio, model):
@@ -99,7 +100,7 @@ def test_one_given_with_the_model_is_recorded_where_it_was_used(folder):
 
 def test_tiles_hold_for_the_tiny_decoder_too(model):
     latent = torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(0))
-    whole, tiled = (Decoders(model, CPU, torch.float32, tile=tile) for tile in (None, 16))
+    whole, tiled = (Decoders(model, CPU, torch.float32, DeviceOptions(tile=tile)) for tile in (None, 16))
     with torch.inference_mode():
         expected = model.tiny.decode_tiled(latent, 16, 4)
         torch.testing.assert_close(tiled.decode(latent, "tiny"), expected, atol=1e-5, rtol=0)

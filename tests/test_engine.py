@@ -5,52 +5,57 @@ import math
 import pytest
 import torch
 
-from sfumato.diffusion.guidance import ClassifierFree, Unguided
+from sfumato.diffusion.guidance import ClassifierFreeGuidance, Term, WeightedConditioning, weighted_sum
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.engine import Engine, Evaluated, Failed, Job
+from sfumato.engine import Engine, Failed, Finished, Job
+from sfumato.errors import NumericsError
 
 PATH = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
-
-
-class Text:
-    """A conditioning for the stand-in network: a number to draw, and a text length."""
-
-    def __init__(self, number, length=77):
-        self.number, self.text, self.length = number, self, length
+CELLS = 8 * 8
 
 
 class Network:
-    """Stands in for the denoiser, smooth in latent, level and conditioning; counts its batches."""
+    """Stands in for the denoiser, smooth in latent, level and conditioning (a number); counts its batches."""
 
     dtype = torch.float32
 
-    def __init__(self, spoil=None, room=None):
-        self.batches, self.spoil, self.room = [], spoil, room
+    def __init__(self, spoil=None, room=None, sign=1.0):
+        self.batches, self.spoil, self.room, self.sign = [], spoil, room, sign
+        self.adapters = ()
 
-    def __call__(self, points, terms):
-        self.batches.append([point.level.t for point in points])
-        if self.room is not None and len(points) > self.room:
+    def group(self, row):
+        return row[0].x.shape
+
+    def select(self, adapters):
+        self.adapters = adapters
+
+    def __call__(self, rows):
+        self.batches.append(len({id(point) for point, _ in rows}))
+        if self.room is not None and self.batches[-1] > self.room:
             raise torch.OutOfMemoryError("no room")
         return [
-            [
-                torch.full_like(point.x, math.nan)
-                if term.number == self.spoil and point.step == 1
-                else torch.tanh(point.x + term.number) * point.level.a
-                for term in own
-            ]
-            for point, own in zip(points, terms, strict=True)
+            torch.full_like(point.x, math.nan)
+            if term.conditioning == self.spoil and point.step == 1
+            else torch.tanh(self.sign * point.x + term.conditioning + len(self.adapters)) * point.level.a
+            for point, term in rows
         ]
 
 
-def job(key, sampler="ddim", steps=4, seed=0, number=1.0, scale=3.0, size=8, length=77):
+def sampling(sampler="ddim", steps=4, seed=0, size=8):
     levels, noise = spacing_named("trailing").levels(PATH, steps), SeededNoise([seed])
-    x = noise(torch.empty(1, 4, size, size))
-    guidance = Unguided() if scale == 1 else ClassifierFree(scale)
-    texts = [Text(number, length)] if scale == 1 else [Text(number, length), Text(0.0, length)]
-    return Job(key, sampler_named(sampler).sample(x, levels, noise), texts, guidance)
+    return sampler_named(sampler).sample(noise(torch.empty(1, 4, size, size)), levels, noise)
+
+
+def guidance(number=1.0, scale=3.0):
+    negatives = () if scale == 1 else (WeightedConditioning(0.0),)
+    return ClassifierFreeGuidance((WeightedConditioning(number),), negatives, scale)
+
+
+def job(key, number=1.0, scale=3.0, adapters=(), decode=None, **how):
+    return Job(key, sampling(**how), guidance(number, scale), adapters, decode)
 
 
 CROWD = [
@@ -59,82 +64,254 @@ CROWD = [
     dict(key="c", sampler="euler-a", steps=5, seed=3, scale=7.0),
     dict(key="d", sampler="heun", steps=4, seed=4),
     dict(key="e", sampler="dpmpp-2m", steps=4, seed=5, size=16),
-    dict(key="f", sampler="ddim", steps=4, seed=6, length=154),
+    dict(key="f", sampler="ddim", steps=4, seed=6, adapters=("lora",)),
 ]
 
 
 def latents(events):
-    return {e.key: e.latent for e in events if isinstance(e, Evaluated) and e.latent is not None}
+    return {event.key: event.latent for event in events if isinstance(event, Finished)}
 
 
 def alone(arguments):
-    return latents(Engine(Network()).run([job(**arguments)]))[arguments["key"]]
+    network = Network()
+    engine = Engine(network, select=network.select)
+    return latents(engine.run([job(**arguments)]))[arguments["key"]]
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 8])
-def test_jobs_in_a_crowd_equal_themselves_alone(most):
-    drawn = latents(Engine(Network(), most).run(job(**arguments) for arguments in CROWD))
+def drive(engine):
+    events = []
+    while not engine.idle:
+        events += engine.step()
+    return events
+
+
+@pytest.mark.parametrize("budget", [0, 2, 6, 10_000])
+def test_jobs_in_a_crowd_equal_themselves_alone(budget):
+    network = Network()
+    engine = Engine(network, budget * CELLS, network.select)
+    drawn = latents(engine.run(job(**arguments) for arguments in CROWD))
     assert set(drawn) == set("abcdef")
     for arguments in CROWD:
         assert torch.equal(drawn[arguments["key"]], alone(arguments)), arguments
 
 
-def test_points_of_different_size_or_text_length_never_share_a_batch():
+def test_jobs_of_other_sizes_or_adapters_never_share_a_batch():
     network = Network()
-    list(Engine(network, 8).run(job(**arguments) for arguments in CROWD))
-    assert max(map(len, network.batches)) == 4
+    list(Engine(network, math.inf, network.select).run(job(**arguments) for arguments in CROWD))
+    assert max(network.batches) == 4
+
+
+def test_a_batch_holds_as_many_rows_and_cells_as_the_budget_allows():
+    for rows, guided, alone in ((1, 1, 1), (4, 2, 4), (7, 3, 7)):
+        for scale, most in ((3.0, guided), (1.0, alone)):
+            network = Network()
+            engine = Engine(network, rows * CELLS)
+            for key in range(8):
+                engine.submit(job(key, scale=scale))
+            drive(engine)
+            assert max(network.batches) == most
 
 
 def test_every_evaluation_is_reported_once_and_in_order():
-    events = list(Engine(Network(), 8).run(job(**arguments) for arguments in CROWD))
+    network = Network()
+    events = list(Engine(network, math.inf, network.select).run(job(**each) for each in CROWD))
     for arguments in CROWD:
         own = [event for event in events if event.key == arguments["key"]]
+        assert isinstance(own.pop(), Finished)
         levels = spacing_named("trailing").levels(PATH, arguments["steps"])
         total = evaluations(arguments["sampler"], levels)
         assert [event.index for event in own] == list(range(1, total + 1))
-        assert [event.latent is not None for event in own] == [False] * (total - 1) + [True]
+        assert [event.last for event in own] == [False] * (total - 1) + [True]
 
 
 def test_a_job_that_leaves_the_finite_numbers_fails_alone_and_names_its_evaluation():
     crowd = [dict(key="good", seed=1), dict(key="bad", number=9.0), dict(key="fine", sampler="heun")]
-    events = list(Engine(Network(spoil=9.0), 8).run(job(**arguments) for arguments in crowd))
+    events = list(Engine(Network(spoil=9.0), math.inf).run(job(**arguments) for arguments in crowd))
     failed = [event for event in events if isinstance(event, Failed)]
     assert [event.key for event in failed] == ["bad"]
+    assert isinstance(failed[0].error, NumericsError)
     assert "evaluation 2" in str(failed[0].error)
     assert set(latents(events)) == {"good", "fine"}
 
 
+def broken_after(count):
+    """A sampling whose code fails after `count` evaluations."""
+    points = sampling()
+    x0 = None
+    for _ in range(count):
+        x0 = yield points.send(x0) if x0 is not None else next(points)
+    raise RuntimeError("this sampler is broken")
+
+
+class BrokenGuidance:
+    def terms(self, point):
+        raise LookupError("this guidance is broken")
+
+    def combine(self, point, estimates):
+        raise AssertionError("without terms there is nothing to combine")
+
+
+class BrokenNetwork(Network):
+    def __call__(self, rows):
+        if any(term.conditioning == self.spoil for _, term in rows):
+            raise ValueError("this row cannot be evaluated")
+        return super().__call__(rows)
+
+
+@pytest.mark.parametrize("budget", [0, math.inf])
+def test_a_job_whose_code_raises_ends_alone(budget):
+    network = BrokenNetwork(spoil=9.0)
+    jobs = [
+        Job("at once", broken_after(0), guidance()),
+        job("first"),
+        Job("later", broken_after(2), guidance()),
+        Job("guidance", sampling(), BrokenGuidance()),
+        job("row", number=9.0),
+        job("second", sampler="heun"),
+    ]
+    events = list(Engine(network, budget).run(jobs))
+    failed = {event.key: type(event.error) for event in events if isinstance(event, Failed)}
+    assert failed == {
+        "at once": RuntimeError,
+        "later": RuntimeError,
+        "guidance": LookupError,
+        "row": ValueError,
+    }
+    assert set(latents(events)) == {"first", "second"}
+    assert torch.equal(latents(events)["first"], alone(dict(key="first")))
+
+
 def test_a_batch_that_does_not_fit_is_split_and_nothing_changes():
     network = Network(room=2)
-    engine = Engine(network, 8)
+    engine = Engine(network, math.inf)
     crowd = [dict(key=k, seed=k, steps=3) for k in range(5)]
     drawn = latents(engine.run(job(**arguments) for arguments in crowd))
-    assert engine.most_points <= 2
+    assert engine.budget <= 2 * 2 * CELLS
     for arguments in crowd:
         assert torch.equal(drawn[arguments["key"]], alone(arguments))
 
 
-def test_one_point_that_does_not_fit_is_an_error():
-    with pytest.raises(torch.OutOfMemoryError):
-        list(Engine(Network(room=0)).run([job("a")]))
+def test_one_point_that_does_not_fit_fails_its_job():
+    (event,) = Engine(Network(room=0)).run([job("a")])
+    assert isinstance(event, Failed)
+    assert isinstance(event.error, torch.OutOfMemoryError)
+
+
+class Decoder:
+    """From latents to something like pixels; refuses `most` of them and more, and what `spoil` says."""
+
+    def __init__(self, most=100, spoil=None):
+        self.most, self.spoil, self.batches = most, spoil, []
+
+    def __call__(self, latents):
+        self.batches.append(len(latents))
+        if len(latents) >= self.most:
+            raise torch.OutOfMemoryError("no room")
+        if self.spoil is not None and any(torch.equal(latent, self.spoil[0]) for latent in latents):
+            raise NumericsError("the decoded picture is not finite")
+        return latents[:, :3] + 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "most", "batches"), [(0, 100, [1] * 4), (math.inf, 100, [4]), (math.inf, 3, [4, 1, 2, 1])]
+)
+def test_latents_are_decoded_in_batches_of_one_shape(budget, most, batches):
+    decoder = Decoder(most)
+    crowd = [dict(key=k, seed=k, steps=3) for k in range(4)]
+    events = list(Engine(Network(), budget).run(job(**each, decode=decoder) for each in crowd))
+    finished = {event.key: event for event in events if isinstance(event, Finished)}
+    assert decoder.batches == batches
+    for arguments in crowd:
+        latent = alone(arguments)
+        assert torch.equal(finished[arguments["key"]].latent, latent)
+        assert torch.equal(finished[arguments["key"]].pixels, latent[:, :3] + 1)
+
+
+def test_latents_of_other_shapes_or_decoders_are_decoded_apart():
+    one, other = Decoder(), Decoder()
+    jobs = [job("a", decode=one), job("b", decode=other), job("c", decode=one, size=16), job("d", decode=one)]
+    events = list(Engine(Network(), math.inf).run(jobs))
+    assert sorted(one.batches) == [1, 2]
+    assert other.batches == [1]
+    assert set(latents(events)) == set("abcd")
+
+
+def test_a_latent_that_cannot_be_decoded_fails_its_own_job():
+    spoil = alone(dict(key="bad", seed=1))
+    decoder = Decoder(spoil=spoil)
+    events = list(
+        Engine(Network(), math.inf).run(
+            job(key, seed=seed, decode=decoder) for seed, key in enumerate(("good", "bad", "fine"))
+        )
+    )
+    assert [event.key for event in events if isinstance(event, Failed)] == ["bad"]
+    assert set(latents(events)) == {"good", "fine"}
+
+
+def test_a_job_that_asks_nothing_is_finished_with_what_it_returns():
+    def given(latent):
+        return latent
+        yield
+
+    latent = torch.ones(1, 4, 8, 8)
+    (event,) = Engine(Network()).run([Job("a", given(latent), guidance(), decode=Decoder())])
+    assert torch.equal(event.latent, latent)
+    assert torch.equal(event.pixels, latent[:, :3] + 1)
+
+
+class Autoguidance:
+    """x0 + (scale − 1)·(x0 − x0 of a weaker network) (Karras et al. 2024, eq. 2)."""
+
+    def __init__(self, number, scale):
+        self.number, self.scale = number, scale
+
+    def terms(self, point):
+        weak = Term(self.number, 1 - self.scale, network="weak", conditional=False)
+        return [Term(self.number, self.scale), weak]
+
+    def combine(self, point, estimates):
+        return weighted_sum(estimates)
+
+
+@pytest.mark.parametrize("budget", [0, math.inf])
+def test_terms_of_two_networks_are_mixed(budget):
+    networks = {"main": Network(), "weak": Network(sign=-1.0)}
+    jobs = [Job(k, sampling(seed=k), Autoguidance(1.0, 2.0)) for k in range(3)]
+    drawn = latents(Engine(networks, budget).run(jobs))
+    for k in range(3):
+        points = sampling(seed=k)
+        point = next(points)
+        try:
+            while True:
+                strong, weak = (torch.tanh(sign * point.x + 1.0) * point.level.a for sign in (1, -1))
+                point = points.send(2 * strong - weak)
+        except StopIteration as done:
+            torch.testing.assert_close(drawn[k], done.value)
+    assert len(networks["main"].batches) == len(networks["weak"].batches) == (12 if not budget else 4)
 
 
 def test_a_cancelled_job_is_not_evaluated_again_and_the_others_go_on():
-    engine = Engine(Network(), 8)
+    engine = Engine(Network(), math.inf)
     for arguments in CROWD[:3]:
         engine.submit(job(**arguments))
     engine.step()
     assert engine.cancel("b")
     assert not engine.cancel("b")
-    events = []
-    while not engine.idle:
-        events += engine.step()
-    assert {event.key for event in events} == {"a", "c"}
+    assert {event.key for event in drive(engine)} == {"a", "c"}
+
+
+def test_a_job_cancelled_before_it_is_decoded_says_nothing_more():
+    decoder = Decoder()
+    engine = Engine(Network())
+    engine.submit(job("a", steps=1, decode=decoder))
+    engine.step()
+    assert engine.cancel("a")
+    assert engine.idle
+    assert decoder.batches == []
 
 
 def test_no_waiting_job_starves_behind_a_crowd():
-    network = Network()
-    engine = Engine(network, 2)
+    engine = Engine(Network(), 4 * CELLS)
     for k in range(6):
         engine.submit(job(k, seed=k, steps=5, size=8 if k else 16))
     seen = []
@@ -144,7 +321,7 @@ def test_no_waiting_job_starves_behind_a_crowd():
 
 
 def test_closing_the_run_cancels_what_is_left():
-    engine = Engine(Network(), 2)
+    engine = Engine(Network(), math.inf)
     events = engine.run(job(**arguments) for arguments in CROWD)
     next(events)
     events.close()
@@ -152,7 +329,7 @@ def test_closing_the_run_cancels_what_is_left():
 
 
 def test_a_key_in_use_is_refused():
-    engine = Engine(Network(), 2)
+    engine = Engine(Network())
     engine.submit(job("a"))
     with pytest.raises(ValueError, match="'a'"):
         engine.submit(job("a"))

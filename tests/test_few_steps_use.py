@@ -29,8 +29,8 @@ def studio():
 
 def idle(studio, **fields):
     """The notes on what does nothing in a request."""
-    request = studio.resolve(Request.build(**{"prompt": "a red apple", **SMALL, **fields}))
-    return [note for note in studio.notes(request) if IDLE in note]
+    (picture,) = studio.prepare(Request.build(**{"prompt": "a red apple", **SMALL, **fields}))
+    return [note for note in picture.notes if IDLE in note]
 
 
 @pytest.mark.parametrize(

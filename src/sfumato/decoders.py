@@ -1,6 +1,7 @@
-"""From a latent to pixels: by the model's full autoencoder, by its tiny one, or at a glance."""
+"""From a latent to pixels: by the model's full autoencoder, by its tiny one, or by a linear map."""
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -9,34 +10,26 @@ from torch.nn import functional as F
 from sfumato import devices
 from sfumato.checkpoint import Model
 from sfumato.errors import NumericsError, UsageError
-from sfumato.nets.fast import for_inference
+from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
+from sfumato.options import DEFAULT_DEVICE, DeviceOptions
 
 FULL, TINY = "full", "tiny"
 
 
 class Decoders:
-    """What a model decodes its latents with, ready on `device`.
-
-    `tile`: the side in latent cells of the tiles that large pictures are decoded in; `offload` and `compiled`
-    as in `for_inference`.
+    """What a model decodes its latents with, ready on `device`; `options` say in what tiles, and how
+    placed.
     """
 
     def __init__(
-        self,
-        model: Model,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        tile: int | None = None,
-        offload: bool = False,
-        compiled: bool = False,
+        self, model: Model, device: torch.device, dtype: torch.dtype, options: DeviceOptions = DEFAULT_DEVICE
     ) -> None:
-        self.model, self.device, self.dtype = model, device, dtype
-        self.tile, self.offload, self.compiled = tile, offload, compiled
+        self.model, self.device, self.dtype, self.options = model, device, dtype, options
         for name in self.names:
             self._ready(name, self._dtypes(name)[0])
+        self._functions = {name: partial(self.decode, name=name) for name in self.names}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,6 +49,12 @@ class Decoders:
                 "such as a TAESD for its kind: sfumato.load(..., tiny=PATH), --tiny PATH"
             )
 
+    def function(self, name: str) -> Callable[[Tensor], Tensor]:
+        """`decode` by the decoder `name`: the same function at every call, by which an engine batches."""
+        self.check(name)
+        return self._functions[name]
+
+    @torch.no_grad()
     @devices.own_precision
     def decode(self, latent: Tensor, name: str = FULL) -> Tensor:
         """The UNet's latent (B, C, h, w) as pixels (B, 3, H, W), about [−1, 1], by the decoder `name`.
@@ -67,7 +66,8 @@ class Decoders:
         for dtype in self._dtypes(name):
             net = self._ready(name, dtype)
             raw = net.unscale(latent.to(self.device, dtype))
-            pixels = net.decode_tiled(raw, self.tile, self.tile // 4) if self.tile else net.decode(raw)
+            tile = self.options.tile
+            pixels = net.decode_tiled(raw, tile, tile // 4) if tile else net.decode(raw)
             if bool(torch.isfinite(pixels).all()):
                 return pixels
         raise NumericsError(f"the decoded picture is not finite, in {self._dtypes(name)[0]} and in float32")
@@ -99,4 +99,5 @@ class Decoders:
     def _ready(self, name: str, dtype: torch.dtype) -> AutoencoderKL | AutoencoderTiny:
         net = self.model.tiny if name == TINY else self.model.vae
         assert net is not None
-        return for_inference(net, self.device, dtype, offload=self.offload, compiled=self.compiled)
+        options = self.options
+        return for_inference(net, self.device, dtype, offload=options.offload, compiled=options.compiled)

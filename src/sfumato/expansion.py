@@ -1,11 +1,59 @@
 """From a request to the single pictures it asks for: styles put around the prompt, templates filled in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sfumato.errors import UsageError
 from sfumato.prompt import styles, template
-from sfumato.prompt.language import parse
+from sfumato.prompt.language import Prompt, parse
+from sfumato.prompt.meaning import AdapterWeight
 from sfumato.request import MAX_COUNT, MAX_SEED, Origin, Request
+
+if TYPE_CHECKING:
+    from sfumato.adapt.embedding import Embedding
+
+FAST_LORA = "fast, the model's own"
+"""What the LoRA of `fast` is called among a studio's adapters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One picture to draw, its texts parsed once: what travels down from the request to the engine.
+
+    `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
+    learned ones that its texts name. `notes`: what the user should know of it.
+    """
+
+    request: Request
+    prompt: Prompt
+    negative: Prompt
+    regions: tuple[Prompt, ...] = ()
+    embeddings: Mapping[str, "Embedding"] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, request: Request) -> "Prepared":
+        """`request`, of a single picture, with its texts parsed. Raises `UsageError` for one that cannot
+        be.
+        """
+        dialect = request.dialect
+        regions = tuple(parse(region.prompt, dialect) for region in request.regions)
+        negative = parse(request.negative, dialect, negative=True)
+        return cls(request, parse(request.prompt, dialect), negative, regions)
+
+    @cached_property
+    def adapters(self) -> tuple[AdapterWeight, ...]:
+        """The adapters of the request, and those that its prompts call."""
+        fast = (AdapterWeight(FAST_LORA),) if self.request.fast else ()
+        called = (call for prompt in (self.prompt, *self.regions) for call in prompt.adapters)
+        return (*self.request.adapters, *fast, *called)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text: the prompt, the negative prompt, the regions' prompts."""
+        return tuple(each.text for each in (self.prompt, self.negative, *self.regions))
 
 
 def pictures(request: Request) -> int:
@@ -15,11 +63,18 @@ def pictures(request: Request) -> int:
     be read when they are, as far as one way of filling them in tells.
     """
     texts = _styled(request)
-    ways = template.combinations(texts) if request.templates == "combinatorial" else 1
     if request.templates != "off":
         texts = template.expand(texts, seed=0)
     for index, text in enumerate(texts):
         parse(text, request.dialect, negative=index == 1)
+    return count(request)
+
+
+def count(request: Request) -> int:
+    """The same without a look at how the texts read. Raises `UsageError` for more than can be drawn at
+    once.
+    """
+    ways = template.combinations(_styled(request)) if request.templates == "combinatorial" else 1
     if ways * request.count > MAX_COUNT:
         raise UsageError(
             f"{ways:,} combinations of the templates times {request.count} are too many pictures: "
@@ -28,14 +83,14 @@ def pictures(request: Request) -> int:
     return ways * request.count
 
 
-def singles(request: Request) -> Iterator[Request]:
-    """One request for each picture: a seed of its own, `count` 1, nothing left to expand.
+def expand(request: Request) -> Iterator[Prepared]:
+    """Each picture of a request whose `seed` is set, with a seed of its own.
 
     At random every picture makes its choices with its own seed. In combinations all of one go with the same
-    seeds, so that only the words make the difference. `request.seed` must be set.
+    seeds, so that only the words make the difference. Raises `UsageError` as `pictures` does.
     """
     assert request.seed is not None
-    total = pictures(request)
+    total = count(request)
     if request.seed + request.count - 1 > MAX_SEED:
         raise UsageError(
             f"seed is {request.seed}: with {request.count} images the last seed passes {MAX_SEED}"
@@ -50,29 +105,20 @@ def singles(request: Request) -> Iterator[Request]:
             words = template.combination(texts, way)
         else:
             words = template.expand(texts, seed=seed)
-        yield _single(request, words, seed)
+        yield Prepared.of(_single(request, words, seed))
 
 
 def _single(request: Request, words: list[str], seed: int) -> Request:
     prompt, negative, *places = words
-    typed = [request.prompt, request.negative, *(region.prompt for region in request.regions)]
-    origin = request.origin
-    if words != typed:
-        origin = Origin(prompt=request.prompt, negative=request.negative, style=request.style)
+    single = {"style": (), "templates": "off", "seed": seed, "count": 1}
+    if words == [request.prompt, request.negative, *(region.prompt for region in request.regions)]:
+        return request.filled(**single)
     regions = [
         region.model_copy(update={"prompt": text})
         for region, text in zip(request.regions, places, strict=True)
     ]
-    return request.changed(
-        prompt=prompt,
-        negative=negative,
-        regions=regions,
-        style=(),
-        templates="off",
-        origin=origin,
-        seed=seed,
-        count=1,
-    )
+    origin = Origin(prompt=request.prompt, negative=request.negative, style=request.style)
+    return request.changed(prompt=prompt, negative=negative, regions=regions, origin=origin, **single)
 
 
 def _styled(request: Request) -> list[str]:

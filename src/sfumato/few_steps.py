@@ -8,8 +8,6 @@ from sfumato.checkpoint.infer import span
 from sfumato.errors import UsageError
 from sfumato.request import Request
 
-FAST_LORA = "fast, the model's own"
-"""What the LoRA is called among a studio's adapters."""
 CONSISTENCY_SAMPLERS = ("lcm", "tcd", "consistency")
 """The samplers that ask a network for the picture at the end of the way, as only some have learned it."""
 STEPS, MOST_STEPS, SAMPLER, SPACING, GUIDANCE = 4, 8, "lcm", "lcm", 1.0
@@ -41,7 +39,7 @@ def apply_fast(request: Request, model: Model) -> Request:
             f"spacing is {request.spacing!r}: fast has learned the noise levels of {SPACING!r}; "
             "leave one of them out"
         )
-    return request.changed(steps=request.steps or STEPS, guidance=GUIDANCE, sampler=SAMPLER)
+    return request.filled(steps=request.steps or STEPS, guidance=GUIDANCE, sampler=SAMPLER)
 
 
 def compatible(request: Request, sampler: str) -> bool:

@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sfumato.errors import PictureError
 from sfumato.names import SAMPLERS, SPACINGS
 from sfumato.pictures import opened
-from sfumato.request import AdapterUse, Request
+from sfumato.prompt.meaning import AdapterWeight
+from sfumato.request import Request
 
 NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
@@ -173,7 +174,7 @@ def _a1111_sampler(name: str) -> str:
     return next((other for other in others if not other.endswith("Scheduler")), name)
 
 
-def _a1111_lora(use: AdapterUse) -> str:
+def _a1111_lora(use: AdapterWeight) -> str:
     """A tag of the web UI, which knows an adapter by its file's name, and the text encoder's weight first."""
     text = "" if use.text_weight is None else f"{use.text_weight:.10g}:"
     name = Path(use.name).name.removesuffix(".safetensors")

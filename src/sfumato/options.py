@@ -62,8 +62,8 @@ class DeviceOptions:
     "float16"; the fastest that is safe on the device if `None`. `slices`: parts into which attention splits
     its queries. `tile`: the side in latent cells of the tiles that large pictures are decoded in. `offload`:
     keep weights in main memory and bring them to the device layer by layer. `compiled`: have torch compile
-    the networks for every size that is met. `trainable`: keep the networks differentiable, with plain weights.
-    Raises `UsageError` for a value out of range and for two that exclude each other.
+    the networks for every size that is met. `trainable`: keep the networks differentiable, with plain
+    weights. Raises `UsageError` for a value out of range and for two that exclude each other.
     """
 
     device: str | None = None
@@ -88,3 +88,7 @@ class DeviceOptions:
                 raise UsageError(
                     f"offload and {other} exclude each other: the weights move while they are used"
                 )
+
+
+DEFAULT_MODEL, DEFAULT_DEVICE = ModelOptions(), DeviceOptions()
+"""The embedded model, and the fastest device here in its fastest safe precision."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS, spacing_name, split_label
 from sfumato.options import EMBEDDED
-from sfumato.prompt.meaning import MAX_CHARACTERS
+from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
 from sfumato.validation import described
 
 MAX_SIDE = 4096
@@ -22,26 +22,17 @@ MAX_SEED = 2**63 - 1
 
 MAX_TERMS = 16
 
+ALIASES = {"negative_prompt": "negative", "guidance_scale": "guidance"}
+"""What diffusers calls fields of a request; both names are accepted."""
+
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Strength = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class AdapterUse(_Part):
-    """One adapter, such as a LoRA, and how strongly it counts: 1 is as it was trained."""
-
-    name: Name
-    weight: Strength = 1.0
-    text_weight: Strength | None = None
-    """On the text encoders; `weight` unless given."""
-    blocks: dict[str, Strength] = {}
-    """Factors for blocks of the UNet, such as `down.0`, `mid` or `up.2`; 1 for those not named."""
 
 
 class Region(_Part):
@@ -134,7 +125,7 @@ class Request(BaseModel):
         "(each in turn) or off.",
     )
     origin: Origin | None = Field(None, description="The texts before styles and templates.")
-    adapters: tuple[AdapterUse, ...] = Field(
+    adapters: tuple[AdapterWeight, ...] = Field(
         (), max_length=MAX_TERMS, description="LoRAs and other adapters: a file, or a name in your folder."
     )
     embeddings: tuple[Name, ...] = Field(
@@ -167,9 +158,10 @@ class Request(BaseModel):
     @classmethod
     def build(cls, **fields: Any) -> Self:
         """A request from loose fields; a bad one raises `UsageError` with one line for each fault."""
-        unknown = [name for name in fields if name not in cls.model_fields]
+        known = {*cls.model_fields, *ALIASES}
+        unknown = [name for name in fields if name not in known]
         if unknown:
-            raise UsageError(f"unknown field {unknown[0]!r}; {nearest(unknown[0], cls.model_fields)}")
+            raise UsageError(f"unknown field {unknown[0]!r}; {nearest(unknown[0], known)}")
         try:
             return cls(**fields)
         except ValidationError as error:
@@ -177,9 +169,21 @@ class Request(BaseModel):
 
     def changed(self, **fields: Any) -> Self:
         """This request with other values for some fields, validated anew; other texts have no `origin`."""
+        fields = _by_own_names(fields)
         if fields.keys() & {"prompt", "negative"}:
             fields = {"origin": None, **fields}
         return self.build(**{**self.model_dump(), **fields})
+
+    def filled(self, **fields: Any) -> Self:
+        """This request with other values for some fields, which are known to be valid."""
+        return self.model_copy(update=fields)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a resolved request, in pixels."""
+        assert self.width is not None
+        assert self.height is not None
+        return self.width, self.height
 
     @field_validator("prompt", "negative", mode="before")
     @classmethod
@@ -207,8 +211,8 @@ class Request(BaseModel):
     def _names_known(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
-        named = dict(fields)
         try:
+            named = _by_own_names(fields)
             if isinstance(named.get("sampler"), str):
                 named["sampler"], spacing = split_label(named["sampler"])
                 named["spacing"] = named.get("spacing") or spacing
@@ -225,3 +229,11 @@ class Request(BaseModel):
             if not 0 <= low < high < math.inf:
                 raise ValueError(f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high < ∞")
         return self
+
+
+def _by_own_names(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with their own names in place of `ALIASES`. Raises `UsageError` for one given twice."""
+    for alias, name in ALIASES.items():
+        if alias in fields and name in fields:
+            raise UsageError(f"{alias} and {name} are one field; give one of the two")
+    return {ALIASES.get(name, name): value for name, value in fields.items()}

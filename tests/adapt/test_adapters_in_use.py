@@ -24,7 +24,7 @@ from sfumato.adapt.delta import Delta, LoRA
 from sfumato.adapt.keys import LayerIndex
 from sfumato.config import UNetConfig
 from sfumato.errors import UsageError
-from sfumato.nets.fast import Prepacked, for_inference, unpacked
+from sfumato.nets.inference import Prepacked, for_inference, unpacked
 from sfumato.nets.unet import UNet
 
 CPU = torch.device("cpu")
@@ -189,7 +189,6 @@ def test_packed_layers_take_adapters_and_give_back_the_same_bits(dtype, networks
         adapters = lora(networks, tmp_path)
         packed = [layer for layer in net.modules() if isinstance(layer, Prepacked) and layer.packed]
         assert packed
-        original = [layer.plain_weight().clone() for layer in packed]
         on_plain.set_adapters([AdapterWeight("it", 0.5)])
         expected = plain_ones["unet"](*question("sd1"))
         for form in ("set_adapters", "attach"):
@@ -198,8 +197,7 @@ def test_packed_layers_take_adapters_and_give_back_the_same_bits(dtype, networks
             assert_same_answers([net(*asked).float()], [expected], tolerance)
             adapters.set_adapters([]) if form == "set_adapters" else adapters.detach()
             assert all(layer.packed for layer in packed)
-            assert_same_bits([layer.plain_weight() for layer in packed], original)
-            assert_same_answers([net(*asked)], [before], tolerance)
+            assert torch.equal(net(*asked), before)
 
 
 def test_a_change_is_computed_in_float32_and_rounded_once(networks, tmp_path):

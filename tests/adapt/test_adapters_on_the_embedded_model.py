@@ -10,7 +10,7 @@ from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Point, SeededNoise, run
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.nets.denoiser import Denoiser
-from sfumato.nets.fast import for_inference, unpacked
+from sfumato.nets.inference import for_inference, unpacked
 
 CPU = torch.device("cpu")
 SIZE = 16

@@ -67,7 +67,7 @@ def test_a_file_in_diffusers_keys_holds_what_was_written(family, models, tmp_pat
     assert {name: net.config for name, net in model.networks.items()} == {
         name: net.config for name, net in other.networks.items()
     }
-    assert (model.scheduler, model.kind) == (other.scheduler, other.kind)
+    assert (model.scheduler, model.info.kind) == (other.scheduler, other.info.kind)
 
 
 def comparable(config):
@@ -141,15 +141,15 @@ def test_the_unets_answers_equal_diffusers(family, models):
             sizes = model.size_ids((16, 16)).expand(2, -1)
             pooled = cond.pooled.expand(2, -1)
             told = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
-            ours = model.unet(x, t, states, added=SizeConditioning(pooled, sizes))
+            ours = model.unet(x, t, states, size=SizeConditioning(pooled, sizes))
         else:
             states = model.text_encoders[0](ids[None]).states.expand(2, -1, -1)
             theirs = pipe.text_encoder(ids[None]).last_hidden_state
             assert (states[:1] - theirs).abs().max() <= 1e-5 * theirs.abs().max()
-            w = torch.tensor([0.5, 7.0]) if family == "lcm" else None
-            if w is not None:
-                embedded = pipe.get_guidance_scale_embedding(w, embedding_dim=32)
+            guidance = torch.tensor([1.5, 8.0]) if family == "lcm" else None
+            if guidance is not None:
+                embedded = pipe.get_guidance_scale_embedding(guidance - 1, embedding_dim=32)
                 told = {"timestep_cond": embedded}
-            ours = model.unet(x, t, states, w=w)
+            ours = model.unet(x, t, states, guidance=guidance)
         theirs = pipe.unet(x, t, states, **told).sample
     assert (ours - theirs).norm() <= 1e-5 * theirs.norm()

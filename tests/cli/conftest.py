@@ -21,15 +21,10 @@ def here(capfdbinary, tmp_path, monkeypatch):
     return Here(capfdbinary)
 
 
-@functools.cache
-def loaded(model, **options):
-    return original(model, **options)
-
-
-original = studio.load
+opened = functools.cache(studio.open_studio)
 
 
 @pytest.fixture
 def kept_studios(monkeypatch):
     """Models are loaded once for all tests that draw in this process."""
-    monkeypatch.setattr(studio, "load", loaded)
+    monkeypatch.setattr(studio, "open_studio", opened)

@@ -217,16 +217,16 @@ def test_a_replay_names_the_model_it_misses_and_never_downloads_it(here, tmp_pat
     Image(image.pixels, record).save(tmp_path / "a.png")
     asked = []
 
-    def missing(model, **options):
-        asked.append(options)
-        raise CheckpointError(f"{model} is not in the local cache")
+    def missing(model, device):
+        asked.append(model)
+        raise CheckpointError(f"{model.source} is not in the local cache")
 
-    monkeypatch.setattr(studio, "load", missing)
+    monkeypatch.setattr(studio, "open_studio", missing)
     status, _, err = here("replay", "a.png")
     assert status == 1
     assert "the model 'someone/something' that drew it cannot be had here" in err
     assert "say where it is with --model" in err
-    assert asked[0]["local_files_only"] is True
+    assert asked[0].local_files_only is True
 
 
 def test_a_replay_with_the_model_elsewhere_is_identical(here, tmp_path):

@@ -187,7 +187,7 @@ def test_memory_savings_and_moves_leave_the_picture_as_it_is(model, loras):
     pipe.to("cpu", torch.float32).to(torch_device="cpu", torch_dtype=torch.float32)
     with pytest.warns(SfumatoWarning, match="xFormers is not used"):
         pipe.enable_xformers_memory_efficient_attention()
-    assert pipe.studio.slices == 2
+    assert pipe.studio.device_options.slices == 2
     assert (draw() - plain).abs().max() < 1e-5
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(draw(), draw())
@@ -240,7 +240,7 @@ def test_parts_can_be_read(model):
     pipe.safety_checker = None
     pipe.unet = pipe.unet
     pipe.unet = torch.compile(pipe.unet)
-    assert pipe.studio.compiled
+    assert pipe.studio.device_options.compiled
 
 
 @pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"])

@@ -2,7 +2,11 @@
 
 import json
 
+import diffusers
 import torch
+
+from sfumato.config import UNetConfig
+from sfumato.nets.unet import UNet
 
 SD1 = {
     "block_out_channels": [320, 640, 1280, 1280],
@@ -199,6 +203,18 @@ def stirred(model, seed=0):
             if parameter.ndim == 1:
                 parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
     return model.eval()
+
+
+def pair(family):
+    torch.manual_seed(0)
+    theirs = stirred(diffusers.UNet2DConditionModel(**NARROW_UNETS[family]))
+    ours = UNet(UNetConfig.from_dict(NARROW_UNETS[family], family)).eval()
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def ours_of(family):
+    return pair(family)[0]
 
 
 def shapes(model):

@@ -3,7 +3,16 @@
 import diffusers
 import pytest
 import torch
-from nets_families import NARROW_UNETS, PUBLISHED_UNETS, assert_close, norms, published, shapes, stirred
+from nets_families import (
+    NARROW_UNETS,
+    PUBLISHED_UNETS,
+    assert_close,
+    norms,
+    ours_of,
+    pair,
+    published,
+    shapes,
+)
 
 from sfumato.config import UNetConfig
 from sfumato.nets.attention import TransformerBlock
@@ -14,42 +23,30 @@ SIZES = [(16, 16), (11, 21)]
 TOKENS = 9
 
 
-def pair(family):
-    torch.manual_seed(0)
-    theirs = stirred(diffusers.UNet2DConditionModel(**NARROW_UNETS[family]))
-    ours = UNet(UNetConfig.from_dict(NARROW_UNETS[family], family)).eval()
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
-
-
-def ours_of(family):
-    return pair(family)[0]
-
-
 def inputs(config, rows, size, seed=0):
-    """x, t, states, added, w for `rows` rows."""
+    """x, t, states, added, guidance for `rows` rows."""
     generator = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
         return torch.randn(shape, generator=generator)
 
-    added = w = None
+    added = guidance = None
     if config.addition_embed_type:
         count = 5 if config.projection_class_embeddings_input_dim == 60 else 6
         width = config.projection_class_embeddings_input_dim - count * config.addition_time_embed_dim
         added = SizeConditioning(randn(rows, width), 1024 * torch.rand(rows, count, generator=generator))
     if config.time_cond_proj_dim:
-        w = 5 + 10 * torch.rand(rows, generator=generator)
+        guidance = 5 + 10 * torch.rand(rows, generator=generator)
     t = 999 * torch.rand(rows, generator=generator)
     context = config.context[0]
-    return randn(rows, config.in_channels, *size), t, randn(rows, TOKENS, context), added, w
+    return randn(rows, config.in_channels, *size), t, randn(rows, TOKENS, context), added, guidance
 
 
-def theirs_of(model, x, t, states, added, w):
+def theirs_of(model, x, t, states, added, guidance):
     cond = None
-    if w is not None:
+    if guidance is not None:
         embed = diffusers.LatentConsistencyModelPipeline.get_guidance_scale_embedding
-        cond = embed(None, w, embedding_dim=model.config.time_cond_proj_dim)
+        cond = embed(None, guidance - 1, embedding_dim=model.config.time_cond_proj_dim)
     extra = {"text_embeds": added.pooled, "time_ids": added.ids} if added else None
     return model(x, t, states, timestep_cond=cond, added_cond_kwargs=extra).sample
 
@@ -94,7 +91,7 @@ def test_rows_that_share_a_point_equal_rows_alone(family, rows):
     states = inputs(net.config, len(rows), (10, 12), seed=1)[2]
     rows = torch.tensor(rows)
     with torch.no_grad():
-        time, text = net.embed_time(t, added), net.project_text(states)
+        time, text = net.embed_time(t, added), net.context(states)
         shared = net.denoise(x, time, text, rows)
         alone = net.denoise(x[rows], time[rows], text)
     assert_close(shared, alone, 1e-5)
@@ -117,7 +114,7 @@ def test_what_comes_before_the_first_cross_attention_is_computed_once_for_each_p
     for name, module in watched.items():
         module.register_forward_hook(lambda _m, args, _o, name=name: rows.update({name: len(args[0])}))
     with torch.no_grad():
-        net.denoise(x[:1], net.embed_time(t[:1]), net.project_text(states), torch.tensor([0, 0]))
+        net.denoise(x[:1], net.embed_time(t[:1]), net.context(states), torch.tensor([0, 0]))
     assert list(rows.values()) == [1, 1, 1, 1, 2, 2]
 
 
@@ -126,7 +123,7 @@ def test_attention_in_slices_equals_attention_at_once(slices):
     net = ours_of("SD 1.5")
     x, t, states, *_ = inputs(net.config, 2, (9, 8))
     with torch.no_grad():
-        time, text = net.embed_time(t), net.project_text(states)
+        time, text = net.embed_time(t), net.context(states)
         assert_close(net.denoise(x, time, text, slices=slices), net.denoise(x, time, text), 1e-5)
 
 
@@ -134,12 +131,12 @@ def test_text_and_time_projected_for_many_rows_equal_each_alone():
     net = ours_of("SDXL base")
     _, t, states, added, _ = inputs(net.config, 3, (8, 8))
     with torch.no_grad():
-        many = net.project_text(states)
-        alone = TextKV.cat([net.project_text(states[i : i + 1]) for i in range(3)])
+        many = net.context(states)
+        alone = TextKV.cat([net.context(states[i : i + 1]) for i in range(3)])
         assert len(many) == len(alone) == 3
-        for ours, theirs in zip(many.index(torch.tensor([2, 0])).pairs, alone.pairs, strict=True):
-            assert_close(ours[0], theirs[0][[2, 0]], 1e-5)
-            assert_close(ours[1], theirs[1][[2, 0]], 1e-5)
+        for ours, theirs in zip(many.pairs, alone.pairs, strict=True):
+            assert_close(ours[0], theirs[0], 1e-5)
+            assert_close(ours[1], theirs[1], 1e-5)
         times = [
             net.embed_time(t[i : i + 1], SizeConditioning(added.pooled[i : i + 1], added.ids[i : i + 1]))
             for i in range(3)
@@ -150,9 +147,9 @@ def test_text_and_time_projected_for_many_rows_equal_each_alone():
 def test_text_or_time_of_the_wrong_number_of_rows_is_refused():
     net = ours_of("embedded-like")
     x, t, states, *_ = inputs(net.config, 2, (8, 8))
-    time, text = net.embed_time(t), net.project_text(states)
+    time, text = net.embed_time(t), net.context(states)
     with pytest.raises(ValueError, match="text of 1 rows was given for 2"):
-        net.denoise(x, time, text.index(torch.tensor([0])))
+        net.denoise(x, time, net.context(states[:1]))
     with pytest.raises(ValueError, match="times of 2 points were given for 1"):
         net.denoise(x[:1], time, text, rows=torch.tensor([0, 0]))
 
@@ -160,12 +157,12 @@ def test_text_or_time_of_the_wrong_number_of_rows_is_refused():
 @pytest.mark.parametrize("family", ["SDXL base", "LCM Dreamshaper"])
 def test_what_a_network_must_be_told_is_demanded_and_what_it_cannot_hear_refused(family):
     told, deaf = ours_of(family), ours_of("SD 1.5")
-    _, t, _, added, w = inputs(told.config, 1, (8, 8))
-    name = "added" if added else "w"
+    _, t, _, added, guidance = inputs(told.config, 1, (8, 8))
+    name = "size" if added else "guidance"
     with pytest.raises(ValueError, match=f"'{name}' must be given"):
         told.embed_time(t)
     with pytest.raises(ValueError, match=f"'{name}' must not be given"):
-        deaf.embed_time(t, added, w)
+        deaf.embed_time(t, added, guidance)
 
 
 @pytest.mark.parametrize("family", ["SD 1.5", "SDXL base", "LCM Dreamshaper"])
@@ -185,8 +182,8 @@ def test_unet_runs_in_bfloat16_close_to_float32(family):
     with torch.no_grad():
         exact = net(*given)
         net.to(torch.bfloat16)
-        x, t, states, added, w = given
-        rough = net(x.bfloat16(), t, states.bfloat16(), added, w)
+        x, t, states, added, guidance = given
+        rough = net(x.bfloat16(), t, states.bfloat16(), added, guidance)
     assert rough.dtype == torch.bfloat16
     assert_close(rough.float(), exact, 0.1)
 

@@ -8,7 +8,7 @@ import torch
 from nets_families import NARROW_VAES, PUBLISHED_VAES, assert_close, norms, published, shapes, stirred
 
 from sfumato.config import TinyVAEConfig, VAEConfig
-from sfumato.nets.fast import for_inference
+from sfumato.nets.inference import for_inference
 from sfumato.nets.tiling import spans, tiled
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL

@@ -4,7 +4,7 @@ import pytest
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import parse
-from sfumato.prompt.meaning import AdapterCall, Break, WeightedText
+from sfumato.prompt.meaning import AdapterWeight, Break, WeightedText
 
 
 def pieces(text, negative=False):
@@ -151,15 +151,15 @@ def test_negative_prompts_have_no_and_no_trailing_weight_and_no_adapters():
 @pytest.mark.parametrize(
     ("tag", "calls"),
     [
-        ("<lora:ink>", (AdapterCall("ink"),)),
-        ("<lora:ink:0.8>", (AdapterCall("ink", 0.8),)),
-        ("<lyco:ink:-2>", (AdapterCall("ink", -2.0),)),
-        ("<lora:ink:0.5:0.8>", (AdapterCall("ink", 0.8, 0.5),)),
-        ("<lora:ink:te=0.5:unet=0.8>", (AdapterCall("ink", 0.8, 0.5),)),
-        ("<lora:ink:te=0.5>", (AdapterCall("ink", 0.5),)),
-        ("<lora:ink:0.5:unet=0.8>", (AdapterCall("ink", 0.8, 0.5),)),
+        ("<lora:ink>", (AdapterWeight("ink"),)),
+        ("<lora:ink:0.8>", (AdapterWeight("ink", 0.8),)),
+        ("<lyco:ink:-2>", (AdapterWeight("ink", -2.0),)),
+        ("<lora:ink:0.5:0.8>", (AdapterWeight("ink", 0.8, 0.5),)),
+        ("<lora:ink:te=0.5:unet=0.8>", (AdapterWeight("ink", 0.8, 0.5),)),
+        ("<lora:ink:te=0.5>", (AdapterWeight("ink", 0.5),)),
+        ("<lora:ink:0.5:unet=0.8>", (AdapterWeight("ink", 0.8, 0.5),)),
         ("<unknown:x:1>", ()),
-        ("<lora:a:1><lora:b:2>", (AdapterCall("a"), AdapterCall("b", 2.0))),
+        ("<lora:a:1><lora:b:2>", (AdapterWeight("a"), AdapterWeight("b", 2.0))),
     ],
 )
 def test_tags_are_taken_out_and_two_numbers_are_text_encoder_then_network(tag, calls):

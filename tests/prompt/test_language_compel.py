@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import parse
-from sfumato.prompt.meaning import AdapterCall, Blend, Concatenation, Phrase, WeightedText
+from sfumato.prompt.meaning import AdapterWeight, Blend, Concatenation, Phrase, WeightedText
 
 
 @cache
@@ -168,7 +168,7 @@ def test_an_empty_part_of_a_blend_says_nothing():
 
 
 def test_adapters_are_called_by_withlora():
-    assert parse("a withLora(ink, 0.5)", "compel").adapters == (AdapterCall("ink", 0.5),)
+    assert parse("a withLora(ink, 0.5)", "compel").adapters == (AdapterWeight("ink", 0.5),)
 
 
 @pytest.mark.parametrize(

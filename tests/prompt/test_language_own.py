@@ -4,7 +4,7 @@ import pytest
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import parse
-from sfumato.prompt.meaning import AdapterCall, Break, Phrase, WeightedText
+from sfumato.prompt.meaning import AdapterWeight, Break, Phrase, WeightedText
 
 
 def pieces(text):
@@ -160,13 +160,13 @@ def test_each_term_has_its_own_schedule():
 @pytest.mark.parametrize(
     ("tag", "call"),
     [
-        ("<lora:ink>", AdapterCall("ink")),
-        ("<lora:ink:0.8>", AdapterCall("ink", 0.8)),
-        ("<lyco:ink:-1>", AdapterCall("ink", -1.0)),
-        ("<lora:ink:0.8:0.5>", AdapterCall("ink", 0.8, 0.5)),
-        ("<lora:my ink v1.2:1>", AdapterCall("my ink v1.2")),
-        ("<lora:ink:te=0.5:unet=0.8>", AdapterCall("ink", 0.8, 0.5)),
-        ("<lora:ink:0.8:te=0>", AdapterCall("ink", 0.8, 0.0)),
+        ("<lora:ink>", AdapterWeight("ink")),
+        ("<lora:ink:0.8>", AdapterWeight("ink", 0.8)),
+        ("<lyco:ink:-1>", AdapterWeight("ink", -1.0)),
+        ("<lora:ink:0.8:0.5>", AdapterWeight("ink", 0.8, 0.5)),
+        ("<lora:my ink v1.2:1>", AdapterWeight("my ink v1.2")),
+        ("<lora:ink:te=0.5:unet=0.8>", AdapterWeight("ink", 0.8, 0.5)),
+        ("<lora:ink:0.8:te=0>", AdapterWeight("ink", 0.8, 0.0)),
     ],
 )
 def test_adapters_are_taken_out_of_the_text(tag, call):

@@ -75,7 +75,7 @@ def test_at_first_a_student_answers_as_its_teacher_does(tiny_data, tiny_base, tm
     teacher = checkpoint.load(str(tiny_base)).unet
     x, t, states = torch.randn(2, 4, 8, 8), torch.tensor([999, 19]), torch.randn(2, 77, 256)
     with torch.no_grad():
-        found = student(x, t, states, w=torch.tensor([1.0, 7.0]))
+        found = student(x, t, states, guidance=torch.tensor([2.0, 8.0]))
         torch.testing.assert_close(found, teacher(x, t, states), atol=1e-5, rtol=1e-4)
 
 

@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,23 +13,10 @@ from sfumato.adapt.delta import Delta
 from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import PARTS, Adapter, read
 from sfumato.errors import UsageError, nearest
-from sfumato.nets.fast import Prepacked
+from sfumato.nets.inference import Prepacked
+from sfumato.prompt.meaning import AdapterWeight
 
 MAX_WEIGHT = 1000.0
-
-
-@dataclass(frozen=True)
-class AdapterWeight:
-    """How much an adapter counts: `weight` in the UNet, `text_weight` in text encoders, or the same.
-
-    `blocks`: factors of these in parts of the networks, by the names of `sfumato.adapt.blocks` or as a list
-    such as A1111 users have; 1 elsewhere.
-    """
-
-    name: str
-    weight: float = 1.0
-    text_weight: float | None = None
-    blocks: Mapping[str, float] | Sequence[float] = field(default_factory=dict)
 
 
 class Adapters:

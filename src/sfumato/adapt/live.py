@@ -17,7 +17,7 @@ from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LoRA
 from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import published_shape
 from sfumato.errors import UsageError, nearest
-from sfumato.nets.fast import GEGLULinear, Prepacked, UpsampleConv
+from sfumato.nets.inference import GEGLULinear, Prepacked, UpsampleConv
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 """The projections of attention, in UNets and text encoders: what LoRA changes unless told otherwise."""

@@ -1,6 +1,5 @@
 """From files to a model: strictly, running nothing that they name, in about their own size of memory."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,21 @@ from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
+from sfumato.options import ModelOptions
 from sfumato.weights import TensorInfo
 
 
-def load(
-    source: str | Path,
-    *,
-    dtype: torch.dtype | None = None,
-    variant: str | None = None,
-    local_files_only: bool = False,
-    prediction: str | None = None,
-    vae: str | Path | None = None,
-    tiny: str | Path | None = None,
-    base: str | Path | None = None,
-) -> Model:
+def load(source: str | Path | ModelOptions, *, dtype: torch.dtype | None = None, **others: Any) -> Model:
     """Load "embedded", a diffusers folder, a `.safetensors` file, or a hub id such as "org/name", on the CPU.
 
     `dtype`: what to convert the weights to as they are read; as stored if `None`, except that numbers of 8
-    bits become those of 16. `variant`: the files to prefer, such as "fp16"; else plain ones, or "fp16" where
-    only that exists or `dtype` is half precision. `prediction`: what the UNet answers with ("epsilon", "v"),
-    whatever the files say. `vae`: a file or folder whose autoencoder replaces the model's own. `tiny`: one
-    with a tiny autoencoder, such as TAESD, for the model to have besides. `base`: a model that lends the
-    parts which a file lacks. Raises `CheckpointError` for anything missing, damaged, unsafe, or not
-    supported.
+    bits become those of 16. `others`: those of `ModelOptions`; without a `variant` plain files are preferred,
+    or "fp16" where only that exists or `dtype` is half precision. Raises `CheckpointError` for anything
+    missing, damaged, unsafe, or not supported.
     """
+    options = ModelOptions.of(source, **others)
     half = dtype in (torch.float16, torch.bfloat16)
-    found = _scan(source, variant, half, local_files_only, vae, tiny, base, collect_errors=False)
-    if prediction is not None:
-        found.override_prediction(prediction)
+    found = _scan(options, prefer_half=half)
     info = found.model_info()
     assert found.schedule is not None
     built = {name: _with_weights(part, dtype) for name, part in found.parts.items()}
@@ -58,7 +44,7 @@ def load(
     assert isinstance(autoencoder, AutoencoderKL | AutoencoderTiny)
     assert isinstance(small, AutoencoderTiny | None)
     return Model(
-        name=_name(source, found.place),
+        name=_name(options.source, found.place),
         unet=unet,
         vae=autoencoder,
         text_encoders=encoders,
@@ -75,24 +61,13 @@ def load(
     )
 
 
-def inspect(
-    source: str | Path,
-    *,
-    variant: str | None = None,
-    local_files_only: bool = False,
-    prediction: str | None = None,
-    vae: str | Path | None = None,
-    tiny: str | Path | None = None,
-    base: str | Path | None = None,
-) -> Report:
+def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
     """Describe a checkpoint from its configurations and headers, without reading the weights themselves.
 
-    The arguments are those of `load`; what it would refuse is listed under `problems`. Raises
+    `others`: those of `ModelOptions`. What `load` would refuse is listed under `problems`. Raises
     `CheckpointError` only where there is no model to speak of.
     """
-    found = _scan(source, variant, False, local_files_only, vae, tiny, base, collect_errors=True)
-    if prediction is not None:
-        found.override_prediction(prediction)
+    found = _scan(ModelOptions.of(source, **others), collect_errors=True)
     for part in found.parts.values():
         found.attempt(_table, part, expected_shapes(empty_network(part.config).state_dict()))
     if found.parts:
@@ -101,29 +76,30 @@ def inspect(
     return found.report
 
 
-def _scan(
-    source: str | Path,
-    variant: str | None,
-    half: bool,
-    local_files_only: bool,
-    vae: str | Path | None,
-    tiny: str | Path | None,
-    base: str | Path | None,
-    collect_errors: bool,
-) -> Scan:
-    """Everything about `source` but its weights."""
-    options = {"variant": variant, "prefer_half": half, "local_files_only": local_files_only}
-    scan = Scan(locate(source, **options), Report(str(source)), collect_errors=collect_errors)  # type: ignore[arg-type]
-    lender = None
-    if base is not None:
-        lender = _scan(base, variant, half, local_files_only, None, None, None, collect_errors=False)
-    scan.read(
-        variant=variant,
-        prefer_half=half,
-        vae=None if vae is None else Path(os.path.expanduser(vae)),
-        tiny=None if tiny is None else Path(os.path.expanduser(tiny)),
-        base=lender,
+def _scan(options: ModelOptions, *, prefer_half: bool = False, collect_errors: bool = False) -> Scan:
+    """Everything about a model but its weights."""
+    place = locate(
+        options.source,
+        variant=options.variant,
+        prefer_half=prefer_half,
+        local_files_only=options.local_files_only,
     )
+    scan = Scan(place, Report(options.source), collect_errors=collect_errors)
+    base = None
+    if options.base is not None:
+        lender = ModelOptions(
+            options.base, variant=options.variant, local_files_only=options.local_files_only
+        )
+        base = _scan(lender, prefer_half=prefer_half)
+    scan.read(
+        variant=options.variant,
+        prefer_half=prefer_half,
+        vae=None if options.vae is None else Path(options.vae),
+        tiny=None if options.tiny is None else Path(options.tiny),
+        base=base,
+    )
+    if options.prediction is not None:
+        scan.override_prediction(options.prediction)
     return scan
 
 
@@ -211,11 +187,10 @@ def expected_shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _name(source: str | Path, place: Path) -> str:
+def _name(source: str, place: Path) -> str:
     """What to call a model: "embedded", a hub id as it is, else the folder's or the file's own name."""
     if place == embedded():
         return EMBEDDED
     if place.is_file():
         return place.stem
-    local = isinstance(source, Path) or Path(source).exists()
-    return place.resolve().name if local else str(source)
+    return place.resolve().name if Path(source).exists() else source

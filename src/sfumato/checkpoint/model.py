@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.checkpoint.families import Defaults
-from sfumato.checkpoint.infer import ModelInfo
+from sfumato.checkpoint.infer import Defaults, ModelInfo
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig
+from sfumato.diffusion.latent import LatentSpec
 from sfumato.diffusion.level import Level, Path
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.encode import TextEmbedding, Vectors, encode
+from sfumato.prompt.encode import TextEmbedding, Vectors, encode, refiner_ids, size_ids
 from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
@@ -53,7 +53,7 @@ class Model:
     @property
     def kind(self) -> str:
         """The family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"."""
-        return self.info.family.name
+        return self.info.kind
 
     @property
     def task(self) -> str:
@@ -81,6 +81,11 @@ class Model:
         return self.info.factor
 
     @property
+    def latent(self) -> LatentSpec:
+        """What its latents are like."""
+        return LatentSpec(self.vae.config.latent_channels, self.factor)
+
+    @property
     def defaults(self) -> Defaults:
         """How to draw where the request does not say."""
         return self.info.defaults
@@ -88,16 +93,19 @@ class Model:
     @property
     def zero_negative(self) -> bool:
         """Whether "no negative prompt" means text states of zeros (SDXL), not an encoded empty text."""
-        return bool(self.index.get("force_zeros_for_empty_prompt", self.info.family.zero_negative))
+        return bool(self.index.get("force_zeros_for_empty_prompt", self.kind == "sdxl"))
 
     @property
     def networks(self) -> dict[str, Network]:
         """Every network by its place in the folder, without `tiny`, which no other program looks for."""
-        encoders = dict(zip(self.info.family.text_encoders, self.text_encoders, strict=False))
+        names = ["text_encoder_2"] if self.kind == "sdxl-refiner" else ["text_encoder", "text_encoder_2"]
+        encoders = dict(zip(names, self.text_encoders, strict=False))
         return {"unet": self.unet, "vae": self.vae, **encoders}
 
-    def levels(self, spacing: str, steps: int) -> list[Level]:
+    def levels(self, spacing: str, steps: int, size: tuple[int, int] | None = None) -> list[Level]:
         """Where a drawing in `steps` stops; a consistency model's own `lcm` times are those of its schedule.
+
+        `size`: (width, height) in pixels, on which the path of some models depends.
 
         Raises `UsageError` for an unknown spacing.
         """
@@ -121,12 +129,15 @@ class Model:
             self.text_encoders,
             dialect=dialect,
             embeddings=embeddings,
-            penultimate=self.info.family.penultimate,
+            penultimate=self.info.penultimate,
             clip_skip=clip_skip,
             device=device,
         )
 
     def size_ids(self, size: tuple[int, int], *, negative: bool = False) -> Tensor | None:
         """What the UNet is told about a picture of `size` (width, height): (1, 6), (1, 5), or nothing."""
-        made = self.info.family.size_ids
-        return made and made(size, negative)
+        if self.kind == "sdxl":
+            return size_ids(size)
+        if self.kind == "sdxl-refiner":
+            return refiner_ids(size, aesthetic=2.5 if negative else 6.0)
+        return None

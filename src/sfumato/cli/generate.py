@@ -68,7 +68,7 @@ def generate(
     finished = 0
     try:
         with meter.shown("loading the model"):
-            from sfumato.cli.loading import open_studio
+            from sfumato.studio import open_studio
 
             studio = open_studio(ModelOptions.of_request(requests[0]), device)
             for image, seconds in _pictures(studio, requests, preview, meter):

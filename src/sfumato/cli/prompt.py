@@ -22,7 +22,8 @@ def prompt(
 ) -> None:
     """Print what a drawing would make of `text`."""
     request = Request.build(prompt=text, **{"seed": 0, **fields})
-    single = next(expansion.singles(request))
+    picture = next(expansion.expand(request))
+    single = picture.request
     from sfumato import checkpoint
     from sfumato.adapt.embedding import called
     from sfumato.prompt.explain import explain

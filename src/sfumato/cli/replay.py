@@ -85,7 +85,7 @@ def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: b
     """
     meter, request = console.Meter(quiet, record.notes), record.request
     with meter.shown("loading the model"):
-        from sfumato.cli.loading import open_studio
+        from sfumato.studio import open_studio
 
         device = replace(
             device,

@@ -126,7 +126,7 @@ def _size(
     # diffusers takes any number, and from 0 to 1 leaves guidance out
     guidance = min(max(1.0, float(given["guidance_scale"])), 100.0)
     for prompt, negative in zip_longest(prompts or [""], negatives or [""], fillvalue=""):
-        request = pipe.studio.resolve(
+        (picture,) = pipe.studio.prepare(
             Request.build(
                 prompt=prompt,
                 negative=negative,
@@ -138,8 +138,8 @@ def _size(
                 templates="off",
             )
         )
-        told |= dict.fromkeys(pipe.studio.notes(request))
-        size = request.width or native[0], request.height or native[1]
+        told |= dict.fromkeys(picture.notes)
+        size = picture.request.size
     for note in told:
         warnings.warn(note, SfumatoWarning, stacklevel=5)
     return size
@@ -182,7 +182,8 @@ def drawn(pipe: DiffusionPipeline, call: Call, texts: Texts, count: int) -> Tens
     """Latents (B, C, H, W) of `count` pictures, scaled as diffusers' scheduler leaves them."""
     studio, plan = pipe.studio, pipe.scheduler.plan(call.args)
     prediction = prediction_named(pipe.scheduler.config["prediction_type"])
-    denoiser = Denoiser(studio.denoiser.net, prediction.name, studio.device, slices=studio.slices)
+    slices = studio.device_options.slices
+    denoiser = Denoiser(pipe.model.unet, prediction.name, studio.device, slices=slices)
     width, height = call.size
     factor, channels = pipe.model.factor, pipe.model.vae.config.latent_channels
     shape = (count, channels, height // factor, width // factor)
@@ -193,12 +194,12 @@ def drawn(pipe: DiffusionPipeline, call: Call, texts: Texts, count: int) -> Tens
     else:
         raise UsageError(f"latents have the shape {tuple(call.latents.shape)}: this call's is {shape}")
     noise = Source(call.generator, shape, studio.device, plan.noise_dtype or studio.dtype)
-    w = pipe.state.guidance_scale - 1 if pipe.state.reads_guidance else None
+    guidance = pipe.state.guidance_scale if pipe.state.reads_guidance else None
     pipe.state.num_timesteps = len(plan.times)
     with progress_bar(call.args.steps, **pipe.progress) as advance:
         after = _After(pipe, call, texts, advance)
         start = latents * plan.init_noise_sigma
-        return draw(pipe.state, denoiser, plan, texts, start, noise, w=w, after=after)
+        return draw(pipe.state, denoiser, plan, texts, start, noise, guidance=guidance, after=after)
 
 
 @contextmanager

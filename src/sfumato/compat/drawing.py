@@ -1,5 +1,6 @@
 """Drawing a batch in lock-step, so that a caller sees and changes its latents after every evaluation."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from sfumato.compat.noise import Source
 from sfumato.compat.scheduler import SamplingPlan
-from sfumato.diffusion.guidance import Weight, weighted_sum
+from sfumato.diffusion.guidance import Estimate, Term, weighted_sum
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point, Sampling
-from sfumato.engine import Engine, Evaluated, Failed, Job
+from sfumato.engine import Engine, Evaluated, Failed, Finished, Job
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import SizeConditioning
 
@@ -44,18 +45,18 @@ class Texts:
     ids: Tensor | None = None
 
     def conditionings(
-        self, denoiser: Denoiser, count: int, index: int, w: float | None
+        self, denoiser: Denoiser, count: int, index: int, guidance: float | None
     ) -> list[Conditioning]:
         """Those of picture `index` of `count`: the prompt's, then the negative's if there is one."""
         places = [index] if len(self.states) == count else [count + index, index]
-        return [self._one(denoiser, place, w) for place in places]
+        return [self._one(denoiser, place, guidance) for place in places]
 
-    def _one(self, denoiser: Denoiser, place: int, w: float | None) -> Conditioning:
+    def _one(self, denoiser: Denoiser, place: int, guidance: float | None) -> Conditioning:
         row = slice(place, place + 1)
         added = None
         if self.pooled is not None and self.ids is not None:
             added = SizeConditioning(self.pooled[row], self.ids[row])
-        return denoiser.condition(self.states[row], added, w)
+        return denoiser.condition(self.states[row], added, guidance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,26 +90,27 @@ class Picture:
             result: Tensor = done.value
             return result
 
-    def weights(self, level: Level, step: int) -> tuple[Weight, ...]:
-        if len(self.conditionings) == 1:
-            return (1.0,)
+    def terms(self, point: Point) -> list[Term]:
+        prompt, *negative = self.conditionings
+        if not negative or not self.knobs.do_classifier_free_guidance:
+            return [Term(prompt)]
         scale = float(self.knobs.guidance_scale)
-        return (scale, 1 - scale) if self.knobs.do_classifier_free_guidance else (1.0, 0.0)
+        return [Term(prompt, scale), Term(negative[0], 1 - scale, conditional=False)]
 
-    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
+    def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
         """The weighted sum; a rescale is diffusers', of the network's own answers (Lin et al. 2023, §3.4)."""
-        guided, prompt, share = weighted_sum(estimates, weights), estimates[0], self.knobs.guidance_rescale
-        if not share or prompt is None or guided is prompt:
+        guided, amount = weighted_sum(estimates), self.knobs.guidance_rescale
+        if not amount or len(estimates) == 1:
             return guided
-        wanted, answer = self._answer(prompt), self._answer(guided)
+        wanted, answer = self._answer(point, estimates[0][1]), self._answer(point, guided)
         ratio = wanted.std() / answer.std()
-        answer = answer * (share * ratio + 1 - share)
-        return clean_estimate(self.denoiser.prediction, self.point.x, answer, [self.point.level])
+        answer = answer * (amount * ratio + 1 - amount)
+        return clean_estimate(self.denoiser.prediction, point.x, answer, [point.level])
 
-    def _answer(self, x0: Tensor) -> Tensor:
+    def _answer(self, point: Point, x0: Tensor) -> Tensor:
         """What the network must have said for this clean estimate."""
-        a, s = (torch.tensor(each).to(x0) for each in (self.point.level.a, self.point.level.s))
-        return self.denoiser.prediction.target(x0, (self.point.x - a * x0) / s, a, s)
+        a, s = (torch.tensor(each).to(x0) for each in (point.level.a, point.level.s))
+        return self.denoiser.prediction.target(x0, (point.x - a * x0) / s, a, s)
 
 
 def draw(
@@ -119,37 +121,39 @@ def draw(
     latents: Tensor,
     source: Source,
     *,
-    w: float | None = None,
+    guidance: float | None = None,
     after: After | None = None,
 ) -> Tensor:
     """Draw from `latents` (B, C, H, W), scaled as diffusers begins, and return them so at the end.
 
-    `w`: the guidance scale minus one that a latent consistency model is told. `after` is called when all
+    `guidance`: the scale that a latent consistency model is told. `after` is called when all
     pictures have had an evaluation. Raises `NumericsError`.
     """
     count = len(latents)
     pictures = [
-        Picture(knobs, denoiser, texts.conditionings(denoiser, count, index, w)) for index in range(count)
+        Picture(knobs, denoiser, texts.conditionings(denoiser, count, index, guidance))
+        for index in range(count)
     ]
     x = latents * _scale(plan, plan.levels[0])
     jobs = [
         Job(
             index,
             picture.watched(plan.sampler(x[index : index + 1].clone(), plan.levels, source.row(index))),
-            picture.conditionings,
             picture,
         )
         for index, picture in enumerate(pictures)
     ]
     events: dict[int, Evaluated] = {}
-    with closing(Engine(denoiser, most_points=len(jobs)).run(jobs)) as running:
+    with closing(Engine(denoiser, math.inf).run(jobs)) as running:
         for event in running:
             if isinstance(event, Failed):
                 raise event.error
+            if isinstance(event, Finished):
+                continue
             events[int(str(event.key))] = event
             if len(events) < count:
                 continue
-            done = events[0].latent is not None
+            done = events[0].last
             if after is None and not done:
                 events.clear()
                 continue
@@ -165,7 +169,7 @@ def draw(
                 latents = changed
                 if others is not None:
                     for index, picture in enumerate(pictures):
-                        picture.conditionings[:] = others.conditionings(denoiser, count, index, w)
+                        picture.conditionings[:] = others.conditionings(denoiser, count, index, guidance)
                 if knobs.interrupt:
                     break
             events.clear()

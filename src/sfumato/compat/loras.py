@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sfumato.adapt.adapters import AdapterWeight
 from sfumato.errors import CheckpointError, UsageError, nearest
+from sfumato.prompt.meaning import AdapterWeight
 from sfumato.studio import Studio
 
 DEFAULT_FILE = "pytorch_lora_weights.safetensors"

@@ -18,7 +18,7 @@ from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
 from sfumato.compat.state import CallState
 from sfumato.errors import SfumatoWarning, UsageError, nearest
-from sfumato.options import DeviceOptions
+from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.studio import Studio
 
 TILE = 64
@@ -143,17 +143,7 @@ class DiffusionPipeline:
     def studio(self) -> Studio:
         """The studio that draws, made anew when the device, the precision or the memory savings change."""
         if self._studio is None:
-            options = self._options
-            self._studio = Studio(
-                self.model,
-                source=self.source,
-                device=self.device,
-                dtype=self.dtype,
-                slices=options.slices,
-                tile=options.tile,
-                offload=options.offload,
-                compiled=options.compiled,
-            )
+            self._studio = Studio(self.model, ModelOptions(self.source), self._options)
         return self._studio
 
     def _settle(self, **changes: Any) -> None:
@@ -164,7 +154,7 @@ class DiffusionPipeline:
         old, self._options, self._studio = self._studio, options, None
         if old is not None:
             old.adapt(())
-            self.studio.adapters, self.studio.embeddings = old.adapters, old.embeddings
+            self.studio.library = old.library
 
     def to(self, *places: Any, **named: Any) -> Self:
         """Move to a device, a dtype, or both: `to("cuda")`, `to(torch.float16)`, `to(torch_device=…)`."""

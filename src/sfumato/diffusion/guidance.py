@@ -1,87 +1,76 @@
-"""Guidance: a guided estimate is Σ w_k(level, step)·x0_k, one term for each conditioning.
+"""Guidance: a guided estimate is Σ w_k·x0_k, one term for each conditioning.
 
 Weights that sum to 1 mix clean estimates exactly as they would mix noise estimates, on every path and for
-every prediction. A term whose weight is zero at a point need not be evaluated there.
+every prediction. A term whose weight is zero at a point is not evaluated there.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.level import Level
+from sfumato.diffusion.sampling import Point
 
 Weight = float | Tensor
 """A number, or a mask that broadcasts over the latent (B, C, H, W)."""
+MAIN = "main"
+"""The network that a term asks unless it names another."""
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One term of the sum: `weight` times the estimate of `network` under `conditioning`.
+
+    `conditioning` is what that network reads, such as a `sfumato.nets.denoiser.Conditioning`. `conditional`:
+    whether it stands for the prompt, not for what guidance leads away from.
+    """
+
+    conditioning: Any
+    weight: Weight = 1.0
+    network: str = MAIN
+    conditional: bool = True
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it adds nothing anywhere, so that it need not be evaluated."""
+        return not isinstance(self.weight, Tensor) and self.weight == 0
+
+
+Estimate = tuple[Term, Tensor]
+"""A term, and the clean estimate (B, C, H, W) that its network gave."""
 
 
 class Guidance(Protocol):
     """How the estimates of several conditionings become one."""
 
-    def weights(self, level: Level, step: int) -> tuple[Weight, ...]:
-        """One weight for each conditioning, in their order, at `level` in the drawing's step from 0."""
+    def terms(self, point: Point) -> Sequence[Term]:
+        """The terms at `point`; those of weight zero are not evaluated."""
         ...
 
-    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
-        """One clean estimate (B, C, H, W); `None` stands for a term that was not evaluated."""
+    def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
+        """One clean estimate (B, C, H, W) at `point` from those of the terms that were evaluated."""
         ...
 
 
-def weighted_sum(estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
-    """Σ w_k·x0_k over the terms that were evaluated."""
-    terms = [
-        estimate if isinstance(weight, float) and weight == 1 else weight * estimate
-        for estimate, weight in zip(estimates, weights, strict=True)
-        if estimate is not None
+def weighted_sum(estimates: Sequence[Estimate]) -> Tensor:
+    """Σ w_k·x0_k over the terms that were evaluated. Raises `ValueError` without any."""
+    parts = [
+        x0 if not isinstance(term.weight, Tensor) and term.weight == 1 else term.weight * x0
+        for term, x0 in estimates
     ]
-    if not terms:
+    if not parts:
         raise ValueError("every term of the guidance has weight zero")
-    return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
 
-@dataclass(frozen=True)
-class Unguided:
-    """The prompt alone: one conditioning of weight 1."""
+@dataclass(frozen=True, eq=False)
+class WeightedConditioning:
+    """One conditioning and how much it counts: `weight`, in the steps that `steps` names or in all."""
 
-    def weights(self, level: Level, step: int = 0) -> tuple[Weight, ...]:
-        return (1.0,)
-
-    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
-        return weighted_sum(estimates, weights)
-
-
-@dataclass(frozen=True)
-class ClassifierFree:
-    """ε̂ = ε(∅) + γ·(ε(c) − ε(∅)) (Ho & Salimans 2022, eq. 6): weights (γ, 1 − γ) over prompt and negative.
-
-    `interval`: guide only where low ≤ σ = s/a ≤ high (Kynkäänniemi et al. 2024), elsewhere the prompt alone.
-    `rescale`: φ in [0, 1], how far the guided estimate's spread is pulled back to the prompt's own
-    (Lin et al. 2023, eq. 14–16, here on x0).
-    """
-
-    scale: float
-    interval: tuple[float, float] = (0.0, math.inf)
-    rescale: float = 0.0
-
-    def weights(self, level: Level, step: int = 0) -> tuple[Weight, ...]:
-        low, high = self.interval
-        return (self.scale, 1 - self.scale) if low <= level.sigma <= high else (1.0, 0.0)
-
-    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
-        guided = weighted_sum(estimates, weights)
-        prompt = estimates[0]
-        if not self.rescale or prompt is None or guided is prompt:
-            return guided
-        return _rescaled(guided, prompt, self.rescale)
-
-
-@dataclass(frozen=True)
-class WeightedTerm:
-    """How much one conditioning counts: `weight`, in the steps that `steps` names or in all."""
-
+    conditioning: Any
     weight: Weight = 1.0
     steps: frozenset[int] | None = None
 
@@ -91,35 +80,53 @@ class WeightedTerm:
 
 
 @dataclass(frozen=True, eq=False)
-class ComposableGuidance:
-    """ε̂ = ε(∅) + γ·Σ w_k (ε(c_k) − ε(∅)) (Liu et al. 2022, eq. 11), each w_k a number or a mask.
+class ClassifierFreeGuidance:
+    """ε̂ = ε(∅) + γ·Σ w_k (ε(c_k) − ε(∅)), of one prompt (Ho & Salimans 2022, eq. 6) or several (Liu et al.
+    2022, eq. 11), each w_k a number or a mask.
 
-    `prompts` come first among the conditionings, then `negatives`, whose shares are made to sum to 1 and
-    together stand for ∅. `scale`, `interval` and `rescale` are those of `ClassifierFree`; the prompts' own
-    spread, for `rescale`, is that of Σ w_k·x0_k / Σ w_k.
+    The weights of `negatives` are made to sum to 1; together they stand for ∅. `scale`: γ; 1 is the prompts
+    alone. `interval`: guide only where low ≤ σ = s/a ≤ high (Kynkäänniemi et al. 2024), elsewhere as with
+    scale 1. `rescale`: φ in [0, 1], how far the guided estimate's spread is pulled back to that of the
+    prompts' own, Σ w_k·x0_k / Σ w_k (Lin et al. 2023, eq. 14–16, here on x0).
     """
 
-    scale: float
-    prompts: tuple[WeightedTerm, ...]
-    negatives: tuple[WeightedTerm, ...]
+    prompts: tuple[WeightedConditioning, ...]
+    negatives: tuple[WeightedConditioning, ...] = ()
+    scale: float = 1.0
     interval: tuple[float, float] = (0.0, math.inf)
     rescale: float = 0.0
 
-    def weights(self, level: Level, step: int = 0) -> tuple[Weight, ...]:
-        low, high = self.interval
-        scale = self.scale if low <= level.sigma <= high else 1.0
-        prompts = [share.at(step) for share in self.prompts]
-        negatives = [share.at(step) for share in self.negatives]
-        rest, whole = 1 - scale * _total(prompts), _total(negatives)
-        return (*(scale * weight for weight in prompts), *(rest * (weight / whole) for weight in negatives))
+    @classmethod
+    def of(cls, prompt: Any, negative: Any = None, scale: float = 1.0, **more: Any) -> Self:
+        """Of one prompt's conditioning and, unless `scale` is 1, that of a negative or an empty prompt."""
+        negatives = () if negative is None else (WeightedConditioning(negative),)
+        return cls((WeightedConditioning(prompt),), negatives, scale, **more)
 
-    def combine(self, estimates: Sequence[Tensor | None], weights: Sequence[Weight]) -> Tensor:
-        guided = weighted_sum(estimates, weights)
-        count = len(self.prompts)
-        whole = _total(weights[:count])
-        if not self.rescale or not bool(torch.as_tensor(whole != 0).all()):
+    def terms(self, point: Point) -> list[Term]:
+        low, high = self.interval
+        scale = self.scale if low <= point.level.sigma <= high else 1.0
+        weights = [each.at(point.step) for each in self.prompts]
+        opposite = [each.at(point.step) for each in self.negatives]
+        rest, whole = 1 - scale * _total(weights), _total(opposite)
+        return [
+            *(Term(each.conditioning, scale * w) for each, w in zip(self.prompts, weights, strict=True)),
+            *(
+                Term(each.conditioning, rest * (w / whole), conditional=False)
+                for each, w in zip(self.negatives, opposite, strict=True)
+            ),
+        ]
+
+    def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
+        guided = weighted_sum(estimates)
+        prompts = [(term, x0) for term, x0 in estimates if term.conditional]
+        if not self.rescale or len(prompts) == len(estimates) == 1:
             return guided
-        return _rescaled(guided, weighted_sum(estimates[:count], weights[:count]) / whole, self.rescale)
+        if len(prompts) == 1 and not isinstance(prompts[0][0].weight, Tensor):
+            return _rescaled(guided, prompts[0][1], self.rescale)
+        whole = _total([term.weight for term, _ in prompts])
+        if not bool(torch.as_tensor(whole != 0).all()):
+            return guided
+        return _rescaled(guided, weighted_sum(prompts) / whole, self.rescale)
 
 
 def _total(weights: Sequence[Weight]) -> Weight:
@@ -132,8 +139,8 @@ def _total(weights: Sequence[Weight]) -> Weight:
     return total
 
 
-def _rescaled(guided: Tensor, prompt: Tensor, share: float) -> Tensor:
-    """`guided` with its spread brought towards that of `prompt`, `share` of the way."""
+def _rescaled(guided: Tensor, prompt: Tensor, amount: float) -> Tensor:
+    """`guided` with its spread brought towards that of `prompt`, `amount` of the way."""
     axes = tuple(range(1, guided.ndim))
     ratio = prompt.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
-    return guided * (share * ratio + 1 - share)
+    return guided * (amount * ratio + 1 - amount)

@@ -9,35 +9,49 @@ import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
+
+Number = TypeVar("Number", float, Tensor, default=float)
+"""Of one level for all, a float; of a level for each row of a batch (or each frame), a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """One noise level: `x = a·x0 + s·eps`, and `t`, the time as the network was trained to read it.
+class Level(Generic[Number]):
+    """A noise level: `x = a·x0 + s·eps`, and `t`, the time as the network was trained to read it.
 
-    `path` is the path it lies on, for samplers that stop between the levels they were given.
+    Three numbers, or three tensors for a batch of levels: `a` and `s` (B, 1, …) broadcast over latents, (B,
+    1, F, 1, 1) with a level for each frame; `t` (B,). `path` is the path it lies on, for samplers that stop
+    between the levels they were given.
     """
 
-    a: float
-    s: float
-    t: float
+    a: Number
+    s: Number
+    t: Number
     path: "Path | None" = field(default=None, compare=False, repr=False)
 
     @property
-    def sigma(self) -> float:
+    def sigma(self) -> Number:
         """Noise-to-signal ratio s/a; infinite for pure noise (Karras et al. 2022 write σ for it)."""
+        if isinstance(self.a, Tensor):
+            return self.s / self.a
         return math.inf if self.a == 0 else self.s / self.a
 
     @property
-    def lam(self) -> float:
+    def lam(self) -> Number:
         """Half the log signal-to-noise ratio, λ = ln(a/s) (Lu et al. 2022, §3); ±∞ at the two ends."""
+        if isinstance(self.a, Tensor):
+            return self.a.log() - self.s.log()
         if self.a == 0:
             return -math.inf
         return math.inf if self.s == 0 else math.log(self.a) - math.log(self.s)
+
+    def noisy(self, x0: Tensor, eps: Tensor) -> Tensor:
+        """a·x0 + s·eps; latents (B, …)."""
+        return self.a * x0 + self.s * eps
 
 
 CLEAN = Level(a=1.0, s=0.0, t=0.0)

@@ -1,6 +1,7 @@
 """The one table of what networks predict. Everything downstream sees the clean estimate x0.
 
-With x = a·x0 + s·eps, each row says how the network's answer becomes x0, and what its training target is.
+With x = a·x0 + s·eps, each row says how the network is shown x, how its answer becomes x0, and what its
+training target is.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,18 +19,30 @@ Coefficients = Tensor
 
 @dataclass(frozen=True)
 class Prediction:
-    """One kind of answer: `x0(x, out, a, s)` reads it, `target(x0, eps, a, s)` is what training asks for."""
+    """One kind of answer: `x0(x, out, a, s)` reads it, `target(x0, eps, a, s)` is what training asks for.
+
+    `input_scale(a, s)`: what x is multiplied by before the network sees it; `None` is 1.
+    """
 
     name: str
     x0: Callable[[Tensor, Tensor, Coefficients, Coefficients], Tensor]
     target: Callable[[Tensor, Tensor, Coefficients, Coefficients], Tensor]
     singular_at_pure_noise: bool = False
+    input_scale: Callable[[Coefficients, Coefficients], Tensor] | None = None
+
+    def input(self, x: Tensor, a: Coefficients, s: Coefficients) -> Tensor:
+        """`x` (B, …) in the scale in which the network was trained to see it."""
+        return x if self.input_scale is None else self.input_scale(a, s) * x
 
 
-def _edm(a: Tensor, s: Tensor, data: float = 0.5) -> tuple[Tensor, Tensor]:
-    """c_skip and c_out (Karras et al. 2022, table 1), for x in the a = 1 scaling."""
-    total = s * s + data * data * a * a
-    return data * data * a / total, s * data / total.sqrt()
+SIGMA_DATA = 0.5
+"""The standard deviation of the data that EDM's networks assume."""
+
+
+def _edm(a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """c_skip and c_out (Karras et al. 2022, table 1), in any scaling of x."""
+    total = s * s + SIGMA_DATA**2 * a * a
+    return SIGMA_DATA**2 * a / total, s * SIGMA_DATA / total.sqrt()
 
 
 def _edm_x0(x: Tensor, out: Tensor, a: Tensor, s: Tensor) -> Tensor:
@@ -65,8 +78,13 @@ PREDICTIONS = {
             x0=lambda x, out, a, s: (x - s * out) / (a + s),
             target=lambda x0, eps, a, s: eps - x0,
         ),
-        # Karras et al. 2022, eq. 7
-        Prediction("edm", x0=_edm_x0, target=_edm_target),
+        # Karras et al. 2022, eq. 7; c_in = 1/√(σ² + σ_data²) of x/a
+        Prediction(
+            "edm",
+            x0=_edm_x0,
+            target=_edm_target,
+            input_scale=lambda a, s: 1 / (s * s + SIGMA_DATA**2 * a * a).sqrt(),
+        ),
     )
 }
 
@@ -84,6 +102,11 @@ def coefficients(levels: Sequence[Level], like: Tensor) -> tuple[Coefficients, C
     shape = (len(levels),) + (1,) * (like.ndim - 1)
     pairs = torch.tensor([(level.a, level.s) for level in levels], dtype=like.dtype).to(like.device)
     return pairs[:, 0].view(shape), pairs[:, 1].view(shape)
+
+
+def network_input(prediction: Prediction, x: Tensor, levels: Sequence[Level]) -> Tensor:
+    """What the network is shown of `x` (B, …), row i at `levels[i]`."""
+    return x if prediction.input_scale is None else prediction.input(x, *coefficients(levels, x))
 
 
 def clean_estimate(prediction: Prediction, x: Tensor, out: Tensor, levels: Sequence[Level]) -> Tensor:

@@ -26,6 +26,12 @@ Sampling = Generator[Point, Tensor, Tensor]
 """Yields points, is sent the clean estimate x0 of each (same shape), and returns the last latent."""
 
 
+Wrapper = Callable[[Sampling], Sampling]
+"""A coroutine around a coroutine: it passes points on and may change them, or the estimates that come
+back.
+"""
+
+
 class Noise(Protocol):
     """Standard normal noise for the random samplers."""
 
@@ -52,6 +58,33 @@ class SeededNoise:
             raise ValueError(f"noise for {len(self._generators)} images was asked for {len(like)}")
         rows = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
         return torch.stack(rows).to(device=like.device, dtype=like.dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """Where a drawing begins in place of pure noise: the clean latent `x0` (1, …), at level number `step`."""
+
+    x0: Tensor
+    step: int
+
+    def noisy(self, levels: Sequence[Level], eps: Tensor) -> Tensor:
+        """a·x0 + s·eps at the level at which the drawing begins. Raises `ValueError` beyond the levels."""
+        if not 0 <= self.step < len(levels):
+            raise ValueError(f"a drawing of {len(levels) - 1} steps cannot start at level {self.step}")
+        level = levels[self.step]
+        return level.noisy(self.x0.to(eps), eps)
+
+
+def resumed(sampling: Sampling, first: int) -> Sampling:
+    """`sampling` over the levels from number `first` on, its steps counted from the first of all levels."""
+    try:
+        point = next(sampling)
+        while True:
+            x0 = yield Point(point.x, point.level, point.step + first)
+            point = sampling.send(x0)
+    except StopIteration as done:
+        result: Tensor = done.value
+        return result
 
 
 def run(sampling: Sampling, denoise: Callable[[Tensor, Level], Tensor]) -> Tensor:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.engine import Engine, Failed
 from sfumato.evaluate.cache import Sample
 from sfumato.request import Request
 from sfumato.studio import Studio
@@ -95,17 +93,9 @@ class Candidate:
 
 
 def _draw(studio: Studio, samples: Sequence[Sample], settings: SamplingSettings) -> Drawing:
-    def request(sample: Sample) -> Request:
-        return studio.resolve(settings.request(sample))
-
-    engine = Engine(studio.denoiser, studio.most_points)
-    with closing(engine.run(studio.job(request(one), one) for one in samples)) as running:
-        for event in running:
-            sample: Any = event.key
-            if isinstance(event, Failed):
-                yield sample, studio.generate(request(sample)).pixels
-            elif event.latent is not None:
-                yield sample, studio.develop(event.latent, request(sample)).pixels
+    for step in studio.stream([settings.request(sample) for sample in samples]):
+        if step.image is not None:
+            yield samples[step.image_index], step.image.pixels
 
 
 @torch.inference_mode()

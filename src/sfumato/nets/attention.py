@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.nets.fast import Conv, GEGLULinear, Linear, Norm
+from sfumato.nets.inference import Conv, GEGLULinear, Linear, Norm
 from sfumato.nets.inputs import BlockInputs
 
 
@@ -20,11 +20,12 @@ def attend(
 ) -> Tensor:
     """softmax(q kᵀ / √d + mask) v (Vaswani et al. 2017, eq. 1), `heads` of width d side by side.
 
-    `q` (B, N, C), `k` and `v` (B, M, C), `mask` (1, M) or (B, 1, N, M), to (B, N, C). With `slices` the
-    queries take turns in so many parts: the same numbers in less memory. `causal`, without a mask: no place
-    looks at a later one.
+    `q` (B, N, C), `k` and `v` (B, M, C), `mask` (1, M), (B, M) or (B, 1, N, M), to (B, N, C). With `slices`
+    the queries take turns in so many parts: the same numbers in less memory. `causal`, without a mask: no
+    place looks at a later one.
     """
-    mask = None if mask is None else mask.to(q.dtype)
+    if mask is not None:
+        mask = (mask[:, None, None] if mask.ndim == 2 and len(mask) > 1 else mask).to(q.dtype)
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     # torch's own attention takes long on its way back on a CPU, where it is fused and where it is not
     product = _product if q.requires_grad and q.device.type == "cpu" else F.scaled_dot_product_attention
@@ -62,17 +63,18 @@ class Attention(nn.Module):
         self.to_v = Linear(context, width, bias)
         self.to_out = nn.ModuleList([Linear(width, width)])
 
-    def mix(
-        self, q: Tensor, k: Tensor, v: Tensor, slices: int | None, add: Tensor, mask: Tensor | None = None
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, slices: int | None, mask: Tensor | None = None
     ) -> Tensor:
-        """`attend` and the projection of its result, plus `add`.
-
-        `q` and `add` (B, N, C), `k` and `v` (B, M, C), to (B, N, C).
-        """
+        """`q` (B, N, C), `k` and `v` (B, M, C), to (B, N, C), in the precision that this attention needs."""
         dtype = q.dtype
         if self.upcast:
             q, k, v = (x.to(torch.promote_types(dtype, torch.float32)) for x in (q, k, v))
-        return self.to_out[0](attend(q, k, v, self.heads, slices, mask=mask).to(dtype), add=add)
+        return attend(q, k, v, self.heads, slices, mask=mask).to(dtype)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, slices: int | None, add: Tensor) -> Tensor:
+        """`attend` and the projection of its result, plus `add` (B, N, C)."""
+        return self.to_out[0](self.attend(q, k, v, slices), add=add)
 
 
 class SelfAttention(Attention):
@@ -95,8 +97,12 @@ class CrossAttention(Attention):
 
     def forward(self, h: Tensor, inputs: BlockInputs, add: Tensor) -> Tensor:
         """(P or R, N, C), and what to add to the answer (R, N, C), to (R, N, C)."""
-        k, v = inputs.text.pairs[self.index]
-        return self.mix(inputs.expand_rows(self.to_q(h)), k, v, inputs.slices, add, inputs.text.mask)
+        text, image = inputs.text, inputs.text.image
+        q, (k, v) = inputs.expand_rows(self.to_q(h)), text.pairs[self.index]
+        answer = self.attend(q, k, v, inputs.slices, text.mask)
+        if image is not None:
+            answer = answer + image.weight * self.attend(q, *image.pairs[self.index], inputs.slices)
+        return self.to_out[0](answer, add=add)
 
 
 class GEGLU(nn.Module):

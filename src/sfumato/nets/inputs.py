@@ -25,19 +25,36 @@ class SizeConditioning:
         return SizeConditioning(self.pooled.to(device, dtype), self.ids.to(device))
 
 
+KV = tuple[Tensor, Tensor]
+"""Keys and values of one attention, (R, M, C) each."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageKV:
+    """Keys and values of an image prompt for every cross-attention, (R, M, C) each, in the order of `TextKV`.
+
+    Each attention attends to them apart from the text, and `weight` (R, 1, 1) times the answer is added to
+    the text's (IP-Adapter, Ye et al. 2023, eq. 5).
+    """
+
+    pairs: tuple[KV, ...]
+    weight: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class TextKV:
-    """Keys and values of a prompt for every cross-attention of a UNet."""
+    """Keys and values of prompts for every cross-attention of a UNet: the `Context` of its rows."""
 
-    pairs: tuple[tuple[Tensor, Tensor], ...]
+    pairs: tuple[KV, ...]
     """(R, M, C) each, M ≥ T."""
     length: int
-    """T, the number of tokens."""
+    """T, the number of tokens of the longest row."""
     mask: Tensor | None = None
-    """(1, M): 0 for the tokens and −∞ for what fills up the rest; nothing where M = T."""
+    """(1, M) or (R, M): 0 for the tokens and −∞ for what fills up the rest; nothing where M = T."""
+    image: ImageKV | None = None
 
     @staticmethod
-    def of(pairs: Sequence[tuple[Tensor, Tensor]]) -> "TextKV":
+    def of(pairs: Sequence[KV], image: ImageKV | None = None) -> "TextKV":
         """Keys and values (R, T, C), filled up to a multiple of 16 on a CPU.
 
         CPUs multiply in blocks of 16: attention to 80 keys takes half the time of 77.
@@ -46,26 +63,60 @@ class TextKV:
         length = first.shape[1] if pairs else 0
         missing = -length % 16 if first.device.type == "cpu" else 0
         if not missing:
-            return TextKV(tuple(pairs), length)
+            return TextKV(tuple(pairs), length, image=image)
         mask = first.new_zeros(1, length + missing)
         mask[:, length:] = -torch.inf
-        fill = (0, 0, 0, missing)
-        return TextKV(tuple((F.pad(k, fill), F.pad(v, fill)) for k, v in pairs), length, mask)
+        return TextKV(
+            tuple((_filled(k, missing), _filled(v, missing)) for k, v in pairs), length, mask, image
+        )
 
     def __len__(self) -> int:
         """R, the number of rows."""
         return len(self.pairs[0][0])
 
-    def index(self, rows: Tensor) -> "TextKV":
-        """The rows numbered in `rows` (S,), in that order and as often as they are named."""
-        return replace(self, pairs=tuple((k[rows], v[rows]) for k, v in self.pairs))
+    @property
+    def group(self) -> int | None:
+        """Rows with image prompts of so many tokens can be joined; those of any text lengths can."""
+        return None if self.image is None else self.image.pairs[0][0].shape[1]
 
-    @staticmethod
-    def cat(parts: Sequence["TextKV"]) -> "TextKV":
-        """All rows of all `parts`, which must be of one length T."""
-        every = zip(*(part.pairs for part in parts), strict=True)
-        pairs = tuple((torch.cat([k for k, _ in pair]), torch.cat([v for _, v in pair])) for pair in every)
-        return replace(parts[0], pairs=pairs)
+    @classmethod
+    def cat(cls, parts: Sequence["TextKV"]) -> "TextKV":
+        """All rows of all `parts`; texts shorter than the longest are filled up, and what fills them
+        masked.
+        """
+        first, longest = parts[0], max((part.pairs[0][0].shape[1] for part in parts if part.pairs), default=0)
+        mask = first.mask
+        if any(part.length != first.length for part in parts):
+            mask = torch.cat([part._row_mask(longest) for part in parts])
+            parts = [part._filled_to(longest) for part in parts]
+        image = None
+        if first.image is not None:
+            own = [part.image for part in parts if part.image is not None]
+            image = ImageKV(_joined([each.pairs for each in own]), torch.cat([each.weight for each in own]))
+        return TextKV(
+            _joined([part.pairs for part in parts]), max(part.length for part in parts), mask, image
+        )
+
+    def _row_mask(self, width: int) -> Tensor:
+        """(R, width): 0 for the tokens, −∞ for the rest."""
+        mask = self.pairs[0][0].new_zeros(len(self), width)
+        mask[:, self.length :] = -torch.inf
+        return mask
+
+    def _filled_to(self, width: int) -> "TextKV":
+        missing = width - self.pairs[0][0].shape[1]
+        return replace(self, pairs=tuple((_filled(k, missing), _filled(v, missing)) for k, v in self.pairs))
+
+
+def _filled(x: Tensor, missing: int) -> Tensor:
+    """(R, M, C) with `missing` rows of zeros behind its own."""
+    return F.pad(x, (0, 0, 0, missing)) if missing else x
+
+
+def _joined(parts: Sequence[Sequence[KV]]) -> tuple[KV, ...]:
+    """The rows of all parts, attention by attention."""
+    every = zip(*parts, strict=True)
+    return tuple((torch.cat([k for k, _ in pair]), torch.cat([v for _, v in pair])) for pair in every)
 
 
 @dataclass(frozen=True, eq=False)

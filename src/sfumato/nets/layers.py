@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.nets.fast import Conv, NormSiLU, UpsampleConv
+from sfumato.nets.inference import Conv, NormSiLU, UpsampleConv
 from sfumato.nets.inputs import BlockInputs
 
 

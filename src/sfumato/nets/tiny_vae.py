@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.config import TinyVAEConfig
-from sfumato.nets.fast import Conv, UpsampleConv
+from sfumato.nets.inference import Conv, UpsampleConv
 from sfumato.nets.tiling import tiled
 from sfumato.nets.vae import Gaussian
 

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from sfumato.config import UNetConfig
 from sfumato.nets.attention import CrossAttention, SpatialTransformer
-from sfumato.nets.fast import Conv, NormSiLU
-from sfumato.nets.inputs import BlockInputs, SizeConditioning, TextKV
+from sfumato.nets.inference import Conv, NormSiLU
+from sfumato.nets.inputs import BlockInputs, ImageKV, SizeConditioning, TextKV
 from sfumato.nets.layers import Checkpointed, Downsample, ResnetBlock, TimeMLP, Upsample, sinusoids
+from sfumato.nets.network import Residuals
 
 
 class Block(Checkpointed):
@@ -151,27 +152,37 @@ class UNet(nn.Module):
         """The weights' own."""
         return self.conv_in.weight.dtype
 
-    def embed_time(self, t: Tensor, added: SizeConditioning | None = None, w: Tensor | None = None) -> Tensor:
+    @property
+    def reads_guidance(self) -> bool:
+        """Whether it is told the guidance scale, as latent consistency models are."""
+        return self.config.time_cond_proj_dim is not None
+
+    def embed_time(
+        self, t: Tensor, size: SizeConditioning | None = None, guidance: Tensor | None = None
+    ) -> Tensor:
         """All that the blocks read of the time: the projections for every residual block, side by side.
 
-        `t` (R,) in the units of training. `added`: SDXL's. `w` (R,): LCM's guidance scale minus one (Luo
-        et al. 2023, §4.3). To (R, E), which depends on nothing else and may be kept for a whole schedule.
-        Raises `ValueError` if the network wants `added` or `w` and lacks it, or the reverse.
+        `t` (R,) in the units of training. `size`: SDXL's. `guidance` (R,): the scale γ, of which latent
+        consistency models read γ − 1 (Luo et al. 2023, §4.3). To (R, E), which depends on nothing else and
+        may be kept for a whole schedule. Raises `ValueError` if the network wants `size` or `guidance` and
+        lacks it, or the reverse.
         """
         config = self.config
         for name, value, wanted in (
-            ("added", added, self.add_embedding),
-            ("w", w, config.time_cond_proj_dim),
+            ("size", size, self.add_embedding),
+            ("guidance", guidance, config.time_cond_proj_dim),
         ):
             if (value is None) != (wanted is None):
                 raise ValueError(f"{name!r} must{' not' if wanted is None else ''} be given to this network")
-        if w is not None:
-            w = sinusoids(1000 * w.float(), config.time_cond_proj_dim or 0).to(self.dtype)
+        w = None
+        if guidance is not None:
+            w = 1000 * (guidance - 1).float().to(t.device)
+            w = sinusoids(w, config.time_cond_proj_dim or 0).to(self.dtype)
         embedding = self.time_embedding(self._waves(t, config.block_out_channels[0]), w)
-        if added is not None and self.add_embedding is not None:
-            ids = self._waves(added.ids.flatten(), config.addition_time_embed_dim or 0)
-            ids = ids.unflatten(0, added.ids.shape).flatten(1)
-            embedding = embedding + self.add_embedding(torch.cat([added.pooled.to(self.dtype), ids], dim=1))
+        if size is not None and self.add_embedding is not None:
+            ids = self._waves(size.ids.flatten(), config.addition_time_embed_dim or 0)
+            ids = ids.unflatten(0, size.ids.shape).flatten(1)
+            embedding = embedding + self.add_embedding(torch.cat([size.pooled.to(self.dtype), ids], dim=1))
         embedding = F.silu(embedding)
         projections = [resnet.time_emb_proj for resnet in self.resnets]
         return torch.cat([project(embedding) for project in projections if project is not None], dim=1)
@@ -179,33 +190,36 @@ class UNet(nn.Module):
     def _waves(self, t: Tensor, width: int) -> Tensor:
         return sinusoids(t, width, self.config.flip_sin_to_cos, self.config.freq_shift).to(self.dtype)
 
-    def project_text(self, states: Tensor) -> TextKV:
-        """Keys and values of every cross-attention for the text `states` (R, T, D)."""
-        return TextKV.of([attention.project(states) for attention in self.cross])
+    def context(self, states: Tensor, image: ImageKV | None = None) -> TextKV:
+        """Keys and values of every cross-attention for the text `states` (R, T, D), and those of an image."""
+        return TextKV.of([attention.project(states) for attention in self.cross], image)
 
     def denoise(
         self,
         x: Tensor,
         time: Tensor,
-        text: TextKV,
+        context: TextKV,
         rows: Tensor | None = None,
+        *,
         slices: int | None = None,
+        residuals: Residuals | None = None,
     ) -> Tensor:
         """The network's answer for R rows of text, (R, C_out, H, W), to P noisy latents `x` (P, C, H, W).
 
         `time` (P, E), from `embed_time`. `rows` (R,) says which point a row of the text belongs to; what
         comes before the first cross-attention is computed once for each point and shared by its rows. Without
-        it R = P. `slices` bounds the memory of attention, see `attend`. Height and width are free: the way up
-        takes its sizes from the way down. Raises `ValueError` where the numbers of rows do not agree.
+        it R = P. `slices` bounds the memory of attention, see `attend`. `residuals` (R = P) are added to what
+        the way up reads and to the deepest part. Height and width are free: the way up takes its sizes from
+        the way down. Raises `ValueError` where the numbers of rows do not agree.
         """
         if len(time) != len(x):
             raise ValueError(f"times of {len(time)} points were given for {len(x)}")
         count = len(x if rows is None else rows)
-        if self.cross and len(text) != count:
-            raise ValueError(f"text of {len(text)} rows was given for {count}")
+        if self.cross and len(context) != count:
+            raise ValueError(f"text of {len(context)} rows was given for {count}")
         if rows is not None and len(rows) <= len(x):
             x, time, rows = x[rows], time[rows], None
-        inputs = BlockInputs(time, time if rows is None else time[rows], text, rows, slices)
+        inputs = BlockInputs(time, time if rows is None else time[rows], context, rows, slices)
 
         h = self.conv_in(x)
         skips = [h]
@@ -214,6 +228,9 @@ class UNet(nn.Module):
             skips += more
         if self.mid_block is not None:
             h = self.mid_block(h, inputs)
+        if residuals is not None:
+            skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]
+            h = h + residuals.mid
         for up in self.up_blocks:
             h = up(h, skips, inputs)
         return inputs.expand_rows(self.conv_out(self.conv_norm_out(h)))
@@ -223,8 +240,8 @@ class UNet(nn.Module):
         x: Tensor,
         t: Tensor,
         states: Tensor,
-        added: SizeConditioning | None = None,
-        w: Tensor | None = None,
+        size: SizeConditioning | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """`x` (R, C, H, W) at times `t` (R,) with text states (R, T, D), to (R, C_out, H, W)."""
-        return self.denoise(x, self.embed_time(t, added, w), self.project_text(states))
+        return self.denoise(x, self.embed_time(t, size, guidance), self.context(states))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sfumato.config import VAEConfig
 from sfumato.nets.attention import ImageAttention
-from sfumato.nets.fast import Conv, NormSiLU
+from sfumato.nets.inference import Conv, NormSiLU
 from sfumato.nets.layers import Checkpointed, Downsample, ResnetBlock, Upsample
 from sfumato.nets.tiling import tiled
 

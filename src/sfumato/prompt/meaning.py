@@ -1,9 +1,15 @@
 """What a prompt says once its dialect has been read: the one form that every dialect is turned into."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
 
 MAX_CHARACTERS = 100_000
 """How long a prompt may be."""
+Strength = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+"""The weight of an adapter in a request."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,18 @@ class Term:
 
 
 @dataclass(frozen=True)
-class AdapterCall:
-    """`<lora:name:weight>` or `<lora:name:weight:text weight>`; `text_weight` is `weight` where not given."""
+class AdapterWeight:
+    """One adapter, such as a LoRA, and how strongly it counts: 1 is as it was trained.
 
-    name: str
-    weight: float = 1.0
-    text_weight: float | None = None
+    `weight` in the denoiser, `text_weight` in the text encoders, or `weight` there too. `blocks`: factors of
+    these in parts of the networks, by the names of `sfumato.adapt.blocks` or as a list such as A1111 users
+    have; 1 elsewhere. A prompt calls it by `<lora:name:weight>` or `<lora:name:weight:text weight>`. The
+    bounds are those of a request.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    weight: Strength = 1.0
+    text_weight: Strength | None = None
+    blocks: Mapping[str, Strength] | Sequence[Strength] = field(default_factory=dict)

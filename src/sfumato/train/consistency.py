@@ -45,9 +45,9 @@ class X0Model:
     net: nn.Module
     prediction: Prediction
 
-    def answer(self, batch: Examples, w: Tensor | None = None) -> DenoiseFn:
-        """Clean estimates for the texts of `batch`; `w` (B,): the guidance scale minus one."""
-        told = {"added": batch.added, "w": w}
+    def answer(self, batch: Examples, guidance: Tensor | None = None) -> DenoiseFn:
+        """Clean estimates for the texts of `batch`; `guidance` (B,): the scale that the network is told."""
+        told = {"size": batch.added, "guidance": guidance}
         told = {name: value for name, value in told.items() if value is not None}
 
         def answer(x: Tensor, rows: BatchLevel) -> Tensor:
@@ -196,11 +196,11 @@ class Consistency:
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         x = here.noisy(x0, eps)
         scale = None if self.guiding is None else self.guiding.draw(count, generator)
-        w = scale - 1 if self.told and scale is not None else None
+        guidance = scale if self.told else None
         with torch.no_grad():
             landed = self.solver(self._leading(batch, scale), x, *levels)
-            target = self.boundary(self.slow.answer(batch, w), landed.float(), there)
-        found = self.boundary(self.student.answer(batch, w), x, here)
+            target = self.boundary(self.slow.answer(batch, guidance), landed.float(), there)
+        found = self.boundary(self.student.answer(batch, guidance), x, here)
         apart = self.distance(found, target)
         return weights * apart, {"apart": apart.mean()}
 

@@ -53,8 +53,8 @@ class ProgressiveDistillation:
         here, middle, there = (self.grid.rows(2 * place - back, ndim) for back in (0, 1, 2))
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         x = here.noisy(x0, eps)
-        target, w = self._target(batch, x, (here, middle, there), generator)
-        found = self.student.answer(batch, w)(x, here)
+        target, guidance = self._target(batch, x, (here, middle, there), generator)
+        found = self.student.answer(batch, guidance)(x, here)
         error = (found - target).square().flatten(1).mean(1)
         return WEIGHTS[self.weighting](here) * error, {"x0_error": error.mean()}
 
@@ -68,9 +68,9 @@ class ProgressiveDistillation:
     ) -> tuple[Tensor, Tensor | None]:
         """x̃ (B, …), and the guidance that the student is told."""
         scale = None if self.guiding is None else self.guiding.draw(len(x), generator)
-        w = scale - 1 if self.told and scale is not None else None
+        guidance = scale if self.told else None
         if self.guiding is None or scale is None or self.teacher_has_guidance:
-            answer = self.teacher.answer(batch, w)
+            answer = self.teacher.answer(batch, guidance)
         else:
             answer = self.guiding.guided(self.teacher, batch, scale)
-        return two_steps_as_one(answer, x, *levels), w
+        return two_steps_as_one(answer, x, *levels), guidance

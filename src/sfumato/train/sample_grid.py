@@ -49,12 +49,12 @@ def _batch(model: Model, unet: UNet, prompts: Sequence[str], guidance: float, se
         conds += [model.encode("").zeroed() if model.zero_negative else model.encode("")] * count
     length = common_length([cond.states.shape[1] for cond in conds])
     states = torch.cat([cond.repeated(length).states for cond in conds])
-    text = unet.project_text(states.to(device).float())
+    text = unet.context(states.to(device).float())
     pooled, ids = [cond.pooled for cond in conds if cond.pooled is not None], model.size_ids((width, height))
     added = None
     if pooled and ids is not None:
         added = SizeConditioning(torch.cat(pooled), ids.repeat(len(conds), 1)).to(device, torch.float32)
-    w = torch.full((count,), guidance - 1, device=device) if told else None
+    w = torch.full((count,), guidance, device=device) if told else None
 
     def denoise(x: Tensor, level: Level) -> Tensor:
         time = unet.embed_time(torch.full((len(conds),), level.t, device=device), added, w)

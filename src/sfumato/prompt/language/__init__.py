@@ -6,7 +6,7 @@ from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS
 from sfumato.prompt.language import a1111, comfy, compel, own
 from sfumato.prompt.language.tree import Node, ScheduleStep, distinct_steps, here, phrase
-from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterCall, Break, Content, Term, WeightedText
+from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight, Break, Content, Term, WeightedText
 
 __all__ = ["Node", "Prompt", "escape", "parse"]
 
@@ -19,7 +19,7 @@ class Prompt:
 
     text: str
     dialect: str
-    adapters: tuple[AdapterCall, ...]
+    adapters: tuple[AdapterWeight, ...]
     _root: Node = field(repr=False)
 
     def tree(self) -> Node:
@@ -68,7 +68,7 @@ def parse(text: str, dialect: str = "sfumato", *, negative: bool = False) -> Pro
     for position, character in enumerate(text):
         if "\ud800" <= character <= "\udfff":
             raise UsageError(f"the prompt holds half of a surrogate pair ({here(text, position)})")
-    calls: tuple[AdapterCall, ...] = ()
+    calls: tuple[AdapterWeight, ...] = ()
     if dialect == "sfumato":
         root, calls = own.read(text)
     elif dialect == "a1111":

@@ -22,7 +22,7 @@ from sfumato.prompt.language.tree import (
     shown,
     too_deep,
 )
-from sfumato.prompt.meaning import AdapterCall, Break, WeightedText
+from sfumato.prompt.meaning import AdapterWeight, Break, WeightedText
 
 _COMMENT_LINE = re.compile(r"(?:^|\n)#[^\n]*(?:\n|$)")
 _COMMENT = re.compile(r"#[^\n]*(?:\n|$)")
@@ -37,7 +37,7 @@ _PAIR = {")": "(", "]": "["}
 _CUT = re.compile(r"(?<=\bA)(?=ND\b)|(?<=\bBR)(?=EAK\b)|(?<=<)(?=\w+:)|(?=[][()\\])")
 
 
-def read(text: str, negative: bool) -> tuple[Node, tuple[AdapterCall, ...]]:
+def read(text: str, negative: bool) -> tuple[Node, tuple[AdapterWeight, ...]]:
     """The tree of `text`, its leaves still holding attention syntax, and the adapters it calls.
 
     A negative prompt has no adapters, no AND and no trailing weight there. Raises `UsageError`.
@@ -105,7 +105,7 @@ def weighed(term: Node) -> Node:
     return Node("term", weight=term.weight, children=tuple(said))
 
 
-def _without_tags(text: str) -> tuple[str, tuple[AdapterCall, ...]]:
+def _without_tags(text: str) -> tuple[str, tuple[AdapterWeight, ...]]:
     """`text` without <kind:...>, and the calls in it; kinds unknown to WebUI are left out there too."""
     end = text.rfind(">") + 1
     calls = []

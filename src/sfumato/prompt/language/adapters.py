@@ -2,13 +2,13 @@
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language.tree import finite, shown
-from sfumato.prompt.meaning import AdapterCall
+from sfumato.prompt.meaning import AdapterWeight
 
 KINDS = ("lora", "lyco")
 _NAMED = ("te", "unet")
 
 
-def call(arguments: str, *, text_first: bool) -> AdapterCall:
+def call(arguments: str, *, text_first: bool) -> AdapterWeight:
     """The call of "name:0.8", "name:0.8:0.5" or "name:unet=0.8:te=0.5".
 
     Where two numbers are given, the second is the text encoder's, but A1111 has it first (`text_first`).
@@ -34,6 +34,6 @@ def call(arguments: str, *, text_first: bool) -> AdapterCall:
     if text_first:
         text_weight = named.get("te", numbers[0] if numbers else 1.0)
         weight = named.get("unet", numbers[1] if len(numbers) == 2 else text_weight)
-        return AdapterCall(name, weight, None if weight == text_weight else text_weight)
+        return AdapterWeight(name, weight, None if weight == text_weight else text_weight)
     weight = named.get("unet", numbers[0] if numbers else 1.0)
-    return AdapterCall(name, weight, named.get("te", numbers[1] if len(numbers) == 2 else None))
+    return AdapterWeight(name, weight, named.get("te", numbers[1] if len(numbers) == 2 else None))

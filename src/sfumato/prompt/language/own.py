@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sfumato.errors import UsageError
 from sfumato.prompt.language import adapters
 from sfumato.prompt.language.tree import MAX_DEPTH, Node, finite, here, joined, shown, too_deep
-from sfumato.prompt.meaning import AdapterCall
+from sfumato.prompt.meaning import AdapterWeight
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree, UnexpectedToken
@@ -54,7 +54,7 @@ def _parser() -> "Lark":
     return Lark(_GRAMMAR, parser="lalr", lexer="basic")
 
 
-def read(text: str) -> tuple[Node, tuple[AdapterCall, ...]]:
+def read(text: str) -> tuple[Node, tuple[AdapterWeight, ...]]:
     """The tree of `text`, and the adapters it calls. Raises `UsageError`."""
     if not _WORD.search(text):  # most prompts, and lark takes a while to import
         said = (Node("text", text),) if text else ()
@@ -92,7 +92,7 @@ class _Reading:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.calls: list[AdapterCall] = []
+        self.calls: list[AdapterWeight] = []
         self.scheduled = 0
 
     def term(self, tree: "Tree[Token]", *, alone: bool) -> Node:

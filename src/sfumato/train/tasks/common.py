@@ -15,7 +15,7 @@ from sfumato.data.folder import Found, OwnPictures
 from sfumato.data.icons import Icons, load, tinted, to_signal
 from sfumato.data.search import search
 from sfumato.errors import UsageError
-from sfumato.nets.fast import unpacked
+from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
 from sfumato.train.autoencoding import CropBatches, IconBatches
 from sfumato.train.context import StepContext

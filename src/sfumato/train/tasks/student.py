@@ -15,14 +15,13 @@ from sfumato.adapt import sampling_hints
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
-from sfumato.checkpoint.families import Defaults
-from sfumato.checkpoint.infer import TrainedRange, span
+from sfumato.checkpoint.infer import Defaults, TrainedRange, span
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import LATENT, SOLVERS, LevelTable, pseudo_huber
 from sfumato.diffusion.level import Flow
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError
-from sfumato.nets.fast import unpacked
+from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
 from sfumato.train.consistency import (

@@ -14,7 +14,7 @@ from sfumato.checkpoint import Model
 from sfumato.config import TinyVAEConfig
 from sfumato.devices import DTYPES
 from sfumato.errors import UsageError
-from sfumato.nets.fast import for_inference
+from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train import sample_grid

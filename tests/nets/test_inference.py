@@ -9,9 +9,18 @@ from nets_families import NARROW_UNETS
 
 from sfumato import checkpoint
 from sfumato.config import UNetConfig
-from sfumato.nets import fast
+from sfumato.nets import inference
 from sfumato.nets.attention import attend
-from sfumato.nets.fast import Conv, GEGLULinear, Linear, Norm, NormSiLU, UpsampleConv, for_inference, unpacked
+from sfumato.nets.inference import (
+    Conv,
+    GEGLULinear,
+    Linear,
+    Norm,
+    NormSiLU,
+    UpsampleConv,
+    for_inference,
+    unpacked,
+)
 from sfumato.nets.inputs import TextKV
 from sfumato.nets.unet import UNet
 
@@ -51,7 +60,7 @@ def question(net, dtype=torch.float32, rows=2):
     return (
         x,
         net.embed_time(torch.tensor([500.0])),
-        net.project_text(states),
+        net.context(states),
         torch.zeros(rows, dtype=torch.long),
     )
 
@@ -137,7 +146,7 @@ def test_a_prepared_unet_answers_as_the_plain_one(name, dtype):
     x, time, text, rows = question(net)
     expected = net.denoise(x, time, text, rows=rows)
     for_inference(net, CPU, dtype)
-    assert any(isinstance(layer, Conv) and layer.packed for layer in net.modules()) == fast.packs(dtype)
+    assert any(isinstance(layer, Conv) and layer.packed for layer in net.modules()) == inference.packs(dtype)
     x, time = x.to(dtype), time.to(dtype)
     text = replace(text, pairs=tuple((k.to(dtype), v.to(dtype)) for k, v in text.pairs))
     close(net.denoise(x, time, text, rows=rows), expected, dtype)
@@ -160,18 +169,18 @@ def test_where_packing_is_not_to_be_had_networks_stay_plain(monkeypatch):
         def __getattr__(self, name):
             raise AttributeError(name)
 
-    monkeypatch.setattr(fast, "onednn", Without())
-    fast.packs.cache_clear()
+    monkeypatch.setattr(inference, "onednn", Without())
+    inference.packs.cache_clear()
     try:
         net = for_inference(unet(), CPU, torch.float32)
     finally:
-        fast.packs.cache_clear()
+        inference.packs.cache_clear()
     assert not any(getattr(layer, "packed", ()) for layer in net.modules())
     assert net.denoise(*question(net)).shape == (2, 4, 16, 16)
 
 
 def test_half_precision_of_fp16_is_not_packed_on_a_cpu():
-    assert not fast.packs(torch.float16)
+    assert not inference.packs(torch.float16)
 
 
 @pytest.mark.parametrize("channels", [32, 56, 128])

@@ -1,0 +1,82 @@
+"""What a denoising network is to everything outside `nets`: three functions, whatever it is built of.
+
+What depends on the prompt alone is computed once a prompt, what depends on the level once a level, and the
+rest at every step. A UNet, a transformer (MMDiT) and a video UNet are three networks behind this.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from sfumato.nets.inputs import SizeConditioning
+
+
+class Context(Protocol):
+    """What a network keeps of the prompts of R rows, such as keys and values."""
+
+    @property
+    def group(self) -> Any:
+        """Contexts of equal groups can be joined by `cat`."""
+        ...
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """All rows of all `parts`, in their order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """What a network beside the denoiser adds to it (ControlNet, Zhang et al. 2023): one for each skip."""
+
+    skips: tuple[Tensor, ...]
+    """(R, C, H, W) each, in the order of the way down."""
+    mid: Tensor
+    """(R, C, H, W): for the deepest part."""
+
+
+class Network(Protocol):
+    """A denoising network, in three functions."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        ...
+
+    @property
+    def reads_guidance(self) -> bool:
+        """Whether it is told the guidance scale, which it has learned (guidance distillation)."""
+        ...
+
+    def context(self, states: Tensor) -> Any:
+        """The `Context` of text `states` (R, T, D), which depends on nothing else."""
+        ...
+
+    def embed_time(
+        self, t: Tensor, size: SizeConditioning | None = None, guidance: Tensor | None = None
+    ) -> Tensor:
+        """The time embedding (R, E) of times `t` (R,), and of all else that enters with the time.
+
+        `guidance` (R,): the scale itself, for networks that read it.
+        """
+        ...
+
+    def denoise(
+        self,
+        x: Tensor,
+        time: Tensor,
+        context: Any,
+        rows: Tensor | None = None,
+        *,
+        slices: int | None = None,
+        residuals: Residuals | None = None,
+    ) -> Tensor:
+        """The network's answer for R rows of `context`, (R, C_out, …), to P noisy latents `x` (P, C, …).
+
+        `time` (P, E), from `embed_time`. `rows` (R,) says which of the P latents each row belongs to; without
+        it R = P. `slices` bounds the memory of attention. `residuals` of R rows need R = P.
+        """
+        ...

@@ -1,0 +1,171 @@
+"""From parsed prompts to the guidance of a drawing: texts encoded, terms weighted and masked."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from sfumato.adapt.embedding import Embedding
+from sfumato.checkpoint import Model
+from sfumato.diffusion.guidance import ClassifierFreeGuidance, Weight, WeightedConditioning
+from sfumato.expansion import Prepared
+from sfumato.nets.denoiser import Conditioning, Denoiser
+from sfumato.nets.inputs import SizeConditioning
+from sfumato.prompt.chunks import mentioned
+from sfumato.prompt.encode import TextEmbedding, common_length
+from sfumato.prompt.language import Prompt
+from sfumato.prompt.meaning import Content
+from sfumato.request import Region
+
+KEPT = 64
+"""Text embeddings and conditionings that are remembered."""
+
+
+@dataclass(frozen=True)
+class _Text:
+    """One content of a prompt, and everything that its text states depend on."""
+
+    content: Content
+    dialect: str
+    clip_skip: int
+    embeddings: tuple[tuple[str, Embedding], ...]
+    """The learned embeddings that it may name."""
+    negative: bool
+    zero: bool
+    """Whether its states are taken to be zeros."""
+
+
+@dataclass(frozen=True, eq=False)
+class _WeightedText:
+    """A content, how much it counts, and in which steps: in all if `steps` is `None`."""
+
+    text: _Text
+    weight: Weight
+    steps: frozenset[int] | None
+
+    def at(self, step: int) -> Weight:
+        return self.weight if self.steps is None or step in self.steps else 0.0
+
+
+class Conditioner:
+    """Makes the guidance of pictures for one model and its denoiser, and remembers what it encoded."""
+
+    def __init__(self, model: Model, denoiser: Denoiser) -> None:
+        self.model, self.denoiser = model, denoiser
+        kept = 0 if denoiser.trainable else KEPT
+        self._embedding = lru_cache(maxsize=kept)(self._encode)
+        self._conditioning = lru_cache(maxsize=kept)(self._condition)
+
+    def forget(self) -> None:
+        """Drop what was computed from weights that are others now."""
+        self._embedding.cache_clear()
+        self._conditioning.cache_clear()
+
+    def guidance(self, picture: Prepared, size: tuple[int, int], steps: int) -> ClassifierFreeGuidance:
+        """The guidance of `picture`, (width, height) `size`, in `steps` steps."""
+        request = picture.request
+        assert request.guidance is not None
+        scale, told = request.guidance, None
+        if self.denoiser.net.reads_guidance:
+            scale, told = 1.0, scale
+        prompts = self._prompts(picture, size, steps)
+        negatives: list[_WeightedText] = []
+        if scale != 1 or not _sum_to_one(prompts, steps):
+            negatives = self._texts(picture, picture.negative, steps, negative=True)
+        embeddings = [self._embedding(each.text) for each in (*prompts, *negatives)]
+        length = common_length([embedding.states.shape[1] for embedding in embeddings])
+
+        def weighted(each: _WeightedText) -> WeightedConditioning:
+            conditioning = self._conditioning(each.text, size, told, length)
+            return WeightedConditioning(conditioning, each.weight, each.steps)
+
+        return ClassifierFreeGuidance(
+            tuple(map(weighted, prompts)),
+            tuple(map(weighted, negatives)),
+            scale,
+            request.guidance_interval or (0.0, math.inf),
+            request.guidance_rescale,
+        )
+
+    def _prompts(self, picture: Prepared, size: tuple[int, int], steps: int) -> list[_WeightedText]:
+        """The prompt's texts, and those of the regions, which leave to the prompt what they do not cover."""
+        *_, height, width = self.model.latent.shape(size)
+        regions = picture.request.regions
+        masks = [_mask(region, width, height).to(self.denoiser.device) for region in regions]
+        if not masks:
+            return self._texts(picture, picture.prompt, steps)
+        covered = torch.stack(masks).sum(0)
+        texts = self._texts(picture, picture.prompt, steps, mask=(1 - covered).clamp(min=0))
+        for prompt, mask in zip(picture.regions, masks, strict=True):
+            texts += self._texts(picture, prompt, steps, mask=mask / covered.clamp(min=1))
+        return texts
+
+    def _texts(
+        self,
+        picture: Prepared,
+        prompt: Prompt,
+        steps: int,
+        *,
+        mask: Tensor | None = None,
+        negative: bool = False,
+    ) -> list[_WeightedText]:
+        """Every content of `prompt`, and how much it counts in which steps."""
+        request, known = picture.request, picture.embeddings
+        embeddings = tuple((name, known[name]) for name in sorted(mentioned(prompt.text, known)))
+        zero = negative and not prompt.text and self.model.zero_negative
+        texts = []
+        for term in prompt.terms(steps):
+            weight = term.weight if mask is None else term.weight * mask
+            for index, content in enumerate(term.contents):
+                at = frozenset(step for step, which in enumerate(term.at) if which == index)
+                text = _Text(content, request.dialect, request.clip_skip, embeddings, negative, zero)
+                texts.append(_WeightedText(text, weight, at if len(term.contents) > 1 else None))
+        return texts
+
+    def _encode(self, text: _Text) -> TextEmbedding:
+        with torch.inference_mode(not self.denoiser.trainable):
+            embedding = self.model.encode(
+                text.content,
+                text.clip_skip,
+                self.denoiser.device,
+                dialect=text.dialect,
+                embeddings=dict(text.embeddings),
+            )
+        return embedding.zeroed() if text.zero else embedding
+
+    def _condition(
+        self, text: _Text, size: tuple[int, int], guidance: float | None, length: int
+    ) -> Conditioning:
+        """One content made ready for the network at one picture size and length of text."""
+        embedding = self._embedding(text).repeated(length)
+        ids = self.model.size_ids(size, negative=text.negative)
+        added = None
+        if embedding.pooled is not None and ids is not None:
+            added = SizeConditioning(embedding.pooled, ids)
+        return self.denoiser.condition(embedding.states, added, guidance)
+
+
+def _sum_to_one(texts: Sequence[_WeightedText], steps: int) -> bool:
+    """Whether the weights sum to 1 in every step, so that guidance 1 has no use for the negative prompt."""
+    for step in range(steps):
+        total = torch.zeros(())
+        for text in texts:
+            total = total + torch.as_tensor(text.at(step)).cpu()
+        if not torch.allclose(total, torch.ones_like(total), atol=1e-6):
+            return False
+    return True
+
+
+def _mask(region: Region, width: int, height: int) -> Tensor:
+    """(1, 1, height, width): how much of each latent cell lies in the region's box, times its weight."""
+    left, top, right, bottom = region.box
+
+    def covered(count: int, low: float, high: float) -> Tensor:
+        edges = torch.arange(count + 1, dtype=torch.float32) / count
+        return (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0) * count
+
+    cells = covered(height, top, bottom)[:, None] * covered(width, left, right)
+    return region.weight * cells[None, None]

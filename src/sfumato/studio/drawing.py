@@ -1,0 +1,499 @@
+"""Drawing: a loaded model, and the pictures, steps and clean estimates that requests ask of it."""
+
+import math
+import secrets
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from threading import RLock
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sfumato import checkpoint, devices, expansion
+from sfumato.adapt.adapters import Adapters
+from sfumato.adapt.embedding import Embedding
+from sfumato.decoders import TINY, Decoders
+from sfumato.diffusion.guidance import MAIN
+from sfumato.diffusion.level import Level
+from sfumato.diffusion.samplers import evaluations, sampler_named
+from sfumato.diffusion.sampling import Point, SeededNoise, Start, Wrapper, resumed
+from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
+from sfumato.errors import NumericsError, SfumatoWarning, UsageError
+from sfumato.expansion import Prepared
+from sfumato.few_steps import apply_fast
+from sfumato.image import Image
+from sfumato.metadata import Record, pixel_digest
+from sfumato.nets.denoiser import Denoiser
+from sfumato.nets.inference import for_inference, unpacked
+from sfumato.options import DEFAULT_DEVICE, DEFAULT_MODEL, DeviceOptions, ModelOptions
+from sfumato.prompt.meaning import AdapterWeight
+from sfumato.prompt.styles import load_styles
+from sfumato.request import Request
+from sfumato.studio import advice
+from sfumato.studio.conditioning import Conditioner
+from sfumato.studio.library import Library
+from sfumato.version import __version__
+
+T = TypeVar("T")
+
+ROWS_AT_ONCE = 16
+"""Rows of the native size that a batch may hold on a GPU; a CPU gains nothing from batches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One network evaluation on the way to a picture.
+
+    `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
+    finished picture on its last step, else `None`.
+    """
+
+    image_index: int
+    image_count: int
+    index: int
+    total: int
+    sigma: float
+    image: Image | None
+    _estimate: Tensor
+    _studio: "Studio"
+    _picture: Prepared
+
+    def preview(self, quick: bool = False, *, decoder: str | None = None) -> Image:
+        """What the network believes the picture to be by now.
+
+        `quick`: colours straight from the latent, a hundredth of the work and an eighth of the size; else
+        decoded by the `decoder` "full" or "tiny", the tiny one unless given, where the model has it.
+        """
+        decoders = self._studio.decoders
+        name = decoder or decoders.quickest
+        with self._studio.lock:
+            pixels = decoders.latent_rgb(self._estimate) if quick else decoders.decode(self._estimate, name)
+        picture = (
+            self._picture
+            if quick
+            else replace(self._picture, request=self._picture.request.changed(decoder=name))
+        )
+        return self._studio.image(pixels, picture)
+
+
+class Studio:
+    """A model, ready to draw; several threads may use it. Make one with `sfumato.load`."""
+
+    def __init__(
+        self,
+        model: checkpoint.Model,
+        options: ModelOptions = DEFAULT_MODEL,
+        device_options: DeviceOptions = DEFAULT_DEVICE,
+        *,
+        reload: Callable[[torch.dtype], checkpoint.Model] | None = None,
+    ) -> None:
+        """See `load` for the options; `reload` fetches the model again in another precision."""
+        self.model, self.options, self.device_options = model, options, device_options
+        self._reload = reload
+        self.device = device = devices.pick_device(device_options.device)
+        self.dtype = dtype = devices.pick_dtype(device, device_options.dtype)
+        self.lock = RLock()
+        """Held while the weights, or what is remembered of them, are used or changed."""
+        offload, compiled = device_options.offload, device_options.compiled
+        for encoder in model.text_encoders:
+            for_inference(encoder, device, dtype, offload=offload)
+        self.decoders = Decoders(model, device, dtype, device_options)
+        if device_options.trainable:
+            unpacked(model.unet).to(device, dtype).requires_grad_(True)
+        else:
+            for_inference(model.unet, device, dtype, offload=offload, compiled=compiled)
+        denoiser = Denoiser(
+            model.unet,
+            model.prediction,
+            device,
+            slices=device_options.slices,
+            trainable=device_options.trainable,
+        )
+        self.networks = {MAIN: denoiser}
+        """What the terms of a guidance may ask, by name."""
+        self.library = Library(model)
+        self._conditioner = Conditioner(model, denoiser)
+        native = math.prod(model.latent.shape(model.native_size)[2:])
+        self.budget: float = ROWS_AT_ONCE * native if device.type == "cuda" else 0
+        """How large a batch may be, in rows × latent cells: see `Engine`."""
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def source(self) -> str:
+        """Where the model came from, as `load` was told."""
+        return self.options.source
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """Width and height in pixels at which the model was trained."""
+        return self.model.native_size
+
+    @property
+    def factor(self) -> int:
+        """Pixels for each latent cell; widths and heights are multiples of it."""
+        return self.model.factor
+
+    @property
+    def adapters(self) -> Adapters:
+        """The adapters that are ready."""
+        return self.library.adapters
+
+    @property
+    def embeddings(self) -> dict[str, Embedding]:
+        """The learned embeddings that prompts may name, besides those in the user's folder."""
+        return self.library.embeddings
+
+    def resolve(self, request: Request) -> Request:
+        """`request` with every open field filled in as this model likes it.
+
+        Raises `UsageError` for a size that the model cannot draw, a decoder that it does not have, and a
+        model that draws from more than a text.
+        """
+        if self.model.task != "text":
+            raise UsageError(
+                f"{self.model.name} is an {self.model.task} model: it edits pictures, and needs one to begin"
+            )
+        self.decoders.check(request.decoder)
+        defaults = self.model.defaults
+        width, height = request.width or self.native_size[0], request.height or self.native_size[1]
+        for name, value in (("width", width), ("height", height)):
+            if value % self.factor:
+                below = max(value // self.factor, 1) * self.factor
+                raise UsageError(
+                    f"{name} is {value}: must be a multiple of {self.factor} for this model, "
+                    f"such as {below} or {below + self.factor}"
+                )
+        if request.fast:
+            request = apply_fast(request, self.model)
+        sampler = request.sampler or defaults.sampler
+        spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
+        options = self.options
+        return request.filled(
+            width=width,
+            height=height,
+            steps=request.steps or defaults.steps,
+            guidance=defaults.guidance if request.guidance is None else request.guidance,
+            sampler=sampler,
+            spacing=request.spacing or spacing,
+            seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
+            model=options.source,
+            vae=options.vae,
+            tiny=options.tiny if request.decoder == TINY else None,
+            base=options.base,
+            prediction=options.prediction,
+        )
+
+    def prepare(self, request: Request | str | Sequence[Request], **fields: Any) -> list[Prepared]:
+        """Every picture that a request asks for, or several do, worked out once: what `job` draws.
+
+        Its adapters and embeddings are read. Raises `UsageError` and `CheckpointError`.
+        """
+        prepared = []
+        for each in _requests(request, fields):
+            for picture in expansion.expand(self.resolve(each)):
+                with self.lock:
+                    self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
+                    embeddings = self.library.named(picture)
+                picture = replace(picture, embeddings=embeddings)
+                prepared.append(replace(picture, notes=advice.notes(picture, self.model, self.adapters)))
+        return prepared
+
+    def generate(self, request: Request | str, **fields: Any) -> Image:
+        """Draw one picture. `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`."""
+        (request,) = _requests(request, fields)
+        if (count := expansion.count(request)) != 1:
+            raise UsageError(f"the request is for {count} pictures: generate draws one; use generate_batch")
+        return self.generate_batch(request)[0]
+
+    def generate_batch(self, request: Request | str | Sequence[Request], **fields: Any) -> list[Image]:
+        """Draw every picture that a request asks for, with seeds that count up from its own, or several
+        do.
+        """
+        return [step.image for step in self.stream(request, **fields) if step.image is not None]
+
+    def stream(self, request: Request | str | Sequence[Request], **fields: Any) -> Iterator[Step]:
+        """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.
+
+        A picture whose numbers leave the finite ones in half precision is drawn once more in float32.
+        """
+        requests = _requests(request, fields)
+        pictures = self.prepare(requests)
+        styles = load_styles() if any(each.style for each in requests) else {}
+        notes = [note for each in requests for note in advice.style_notes(each, self.model, styles)]
+        for note in dict.fromkeys([*notes, *(note for picture in pictures for note in picture.notes)]):
+            warnings.warn(note, SfumatoWarning, stacklevel=2)
+        for _, group in groupby(range(len(pictures)), lambda index: pictures[index].adapters):
+            yield from self._draw(pictures, list(group))
+
+    def _draw(self, pictures: Sequence[Prepared], chosen: Sequence[int]) -> Iterator[Step]:
+        """The steps of the `chosen` ones of `pictures`, by their indices."""
+        totals = {index: self._evaluations(pictures[index].request) for index in chosen}
+        last: dict[int, Evaluated] = {}
+        engine = Engine(self.networks, self.budget, self._select)
+
+        def step(index: int, event: Evaluated, image: Image | None) -> Step:
+            return Step(
+                image_index=index,
+                image_count=len(pictures),
+                index=event.index,
+                total=totals[index],
+                sigma=event.level.sigma,
+                image=image,
+                _estimate=event.x0,
+                _studio=self,
+                _picture=pictures[index],
+            )
+
+        with closing(engine.run(self.job(pictures[index], index) for index in chosen)) as events:
+            while True:
+                with self.lock:
+                    event = next(events, None)
+                if event is None:
+                    break
+                index: Any = event.key
+                if isinstance(event, Evaluated):
+                    if event.last:
+                        last[index] = event
+                    else:
+                        yield step(index, event, None)
+                elif isinstance(event, Finished):
+                    assert event.pixels is not None
+                    yield step(index, last.pop(index), self.image(event.pixels, pictures[index]))
+                else:
+                    for again in self._again(pictures[index], event):
+                        yield replace(again, image_index=index, image_count=len(pictures))
+        self.budget = engine.budget
+
+    def job(
+        self, picture: Prepared, key: Any, *, start: Start | None = None, wrappers: Sequence[Wrapper] = ()
+    ) -> Job:
+        """The drawing of one picture that `prepare` has worked out, for an engine over `networks`.
+
+        `start`: a clean latent, and where on the way from noise the drawing begins with it, in place of pure
+        noise. `wrappers` are put around the sampler, the first of them innermost. What is drawn so is
+        evaluated with the picture's adapters in the weights: the engine selects them.
+        """
+        request = picture.request
+        with self.lock:
+            self._select(picture.adapters)
+            levels = self._levels(request)
+            noise = SeededNoise([_set(request.seed)])
+            eps = noise(torch.empty(self.model.latent.shape(request.size))).to(self.device)
+            guidance = self._conditioner.guidance(picture, request.size, len(levels) - 1)
+        if start is None:
+            x, first = eps * math.hypot(levels[0].a, levels[0].s), 0
+        else:
+            x, first = start.noisy(levels, eps), start.step
+        sampler = sampler_named(_set(request.sampler))
+        own = {"scaling": self.model.schedule.timestep_scaling} if sampler.name == "lcm" else {}
+        sampling = resumed(sampler.sample(x, levels[first:], noise, **own), first)
+        for wrapper in wrappers:
+            sampling = wrapper(sampling)
+        return Job(key, sampling, guidance, picture.adapters, self.decoders.function(request.decoder))
+
+    def denoiser(self, request: Request | str, **fields: Any) -> Callable[[Tensor, Level], Tensor]:
+        """The guided denoiser of one picture's request: `(x, level) -> x0`, latents (B, C, H, W) in float32.
+
+        It is what samplers ask: x = a·x0 + s·eps at `level`, any level of the model's path. Of a studio made
+        with `trainable` its answer can be differentiated, by x and by the weights of the network. Prompts
+        that change on the way are read as at the step of the request's own schedule that holds the level.
+        """
+        (picture,) = self.prepare(request, **fields)
+        levels = self._levels(picture.request)
+        with self.lock:
+            self._select(picture.adapters)
+            guidance = self._conditioner.guidance(picture, picture.request.size, len(levels) - 1)
+
+        def denoise(x: Tensor, level: Level) -> Tensor:
+            above = sum(each.sigma >= level.sigma for each in levels[:-1])
+            points = [Point(row, level, max(above - 1, 0)) for row in x.split(1)]
+            questions = [
+                (point, guidance, [term for term in guidance.terms(point) if not term.is_zero])
+                for point in points
+            ]
+            with self.lock:
+                self._select(picture.adapters)
+                return torch.cat(guided_estimates(self.networks, questions))
+
+        return denoise
+
+    def _levels(self, request: Request) -> list[Level]:
+        return self.model.levels(_set(request.spacing), _set(request.steps), request.size)
+
+    def _evaluations(self, request: Request) -> int:
+        """How often drawing a single picture asks the network."""
+        return evaluations(sampler_named(_set(request.sampler)).name, self._levels(request))
+
+    def _select(self, adapters: Sequence[AdapterWeight]) -> None:
+        """Have the weights hold these adapters and no others, which must be ready."""
+        if tuple(adapters) != self.adapters.active and self.adapters.set_adapters(adapters):
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was computed from weights that are others now."""
+        self._conditioner.forget()
+        for network in self.networks.values():
+            network.forget()
+
+    def _again(self, picture: Prepared, failed: Failed) -> Iterator[Step]:
+        """The steps of a picture that failed, in float32; raises the error where that cannot help."""
+        full = self._full_precision
+        if full is None or not isinstance(failed.error, NumericsError):
+            raise failed.error
+        warnings.warn(f"{failed.error}; drawing it again in float32", SfumatoWarning, stacklevel=4)
+        self.library.share(full.library)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SfumatoWarning)  # its notes have been given
+            yield from full.stream(picture.request)
+
+    @cached_property
+    def _full_precision(self) -> "Studio | None":
+        """This studio in float32, if it is not, and if the model can be had again."""
+        if self.dtype == torch.float32 or self._reload is None:
+            return None
+        device_options = replace(self.device_options, dtype="float32")
+        return Studio(self._reload(torch.float32), self.options, device_options)
+
+    def load_adapter(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> str:
+        """Read a LoRA or the like, and the name that requests and prompts call it by.
+
+        `path`: a `.safetensors` file, or the name of one in the user's folder. Every key must find its layer,
+        unless `allow_partial`. A file is read once: load it again when it has changed. Raises
+        `CheckpointError` and `UsageError`.
+        """
+        with self.lock:
+            known = name or Path(path).stem
+            self.adapt([each for each in self.adapters.active if each.name != known])
+            return self.library.load_adapter(path, name, allow_partial=allow_partial)
+
+    def load_embedding(self, path: str | Path, name: str | None = None) -> str:
+        """Read a learned embedding (textual inversion), and the name that prompts call it by.
+
+        `path` as in `load_adapter`. Raises `CheckpointError`, also where it does not fit.
+        """
+        with self.lock:
+            return self.library.load_embedding(path, name)
+
+    def adapt(self, adapters: Sequence[AdapterWeight], allow_partial: bool = False) -> None:
+        """Have the weights hold just these adapters, read from the user's folder if need be.
+
+        `allow_partial` as in `load_adapter`.
+        """
+        with self.lock:
+            self.library.fetch(adapters, allow_partial=allow_partial)
+            self._select(adapters)
+
+    def image(self, pixels: Tensor, picture: Prepared) -> Image:
+        """Pixels (1, 3, H, W) in [−1, 1] as a picture that carries how it was drawn."""
+        rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+        array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
+        adapters = {each.name: self.adapters[each.name] for each in picture.adapters}
+        request = picture.request
+        if not all(adapter.report.whole for adapter in adapters.values()):
+            request = request.filled(allow_partial=True)
+        tile = self.device_options.tile
+        record = Record(
+            sfumato=__version__,
+            request=request,
+            model=self.name,
+            fingerprint=self.fingerprint,
+            torch=torch.__version__,
+            device=devices.describe(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            pixels=pixel_digest(array),
+            adapters={name: adapter.fingerprint for name, adapter in adapters.items()},
+            embeddings={name: each.fingerprint for name, each in picture.embeddings.items()},
+            notes=(*picture.notes, *([f"decoded in tiles of {tile}"] if tile else [])),
+        )
+        return Image(array, record)
+
+
+def load(
+    source: str | Path = "embedded",
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    variant: str | None = None,
+    vae: str | Path | None = None,
+    tiny: str | Path | None = None,
+    base: str | Path | None = None,
+    prediction: str | None = None,
+    slices: int | None = None,
+    tile: int | None = None,
+    offload: bool = False,
+    compiled: bool = False,
+    trainable: bool = False,
+    local_files_only: bool = False,
+) -> Studio:
+    """Load a model and make it ready to draw.
+
+    `source`: "embedded", a diffusers folder, a `.safetensors` file, a hub id such as "org/name", or the name
+    of a model in the user's folder. `device`: "cpu", "cuda", "mps"; the fastest one here unless given.
+    `dtype`: "float32", "bfloat16", "float16"; the fastest one that is safe on the device unless given.
+    `variant`: of the weight files, such as "fp16". `vae`: a file or folder with another autoencoder.
+    `tiny`: one with a tiny autoencoder, such as TAESD, for previews and the decoder "tiny". `base`: a model
+    that has what a file with a UNet alone lacks. `prediction`: "epsilon" or "v", where a Stable Diffusion 2
+    file does not say.
+    To draw in less memory with the same result: `slices`, parts into which attention splits its queries;
+    `tile`, the side in latent cells of the tiles that large pictures are decoded in; `offload`, keep weights
+    in main memory and bring them to the device part by part.
+    `compiled`: have torch compile the networks for every size that is met, for many pictures of one size.
+    `trainable`: leave the network differentiable, for `Studio.denoiser` in research loops; slower on a CPU.
+    Raises `CheckpointError` and `UsageError`.
+    """
+    options = ModelOptions.of(
+        source,
+        variant=variant,
+        vae=vae,
+        tiny=tiny,
+        base=base,
+        prediction=prediction,
+        local_files_only=local_files_only,
+    )
+    device_options = DeviceOptions(
+        device=None if device is None else str(device),
+        dtype=None if dtype is None else str(dtype).removeprefix("torch."),
+        slices=slices,
+        tile=tile,
+        offload=offload,
+        compiled=compiled,
+        trainable=trainable,
+    )
+    return open_studio(options, device_options)
+
+
+def open_studio(options: ModelOptions, device_options: DeviceOptions = DEFAULT_DEVICE) -> Studio:
+    """The studio of a model: what `load` does, with its options as two values."""
+    device = devices.pick_device(device_options.device)
+    dtype = devices.pick_dtype(device, device_options.dtype)
+
+    def fetch(dtype: torch.dtype) -> checkpoint.Model:
+        return checkpoint.load(options, dtype=dtype)
+
+    return Studio(fetch(dtype), options, device_options, reload=fetch)
+
+
+def _requests(request: Request | str | Sequence[Request], fields: dict[str, Any]) -> list[Request]:
+    if isinstance(request, str):
+        return [Request.build(prompt=request, **fields)]
+    requests = [request] if isinstance(request, Request) else list(request)
+    return [each.changed(**fields) for each in requests] if fields else requests
+
+
+def _set(value: T | None) -> T:
+    """A field that `resolve` has filled in."""
+    assert value is not None
+    return value

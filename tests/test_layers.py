@@ -1,43 +1,36 @@
-"""The layers of the design: imports point downwards only, and the peers stay out of the package."""
+"""The layers of the design: imports point downwards, packages form no circle, and the peers stay out."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "sfumato"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "sfumato"
 
 FLOORS = [
     {
-        "errors",
-        "validation",
-        "names",
-        "formats",
-        "files",
-        "config",
-        "weights",
-        "devices",
-        "folders",
-        "pictures",
-        "version",
-        "options",
+        "errors", "names", "formats", "files", "folders", "validation", "config", "options", "weights",
+        "devices", "pictures", "version",
     },
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
     {"request", "expansion", "metadata", "image", "engine", "few_steps", "decoders", "studio"},
-    {"data", "train", "evaluate"},
-    {"cli", "compat", "server", "__main__"},
-]
-ORDER = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+    {"data", "evaluate", "train", "compat"},
+    {"cli", "server", "__main__"},
+]  # fmt: skip
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
 
-def modules():
-    return sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+def files(source=SOURCE):
+    return sorted(path for path in source.rglob("*.py") if path != source / "__init__.py")
 
 
-def room(path):
-    return path.relative_to(SOURCE).with_suffix("").parts[0]
+def package(path, source=SOURCE):
+    """The package, or the module at the top, that a file belongs to."""
+    return path.relative_to(source).with_suffix("").parts[0]
 
 
 def imported(path):
@@ -53,28 +46,78 @@ def imported(path):
                 yield node.module
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def graph(source=SOURCE):
+    """Every package, and those that it imports from."""
+    found = {package(path, source): set() for path in files(source)}
+    for path in files(source):
+        for name in imported(path):
+            first, *rest = name.split(".")
+            if first == "sfumato" and rest and rest[0] in found:
+                found[package(path, source)].add(rest[0])
+    return {name: targets - {name} for name, targets in found.items()}
+
+
+def reached(start, arrows):
+    """What `start` imports, at any distance."""
+    seen, waiting = set(), list(arrows[start])
+    while waiting:
+        if (name := waiting.pop()) not in seen:
+            seen.add(name)
+            waiting.extend(arrows[name])
+    return seen
+
+
+def circles(arrows):
+    """The packages that import themselves through others."""
+    return sorted(name for name in arrows if name in reached(name, arrows))
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_point_down_the_layers(path):
-    floor = ORDER[room(path)]
+    floor = FLOOR[package(path)]
     for name in imported(path):
-        parts = name.split(".")
-        if parts[0] == "sfumato" and len(parts) > 1 and not parts[1].startswith("__"):
-            target = ORDER.get(parts[1])
-            if target is None:
-                continue  # a public name of the package itself, such as sfumato.load
-            assert target <= floor, f"{path.name} (floor {floor}) imports {name} (floor {target})"
+        first, *rest = name.split(".")
+        if first == "sfumato":
+            assert rest, f"{path.name} imports the package itself, which imports everything"
+            above = FLOOR.get(rest[0], len(FLOORS))
+            assert above <= floor, f"{path.name} (floor {floor}) imports {name} (floor {above})"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_packages_form_no_circle():
+    assert circles(graph()) == []
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_the_peers_are_never_imported_by_the_package(path):
     assert not {name.split(".")[0] for name in imported(path)} & {"diffusers", "transformers"}
 
 
-def test_every_room_has_a_floor():
-    assert {room(path) for path in modules()} <= set(ORDER)
+def test_every_package_has_a_floor():
+    assert {package(path) for path in files()} <= set(FLOOR)
 
 
 def test_a_sampler_that_imports_a_network_would_be_caught(tmp_path):
     planted = tmp_path / "planted.py"
     planted.write_text("from sfumato.nets.unet import UNet\n")
-    assert [ORDER[name.split(".")[1]] > ORDER["diffusion"] for name in imported(planted)] == [True]
+    assert [FLOOR[name.split(".")[1]] > FLOOR["diffusion"] for name in imported(planted)] == [True]
+
+
+def test_a_circle_between_packages_of_one_floor_would_be_caught(tmp_path):
+    for name, content in {
+        "train/loop.py": "from sfumato.evaluate.run import evaluate\n",
+        "evaluate/run.py": "def evaluate():\n    from sfumato.compat import outputs\n",
+        "compat/outputs.py": "from sfumato import train\n",
+        "data/folder.py": "from sfumato.train.loop import train\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert circles(graph(tmp_path)) == ["compat", "evaluate", "train"]
+
+
+def test_contributing_has_the_same_table_of_floors():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", text, re.MULTILINE)
+    named = [re.findall(r"`(\w+)`", names) for _, names in rows]
+    assert [int(floor) for floor, _ in rows] == list(range(len(FLOORS)))
+    there = {package(path) for path in files()}
+    assert [sorted(names) for names in named] == [sorted(names & there) for names in FLOORS]

@@ -29,20 +29,18 @@ def convert(
     ],
     parts: Annotated[dict[str, Any], request_fields("vae", "base", "prediction")],
     dtype: Annotated[
-        str | None,
-        option("--dtype", panel=OUTPUT, metavar="NAME", text="fp32, fp16 or bf16. Default: as it is stored."),
+        str | None, option("--dtype NAME", OUTPUT, "fp32, fp16 or bf16. Default: as it is stored.")
     ] = None,
     variant: Annotated[
-        str | None,
-        option("--variant", panel=OUTPUT, metavar="NAME", text="Of a folder's file names, as fp16."),
+        str | None, option("--variant NAME", OUTPUT, "Of a folder's file names, as fp16.")
     ] = None,
-    overwrite: Annotated[bool, option("--overwrite", panel=OUTPUT, text="Replace what is there.")] = False,
+    overwrite: Annotated[bool, option("--overwrite", OUTPUT, "Replace what is there.")] = False,
     from_pickle: Annotated[
         bool,
         option(
             "--from-pickle",
-            panel=OUTPUT,
-            text="SOURCE is a .ckpt, .pt, .bin or .pth: read its tensors, and nothing else, in a process "
+            OUTPUT,
+            "SOURCE is a .ckpt, .pt, .bin or .pth: read its tensors, and nothing else, in a process "
             "that can open, send and start nothing.",
         ),
     ] = False,

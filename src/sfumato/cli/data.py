@@ -22,12 +22,10 @@ _MOST_BROKEN = 20
 def icons(
     folder: Annotated[Path, argument("FOLDER", "Where to keep it.")] = Path("data/icons"),
     size: Annotated[
-        int,
-        option("--size", panel=PICTURE, metavar="PX", text="Width and height of the pictures. Default: 256."),
+        int, option("--size PX", PICTURE, "Width and height of the pictures. Default: 256.")
     ] = 256,
     offline: Annotated[
-        bool,
-        option("--offline", panel=RUN, text="Render the parts of the pack that are here; fetch nothing."),
+        bool, option("--offline", RUN, "Render the parts of the pack that are here; fetch nothing.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -53,23 +51,12 @@ def icons(
 @program.add(examples="sfumato data check photos             (what training would find)")
 def check(
     folder: Pictures,
-    size: Annotated[
-        int, option("--size", panel=PICTURE, metavar="PX", text="The side of square pictures. Default: 512.")
-    ] = 512,
+    size: Annotated[int, option("--size PX", PICTURE, "The side of square pictures. Default: 512.")] = 512,
     ratio: Annotated[
-        float,
-        option(
-            "--ratio", panel=PICTURE, metavar="R", text="The greatest ratio of width to height. Default: 2."
-        ),
+        float, option("--ratio R", PICTURE, "The greatest ratio of width to height. Default: 2.")
     ] = 2.0,
     step: Annotated[
-        int,
-        option(
-            "--step",
-            panel=PICTURE,
-            metavar="PX",
-            text="Sides are multiples of it. Default: size / 8, at most 64.",
-        ),
+        int, option("--step PX", PICTURE, "Sides are multiples of it. Default: size / 8, at most 64.")
     ] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -109,8 +96,7 @@ def pack(
     folder: Pictures,
     out: Annotated[Path, argument("OUT", "Where to put the shards.")],
     megabytes: Annotated[
-        int,
-        option("--megabytes", panel=OUTPUT, metavar="N", text="Size of a shard in megabytes. Default: 256."),
+        int, option("--megabytes N", OUTPUT, "Size of a shard in megabytes. Default: 256.")
     ] = 256,
     quiet: Quiet = False,
 ) -> None:

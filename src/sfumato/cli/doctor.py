@@ -12,17 +12,8 @@ from sfumato.cli import console
 from sfumato.cli.options import Json, Program
 from sfumato.version import __version__
 
-NEEDED = (
-    "torch",
-    "numpy",
-    "tokenizers",
-    "pillow",
-    "huggingface_hub",
-    "pydantic",
-    "typer",
-    "rich",
-)
-FLAGS = (
+NEEDED = ["torch", "numpy", "tokenizers", "pillow", "huggingface_hub", "pydantic", "typer", "rich"]
+FLAGS = [
     "avx2",
     "avx512f",
     "avx512_vnni",
@@ -32,8 +23,8 @@ FLAGS = (
     "amx_int8",
     "sve",
     "bf16",
-)
-ENVIRONMENT = (
+]
+ENVIRONMENT = [
     "HF_HUB_OFFLINE",
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -41,7 +32,7 @@ ENVIRONMENT = (
     "MKL_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
     "PYTORCH_CUDA_ALLOC_CONF",
-)
+]
 ROOM = 3 << 30
 """Bytes of memory, and of disk in the cache, below which a Stable Diffusion checkpoint will not do well."""
 

@@ -37,68 +37,42 @@ def evaluate(
     fields: Annotated[dict[str, Any], request_fields("fast", "spacing", "decoder")],
     device: Annotated[DeviceOptions, device_options("device", "dtype")],
     models: Annotated[
-        list[str] | None,
-        option(
-            "--model", panel=MODEL, metavar="MODEL", text="As for generate. Default: embedded. Repeatable."
-        ),
+        list[str] | None, option("--model MODEL", MODEL, "As for generate. Default: embedded. Repeatable.")
     ] = None,
     data: Annotated[
-        Path,
-        option("--data", panel=RUN, metavar="FOLDER", text="Pictures with captions. Default: data/icons."),
+        Path, option("--data FOLDER", RUN, "Pictures with captions. Default: data/icons.")
     ] = Path("data/icons"),
     steps: Annotated[
-        str | None,
-        option(
-            "--steps", panel=PICTURE, metavar="N,...", text="Sampling steps, as 4,8,20. Default: the model's."
-        ),
+        str | None, option("--steps N,...", PICTURE, "Sampling steps, as 4,8,20. Default: the model's.")
     ] = None,
     guidance: Annotated[
-        str | None,
-        option(
-            "--guidance", panel=PICTURE, metavar="SCALE,...", text=f"Guidance scales. Default: {GUIDANCE}."
-        ),
+        str | None, option("--guidance SCALE,...", PICTURE, f"Guidance scales. Default: {GUIDANCE}.")
     ] = None,
     sampler: Annotated[
         str | None,
-        option(
-            "--sampler",
-            panel=PICTURE,
-            metavar="NAME,...",
-            text="Samplers; sfumato samplers lists them. Default: the model's.",
-            known=SAMPLERS,
-        ),
+        option("--sampler NAME,...", PICTURE, "Of sfumato samplers. Default: the model's.", SAMPLERS),
     ] = None,
     size: Annotated[
-        int | None,
-        option("--size", panel=PICTURE, metavar="PX", text="Width and height. Default: the first model's."),
+        int | None, option("--size PX", PICTURE, "Width and height. Default: the first model's.")
     ] = None,
-    count: Annotated[
-        int | None,
-        option("-n", "--count", panel=RUN, metavar="N", text="Pictures to compare. Default: 1000."),
-    ] = None,
-    seed: Annotated[
-        int,
-        option("--seed", panel=RUN, metavar="N", text="Seed for sampling the evaluation set. Default: 0."),
-    ] = 0,
+    count: Annotated[int | None, option("-n, --count N", RUN, "Pictures to compare. Default: 1000.")] = None,
+    seed: Annotated[int, option("--seed N", RUN, "Seed for sampling the evaluation set. Default: 0.")] = 0,
     small: Annotated[
-        bool, option("--small", panel=RUN, text="Few, small pictures in 4 steps: to see that it works.")
+        bool, option("--small", RUN, "Few, small pictures in 4 steps: to see that it works.")
     ] = False,
     scorer: Annotated[
         str | None,
         option(
-            "--scorer",
-            panel=RUN,
-            metavar="FILE",
-            text="The network that matches pictures with captions, or none. Default: the one for icons.",
+            "--scorer FILE",
+            RUN,
+            "The network that matches pictures with captions, or none. Default: the one for icons.",
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        option("--out", panel=OUTPUT, metavar="FOLDER", text="Write table, plots, pictures and JSON there."),
+        Path | None, option("--out FOLDER", OUTPUT, "Write table, plots, pictures and JSON there.")
     ] = None,
     cache: Annotated[
-        Path | None,
-        option("--cache", panel=OUTPUT, metavar="FOLDER", text="Where drawn pictures are kept, to resume."),
+        Path | None, option("--cache FOLDER", OUTPUT, "Where drawn pictures are kept, to resume.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

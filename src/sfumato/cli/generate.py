@@ -37,23 +37,16 @@ def generate(
     output: Annotated[
         str | None,
         option(
-            "-o",
-            "--output",
-            panel=OUTPUT,
-            metavar="PATH",
-            text="A file (.png .jpg .webp), a folder/, a pattern with {n} {seed} {prompt}, or - for stdout. "
+            "-o, --output PATH",
+            OUTPUT,
+            "A file (.png .jpg .webp), a folder/, a pattern with {n} {seed} {prompt}, or - for stdout. "
             "Default: PROMPT-SEED.png here.",
         ),
     ] = None,
     preview: Annotated[
-        Path | None,
-        option(
-            "--preview", panel=OUTPUT, metavar="FOLDER", text="Save a preview after every network evaluation."
-        ),
+        Path | None, option("--preview FOLDER", OUTPUT, "Save a preview after every network evaluation.")
     ] = None,
-    as_json: Annotated[
-        bool, option("--json", panel=OUTPUT, text="Print one line of JSON a picture.")
-    ] = False,
+    as_json: Annotated[bool, option("--json", OUTPUT, "Print one line of JSON a picture.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw every prompt and print where the pictures are."""

@@ -41,12 +41,8 @@ def list_models(as_json: Json = False) -> None:
 @program.add()
 def pull(
     repository: Annotated[str, argument("ORG/NAME", "A repository on the hub.")],
-    revision: Annotated[
-        str | None, option("--revision", panel=MODEL, metavar="NAME", text="A branch, tag or commit.")
-    ] = None,
-    variant: Annotated[
-        str | None, option("--variant", panel=MODEL, metavar="NAME", text="Of the weights, as fp16.")
-    ] = None,
+    revision: Annotated[str | None, option("--revision NAME", MODEL, "A branch, tag or commit.")] = None,
+    variant: Annotated[str | None, option("--variant NAME", MODEL, "Of the weights, as fp16.")] = None,
 ) -> None:
     """Download a model from the hub into its cache, never a pickle; print its folder."""
     from sfumato.checkpoint import source
@@ -63,9 +59,7 @@ def path(name: Name) -> None:
 
 
 @program.add("rm")
-def remove(
-    name: Name, yes: Annotated[bool, option("-y", "--yes", panel=OUTPUT, text="Do not ask.")] = False
-) -> int:
+def remove(name: Name, yes: Annotated[bool, option("-y, --yes", OUTPUT, "Do not ask.")] = False) -> int:
     """Delete a model after asking; exit status 1 if it was kept."""
     from sfumato.checkpoint import library
 

@@ -18,10 +18,10 @@ from sfumato.options import DeviceOptions
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def option(
-    *names: str, panel: str, text: str, metavar: str | None = None, known: Collection[str] = ()
-) -> Any:
-    """An option of a command. `known`: values that the shell completes."""
+def option(spec: str, panel: str, text: str, known: Collection[str] = ()) -> Any:
+    """An option of a command, spelled as "-o, --output PATH". `known`: values that the shell completes."""
+    words = spec.split()
+    names = [word.rstrip(",") for word in words if word.startswith("-")]
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in known if name.startswith(incomplete)]
@@ -29,7 +29,7 @@ def option(
     return typer.Option(
         *names,
         help=text,
-        metavar=metavar,
+        metavar=" ".join(words[len(names) :]) or None,
         rich_help_panel=panel,
         show_default=False,
         autocompletion=complete if known else None,
@@ -41,8 +41,8 @@ def argument(metavar: str, text: str) -> Any:
     return typer.Argument(metavar=metavar, help=text, show_default=False)
 
 
-Json = Annotated[bool, option("--json", panel=OUTPUT, text="Print JSON.")]
-Quiet = Annotated[bool, option("-q", "--quiet", panel=OUTPUT, text="No progress, no warnings.")]
+Json = Annotated[bool, option("--json", OUTPUT, "Print JSON.")]
+Quiet = Annotated[bool, option("-q, --quiet", OUTPUT, "No progress, no warnings.")]
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,8 @@ def region(text: str) -> dict[str, Any]:
 class Field:
     """What the command adds to a field of `Request`, whose type, meaning, range and default it takes over."""
 
-    names: tuple[str, ...] = ()
-    """Instead of the field's own."""
-    metavar: str | None = None
+    spec: str = ""
+    """How the option is spelled, if not by the field's own name."""
     panel: str = PICTURE
     known: Collection[str] = ()
     syntax: str = ""
@@ -142,38 +141,36 @@ class Field:
 
 NO_OPTIONS = ("prompt", "origin")
 FIELDS = {
-    "negative": Field(("--negative", "--negative-prompt"), "TEXT", PROMPT),
-    "width": Field(("-W", "--width"), "PX"),
-    "height": Field(("-H", "--height"), "PX"),
-    "guidance": Field(("--guidance", "--guidance-scale"), "SCALE", GUIDANCE),
-    "guidance_interval": Field(metavar="LOW HIGH", panel=GUIDANCE),
-    "guidance_rescale": Field(metavar="PHI", panel=GUIDANCE),
+    "negative": Field("--negative, --negative-prompt TEXT", PROMPT),
+    "width": Field("-W, --width PX"),
+    "height": Field("-H, --height PX"),
+    "guidance": Field("--guidance, --guidance-scale SCALE", GUIDANCE),
+    "guidance_interval": Field("--guidance-interval LOW HIGH", GUIDANCE),
+    "guidance_rescale": Field("--guidance-rescale PHI", GUIDANCE),
     "sampler": Field(known=SAMPLERS),
     "spacing": Field(known=SPACINGS),
-    "count": Field(("-n", "--count")),
+    "count": Field("-n, --count N"),
     "dialect": Field(panel=PROMPT, known=DIALECTS),
     "style": Field(panel=PROMPT),
-    "templates": Field(metavar="HOW", panel=PROMPT),
+    "templates": Field("--templates HOW", PROMPT),
     "adapters": Field(
-        ("--lora",),
-        "NAME[:W[:TW]]",
+        "--lora NAME[:W[:TW]]",
         PROMPT,
         syntax="W: its weight; TW: its weight on the text encoders.",
         parse=adapter,
     ),
-    "embeddings": Field(("--embedding",), "FILE", PROMPT),
+    "embeddings": Field("--embedding FILE", PROMPT),
     "allow_partial": Field(panel=PROMPT),
     "regions": Field(
-        ("--region",),
-        "L,T,R,B:PROMPT",
+        "--region L,T,R,B:PROMPT",
         PROMPT,
         syntax="Edges are fractions: 0,0,0.5,1 is the left half.",
         parse=region,
     ),
-    "model": Field(metavar="MODEL", panel=MODEL),
-    "vae": Field(metavar="FILE", panel=MODEL),
-    "tiny": Field(metavar="FILE", panel=MODEL),
-    "base": Field(metavar="MODEL", panel=MODEL),
+    "model": Field("--model MODEL", MODEL),
+    "vae": Field("--vae FILE", MODEL),
+    "tiny": Field("--tiny FILE", MODEL),
+    "base": Field("--base MODEL", MODEL),
     "prediction": Field(panel=MODEL),
 }
 
@@ -216,17 +213,10 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
         text.append(f"From {schema['minimum']} to {schema['maximum']}.")
     if kind == "array" and not pair:
         text.append("Repeatable.")
-    return _keyword(
-        name,
-        shape.get(kind, str | None),
-        option(
-            *(own.names or [f"--{name.replace('_', '-')}"]),
-            panel=own.panel,
-            text=" ".join(filter(None, text)),
-            metavar=own.metavar or {"boolean": None, "number": "N", "integer": "N"}.get(kind, "NAME"),
-            known=own.known or schema.get("enum", ()),
-        ),
-    )
+    metavar = {"boolean": "", "number": "N", "integer": "N"}.get(kind, "NAME")
+    spec = own.spec or f"--{name.replace('_', '-')} {metavar}"
+    described = option(spec, own.panel, " ".join(filter(None, text)), own.known or schema.get("enum", ()))
+    return _keyword(name, shape.get(kind, str | None), described)
 
 
 def _keyword(name: str, annotation: Any, described: Any) -> inspect.Parameter:
@@ -245,19 +235,19 @@ def _parsed(name: str, given: Any, schema: dict[str, Any]) -> Any:
 
 
 DEVICE = {
-    "device": ("--device", "NAME", "cpu, cuda, cuda:1 or mps. Default: the fastest."),
-    "dtype": ("--dtype", "NAME", "float32, bfloat16 or float16. Default: the fastest safe one."),
-    "slices": ("--slices", "N", "Split attention into N parts: less memory."),
-    "tile": ("--tile", "CELLS", "Decode in tiles of CELLS a side (64 are 512 px): less memory."),
-    "offload": ("--offload", None, "Keep weights in main memory until they are needed."),
-    "compiled": ("--compile", None, "Compile the networks: minutes at first, then faster."),
+    "device": ("--device NAME", "cpu, cuda, cuda:1 or mps. Default: the fastest."),
+    "dtype": ("--dtype NAME", "float32, bfloat16 or float16. Default: the fastest safe one."),
+    "slices": ("--slices N", "Split attention into N parts: less memory."),
+    "tile": ("--tile CELLS", "Decode in tiles of CELLS a side (64 are 512 px): less memory."),
+    "offload": ("--offload", "Keep weights in main memory until they are needed."),
+    "compiled": ("--compile", "Compile the networks: minutes at first, then faster."),
 }
 
 
 def device_option(name: str) -> Any:
     """The option of a field of `DeviceOptions`."""
-    flag, metavar, text = DEVICE[name]
-    return option(flag, panel=MODEL, metavar=metavar, text=text)
+    spec, text = DEVICE[name]
+    return option(spec, MODEL, text)
 
 
 def device_options(*names: str) -> Group:

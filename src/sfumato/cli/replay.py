@@ -35,17 +35,9 @@ def replay(
     path: Annotated[Path, argument("IMAGE", "A picture that Sfumato drew.")],
     device: Device,
     model: Annotated[
-        str | None,
-        option(
-            "--model",
-            panel=MODEL,
-            metavar="MODEL",
-            text="Where the model is now. Default: as the picture says.",
-        ),
+        str | None, option("--model MODEL", MODEL, "Where the model is now. Default: as the picture says.")
     ] = None,
-    output: Annotated[
-        Path | None, option("-o", "--output", panel=OUTPUT, metavar="FILE", text="Save the new picture.")
-    ] = None,
+    output: Annotated[Path | None, option("-o, --output FILE", OUTPUT, "Save the new picture.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:

@@ -14,8 +14,7 @@ program = Program()
 @program.add()
 def styles(
     model: Annotated[
-        str | None,
-        option("--model", panel=PROMPT, metavar="KIND", text="Only the styles for this kind of model."),
+        str | None, option("--model KIND", PROMPT, "Only the styles for this kind of model.")
     ] = None,
     as_json: Json = False,
 ) -> None:

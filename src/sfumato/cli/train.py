@@ -23,26 +23,18 @@ class Options:
 
     recipe: Annotated[Path, argument("RECIPE", "What to train and how: a TOML file.")]
     seconds: Annotated[
-        float | None,
-        option("--seconds", panel=RUN, metavar="N", text="Stop after N seconds; run again to resume."),
+        float | None, option("--seconds N", RUN, "Stop after N seconds; run again to resume.")
     ] = None
-    steps: Annotated[
-        int | None, option("--steps", panel=RUN, metavar="N", text="The last step. Default: the recipe's.")
-    ] = None
-    data: Annotated[
-        str | None, option("--data", panel=RUN, metavar="FOLDER", text="The data. Default: the recipe's.")
-    ] = None
+    steps: Annotated[int | None, option("--steps N", RUN, "The last step. Default: the recipe's.")] = None
+    data: Annotated[str | None, option("--data FOLDER", RUN, "The data. Default: the recipe's.")] = None
     base: Annotated[
-        str | None,
-        option("--base", panel=RUN, metavar="MODEL", text="The model to start from. Default: the recipe's."),
+        str | None, option("--base MODEL", RUN, "The model to start from. Default: the recipe's.")
     ] = None
     run: Annotated[
-        str | None,
-        option("--run", panel=RUN, metavar="FOLDER", text="Where to keep the run. Default: the recipe's."),
+        str | None, option("--run FOLDER", RUN, "Where to keep the run. Default: the recipe's.")
     ] = None
     shards: Annotated[
-        Path | None,
-        option("--shards", panel=RUN, metavar="FOLDER", text="Save the model in files below 15 MB, too."),
+        Path | None, option("--shards FOLDER", RUN, "Save the model in files below 15 MB, too.")
     ] = None
     device: Annotated[str | None, device_option("device")] = None
     as_json: Json = False

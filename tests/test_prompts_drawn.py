@@ -210,7 +210,7 @@ def test_an_embedding_of_another_family_is_read_as_words_or_refused(studio, home
     with pytest.warns(SfumatoWarning, match="'wide' is read as words.*768 wide"):
         image = studio.generate("a wide car", **SMALL)
     assert image.record.embeddings == {}
-    with pytest.raises(UsageError, match="768 wide, made for Stable Diffusion 1"):
+    with pytest.raises(CheckpointError, match="768 wide, made for Stable Diffusion 1"):
         studio.load_embedding("wide")
 
 

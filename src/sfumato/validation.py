@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in this package's form: the field, its value and what is allowed."""
+"""What pydantic finds wrong, in this package's form: field, value and what is allowed in one line."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, takewhile
@@ -66,6 +66,8 @@ def _line(tried: list[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:
     names = [str(part) for part in fault["loc"] if _is_name(part)]
     if not names:
         return text
+    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+        text = f"must have more than {names.pop()} item"
     return f"{'.'.join(names)} is {shown(fault['input'])}: {text}{_allowed(fault, fields.get(names[0]))}"
 
 

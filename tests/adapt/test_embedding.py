@@ -8,7 +8,7 @@ from transformers import CLIPTokenizer
 
 from sfumato.adapt import embedding
 from sfumato.checkpoint import embedded
-from sfumato.errors import CheckpointError, UsageError
+from sfumato.errors import CheckpointError
 
 
 def vectors(count, width, seed=0):
@@ -78,7 +78,7 @@ def pipe():
 )
 def test_a_model_of_another_width_is_an_error_that_says_which(form, index, width, match, tmp_path):
     save_file(FORMS[form][0], tmp_path / "it.safetensors")
-    with pytest.raises(UsageError, match=match):
+    with pytest.raises(CheckpointError, match=match):
         embedding.read(tmp_path / "it.safetensors").for_width(index, width)
 
 

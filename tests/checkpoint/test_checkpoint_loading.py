@@ -231,12 +231,12 @@ def test_a_model_states_its_own_defaults(folder):
     ("own", "words"),
     [
         ({"stepps": 7}, "unknown key 'stepps'; did you mean 'steps'"),
-        ({"steps": 0}, "steps = 0 must be a whole number, 1 to 1000"),
-        ({"steps": True}, "must be a whole number"),
-        ({"guidance": "7"}, "must be a number, 0 to 100"),
-        ({"sampler": "magic"}, "must be the name of a sampler"),
-        ({"spacing": 3}, "must be the name of a spacing"),
-        ({"native_size": [16]}, r"must be \[width, height\]"),
+        ({"steps": 0}, "steps is 0: must be at least 1 .allowed: 1 to 1000."),
+        ({"steps": True}, "steps is True: must be a valid integer"),
+        ({"guidance": "7"}, "guidance is '7': must be a valid number .allowed: 0 to 100."),
+        ({"sampler": "magic"}, "sampler is 'magic': not supported; known: adams, "),
+        ({"spacing": 3}, "spacing is 3: must be a valid string"),
+        ({"native_size": [16]}, r"native_size is \(16,\): must have more than 1 item"),
         ({"native_size": [17, 16]}, "in steps of 2"),
     ],
 )

@@ -211,7 +211,7 @@ def converted(saved, tmp_path_factory):
             lambda stated: stated["scheduler"].update(beta_start="x"),
             "beta_start is 'x': must be a valid number",
         ),
-        (lambda stated: stated["own"].update(steps=0), "steps = 0 must be a whole number, 1 to 1000"),
+        (lambda stated: stated["own"].update(steps=0), "steps is 0: must be at least 1"),
     ],
 )
 def test_a_header_that_says_nonsense_is_refused(change, told, converted, tmp_path):

@@ -12,7 +12,8 @@ from checkpoint_families import autoencoder, pipeline, text_encoder, tokenizer, 
 
 import sfumato
 from sfumato import checkpoint
-from sfumato.checkpoint.infer import Defaults, TrainedRange
+from sfumato.checkpoint.families import Defaults
+from sfumato.checkpoint.infer import TrainedRange
 from sfumato.errors import CheckpointError, SfumatoWarning
 
 PROMPT = "a red apple"

@@ -67,7 +67,7 @@ def test_a_file_in_diffusers_keys_holds_what_was_written(family, models, tmp_pat
     assert {name: net.config for name, net in model.networks.items()} == {
         name: net.config for name, net in other.networks.items()
     }
-    assert (model.scheduler, model.info.kind) == (other.scheduler, other.info.kind)
+    assert (model.scheduler, model.kind) == (other.scheduler, other.kind)
 
 
 def comparable(config):

@@ -7,6 +7,7 @@ from single_files import autoencoder, diffusers_keys, original_vae, write
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint import grouping, single
+from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -137,7 +138,7 @@ def test_the_spread_of_a_bias_tells_the_second_kind_apart(spread, prediction, ma
     checked = weights.header(path)
     place = grouping.PLACES[0]
     tensors = {key.removeprefix(place.prefix): info for key, info in checked.tensors.items()}
-    told, reason = single._prediction(path, checked, grouping.Group(place, tensors), "sd2")
+    told, reason = single._prediction(path, checked, grouping.Group(place, tensors), FAMILIES["sd2"])
     assert told == {"v": "v_prediction"}.get(prediction, prediction)
     assert f"spreads by {spread:.3f}" in reason
 

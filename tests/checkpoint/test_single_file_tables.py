@@ -341,7 +341,7 @@ def test_files_of_published_size_are_told_by_their_headers(kind, tensors, parame
         _table(part, shapes_of(part.config))
     schedule = ScheduleConfig.from_dict(found.scheduler, "a test")
     told = model_info(found.own, found.parts, schedule, report, found.reasons)
-    assert (told.kind, told.task, told.native_size, told.factor) == (family, task, size, 8)
+    assert (told.family.name, told.task, told.native_size, told.factor) == (family, task, size, 8)
     assert told.prediction == ("v" if kind == "sd2" else "epsilon")
     assert found.parts["vae"].config.scaling_factor == (0.13025 if kind == "sdxl" else 0.18215)
     layers = [part.config.num_hidden_layers for name, part in found.parts.items() if name.startswith("text")]

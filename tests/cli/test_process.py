@@ -14,11 +14,26 @@ from commandline import SMALL, environment, process, start
 from sfumato.image import Image
 
 
-def test_a_picture_is_drawn_and_replays_as_identical_in_another_process(tmp_path):
-    status, out, err = process("generate", "a red apple", "-o", "apple.png", *SMALL, cwd=tmp_path)
+@pytest.fixture
+def busy_machine():
+    """Other processes, one for each core, that keep the machine busy."""
+    others = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)
+    ]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.usefixtures("busy_machine")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_picture_is_drawn_and_replays_as_identical_in_another_process(threads, tmp_path):
+    env = environment(OMP_NUM_THREADS=threads)
+    status, out, err = process("generate", "a red apple", "-o", "apple.png", *SMALL, cwd=tmp_path, env=env)
     assert (status, out) == (0, "apple.png\n")
     assert err.startswith("warning: 64×64 is far from")
-    assert process("replay", "apple.png", cwd=tmp_path) == (0, "identical: apple.png\n", "")
+    assert process("replay", "apple.png", cwd=tmp_path, env=env) == (0, "identical: apple.png\n", "")
 
 
 def test_the_embedded_model_is_drawn_with_and_no_hub_library_is_imported(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sfumato import folders, weights
-from sfumato.errors import CheckpointError, SfumatoWarning, UsageError
+from sfumato.errors import CheckpointError, SfumatoWarning
 from sfumato.prompt.chunks import mentioned
 
 MAX_VECTORS = 1000
@@ -47,23 +47,23 @@ class Embedding:
         return len(self.vectors[0])
 
     def for_width(self, index: int, width: int) -> Tensor:
-        """The vectors (n, `width`) for text encoder `index`, from 0. Raises `UsageError` if none fit."""
+        """The vectors (n, `width`) for text encoder `index`, from 0. Raises `CheckpointError` if none fit."""
         if index >= len(self.vectors):
             made = _family(self.vectors[0].shape[1])
-            raise UsageError(
+            raise CheckpointError(
                 f"the embedding {self.name!r} has nothing for this model's text encoder {index + 1}: "
                 f"it was made for {made}"
             )
         found = self.vectors[index]
         if found.shape[1] != width:
-            raise UsageError(
+            raise CheckpointError(
                 f"the embedding {self.name!r} is {found.shape[1]} wide, made for "
                 f"{_family(found.shape[1])}; this model's text encoder {index + 1} reads {width}"
             )
         return found
 
     def check_fits(self, widths: Sequence[int]) -> None:
-        """Raise `UsageError` unless there are vectors for text encoders of these `widths`."""
+        """Raise `CheckpointError` unless there are vectors for text encoders of these `widths`."""
         for index, width in enumerate(widths):
             self.for_width(index, width)
 
@@ -71,22 +71,24 @@ class Embedding:
 def called(text: str, known: Container[str], widths: Sequence[int]) -> dict[str, Embedding]:
     """The embeddings of the user's folder whose names stand in `text`, except those that are `known`.
 
-    Warns of those that are pickles or do not fit text encoders of these `widths`. Raises `CheckpointError` as
-    `read` does for other files that hold no embedding.
+    Warns of pickles, and of embeddings that do not fit text encoders of these `widths`: they are left out.
+    Raises `CheckpointError` as `read` does for other files that hold no embedding.
     """
     found = folders.found("embeddings", (".safetensors", *_PICKLES))
     embeddings = {}
     for name in sorted(mentioned(text, (name for name in found if name not in known))):
-        path = found[name]
-        try:
-            if path.suffix.lower() in _PICKLES:
-                raise UsageError(_refusal(path))
-            embedding = read(path)
-            embedding.check_fits(widths)
-        except UsageError as error:
-            warnings.warn(f"{name!r} is read as words: {error}", SfumatoWarning, stacklevel=3)
+        path, problem = found[name], ""
+        if path.suffix.lower() in _PICKLES:
+            problem = _refusal(path)
         else:
-            embeddings[name] = embedding
+            embeddings[name] = read(path)
+            try:
+                embeddings[name].check_fits(widths)
+            except CheckpointError as error:
+                problem = str(error)
+                del embeddings[name]
+        if problem:
+            warnings.warn(f"{name!r} is read as words: {problem}", SfumatoWarning, stacklevel=3)
     return embeddings
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from sfumato.checkpoint.ldm_keys import unet_modules
 from sfumato.nets.unet import UNet
 
 # What follows a layer's name in a key, and the tensor's role: PEFT, diffusers of three ages, kohya, LyCORIS.
@@ -102,9 +103,6 @@ class LayerIndex:
         }
         self.originals: Mapping[str, str] = {}
         if isinstance(net, UNet):
-            # checkpoints import prompts, and prompts import embeddings, which are read in this package
-            from sfumato.checkpoint.ldm_keys import unet_modules
-
             self.originals = unet_modules(net.config)
         self._named: dict[str, str] = {}
         for path in self.layers:

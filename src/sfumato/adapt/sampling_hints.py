@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sfumato.checkpoint.infer import checked_settings
-from sfumato.checkpoint.layout import OWN
+from sfumato.config.model_settings import SETTINGS_FILE, checked_settings
 from sfumato.errors import CheckpointError
 from sfumato.files import parse_json
 
@@ -21,7 +20,7 @@ _NAMELESS = "pytorch_lora_weights"
 
 def header(settings: Mapping[str, Any]) -> dict[str, str]:
     """What goes into a file's header for `sampling_hints` to read, of a model's own `settings`."""
-    return {OWN: json.dumps({key: settings[key] for key in HINTS if key in settings})}
+    return {SETTINGS_FILE: json.dumps({key: settings[key] for key in HINTS if key in settings})}
 
 
 def sampling_hints(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -29,9 +28,9 @@ def sampling_hints(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
     Raises `CheckpointError` for a header that is out of range.
     """
-    if OWN in metadata:
-        where = f"the {OWN} of {path}"
-        said = checked_settings(parse_json(metadata[OWN].encode("utf-8", "replace"), where), where)
+    if SETTINGS_FILE in metadata:
+        where = f"the {SETTINGS_FILE} of {path}"
+        said = checked_settings(parse_json(metadata[SETTINGS_FILE].encode("utf-8", "replace"), where), where)
         if missing := [key for key in HINTS if key not in said]:
             raise CheckpointError(f"{where} says nothing of {missing[0]}")
         return said

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from sfumato.checkpoint.families import FAMILIES
+
 # Fragments of keys, and what has them; the first that fits is said.
 NO_ADAPTERS = (
     (("control_model.", "input_hint_block.", "controlnet_cond_embedding."), "a ControlNet"),
@@ -27,12 +29,7 @@ OTHER_KINDS = (
     (("vera_lambda",), "VeRA"),
     (("lora_embedding_",), "changes of token embeddings"),
 )
-TEXT_WIDTHS = {
-    768: "Stable Diffusion 1.x",
-    1024: "Stable Diffusion 2.x",
-    1280: "the Stable Diffusion XL refiner",
-    2048: "Stable Diffusion XL",
-}
+TEXT_WIDTHS = {family.context: family.title for family in FAMILIES.values()}
 
 
 def named(table: Iterable[tuple[tuple[str, ...], str]], keys: Iterable[str]) -> str | None:

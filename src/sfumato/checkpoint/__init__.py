@@ -1,7 +1,8 @@
 """Checkpoints: finding, loading, describing, saving and converting models, in folders and in single files."""
 
 from sfumato.checkpoint.converting import Conversion, convert
-from sfumato.checkpoint.infer import Defaults, ModelInfo
+from sfumato.checkpoint.families import Defaults
+from sfumato.checkpoint.infer import ModelInfo
 from sfumato.checkpoint.loading import inspect, load
 from sfumato.checkpoint.model import Model
 from sfumato.checkpoint.report import Component, Inference, Report

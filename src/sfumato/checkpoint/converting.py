@@ -26,15 +26,6 @@ from sfumato.errors import OutputError, SfumatoWarning, UsageError
 
 SUFFIX = ".safetensors"
 
-# Stability AI's convention for what a file says about itself, modelspec 1.0.0.
-_ARCHITECTURES = {
-    ("sd1", "epsilon"): "stable-diffusion-v1",
-    ("sd2", "epsilon"): "stable-diffusion-v2-512",
-    ("sd2", "v"): "stable-diffusion-v2-768-v",
-    ("sdxl", "epsilon"): "stable-diffusion-xl-v1-base",
-    ("sdxl", "v"): "stable-diffusion-xl-v1-base",
-    ("sdxl-refiner", "epsilon"): "stable-diffusion-xl-v1-refiner",
-}
 _IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
 
 
@@ -119,7 +110,7 @@ def save_file(model: Model, path: str | Path) -> None:
 
 def _spread(model: Model) -> bool:
     """Whether other programs tell by a bias that such a model predicts v, and need no mark."""
-    return model.kind == "sd2"
+    return model.info.family.predicts_v
 
 
 def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) -> Table:
@@ -143,9 +134,9 @@ def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) 
 
 
 def _metadata(model: Model) -> dict[str, str]:
-    """What the header says: modelspec for other programs, and all configurations for this one."""
+    """The header: Stability AI's modelspec 1.0.0 for other programs, and all configurations for this one."""
     told = {"format": "pt", header_config.ENTRY: _configurations(model)}
-    architecture = _ARCHITECTURES.get((model.kind, model.prediction))
+    architecture = model.info.family.architectures.get(model.prediction)
     if architecture and model.task == "text":
         told |= {
             "modelspec.sai_model_spec": "1.0.0",

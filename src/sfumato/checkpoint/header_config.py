@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.checkpoint.infer import checked_settings
 from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.config import Config
+from sfumato.config.model_settings import checked_settings
 from sfumato.errors import CheckpointError
 from sfumato.files import parse_json
 from sfumato.prompt.tokenizer import Tokenizer

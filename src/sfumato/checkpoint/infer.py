@@ -2,35 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 
-from sfumato.checkpoint.layout import OWN, TINY, Part
+from sfumato.checkpoint.families import FAMILIES, Defaults, Family
+from sfumato.checkpoint.layout import TINY, Part
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.diffusion import level
-from sfumato.errors import CheckpointError, UsageError, nearest
-from sfumato.files import read_json
-from sfumato.names import sampler_name, spacing_name
-
-SIZE_NUMBERS = {"sdxl": 6, "sdxl-refiner": 5}
-"""How many numbers about the picture's size a UNet of that family is told."""
-
+from sfumato.errors import CheckpointError
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 """What schedulers call the network's answer, and what it is called here."""
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """How to draw where the request does not say: chosen for the family, or stated by the model itself."""
-
-    sampler: str = "dpmpp-2m"
-    steps: int = 20
-    guidance: float = 7.5
-    spacing: str = "trailing"
 
 
 @dataclass(frozen=True)
@@ -46,13 +31,6 @@ def span(low: float, high: float) -> str:
     return f"{low:g} to {high:g}" if low < high else f"{low:g}"
 
 
-_DEFAULTS = {
-    "sd1": Defaults(spacing="karras"),
-    "sd2": Defaults(spacing="karras"),
-    "sdxl": Defaults(steps=30, guidance=5.0, spacing="karras"),
-    "sdxl-refiner": Defaults(steps=30, guidance=5.0, spacing="karras"),
-    "latent-diffusion": Defaults(guidance=4.0),
-}
 _LCM = Defaults(sampler="lcm", steps=4, guidance=1.0, spacing="lcm")
 _LCM_RANGE = TrainedRange(steps=(1, 8), guidance=(1.0, 2.0))
 """Of models that do not say, as of LCM-LoRAs: guidance is in what they have learned (Luo et al. 2023b)."""
@@ -65,15 +43,13 @@ _TOLD_RANGE = replace(_LCM_RANGE, guidance=(1.0, 14.0))
 class ModelInfo:
     """What drawing needs to know about a checkpoint beyond its weights.
 
-    `kind`: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"; `task`: "text", "inpaint" or
-    "instruct"; `distilled`: "lcm" or `None`; `penultimate`: whether text is read the SDXL way;
-    `native_size`: (width, height) in pixels; `factor`: pixels to a latent.
+    `task`: "text", "inpaint" or "instruct"; `distilled`: "lcm" or `None`; `native_size`: (width, height) in
+    pixels; `factor`: pixels to a latent.
     """
 
-    kind: str
+    family: Family
     task: str
     distilled: str | None
-    penultimate: bool
     prediction: str
     path: level.Path
     native_size: tuple[int, int]
@@ -100,7 +76,7 @@ def model_info(
     assert isinstance(vae, VAEConfig | TinyVAEConfig)
     encoders = [part.config for name, part in parts.items() if name.startswith("text_encoder")]
     text = [config for config in encoders if isinstance(config, TextConfig)]
-    kind = _family(unet, text, report)
+    family = _family(unet, text, report)
     _check_text(unet, text)
     task = _task(unet, vae, report)
     if TINY in parts:
@@ -116,110 +92,44 @@ def model_info(
     report.infer("latent", latent, f"the autoencoder makes one latent of {vae.factor} × {vae.factor} pixels")
     report.infer("latent scale", _scale(vae), reasons.get("latent scale", "vae/config.json"))
     return ModelInfo(
-        kind=kind,
+        family=family,
         task=task,
         distilled=distilled,
-        penultimate=kind in SIZE_NUMBERS,
         prediction=prediction,
         path=path,
         native_size=native,
         factor=vae.factor,
-        defaults=_defaults(kind, distilled, told, own, report),
+        defaults=_defaults(family, distilled, told, own, report),
         trained_range=_trained_range(distilled, told, own, report),
     )
 
 
-def own_settings(folder: FilePath) -> dict[str, Any]:
-    """The content of `sfumato.json`, where a model states its native size and defaults; empty without one.
-
-    Raises `CheckpointError` for an unknown key or a value out of range.
-    """
-    path = folder / OWN
-    return checked_settings(read_json(path), str(path)) if path.is_file() else {}
-
-
-def checked_settings(content: dict[str, Any], path: str) -> dict[str, Any]:
-    """`content` itself, if it is what `sfumato.json` may say; `path` names it in the `CheckpointError`."""
-    for key, value in content.items():
-        if key not in _OWN_KEYS:
-            raise CheckpointError(f"{path}: unknown key {key!r}; {nearest(key, _OWN_KEYS)}")
-        fits, allowed = _OWN_KEYS[key]
-        if not fits(value):
-            raise CheckpointError(f"{path}: {key} = {value!r} must be {allowed}")
-    return content
-
-
-def _whole(value: object, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most
-
-
-def _rising(value: object) -> bool:
-    if not isinstance(value, list) or len(value) != 2 or any(type(end) not in (int, float) for end in value):
-        return False
-    return bool(value[0] <= value[1])
-
-
-def _named(value: object, resolve: Any) -> bool:
-    try:
-        return isinstance(value, str) and resolve(value) == value
-    except UsageError:
-        return False
-
-
-_OWN_KEYS: dict[str, tuple[Any, str]] = {
-    "native_size": (
-        lambda value: (
-            isinstance(value, list) and len(value) == 2 and all(_whole(side, 8, 8192) for side in value)
-        ),
-        "[width, height], each 8 to 8192",
-    ),
-    "steps": (lambda value: _whole(value, 1, 1000), "a whole number, 1 to 1000"),
-    "guidance": (
-        lambda value: type(value) in (int, float) and 0 <= value <= 100,
-        "a number, 0 to 100",
-    ),
-    "sampler": (lambda value: _named(value, sampler_name), "the name of a sampler"),
-    "spacing": (lambda value: _named(value, spacing_name), "the name of a spacing"),
-    "steps_range": (
-        lambda value: _rising(value) and all(_whole(end, 1, 1000) for end in value),
-        "[fewest, most], whole numbers, 1 to 1000",
-    ),
-    "guidance_range": (
-        lambda value: _rising(value) and all(0 <= end <= 100 for end in value),
-        "[lowest, highest], 0 to 100",
-    ),
-}
-
-
-def _family(unet: UNetConfig, text: list[TextConfig], report: Report) -> str:
+def _family(unet: UNetConfig, text: list[TextConfig], report: Report) -> Family:
+    last = text[-1]
     if unet.addition_embed_type == "text_time":
-        pooled = text[-1].projection_dim or 0
-        numbers = (unet.projection_class_embeddings_input_dim or 0) - pooled
-        each = unet.addition_time_embed_dim or 1
-        for kind, count in SIZE_NUMBERS.items():
-            if numbers == count * each and text[-1].with_projection:
-                what = "the UNet is told pooled text and"
-                report.infer("kind", kind, f"{what} {count} numbers of {each} channels about the size")
-                return kind
+        told, each = unet.projection_class_embeddings_input_dim or 0, unet.addition_time_embed_dim or 1
+        pooled = last.projection_dim or 0
+        for family in FAMILIES.values():
+            count = family.size_numbers
+            if count and told == pooled + count * each and last.with_projection:
+                what = f"the UNet is told pooled text and {count} numbers of {each} channels about the size"
+                report.infer("kind", family.name, what)
+                return family
         raise CheckpointError(
-            "unet: projection_class_embeddings_input_dim = "
-            f"{unet.projection_class_embeddings_input_dim} must be the pooled text's width {pooled} "
+            f"unet: projection_class_embeddings_input_dim = {told} must be the pooled text's width {pooled} "
             f"plus 6 × {each} (SDXL) or 5 × {each} (its refiner)"
         )
-    width = unet.context[-1]
-    for kind, known, layers in (("sd1", 768, 12), ("sd2", 1024, 23)):
-        if width == known:
-            reason = (
-                f"cross attention is {width} wide, the text encoder has {text[-1].num_hidden_layers} layers"
-            )
-            if text[-1].num_hidden_layers != layers:
-                reason += f" ({layers} in the published ones)"
-            report.infer("kind", kind, reason)
-            return kind
-    report.infer(
-        "kind", "latent-diffusion", f"cross attention is {width} wide: none of the published families"
-    )
-    return "latent-diffusion"
+    width, layers = unet.context[-1], last.num_hidden_layers
+    for family in FAMILIES.values():
+        if width == family.context and not family.size_numbers:
+            reason = f"cross attention is {width} wide, the text encoder has {layers} layers"
+            if layers != family.text_layers:
+                reason += f" ({family.text_layers} in the published ones)"
+            report.infer("kind", family.name, reason)
+            return family
+    family = FAMILIES["latent-diffusion"]
+    report.infer("kind", family.name, f"cross attention is {width} wide: none of the published families")
+    return family
 
 
 def _task(unet: UNetConfig, vae: VAEConfig | TinyVAEConfig, report: Report) -> str:
@@ -324,7 +234,7 @@ def _native_size(
 ) -> tuple[int, int]:
     if "native_size" in own:
         width, height = own["native_size"]
-        reason = f"{OWN} says so"
+        reason = f"{SETTINGS_FILE} says so"
     else:
         side = unet.sample_size if unet.sample_size is not None else 64
         rows, columns = (side, side) if isinstance(side, int) else (side[0], side[-1])
@@ -339,18 +249,16 @@ def _native_size(
 
 
 def _defaults(
-    kind: str, distilled: str | None, told: bool, own: Mapping[str, Any], report: Report
+    family: Family, distilled: str | None, told: bool, own: Mapping[str, Any], report: Report
 ) -> Defaults:
-    chosen = _DEFAULTS.get(kind, Defaults())
-    if distilled == "lcm":
-        chosen = _TOLD if told else _LCM
+    chosen = family.defaults if distilled is None else _TOLD if told else _LCM
     stated = {key: value for key, value in own.items() if key in Defaults.__dataclass_fields__}
     defaults = Defaults(**{**vars(chosen), **stated})
     report.infer(
         "defaults",
         f"{defaults.sampler} with {defaults.spacing} spacing, {defaults.steps} steps, "
         f"guidance {defaults.guidance:g}",
-        f"{OWN} says so" if stated else f"what suits {'lcm' if distilled else kind} models",
+        f"{SETTINGS_FILE} says so" if stated else f"what suits {distilled or family.name} models",
     )
     return defaults
 
@@ -367,7 +275,7 @@ def _trained_range(
     report.infer(
         "learned",
         f"{span(*steps)} steps, guidance {span(*guidance)}",
-        f"{OWN} says so" if stated else "as of published models of few steps",
+        f"{SETTINGS_FILE} says so" if stated else "as of published models of few steps",
     )
     return TrainedRange((steps[0], steps[1]), (guidance[0], guidance[1]))
 

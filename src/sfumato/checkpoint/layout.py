@@ -11,12 +11,12 @@ from sfumato import weights
 from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.report import Component
 from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config.model_settings import SETTINGS_FILE, checked_settings
 from sfumato.errors import CheckpointError, nearest
 from sfumato.files import read_json
 from sfumato.weights import Header, TensorInfo
 
 INDEX = "model_index.json"
-OWN = "sfumato.json"
 TINY = "tiny_vae"
 """The folder of a smaller decoder, which may be there and which no index names."""
 FAST = "fast.safetensors"
@@ -197,6 +197,12 @@ def read_schedule(folder: Path) -> tuple[dict[str, Any], ScheduleConfig]:
     path = _place(folder, "scheduler") / "scheduler_config.json"
     content = read_json(path)
     return content, ScheduleConfig.from_dict(content, str(path))
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The content of `sfumato.json`, empty where there is none. Raises `CheckpointError`."""
+    path = folder / SETTINGS_FILE
+    return checked_settings(read_json(path), str(path)) if path.is_file() else {}
 
 
 def tokenizer_folder(folder: Path, name: str) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato import weights
+from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.layout import INDEX, choose
 from sfumato.errors import CheckpointError, OutputError, UsageError, nearest
 from sfumato.files import output_error
@@ -20,8 +21,7 @@ _SUFFIX = ".safetensors"
 _DEPTH = 4
 _SHORT_HASH = 8
 
-# How wide the text states are that a family's UNet attends to.
-_CONTEXTS = {768: "sd1", 1024: "sd2", 1280: "sdxl-refiner", 2048: "sdxl"}
+_CONTEXTS = {family.context: family.name for family in FAMILIES.values()}
 
 
 @dataclass(frozen=True)

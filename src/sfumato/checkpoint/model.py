@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.checkpoint.infer import Defaults, ModelInfo
+from sfumato.checkpoint.families import Defaults
+from sfumato.checkpoint.infer import ModelInfo
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig
 from sfumato.diffusion.latent import LatentSpec
@@ -18,7 +19,7 @@ from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.encode import TextEmbedding, Vectors, encode, refiner_ids, size_ids
+from sfumato.prompt.encode import TextEmbedding, Vectors, encode
 from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
@@ -53,7 +54,7 @@ class Model:
     @property
     def kind(self) -> str:
         """The family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"."""
-        return self.info.kind
+        return self.info.family.name
 
     @property
     def task(self) -> str:
@@ -93,13 +94,12 @@ class Model:
     @property
     def zero_negative(self) -> bool:
         """Whether "no negative prompt" means text states of zeros (SDXL), not an encoded empty text."""
-        return bool(self.index.get("force_zeros_for_empty_prompt", self.kind == "sdxl"))
+        return bool(self.index.get("force_zeros_for_empty_prompt", self.info.family.zero_negative))
 
     @property
     def networks(self) -> dict[str, Network]:
         """Every network by its place in the folder, without `tiny`, which no other program looks for."""
-        names = ["text_encoder_2"] if self.kind == "sdxl-refiner" else ["text_encoder", "text_encoder_2"]
-        encoders = dict(zip(names, self.text_encoders, strict=False))
+        encoders = dict(zip(self.info.family.text_encoders, self.text_encoders, strict=False))
         return {"unet": self.unet, "vae": self.vae, **encoders}
 
     def levels(self, spacing: str, steps: int, size: tuple[int, int] | None = None) -> list[Level]:
@@ -129,15 +129,12 @@ class Model:
             self.text_encoders,
             dialect=dialect,
             embeddings=embeddings,
-            penultimate=self.info.penultimate,
+            penultimate=self.info.family.penultimate,
             clip_skip=clip_skip,
             device=device,
         )
 
     def size_ids(self, size: tuple[int, int], *, negative: bool = False) -> Tensor | None:
         """What the UNet is told about a picture of `size` (width, height): (1, 6), (1, 5), or nothing."""
-        if self.kind == "sdxl":
-            return size_ids(size)
-        if self.kind == "sdxl-refiner":
-            return refiner_ids(size, aesthetic=2.5 if negative else 6.0)
-        return None
+        made = self.info.family.size_ids
+        return made and made(size, negative)

@@ -10,25 +10,15 @@ from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint import keys
-from sfumato.checkpoint.layout import FAST, INDEX, OWN, TINY
+from sfumato.checkpoint.layout import FAST, INDEX, TINY
 from sfumato.checkpoint.loading import empty_network
 from sfumato.checkpoint.model import Model, Network
 from sfumato.config import ScheduleConfig
+from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import UsageError
 from sfumato.files import replace_folder, write_json
 from sfumato.version import __version__
 
-_PIPELINES = {
-    ("sdxl", "text"): "StableDiffusionXLPipeline",
-    ("sdxl", "inpaint"): "StableDiffusionXLInpaintPipeline",
-    ("sdxl", "instruct"): "StableDiffusionXLInstructPix2PixPipeline",
-    ("sdxl-refiner", "text"): "StableDiffusionXLImg2ImgPipeline",
-}
-_TASKS = {
-    "text": "StableDiffusionPipeline",
-    "inpaint": "StableDiffusionInpaintPipeline",
-    "instruct": "StableDiffusionInstructPix2PixPipeline",
-}
 # diffusers asks a folder which of its versions wrote it.
 _LAYOUT = "0.42.1"
 FORMAT = {"format": "pt"}
@@ -60,7 +50,7 @@ def save(
     with replace_folder(folder, marker=INDEX, overwrite=overwrite) as place:
         write_json(place / INDEX, index_content(model))
         if model.own:
-            write_json(place / OWN, model.own)
+            write_json(place / SETTINGS_FILE, model.own)
         if model.fast:
             shutil.copyfile(model.fast, place / FAST)
         (place / "scheduler").mkdir()
@@ -125,11 +115,11 @@ def tokenizer_names(model: Model) -> list[str]:
 
 def index_content(model: Model) -> dict[str, Any]:
     """`model_index.json`: which class of which library each component is."""
-    pipeline = _PIPELINES.get((model.kind, model.task), _TASKS[model.task])
-    told = model.unet.config.time_cond_proj_dim is not None
-    if told and model.schedule.class_name == "LCMScheduler" and model.kind not in ("sdxl", "sdxl-refiner"):
+    pipelines = model.info.family.pipelines
+    pipeline = pipelines[model.task]
+    if model.unet.config.time_cond_proj_dim is not None and model.schedule.class_name == "LCMScheduler":
         # it tells the network the guidance, so that one which is not told needs the usual pipeline
-        pipeline = "LatentConsistencyModelPipeline"
+        pipeline = pipelines.get("lcm", pipeline)
     index: dict[str, Any] = {
         "_class_name": pipeline,
         "_diffusers_version": _LAYOUT,
@@ -145,9 +135,9 @@ def index_content(model: Model) -> dict[str, Any]:
         else:
             index[name] = ["diffusers", network.config.CLASS]
     absent = ["image_encoder", "feature_extractor"]
-    if model.kind == "sdxl-refiner":
+    if "text_encoder" not in model.networks:
         absent += ["text_encoder", "tokenizer"]
-    if pipeline in (*_TASKS.values(), "LatentConsistencyModelPipeline"):
+    if "lcm" in pipelines:  # those of Stable Diffusion 1 and 2 look for a safety checker
         index["requires_safety_checker"] = False
         absent.append("safety_checker")
     return index | {name: [None, None] for name in absent}

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from sfumato import weights
 from sfumato.checkpoint import replacement_parts, single
-from sfumato.checkpoint.infer import PREDICTIONS, ModelInfo, model_info, own_settings
+from sfumato.checkpoint.families import FAMILIES
+from sfumato.checkpoint.infer import PREDICTIONS, ModelInfo, model_info
 from sfumato.checkpoint.layout import (
     FAST,
     TINY,
@@ -18,6 +19,7 @@ from sfumato.checkpoint.layout import (
     read_index,
     read_part,
     read_schedule,
+    read_settings,
     tokenizer_folder,
 )
 from sfumato.checkpoint.report import Report
@@ -119,7 +121,7 @@ class Scan:
 
     def _read_folder(self, variant: str | None, prefer_half: bool) -> None:
         self.index = read_index(self.place)
-        self.own = self.attempt(own_settings, self.place) or {}
+        self.own = self.attempt(read_settings, self.place) or {}
         named = components(self.index)
         encoders = [name for name in TOKENIZERS if name in named] or ["text_encoder"]
         networks = ["unet", "vae", *encoders, *([TINY] if (self.place / TINY).is_dir() else [])]
@@ -155,11 +157,10 @@ class Scan:
 
     def _replace_vae(self, path: Path) -> None:
         own = self.parts.get("vae")
-        family = self.report.value("family") or ""
         if own and isinstance(own.config, VAEConfig):
             scaling = own.config.scaling_factor
         else:
-            scaling = single.SCALING.get(family, single.SCALING_ELSE)
+            scaling = FAMILIES[self.report.value("family") or "sd1"].scaling_factor
         self.parts["vae"] = part = replacement_parts.vae_part(path, scaling)
         self.report.infer(
             "vae", path.name, "asked for, in the place of the model's own" if own else "asked for"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sfumato import weights
 from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config
+from sfumato.checkpoint.families import FAMILIES, Family
 from sfumato.checkpoint.grouping import FIRST, TOLD_SIZE, Group, borrowed, grouped
 from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Part
 from sfumato.checkpoint.ldm_keys import Table
@@ -33,8 +34,6 @@ _SPREAD_OF = (
     "output_blocks.11.1.transformer_blocks.0.norm1.bias",
     "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
 )
-SCALING = {"sdxl": 0.13025, "sdxl-refiner": 0.13025}
-SCALING_ELSE = 0.18215
 _SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -42,12 +41,6 @@ _SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "steps_offset": 1,
     "timestep_spacing": "leading",
-}
-_SCHEDULERS: dict[str, dict[str, Any]] = {
-    "lcm": {"_class_name": "LCMScheduler"},
-    "sdxl": {"_class_name": "EulerDiscreteScheduler"},
-    "sdxl-refiner": {"_class_name": "EulerDiscreteScheduler"},
-    "sd1": {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False},
 }
 
 
@@ -92,7 +85,7 @@ def scan(
             configs[name] = _text(path, groups[name], family, report)
     configs["unet"] = unet = _unet(path, groups["unet"], configs, family, side, report)
     if "vae" in groups:
-        configs["vae"] = vae_config(groups["vae"], SCALING.get(family, SCALING_ELSE), 8 * side, str(path))
+        configs["vae"] = vae_config(groups["vae"], family.scaling_factor, 8 * side, str(path))
     parts = {name: part(path, header, group, configs[name]) for name, group in groups.items()}
     return Found(
         parts=parts | lent,
@@ -105,28 +98,28 @@ def scan(
         reasons={
             "prediction": reason,
             "native size": size_reason,
-            "latent scale": f"{family} models have it",
+            "latent scale": f"{family.name} models have it",
         },
     )
 
 
-def _family(groups: Mapping[str, Group], lent: Mapping[str, Part], report: Report) -> str:
+def _family(groups: Mapping[str, Group], lent: Mapping[str, Part], report: Report) -> Family:
     """Which of the published families it belongs to, for what no shape can tell."""
     unet = groups["unet"].tensors
     encoders = {*groups, *lent} & TOKENIZERS.keys()
     if not TOLD_SIZE.isdisjoint(unet):
         two = len(encoders) == 2
-        family = "sdxl" if two else "sdxl-refiner"
+        name = "sdxl" if two else "sdxl-refiner"
         reason = f"the UNet is told the size, and the text encoders are {'two' if two else 'one'}"
     elif any(name.endswith(".proj_in.weight") and len(info.shape) == 2 for name, info in unet.items()):
-        family, reason = "sd2", "the UNet's attention has linear projections, as Stable Diffusion 2"
+        name, reason = "sd2", "the UNet's attention has linear projections, as Stable Diffusion 2"
     else:
-        family, reason = "sd1", "the UNet's attention has projections by convolution, as Stable Diffusion 1"
-    report.infer("family", family, reason)
-    return family
+        name, reason = "sd1", "the UNet's attention has projections by convolution, as Stable Diffusion 1"
+    report.infer("family", name, reason)
+    return FAMILIES[name]
 
 
-def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[str, str]:
+def _prediction(path: Path, header: Header, unet: Group, family: Family) -> tuple[str, str]:
     """What the UNet predicts, as schedulers call it, and how that is known."""
     if "v_pred" in header.tensors:
         return "v_prediction", "the file is marked by a tensor 'v_pred'"
@@ -135,8 +128,8 @@ def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[s
     said = next((mark for mark in marks if mark in ("v", "epsilon")), None)
     if said:
         return "v_prediction" if said == "v" else "epsilon", f"the header says so (modelspec: {said})"
-    if family != "sd2":
-        return "epsilon", f"{family} models do, where no mark says otherwise"
+    if not family.predicts_v:
+        return "epsilon", f"{family.name} models do, where no mark says otherwise"
     first = next(unet.tensors[name].shape for name in FIRST if name in unet.tensors)
     if len(first) == 4 and first[1] != 4:
         return "epsilon", "Stable Diffusion 2's models that are given a picture do"
@@ -158,17 +151,14 @@ def _prediction(path: Path, header: Header, unet: Group, family: str) -> tuple[s
     return "v_prediction", "Stable Diffusion 2 does, but its base model: --prediction epsilon is for that"
 
 
-def _size(family: str, prediction: str) -> tuple[int, str]:
+def _size(family: Family, prediction: str) -> tuple[int, str]:
     """The side of the latents that such a model was trained on, and the reason."""
-    if family in SCALING:
-        return 128, f"{family} models were trained at 1024 × 1024"
-    if family == "sd2" and prediction == "v_prediction":
-        return 96, "Stable Diffusion 2 that predicts v was trained at 768 × 768"
-    return 64, f"{family} models were trained at 512 × 512"
+    side = family.latent_sides[prediction == "v_prediction"]
+    return side, f"{family.name} models that predict {prediction} were trained at {8 * side} × {8 * side}"
 
 
 def _unet(
-    path: Path, group: Group, configs: Mapping[str, Config], family: str, side: int, report: Report
+    path: Path, group: Group, configs: Mapping[str, Config], family: Family, side: int, report: Report
 ) -> UNetConfig:
     last = configs.get("text_encoder_2") or configs["text_encoder"]
     assert isinstance(last, TextConfig)
@@ -176,14 +166,14 @@ def _unet(
         group.tensors,
         group.original,
         pooled=last.projection_dim if last.with_projection else None,
-        numbers=5 if family == "sdxl-refiner" else 6,
-        fixed={"sample_size": side, "upcast_attention": family == "sd2"},
+        numbers=family.size_numbers,
+        fixed={"sample_size": side, "upcast_attention": family.upcast_attention},
         where=str(path),
         told=report.infer,
     )
 
 
-def _text(path: Path, group: Group, family: str, report: Report) -> TextConfig:
+def _text(path: Path, group: Group, family: Family, report: Report) -> TextConfig:
     where, name = str(path), group.place.part
     if group.place.open_clip:
         layers = shapes_to_config.open_clip_layers(group.tensors)
@@ -195,10 +185,10 @@ def _text(path: Path, group: Group, family: str, report: Report) -> TextConfig:
             reason += f"; Stable Diffusion 2 reads the states before the last of its {layers} layers"
     else:
         second = name == "text_encoder_2"
-        act = "gelu" if second or family == "sd2" else "quick_gelu"
+        act = "gelu" if second or family.open_clip else "quick_gelu"
         ours = {key.removeprefix(keys.TEXT_PREFIX): info for key, info in group.tensors.items()}
         config = shapes_to_config.openai_text(ours, act, second, where)
-        reason = f"transformers' names, in a model of the family {family}"
+        reason = f"transformers' names, in a model of the family {family.name}"
     whose = "OpenCLIP" if config.hidden_act == "gelu" else "OpenAI's CLIP"
     report.infer(name, f"{whose}, {config.num_hidden_layers} layers of {config.hidden_size}", reason)
     return config
@@ -241,19 +231,18 @@ def part(path: Path, header: Header, group: Group, config: Config) -> Part:
     return Part(name, class_name, config, str(path), {path: header}, owned, prefix=prefix, table=table)
 
 
-def _tokenizer(part: Part, family: str) -> Tokenizer:
+def _tokenizer(part: Part, family: Family) -> Tokenizer:
     assert isinstance(part.config, TextConfig)
     if part.config.vocab_size < PIECES:
         raise CheckpointError(
             f"{part.where}: the text encoder knows {part.config.vocab_size:,} pieces of text, and CLIP's "
             f"vocabulary has {PIECES:,}; another vocabulary has to come with the model, as in a folder"
         )
-    zero = family == "sd2" or part.name == "text_encoder_2"
-    return clip_tokenizer("!") if zero else clip_tokenizer()
+    return clip_tokenizer("!") if family.open_clip or part.name == "text_encoder_2" else clip_tokenizer()
 
 
-def _scheduler(unet: UNetConfig, family: str, prediction: str, zero_snr: bool) -> dict[str, Any]:
+def _scheduler(unet: UNetConfig, family: Family, prediction: str, zero_snr: bool) -> dict[str, Any]:
     """The noise that all of them were trained on, as a scheduler's configuration."""
-    named = "lcm" if unet.time_cond_proj_dim is not None else family
-    content = _SCHEDULERS.get(named, _SCHEDULERS["sd1"]) | _SCHEDULE | {"prediction_type": prediction}
+    named = family.scheduler if unet.time_cond_proj_dim is None else {"_class_name": "LCMScheduler"}
+    content = {**named, **_SCHEDULE, "prediction_type": prediction}
     return content | {"rescale_betas_zero_snr": True} if zero_snr else content

@@ -9,7 +9,6 @@ from sfumato import weights
 from sfumato.checkpoint.layout import (
     INDEX,
     NETWORKS,
-    OWN,
     TOKENIZERS,
     UNUSED,
     choose,
@@ -17,6 +16,7 @@ from sfumato.checkpoint.layout import (
     read_index,
 )
 from sfumato.checkpoint.library import by_name, installed
+from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import CheckpointError, nearest
 
 EMBEDDED = "embedded"
@@ -138,7 +138,7 @@ def _from_hub(
 
 def _wanted(repository: str, names: list[str], variant: str | None, prefer_half: bool) -> list[str]:
     """The files to download: the small ones of known components, and one variant of the weights of each."""
-    wanted = [name for name in (INDEX, OWN) if name in names]
+    wanted = [name for name in (INDEX, SETTINGS_FILE) if name in names]
     for part in (*NETWORKS, *TOKENIZERS.values(), "scheduler"):
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         inside = [name for name in inside if "/" not in name]

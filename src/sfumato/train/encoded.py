@@ -121,7 +121,7 @@ class FreshTexts:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        states, pooled, last = [], None, self.base.info.penultimate
+        states, pooled, last = [], None, self.base.info.family.penultimate
         for tokenizer, encoder in zip(self.base.tokenizers, self.base.text_encoders, strict=True):
             ids = sent(torch.tensor([_window(text, tokenizer) for text in texts]), self.device)
             out = encoder(ids, skip=int(last), final_norm=not last)

@@ -15,7 +15,8 @@ from sfumato.adapt import sampling_hints
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
-from sfumato.checkpoint.infer import Defaults, TrainedRange, span
+from sfumato.checkpoint.families import Defaults
+from sfumato.checkpoint.infer import TrainedRange, span
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import LATENT, SOLVERS, LevelTable, pseudo_huber
 from sfumato.diffusion.level import Flow

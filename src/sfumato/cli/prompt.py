@@ -22,8 +22,7 @@ def prompt(
 ) -> None:
     """Print what a drawing would make of `text`."""
     request = Request.build(prompt=text, **{"seed": 0, **fields})
-    picture = next(expansion.expand(request))
-    single = picture.request
+    single = next(expansion.expand(request)).request
     from sfumato import checkpoint
     from sfumato.adapt.embedding import called
     from sfumato.prompt.explain import explain

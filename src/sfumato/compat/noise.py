@@ -1,16 +1,18 @@
 """Noise from a caller's own generators, in the order and the shapes in which diffusers draws it."""
 
 from collections.abc import Sequence
+from itertools import count
 
 import torch
 from torch import Tensor
 
+from sfumato.diffusion.sampling import Noise
 from sfumato.errors import UsageError
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
-class Source:
+class BatchNoise:
     """Standard normal blocks (B, C, H, W), drawn when first asked for.
 
     One generator, or none, which is torch's own, draws a block at once; a list has one for each row.
@@ -18,54 +20,40 @@ class Source:
 
     def __init__(
         self, generator: Generators, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
-    ):
+    ) -> None:
         """`dtype`: what the numbers are drawn in, which decides their values. Raises `UsageError`."""
-        if isinstance(generator, Sequence):
-            if len(generator) not in (1, shape[0]):
-                raise UsageError(f"{len(generator)} generators were given for {shape[0]} pictures")
-            generator = generator[0] if len(generator) == 1 else generator
-        self.generator, self.shape, self.device, self.dtype = generator, shape, device, dtype
-        self.drawn = 0
+        self.generators = list(generator) if isinstance(generator, Sequence) else [generator]
+        if len(self.generators) not in (1, shape[0]):
+            raise UsageError(f"{len(self.generators)} generators were given for {shape[0]} pictures")
+        self.shape, self.device, self.dtype = shape, device, dtype
         self._blocks: dict[int, Tensor] = {}
+        self._drawn = 0
 
     def block(self) -> Tensor:
         """The next block, in float32."""
-        self.drawn += 1
-        if isinstance(self.generator, Sequence):
-            rows = [self._draw(each, (1, *self.shape[1:])) for each in self.generator]
-            return torch.cat(rows).float()
-        return self._draw(self.generator, self.shape).float()
+        self._drawn += 1
+        rows = self.shape[0] // len(self.generators)
+        return torch.cat([self._draw(each, (rows, *self.shape[1:])) for each in self.generators]).float()
 
     def _draw(self, generator: torch.Generator | None, shape: tuple[int, ...]) -> Tensor:
         where = self.device if generator is None else generator.device
         return torch.randn(shape, generator=generator, device=where, dtype=self.dtype).to(self.device)
 
-    def row(self, index: int) -> "Row":
-        """The noise of one picture."""
-        return Row(self, index)
+    def row(self, index: int) -> Noise:
+        """What a sampler asks for its noise: row `index` of block after block."""
+        numbers = count()
 
-    def taken(self, number: int, index: int) -> Tensor:
-        """Row `index` of the block `number`; blocks go when their last row is taken."""
-        if number == self.drawn:
-            self._blocks[number] = self.block()
-        block = self._blocks[number]
-        if index == self.shape[0] - 1:
-            del self._blocks[number]
-        return block[index : index + 1]
+        def noise(like: Tensor, /) -> Tensor:
+            number = next(numbers)
+            if number == self._drawn:
+                self._blocks[number] = self.block()
+            last = index == self.shape[0] - 1
+            block = self._blocks.pop(number) if last else self._blocks[number]
+            return block[index : index + 1].to(like.device, like.dtype)
+
+        return noise
 
     def finish(self, draws: int) -> None:
         """Draw what is missing to `draws` blocks: diffusers also asks for noise that it has no use for."""
-        while self.drawn < draws:
+        while self._drawn < draws:
             self.block()
-
-
-class Row:
-    """What a sampler asks for its noise: row after row of one picture."""
-
-    def __init__(self, source: Source, index: int) -> None:
-        self.source, self.index, self.count = source, index, 0
-
-    def __call__(self, like: Tensor, /) -> Tensor:
-        block = self.source.taken(self.count, self.index)
-        self.count += 1
-        return block.to(like.device, like.dtype)

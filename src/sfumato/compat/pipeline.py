@@ -4,7 +4,6 @@ What is here does what it does there; what is not says so by its name.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,7 +12,7 @@ import torch
 
 from sfumato import checkpoint, devices
 from sfumato.checkpoint.source import pull
-from sfumato.compat.loras import DEFAULT_FILE, Loras, weight_file
+from sfumato.compat.loaders import LoaderMixin
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
 from sfumato.compat.state import CallState
@@ -48,19 +47,19 @@ _PIPELINES = ("latent_consistency_txt2img",)
 """The community pipelines whose names are known."""
 
 
-class DiffusionPipeline:
+class DiffusionPipeline(LoaderMixin):
     """The pipelines' common part; `from_pretrained` here makes the one that the model is for."""
 
     CALLBACK_TENSORS: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
     def __init__(self, model: checkpoint.Model, source: str, dtype: torch.dtype = torch.float32) -> None:
         """Made by `from_pretrained` and `from_single_file`. Raises `UsageError` for an unknown scheduler."""
+        super().__init__()
         self.model, self.source = model, source
         self.scheduler = scheduler_of(model.scheduler)
         self.state = CallState()
         self._options = DeviceOptions(device="cpu", dtype=_name(dtype))
         self._studio: Studio | None = None
-        self.loras = Loras()
         self.progress: dict[str, Any] = {}
 
     @classmethod
@@ -97,7 +96,7 @@ class DiffusionPipeline:
         place = source
         if revision is not None and not Path(source).expanduser().exists() and source != "embedded":
             place = pull(str(source), variant=variant, revision=revision)
-        return cls._loaded(place, str(source), torch_dtype, scheduler, variant, local_files_only)
+        return cls._load(place, str(source), torch_dtype, scheduler, variant, local_files_only)
 
     @classmethod
     def from_single_file(
@@ -109,7 +108,7 @@ class DiffusionPipeline:
         for name, value in others.items():
             if name not in (*_HARMLESS, "use_safetensors") and value is not None:
                 raise UsageError(f"from_single_file: {name} is not supported; {cls._instead(name)}")
-        return cls._loaded(path, str(path), torch_dtype, scheduler, None, local)
+        return cls._load(path, str(path), torch_dtype, scheduler, None, local)
 
     @staticmethod
     def _instead(name: str) -> str:
@@ -120,7 +119,7 @@ class DiffusionPipeline:
         return "leave it out"
 
     @classmethod
-    def _loaded(
+    def _load(
         cls,
         place: str | Path,
         source: str,
@@ -268,89 +267,6 @@ class DiffusionPipeline:
     def set_progress_bar_config(self, **config: Any) -> None:
         """`disable=True` for none; other settings of diffusers' bar change nothing."""
         self.progress = config
-
-    def load_lora_weights(
-        self,
-        source: str | Path,
-        *,
-        weight_name: str | None = None,
-        adapter_name: str | None = None,
-        subfolder: str | None = None,
-        **others: Any,
-    ) -> None:
-        """Read a LoRA from a file, a folder or the hub, and have it alone active."""
-        no_others("load_lora_weights", others, harmless=("use_safetensors", "low_cpu_mem_usage"))
-        self.loras.load(self.studio, weight_file(source, weight_name, DEFAULT_FILE, subfolder), adapter_name)
-
-    def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = None) -> None:
-        """Have these adapters active, each with a weight or a dictionary of weights."""
-        self.loras.select(adapter_names, adapter_weights)
-
-    def get_active_adapters(self) -> list[str]:
-        return self.loras.active
-
-    def get_list_adapters(self) -> dict[str, list[str]]:
-        return {"unet": self.loras.names} if self.loras.names else {}
-
-    def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
-        self.loras.delete(adapter_names)
-        self._sweep()
-
-    def disable_lora(self) -> None:
-        self.loras.enabled = False
-
-    def enable_lora(self) -> None:
-        self.loras.enabled = True
-
-    def fuse_lora(
-        self, lora_scale: float = 1.0, adapter_names: Sequence[str] | None = None, **others: Any
-    ) -> None:
-        """Have the active adapters in the weights, until `unfuse_lora` takes them out to the bit."""
-        no_others("fuse_lora", others, harmless=("safe_fusing", "components"))
-        self.loras.fuse(lora_scale, adapter_names)
-
-    def unfuse_lora(self, **others: Any) -> None:
-        no_others("unfuse_lora", others, harmless=("components",))
-        self.loras.unfuse()
-
-    def unload_lora_weights(self) -> None:
-        """Forget all adapters; fused ones stay in the weights."""
-        self.loras.unload()
-        self._sweep()
-
-    def _sweep(self) -> None:
-        if self._studio is not None:
-            self._studio.adapt(self.loras.uses(1.0))
-            self.loras.sweep(self._studio)
-
-    def load_textual_inversion(
-        self,
-        source: str | Path | Sequence[str | Path],
-        token: str | Sequence[str] | None = None,
-        *,
-        weight_name: str | None = None,
-        subfolder: str | None = None,
-        **others: Any,
-    ) -> None:
-        """Read learned embeddings; prompts call them by `token`, or by the word that the file names."""
-        no_others("load_textual_inversion", others, harmless=("use_safetensors",))
-        sources = [source] if isinstance(source, str | Path) else list(source)
-        tokens = [token] * len(sources) if token is None or isinstance(token, str) else list(token)
-        if len(tokens) != len(sources):
-            raise UsageError(f"{len(sources)} embeddings were given, and {len(tokens)} tokens")
-        for each, name in zip(sources, tokens, strict=True):
-            file = weight_file(each, weight_name, "learned_embeds.safetensors", subfolder)
-            known = self.studio.load_embedding(file, name)
-            word = self.studio.embeddings[known].token
-            if name is None and word is not None and word != known:
-                self.studio.embeddings[word] = self.studio.embeddings.pop(known)
-
-
-def no_others(where: str, others: Mapping[str, Any], harmless: Sequence[str] = ()) -> None:
-    """Raise `UsageError` for arguments that nothing here answers to; those that say nothing may stand."""
-    for name, value in others.items():
-        if name not in harmless and value is not None:
-            raise UsageError(f"{where}: {name} is not supported")
 
 
 def _name(dtype: torch.dtype) -> str:

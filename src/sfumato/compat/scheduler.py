@@ -25,12 +25,11 @@ from sfumato.errors import CheckpointError, SfumatoWarning, UsageError, nearest
 from sfumato.files import read_json
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "thresholding": (False,),
+    **ScheduleConfig.FIXED,
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
     "use_flow_sigmas": (False, None),
-    "use_dynamic_shifting": (False,),
-    "shift_terminal": (None,),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large"),
-    "lambda_min_clipped": (-float("inf"),),
+    "lambda_min_clipped": (-math.inf,),
     "timestep_type": ("discrete",),
     "interpolation_type": ("linear",),
     "predict_x0": (True,),
@@ -39,15 +38,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "time_shift_type": ("exponential",),
 }
 """Settings of which only these values are supported."""
-BETAS = (
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "rescale_betas_zero_snr",
-)
-"""Settings that make the path."""
 NEARLY_PURE = 2.0**-24
 """What stands for ᾱ = 0 in schedulers that divide by it."""
 
@@ -92,9 +82,13 @@ class SamplingPlan:
     noise_dtype: torch.dtype | None = None
 
     @cached_property
-    def times(self) -> list[float]:
-        """The time of every evaluation."""
-        return [level.t for level in visited(self.sampler, self.levels)]
+    def evaluated(self) -> list[Level]:
+        """The level of every evaluation."""
+        return visited(self.sampler, self.levels)
+
+    def scale(self, level: Level) -> float:
+        """What turns latents as diffusers has them at `level` into a·x0 + s·eps."""
+        return level.a if self.exploding else 1.0
 
 
 class Scheduler(ABC):
@@ -106,10 +100,10 @@ class Scheduler(ABC):
 
     TAKES: ClassVar[frozenset[str]] = frozenset()
     """Which of `timesteps` and `sigmas` a call may give it."""
-    EXPLODING: ClassVar[bool] = False
-    """Whether its latents are scaled to a = 1, not as the network has them."""
-    NOISE_DTYPE: ClassVar[torch.dtype | None] = None
-    """The precision that its noise is drawn in, if not the network's."""
+    DROPPED: ClassVar[int] = 0
+    """How many of the least noisy even times it leaves out."""
+    ROUNDED: ClassVar[bool] = True
+    """Whether even times are whole."""
     order: ClassVar[int] = 1
     """Evaluations for each step."""
 
@@ -169,11 +163,10 @@ class Scheduler(ABC):
     def path(self) -> VariancePreserving:
         """The path of its betas. Raises `UsageError` for betas that make none."""
         name, settings = type(self).__name__, self.settings
-        betas = {key: settings[key] for key in BETAS if key in settings}
-        if betas["trained_betas"] is not None:
-            betas["trained_betas"] = [float(beta) for beta in betas["trained_betas"]]
+        if settings["trained_betas"] is not None:
+            settings["trained_betas"] = [float(beta) for beta in settings["trained_betas"]]
         try:
-            path, *_ = path_of(ScheduleConfig.from_dict(betas, name))
+            path, *_ = path_of(ScheduleConfig.from_dict({"_class_name": name, **settings}, name))
         except CheckpointError as error:
             raise UsageError(str(error)) from None
         assert isinstance(path, VariancePreserving)
@@ -187,13 +180,9 @@ class Scheduler(ABC):
         if args.timesteps is not None and args.sigmas is not None:
             raise UsageError("only one of timesteps and sigmas can be given")
         path = self.path
-        stops = self.levels(path, args)
-        levels = self.ended(path, stops)
+        levels = self.ended(path, self.levels(path, args))
         sampler, draws = self.sampler(args, levels)
-        start = stops[0].sigma if self.EXPLODING else 1.0
-        if self.EXPLODING and self.config["timestep_spacing"] == "leading":
-            start = math.hypot(start, 1)
-        return SamplingPlan(sampler, levels, start, self.EXPLODING, draws, self.NOISE_DTYPE)
+        return SamplingPlan(sampler, levels, draws=draws)
 
     @abstractmethod
     def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
@@ -220,35 +209,26 @@ class Scheduler(ABC):
             )
         return [*above, least]
 
-    def even_levels(
-        self, path: VariancePreserving, n: int, *, dropped: int = 0, rounded: bool = True
-    ) -> list[Level]:
-        """`n` levels as `timestep_spacing` and `steps_offset` say; see `sfumato.diffusion.spacing`."""
-        settings, count = self.settings, self.config["num_train_timesteps"]
+    def even_levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
+        """Levels at the times of the call, or as `timestep_spacing` and `steps_offset` say."""
+        settings, count, n = self.settings, self.config["num_train_timesteps"], args.steps
+        if args.timesteps is not None:
+            given = [float(t) for t in args.timesteps]
+            falling = all(before > after for before, after in pairwise(given))
+            if not given or not falling or given[0] >= count or given[-1] < 0:
+                raise UsageError(f"timesteps must fall from below {count} to 0 or more, not {given}")
+            return [path.level(t) for t in given]
         if n > count:
             raise UsageError(f"num_inference_steps is {n}: the scheduler has {count} training times")
-        match name := settings.get("timestep_spacing", "linspace"):
+        match settings.get("timestep_spacing", "linspace"):
             case "leading":
-                levels = spacing.leading(path, n, offset=settings["steps_offset"], dropped=dropped)
-            case "linspace" if n + dropped > 1:
-                levels = spacing.linspace(path, n, dropped=dropped, rounded=rounded)
-            case "linspace":  # numpy's begins at the other end
-                return [path.level(0)]
+                offset = settings["steps_offset"]
+                return spacing.leading(path, n, offset=offset, dropped=self.DROPPED)[:-1]
             case "trailing":
-                levels = spacing.trailing(path, n)
-            case _:
-                known = ("leading", "linspace", "trailing")
-                hint = nearest(str(name), known)
-                raise UsageError(f"timestep_spacing = {name!r} is not supported; {hint}")
-        return levels[:-1]
-
-    def given_times(self, times: Sequence[float]) -> list[float]:
-        """`times` of a caller. Raises `UsageError` unless they fall, all of them training times."""
-        given, count = [float(t) for t in times], self.config["num_train_timesteps"]
-        falling = all(before > after for before, after in pairwise(given))
-        if not given or not falling or given[0] >= count or given[-1] < 0:
-            raise UsageError(f"timesteps must fall from below {count} to 0 or more, not {given}")
-        return given
+                return spacing.trailing(path, n)[:-1]
+        if n + self.DROPPED == 1:  # numpy's linspace of one begins at the other end
+            return [path.level(0)]
+        return spacing.linspace(path, n, dropped=self.DROPPED, rounded=self.ROUNDED)[:-1]
 
     def clamped(self, sampler: Sampler) -> Sampler:
         """`sampler`, its clean estimates within ±`clip_sample_range` if `clip_sample` asks for it."""
@@ -280,22 +260,16 @@ class TimestepScheduler(Scheduler):
     """Levels at training times, in the network's own scaling."""
 
     def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
-        if args.timesteps is not None:
-            return [path.level(t) for t in self.given_times(args.timesteps)]
-        return self.even_levels(path, args.steps)
+        return self.even_levels(path, args)
 
 
 class SigmaScheduler(Scheduler):
-    """Levels at σ = s/a, which is spaced evenly in time, or as `use_karras_sigmas` and its kin say."""
+    """Levels at σ = s/a: those of even times, or as `use_karras_sigmas` and its kin say."""
 
-    DROPPED: ClassVar[int] = 0
-    """Even times laid out beyond the least noisy one that is used."""
-    WHOLE: ClassVar[bool] = False
-    """Whether even times are whole."""
     FULL_RANGE: ClassVar[bool] = False
-    """Whether such σ span all of training, not the range of the even times."""
-    ROUNDED: ClassVar[tuple[str, ...]] = ()
-    """The spacings of σ whose times are rounded to training times."""
+    """Whether such spacings span all of training, not the range of the even times."""
+    WHOLE: ClassVar[tuple[str, ...]] = ()
+    """Those whose times are rounded to training times."""
 
     @property
     def path(self) -> VariancePreserving:
@@ -313,22 +287,50 @@ class SigmaScheduler(Scheduler):
             raise UsageError(f"timesteps cannot be given together with {chosen[0]}")
         if args.sigmas is not None:
             return [path.at(float(sigma)) for sigma in args.sigmas[:-1]]
-        if args.timesteps is not None:
-            times = self.given_times(args.timesteps)
-        else:
-            times = [
-                level.t
-                for level in self.even_levels(path, args.steps, dropped=self.DROPPED, rounded=self.WHOLE)
-            ]
-        levels = [_linear_in_sigma(path, t) for t in times]
+        levels = [_linear_in_sigma(path, level) for level in self.even_levels(path, args)]
         if not chosen:
             return levels
-        ends = (path.level(path.last), path.level(path.first)) if self.FULL_RANGE else (levels[0], levels[-1])
-        top, low = settings.get("sigma_max") or ends[0].sigma, settings.get("sigma_min") or ends[1].sigma
-        levels = SIGMA_SPACINGS[chosen[0]](path, args.steps, sigma_min=low, sigma_max=top)[:-1]
-        if chosen[0] in self.ROUNDED and settings["beta_schedule"] != "squaredcos_cap_v2":
-            levels = [replace(level, t=float(round(level.t))) for level in levels]
+        if self.FULL_RANGE:
+            levels = [path.level(path.last), path.level(path.first)]
+        ends = {
+            "sigma_max": settings.get("sigma_max") or levels[0].sigma,
+            "sigma_min": settings.get("sigma_min") or levels[-1].sigma,
+        }
+        levels = SIGMA_SPACINGS[chosen[0]](path, args.steps, **ends)[:-1]
+        if chosen[0] in self.WHOLE and settings["beta_schedule"] != "squaredcos_cap_v2":
+            return [replace(level, t=float(round(level.t))) for level in levels]
         return levels
+
+
+class KDiffusionScheduler(SigmaScheduler):
+    """A sampler of k-diffusion: latents are scaled to a = 1, and even times need not be whole."""
+
+    ROUNDED = False
+
+    def plan(self, args: SampleArgs) -> SamplingPlan:
+        plan = super().plan(args)
+        start = plan.levels[0].sigma
+        start = math.hypot(start, 1) if self.config["timestep_spacing"] == "leading" else start
+        return replace(plan, init_noise_sigma=start, exploding=True)
+
+
+class SolverScheduler(SigmaScheduler):
+    """DPM-Solver and its kin: even times without the least noisy one, noise in float32."""
+
+    DROPPED, FULL_RANGE = 1, True
+    WHOLE = ("use_karras_sigmas", "use_lu_lambdas")
+
+    def plan(self, args: SampleArgs) -> SamplingPlan:
+        self.check("solver_order", (1, 2, 3))
+        if "final_sigmas_type" in self.settings:
+            self.check("final_sigmas_type", ("zero", "sigma_min"))
+        return replace(super().plan(args), noise_dtype=torch.float32)
+
+    def chosen(self, name: str, known: Mapping[str, str]) -> str:
+        """The value of a setting, what other classes call it read as what this one does."""
+        if self.config[name] not in known:
+            self.check(name, sorted({*known.values()}))
+        return known[self.config[name]]
 
 
 def beta_sigmas(path: VariancePreserving, n: int, *, sigma_min: float, sigma_max: float) -> list[Level]:
@@ -345,10 +347,10 @@ SIGMA_SPACINGS = {
 }
 
 
-def _linear_in_sigma(path: VariancePreserving, t: float) -> Level:
-    """The level at a time that need not be whole, σ interpolated linearly."""
-    below = min(math.floor(t), math.ceil(path.last) - 1)
-    if t == below:
-        return path.level(t)
-    sigma = (1 - (t - below)) * path.level(below).sigma + (t - below) * path.level(below + 1).sigma
-    return replace(path.at(sigma), t=t)
+def _linear_in_sigma(path: VariancePreserving, level: Level) -> Level:
+    """The level at the same time, which need not be whole, σ interpolated linearly instead of ln σ."""
+    below = path.level(math.floor(level.t))
+    part = level.t - below.t
+    if part == 0:
+        return level
+    return replace(path.at((1 - part) * below.sigma + part * path.level(below.t + 1).sigma), t=level.t)

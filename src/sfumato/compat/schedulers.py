@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-
 from sfumato.compat.clipping import clamped_ddim
-from sfumato.compat.scheduler import SampleArgs, Scheduler, SigmaScheduler, TimestepScheduler
+from sfumato.compat.scheduler import (
+    KDiffusionScheduler,
+    SampleArgs,
+    Scheduler,
+    SolverScheduler,
+    TimestepScheduler,
+)
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
 from sfumato.diffusion import spacing
 from sfumato.diffusion.level import Level, VariancePreserving
@@ -88,22 +92,16 @@ class TCDScheduler(_ConsistencyScheduler):
         return partial(tcd, eta=args.eta), args.steps - 1 if args.eta > 0 else 0
 
 
-class _KDiffusionScheduler(SigmaScheduler):
-    """A sampler of k-diffusion, with latents scaled to a = 1."""
-
-    EXPLODING = True
-
-
-class EulerDiscreteScheduler(_KDiffusionScheduler):
+class EulerDiscreteScheduler(KDiffusionScheduler):
     TAKES = frozenset({"timesteps", "sigmas"})
 
 
-class EulerAncestralDiscreteScheduler(_KDiffusionScheduler):
+class EulerAncestralDiscreteScheduler(KDiffusionScheduler):
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         return euler_a, args.steps
 
 
-class HeunDiscreteScheduler(_KDiffusionScheduler):
+class HeunDiscreteScheduler(KDiffusionScheduler):
     TAKES = _TIMES
     order = 2
 
@@ -111,47 +109,26 @@ class HeunDiscreteScheduler(_KDiffusionScheduler):
         return self.clamped(heun), 0
 
 
-class KDPM2DiscreteScheduler(_KDiffusionScheduler):
-    ROUNDED = ("use_karras_sigmas",)
+class KDPM2DiscreteScheduler(KDiffusionScheduler):
+    WHOLE = ("use_karras_sigmas",)
     order = 2
 
 
-class KDPM2AncestralDiscreteScheduler(_KDiffusionScheduler):
-    ROUNDED = ("use_karras_sigmas",)
+class KDPM2AncestralDiscreteScheduler(KDiffusionScheduler):
+    WHOLE = ("use_karras_sigmas",)
     order = 2
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         return dpm2_a, args.steps - 1
 
 
-class DPMSolverSDEScheduler(_KDiffusionScheduler):
+class DPMSolverSDEScheduler(KDiffusionScheduler):
     order = 2
 
 
-class LMSDiscreteScheduler(_KDiffusionScheduler):
+class LMSDiscreteScheduler(KDiffusionScheduler):
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         return partial(lms, bootstrap=False), 0
-
-
-class _SolverScheduler(SigmaScheduler):
-    """A fast solver: DPM-Solver and its kin, which leave out the least noisy even time."""
-
-    DROPPED, WHOLE, FULL_RANGE = 1, True, True
-    ROUNDED = ("use_karras_sigmas", "use_lu_lambdas")
-    NOISE_DTYPE = torch.float32
-
-    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
-        self.check("solver_order", (1, 2, 3))
-        if "final_sigmas_type" in self.settings:
-            self.check("final_sigmas_type", ("zero", "sigma_min"))
-        return super().levels(path, args)
-
-    def chosen(self, name: str, known: Mapping[str, str]) -> str:
-        """The value of a setting, what other classes call it read as what this one does."""
-        value = self.config[name]
-        if value not in known:
-            self.check(name, sorted({*known.values()}))
-        return known[value]
 
 
 _SOLVERS = dict.fromkeys(("midpoint", "logrho", "bh1", "bh2"), "midpoint") | {"heun": "heun"}
@@ -160,7 +137,7 @@ _ALGORITHMS = {name: name for name in ("dpmsolver++", "sde-dpmsolver++", "dpmsol
 }
 
 
-class _DPMSolverScheduler(_SolverScheduler):
+class _DPMSolverScheduler(SolverScheduler):
     TAKES = _TIMES
 
     def algorithm(self) -> str:
@@ -205,7 +182,7 @@ class DPMSolverSinglestepScheduler(_DPMSolverScheduler):
         return partial(singlestep, order=order, of_noise=algorithm == "dpmsolver", solver=solver), 0
 
 
-class UniPCMultistepScheduler(_SolverScheduler):
+class UniPCMultistepScheduler(SolverScheduler):
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         known = dict.fromkeys(("bh2", "midpoint", "heun", "logrho"), "bh2") | {"bh1": "bh1"}
         solver: Solver = "bh1" if self.chosen("solver_type", known) == "bh1" else "midpoint"
@@ -213,7 +190,7 @@ class UniPCMultistepScheduler(_SolverScheduler):
         return partial(unipc, order=self.config["solver_order"], solver=solver, lower_order_final=lower), 0
 
 
-class DEISMultistepScheduler(_SolverScheduler):
+class DEISMultistepScheduler(SolverScheduler):
     @property
     def ends_clean(self) -> bool:
         return False

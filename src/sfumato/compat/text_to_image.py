@@ -8,24 +8,10 @@ import torch
 from torch import Tensor
 
 from sfumato import checkpoint
-from sfumato.compat.call import (
-    Call,
-    StepEnd,
-    Text,
-    batch_size,
-    begin,
-    drawn,
-    encoded,
-    listed,
-    negatives_for,
-)
+from sfumato.compat.call import Call, StepEnd, Text, listed
 from sfumato.compat.drawing import Texts
 from sfumato.compat.noise import Generators
-from sfumato.compat.outputs import (
-    StableDiffusionPipelineOutput,
-    StableDiffusionXLPipelineOutput,
-    in_form,
-)
+from sfumato.compat.outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.errors import UsageError
 from sfumato.prompt.encode import size_ids
@@ -82,32 +68,25 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         **others: Any,
     ) -> Any:
         """Draw; sizes are (height, width) in pixels, as diffusers has them. Raises `UsageError`."""
-        call = begin(self, locals())
-        states, negatives, pooled, negative_pooled = self.encode_prompt(
-            call.prompts,
-            prompt_2,
-            num_images_per_prompt=call.per_prompt,
-            do_classifier_free_guidance=self.state.do_classifier_free_guidance,
-            negative_prompt=call.negatives,
-            negative_prompt_2=negative_prompt_2,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
-            pooled_prompt_embeds=pooled_prompt_embeds,
-            negative_pooled_prompt_embeds=negative_pooled_prompt_embeds,
-            clip_skip=clip_skip,
+        call = Call(self, locals())
+        states, negatives, pooled, negative_pooled = _encoded(
+            self,
+            (prompt, prompt_2),
+            (negative_prompt, negative_prompt_2),
+            (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds),
+            self.state.do_classifier_free_guidance,
+            call.per_prompt,
+            clip_skip,
         )
-        count, here = len(states), (call.size[1], call.size[0])
-        ids = _ids(original_size or here, crops_coords_top_left, target_size or here, count)
+        here, count = (call.size[1], call.size[0]), len(states)
+        ids = negative_ids = _ids(original_size or here, crops_coords_top_left, target_size or here, count)
+        if negative_original_size and negative_target_size:
+            top_left = negative_crops_coords_top_left
+            negative_ids = _ids(negative_original_size, top_left, negative_target_size, count)
         if negatives is not None:
-            others_ids = ids
-            if negative_original_size and negative_target_size:
-                others_ids = _ids(
-                    negative_original_size, negative_crops_coords_top_left, negative_target_size, count
-                )
             states, pooled = torch.cat([negatives, states]), torch.cat([negative_pooled, pooled])
-            ids = torch.cat([others_ids, ids])
-        texts = Texts(states, pooled, ids.to(states.device))
-        images = in_form(self.studio, drawn(self, call, texts, count), call.output_type)
+            ids = torch.cat([negative_ids, ids])
+        images = call.images(Texts(states, pooled, ids.to(states.device)))
         return StableDiffusionXLPipelineOutput(images) if call.return_dict else (images,)
 
     def encode_prompt(
@@ -126,43 +105,15 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         clip_skip: int | None = None,
     ) -> tuple[Any, Any, Any, Any]:
         """States and negative ones (B, T, D), pooled rows and negative ones (B, P)."""
-        prompts = listed(prompt)
-        count = batch_size(prompts, prompt_embeds)
-        states: Any = prompt_embeds
-        pooled: Any = pooled_prompt_embeds
-        if prompts is not None:
-            states, pooled = self._both(prompts, listed(prompt_2) or prompts, clip_skip)
-        elif pooled is None:
-            raise UsageError("prompt_embeds need pooled_prompt_embeds")
-        negatives, negative_pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
-        if not do_classifier_free_guidance:
-            negatives = negative_pooled = None
-        elif negatives is None and negative_prompt is None and self.model.zero_negative:
-            negatives, negative_pooled = torch.zeros_like(states), torch.zeros_like(pooled)
-        elif negatives is None:
-            first = negatives_for(listed(negative_prompt), count)
-            second = listed(negative_prompt_2)
-            second = first if second is None else negatives_for(second, count, "negative_prompt_2")
-            negatives, negative_pooled = self._both(first, second, None)
-        times = num_images_per_prompt
-        return (
-            _each(states, times, self),
-            _each(negatives, times, self),
-            _each(pooled, times, self),
-            _each(negative_pooled, times, self),
+        return _encoded(
+            self,
+            (prompt, prompt_2),
+            (negative_prompt, negative_prompt_2),
+            (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds),
+            do_classifier_free_guidance,
+            num_images_per_prompt,
+            clip_skip,
         )
-
-    def _both(
-        self, first: Sequence[str], second: Sequence[str], clip_skip: int | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """States of `first` by the first encoder beside those of `second` by the second, which pools."""
-        if len(first) != len(second):
-            raise UsageError(f"{len(second)} texts as prompt_2 were given for {len(first)} prompts")
-        states, pooled = encoded(self, second, clip_skip)
-        if list(first) != list(second):
-            width = self.model.text_encoders[0].config.hidden_size
-            states = torch.cat([encoded(self, first, clip_skip)[0][..., :width], states[..., width:]], dim=-1)
-        return states, pooled
 
 
 class LatentConsistencyModelPipeline(DiffusionPipeline):
@@ -172,7 +123,7 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
 
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
-        return not model.kind.startswith("sdxl") and model.unet.config.time_cond_proj_dim is not None
+        return not model.kind.startswith("sdxl") and model.unet.reads_guidance
 
     def __call__(
         self,
@@ -201,12 +152,10 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
         """Draw; `lcm_origin_steps` is the older name of `original_inference_steps`. Raises `UsageError`."""
         if original_inference_steps is None:
             original_inference_steps = lcm_origin_steps
-        call = begin(self, locals())
-        states = prompt_embeds
-        batch_size(call.prompts, prompt_embeds)
-        if call.prompts is not None:
-            states, _ = encoded(self, call.prompts, clip_skip)
-        return _finished(self, call, _each(states, call.per_prompt, self), None)
+        call = Call(self, locals())
+        given = (prompt_embeds, None, None, None)
+        states, *_ = _encoded(self, (prompt,), (None,), given, False, call.per_prompt, clip_skip)
+        return _finished(call, states, None)
 
 
 class StableDiffusionPipeline(DiffusionPipeline):
@@ -251,18 +200,11 @@ class StableDiffusionPipeline(DiffusionPipeline):
         **others: Any,
     ) -> Any:
         """Draw. Raises `UsageError`."""
-        call = begin(self, locals())
-        states, negatives = self.encode_prompt(
-            call.prompts,
-            None,
-            call.per_prompt,
-            self.state.do_classifier_free_guidance,
-            call.negatives,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
-            clip_skip=clip_skip,
-        )
-        return _finished(self, call, states, negatives)
+        call = Call(self, locals())
+        given = (prompt_embeds, negative_prompt_embeds, None, None)
+        guided, times = self.state.do_classifier_free_guidance, call.per_prompt
+        states, negatives, *_ = _encoded(self, (prompt,), (negative_prompt,), given, guided, times, clip_skip)
+        return _finished(call, states, negatives)
 
     def encode_prompt(
         self,
@@ -276,16 +218,9 @@ class StableDiffusionPipeline(DiffusionPipeline):
         clip_skip: int | None = None,
     ) -> tuple[Any, Any]:
         """States and negative ones (B, T, D)."""
-        prompts = listed(prompt)
-        count = batch_size(prompts, prompt_embeds)
-        states, negatives = prompt_embeds, negative_prompt_embeds
-        if prompts is not None:
-            states, _ = encoded(self, prompts, clip_skip)
-        if not do_classifier_free_guidance:
-            negatives = None
-        elif negatives is None:
-            negatives, _ = encoded(self, negatives_for(listed(negative_prompt), count))
-        return _each(states, num_images_per_prompt, self), _each(negatives, num_images_per_prompt, self)
+        given = (prompt_embeds, negative_prompt_embeds, None, None)
+        guided, times = do_classifier_free_guidance, num_images_per_prompt
+        return _encoded(self, (prompt,), (negative_prompt,), given, guided, times, clip_skip)[:2]
 
 
 LCMStableDiffusionPipeline = LatentConsistencyModelPipeline
@@ -301,17 +236,80 @@ class AutoPipelineForText2Image:
 
 
 def _finished(
-    pipe: DiffusionPipeline, call: Call, states: Tensor, negatives: Tensor | None
+    call: Call, states: Tensor, negatives: Tensor | None
 ) -> StableDiffusionPipelineOutput | tuple[Any, None]:
     """The result of a call with one text encoder."""
-    texts = Texts(states if negatives is None else torch.cat([negatives, states]))
-    images = in_form(pipe.studio, drawn(pipe, call, texts, len(states)), call.output_type)
+    images = call.images(Texts(states if negatives is None else torch.cat([negatives, states])))
     return StableDiffusionPipelineOutput(images) if call.return_dict else (images, None)
 
 
-def _each(rows: Tensor | None, times: int, pipe: DiffusionPipeline) -> Any:
-    """Every row `times` times in a row, in the networks' dtype and where they compute."""
-    return None if rows is None else rows.to(pipe.device, pipe.dtype).repeat_interleave(times, dim=0)
+def _encoded(
+    pipe: DiffusionPipeline,
+    prompts: Sequence[Text],
+    negative_prompts: Sequence[Text],
+    given: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    guided: bool,
+    times: int,
+    clip_skip: int | None,
+) -> tuple[Any, Any, Any, Any]:
+    """States, negative states, pooled and negative pooled rows, each repeated `times` times.
+
+    `prompts`: one for each text encoder. `given`: what the caller has encoded. Raises `UsageError`.
+    """
+    model, (states, negatives, pooled, negative_pooled) = pipe.model, given
+    texts = [listed(prompt) for prompt in prompts]
+    if (texts[0] is None) == (states is None):
+        raise UsageError("give a prompt or prompt_embeds, one of the two")
+    if texts[0] is not None:
+        states, pooled = _states(pipe, [text or texts[0] for text in texts], clip_skip)
+    elif len(prompts) > 1 and pooled is None:
+        raise UsageError("prompt_embeds need pooled_prompt_embeds")
+    assert states is not None
+    if not guided:
+        negatives = negative_pooled = None
+    elif negatives is None and negative_prompts[0] is None and pooled is not None and model.zero_negative:
+        negatives, negative_pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+    elif negatives is None:
+        count, empty = len(texts[0] or states), listed(negative_prompts[0]) or [""]
+        negative_texts = [
+            _repeated(listed(text) or empty, count, name)
+            for text, name in zip(negative_prompts, ("negative_prompt", "negative_prompt_2"), strict=False)
+        ]
+        negatives, negative_pooled = _states(pipe, negative_texts, None)
+
+    def placed(rows: Tensor | None) -> Any:
+        return None if rows is None else rows.to(pipe.device, pipe.dtype).repeat_interleave(times, dim=0)
+
+    return placed(states), placed(negatives), placed(pooled), placed(negative_pooled)
+
+
+def _repeated(texts: list[str], count: int, name: str) -> list[str]:
+    """One text for each of `count` prompts; a single one goes for all. Raises `UsageError`."""
+    if len(texts) not in (1, count):
+        raise UsageError(f"{len(texts)} texts as {name} were given for {count} prompts")
+    return texts * count if len(texts) == 1 else texts
+
+
+@torch.no_grad()
+def _states(
+    pipe: DiffusionPipeline, texts: Sequence[list[str]], clip_skip: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """States (B, T, D) of `texts`, a list for each encoder, and pooled rows (B, P) of the last, for SDXL."""
+    first, last = texts[0], texts[-1]
+    if len(first) != len(last):
+        raise UsageError(f"{len(last)} texts as prompt_2 were given for {len(first)} prompts")
+    studio, skip = pipe.studio, clip_skip or 0
+    known = {
+        text: pipe.model.encode(text, skip, studio.device, embeddings=studio.library.embeddings)
+        for text in dict.fromkeys([*first, *last])
+    }
+    states = torch.cat([known[text].states for text in last])
+    if first != last:
+        width = pipe.model.text_encoders[0].config.hidden_size
+        own = torch.cat([known[text].states for text in first])
+        states = torch.cat([own[..., :width], states[..., width:]], dim=-1)
+    pooled = [each for text in last if (each := known[text].pooled) is not None]
+    return states, torch.cat(pooled) if pooled else None
 
 
 def _ids(original: tuple[int, int], crop: tuple[int, int], target: tuple[int, int], count: int) -> Tensor:

@@ -25,7 +25,7 @@ def mine(x, levels):
 
 
 studio = sfumato.load(dtype="float32")
-levels = spacing_named("trailing").levels(studio.model.path, 6)
+levels = spacing_named("trailing").levels(studio.model.path(), 6)
 denoise = studio.denoiser("a red apple", guidance=4, steps=6, seed=7)
 noise = SeededNoise([7])
 x = noise(torch.empty(1, 4, 32, 32))

@@ -259,6 +259,8 @@ def test_only_schedulers_that_clip_are_said_to():
             "beta_schedule is 'sigmoid': not supported; known: linear, scaled_linear",
         ),
         (ScheduleConfig, {"thresholding": True}, "thresholding is True: not supported, only False"),
+        (ScheduleConfig, {"use_dynamic_shifting": True}, "use_dynamic_shifting is for flows"),
+        (ScheduleConfig, {"flow_shift": 0}, "flow_shift is 0: must be greater than 0"),
         (ScheduleConfig, {"predict_epsilon": False}, "predict_epsilon is False: not supported, only True"),
         (ScheduleConfig, {"beta_end": 1.5}, "beta_end is 1.5: must be less than 1"),
         (ScheduleConfig, {"trained_betas": [0.1]}, "trained_betas has 1 entries, must have 1000"),

@@ -124,7 +124,7 @@ def test_the_denoiser_of_a_request_draws_what_generate_draws(studio):
 def test_a_denoiser_takes_batches_at_any_level(studio):
     denoise = studio.denoiser("a red apple", guidance=3, **SMALL)
     x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    level = studio.model.path.level(431.5)
+    level = studio.model.path().level(431.5)
     many = denoise(x, level)
     for row in range(3):
         torch.testing.assert_close(
@@ -136,7 +136,7 @@ def test_a_trainable_studio_is_differentiable_by_latent_and_weights():
     studio = sfumato.load(device="cpu", dtype="float32", trainable=True)
     denoise = studio.denoiser("a red apple", guidance=3, **SMALL)
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    level = studio.model.path.level(500)
+    level = studio.model.path().level(500)
     denoise(x, level).square().mean().backward()
     assert x.grad.abs().max() > 0
     assert all(parameter.grad is not None for parameter in studio.model.unet.parameters())

@@ -25,7 +25,7 @@ def draw(model):
     with torch.inference_mode():
         prompt = denoiser.condition(model.encode(PROMPT).states)
         noise = SeededNoise([7])
-        levels = spacing_named("trailing").levels(model.path, 3)
+        levels = spacing_named("trailing").levels(model.path(), 3)
         x = noise(torch.empty(1, 4, SIZE, SIZE))
 
         def denoise(x, level):
@@ -45,7 +45,7 @@ def train(model, steps=9):
     optimizer = torch.optim.Adam(made, lr=7e-3)
     losses = []
     for step in range(steps):
-        level = model.path.level((999, 700, 400)[step % 3])
+        level = model.path().level((999, 700, 400)[step % 3])
         eps = torch.randn(x0.shape, generator=generator)
         a, s = torch.tensor(level.a), torch.tensor(level.s)
         answer = model.unet(a * x0 + s * eps, torch.tensor([level.t]), states)

@@ -96,7 +96,7 @@ def test_the_fields_of_a_schedule_become_prediction_and_path(folder):
         base = {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012}
         (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(base | config))
         model = checkpoint.load(folder)
-        return model.prediction, model.path
+        return model.prediction, model.path()
 
     import diffusers
 
@@ -118,6 +118,28 @@ def test_the_fields_of_a_schedule_become_prediction_and_path(folder):
     prediction, path = path_of(_class_name="FlowMatchEulerDiscreteScheduler", shift=3.0)
     assert (prediction, path.shift, path.last) == ("flow", 3.0, 1000.0)
     assert isinstance(path, Flow)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "linear"])
+@pytest.mark.parametrize("size", [(16, 16), (128, 64), (256, 256)])
+def test_a_flow_is_shifted_by_the_size_of_the_picture_as_in_diffusers(folder, kind, size):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    config = {"base_shift": 0.6, "max_shift": 1.3, "use_dynamic_shifting": True, "time_shift_type": kind}
+    peer = FlowMatchEulerDiscreteScheduler(**config)
+    peer.save_pretrained(folder / "scheduler")
+    model = checkpoint.load(folder)
+    positions = size[0] // model.factor * size[1] // model.factor
+    peer.set_timesteps(6, mu=calculate_shift(positions, base_shift=0.6, max_shift=1.3))
+    path = model.path(size)
+    ours = torch.tensor([path.level(float(t)).s for t in torch.linspace(1000, 1, 6)])
+    torch.testing.assert_close(ours, peer.sigmas[:-1], rtol=1e-5, atol=1e-6)
+    assert [level.s for level in model.levels("trailing", 3, size)] != [
+        level.s for level in model.levels("trailing", 3, (8, 8))
+    ]
+    assert model.path().shift == model.path(model.native_size).shift
+    assert checkpoint.inspect(folder).value("path") == "flow, shifted by the picture's size"
 
 
 def rewrite(path, change):

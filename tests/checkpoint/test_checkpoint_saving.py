@@ -106,7 +106,7 @@ def test_a_changed_schedule_is_saved_changed(saved, tmp_path):
     checkpoint.save(model, tmp_path / "m")
     again = checkpoint.load(tmp_path / "m")
     assert again.prediction == "v"
-    assert again.path.level(again.path.last).a == 0
+    assert again.path().level(again.path().last).a == 0
 
 
 def test_a_model_may_be_saved_over_itself_only_when_asked(folder):

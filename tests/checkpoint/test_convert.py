@@ -133,7 +133,7 @@ def test_models_that_predict_v_are_marked_for_other_programs(saved, tmp_path):
     written = weights.header(tmp_path / "model.safetensors").tensors
     assert written["v_pred"].shape == written["ztsnr"].shape == (0,)
     model = checkpoint.load(tmp_path / "model.safetensors")
-    assert model.path.level(999).a == 0
+    assert model.path().level(999).a == 0
     assert model.native_size == (256, 256)
     assert model.defaults == checkpoint.load("embedded").defaults
     convert(saved("sd1"), tmp_path / "plain.safetensors")

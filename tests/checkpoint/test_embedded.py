@@ -29,7 +29,7 @@ def test_its_defaults_are_names_that_exist_and_a_size_it_can_draw():
     assert sampler_name(model.defaults.sampler) == model.defaults.sampler
     assert spacing_name(model.defaults.spacing) == model.defaults.spacing
     assert (model.prediction, model.task, model.factor) == ("v", "text", 8)
-    assert model.path.level(model.path.last).a == 0
+    assert model.path().level(model.path().last).a == 0
 
 
 def test_its_card_counts_its_parameters_and_names_every_licence():

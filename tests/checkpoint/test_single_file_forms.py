@@ -159,7 +159,7 @@ def test_a_mark_for_zero_terminal_signal_rescales_the_path(published, path):
     write(tensors | {"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, path)
     model = checkpoint.load(path)
     assert model.prediction == "v"
-    assert model.path.level(999).a == 0
+    assert model.path().level(999).a == 0
     assert model.zero_negative
 
 

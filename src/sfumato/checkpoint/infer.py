@@ -51,7 +51,7 @@ class ModelInfo:
     task: str
     distilled: str | None
     prediction: str
-    path: level.Path
+    path: level.Path | level.DynamicFlow
     native_size: tuple[int, int]
     factor: int
     defaults: Defaults
@@ -194,7 +194,7 @@ def _prediction(schedule: ScheduleConfig, report: Report, reasons: Mapping[str, 
     return prediction
 
 
-def path_of(schedule: ScheduleConfig) -> tuple[level.Path, str, str]:
+def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, str, str]:
     """The path a network was trained on, what it is called, and which settings say so.
 
     Raises `CheckpointError` where the betas make none.
@@ -205,6 +205,16 @@ def path_of(schedule: ScheduleConfig) -> tuple[level.Path, str, str]:
         shift = schedule.shift
     elif schedule.prediction_type == "flow_prediction":
         shift, reason = schedule.flow_shift or 1.0, "prediction_type = 'flow_prediction'"
+    if shift is not None and schedule.use_dynamic_shifting:
+        dynamic = level.DynamicFlow(
+            scale=float(count),
+            base_shift=schedule.base_shift,
+            max_shift=schedule.max_shift,
+            base_positions=schedule.base_image_seq_len,
+            max_positions=schedule.max_image_seq_len,
+            exponential=schedule.time_shift_type == "exponential",
+        )
+        return dynamic, "flow, shifted by the picture's size", f"{reason}, use_dynamic_shifting"
     if shift is not None:
         return level.Flow(scale=float(count), shift=shift), f"flow, shift {shift:g}", reason
     ends = f"{schedule.beta_start:g} to {schedule.beta_end:g}"

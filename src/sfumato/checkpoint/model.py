@@ -13,7 +13,7 @@ from sfumato.checkpoint.infer import ModelInfo
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig
 from sfumato.diffusion.latent import LatentSpec
-from sfumato.diffusion.level import Level, Path
+from sfumato.diffusion.level import DynamicFlow, Level, Path
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -66,10 +66,13 @@ class Model:
         """What the UNet answers with, a name of `sfumato.diffusion.predict`."""
         return self.info.prediction
 
-    @property
-    def path(self) -> Path:
-        """The path from picture to noise that the UNet was trained on."""
-        return self.info.path
+    def path(self, size: tuple[int, int] | None = None) -> Path:
+        """The path from noise to a picture of `size` (width, height), the native one if `None`."""
+        path = self.info.path
+        if not isinstance(path, DynamicFlow):
+            return path
+        width, height = size or self.native_size
+        return path.at((width // self.factor) * (height // self.factor))
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -103,15 +106,13 @@ class Model:
         return {"unet": self.unet, "vae": self.vae, **encoders}
 
     def levels(self, spacing: str, steps: int, size: tuple[int, int] | None = None) -> list[Level]:
-        """Where a drawing in `steps` stops; a consistency model's own `lcm` times are those of its schedule.
-
-        `size`: (width, height) in pixels, on which the path of some models depends.
+        """The noise levels of a picture of `size` (width, height) in `steps`, `lcm` ones as it was distilled.
 
         Raises `UsageError` for an unknown spacing.
         """
         named = spacing_named(spacing)
         own = {"origin": self.schedule.original_inference_steps} if named.name == "lcm" else {}
-        return named.levels(self.path, steps, **own)
+        return named.levels(self.path(size), steps, **own)
 
     def encode(
         self,

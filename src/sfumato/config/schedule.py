@@ -12,6 +12,7 @@ from sfumato.errors import CheckpointError, nearest
 from sfumato.validation import one_of, shown
 
 Beta = Annotated[float, Field(gt=0, lt=1)]
+Shift = Annotated[float, Field(gt=0, le=10)]
 _CLIPPING = {"DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler", "LCMScheduler", "TCDScheduler"}
 
 
@@ -27,7 +28,6 @@ class ScheduleConfig(Config):
         "predict_epsilon": (True,),
         "shift_terminal": (None,),
         "thresholding": (False,),
-        "use_dynamic_shifting": (False,),
     }
     IGNORED = frozenset(key for settings in SCHEDULERS.values() for key in settings)
     DERIVED = frozenset({"class_name"})
@@ -53,9 +53,15 @@ class ScheduleConfig(Config):
     final_sigmas_type: str | None = "zero"
     sigma_min: float | None = None
     sigma_max: float | None = None
-    shift: float = 1.0
+    shift: Positive = 1.0
     use_flow_sigmas: bool | None = False
-    flow_shift: float | None = 1.0
+    flow_shift: Positive | None = 1.0
+    use_dynamic_shifting: bool = False
+    base_shift: Shift = 0.5
+    max_shift: Shift = 1.15
+    base_image_seq_len: Tokens = 256
+    max_image_seq_len: Tokens = 4096
+    time_shift_type: Annotated[str, one_of(("exponential", "linear"))] = "exponential"
     original_inference_steps: Tokens = 50
     timestep_scaling: Positive = 10.0
 
@@ -77,6 +83,13 @@ class ScheduleConfig(Config):
     def check(self) -> None:
         if self.trained_betas is not None:
             same_length("trained_betas", self.trained_betas, self.num_train_timesteps)
+        if self.use_dynamic_shifting:
+            if self.prediction_type != "flow_prediction":
+                raise ValueError("use_dynamic_shifting is for flows, prediction_type = 'flow_prediction'")
+            if self.base_image_seq_len >= self.max_image_seq_len or self.base_shift > self.max_shift:
+                raise ValueError(
+                    "base_image_seq_len and base_shift must be below max_image_seq_len and max_shift"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         return {"_class_name": self.class_name} | super().to_dict()

@@ -213,6 +213,29 @@ class Flow:
         return Level(a=1 / (1 + sigma), s=u, t=u * self.scale, path=self)
 
 
+@dataclass(frozen=True)
+class DynamicFlow:
+    """A flow whose shift depends on the picture's size (Esser et al. 2024, §5.3.2): e^μ, or μ itself.
+
+    μ is linear in the number of latent positions: `base_shift` at `base_positions`, `max_shift` at
+    `max_positions`.
+    """
+
+    scale: float = 1000.0
+    base_shift: float = 0.5
+    max_shift: float = 1.15
+    base_positions: int = 256
+    max_positions: int = 4096
+    exponential: bool = True
+
+    def at(self, positions: int) -> Flow:
+        """The path of a picture with so many latent positions."""
+        slope = (self.max_shift - self.base_shift) / (self.max_positions - self.base_positions)
+        mu = self.base_shift + slope * (positions - self.base_positions)
+        shift = math.exp(min(mu, 100.0)) if self.exponential else mu
+        return Flow(self.scale, max(shift, 1e-3))
+
+
 class VarianceExploding:
     """a = 1, s = σ (Song et al. 2021); networks read c_noise(σ), by default ln σ/4 (Karras et al. 2022)."""
 

@@ -62,7 +62,9 @@ def task(recipe: DenoiserRecipe, base: Model, device: torch.device) -> Task[Any]
         )
         return {}
 
-    return Task(unet, batches, Denoising(unet, base.path, prediction, recipe.weighting, device), show, finish)
+    return Task(
+        unet, batches, Denoising(unet, base.path(), prediction, recipe.weighting, device), show, finish
+    )
 
 
 def examples(recipe: DenoiserRecipe, base: Model, device: torch.device) -> tuple[Model, Batches]:

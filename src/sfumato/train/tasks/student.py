@@ -80,7 +80,7 @@ def task(recipe: StudentRecipe, base: Model, device: torch.device, say: Callable
     guiding = _guiding(recipe, base, device)
     objective: Any
     if isinstance(recipe, ProgressiveRecipe):
-        grid = LevelTable(half_steps(base.path, recipe.halves), device)
+        grid = LevelTable(half_steps(base.path(), recipe.halves), device)
         teacher_has_guidance = teacher.config.time_cond_proj_dim is not None
         objective = ProgressiveDistillation(
             asked(student), asked(teacher), grid, recipe.weighting, guiding, recipe.told, teacher_has_guidance
@@ -183,7 +183,7 @@ class _Maker:
             own = Defaults(steps=min(4, known), guidance=guidance, sampler="lcm", spacing="lcm")
             schedule = {"class_name": "LCMScheduler", "original_inference_steps": known}
             distilled = "lcm"
-        if isinstance(base.path, Flow):
+        if isinstance(base.path(), Flow):
             del schedule["class_name"]  # diffusers has neither scheduler for a flow
         low, high = recipe.guided if recipe.told else (1.0, 1.0)
         info = replace(
@@ -198,8 +198,8 @@ def _check_teaches(recipe: StudentRecipe, base: Model) -> None:
     """Raise `UsageError` for a teacher of other times, steps or guidance than the recipe is about."""
     if isinstance(recipe, ConsistencyTrainingRecipe):
         return
-    if isinstance(recipe, ConsistencyRecipe) and not recipe.rank and base.path.whole:
-        times = round(base.path.last) + 1
+    if isinstance(recipe, ConsistencyRecipe) and not recipe.rank and base.path().whole:
+        times = round(base.path().last) + 1
         if times % recipe.intervals:
             fewer = max(n for n in range(1, recipe.intervals) if times % n == 0)
             raise UsageError(
@@ -235,8 +235,8 @@ def _told_of_walks(recipe: ConsistencyRecipe, base: Model, examples: Batches) ->
 def _course(recipe: ConsistencyRecipe, base: Model, device: torch.device) -> Any:
     if isinstance(recipe, ConsistencyTrainingRecipe):
         first, last = recipe.first_intervals, recipe.last_intervals
-        return Curriculum(base.path, recipe.steps, first, last, device)
-    course = evenly(base.path, recipe.intervals, device)
+        return Curriculum(base.path(), recipe.steps, first, last, device)
+    course = evenly(base.path(), recipe.intervals, device)
 
     def always(step: int) -> Discretization:
         return course

@@ -82,22 +82,18 @@ def _pictures(
     studio: "Studio", requests: Sequence[Request], preview: Path | None, meter: console.Meter
 ) -> Iterator[tuple["Image", float]]:
     """Every finished picture and the seconds since the one before it."""
-    total = sum(map(expansion.pictures, requests))
-    width, before, since = len(str(total)), 0, perf_counter()
-    for request in requests:
-        for step in studio.stream(request):
-            number = before + step.image_index + 1
-            meter.advance(f"picture {number} of {total}" if total > 1 else "drawing", step.total * total)
-            if preview is not None:
-                name = f"{step.index:0{len(str(step.total))}}.png"
-                (step.image or step.preview()).save(
-                    preview / (f"{number:0{width}}-{name}" if total > 1 else name)
-                )
-            if step.image is not None:
-                now = perf_counter()
-                yield step.image, now - since
-                since = now
-        before += expansion.pictures(request)
+    since = perf_counter()
+    for step in studio.stream(requests):
+        number, total = step.image_index + 1, step.image_count
+        meter.advance(f"picture {number} of {total}" if total > 1 else "drawing", step.total * total)
+        if preview is not None:
+            name = f"{step.index:0{len(str(step.total))}}.png"
+            path = preview / (f"{number:0{len(str(total))}}-{name}" if total > 1 else name)
+            (step.image or step.preview()).save(path)
+        if step.image is not None:
+            now = perf_counter()
+            yield step.image, now - since
+            since = now
 
 
 def _described(path: Path, image: "Image", seconds: float) -> dict[str, Any]:

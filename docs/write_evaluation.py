@@ -1,4 +1,4 @@
-"""Puts the figures of a report into docs/evaluation.md: `python docs/write_evaluation.py REPORT_FOLDER`."""
+"""Puts the results of a report into docs/evaluation.md: `python docs/write_evaluation.py REPORT_FOLDER`."""
 
 import sys
 from pathlib import Path
@@ -23,8 +23,8 @@ def write(report: Path, page: Path = PAGE) -> None:
         with Image.open(picture) as opened:
             opened.convert("RGB").save(page.parent / name, quality=88)
         shown.append(f"\n![{picture.stem}]({name})")
-    told = "\n".join([tables.strip(), *shown])
-    page.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}", "utf-8")
+    written = "\n".join([tables.strip(), *shown])
+    page.write_text(f"{before}{BEGIN}\n{written}\n{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -289,4 +289,4 @@ def test_the_page_takes_in_the_figures_of_a_report(small, tmp_path):
         links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", told)
         assert "pictures/evaluation-distance-guidance.webp" in links
         assert all((tmp_path / link).is_file() for link in links)
-    assert "## What they mean" in told
+    assert "## Metrics" in told

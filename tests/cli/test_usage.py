@@ -131,6 +131,17 @@ def test_neither_help_nor_refusals_import_anything_slow(tmp_path):
     assert [(line, slow) for line, _, slow in seen if slow] == []
 
 
+def test_the_commands_are_listed_without_importing_any(tmp_path):
+    code = (
+        "import sys; from sfumato.cli.outcome import run; run(['--help']); "
+        "print(*(name for name in sys.modules if name.startswith('sfumato.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    listed, imported = done.stdout.rsplit("\n", 2)[:2]
+    assert all(f"\n  {name} " in listed for name in COMMANDS)
+    assert {name.rpartition(".")[2] for name in imported.split()} == {"app", "console", "help", "outcome"}
+
+
 def test_the_version_is_printed(here):
     assert here("--version") == (0, f"sfumato {__version__}\n", "")
 

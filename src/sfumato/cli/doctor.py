@@ -189,7 +189,7 @@ def _embedded() -> dict[str, Any]:
         from sfumato import checkpoint
 
         report = checkpoint.inspect("embedded")
-    except Exception as error:  # whatever is wrong with it is what is to be told
+    except Exception as error:  # whatever is wrong with it is the finding
         return {"there": False, "why": str(error)}
     return {"there": not report.problems, "why": "; ".join(report.problems), "parameters": report.parameters}
 

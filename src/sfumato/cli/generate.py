@@ -6,7 +6,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sfumato import expansion
 from sfumato.cli import console, target
 from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import Device, Program, Quiet, argument, option, request_fields
@@ -50,6 +49,8 @@ def generate(
     quiet: Quiet = False,
 ) -> None:
     """Draw every prompt and print where the pictures are."""
+    from sfumato import expansion
+
     requests = [Request.build(prompt=prompt, **fields) for prompt in _prompts(prompts)]
     total = sum(map(expansion.pictures, requests))
     if output == "-" and as_json:

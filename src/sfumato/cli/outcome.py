@@ -60,11 +60,11 @@ def _carry_out(arguments: Sequence[str]) -> int:
 
 def _end(error: BaseException, debug: bool) -> int:
     """Say what `error` means to the user; the exit status it stands for."""
-    told = "; ".join([str(error), *getattr(error, "__notes__", ())])
+    text = "; ".join([str(error), *getattr(error, "__notes__", ())])
     if isinstance(error, ReaderGoneError):
         return READER_GONE
     if isinstance(error, Interrupted):
-        complain(told)
+        complain(text)
         return error.status
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         complain("interrupted")
@@ -76,17 +76,17 @@ def _end(error: BaseException, debug: bool) -> int:
         complain(f"error: {error.format_message()} (see {command} --help)")
         return error.exit_code
     if isinstance(error, SfumatoError):
-        complain(f"error: {told}")
+        complain(f"error: {text}")
         return error.exit_status
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
-        complain(f"error: {error.strerror or told}{where}")
+        complain(f"error: {error.strerror or text}{where}")
         return 1
     if memory_ran_out(error):
         complain(f"error: out of memory; {MEMORY_HELP}")
         return 1
     hint = "" if debug else " (run with --debug for the traceback)"
-    complain(f"internal error: {type(error).__name__}: {told}{hint}")
+    complain(f"internal error: {type(error).__name__}: {text}{hint}")
     return 1
 
 

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from sfumato import expansion
 from sfumato.cli import console
 from sfumato.cli.options import Json, Program, argument, request_fields
 from sfumato.request import Request
@@ -21,6 +20,8 @@ def prompt(
     as_json: Json = False,
 ) -> None:
     """Print what a drawing would make of `text`."""
+    from sfumato import expansion
+
     request = Request.build(prompt=text, **{"seed": 0, **fields})
     single = next(expansion.expand(request)).request
     from sfumato import checkpoint

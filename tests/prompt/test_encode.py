@@ -13,7 +13,7 @@ from sfumato.prompt.chunks import COMMA_REACH, chunks
 from sfumato.prompt.encode import (
     MAX_LENGTH,
     TextEmbedding,
-    TextReader,
+    TextEncoder,
     common_length,
     encode,
     refiner_ids,
@@ -275,8 +275,8 @@ def test_the_pooled_row_is_the_first_chunks_without_weights(model):
 
 
 def test_a_blend_reads_each_of_its_texts_once(model, monkeypatch):
-    read, texts = TextReader.read, []
-    monkeypatch.setattr(TextReader, "read", lambda *given: texts.append(given[1]) or read(*given))
+    read, texts = TextEncoder.read, []
+    monkeypatch.setattr(TextEncoder, "read", lambda *given: texts.append(given[1]) or read(*given))
     blend = Blend((phrase(("an apple",)), phrase(("a pear",))), (0.3, 0.7))
     encode(blend, model.tokenizers, model.text_encoders, dialect="compel")
     assert len(texts) == 2

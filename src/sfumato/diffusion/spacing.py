@@ -213,11 +213,7 @@ SPACINGS = {
         Spacing("trailing", trailing, "even strides from noise to picture"),
         Spacing("lcm", lcm, "the times a latent consistency model was distilled at"),
         Spacing("karras", karras, "more levels near the picture (EDM)"),
-        Spacing(
-            "exponential",
-            exponential,
-            "even in the logarithm of the noise",
-        ),
+        Spacing("exponential", exponential, "even in the logarithm of the noise"),
         Spacing("beta", beta, "more levels at both ends"),
         Spacing("balanced", balanced, "between even in log noise and even in angle; for `adams`"),
     )

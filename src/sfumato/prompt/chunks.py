@@ -1,17 +1,17 @@
-"""From a phrase to the chunks of tokens that a text encoder reads, cut as each dialect cuts them."""
+"""Chunks: the tokens of a text, cut to the windows of a text encoder as each dialect cuts them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from sfumato.errors import UsageError, nearest
 from sfumato.prompt.meaning import Break, Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 COMMA_REACH = 20
-"""A1111: a comma at most so many tokens back is where a full chunk ends."""
+"""A1111: a full chunk ends at a comma that is at most so many tokens back."""
 WHOLE = 8
-"""ComfyUI: a stretch of fewer tokens is not cut in two."""
+"""ComfyUI: a run of fewer tokens is not cut in two."""
 _NAMED = re.compile(r"embedding:([^\s,()]+)")
 
 
@@ -21,8 +21,8 @@ class Slot:
 
     id: int
     weight: float = 1.0
-    piece: int = 0
-    """Which part of the phrase it comes from."""
+    part: int = 0
+    """The number of the phrase's part that it comes from."""
     vector: tuple[str, int] | None = None
     """The embedding's name, and which of its vectors."""
 
@@ -44,24 +44,6 @@ class Chunk:
         return row + [1.0] * (tokenizer.limit - len(row))
 
 
-@dataclass
-class _Filling:
-    """Chunks in the making."""
-
-    room: int
-    done: list[Chunk] = field(default_factory=list)
-    slots: list[Slot] = field(default_factory=list)
-
-    def close(self) -> None:
-        self.done.append(Chunk(tuple(self.slots)))
-        self.slots = []
-
-    def finish(self) -> list[Chunk]:
-        if self.slots or not self.done:
-            self.close()
-        return self.done
-
-
 def chunks(
     phrase: Phrase, tokenizer: Tokenizer, dialect: str, embeddings: Mapping[str, int] | None = None
 ) -> tuple[list[Chunk], int]:
@@ -77,19 +59,19 @@ def chunks(
     if dialect == "compel":
         return _by_sentence([slot for group in groups for slot in group or ()], room, tokenizer), 0
     if dialect == "comfy":
-        return _by_stretch(groups, room), 0
+        return _by_word(groups, room), 0
     return _by_comma(groups, room, tokenizer.vocab.get(",</w>")), 0
 
 
 def _groups(
     phrase: Phrase, tokenizer: Tokenizer, dialect: str, embeddings: Mapping[str, int]
 ) -> Iterator[list[Slot] | None]:
-    """The slots of each stretch of text and of each embedding; `None` for a break."""
+    """The slots of each run of text and of each embedding; `None` for a break."""
     for number, part in enumerate(phrase.parts):
         if isinstance(part, Break):
             yield None
             continue
-        for text, name in _named(part, dialect, embeddings):
+        for text, name in _split_at_names(part, dialect, embeddings):
             if name is None:
                 group = [Slot(token, part.weight, number) for token in tokenizer.encode(text)]
             else:
@@ -103,100 +85,85 @@ def _groups(
                 yield group
 
 
-def _named(
-    piece: WeightedText, dialect: str, embeddings: Mapping[str, int]
+def _split_at_names(
+    part: WeightedText, dialect: str, embeddings: Mapping[str, int]
 ) -> Iterator[tuple[str, str | None]]:
-    """`piece` as stretches of text and names of embeddings: (text, None) and (matched text, name)."""
-    if dialect == "comfy":
-        pattern: re.Pattern[str] | None = _NAMED
-    else:
-        pattern = _any_of(embeddings)
+    """`part` as runs of text and names of embeddings: (text, None) and (matched text, name)."""
     known = {name.lower(): name for name in embeddings}
     end = 0
-    for match in pattern.finditer(piece.text) if pattern else ():
+    for match in (_NAMED if dialect == "comfy" else _any_of(embeddings)).finditer(part.text):
         word = match[match.lastindex or 0].lower()
         name = known.get(word) or known.get(word.removesuffix(".safetensors").removesuffix(".pt"))
         if name is None:
             hint = nearest(word, embeddings) if embeddings else "there are none"
             raise UsageError(f"unknown embedding {match[1]!r}; {hint}")
-        yield piece.text[end : match.start()], None
+        yield part.text[end : match.start()], None
         yield match[0], name
         end = match.end()
-    yield piece.text[end:], None
+    yield part.text[end:], None
 
 
 def mentioned(text: str, names: Iterable[str]) -> set[str]:
     """Those of `names` that stand in `text` as words of their own, in any case; the longer of two wins."""
     known = {name.lower(): name for name in names}
-    pattern = _any_of(known)
-    return {known[match[0].lower()] for match in pattern.finditer(text)} if pattern else set()
+    return {known[match[0].lower()] for match in _any_of(known).finditer(text)}
 
 
-def _any_of(names: Collection[str]) -> re.Pattern[str] | None:
-    """Any of `names` as a word of its own, in any case, the longest first."""
-    if not names:
-        return None
+def _any_of(names: Collection[str]) -> re.Pattern[str]:
+    """Any of `names` as a word of its own, in any case, the longest first; of no names, nothing."""
     each = [
         (r"(?<!\w)" if name[0].isalnum() else "")
         + re.escape(name)
         + (r"(?!\w)" if name[-1].isalnum() else "")
         for name in sorted(names, key=len, reverse=True)
     ]
-    return re.compile("|".join(each), re.IGNORECASE)
+    return re.compile("|".join(each) or r"(?!)", re.IGNORECASE)
 
 
-def _by_comma(groups: Sequence[list[Slot] | None], room: int, comma: int | None) -> list[Chunk]:
-    """A1111: a full chunk ends at its last comma, if that is near, and the rest moves to the next one."""
-    filling, last = _Filling(room), None
+def _by_comma(groups: Iterable[list[Slot] | None], room: int, comma: int | None) -> list[Chunk]:
+    """A1111: a full chunk ends after its last comma, if that is near, and the rest moves to the next one."""
+    done: list[Chunk] = []
+    slots: list[Slot] = []
+    last = -COMMA_REACH  # where the newest comma of this chunk is; at first out of reach
 
-    def move_on() -> None:
-        nonlocal last
-        at = len(filling.slots) if last is None or len(filling.slots) - last > COMMA_REACH else last + 1
-        rest = filling.slots[at:]
-        filling.slots = filling.slots[:at]
-        filling.close()
-        filling.slots, last = rest, None
+    def end_chunk(at: int) -> None:
+        nonlocal slots, last
+        done.append(Chunk(tuple(slots[:at])))
+        slots, last = slots[at:], -COMMA_REACH
 
     for group in groups:
         if group is None:
-            filling.close()
-            last = None
-            continue
-        if group[0].vector:
-            if len(filling.slots) + len(group) > room:
-                filling.close()
-                last = None
-            filling.slots += group
-            continue
-        for slot in group:
-            if len(filling.slots) == room:
+            end_chunk(len(slots))
+        elif group[0].vector:
+            if len(slots) + len(group) > room:
+                end_chunk(len(slots))
+            slots += group
+        else:
+            for slot in group:
+                if len(slots) == room:
+                    near = slot.id != comma and room - last <= COMMA_REACH
+                    end_chunk(last + 1 if near else room)
                 if slot.id == comma:
-                    filling.close()
-                    last = None
-                else:
-                    move_on()
-            if slot.id == comma:
-                last = len(filling.slots)
-            filling.slots.append(slot)
-    return filling.finish()
+                    last = len(slots)
+                slots.append(slot)
+    return [*done, Chunk(tuple(slots))] if slots or not done else done
 
 
-def _by_stretch(groups: Sequence[list[Slot] | None], room: int) -> list[Chunk]:
-    """ComfyUI: a short stretch of equal weight that does not fit goes to the next chunk as a whole."""
-    filling = _Filling(room)
+def _by_word(groups: Iterable[list[Slot] | None], room: int) -> list[Chunk]:
+    """ComfyUI: a short run of text that does not fit goes to the next chunk as a whole."""
+    done: list[Chunk] = []
+    slots: list[Slot] = []
     for group in groups:
         rest = group or []
-        whole = len(rest) < WHOLE
-        while rest:
-            free = room - len(filling.slots)
-            if len(rest) <= free:
-                filling.slots += rest
-                break
-            if not whole:
-                filling.slots += rest[:free]
-                rest = rest[free:]
-            filling.close()
-    return filling.finish()
+        splits = len(rest) >= WHOLE or len(rest) > room
+        while len(slots) + len(rest) > room:
+            if splits:
+                free = room - len(slots)
+                slots, rest = slots + rest[:free], rest[free:]
+            done.append(Chunk(tuple(slots)))
+            slots = []
+        slots += rest
+    return [*done, Chunk(tuple(slots))] if slots or not done else done
 
 
 def _by_sentence(slots: list[Slot], room: int, tokenizer: Tokenizer) -> list[Chunk]:

@@ -1,7 +1,7 @@
-"""From what a prompt says to what the networks read of it: text states, weighted as its dialect weighs."""
+"""Prompt encoding: from a parsed prompt to text states, cut into chunks and weighted as its dialect does."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -13,7 +13,7 @@ from sfumato.devices import own_precision
 from sfumato.errors import UsageError
 from sfumato.nets.text import CLIPText
 from sfumato.prompt.chunks import Chunk, chunks
-from sfumato.prompt.meaning import Blend, Concatenation, Content, Phrase, WeightedText
+from sfumato.prompt.meaning import Concatenation, Content, Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 MAX_LENGTH = 77 * 512
@@ -33,9 +33,9 @@ class TextEmbedding:
         return TextEmbedding(torch.zeros_like(self.states), pooled)
 
     def repeated(self, length: int) -> "TextEmbedding":
-        """States (1, length, D), which `length` must be a multiple of: over and over.
+        """The states repeated to (1, length, D); `length` must be a multiple of theirs.
 
-        As often as each other repeated, keys and values leave every attention to them as it was.
+        Keys and values that are all repeated equally often leave the result of attention as it was.
         """
         return TextEmbedding(self.states.repeat(1, length // self.states.shape[1], 1), self.pooled)
 
@@ -49,42 +49,38 @@ class Vectors(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class TextReader:
-    """One text encoder with its tokenizer, and how a family reads its states."""
+class TextEncoder:
+    """A CLIP text encoder with its tokenizer, and which of its states a model family reads."""
 
     tokenizer: Tokenizer
-    encoder: CLIPText
+    network: CLIPText
     skip: int
     final_norm: bool
     vectors: Mapping[str, Tensor]
     """Those of every embedding that may be named, (n, D)."""
     device: torch.device
 
-    def chunks(self, phrase: Phrase, dialect: str) -> tuple[list[Chunk], int]:
-        """How this encoder's tokens of `phrase` are cut, and how many are left out."""
+    def chunks(self, phrase: Phrase, dialect: str) -> list[Chunk]:
+        """The chunks of this encoder's tokens of `phrase`."""
         lengths = {name: len(rows) for name, rows in self.vectors.items()}
-        return chunks(phrase, self.tokenizer, dialect, lengths)
+        return chunks(phrase, self.tokenizer, dialect, lengths)[0]
 
     @own_precision
     def read(self, cut: Sequence[Chunk], hidden: int | None = None) -> tuple[Tensor, Tensor]:
         """States (K, L, D) of the K chunks, and the pooled row (1, P) of the first.
 
-        `hidden`: a part of the phrase that the other tokens may not look at.
+        `hidden`: the part of the phrase that the other tokens may not attend to.
         """
         ids = torch.tensor([chunk.ids(self.tokenizer) for chunk in cut], device=self.device)
-        placed = [
-            (row, place, self.vectors[slot.vector[0]][slot.vector[1]])
-            for row, chunk in enumerate(cut)
-            for place, slot in enumerate(chunk.slots, start=1)
-            if slot.vector
-        ]
-        unseen = None
-        if hidden is not None:
-            unseen = torch.zeros(ids.shape, dtype=torch.bool, device=self.device)
-            for row, chunk in enumerate(cut):
-                for place, slot in enumerate(chunk.slots, start=1):
-                    unseen[row, place] = slot.piece == hidden
-        out = self.encoder(ids, self.skip, self.final_norm, vectors=placed, hidden=unseen)
+        vectors, unseen = [], torch.zeros_like(ids, dtype=torch.bool)
+        for row, chunk in enumerate(cut):
+            for place, slot in enumerate(chunk.slots, start=1):
+                if slot.vector:
+                    vectors.append((row, place, self.vectors[slot.vector[0]][slot.vector[1]]))
+                unseen[row, place] = slot.part == hidden
+        out = self.network(
+            ids, self.skip, self.final_norm, vectors=vectors, hidden=None if hidden is None else unseen
+        )
         return out.states, out.pooled[:1]
 
     def weights(self, cut: Sequence[Chunk]) -> Tensor:
@@ -116,37 +112,24 @@ def encode(
     SDXL reads its encoders: the states before the last layer, without the final norm, and the last encoder's
     pooled row. `clip_skip` leaves out that many more layers (diffusers' count; A1111's is one higher).
     `device` is where the encoders compute, if not where their weights lie. Raises `UsageError` for a prompt
-    that cannot be read and for a `clip_skip` out of range.
+    that cannot be read and for a `clip_skip` out of range, `CheckpointError` for an embedding that does not
+    fit.
     """
     if isinstance(content, str):
         content = Phrase((WeightedText(content),))
     parts = []
-    for reader in readers(tokenizers, encoders, embeddings, penultimate, clip_skip, device):
-        parts.append(_encode(content, reader, dialect))
+    for index, (tokenizer, network) in enumerate(zip(tokenizers, encoders, strict=True)):
+        most = network.config.num_hidden_layers - 1 - penultimate
+        if not 0 <= clip_skip <= most:
+            raise UsageError(f"clip_skip = {clip_skip} is out of range: this text encoder allows 0 to {most}")
+        width = network.config.hidden_size
+        vectors = {name: each.for_width(index, width) for name, each in (embeddings or {}).items()}
+        where = device or next(network.parameters()).device
+        encoder = TextEncoder(tokenizer, network, clip_skip + penultimate, not penultimate, vectors, where)
+        parts.append(_encode(content, encoder, dialect))
     longest = max(states.shape[1] for states, _ in parts)
     states = torch.cat([_filled(states, longest) for states, _ in parts], dim=-1)
     return TextEmbedding(states, parts[-1][1] if penultimate else None)
-
-
-def readers(
-    tokenizers: Sequence[Tokenizer],
-    encoders: Sequence[CLIPText],
-    embeddings: Mapping[str, Vectors] | None = None,
-    penultimate: bool = False,
-    clip_skip: int = 0,
-    device: torch.device | None = None,
-) -> list[TextReader]:
-    """One reader for each encoder; the arguments are those of `encode`."""
-    found = []
-    for index, (tokenizer, encoder) in enumerate(zip(tokenizers, encoders, strict=True)):
-        most = encoder.config.num_hidden_layers - 1 - penultimate
-        if not 0 <= clip_skip <= most:
-            raise UsageError(f"clip_skip = {clip_skip} is out of range: this text encoder allows 0 to {most}")
-        width = encoder.config.hidden_size
-        vectors = {name: each.for_width(index, width) for name, each in (embeddings or {}).items()}
-        where = device or next(encoder.parameters()).device
-        found.append(TextReader(tokenizer, encoder, clip_skip + penultimate, not penultimate, vectors, where))
-    return found
 
 
 def common_length(lengths: Sequence[int]) -> int:
@@ -161,124 +144,94 @@ def common_length(lengths: Sequence[int]) -> int:
 
 
 def _filled(states: Tensor, length: int) -> Tensor:
-    """Two encoders cut one text into chunks of their own; the shorter is filled up with its last chunks."""
+    """The encoders cut one text into chunks of their own; the shorter is filled up with its last chunks."""
     missing = length - states.shape[1]
     return torch.cat([states, states[:, -missing:]], dim=1) if missing else states
 
 
-def _encode(content: Content, reader: TextReader, dialect: str) -> tuple[Tensor, Tensor]:
+def _encode(content: Content, encoder: TextEncoder, dialect: str) -> tuple[Tensor, Tensor]:
     """States (1, T, D) and pooled row (1, P) of any content."""
     if isinstance(content, Phrase):
-        return _WEIGHINGS[dialect](content, reader)
-    parts = [_encode(part, reader, dialect) for part in content.parts]
+        return _encode_phrase(content, encoder, dialect)
+    parts = [_encode(part, encoder, dialect) for part in content.parts]
     if isinstance(content, Concatenation):
         moved = [
-            states if weight == 1 else _from_empty(states, weight, _like(reader.empty, states))
+            states if weight == 1 else _from_empty(states, weight, _empty(encoder, states.shape[1]))
             for (states, _), weight in zip(parts, content.weights, strict=True)
         ]
         return torch.cat(moved, dim=1), parts[0][1]
-    return _blend(content, parts, reader)
-
-
-def _blend(
-    content: Blend, parts: Sequence[tuple[Tensor, Tensor]], reader: TextReader
-) -> tuple[Tensor, Tensor]:
     total = sum(content.weights) if content.normalised else 1.0
     if not total:
         raise UsageError("the weights of a blend sum to 0, so that nothing can be made to sum to 1")
+    weights = [weight / total for weight in content.weights]
     longest = max(states.shape[1] for states, _ in parts)
-    filled = []
-    for states, _ in parts:
-        if missing := longest - states.shape[1]:
-            states = torch.cat([states, reader.empty.repeat(1, missing // reader.empty.shape[1], 1)], dim=1)
-        filled.append(states)
-    shares = [weight / total for weight in content.weights]
-    states = torch.stack([share * each for share, each in zip(shares, filled, strict=True)]).sum(0)
-    pooled = torch.stack([share * row for share, (_, row) in zip(shares, parts, strict=True)]).sum(0)
-    return states, pooled
+    filled = [
+        torch.cat([states, _empty(encoder, missing)], dim=1)
+        if (missing := longest - states.shape[1])
+        else states
+        for states, _ in parts
+    ]
+    return _weighted_sum(weights, filled), _weighted_sum(weights, [pooled for _, pooled in parts])
 
 
-def _as_written(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
-    cut, _ = reader.chunks(phrase, "plain")
-    states, pooled = reader.read(cut)
-    return states, pooled
+def _encode_phrase(phrase: Phrase, encoder: TextEncoder, dialect: str) -> tuple[Tensor, Tensor]:
+    """States (1, K·L, D) of the K chunks in a row, weighted as `dialect` does it, and pooled row (1, P)."""
+    cut = encoder.chunks(phrase, dialect)
+    states, pooled = encoder.read(cut)
+    weights = encoder.weights(cut)
+    if dialect != "plain" and bool((weights != 1).any()):
+        if dialect == "comfy":
+            states = _from_empty(states, weights, encoder.empty)
+        elif dialect == "compel":
+            states = _without_light_parts(phrase, cut, states, weights, encoder)
+        else:
+            # A1111: every state times its weight, then each chunk scaled back to the mean it had
+            z = states.float()
+            weighted = z * weights
+            axes = (1, 2)
+            states = (weighted * (z.mean(axes, keepdim=True) / weighted.mean(axes, keepdim=True))).to(states)
+    return states.flatten(0, 1).unsqueeze(0), pooled
 
 
-def _by_mean(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
-    """A1111: every state times its weight, then each chunk brought back to the mean it had."""
-    cut, _ = reader.chunks(phrase, "a1111")
-    states, pooled = reader.read(cut)
-    weights = reader.weights(cut)
-    if bool((weights != 1).any()):
-        z = states.float()
-        weighted = z * weights
-        axes = (1, 2)
-        states = (weighted * (z.mean(axes, keepdim=True) / weighted.mean(axes, keepdim=True))).to(states)
-    return _in_a_row(states), pooled
+def _without_light_parts(
+    phrase: Phrase, cut: Sequence[Chunk], states: Tensor, weights: Tensor, encoder: TextEncoder
+) -> Tensor:
+    """compel: weighted as in ComfyUI, then averaged with the states when a part of weight below 1 is hidden.
 
-
-def _by_empty(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
-    """ComfyUI: every state moved from the empty text's by its weight."""
-    cut, _ = reader.chunks(phrase, "comfy")
-    states, pooled = reader.read(cut)
-    weights = reader.weights(cut)
-    if bool((weights != 1).any()):
-        states = torch.where(weights == 1, states, _from_empty(states, weights, reader.empty))
-    return _in_a_row(states), pooled
-
-
-def _by_masking(phrase: Phrase, reader: TextReader) -> tuple[Tensor, Tensor]:
-    """compel: as ComfyUI, and parts of weight below 1 are also mixed with a text in which they are hidden.
-
-    The text without a part of weight w counts tan((1 − w)·π/2) to 1.
+    A weight scales a token's own state; that its meaning is also in the states of the tokens behind it is
+    undone by reading the text once more for each part of weight w < 1, with that part masked. Against the
+    text as a whole, which counts 1, that reading counts tan((1 − w)·π/2): 0 at w = 1, without bound at 0.
     """
-    cut, _ = reader.chunks(phrase, "compel")
-    weights = reader.weights(cut)
-
-    def weighted(hidden: int | None = None) -> tuple[Tensor, Tensor]:
-        states, pooled = reader.read(cut, hidden)
-        if bool((weights != 1).any()):
-            states = torch.where(weights == 1, states, _from_empty(states, weights, reader.empty))
-        return states, pooled
-
-    whole, pooled = weighted()
-    kinds, shares = [whole], [1.0]
-    present = {slot.piece for chunk in cut for slot in chunk.slots}
+    readings, shares = [_from_empty(states, weights, encoder.empty)], [1.0]
+    read = {slot.part for chunk in cut for slot in chunk.slots}
     for number, part in enumerate(phrase.parts):
-        if isinstance(part, WeightedText) and part.weight < 1 and number in present:
-            kinds.append(weighted(number)[0])
+        if isinstance(part, WeightedText) and part.weight < 1 and number in read:
+            masked, _ = encoder.read(cut, hidden=number)
+            readings.append(_from_empty(masked, weights, encoder.empty))
             shares.append(math.tan((1 - max(part.weight, 1e-5)) * math.pi / 2))
     total = sum(shares)
-    states = torch.stack([share / total * kind for share, kind in zip(shares, kinds, strict=True)]).sum(0)
-    return _in_a_row(states), pooled
+    return _weighted_sum([share / total for share in shares], readings)
 
 
-_WEIGHINGS: dict[str, Callable[[Phrase, TextReader], tuple[Tensor, Tensor]]] = {
-    "sfumato": _by_mean,
-    "a1111": _by_mean,
-    "comfy": _by_empty,
-    "compel": _by_masking,
-    "plain": _as_written,
-}
+def _from_empty(states: Tensor, weights: Tensor | float, empty: Tensor) -> Tensor:
+    """empty + weight·(states − empty), with those of weight 1 as they are to the bit."""
+    moved = (empty + (states - empty) * weights).to(states.dtype)
+    return torch.where(weights == 1, states, moved) if isinstance(weights, Tensor) else moved
 
 
-def _from_empty(states: Tensor, weight: Tensor | float, empty: Tensor) -> Tensor:
-    return (empty + (states - empty) * weight).to(states.dtype)
+def _weighted_sum(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([weight * each for weight, each in zip(weights, tensors, strict=True)]).sum(0)
 
 
-def _in_a_row(states: Tensor) -> Tensor:
-    """(K, L, D) to (1, K·L, D)."""
-    return states.flatten(0, 1).unsqueeze(0)
-
-
-def _like(empty: Tensor, states: Tensor) -> Tensor:
-    return empty.repeat(1, states.shape[1] // empty.shape[1], 1)
+def _empty(encoder: TextEncoder, length: int) -> Tensor:
+    """States (1, length, D) of no text; `length` is a multiple of a chunk's."""
+    return encoder.empty.repeat(1, length // encoder.empty.shape[1], 1)
 
 
 def size_ids(
     size: tuple[int, int], *, original: tuple[int, int] | None = None, crop: tuple[int, int] = (0, 0)
 ) -> Tensor:
-    """The six numbers that SDXL is told (1, 6): original size, where it was cropped, and target size.
+    """SDXL's six numbers of size conditioning (1, 6): original size, crop, and target size.
 
     Sizes are (width, height) in pixels, `crop` is (left, top); `original` is `size` unless given
     (Podell et al. 2023, §2.2).
@@ -288,7 +241,7 @@ def size_ids(
 
 
 def refiner_ids(size: tuple[int, int], *, aesthetic: float = 6.0, crop: tuple[int, int] = (0, 0)) -> Tensor:
-    """The five numbers that the SDXL refiner is told (1, 5): original size, crop, and an aesthetic score.
+    """The SDXL refiner's five numbers of conditioning (1, 5): original size, crop, and an aesthetic score.
 
     Its own examples use a score of 6 for the prompt and 2.5 for the negative prompt.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from textwrap import wrap
 from typing import Any
 
 from sfumato.prompt.chunks import Chunk, chunks
@@ -25,68 +26,58 @@ class Explanation:
     def lines(self) -> Iterator[str]:
         """The whole as text."""
         yield from self.prompt.tree().lines()
-        for call in self.prompt.adapters:
-            own = "" if call.text_weight is None else f", {call.text_weight:g} on the text"
-            yield f"adapter {call.name} ×{call.weight:g}{own}"
+        for adapter in self.prompt.adapters:
+            own = "" if adapter.text_weight is None else f", {adapter.text_weight:g} on the text"
+            yield f"adapter {adapter.name} ×{adapter.weight:g}{own}"
         for number, term in enumerate(self.terms, start=1):
             yield ""
-            share = f" of {len(self.terms)}, weight {term.weight:g}" if len(self.terms) > 1 else ""
-            yield f"term {number}{share}"
+            yield f"term {number}" + (
+                f" of {len(self.terms)}, weight {term.weight:g}" if self.terms[1:] else ""
+            )
             for steps, index in _spans(term):
                 if len(term.contents) > 1:
-                    yield f"  {steps}: {_said(term.contents[index])}"
+                    yield f"  {steps}: {_text(term.contents[index])}"
             for content in term.contents:
                 for phrase in _phrases(content):
                     yield from self._phrase(phrase)
 
     def _phrase(self, phrase: Phrase) -> Iterator[str]:
-        cut, dropped = self.cut(phrase)
-        yield f"  {_said(phrase)}"
+        cut, dropped = self.chunks(phrase)
+        yield f"  {_text(phrase)}"
         for number, chunk in enumerate(cut, start=1):
             where = f"chunk {number} of {len(cut)}, " if len(cut) > 1 else ""
             yield f"    {where}{len(chunk.slots)} of {self.tokenizer.limit - 2} tokens"
-            line = "     "
-            for token, weight in self.tokens(chunk):
-                word = f" {token}" + (f"×{weight:g}" if weight != 1 else "")
-                if len(line) + len(word) > _WIDTH and line.strip():
-                    yield line
-                    line = "     "
-                line += word
-            if line.strip():
-                yield line
+            words = [token + (f"×{weight:g}" if weight != 1 else "") for token, weight in self.tokens(chunk)]
+            yield from wrap(
+                " ".join(words), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6,
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
         if dropped:
             yield f"    {dropped} tokens more are not read"
 
-    def cut(self, phrase: Phrase) -> tuple[list[Chunk], int]:
+    def chunks(self, phrase: Phrase) -> tuple[list[Chunk], int]:
         """The chunks of one phrase, and how many tokens are left out."""
         return chunks(phrase, self.tokenizer, self.prompt.dialect, self.embeddings)
 
     def tokens(self, chunk: Chunk) -> Iterator[tuple[str, float]]:
         """Every token of a chunk as text, with its weight; a learned embedding's as `name[index]`."""
         for slot in chunk.slots:
-            yield (
-                f"{slot.vector[0]}[{slot.vector[1]}]" if slot.vector else self.tokenizer.text(slot.id),
-                slot.weight,
-            )
+            vector = f"{slot.vector[0]}[{slot.vector[1]}]" if slot.vector else ""
+            yield vector or self.tokenizer.text(slot.id), slot.weight
 
     def to_dict(self) -> dict[str, Any]:
         """The whole as JSON would hold it."""
+
+        def tokens(content: Content) -> list[list[list[tuple[str, float]]]]:
+            cuts = (self.chunks(phrase)[0] for phrase in _phrases(content))
+            return [[list(self.tokens(chunk)) for chunk in cut] for cut in cuts]
+
         return {
             "dialect": self.prompt.dialect,
             "tree": list(self.prompt.tree().lines()),
-            "adapters": [vars(call) for call in self.prompt.adapters],
+            "adapters": [vars(adapter) for adapter in self.prompt.adapters],
             "terms": [
-                {
-                    "weight": term.weight,
-                    "at": term.at,
-                    "contents": [
-                        [
-                            [list(self.tokens(chunk)) for chunk in self.cut(phrase)[0]]
-                            for phrase in _phrases(content)
-                        ]
-                        for content in term.contents
-                    ],
-                }
+                {"weight": term.weight, "at": term.at, "contents": [tokens(each) for each in term.contents]}
                 for term in self.terms
             ],
         }
@@ -121,9 +112,9 @@ def _phrases(content: Content) -> Sequence[Phrase]:
     return [phrase for part in content.parts for phrase in _phrases(part)]
 
 
-def _said(content: Content) -> str:
+def _text(content: Content) -> str:
     if isinstance(content, Phrase):
         words = (part.text if isinstance(part, WeightedText) else " BREAK " for part in content.parts)
         return f'"{"".join(words).strip()}"'
-    parts = (f"{weight:g}·{_said(part)}" for part, weight in zip(content.parts, content.weights, strict=True))
+    parts = (f"{weight:g}·{_text(part)}" for part, weight in zip(content.parts, content.weights, strict=True))
     return (" + " if isinstance(content, Blend) else " then ").join(parts)

@@ -59,16 +59,9 @@ class Tokenizer:
         self.vocab, self.merges, self.limit, self.words = vocab, merges, limit, tuple(words)
         self.special = {"bos_token": bos, "eos_token": eos, "pad_token": pad}
         self.bos, self.eos, self.pad = vocab[bos], vocab[eos], vocab[pad]
+        rules = {"continuing_subword_prefix": "", "end_of_word_suffix": "</w>", "unk_token": eos}
         try:
-            self._pieces = Pieces(
-                BPE(
-                    vocab=vocab,
-                    merges=merges,
-                    continuing_subword_prefix="",
-                    end_of_word_suffix="</w>",
-                    unk_token=eos,
-                )
-            )
+            self._pieces = Pieces(BPE(vocab=vocab, merges=merges, **rules))
         except Exception as error:  # the Rust library raises no narrower class
             raise ValueError(f"vocabulary and merges do not fit together: {error}") from error
         self._bytes = decoders.ByteLevel()
@@ -81,7 +74,6 @@ class Tokenizer:
                 pre_tokenizers.ByteLevel(add_prefix_space=False),
             ]
         )
-
         self._pieces.add_tokens([AddedToken(word, normalized=True) for word in self.words])
 
     @classmethod
@@ -105,15 +97,9 @@ class Tokenizer:
         vocab = {**vocab, **added}
         _check_ids(vocab, where)
         try:
-            return cls(
-                vocab,
-                merges,
-                bos=special["bos_token"],
-                eos=special["eos_token"],
-                pad=special["pad_token"],
-                limit=limit,
-                words=[word for word in added if word not in special.values()],
-            )
+            bos, eos, pad = (special[role] for role in _ROLES)
+            words = [word for word in added if word not in special.values()]
+            return cls(vocab, merges, bos=bos, eos=eos, pad=pad, limit=limit, words=words)
         except ValueError as error:
             raise CheckpointError(f"{where}: {error}") from error
 
@@ -133,18 +119,10 @@ class Tokenizer:
         with replace_atomically(folder / "merges.txt") as file:
             lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self.merges)]
             file.write(("\n".join(lines) + "\n").encode("utf-8"))
-        write_json(
-            folder / "special_tokens_map.json", {**self.special, "unk_token": self.special["eos_token"]}
-        )
-        write_json(
-            folder / "tokenizer_config.json",
-            {
-                **self.special,
-                "unk_token": self.special["eos_token"],
-                "model_max_length": self.limit,
-                "tokenizer_class": "CLIPTokenizer",
-            },
-        )
+        special = {**self.special, "unk_token": self.special["eos_token"]}
+        write_json(folder / "special_tokens_map.json", special)
+        kind = {"model_max_length": self.limit, "tokenizer_class": "CLIPTokenizer"}
+        write_json(folder / "tokenizer_config.json", special | kind)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of `text`, without those that begin and end a window; empty for blank text.
@@ -227,9 +205,8 @@ def _from_single(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], dic
 
 def _kinds(entry: Any, key: str) -> list[str]:
     steps = entry.get(key) if isinstance(entry, dict) else None
-    return (
-        [str(step.get("type")) for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-    )
+    steps = steps if isinstance(steps, list) else []
+    return [str(step.get("type")) for step in steps if isinstance(step, dict)]
 
 
 def _added(entry: Any, path: Path) -> dict[str, Any]:
@@ -257,12 +234,9 @@ def _from_lines(path: Path) -> list[tuple[str, str]]:
 
 
 def _pair(entry: Any, path: Path) -> tuple[str, str]:
-    if (
-        isinstance(entry, list)
-        and len(entry) == 2
-        and all(isinstance(piece, str) and piece for piece in entry)
-    ):
-        return entry[0], entry[1]
+    match entry:
+        case [str(left), str(right)] if left and right:
+            return left, right
     raise CheckpointError(f"{path}: {str(entry)[:60]} is not a pair of pieces to merge")
 
 

@@ -47,10 +47,9 @@ def tcd(x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 0.3) -
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
-        if there.s == 0 or eta == 0:
-            x = step_to(x, x0, here, there)
-            continue
-        below = between_times(there, CLEAN, eta)
-        s_down = there.s * ratio(there, below)
-        x = step_to(x, x0, here, there, s_down) + math.sqrt(max(there.s**2 - s_down**2, 0.0)) * noise(x)
+        s_down = there.s
+        if there.s and eta:
+            s_down *= ratio(there, between_times(there, CLEAN, eta))
+        s_up = math.sqrt(max(there.s**2 - s_down**2, 0.0))
+        x = with_noise(step_to(x, x0, here, there, s_down), s_up, noise)
     return x

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS
 from sfumato.prompt.language import a1111, comfy, compel, own
-from sfumato.prompt.language.tree import Node, ScheduleStep, distinct_steps, here, phrase
+from sfumato.prompt.language.tree import Node, ScheduleStep, distinct_steps, here, one_term, phrase
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight, Break, Content, Term, WeightedText
 
 __all__ = ["Node", "Prompt", "escape", "parse"]
@@ -26,7 +26,7 @@ class Prompt:
         """The parse; its `lines()` show it."""
         if self.dialect != "a1111":
             return self._root
-        return Node("prompt", children=tuple(a1111.weighed(term) for term in self._root.children))
+        return Node("prompt", children=tuple(a1111.with_weights(term) for term in self._root.children))
 
     def terms(self, steps: int) -> tuple[Term, ...]:
         """The parts of an `AND`, or the one part, of a drawing in `steps` steps (1 or more).
@@ -40,18 +40,18 @@ class Prompt:
     def _term(self, node: Node, steps: int) -> Term:
         dialect = a1111 if self.dialect == "a1111" else own
         ts = a1111.times(node, steps) if dialect is a1111 else list(range(1, steps + 1))
-        kept, at = distinct_steps(node, ts, lambda when: dialect.switch(when, steps), len(self.text))
+        distinct, at = distinct_steps(node, ts, lambda when: dialect.switch(when, steps), len(self.text))
         contents: dict[Content, int] = {}
-        places = [contents.setdefault(self._content(node, scheduled), len(contents)) for scheduled in kept]
+        places = [contents.setdefault(self._content(node, step), len(contents)) for step in distinct]
         return Term(tuple(contents), tuple(places[index] for index in at), node.weight)
 
-    def _content(self, node: Node, scheduled: ScheduleStep) -> Content:
+    def _content(self, node: Node, step: ScheduleStep) -> Content:
         if self.dialect == "compel":
             return compel.content(node)
         if self.dialect == "a1111":
-            return phrase(a1111.parts(node, scheduled))
+            return phrase(a1111.parts(node, step))
         parts: list[WeightedText | Break] = []
-        _speak(node, scheduled, 1.0, parts, absolute=self.dialect == "comfy")
+        _collect(node, step, 1.0, parts, absolute=self.dialect == "comfy")
         return phrase(parts)
 
 
@@ -61,58 +61,52 @@ def parse(text: str, dialect: str = "sfumato", *, negative: bool = False) -> Pro
     Raises `UsageError` for an unknown dialect, for what the dialect does not allow, for more than 100,000
     characters or 100 brackets inside one another, and for half a surrogate pair.
     """
-    if dialect not in DIALECTS:
-        raise UsageError(f"unknown dialect {dialect!r}; {nearest(dialect, DIALECTS)}")
+    _check(dialect)
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"the prompt has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
     for position, character in enumerate(text):
         if "\ud800" <= character <= "\udfff":
             raise UsageError(f"the prompt holds half of a surrogate pair ({here(text, position)})")
-    calls: tuple[AdapterWeight, ...] = ()
-    if dialect == "sfumato":
-        root, calls = own.read(text)
-    elif dialect == "a1111":
-        root, calls = a1111.read(text, negative)
-    elif dialect == "compel":
-        root, calls = compel.read(text)
-    elif dialect == "comfy":
-        root = comfy.read(text)
+    adapters: tuple[AdapterWeight, ...] = ()
+    if dialect == "a1111":
+        root, adapters = a1111.read(text, negative)
+    elif dialect in ("sfumato", "compel"):
+        root, adapters = (own if dialect == "sfumato" else compel).read(text)
     else:
-        root = Node("prompt", children=(Node("term", children=(Node("text", text),)),))
+        root = comfy.read(text) if dialect == "comfy" else one_term((Node("text", text),))
     if len(root.children) > MAX_TERMS:
         raise UsageError(f"AND joins {len(root.children)} parts; at most {MAX_TERMS} are drawn together")
-    if negative and calls:
-        raise UsageError(f"the negative prompt calls the adapter {calls[0].name!r}; call it in the prompt")
-    prompt = Prompt(text, dialect, calls, root)
-    prompt.terms(1)  # whatever cannot be said should fail here, not when drawing
+    if negative and adapters:
+        raise UsageError(f"the negative prompt calls the adapter {adapters[0].name!r}; call it in the prompt")
+    prompt = Prompt(text, dialect, adapters, root)
+    prompt.terms(1)  # what cannot be drawn is an error of parsing
     return prompt
 
 
 def escape(text: str, dialect: str = "sfumato") -> str:
     """A prompt that reads as `text` in `dialect`. Raises `UsageError` if the dialect cannot say it."""
+    _check(dialect)
+    modules = {"sfumato": own, "a1111": a1111, "compel": compel, "comfy": comfy}
+    return modules[dialect].escape(text) if dialect in modules else text
+
+
+def _check(dialect: str) -> None:
     if dialect not in DIALECTS:
         raise UsageError(f"unknown dialect {dialect!r}; {nearest(dialect, DIALECTS)}")
-    if dialect == "sfumato":
-        return own.escape(text)
-    if dialect == "a1111":
-        return a1111.escape(text)
-    if dialect == "compel":
-        return compel.escape(text)
-    return comfy.escape(text) if dialect == "comfy" else text
 
 
-def _speak(
-    node: Node, scheduled: ScheduleStep, weight: float, out: list[WeightedText | Break], *, absolute: bool
+def _collect(
+    node: Node, step: ScheduleStep, weight: float, out: list[WeightedText | Break], *, absolute: bool
 ) -> None:
-    """The pieces of `node` at `scheduled`; weights multiply, or the innermost counts alone if `absolute`."""
+    """The pieces of `node` at `step`; weights multiply, or the innermost counts alone if `absolute`."""
     if node.kind == "text":
         out.append(WeightedText(node.text, weight))
     elif node.kind == "break":
         out.append(Break())
     elif node.kind in ("switch", "alternate"):
-        _speak(scheduled.chosen(node), scheduled, weight, out, absolute=absolute)
+        _collect(step.chosen(node), step, weight, out, absolute=absolute)
     else:
         if node.kind == "weighted":
             weight = node.weight if absolute else weight * node.weight
         for child in node.children:
-            _speak(child, scheduled, weight, out, absolute=absolute)
+            _collect(child, step, weight, out, absolute=absolute)

@@ -18,6 +18,7 @@ from sfumato.prompt.language.tree import (
     finite,
     joined,
     nodes,
+    one_term,
     phrase,
     shown,
     too_deep,
@@ -44,7 +45,7 @@ def read(text: str, negative: bool) -> tuple[Node, tuple[AdapterWeight, ...]]:
     """
     text = _COMMENT.sub("\n", _COMMENT_LINE.sub("\n", text))
     if negative:
-        return Node("prompt", children=(Node("term", children=_scheduled(text)),)), ()
+        return one_term(_scheduled(text)), ()
     text, calls = _without_tags(text)
     terms = []
     for part in _AND.split(text):
@@ -88,12 +89,12 @@ def times(term: Node, steps: int) -> list[int]:
     return out
 
 
-def parts(term: Node, scheduled: ScheduleStep) -> list[WeightedText | Break]:
-    """What `term` says at `scheduled`, weighted: the schedule spelled out, then attention read in it."""
-    return _attention("".join(_spelled(term, scheduled)))
+def parts(term: Node, step: ScheduleStep) -> list[WeightedText | Break]:
+    """What `term` says at `step`, weighted: the schedule spelled out, then attention read in it."""
+    return _attention("".join(_spelled(term, step)))
 
 
-def weighed(term: Node) -> Node:
+def with_weights(term: Node) -> Node:
     """`term` with its attention read, where no schedule has to be spelled out before; for showing."""
     if any(node.kind in ("switch", "alternate") for node in nodes(term)):
         return term
@@ -203,12 +204,12 @@ def _built(bracket: _Open) -> list[Node] | None:
     return [Node("switch", when[1], children=(groups[0] if len(groups) == 2 else Node("group"), groups[-1]))]
 
 
-def _spelled(node: Node, scheduled: ScheduleStep) -> list[str]:
+def _spelled(node: Node, step: ScheduleStep) -> list[str]:
     if node.kind == "text":
         return [node.text]
     if node.kind in ("switch", "alternate"):
-        return _spelled(scheduled.chosen(node), scheduled)
-    return [text for child in node.children for text in _spelled(child, scheduled)]
+        return _spelled(step.chosen(node), step)
+    return [text for child in node.children for text in _spelled(child, step)]
 
 
 def _attention(text: str) -> list[WeightedText | Break]:

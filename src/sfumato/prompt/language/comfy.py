@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator
 
 from sfumato.errors import UsageError
-from sfumato.prompt.language.tree import MAX_DEPTH, Node, joined, shown, too_deep
+from sfumato.prompt.language.tree import MAX_DEPTH, Node, joined, one_term, shown, too_deep
 
 _TOKEN = re.compile(r"\\[()]|[()]|[^()\\]+|\\")
 
 
 def read(text: str) -> Node:
     """The tree of `text`. Raises `UsageError` for a weight that is not finite and for deep nesting."""
-    return Node("prompt", children=(Node("term", children=_read(_TOKEN.findall(text), 1.0, 1)),))
+    return one_term(_read(_TOKEN.findall(text), 1.0, 1))
 
 
 def escape(text: str) -> str:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from sfumato.errors import UsageError
-from sfumato.prompt.language.tree import MAX_DEPTH, Node, finite, here, nodes, shown, too_deep
+from sfumato.prompt.language.tree import MAX_DEPTH, Node, finite, here, nodes, one_term, shown, too_deep
 from sfumato.prompt.meaning import AdapterWeight, Blend, Concatenation, Content, Phrase, WeightedText
 
 _SPACE = re.compile(r"[ \t\r\n\v\f]*")
@@ -32,7 +32,7 @@ _Found = tuple[int, tuple[Node, ...]]
 def read(text: str) -> tuple[Node, tuple[AdapterWeight, ...]]:
     """The tree of `text`, and the adapters of its withLora(). Raises `UsageError`."""
     reader = _Reader(re.sub(r",(\S)", r", \1", text))
-    root = Node("prompt", children=(Node("term", children=reader.prompt()),))
+    root = one_term(reader.prompt())
     calls = (AdapterWeight(node.text, node.weight) for node in nodes(root) if node.kind == "adapter")
     return root, tuple(calls)
 

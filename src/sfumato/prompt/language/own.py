@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.errors import UsageError
 from sfumato.prompt.language import adapters
-from sfumato.prompt.language.tree import MAX_DEPTH, Node, finite, here, joined, shown, too_deep
+from sfumato.prompt.language.tree import MAX_DEPTH, Node, finite, here, joined, one_term, shown, too_deep
 from sfumato.prompt.meaning import AdapterWeight
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def read(text: str) -> tuple[Node, tuple[AdapterWeight, ...]]:
     """The tree of `text`, and the adapters it calls. Raises `UsageError`."""
     if not _WORD.search(text):  # most prompts, and lark takes a while to import
         said = (Node("text", text),) if text else ()
-        return Node("prompt", children=(Node("term", children=said),)), ()
+        return one_term(said), ()
     from lark import UnexpectedToken
 
     depth = 0

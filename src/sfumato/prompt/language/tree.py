@@ -44,6 +44,11 @@ class Node:
             yield from child.lines(depth + 1)
 
 
+def one_term(children: tuple[Node, ...]) -> Node:
+    """A prompt without AND."""
+    return Node("prompt", children=(Node("term", children=children),))
+
+
 @dataclass(frozen=True)
 class ScheduleStep:
     """Which of a schedule's texts hold: from while t ≤ `switch(when)`, and turn (t − 1) mod n."""

@@ -33,7 +33,8 @@ _REASONS = {
 }
 
 # Bytes that Python takes for what begins at each mark of JSON, roughly and at most: a short text can be long
-# in memory, so that bounding its size bounds little.
+# in memory, so that bounding its size bounds little. torch.load(weights_only=True) guards pickles only;
+# headers and configurations are JSON, and a hostile one must not fill the memory either.
 _COSTS = {b"{": 240, b"[": 90, b":": 160, b",": 50}
 _MOST_COST = 64 << 20
 _MOST_STRINGS = 1 << 20

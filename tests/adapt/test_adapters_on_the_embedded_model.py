@@ -5,6 +5,7 @@ import torch
 
 from sfumato import checkpoint
 from sfumato.adapt import Adapters, AdapterWeight, attach_new, live, save_lora
+from sfumato.diffusion.guidance import Term
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Point, SeededNoise, run
@@ -29,7 +30,7 @@ def draw(model):
         x = noise(torch.empty(1, 4, SIZE, SIZE))
 
         def denoise(x, level):
-            return denoiser([Point(x, level, 0)], [[prompt]])[0][0]
+            return denoiser([(Point(x, level, 0), Term(prompt))])[0]
 
         return run(sampler_named("ddim").sample(x, levels, noise), denoise)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.adapt import blocks, live
-from sfumato.adapt.delta import Delta
+from sfumato.adapt.delta import SHIFTS, Delta, merged
 from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import PARTS, Adapter, read
 from sfumato.errors import UsageError, nearest
@@ -133,19 +133,14 @@ class Adapters:
     def _fold_in(self, part: str, path: str, own: Sequence[tuple[str, float, Delta]]) -> None:
         """Give one layer its original weights plus the changes."""
         layer = self.indexes[part].layers[path]
-        weight = self._original(part, path, "weight").to(layer.get_parameter("weight").device)
-        whole = weight.float()
-        for _, factor, delta in own:
-            whole = whole + factor * delta.change(weight)
-        _put(layer, "weight", whole.to(weight.dtype))
-        device = weight.device
-        shifts = [(factor, shift) for _, factor, delta in own if (shift := delta.shift(device)) is not None]
-        if shifts or (part, path, "bias") in self._originals:
+        device = layer.get_parameter("weight").device
+        weight, bias = self._original(part, path, "weight").to(device), None
+        if (part, path, "bias") in self._originals or any(delta.has(*SHIFTS) for _, _, delta in own):
             bias = self._original(part, path, "bias").to(device)
-            moved = bias.float()
-            for factor, shift in shifts:
-                moved = moved + factor * shift
-            _put(layer, "bias", moved.to(bias.dtype))
+        weight, bias = merged(weight, bias, ((factor, delta) for _, factor, delta in own))
+        _put(layer, "weight", weight)
+        if bias is not None:
+            _put(layer, "bias", bias)
 
     def _original(self, part: str, path: str, name: str) -> Tensor:
         """A parameter as it was before any adapter, kept in main memory while it is changed."""
@@ -159,9 +154,8 @@ class Adapters:
 
     def _restore(self, part: str, path: str) -> None:
         for name in ("weight", "bias"):
-            original = self._originals.get((part, path, name))
-            if original is not None:
-                _put(self.indexes[part].layers[path], name, original)
+            if (part, path, name) in self._originals:
+                _put(self.indexes[part].layers[path], name, self._originals[part, path, name])
                 del self._originals[part, path, name]
 
     def _restore_all(self) -> None:

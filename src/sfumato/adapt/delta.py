@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -191,6 +191,18 @@ class Diff(Delta):
 
     def product(self, device: torch.device) -> Tensor:
         return self.part("diff", device)
+
+
+def merged(
+    weight: Tensor, bias: Tensor | None, deltas: Iterable[tuple[float, Delta]]
+) -> tuple[Tensor, Tensor | None]:
+    """W + Σ wᵢ ΔWᵢ, computed in float32 and rounded once to the weight's dtype, and the bias likewise."""
+    whole, moved = weight.float(), None if bias is None else bias.float()
+    for factor, delta in deltas:
+        whole = whole + factor * delta.change(weight)
+        if moved is not None and (shift := delta.shift(weight.device)) is not None:
+            moved = moved + factor * shift
+    return whole.to(weight.dtype), moved if bias is None or moved is None else moved.to(bias.dtype)
 
 
 KINDS: tuple[type[Delta], ...] = (LoRA, LoHa, LoKr, Diff)

@@ -1,4 +1,4 @@
-"""Adapters beside their layers: W stays as it is, each layer's answer gains what the adapter adds.
+"""Adapters injected beside layers: W stays as it is, each layer's answer gains what the adapter adds.
 
 This is the form for training, where the parts of the change are the parameters, and for weights that change
 from one picture to the next.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LoRA
+from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LoRA, merged
 from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import published_shape
 from sfumato.errors import UsageError, nearest
@@ -46,15 +46,15 @@ class AdapterLayer(nn.Module):
         )
 
 
-def attach(layer: nn.Module, adapted: AdapterLayer) -> None:
-    """Have `layer` answer with `adapted`, besides those that it has already."""
+def attach(layer: nn.Module, adapter: AdapterLayer) -> None:
+    """Have `layer` answer with `adapter`, besides those that it has already."""
     own = _own(layer)
     if own is None:
         layer.adapters = own = AdapterLayers()
         own.was_packed = isinstance(layer, Prepacked) and bool(layer.packed)
         # replacing the method on the one object keeps the layer's class, name and hooks as they are
         setattr(layer, "forward", partial(_forward, layer))  # noqa: B010
-    own.append(adapted)
+    own.append(adapter)
 
 
 def detach(net: nn.Module, name: str | None = None) -> None:
@@ -63,7 +63,7 @@ def detach(net: nn.Module, name: str | None = None) -> None:
         own = _own(layer)
         if own is None:
             continue
-        left = [adapted for adapted in adapter_layers(layer) if name is not None and adapted.name != name]
+        left = [each for each in adapter_layers(layer) if name is not None and each.name != name]
         if left:
             layer.adapters = kept = AdapterLayers(left)
             kept.was_packed = own.was_packed
@@ -76,7 +76,7 @@ def detach(net: nn.Module, name: str | None = None) -> None:
 
 def adapter_layers(layer: nn.Module) -> list[AdapterLayer]:
     """The adapters that one layer has."""
-    return [adapted for adapted in _own(layer) or () if isinstance(adapted, AdapterLayer)]
+    return [each for each in _own(layer) or () if isinstance(each, AdapterLayer)]
 
 
 def _own(layer: nn.Module) -> AdapterLayers | None:
@@ -87,10 +87,10 @@ def _own(layer: nn.Module) -> AdapterLayers | None:
 def attached(net: nn.Module, name: str | None = None) -> dict[str, AdapterLayer]:
     """Every adapter called `name` in `net`, or of any name, by the path of its layer."""
     return {
-        path: adapted
+        path: each
         for path, layer in net.named_modules()
-        for adapted in adapter_layers(layer)
-        if name is None or adapted.name == name
+        for each in adapter_layers(layer)
+        if name is None or each.name == name
     }
 
 
@@ -117,7 +117,8 @@ def attach_new(
         for path, layer in LayerIndex(net).layers.items()
         if isinstance(layer, nn.Linear | nn.Conv2d)
     }
-    ends = {path[at:] for path in layers for at in _starts(path)}
+    names = [path.split(".") for path in layers]
+    ends = {".".join(each[at:]) for each in names for at in range(len(each))}
     known = [target for target in targets if target in ends]
     if not known or (targets is not ATTENTION and len(known) < len(targets)):
         wrong = next(target for target in targets if target not in ends)
@@ -141,61 +142,43 @@ def attach_new(
     return made
 
 
-def _starts(path: str) -> list[int]:
-    return [0, *(at + 1 for at, letter in enumerate(path) if letter == ".")]
-
-
 def _forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
     """A layer's answer with its adapters.
 
     Additive ones give s·B(A x), which is added; for the rest the layer computes with W + ΔW.
     """
-    own = [adapted for adapted in adapter_layers(layer) if adapted.weight]
-    additive = [adapted for adapted in own if adapted.is_additive(layer)]
-    merged = [adapted for adapted in own if adapted not in additive]
-    if isinstance(layer, GEGLULinear) and additive:
-        layer.unpack()
-        with _merged(layer, merged):
+    own = [each for each in adapter_layers(layer) if each.weight]
+    additive = [each for each in own if each.is_additive(layer)]
+    with _with_merged(layer, [each for each in own if each not in additive]):
+        if isinstance(layer, GEGLULinear) and additive:
+            layer.unpack()
             gain = _gain(layer, additive, x)
             value, gate = (F.linear(x, layer.weight, layer.bias) + gain.to(x.dtype)).chunk(2, dim=-1)
             return value * F.gelu(gate)
-    with _merged(layer, merged):
         y: Tensor = type(layer).forward(layer, x, *arguments, **options)
     return y + _gain(layer, additive, x).to(y.dtype) if additive else y
 
 
 def _gain(layer: nn.Module, additive: Sequence[AdapterLayer], x: Tensor) -> Tensor:
-    gains = [
-        adapted.weight * adapted.delta.answer(layer, x)
-        for adapted in additive
-        if isinstance(adapted.delta, LoRA)
-    ]
-    total = gains[0]
-    for gain in gains[1:]:
-        total = total + gain
-    return total
+    first, *rest = (
+        each.weight * each.delta.answer(layer, x) for each in additive if isinstance(each.delta, LoRA)
+    )
+    return sum(rest, first)
 
 
 @contextmanager
-def _merged(layer: Any, merged: Sequence[AdapterLayer]) -> Iterator[None]:
-    """`layer` with the changes of `merged` in its weight and bias, which gradients flow through."""
-    if not merged:
+def _with_merged(layer: Any, own: Sequence[AdapterLayer]) -> Iterator[None]:
+    """`layer` with these changes in its weight and bias, which gradients flow through."""
+    if not own:
         yield
         return
     if isinstance(layer, Prepacked):
         layer.unpack()
-    weight, bias = layer.weight, layer._parameters.get("bias")
-    whole = weight.float()
-    for adapted in merged:
-        whole = whole + adapted.weight * adapted.delta.change(weight)
+    changes = ((each.weight, each.delta) for each in own)
     # an entry in the object's own dictionary hides the parameter of that name
-    layer.__dict__["weight"] = whole.to(weight.dtype)
-    shifts = [(each.weight, s) for each in merged if (s := each.delta.shift(weight.device)) is not None]
-    if shifts and bias is not None:
-        moved = bias.float()
-        for factor, shift in shifts:
-            moved = moved + factor * shift
-        layer.__dict__["bias"] = moved.to(bias.dtype)
+    layer.__dict__["weight"], bias = merged(layer.weight, layer._parameters.get("bias"), changes)
+    if bias is not None:
+        layer.__dict__["bias"] = bias
     try:
         yield
     finally:

@@ -1,79 +1,50 @@
-"""Giving up what a process will not need, before it touches something that may be hostile."""
+"""Giving up what a process will not need, before it touches something that may be hostile.
+
+`torch.load(weights_only=True)` decides which names a pickle may call. Should that decision be wrong, or its
+parser have a fault, the process that runs it can still neither open a file or socket, start a program, nor
+take more memory and time than its file deserves.
+"""
 
 import ctypes
 import platform
 import sys
 
 # What a process needs that computes, reads what is open and writes what is open; nothing that opens,
-# connects, starts, signals or looks into anything. The numbers are Linux's own, of each processor.
+# connects, starts, signals or looks into anything. Linux's numbers on x86_64 and aarch64.
 _ALLOWED = {
-    "x86_64": {
-        "read": 0,
-        "write": 1,
-        "close": 3,
-        "fstat": 5,
-        "lseek": 8,
-        "mmap": 9,
-        "mprotect": 10,
-        "munmap": 11,
-        "brk": 12,
-        "rt_sigaction": 13,
-        "rt_sigprocmask": 14,
-        "rt_sigreturn": 15,
-        "pread64": 17,
-        "readv": 19,
-        "writev": 20,
-        "sched_yield": 24,
-        "mremap": 25,
-        "madvise": 28,
-        "getpid": 39,
-        "exit": 60,
-        "fsync": 74,
-        "gettid": 186,
-        "futex": 202,
-        "sched_getaffinity": 204,
-        "restart_syscall": 219,
-        "clock_gettime": 228,
-        "exit_group": 231,
-        "newfstatat": 262,
-        "getrandom": 318,
-        "rseq": 334,
-    },
-    "aarch64": {
-        "read": 63,
-        "write": 64,
-        "close": 57,
-        "fstat": 80,
-        "lseek": 62,
-        "mmap": 222,
-        "mprotect": 226,
-        "munmap": 215,
-        "brk": 214,
-        "rt_sigaction": 134,
-        "rt_sigprocmask": 135,
-        "rt_sigreturn": 139,
-        "pread64": 67,
-        "readv": 65,
-        "writev": 66,
-        "sched_yield": 124,
-        "mremap": 216,
-        "madvise": 233,
-        "getpid": 172,
-        "exit": 93,
-        "fsync": 82,
-        "gettid": 178,
-        "futex": 98,
-        "sched_getaffinity": 123,
-        "restart_syscall": 128,
-        "clock_gettime": 113,
-        "exit_group": 94,
-        "newfstatat": 79,
-        "getrandom": 278,
-        "rseq": 293,
-    },
+    "read": (0, 63),
+    "write": (1, 64),
+    "close": (3, 57),
+    "fstat": (5, 80),
+    "lseek": (8, 62),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "pread64": (17, 67),
+    "readv": (19, 65),
+    "writev": (20, 66),
+    "sched_yield": (24, 124),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "getpid": (39, 172),
+    "exit": (60, 93),
+    "fsync": (74, 82),
+    "gettid": (186, 178),
+    "futex": (202, 98),
+    "sched_getaffinity": (204, 123),
+    "restart_syscall": (219, 128),
+    "clock_gettime": (228, 113),
+    "exit_group": (231, 94),
+    "newfstatat": (262, 79),
+    "getrandom": (318, 278),
+    "rseq": (334, 293),
 }
-# The processor as a filter sees it, and the number of the call that sets one for every thread.
-_MACHINES = {"x86_64": (0xC000003E, 317), "aarch64": (0xC00000B7, 277)}
+# Their places above, the processor as a filter sees it, and the number of the call that sets a filter.
+_MACHINES = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
 
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _NUMBER, _MACHINE = 0, 4
@@ -134,8 +105,8 @@ def seal() -> str:
 
 def _filter(machine: str) -> bool:
     """Install the filter: another processor's calling convention, or a call not listed, is refused."""
-    name, number = _MACHINES[machine]
-    calls = list(_ALLOWED[machine].values())
+    column, name, number = _MACHINES[machine]
+    calls = [numbers[column] for numbers in _ALLOWED.values()]
     rules = [
         (_LOAD, 0, 0, _MACHINE),
         (_JUMP_IF_EQUAL, 0, len(calls) + 1, name),

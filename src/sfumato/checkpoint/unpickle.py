@@ -1,9 +1,9 @@
 """From a pickled checkpoint to safetensors, on explicit demand only: unpickling can run code.
 
-What is trusted is torch's weights-only unpickler, and that only inside a process of its own. That process is
-given the pickle and an empty file, both open, and no secret; once it has imported what it needs it gives up
-opening files, sockets and processes (`confine.seal`) and all but a bounded amount of memory. What it wrote
-is then judged as any file from a stranger is.
+What reads is `torch.load(weights_only=True)`. Beyond that, it runs in a process of its own, which is given
+the pickle and an empty file, both open, and no secret, and gives up opening files, sockets and processes and
+all but a bounded amount of memory and time (`confine`); archives that claim more than the file holds are
+refused; and what was written is judged as any file from a stranger is.
 """
 
 import codecs

@@ -16,7 +16,17 @@ from typing import Protocol
 
 from sfumato.errors import UsageError, nearest
 from sfumato.prompt.meaning import MAX_CHARACTERS
-from sfumato.prompt.template_tree import Assign, Choice, Node, Run, Tree, Use, Wildcard, is_template, read
+from sfumato.prompt.template_tree import (
+    Assign,
+    Run,
+    TemplateNode,
+    Tree,
+    Variable,
+    Variants,
+    Wildcard,
+    is_template,
+    read,
+)
 
 __all__ = ["combination", "combinations", "expand", "is_template"]
 
@@ -26,7 +36,7 @@ MAX_STEPS = 1_000_000
 
 
 class _Chooser(Protocol):
-    def pick(self, choice: Choice) -> list[int]:
+    def pick(self, choice: Variants) -> list[int]:
         """Places of different options, in the order in which they are to be written."""
 
 
@@ -85,11 +95,11 @@ def _write(tree: Tree, chooser: _Chooser) -> list[str]:
             written.append(root)
             continue
         pieces: list[str] = []
-        todo: list[Node | _Keep] = [root]
+        todo: list[TemplateNode | _Keep] = [root]
         while todo:
             node = todo.pop()
             steps += 1
-            if isinstance(node, str | Use):
+            if isinstance(node, str | Variable):
                 pieces.append(node if isinstance(node, str) else _value(node, variables))
                 length += len(pieces[-1])
             elif isinstance(node, Run):
@@ -113,7 +123,7 @@ def _write(tree: Tree, chooser: _Chooser) -> list[str]:
     return written
 
 
-def _value(use: Use, variables: dict[str, str]) -> str:
+def _value(use: Variable, variables: dict[str, str]) -> str:
     value = variables.get(use.name, use.default)
     if value is None:
         hint = nearest(use.name, variables) if variables else f"write ${{{use.name}=...}} before it"
@@ -131,7 +141,7 @@ class _Drawing:
     def __init__(self, seed: int) -> None:
         self._random = Random(seed).random
 
-    def pick(self, choice: Choice) -> list[int]:
+    def pick(self, choice: Variants) -> list[int]:
         span = choice.most - choice.least
         count = choice.least + (int(self._random() * (span + 1)) if span else 0)
         left, picked = list(range(len(choice.options))), []
@@ -155,10 +165,10 @@ class _Counting:
         self.total = _product(self._size(root) for root in tree.roots)
         self.index = index % self.total
 
-    def _size(self, node: Node) -> int:
+    def _size(self, node: TemplateNode) -> int:
         return 1 if isinstance(node, str) else self._sizes[node]
 
-    def pick(self, choice: Choice) -> list[int]:
+    def pick(self, choice: Variants) -> list[int]:
         sizes = [self._size(option) for option in choice.options]
         e = _symmetric(sizes, choice.most)
         rest = self.total // _ways(e, choice.least)
@@ -204,24 +214,24 @@ def _without(e: Sequence[int], size: int) -> list[int]:
     return list(accumulate(e[1:], lambda before, here: here - size * before, initial=1))
 
 
-def _sizes(tree: Tree) -> dict[Node, int]:
+def _sizes(tree: Tree) -> dict[TemplateNode, int]:
     """The number of combinations of every node that is not text. Raises `UsageError`."""
-    sizes: dict[Node, int] = {}
-    todo: list[Node] = list(tree.roots)
+    sizes: dict[TemplateNode, int] = {}
+    todo: list[TemplateNode] = list(tree.roots)
     steps = 0
     while todo:
         node = todo[-1]
         if isinstance(node, str) or node in sizes:
             todo.pop()
             continue
-        children: tuple[Node, ...] = ()
+        children: tuple[TemplateNode, ...] = ()
         if isinstance(node, Run):
             children = node.parts
         elif isinstance(node, Assign):
             children = (node.value,)
         elif isinstance(node, Wildcard):
             children = (tree.pools[node.name],)
-        elif isinstance(node, Choice):
+        elif isinstance(node, Variants):
             children = tree.choice(node).options
         steps += len(children) // 4
         if steps > MAX_STEPS:
@@ -231,7 +241,7 @@ def _sizes(tree: Tree) -> dict[Node, int]:
             todo += missing
             continue
         each = [1 if isinstance(child, str) else sizes[child] for child in children]
-        if isinstance(node, Choice):
+        if isinstance(node, Variants):
             choice = tree.choice(node)
             sizes[node] = _bounded(_ways(_symmetric(each, choice.most), choice.least))
         else:

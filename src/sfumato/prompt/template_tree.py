@@ -28,7 +28,7 @@ _WEIGHT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)::")
 class Run:
     """Parts one after another."""
 
-    parts: "tuple[Node, ...]"
+    parts: "tuple[TemplateNode, ...]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +40,10 @@ class Wildcard:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Variants:
     """`least` to `most` different ones of the options, in any order; an option of weight 0 is left out."""
 
-    options: "tuple[Node, ...]"
+    options: "tuple[TemplateNode, ...]"
     weights: tuple[float, ...]
     least: int = 1
     most: int = 1
@@ -55,11 +55,11 @@ class Assign:
     """`${name=value}`: the value is chosen here and kept; nothing is written."""
 
     name: str
-    value: "Node"
+    value: "TemplateNode"
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
+class Variable:
     """`${name}` or `${name:default}`."""
 
     name: str
@@ -67,17 +67,17 @@ class Use:
     where: str
 
 
-Node = str | Run | Wildcard | Choice | Assign | Use
+TemplateNode = str | Run | Wildcard | Variants | Assign | Variable
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
     """Texts that have been read, and by its name what each wildcard in them chooses from."""
 
-    roots: tuple[Node, ...]
-    pools: dict[str, Choice]
+    roots: tuple[TemplateNode, ...]
+    pools: dict[str, Variants]
 
-    def choice(self, node: Wildcard | Choice) -> Choice:
+    def choice(self, node: Wildcard | Variants) -> Variants:
         """What is chosen from at `node`: never more than there are options.
 
         A single wildcard in braces lends them its entries: `{2$$__flavour__}` is two different flavours.
@@ -88,7 +88,7 @@ class Tree:
             pool = self.pools[options[0].name]
             options, weights = pool.options, pool.weights
         most = len(options)
-        return Choice(options, weights, min(choice.least, most), min(choice.most, most), choice.separator)
+        return Variants(options, weights, min(choice.least, most), min(choice.most, most), choice.separator)
 
 
 def is_template(text: str) -> bool:
@@ -110,7 +110,7 @@ def read(texts: Sequence[str], wildcards: Mapping[str, Path] | None) -> Tree:
 
 
 @dataclass
-class _Open:
+class _OpenBrace:
     """A bracket that is being read, or the whole text: the options before, and the parts of this one."""
 
     at: int = 0
@@ -118,12 +118,12 @@ class _Open:
     least: int = 1
     most: int = 1
     separator: str = ", "
-    options: list[Node] = field(default_factory=list)
+    options: list[TemplateNode] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     weight: float = 1.0
-    parts: list[Node] = field(default_factory=list)
+    parts: list[TemplateNode] = field(default_factory=list)
 
-    def node(self) -> Node:
+    def node(self) -> TemplateNode:
         """The parts so far as one."""
         parts = [part for part in self.parts if part != ""]
         return parts[0] if len(parts) == 1 else Run(tuple(parts)) if parts else ""
@@ -134,7 +134,7 @@ class _Open:
             self.weights.append(self.weight)
         self.parts, self.weight = [], 1.0
 
-    def choice(self) -> Choice:
+    def choice(self) -> Variants:
         """The whole, at its closing brace; blanks around a single wildcard do not count."""
         self.end_option()
         only = self.options[0] if len(self.options) == 1 else ""
@@ -142,15 +142,15 @@ class _Open:
             words = [part for part in only.parts if not (isinstance(part, str) and part.isspace())]
             if len(words) == 1 and isinstance(words[0], Wildcard):
                 self.options = words
-        return Choice(tuple(self.options), tuple(self.weights), self.least, self.most, self.separator)
+        return Variants(tuple(self.options), tuple(self.weights), self.least, self.most, self.separator)
 
 
-def _parse(text: str, label: str, mentioned: list[Wildcard], *, entry: bool = False) -> _Open:
+def _parse(text: str, label: str, mentioned: list[Wildcard], *, entry: bool = False) -> _OpenBrace:
     """Read one text, with an outermost bracket around it; its wildcards are added to `mentioned`.
 
     `label` says in errors which text it is. An `entry` of a file may begin with its weight.
     """
-    stack = [_Open()]
+    stack = [_OpenBrace()]
     at = _weigh(stack[0], text, 0, label) if entry else 0
     while token := _TOKEN.search(text, at):
         here = stack[-1]
@@ -158,7 +158,7 @@ def _parse(text: str, label: str, mentioned: list[Wildcard], *, entry: bool = Fa
         where, mark, at = f"{label}, character {token.start() + 1}", token[0], token.end()
         in_choice = len(stack) > 1 and here.variable is None
         if mark == "{":
-            stack.append(_Open(token.start()))
+            stack.append(_OpenBrace(token.start()))
             at = _count(stack[-1], text, at, where)
             at = _weigh(stack[-1], text, at, label)
         elif mark == "${":
@@ -167,9 +167,9 @@ def _parse(text: str, label: str, mentioned: list[Wildcard], *, entry: bool = Fa
                 raise UsageError(f"{where}: after ${{ a name and }} or =value}} is expected; text is \\$\\{{")
             at = variable.end()
             if variable[0].endswith("}"):
-                here.parts.append(Use(variable[1], variable[2] and _plain(variable[2]), where))
+                here.parts.append(Variable(variable[1], variable[2] and _plain(variable[2]), where))
             else:
-                stack.append(_Open(token.start(), variable[1]))
+                stack.append(_OpenBrace(token.start(), variable[1]))
         elif mark == "|" and in_choice:
             here.end_option()
             at = _weigh(here, text, at, label)
@@ -201,7 +201,7 @@ def _plain(text: str) -> str:
     return _ESCAPE.sub(r"\1", text)
 
 
-def _weigh(option: _Open, text: str, at: int, label: str) -> int:
+def _weigh(option: _OpenBrace, text: str, at: int, label: str) -> int:
     """Read the weight before the option that begins at `at`, if there is one; where its text begins."""
     weight = _WEIGHT.match(text, at)
     if not weight:
@@ -212,7 +212,7 @@ def _weigh(option: _Open, text: str, at: int, label: str) -> int:
     return weight.end()
 
 
-def _count(choice: _Open, text: str, at: int, where: str) -> int:
+def _count(choice: _OpenBrace, text: str, at: int, where: str) -> int:
     """Read `2$$`, `1-3$$` or `2$$ and $$` at `at`, if it is there; where the options begin."""
     count = _COUNT.match(text, at)
     if not count or not (count[1] or count[3]):
@@ -229,11 +229,11 @@ def _count(choice: _Open, text: str, at: int, where: str) -> int:
     return count.end()
 
 
-def _pools(mentioned: list[Wildcard], wildcards: Mapping[str, Path] | None) -> dict[str, Choice]:
+def _pools(mentioned: list[Wildcard], wildcards: Mapping[str, Path] | None) -> dict[str, Variants]:
     """What each wildcard chooses from: those mentioned, and those that their entries mention in turn."""
     known = found("wildcards", (".txt",)) if wildcards is None else wildcards
-    files: dict[Path, tuple[Choice, list[Wildcard]]] = {}
-    pools: dict[str, Choice] = {}
+    files: dict[Path, tuple[Variants, list[Wildcard]]] = {}
+    pools: dict[str, Variants] = {}
     entries = 0
     trail: list[tuple[str, Iterator[Wildcard]]] = [("", iter(mentioned))]
     while trail:
@@ -248,7 +248,7 @@ def _pools(mentioned: list[Wildcard], wildcards: Mapping[str, Path] | None) -> d
             raise UsageError(f"{wildcard.where}: wildcards go in a circle: {circle}")
         if name in pools:
             continue
-        options: list[Node] = []
+        options: list[TemplateNode] = []
         weights: list[float] = []
         within: list[Wildcard] = []
         for path in _paths(wildcard, known):
@@ -262,7 +262,7 @@ def _pools(mentioned: list[Wildcard], wildcards: Mapping[str, Path] | None) -> d
             raise UsageError(
                 f"{wildcard.where}: more than {MAX_WILDCARDS:,} wildcards or {MAX_ENTRIES:,} entries to read"
             )
-        pools[name] = Choice(tuple(options), tuple(weights))
+        pools[name] = Variants(tuple(options), tuple(weights))
         trail.append((name, iter(within)))
     return pools
 
@@ -281,7 +281,7 @@ def _paths(wildcard: Wildcard, known: Mapping[str, Path]) -> list[Path]:
     return list(dict.fromkeys(matching))
 
 
-def _read_file(path: Path) -> tuple[Choice, list[Wildcard]]:
+def _read_file(path: Path) -> tuple[Variants, list[Wildcard]]:
     """The entries of a wildcard file, and the wildcards in them. Raises `UsageError`."""
     try:
         with open(path, "rb") as file:
@@ -293,7 +293,7 @@ def _read_file(path: Path) -> tuple[Choice, list[Wildcard]]:
         raise UsageError(f"the wildcard file {path} is not UTF-8 at byte {error.start}") from None
     if len(content) > MAX_FILE_BYTES:
         raise UsageError(f"the wildcard file {path} is larger than {MAX_FILE_BYTES:,} bytes")
-    options: list[Node] = []
+    options: list[TemplateNode] = []
     weights: list[float] = []
     mentioned: list[Wildcard] = []
     for number, line in enumerate(lines, start=1):
@@ -306,4 +306,4 @@ def _read_file(path: Path) -> tuple[Choice, list[Wildcard]]:
             weights.append(read.weight)
     if not options:
         raise UsageError(f"the wildcard file {path} has no entry: it needs one a line")
-    return Choice(tuple(options), tuple(weights)), mentioned
+    return Variants(tuple(options), tuple(weights)), mentioned

@@ -127,7 +127,7 @@ def _share(text: str) -> tuple[str, float]:
 
 
 @dataclass
-class _Open:
+class _OpenBracket:
     """A bracket not yet closed: its sign, and the runs between the signs in it."""
 
     sign: str
@@ -145,14 +145,14 @@ class _Open:
 def _scheduled(text: str) -> tuple[Node, ...]:
     """Text, `switch` and `alternate`. A lone | or a last backslash leaves all of it text, as there."""
     base: list[Node] = []
-    opened: list[_Open] = []
+    opened: list[_OpenBracket] = []
     whole = (Node("text", text),)
     for token in _SCHEDULE.findall(text):
         run = opened[-1].runs[-1] if opened else base
         if token in ("(", "["):
             if len(opened) == MAX_DEPTH:
                 raise too_deep()
-            opened.append(_Open(token))
+            opened.append(_OpenBracket(token))
         elif token in (":", "|"):
             if opened:
                 opened[-1].signs.append(token)
@@ -184,7 +184,7 @@ def _scheduled(text: str) -> tuple[Node, ...]:
     return joined(base)
 
 
-def _built(bracket: _Open) -> list[Node] | None:
+def _built(bracket: _OpenBracket) -> list[Node] | None:
     """What a matched pair of brackets is, or nothing if it is only signs."""
     kinds = set(bracket.signs)
     close = Node("text", ")" if bracket.sign == "(" else "]")

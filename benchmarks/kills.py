@@ -32,20 +32,19 @@ from sfumato.train.state import FILE
 
 SIZE = 32
 RECIPE = """
-objective = "denoiser"
-data = "{folder}/data"
 base = "{folder}/base"
 run = "{run}"
-batch = 4
-accumulate = 2
+batch_size = 4
+gradient_accumulation = 2
 steps = {steps}
-decay = {decay}
-ema = [0.9, 0.999]
+ema_decays = [0.9, 0.999]
 precision = "float32"
-keep_every = 3
+checkpoint_every = 3
 log_every = 1
-samples = ["red"]
-samples_every = 100
+objective.name = "denoiser"
+data.folder = "{folder}/data"
+optimizer.decay_steps = {decay}
+samples = {{ prompts = ["red"], every = 100 }}
 """
 
 

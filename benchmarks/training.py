@@ -34,18 +34,18 @@ from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_l
 from sfumato.diffusion.predict import prediction_named
 from sfumato.nets.layers import enable_checkpointing
 from sfumato.nets.unet import UNet
-from sfumato.train.denoising import Denoising, Examples
+from sfumato.train.examples import CaptionedData, Examples
 from sfumato.train.log import Log
-from sfumato.train.loop import Task, advance
-from sfumato.train.recipe import Recipe
+from sfumato.train.loop import advance
+from sfumato.train.objectives.denoiser import Denoising, DenoisingLoss
+from sfumato.train.recipe import Optimizer, Recipe
 from sfumato.train.state import begin
+from sfumato.train.task import Task
 
 EMBEDDED = json.loads((checkpoint.embedded() / "unet" / "config.json").read_text())
 SIZES = {"embedded": {key: value for key, value in EMBEDDED.items() if key[0] != "_"}, "sd15": SD15}
-RECIPE = Recipe(
-    objective="denoiser", data="-", run="-", steps=10**6, schedule="constant", warmup=0, rate=1e-5,
-    ema=(0.999,),
-)  # fmt: skip
+OPTIMIZER = Optimizer(lr_schedule="constant", warmup_steps=0, learning_rate=1e-5)
+RECIPE = Recipe(Denoising(), CaptionedData(folder="-"), OPTIMIZER, run="-", steps=10**6, ema_decays=(0.999,))
 Step = Callable[[], Any]
 
 
@@ -75,7 +75,7 @@ class Bench:
 
 def ours(bench: Bench, folder: Path, **changes: Any) -> Step:
     """The loop's step."""
-    recipe = replace(RECIPE, batch=bench.batch, **changes)
+    recipe = replace(RECIPE, batch_size=bench.batch, **changes)
     place, examples = torch.device(bench.device), bench.examples()
     net = UNet(UNetConfig.from_dict(SIZES[bench.size], bench.size))
     net.load_state_dict(bench.peer().state_dict())
@@ -85,7 +85,7 @@ def ours(bench: Bench, folder: Path, **changes: Any) -> Step:
     if bench.compile:
         net.compile()
     path = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
-    objective = Denoising(net, path, prediction_named("v"), "plain", place)
+    objective = DenoisingLoss(net, path, prediction_named("v"), "plain", place)
     task = Task(net, lambda context, count: examples, objective, lambda *_: None, lambda *_: {})
     state, log = begin(net, recipe, place), Log(folder, place, 0, board=False)
     generator = torch.Generator(place)
@@ -103,7 +103,8 @@ def theirs(bench: Bench, folder: Path, channels_last: bool = True) -> Step:
     weights = list(net.parameters())
     average = [weight.detach().clone() for weight in weights]
     optimizer = torch.optim.AdamW(
-        weights, lr=RECIPE.rate, betas=(RECIPE.beta1, RECIPE.beta2), weight_decay=RECIPE.weight_decay,
+        weights, lr=OPTIMIZER.learning_rate, betas=(OPTIMIZER.beta1, OPTIMIZER.beta2),
+        weight_decay=OPTIMIZER.weight_decay,
         fused=bench.device == "cuda",
     )  # fmt: skip
 
@@ -116,10 +117,10 @@ def theirs(bench: Bench, folder: Path, channels_last: bool = True) -> Step:
         with torch.autocast(bench.device, torch.bfloat16):
             answer = net(noisy, times, examples.states).sample
         F.mse_loss(answer.float(), target).backward()
-        torch.nn.utils.clip_grad_norm_(weights, RECIPE.clip)
+        torch.nn.utils.clip_grad_norm_(weights, OPTIMIZER.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - RECIPE.ema[0])
+        torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - RECIPE.ema_decays[0])
 
     return step
 

@@ -1,11 +1,11 @@
-"""Compares ways of drawing in few steps: `python docs/compare_few_steps.py COMPARISON.toml OUT CACHE`.
+"""Compares models, samplers and steps: `python docs/compare_few_steps.py COMPARISON.toml OUT CACHE`.
 
     data = "data/icons"
     count = 200                                  # held-out pictures
     prompts = ["a red apple", "a cat"]           # of the grid
     seed = 7
 
-    [aim]                                        # what students are to draw: the teacher, with many steps
+    [reference]                                  # what students approximate: the teacher, with many steps
     model = "embedded"
     sampler = "ddim"
     guidance = 4.0
@@ -26,8 +26,8 @@
 
 OUT gets everything as few-steps.json, the table as few-steps.md, curves.webp and grid.webp. Pictures are
 drawn and measured as `sfumato evaluate` does it, and kept in CACHE: the same again draws only what is new.
-`apart` is the root mean square of the difference to the aim's picture of the same prompt and seed, white
-being 1.
+The distance is the root mean square of the difference to the reference's picture of the same prompt and
+seed, white being 1.
 """
 
 import json
@@ -60,7 +60,7 @@ from sfumato.request import Request
 from sfumato.studio import Studio, load
 
 CELL, LABEL, MARGIN = 96, 24, 190
-PANELS = ("Fréchet distance", "right caption among first five (%)", "apart from the aim")
+PANELS = ("Fréchet distance", "right caption among first five (%)", "distance from the reference")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +78,11 @@ class Found:
 
     way: Way
     row: ResultRow
-    apart: float
+    distance: float
 
     @property
     def line(self) -> tuple[str, ...]:
-        return (*cells(self.row), f"{self.apart:.3f}")
+        return (*cells(self.row), f"{self.distance:.3f}")
 
     @property
     def heights(self) -> tuple[float, ...]:
@@ -90,7 +90,7 @@ class Found:
         metrics = self.row.metrics
         assert metrics.frechet is not None
         assert metrics.retrieval is not None
-        return metrics.frechet, 100 * metrics.retrieval.top5, self.apart
+        return metrics.frechet, 100 * metrics.retrieval.top5, self.distance
 
 
 class Models:
@@ -111,35 +111,37 @@ class Models:
         return Way(name, replace(candidate, name=name), SamplingSettings.of(studio, request))
 
 
-def compare(said: dict[str, Any], out: Path, cache: Path) -> None:
+def compare(comparison: dict[str, Any], out: Path, cache: Path) -> None:
     """Draw, measure, and write what came of it."""
     models = Models()
-    aim = models.way("the aim", said["aim"], said["aim"]["steps"])
-    ways = [models.way(row["name"], row, steps) for row in said["row"] for steps in row["steps"]]
+    reference = models.way("the reference", comparison["reference"], comparison["reference"]["steps"])
+    ways = [models.way(row["name"], row, steps) for row in comparison["row"] for steps in row["steps"]]
     scorer = Scorer.load(None, torch.device("cpu"))
-    plan = BenchmarkPlan(count=said["count"], things=0, varied=0)
-    benchmark = prepare(Path(said["data"]), plan, aim.settings.size, cache, scorer.features, scorer)
-    goal = drawn(aim, benchmark)[1]
+    plan = BenchmarkPlan(count=comparison["count"], things=0, varied=0)
+    benchmark = prepare(
+        Path(comparison["data"]), plan, reference.settings.size, cache, scorer.features, scorer
+    )
+    goal = drawn(reference, benchmark)[1]
     found = []
     for way in ways:
         row, pictures = drawn(way, benchmark)
-        found.append(Found(way, row, apart(pictures, goal)))
+        found.append(Found(way, row, distance(pictures, goal)))
         print(" | ".join(found[-1].line), flush=True)
-    chance = apart(np.roll(goal, 1, 0), goal)
+    chance = distance(np.roll(goal, 1, 0), goal)
     out.mkdir(parents=True, exist_ok=True)
     told = {
-        "said": said,
-        "apart by chance": chance,
+        "comparison": comparison,
+        "distance by chance": chance,
         "references": [asdict(row) for row in benchmark.references],
         "found": [
-            {**asdict(each.row), "identity": each.way.candidate.identity, "apart": each.apart}
+            {**asdict(each.row), "identity": each.way.candidate.identity, "distance": each.distance}
             for each in found
         ],
     }
     (out / "few-steps.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (out / "few-steps.md").write_text(table(benchmark, found, chance), "utf-8")
     curves(benchmark, found, chance, out / "curves.webp")
-    grid([aim, *ways], said["prompts"], said["seed"], out / "grid.webp")
+    grid([reference, *ways], comparison["prompts"], comparison["seed"], out / "grid.webp")
 
 
 def drawn(way: Way, benchmark: Benchmark) -> tuple[ResultRow, NDArray[np.float32]]:
@@ -149,16 +151,16 @@ def drawn(way: Way, benchmark: Benchmark) -> tuple[ResultRow, NDArray[np.float32
     return row, np.stack([album.pixels(one) for one in benchmark.main]).astype(np.float32) / 255
 
 
-def apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.mean((one - other) ** 2)))
 
 
 def table(benchmark: Benchmark, found: Sequence[Found], chance: float) -> str:
     """As Markdown, without the columns that say nothing here."""
     real = [(*cells(row), "") for row in benchmark.references if row.settings is None]
-    other = ("the aim's, of another prompt", *[""] * (len(HEADINGS) - 1), f"{chance:.3f}")
+    other = ("the reference's, of another prompt", *[""] * (len(HEADINGS) - 1), f"{chance:.3f}")
     rows = [*real, other, *(each.line for each in found)]
-    headings = ("way", *HEADINGS[1:], "apart")
+    headings = ("method", *HEADINGS[1:], "distance")
     known = [place for place in range(len(headings)) if any(row[place] for row in rows)]
     lines = [[row[place] for place in known] for row in (headings, ["---"] * len(headings), *rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,6 +1,6 @@
-"""Draws what runs have written down: `python docs/draw_training.py curves|sheets NAME RUN …`.
+"""Draws figures from the logs of runs: `python docs/draw_training.py curves|grids NAME RUN …`.
 
-`curves`: the losses of several runs side by side, from their logs. `sheets`: one run's sample sheets over
+`curves`: the losses of several runs side by side, from their logs. `grids`: one run's sample grids over
 time, a row for each.
 """
 
@@ -22,12 +22,12 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 PICTURES = Path(__file__).parent / "pictures"
 COLUMNS = 8
-"""Pictures in a row of a sample sheet."""
+"""Pictures in a row of a sample grid."""
 ROWS, CELL, MARGIN = 6, 96, 110
 
 
 def curves(name: str, runs: Sequence[Path]) -> None:
-    """The loss of each run against the examples that it has seen, and the rate that it was learned at."""
+    """The loss of each run against the examples that it has seen, and its learning rate."""
     figure, panels = pyplot.subplots(1, len(runs), figsize=(3.1 * len(runs), 2.5), squeeze=False)
     for run, panel in zip(runs, panels[0], strict=True):
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -40,7 +40,9 @@ def curves(name: str, runs: Sequence[Path]) -> None:
         panel.yaxis.set_minor_locator(NullLocator())
         panel.tick_params(labelsize=8)
         rate = panel.twinx()
-        rate.fill_between(seen, [line["rate"] for line in lines], color="#c08020", alpha=0.15, linewidth=0)
+        rate.fill_between(
+            seen, [line["learning_rate"] for line in lines], color="#c08020", alpha=0.15, linewidth=0
+        )
         rate.set(yticks=[], ylim=(0, None))
     panels[0][0].set_ylabel("loss; shaded: learning rate", fontsize=8)
     figure.tight_layout()
@@ -49,8 +51,8 @@ def curves(name: str, runs: Sequence[Path]) -> None:
     _save(PIL.Image.open(drawn).convert("RGB"), name)
 
 
-def sheets(name: str, run: Path) -> None:
-    """The first row of sample sheets, from the first to the last, at most `ROWS` of them."""
+def grids(name: str, run: Path) -> None:
+    """The first row of sample grids, from the first to the last, at most `ROWS` of them."""
     paths = sorted((run / "samples").glob("*.webp"))
     chosen = [
         paths[place * (len(paths) - 1) // (min(ROWS, len(paths)) - 1)]
@@ -59,9 +61,9 @@ def sheets(name: str, run: Path) -> None:
     page = PIL.Image.new("RGB", (MARGIN + COLUMNS * CELL, len(chosen) * CELL), "white")
     pen, font = PIL.ImageDraw.Draw(page), PIL.ImageFont.load_default(15)
     for row, path in enumerate(chosen):
-        sheet = PIL.Image.open(path).convert("RGB")
-        side = sheet.width // COLUMNS
-        strip = sheet.crop((0, 0, sheet.width, side)).resize(
+        grid = PIL.Image.open(path).convert("RGB")
+        side = grid.width // COLUMNS
+        strip = grid.crop((0, 0, grid.width, side)).resize(
             (COLUMNS * CELL, CELL), PIL.Image.Resampling.LANCZOS
         )
         page.paste(strip, (MARGIN, row * CELL))
@@ -80,7 +82,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["curves", name, *runs] if runs:
             curves(name, [Path(run) for run in runs])
-        case ["sheets", name, run]:
-            sheets(name, Path(run))
+        case ["grids", name, run]:
+            grids(name, Path(run))
         case _:
             sys.exit(__doc__)

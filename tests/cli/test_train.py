@@ -10,12 +10,12 @@ from sfumato.data.pack import Drawing
 
 SQUARE = '<path fill="#f00" d="M0 0h16v16H0z"/>'
 RECIPE = """
-objective = "autoencoder"
-data = "data"
 run = "run"
-batch = 1
+batch_size = 1
 precision = "float32"
 log_every = 1
+objective.name = "autoencoder"
+data.folder = "data"
 """
 
 
@@ -54,7 +54,7 @@ def test_stages_are_told_one_by_one(here, packed, tmp_path):
     slice_ = ["train", "all.toml", "--seconds", "0.001", "--device", "cpu"]
     status, out, err = here(*slice_)
     assert (status, out.count("not begun, run again to go on")) == (0, 2)
-    assert err == "data: rendering 1 parts of data/pack\n"
+    assert err == "data: rendering 0/4\n"
     status, out, err = here(*slice_)
     assert "first: stopped at step 1 of 2" in out
     assert "second: not begun" in out
@@ -76,7 +76,7 @@ def test_stages_are_told_one_by_one(here, packed, tmp_path):
     [
         (["train", "no.toml"], 2, "cannot read the recipe no.toml"),
         (["train", "recipe.toml", "--seconds", "0"], 2, "--seconds 0 must be more than 0"),
-        (["train", "recipe.toml", "--steps", "0"], 2, "steps = 0 must be at least 1"),
+        (["train", "recipe.toml", "--steps", "0"], 2, "steps is 0: must be"),
         (["train", "all.toml", "--steps", "5"], 2, "--steps cannot be the same for all stages"),
         (["train", "recipe.toml", "--device", "cpu"], 1, "cannot read the folder data"),
         (["train", "recipe.toml", "--base", "nowhere"], 1, "nowhere"),

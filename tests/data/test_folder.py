@@ -265,7 +265,7 @@ def test_sizes_are_those_of_upright_pictures(tmp_path):
     turned.save(tmp_path / "a.png", exif=exif)
     source = search(tmp_path).chosen(held_out=False, captioned=False)
     assert source.sizes == ((32, 64),)
-    x = source.show([0], [Crop((32, 64), (32, 64))])
+    x = source.load([0], [Crop((32, 64), (32, 64))])
     assert x.shape == (1, 3, 64, 32)
     assert x[0, :, 5, 2].tolist() == [-1, -1, -1]
     assert x[0, :, 5, 29].tolist() == [1, -1, -1]
@@ -276,7 +276,7 @@ def test_pictures_of_every_mode_become_three_colours_on_white(tmp_path, mode):
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     kind = "jpg" if mode == "CMYK" else "png"
     clear.convert(mode).save(tmp_path / f"a.{kind}")
-    x = search(tmp_path).chosen(held_out=False, captioned=False).show([0], [Crop((4, 4), (4, 4))])
+    x = search(tmp_path).chosen(held_out=False, captioned=False).load([0], [Crop((4, 4), (4, 4))])
     assert x.shape == (1, 3, 4, 4)
     assert torch.equal(x, torch.ones_like(x)) == (mode in ("P", "RGBA", "LA"))
 
@@ -286,14 +286,14 @@ def test_a_view_shows_what_it_says(tmp_path):
     pixels[:, :, 0] = np.arange(12) * 20
     Image.fromarray(pixels).save(tmp_path / "a.png")
     source = search(tmp_path).chosen(held_out=False, captioned=False)
-    views = [
+    crops = [
         Crop((12, 4), (4, 4), across=0.0),
         Crop((12, 4), (4, 4), across=0.5),
         Crop((12, 4), (4, 4), across=1.0, mirrored=True),
     ]
-    x = ((source.show([0, 0, 0], views)[:, 0, 0] + 1) * 127.5 / 20).round()
+    x = ((source.load([0, 0, 0], crops)[:, 0, 0] + 1) * 127.5 / 20).round()
     assert x.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [11, 10, 9, 8]]
-    assert [view.crop for view in views] == [(0, 0), (4, 0), (0, 0)]
+    assert [crop.visible_corner for crop in crops] == [(0, 0), (4, 0), (0, 0)]
 
 
 def test_a_picture_that_is_gone_meanwhile_is_an_error_that_names_it(tmp_path):
@@ -301,10 +301,10 @@ def test_a_picture_that_is_gone_meanwhile_is_an_error_that_names_it(tmp_path):
     source = search(tmp_path).chosen(held_out=False, captioned=False)
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"a\.png.*it was sound when the folder was searched"):
-        source.show([0], [Crop((8, 6), (4, 4))])
+        source.load([0], [Crop((8, 6), (4, 4))])
     picture(tmp_path / "a.png", (9, 9))
     with pytest.raises(DataError, match=r"a\.png has another size now"):
-        source.show([0], [Crop((8, 6), (4, 4))])
+        source.load([0], [Crop((8, 6), (4, 4))])
 
 
 def test_what_was_found_is_kept_until_a_file_changes(tmp_path, monkeypatch):
@@ -347,7 +347,7 @@ def test_shards_hold_pictures_with_their_words(tmp_path):
         "train-000.tar/x/1.png": ((8, 6), ("a cat", "a pet"), 1.0, False),
     }
     assert found.broken == ("train-000.tar/3.png is not a PNG, JPEG or WebP picture",)
-    (blue,) = found.chosen(held_out=True, captioned=False).show([0], [Crop((9, 9), (2, 2))])
+    (blue,) = found.chosen(held_out=True, captioned=False).load([0], [Crop((9, 9), (2, 2))])
     assert blue[2].mean() > 0.9
     assert blue[0].mean() < -0.8
 

@@ -10,7 +10,7 @@ import torch
 
 from sfumato.data import pack
 from sfumato.data.captions import TINTS, article, caption, tint, tinted_caption
-from sfumato.data.icons import Pixels, captioned, load, tinted, to_signal
+from sfumato.data.icons import Pixels, icon_dataset, load, tinted, to_signal
 from sfumato.data.pack import Drawing
 from sfumato.data.render import pixels_of, render
 from sfumato.errors import DataError
@@ -115,7 +115,7 @@ def test_pictures_become_signals_between_minus_one_and_one():
 
 
 def test_every_picture_has_its_captions_and_every_ink_its_tints(data):
-    examples = captioned(load(data[0], held_out=False), seed=3, ways=4, tints=2)
+    examples = icon_dataset(load(data[0], held_out=False), seed=3, captions=4, tints=2)
     assert len(examples) == len(examples.weights) == 3
     assert all(len(own) == 4 for own in examples.captions)
     assert all("apple" in own or "fruit" in own for own in examples.captions[0])
@@ -127,8 +127,8 @@ def test_every_picture_has_its_captions_and_every_ink_its_tints(data):
 
 def test_captions_are_those_of_their_seed(data):
     icons = load(data[0], held_out=False)
-    assert captioned(icons, seed=1).captions == captioned(icons, seed=1).captions
-    assert captioned(icons, seed=1).captions != captioned(icons, seed=2).captions
+    assert icon_dataset(icons, seed=1).captions == icon_dataset(icons, seed=1).captions
+    assert icon_dataset(icons, seed=1).captions != icon_dataset(icons, seed=2).captions
 
 
 def test_an_empty_folder_is_an_error_that_says_what_fills_it(tmp_path):

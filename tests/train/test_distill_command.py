@@ -11,26 +11,23 @@ sys.path.append(str(Path(__file__).parents[1] / "cli"))
 from commandline import Here
 
 from sfumato.image import Image
-from sfumato.train.tasks.common import MODEL
-from sfumato.train.tasks.student import LORA
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.objectives.unet import LORA
 
 RECIPE = """
-objective = "{objective}"
-data = "{data}"
 base = "{base}"
 run = "{run}"
 steps = 3
-batch = 2
-captions = 1
-tints = 1
-warmup = 1
-decay = 1
-ema = [0.9]
+batch_size = 2
+ema_decays = [0.9]
 precision = "float32"
 log_every = 1
+objective.name = "{objective}"
+data = {{ folder = "{data}", captions_per_picture = 1, tints_per_icon = 1 }}
+optimizer = {{ warmup_steps = 1, decay_steps = 1 }}
 {more}
 """
-ALONE = "told = false\nslow = 0.0\nrank = 2"
+ALONE = "objective.guidance_embedding = false\nobjective.target_ema = 0.0\nadapter.rank = 2"
 DRAWN = ("generate", "a red square", "--device", "cpu", "--seed", "1", "-o")
 
 
@@ -57,15 +54,16 @@ def distil(here, *arguments, command="distill"):
 
 
 def test_walks_are_told_of_and_not_made_again_for_a_recipe_that_is_refused(here, write, tmp_path):
-    walks = "slow = 0.0\nintervals = 2\nwalks = 4"
+    walks = "target_ema = 0.0\nobjective.discretization_steps = 2\nobjective.trajectories = 4"
+    walks = f"objective.{walks}"
     status, _, err = distil(here, write(more=walks), "--seconds", "0.001")
     assert status == 0
-    assert "run: the teacher walks, 0/4" in err
-    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("walks-*")}
+    assert "run: sampling trajectories, 0/4" in err
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("trajectories-*")}
     assert len(kept) == 2
-    status, _, err = distil(here, write(more=walks.replace("2", "4")))
+    status, _, err = distil(here, write(more=walks.replace("steps = 2", "steps = 4")))
     assert status != 0
-    assert "another recipe: intervals was 2 and is 4" in err
+    assert "another recipe: objective.discretization_steps was 2 and is 4" in err
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
@@ -135,14 +133,14 @@ def test_options_stand_before_what_the_recipe_says(here, write, tiny_base, tiny_
 @pytest.mark.parametrize(
     ("recipe", "arguments", "status", "said"),
     [
-        (dict(objective="denoiser"), (), 2, "'denoiser' makes no student of few steps; `sfumato train` carr"),
+        (dict(objective="denoiser"), (), 2, "'denoiser' trains no student of few steps; `sfumato train` ca"),
         (dict(objective="latent-consistancy"), (), 2, "did you mean 'latent-consistency'"),
-        (dict(more="rnak = 4"), (), 2, "did you mean 'rank'"),
-        (dict(more="rank = 4"), (), 2, "a LoRA (rank = 4) is told nothing"),
+        (dict(more="adapter.rnak = 4"), (), 2, "did you mean 'rank'"),
+        (dict(more="adapter.rank = 4"), (), 2, "an adapter is its own target network"),
         (dict(data="nothing"), (), 1, "cannot read the folder nothing"),
         (dict(base="nowhere"), (), 1, "nowhere"),
         ({}, ("--seconds", "0"), 2, "--seconds 0 must be more than 0"),
-        ({}, ("--steps", "0"), 2, "steps = 0 must be at least 1"),
+        ({}, ("--steps", "0"), 2, "steps is 0: must be"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(here, write, recipe, arguments, status, said, tmp_path):
@@ -167,7 +165,7 @@ def test_of_several_stages_the_one_that_makes_no_student_is_named(here, write, t
     (tmp_path / "all.toml").write_text('stages = ["first.toml", "second.toml"]')
     status, out, err = distil(here, "all.toml")
     assert (status, out) == (2, "")
-    assert "first.toml: objective = 'denoiser' makes no student" in err
+    assert "first.toml: objective 'denoiser' trains no student" in err
 
 
 def test_a_model_that_cannot_draw_fast_says_so(here, tiny_base, tmp_path):

@@ -9,24 +9,24 @@ import subprocess
 import sys
 import traceback
 import weakref
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import test_loop as t
 import torch
+from making import changed
 
 from sfumato.errors import UsageError
 from sfumato.train import distributed
 from sfumato.train.loop import train
 
-SHARED = replace(t.RECIPE, accumulate=2)
+SHARED = changed(t.RECIPE, gradient_accumulation=2)
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-import test_team
-test_team.work(test_team.t.line, {run!r}, steps=20, decay=0)
-test_team.check_left()
+import test_distributed
+test_distributed.work(test_distributed.t.line, {run!r}, steps=20, decay_steps=0)
+test_distributed.check_left()
 """
 groups = []
 processes = multiprocessing.get_context("forkserver")
@@ -45,7 +45,7 @@ def work(line, folder, **changes):
         groups.append(weakref.ref(torch.distributed.group.WORLD))
         with distributed.main_first():
             task = line()
-        outcome = train(task, replace(t.RECIPE, run=str(folder), **changes), device)
+        outcome = train(task, changed(t.RECIPE, run=str(folder), **changes), device)
         # in one piece: torchrun has its processes write without a buffer, into the same pipe
         sys.stdout.write(f"{distributed.rank()} {outcome.step} {outcome.figures['slope']}\n")
         sys.stdout.flush()
@@ -89,8 +89,8 @@ def together(folder, *lines):
 def alone(tmp_path_factory):
     """The digest of a single process's run in two parts."""
     folder = tmp_path_factory.mktemp("alone")
-    train(t.line(), replace(SHARED, run=str(folder)), t.CPU)
-    return t.digest(folder, accumulate=2)
+    train(t.line(), changed(SHARED, run=str(folder)), t.CPU)
+    return t.digest(folder, gradient_accumulation=2)
 
 
 def test_two_processes_of_torchrun_make_the_run_of_one_and_one_goes_on_with_theirs(tmp_path, alone):
@@ -103,17 +103,17 @@ def test_two_processes_of_torchrun_make_the_run_of_one_and_one_goes_on_with_thei
     told = sorted(line.split() for line in ran.stdout.splitlines())
     assert [(rank, step) for rank, step, _ in told] == [("0", "20"), ("1", "20")]
     assert told[0][2] == told[1][2], "both get the outcome"
-    train(t.line(), replace(SHARED, run=str(tmp_path / "run")), t.CPU)
-    assert t.digest(tmp_path / "run", accumulate=2) == alone
+    train(t.line(), changed(SHARED, run=str(tmp_path / "run")), t.CPU)
+    assert t.digest(tmp_path / "run", gradient_accumulation=2) == alone
 
 
 def test_two_processes_go_on_with_the_run_of_one_and_log_what_it_logs(tmp_path, alone):
-    recipe = replace(SHARED, run=str(tmp_path / "run"))
-    train(t.line(), replace(recipe, steps=20, decay=0), t.CPU)
+    recipe = changed(SHARED, run=str(tmp_path / "run"))
+    train(t.line(), changed(recipe, steps=20, decay_steps=0), t.CPU)
     told = together(tmp_path / "run", t.line, t.line)
     assert [status for status, _ in told] == [0, 0], told
-    assert t.digest(tmp_path / "run", accumulate=2) == alone
-    train(t.line(), replace(recipe, run=str(tmp_path / "one")), t.CPU)
+    assert t.digest(tmp_path / "run", gradient_accumulation=2) == alone
+    train(t.line(), changed(recipe, run=str(tmp_path / "one")), t.CPU)
     logs = [
         [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
         for run in ("run", "one")
@@ -126,7 +126,7 @@ def test_what_is_not_finite_in_one_process_stops_both_at_its_step(tmp_path):
     for status, err in together(tmp_path / "run", t.line, partial(t.line, poisoned_at=10)):
         assert status == 1
         assert "not finite at step 9" in err
-    assert t.restored(tmp_path / "run", accumulate=2).progress.step == 7
+    assert t.restored(tmp_path / "run", gradient_accumulation=2).progress.step == 7
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -137,20 +137,20 @@ def test_a_process_whose_partner_dies_ends_too(tmp_path, rank):
     assert told[rank][0] == -signal.SIGKILL
     assert told[1 - rank][0] == 1
     assert "cannot reach the others any more" in told[1 - rank][1]
-    assert t.restored(tmp_path / "run", accumulate=2).progress.step == 7
+    assert t.restored(tmp_path / "run", gradient_accumulation=2).progress.step == 7
 
 
 def test_a_signal_to_one_of_them_stops_all_after_the_same_step(tmp_path, alone):
     told = together(tmp_path / "run", t.line, partial(t.interrupted, signal.SIGINT, after=5))
     assert all("KeyboardInterrupt" in err and "step 5 of 40 is kept" in err for _, err in told), told
     together(tmp_path / "run", t.line, t.line)
-    assert t.digest(tmp_path / "run", accumulate=2) == alone
+    assert t.digest(tmp_path / "run", gradient_accumulation=2) == alone
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
-    with pytest.raises(UsageError, match="batch = 8 cannot be taken in 3 parts, as 3 processes"):
-        train(t.line(), replace(t.RECIPE, run=str(tmp_path)), t.CPU)
+    with pytest.raises(UsageError, match="batch_size = 8 cannot be taken in 3 parts, as 3 processes"):
+        train(t.line(), changed(t.RECIPE, run=str(tmp_path)), t.CPU)
 
 
 def test_a_team_that_nobody_can_find_is_refused(monkeypatch):

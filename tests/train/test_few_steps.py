@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from making import bare
 from mixture import mixture
 from torch import nn
 
@@ -21,28 +22,30 @@ from sfumato.diffusion.level import (
 )
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.train.consistency import Consistency, TeacherGuidance, X0Model, evenly, null_text
 from sfumato.train.context import StepContext
-from sfumato.train.denoising import Examples
-from sfumato.train.loop import Task, train
-from sfumato.train.progressive import ProgressiveDistillation, half_steps
-from sfumato.train.recipe import Recipe
-from sfumato.train.state import begin, restore
-from sfumato.train.trajectories import (
+from sfumato.train.examples import Examples
+from sfumato.train.loop import train
+from sfumato.train.objectives.consistency import ConsistencyLoss
+from sfumato.train.objectives.discretization import uniform
+from sfumato.train.objectives.distillation import TeacherGuidance, X0Model, null_text
+from sfumato.train.objectives.progressive import ProgressiveLoss, half_steps
+from sfumato.train.objectives.trajectories import (
     TrajectoryBatch,
     TrajectoryGenerator,
-    TrajectoryRegression,
+    TrajectoryLoss,
     cached_trajectories,
     level_table,
     trajectory,
 )
+from sfumato.train.state import begin, restore
+from sfumato.train.task import Task
 from sfumato.weights import read
 
 CPU = torch.device("cpu")
 PATH = VariancePreserving(zero_terminal_snr(alphas_cumprod(scaled_linear_betas())))
 BLOBS = mixture(3, dim=2, components=4, stds=(0.1, 0.2))
 X0, V = prediction_named("x0"), prediction_named("v")
-COURSE = evenly(PATH, 50, CPU)
+COURSE = uniform(PATH, 50, CPU)
 LEVELS = spacing_named("trailing").levels(PATH, 16)
 SLOW = 0.95
 
@@ -92,9 +95,10 @@ def batches(context, count):
 
 
 def lesson(run, steps):
-    return Recipe(
-        objective="-", data="-", run=str(run), steps=steps, batch=256, rate=3e-3, warmup=10, decay=steps // 2,
-        ema=(0.99,), clip=10.0, precision="float32", keep_every=10**6, weight_decay=0.0,
+    return bare(
+        run=str(run), steps=steps, batch_size=256, learning_rate=3e-3, warmup_steps=10,
+        decay_steps=steps // 2,
+        ema_decays=(0.99,), max_grad_norm=10.0, precision="float32", checkpoint_every=10**6, weight_decay=0.0,
     )  # fmt: skip
 
 
@@ -102,7 +106,7 @@ def learn(net, objective, run, steps, slow=None, batches=batches):
     kept = []
     task = Task(
         net, batches, objective, lambda state, path: None, lambda state, folder: kept.append(state) or {},
-        slow={} if slow is None else {SLOW: slow},
+        ema_networks={} if slow is None else {SLOW: slow},
     )  # fmt: skip
     train(task, lesson(run, steps), CPU)
     learned = copy.deepcopy(net)
@@ -129,7 +133,7 @@ def jump(net, boundary, x, level):
     rows = LevelTable([level], CPU).rows(torch.zeros(len(x), dtype=torch.long), 2)
     with torch.no_grad():
         return boundary(
-            X0Model(net, V).answer(Examples(x, torch.zeros(len(x), 1, 1))), x.float(), rows
+            X0Model(net, V).denoiser(Examples(x, torch.zeros(len(x), 1, 1))), x.float(), rows
         ).double()
 
 
@@ -147,7 +151,7 @@ def consistency(teacher):
     torch.manual_seed(0)
     net = Small()
     slow = copy.deepcopy(net).requires_grad_(False)
-    objective = Consistency(
+    objective = ConsistencyLoss(
         X0Model(net, V),
         X0Model(slow, V),
         teacher,
@@ -205,7 +209,7 @@ def test_a_student_without_a_teacher_learns_from_pictures_alone(tmp_path, noise,
 @pytest.fixture(scope="module")
 def walked(noise):
     """The walks of the exact teacher from `noise`, in sixteen steps."""
-    lead = X0Model(Exact(), X0).answer(Examples(noise, torch.zeros(len(noise), 1, 1)))
+    lead = X0Model(Exact(), X0).denoiser(Examples(noise, torch.zeros(len(noise), 1, 1)))
     return trajectory(lead, noise.float(), LEVELS).double()
 
 
@@ -236,12 +240,12 @@ def test_walks_are_kept_and_each_step_learns_from_one_batch_of_them_in_parts(tmp
     assert asked == [0, 1, 2], "nothing is walked twice"
     halves = [kept(StepContext(4, part, 2, torch.Generator().manual_seed(part)), 4) for part in (0, 1)]
     number = int(halves[0].ends.states[0])
-    whole = read(tmp_path / f"walks-{number:05}.safetensors")
+    whole = read(tmp_path / f"trajectories-{number:05}.safetensors")
     for part, half in enumerate(halves):
         points = whole["points"][4 * part : 4 * part + 4].float()
         assert torch.equal(half.ends.x0, points[:, 0])
-        assert torch.equal(half.x, points[torch.arange(4), half.place])
-        assert set(half.place.tolist()) <= set(range(1, 17))
+        assert torch.equal(half.x, points[torch.arange(4), half.index])
+        assert set(half.index.tolist()) <= set(range(1, 17))
     drawn = [kept(StepContext(step, 0, 1, torch.Generator()), 8).ends.states[0].item() for step in range(20)]
     assert set(drawn) == {0.0, 1.0, 2.0}
 
@@ -251,7 +255,7 @@ def test_one_step_of_a_student_of_whole_walks_is_better_than_four_of_its_teacher
 ):
     torch.manual_seed(0)
     net = Small()
-    objective = TrajectoryRegression(
+    objective = TrajectoryLoss(
         X0Model(net, V), level_table(LEVELS, CPU), LATENT, partial(pseudo_huber, c=0.01)
     )
 
@@ -274,7 +278,7 @@ def test_halving_from_sixteen_steps_to_one_keeps_most_of_what_sixteen_knew(tmp_p
     net, teacher = Small(), X0Model(Exact(), X0)
     straight, errors = Boundary(sigma_min=0.0), {}
     for steps in (16, 8, 4, 2, 1):
-        objective = ProgressiveDistillation(
+        objective = ProgressiveLoss(
             X0Model(net, V), teacher, LevelTable(half_steps(PATH, steps), CPU), "truncated-snr"
         )
         learned = learn(net, objective, tmp_path / str(steps), 250)
@@ -298,7 +302,7 @@ def test_the_slow_copy_is_the_average_and_is_kept_with_the_run(tmp_path):
 
 
 def test_a_course_of_equal_times_is_that_of_latent_consistency_models():
-    assert COURSE.grid.t.tolist() == [0, *range(19, 1000, 20)]
+    assert COURSE.levels.t.tolist() == [0, *range(19, 1000, 20)]
 
 
 @pytest.mark.parametrize("path", [PATH, Flow(), Flow(shift=3.0)], ids=["zero-snr", "flow", "shifted"])
@@ -310,7 +314,7 @@ def test_students_learn_at_the_very_times_that_they_are_drawn_at(path, steps):
     few = spacing_named("trailing").levels(path, steps)
     assert [level.t for level in half_steps(path, steps)[::-2]] == told(few)
     jumps = spacing_named("lcm").levels(path, steps, origin=steps)[:-1]
-    assert evenly(path, steps, CPU).grid.t.tolist()[:0:-1] == told(jumps)
+    assert uniform(path, steps, CPU).levels.t.tolist()[:0:-1] == told(jumps)
 
 
 def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
@@ -329,8 +333,8 @@ def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
         targets.append(teacher(x, here))
         return x
 
-    objective = Consistency(net, net, net, course, solver, LATENT, partial(pseudo_huber, c=0.01),
-                            guiding, told=True)  # fmt: skip
+    objective = ConsistencyLoss(net, net, net, course, solver, LATENT, partial(pseudo_huber, c=0.01),
+                            guiding, guidance_embedding=True)  # fmt: skip
     objective(Examples(torch.zeros(4, 2), states), torch.Generator().manual_seed(0))
     told = [guidance for guidance in seen if guidance is not None]
     assert len(told) == 2

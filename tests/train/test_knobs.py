@@ -6,20 +6,22 @@ from dataclasses import replace
 import pytest
 import test_loop as t
 import torch
+from making import bare, changed
 from torch import nn
 
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.predict import prediction_named
-from sfumato.errors import NumericsError, UsageError
-from sfumato.train.denoising import Denoising, Examples, min_snr
-from sfumato.train.loop import Task, train
+from sfumato.errors import NumericsError
+from sfumato.train.examples import Examples
+from sfumato.train.loop import train
 from sfumato.train.lr_schedule import constant, cosine, warmup_stable_decay
-from sfumato.train.recipe import Recipe
+from sfumato.train.objectives.denoiser import DenoisingLoss, min_snr
+from sfumato.train.task import Task
 
 PATH = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
-RECIPE = Recipe(
-    objective="point", data="-", steps=5, batch=6, rate=0.1, warmup=0, schedule="constant", ema=(0.0,),
-    weight_decay=0.0, precision="float32", clip=1e9,
+RECIPE = bare(
+    steps=5, batch_size=6, learning_rate=0.1, warmup_steps=0, lr_schedule="constant", ema_decays=(0.0,),
+    weight_decay=0.0, precision="float32", max_grad_norm=1e9,
 )  # fmt: skip
 
 
@@ -64,14 +66,14 @@ def test_parts_with_unequal_weights_add_up_to_the_whole_batch(tmp_path, parts):
     examples, weights = torch.randn(6, 3, generator=generator), torch.rand(6, generator=generator) * 9
     found = []
     for accumulate in (1, parts):
-        recipe = replace(RECIPE, run=str(tmp_path / str(accumulate)), accumulate=accumulate)
+        recipe = changed(RECIPE, run=str(tmp_path / str(accumulate)), gradient_accumulation=accumulate)
         train(point(examples, weights, found), recipe, t.CPU)
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
 def test_a_gradient_is_clipped_by_its_norm(tmp_path):
     examples, logged = torch.full((6, 4), 100.0), []
-    recipe = replace(RECIPE, run=str(tmp_path), steps=1, clip=0.5)
+    recipe = changed(RECIPE, run=str(tmp_path), steps=1, max_grad_norm=0.5)
     task = point(examples)
     taken = []
     task.net.w.register_hook(lambda gradient: logged.append(gradient.norm().item()))
@@ -92,17 +94,17 @@ def test_averages_are_those_of_their_closed_form_and_any_of_them_can_be_kept(tmp
     """Adam's steps on a loss that is a plane are all of the rate's length, so that w_n = −rate·n."""
     steps, decays, found = 60, (0.9, 0.5, 0.0), []
     task = point(torch.ones(6, 1), keep=found, loss=lambda w: w.sum())
-    recipe = replace(RECIPE, run=str(tmp_path), steps=steps, ema=decays)
+    recipe = changed(RECIPE, run=str(tmp_path), steps=steps, ema_decays=decays)
     for result in (None, 0.5, 0.0, 0.9):
-        assert train(task, replace(recipe, result=result), t.CPU).done
+        assert train(task, changed(recipe, result_ema=result), t.CPU).done
     for average, decay in zip(found, (0.9, 0.5, 0.0, 0.9), strict=True):
         known = 0.0
         for n in range(1, steps + 1):
             share = min(decay, n / (n + 9))
             known = share * known + (1 - share) * -0.1 * n
         assert float(average) == pytest.approx(known, rel=1e-4)
-    with pytest.raises(UsageError, match="result"):
-        Recipe.from_dict({"data": "-", "run": "-", "ema": [0.9], "result": 0.5}, "it")
+    with pytest.raises(ValueError, match=r"result_ema is 0\.5: must be one of"):
+        changed(RECIPE, ema_decays=(0.9,), result_ema=0.5)
 
 
 @pytest.mark.parametrize("name", ["epsilon", "v", "x0"])
@@ -124,7 +126,7 @@ def test_under_min_snr_every_prediction_has_the_loss_of_the_clean_estimate(name)
         return 0.1 * x
 
     prediction = prediction_named(name)
-    objective = Denoising(net, PATH, prediction, "min-snr", t.CPU)
+    objective = DenoisingLoss(net, PATH, prediction, "min-snr", t.CPU)
     losses, _ = objective(Examples(x0, states), torch.Generator().manual_seed(1))
     for row, loss in enumerate(losses):
         level = PATH.level(int(seen["times"][row]))
@@ -136,7 +138,7 @@ def test_under_min_snr_every_prediction_has_the_loss_of_the_clean_estimate(name)
         assert float(loss) == pytest.approx(float(known), rel=1e-3)
 
 
-HALF = replace(t.RECIPE, precision="float16", rate=0.01)
+HALF = changed(t.RECIPE, precision="float16", learning_rate=0.01)
 
 
 def steep(steps):
@@ -152,7 +154,7 @@ def steep(steps):
 
 
 def half_state(folder):
-    return t.restored(folder, precision="float16", rate=0.01)
+    return t.restored(folder, precision="float16", learning_rate=0.01)
 
 
 def test_a_float16_step_out_of_range_is_left_out_and_the_run_goes_on_exactly(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import test_loop as t
+from making import changed
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -30,7 +31,7 @@ def drawing(task):
 
 
 def test_a_run_that_was_cut_off_tells_every_step_once(tmp_path):
-    recipe = replace(t.RECIPE, run=str(tmp_path), keep_every=10, log_every=2)
+    recipe = changed(t.RECIPE, run=str(tmp_path), checkpoint_every=10, log_every=2)
     with pytest.raises(t.StoppedError):
         train(t.stopping(t.line(), 17), recipe, t.CPU)
     assert steps(tmp_path)[-1] == 16, "but step 10 is the last that is kept"
@@ -41,7 +42,7 @@ def test_a_run_that_was_cut_off_tells_every_step_once(tmp_path):
 
 
 def test_a_run_that_begins_anew_has_a_new_log(tmp_path):
-    recipe = replace(t.RECIPE, run=str(tmp_path), keep_every=100)
+    recipe = changed(t.RECIPE, run=str(tmp_path), checkpoint_every=100)
     with pytest.raises(t.StoppedError):
         train(t.stopping(t.line(), 17), recipe, t.CPU)
     train(t.line(), recipe, t.CPU)
@@ -76,15 +77,15 @@ def test_a_log_that_is_right_is_not_written_again(tmp_path):
 
 
 def test_tensorboard_shows_what_the_log_says_and_the_sheets_and_takes_back_what_was_not_kept(tmp_path):
-    recipe = replace(
-        t.RECIPE, run=str(tmp_path), keep_every=10, log_every=2, samples_every=20, tensorboard=True
+    recipe = changed(
+        t.RECIPE, run=str(tmp_path), checkpoint_every=10, log_every=2, every=20, tensorboard=True
     )
     with pytest.raises(t.StoppedError):
         train(drawing(t.stopping(t.line(), 17)), recipe, t.CPU)
     train(drawing(t.line()), recipe, t.CPU)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    for name in ("loss", "gradient", "rate", "per_second", "size"):
+    for name in ("loss", "gradient", "learning_rate", "per_second", "size"):
         scalars = board.Scalars(name)
         assert [one.step for one in scalars] == steps(tmp_path)
         assert [one.value for one in scalars] == pytest.approx([line[name] for line in told], rel=1e-4)
@@ -102,11 +103,11 @@ def test_a_missing_tensorboard_is_an_error_that_says_how_to_get_it(tmp_path, mon
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UsageError, match=r"pip install 'sfumato\[train\]'"):
-        train(t.line(), replace(t.RECIPE, run=str(tmp_path), tensorboard=True), t.CPU)
+        train(t.line(), changed(t.RECIPE, run=str(tmp_path), tensorboard=True), t.CPU)
 
 
 def test_a_log_that_cannot_be_written_is_named_with_what_is_kept(tmp_path):
     (tmp_path / "log.jsonl").mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*log\.jsonl: it is a folder") as caught:
-        train(t.line(), replace(t.RECIPE, run=str(tmp_path)), t.CPU)
+        train(t.line(), changed(t.RECIPE, run=str(tmp_path)), t.CPU)
     assert caught.value.__notes__ == [f"nothing yet is kept in {tmp_path}, run again to go on"]

@@ -10,18 +10,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from making import bare, changed
 from torch import nn
 
 from sfumato.errors import NumericsError, UsageError
 from sfumato.train.context import seed_of
-from sfumato.train.loop import Task, train
-from sfumato.train.recipe import Recipe
+from sfumato.train.loop import train
 from sfumato.train.state import FILE, begin, restore
+from sfumato.train.task import Task
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(
-    objective="line", data="-", steps=40, batch=8, rate=0.05, warmup=4, decay=10, ema=(0.9, 0.99),
-    precision="float32", keep_every=7, log_every=5,
+RECIPE = bare(
+    steps=40, batch_size=8, learning_rate=0.05, warmup_steps=4, decay_steps=10, ema_decays=(0.9, 0.99),
+    precision="float32", checkpoint_every=7, log_every=5,
 )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def line(told=None, poisoned_at=None):
 
 
 def restored(folder, **changes):
-    recipe = replace(RECIPE, run=str(folder), **changes)
+    recipe = changed(RECIPE, run=str(folder), **changes)
     state = begin(line().net, recipe, CPU)
     assert restore(state, recipe, folder)
     return state
@@ -65,12 +66,12 @@ def digest(folder, **changes):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    train(line(), replace(RECIPE, run=str(folder)), CPU)
+    train(line(), changed(RECIPE, run=str(folder)), CPU)
     return digest(folder)
 
 
 def test_it_learns(tmp_path):
-    outcome = train(line(), replace(RECIPE, run=str(tmp_path), steps=400, decay=100), CPU)
+    outcome = train(line(), changed(RECIPE, run=str(tmp_path), steps=400, decay_steps=100), CPU)
     assert outcome.figures["slope"] == pytest.approx(1, abs=0.05)
     assert outcome.done
     assert outcome.examples == 3200
@@ -89,9 +90,9 @@ def stopping(task, after):
         if asked == after:
             raise StoppedError
         asked += 1
-        return task.objective(batch, generator)
+        return task.loss(batch, generator)
 
-    return replace(task, objective=objective)
+    return replace(task, loss=objective)
 
 
 def interrupted(number, after):
@@ -103,14 +104,14 @@ def interrupted(number, after):
         asked += 1
         if asked == after:
             os.kill(os.getpid(), number)
-        return task.objective(batch, generator)
+        return task.loss(batch, generator)
 
-    return replace(task, objective=objective)
+    return replace(task, loss=objective)
 
 
 @pytest.mark.parametrize("stops", [(7,), (1, 2, 3), (39,), (14, 20)])
 def test_a_run_that_is_stopped_in_mid_step_equals_the_unbroken_run(tmp_path, unbroken, stops):
-    recipe = replace(RECIPE, run=str(tmp_path))
+    recipe = changed(RECIPE, run=str(tmp_path))
     for after in stops:
         with pytest.raises(StoppedError):
             train(stopping(line(), after), recipe, CPU)
@@ -119,7 +120,7 @@ def test_a_run_that_is_stopped_in_mid_step_equals_the_unbroken_run(tmp_path, unb
 
 
 def test_a_slice_ends_when_its_time_is_over_and_the_next_goes_on(tmp_path, unbroken):
-    recipe = replace(RECIPE, run=str(tmp_path))
+    recipe = changed(RECIPE, run=str(tmp_path))
     outcomes = [train(line(), recipe, CPU, seconds=1e-9) for _ in range(3)]
     assert [outcome.step for outcome in outcomes] == [1, 2, 3]
     assert not outcomes[-1].done
@@ -128,7 +129,7 @@ def test_a_slice_ends_when_its_time_is_over_and_the_next_goes_on(tmp_path, unbro
 
 
 def test_resuming_a_finished_run_does_nothing(tmp_path):
-    recipe, told = replace(RECIPE, run=str(tmp_path)), []
+    recipe, told = changed(RECIPE, run=str(tmp_path)), []
     first = train(line(told), recipe, CPU)
     before = (tmp_path / FILE).read_bytes(), (tmp_path / "log.jsonl").read_text()
     again = train(line(told), recipe, CPU)
@@ -138,12 +139,12 @@ def test_resuming_a_finished_run_does_nothing(tmp_path):
 
 
 def test_a_batch_taken_in_parts_is_as_large_as_one_taken_whole(tmp_path):
-    outcome = train(line(), replace(RECIPE, run=str(tmp_path), accumulate=4), CPU)
+    outcome = train(line(), changed(RECIPE, run=str(tmp_path), gradient_accumulation=4), CPU)
     assert outcome.examples == 40 * 8
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    recipe = replace(RECIPE, run=str(tmp_path))
+    recipe = changed(RECIPE, run=str(tmp_path))
     with pytest.raises(NumericsError, match=r"not finite at step 9, .*last good checkpoint"):
         train(line(poisoned_at=10), recipe, CPU)
     task = line()
@@ -154,21 +155,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 
 def test_a_run_of_another_recipe_is_not_continued(tmp_path):
-    train(line(), replace(RECIPE, run=str(tmp_path)), CPU, seconds=1e-9)
-    with pytest.raises(UsageError, match=r"another recipe: rate was 0.05 and is 0.1"):
-        train(line(), replace(RECIPE, run=str(tmp_path), rate=0.1), CPU)
+    train(line(), changed(RECIPE, run=str(tmp_path)), CPU, seconds=1e-9)
+    with pytest.raises(UsageError, match=r"another recipe: optimizer.learning_rate was 0.05 and is 0.1"):
+        train(line(), changed(RECIPE, run=str(tmp_path), learning_rate=0.1), CPU)
 
 
 def test_a_run_may_be_given_more_steps(tmp_path):
-    train(line(), replace(RECIPE, run=str(tmp_path), steps=10, decay=0), CPU)
-    assert train(line(), replace(RECIPE, run=str(tmp_path), steps=20, decay=5), CPU).step == 20
+    train(line(), changed(RECIPE, run=str(tmp_path), steps=10, decay_steps=0), CPU)
+    assert train(line(), changed(RECIPE, run=str(tmp_path), steps=20, decay_steps=5), CPU).step == 20
 
 
 def test_the_log_tells_every_figure_at_every_so_many_steps(tmp_path):
-    train(line(), replace(RECIPE, run=str(tmp_path)), CPU)
+    train(line(), changed(RECIPE, run=str(tmp_path)), CPU)
     lines = [json.loads(one) for one in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [one["step"] for one in lines] == list(range(5, 41, 5))
-    assert {"loss", "size", "gradient", "rate", "per_second", "examples"} <= lines[0].keys()
+    assert {"loss", "size", "gradient", "learning_rate", "per_second", "examples"} <= lines[0].keys()
 
 
 def test_seeds_differ_by_every_number():
@@ -184,9 +185,8 @@ KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
 import test_loop as t
-from dataclasses import replace
-recipe = replace(t.RECIPE, run={run!r}, keep_every=1)
-t.train(t.line(), recipe, t.CPU, tell=lambda report: print(report.step, flush=True))
+recipe = t.changed(t.RECIPE, run={run!r}, checkpoint_every=1)
+t.train(t.line(), recipe, t.CPU, progress=lambda report: print(report.step, flush=True))
 """
 
 
@@ -199,5 +199,5 @@ def test_a_run_that_is_killed_equals_the_unbroken_run(tmp_path, unbroken, after)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     running.stdout.close()
-    train(line(), replace(RECIPE, run=str(tmp_path)), CPU)
+    train(line(), changed(RECIPE, run=str(tmp_path)), CPU)
     assert digest(tmp_path) == unbroken

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sfumato.errors import DataError
 from sfumato.train.context import StepContext, seed_of
-from sfumato.train.order import VIEWS, WORDS, Epochs, WeightedSampling, random_of
+from sfumato.train.order import CAPTIONS, CROPS, Epochs, WeightedSampling, random_of
 
 SMALL, WIDE, TALL = (8, 8), (12, 4), (4, 12)
 
@@ -116,6 +116,6 @@ def test_drawn_rows_come_as_often_as_they_weigh():
 
 
 def test_what_is_drawn_for_one_purpose_says_nothing_of_another():
-    words, views = random_of(context(0), WORDS), random_of(context(0), VIEWS)
+    words, views = random_of(context(0), CAPTIONS), random_of(context(0), CROPS)
     assert words.random() != views.random()
-    assert random_of(context(3), WORDS).random() == random_of(context(3), WORDS).random()
+    assert random_of(context(3), CAPTIONS).random() == random_of(context(3), CAPTIONS).random()

@@ -14,14 +14,16 @@ from sfumato import weights
 from sfumato.train.state import FILE
 
 RECIPE = """
-objective = "autoencoder"
-data = "{data}"
 base = "{base}"
 run = "{run}"
 steps = {steps}
-batch = 2
+batch_size = 2
 precision = "float32"
 log_every = 1
+[objective]
+name = "autoencoder"
+[data]
+folder = "{data}"
 """
 
 

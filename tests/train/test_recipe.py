@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from sfumato.errors import UsageError
 from sfumato.train import stages
 from sfumato.train.lr_schedule import LR_SCHEDULES, warmup_stable_decay
-from sfumato.train.recipe import RECIPES, different, read
-from sfumato.train.tasks.common import MODEL
+from sfumato.train.objectives import OBJECTIVES
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.recipe_file import RENAMED, read
 
 OWN = sorted(Path(__file__).parents[2].glob("recipes/**/*.toml"))
-LEAST = 'objective = "denoiser"\ndata = "d"\nrun = "r"\n'
+LEAST = 'run = "r"\n{}\n[objective]\nname = "denoiser"\n{}\n[data]\nfolder = "d"\n{}\n[optimizer]\n{}\n'
+
+
+def least(run="", objective="", data="", optimizer=""):
+    return LEAST.format(run, objective, data, optimizer)
 
 
 def written(tmp_path, text):
@@ -27,8 +32,8 @@ def written(tmp_path, text):
 def test_the_projects_own_recipes_are_read(path):
     listed = tomllib.loads(path.read_text()).get("stages", [path.name])
     for stage, name in zip(stages.read(path).stages, listed, strict=True):
-        objective = tomllib.loads((path.parent / name).read_text())["objective"]
-        assert isinstance(stage.recipe, RECIPES[objective])
+        objective = tomllib.loads((path.parent / name).read_text())["objective"]["name"]
+        assert type(stage.recipe.objective) is OBJECTIVES[objective]
 
 
 @pytest.mark.parametrize(
@@ -42,37 +47,56 @@ def test_every_stage_of_the_projects_own_begins_with_the_model_of_one_before_it(
 
 
 def test_keys_can_be_changed_where_the_recipe_is_named(tmp_path):
-    assert read(written(tmp_path, LEAST), {"steps": 7}).steps == 7
+    recipe = read(written(tmp_path, least()), {"steps": 7, "data.folder": "other", "adapter.rank": 4})
+    assert (recipe.steps, recipe.data.folder, recipe.adapter.rank) == (7, "other", 4)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (LEAST + "stepz = 3", r"unknown key 'stepz'; did you mean 'steps'\?"),
-        (LEAST + 'steps = "many"', r"steps is 'many': must be a valid integer"),
-        (LEAST + "steps = 0", r"steps = 0 must be at least 1"),
-        (LEAST + "warmup = -1", r"warmup = -1 must not be negative"),
-        (LEAST + "rate = 0", r"rate = 0\.0 must be positive"),
-        (LEAST + "batch = 10\naccumulate = 3", r"batch = 10 must be a multiple of accumulate = 3"),
-        (LEAST + "decay = 2000", r"decay = 2000 steps are more than all steps = 1000"),
-        (LEAST + "ema = [1.0]", r"must be decays in \[0, 1\)"),
-        (LEAST + "ema = []", r"ema = \[\] must be decays in \[0, 1\)"),
-        (LEAST + "result = 0.9", r"result = 0\.9 must be one of ema = \[0\.9995\]"),
-        (LEAST + "beta2 = 1.0", r"beta2 = 1\.0 must be in \[0, 1\)"),
-        (LEAST + "rate = nan", r"rate is nan: must be a finite number"),
-        (LEAST + "ema = 0.9", r"ema is 0.9: must be a list"),
-        (LEAST + "result = 'best'", r"result is 'best': must be a valid number"),
-        (LEAST + "rate = true", r"rate is True: must be a valid number"),
-        (LEAST + "tensorboard = 1", r"tensorboard is 1: must be a valid boolean"),
-        (LEAST + 'schedule = "cosin"', r"did you mean 'cosine'\?"),
-        (LEAST + 'precision = "fp17"', r"precision 'fp17' is not known; did you mean 'fp16'\?"),
-        (LEAST + 'weighting = "min-snt"', r"weighting 'min-snt' is not known; did you mean 'min-snr'\?"),
-        (LEAST + "drop_text = 2", r"drop_text = 2\.0 must be in \[0, 1\]"),
-        (LEAST + "[network]\nnorm_eps = 1", r"only be changed with start = 'nothing'"),
-        (LEAST + "network = 3", r"network must be a table"),
-        ('objective = "denoiser"\nrun = "r"', r"data must name a folder"),
-        ('objective = "denoisr"', r"objective = 'denoisr' is not known; did you mean 'denoiser'\?"),
-        ("", r"objective = None is not known"),
+        (least("stepz = 3"), r"unknown key 'stepz'; did you mean 'steps'\?"),
+        (least('steps = "many"'), r"steps is 'many': must be a valid integer"),
+        (least("steps = 0"), r"steps is 0: must be .*at least 1"),
+        (least(optimizer="warmup_steps = -1"), r"\[optimizer\]: warmup_steps is -1: must be .*at least 0"),
+        (least(optimizer="learning_rate = 0"), r"learning_rate is 0: must be greater than 0"),
+        (
+            least("batch_size = 10\ngradient_accumulation = 3"),
+            r"batch_size = 10 must be a multiple of gradient_accumulation = 3",
+        ),
+        (least(optimizer="decay_steps = 2000"), r"decay_steps is 2000: must be at most steps = 1000"),
+        (least("ema_decays = [1.0]"), r"ema_decays\.0 is 1\.0: must be less than 1"),
+        (least("ema_decays = []"), r"ema_decays is \(\): must have at least 1 item"),
+        (least("result_ema = 0.9"), r"result_ema is 0\.9: must be one of ema_decays = \[0\.9995\]"),
+        (least(optimizer="beta2 = 1.0"), r"beta2 is 1\.0: must be less than 1"),
+        (least(optimizer="learning_rate = nan"), r"learning_rate is nan: must be a finite number"),
+        (least("ema_decays = 0.9"), r"ema_decays is 0.9: must be a list"),
+        (least("result_ema = 'best'"), r"result_ema is 'best': must be a valid number"),
+        (least(optimizer="learning_rate = true"), r"learning_rate is True: must be a valid number"),
+        (least("tensorboard = 1"), r"tensorboard is 1: must be a valid boolean"),
+        (least(optimizer='lr_schedule = "cosin"'), r"did you mean 'cosine'\?"),
+        (least('precision = "fp17"'), r"precision is 'fp17': not supported; did you mean 'fp16'\?"),
+        (
+            least(objective='weighting = "min-snt"'),
+            r"\[objective\]: weighting is 'min-snt': not supported; did you mean 'min-snr'\?",
+        ),
+        (
+            least(data="caption_templates = 'x'"),
+            r"\[data\]: unknown key .* did you mean 'caption_template'\?",
+        ),
+        (least(data="caption_dropout = 2"), r"\[data\]: caption_dropout is 2: must be .*at most 1"),
+        (least() + "[network]\nnorm_eps = 1", r"only be changed with start = 'scratch'"),
+        (least("network = 3"), r"network is 3: must be a valid dictionary"),
+        (least("learning_rate = 1"), r"unknown key 'learning_rate'; it belongs to \[optimizer\]"),
+        (least("optimizer = 1").replace("[optimizer]", ""), r"optimizer is 1: must be a table, \[opt"),
+        (least('start = "scratch"\n[adapter]\nrank = 4'), r"an adapter needs the weights .*start = 'base'"),
+        (
+            least().replace("denoiser", "autoencoder") + "[adapter]\nrank = 4",
+            r"the objective 'autoencoder' takes no adapter",
+        ),
+        ('run = "r"\n[objective]\nname = "denoiser"', r"\[data\]: folder must name a folder"),
+        ('[objective]\nname = "denoiser"\n[data]\nfolder = "d"', r"run must name a folder"),
+        ('[objective]\nname = "denoisr"', r"name is 'denoisr': not known; did you mean 'denoiser'\?"),
+        ("", r"name is None: not known"),
         ("= 3", r"is not valid TOML"),
     ],
 )
@@ -82,18 +106,47 @@ def test_a_wrong_recipe_is_an_error_that_says_what_would_be_right(tmp_path, text
     assert "recipe.toml" in str(caught.value)
 
 
+@pytest.mark.parametrize("key", RENAMED)
+def test_a_key_of_an_earlier_version_is_an_error_that_names_the_new_one(tmp_path, key):
+    with pytest.raises(UsageError, match=rf"recipe\.toml: .*{key} is now {RENAMED[key].split()[0]}"):
+        read(written(tmp_path, f'{key} = "x"'))
+
+
+@pytest.mark.parametrize("dotted", RENAMED.values())
+def test_every_new_key_is_one_of_an_objective(dotted):
+    *section, key = dotted.split()[0].split(".")
+    assert key == "name" or any(key in keys_of(objective, *section) for objective in OBJECTIVES.values())
+
+
+def keys_of(objective, section=None):
+    from sfumato.train.recipe import Adapter, Optimizer, Recipe, Samples
+
+    known = {"optimizer": Optimizer, "adapter": Adapter, "samples": Samples, None: Recipe}
+    return {"objective": objective, "data": objective.DATA, **known}[section].__dataclass_fields__
+
+
 def test_a_recipe_that_is_not_there_is_an_error_that_names_it(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read the recipe .*nothing\.toml"):
         read(tmp_path / "nothing.toml")
 
 
 def test_only_what_makes_it_another_run_makes_it_another_run(tmp_path):
-    before = read(written(tmp_path, LEAST))
-    assert different(before.identity(), read(written(tmp_path, LEAST + "steps = 5"))) is None
-    assert different(before.identity(), read(written(tmp_path, LEAST + "seed = 5"))) == "seed"
-    earlier = {key: value for key, value in before.identity().items() if key not in ("seed", "network")}
-    assert different(earlier, before) is None
-    assert different(earlier, read(written(tmp_path, LEAST + "seed = 5"))) == "seed"
+    def recipe(**keys):
+        return read(written(tmp_path, least(**keys)))
+
+    before = recipe()
+    now = recipe(run="steps = 5", optimizer="decay_steps = 1")
+    assert now.changed_since(before.identity()) is None
+    assert read(written(tmp_path, least()), {"data.folder": "moved"}).changed_since(before.identity()) is None
+    assert recipe(run="seed = 5").changed_since(before.identity()) == "seed"
+    assert recipe(optimizer="beta1 = 0.5").changed_since(before.identity()) == "optimizer.beta1"
+    adapted = read(written(tmp_path, least()), {"adapter.rank": 16})
+    assert adapted.changed_since(before.identity()) == "adapter.rank"
+    assert before.changed_since(adapted.identity()) == "adapter.rank"
+    left_out = ("seed", "network", "optimizer.beta1")
+    earlier = {key: value for key, value in before.identity().items() if key not in left_out}
+    assert before.changed_since(earlier) is None
+    assert recipe(run="seed = 5").changed_since(earlier) == "seed"
 
 
 @given(

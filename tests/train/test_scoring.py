@@ -2,20 +2,18 @@
 
 import math
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from making import changed, made
 
 from sfumato.errors import SfumatoError
 from sfumato.evaluate.scorer import Head, HeadConfig, Scorer
 from sfumato.train.context import StepContext
 from sfumato.train.loop import train
-from sfumato.train.recipe import ScorerRecipe
-from sfumato.train.scoring import SHARPNESS, CaptionedFeatures, CaptionScorerLoss
-from sfumato.train.tasks import task
-from sfumato.train.tasks.scorer import RESULT
+from sfumato.train.objectives import task
+from sfumato.train.objectives.scorer import RESULT, TEMPERATURE, CaptionedFeatures, CaptionScorerLoss
 
 CPU = torch.device("cpu")
 
@@ -31,8 +29,8 @@ def as_it_is(width):
 
 def test_the_loss_of_pictures_that_say_their_captions_is_the_doubt_that_captions_leave():
     texts = torch.eye(3)
-    loss, metrics = CaptionScorerLoss(as_it_is(3), drop=0.0)((5 * texts, texts), torch.Generator())
-    p = torch.tensor([math.exp(SHARPNESS), 1, 1]).double()
+    loss, metrics = CaptionScorerLoss(as_it_is(3), dropout=0.0)((5 * texts, texts), torch.Generator())
+    p = torch.tensor([math.exp(TEMPERATURE), 1, 1]).double()
     p /= p.sum()
     assert loss.tolist() == pytest.approx([float(-2 * (p * p.log()).sum())] * 3, abs=1e-6)
     assert metrics["cosine"].item() == pytest.approx(1)
@@ -40,8 +38,8 @@ def test_the_loss_of_pictures_that_say_their_captions_is_the_doubt_that_captions
 
 def test_the_loss_of_pictures_that_say_each_others_captions_is_higher():
     texts = torch.eye(2)
-    loss, metrics = CaptionScorerLoss(as_it_is(2), drop=0.0)((texts.flip(0), texts), torch.Generator())
-    assert loss.tolist() == pytest.approx([1 + 2 * SHARPNESS] * 2, rel=1e-4)
+    loss, metrics = CaptionScorerLoss(as_it_is(2), dropout=0.0)((texts.flip(0), texts), torch.Generator())
+    assert loss.tolist() == pytest.approx([1 + 2 * TEMPERATURE] * 2, rel=1e-4)
     assert metrics["cosine"].item() == pytest.approx(0)
 
 
@@ -51,7 +49,7 @@ def test_what_is_hidden_is_replaced_by_the_mean():
     seen = []
     head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     readings = torch.zeros(500, 4)
-    CaptionScorerLoss(head, drop=0.25)(
+    CaptionScorerLoss(head, dropout=0.25)(
         (readings, torch.eye(4)[:1].expand(500, 4)), torch.Generator().manual_seed(0)
     )
     assert set(seen[0].unique().tolist()) == {0.0, 7.0}
@@ -73,9 +71,10 @@ def test_batches_pair_pictures_with_their_own_captions():
 @pytest.fixture(scope="module")
 def scorer_run(tiny_data, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "scorer"
-    recipe = ScorerRecipe(
-        objective="scorer", data=str(tiny_data), run=str(run), steps=30, batch=16, rate=3e-3, warmup=2,
-        decay=10, ema=(0.5,), drop=0.0, captions=2, precision="float32", network={"width": 16, "blocks": 1},
+    recipe = made(
+        "scorer", folder=str(tiny_data), run=str(run), steps=30, batch_size=16, learning_rate=3e-3,
+        warmup_steps=2, decay_steps=10, ema_decays=(0.5,), feature_dropout=0.0, captions_per_picture=2,
+        precision="float32", network={"width": 16, "blocks": 1},
     )  # fmt: skip
     return recipe, train(task(recipe, CPU), recipe, CPU)
 
@@ -101,7 +100,7 @@ def test_the_result_is_a_scorer(scorer_run):
 
 def test_what_was_read_once_is_not_read_again(scorer_run, monkeypatch):
     recipe, _ = scorer_run
-    monkeypatch.setattr("sfumato.train.tasks.scorer.read", None)
+    monkeypatch.setattr("sfumato.train.objectives.scorer.read", None)
     shown = task(recipe, CPU).batches
     assert shown.readings.shape[0] == 5
     assert shown.readings.dtype == torch.float16
@@ -109,25 +108,26 @@ def test_what_was_read_once_is_not_read_again(scorer_run, monkeypatch):
 
 def test_other_pictures_of_the_same_captions_are_read_anew(scorer_run, tmp_path):
     recipe, _ = scorer_run
-    data = shutil.copytree(recipe.data, tmp_path / "data")
+    data = shutil.copytree(recipe.data.folder, tmp_path / "data")
     for path in data.glob("part-*.npy"):
         np.save(path, 255 - np.load(path))
     run = shutil.copytree(recipe.run, tmp_path / "run")
     before = task(recipe, CPU).batches.readings
-    assert not torch.equal(task(replace(recipe, data=str(data), run=str(run)), CPU).batches.readings, before)
+    other = changed(recipe, folder=str(data), run=str(run))
+    assert not torch.equal(task(other, CPU).batches.readings, before)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"start": "base"}, "no model has a scorer"),
-        ({"drop": 1.0}, "drop = 1.0 must be in"),
-        ({"captions": 0}, "captions = 0 must be at least 1"),
+        ({"start": "base"}, "start is 'base': must be 'scratch' for the objective 'scorer'"),
+        ({"feature_dropout": 1.0}, "feature_dropout is 1.0: must be less than 1"),
+        ({"captions_per_picture": 0}, "captions_per_picture is 0: must be .*at least 1"),
         ({"network": {"wide": 2}}, "unknown key 'wide'; did you mean 'width'"),
     ],
 )
 def test_a_recipe_that_makes_no_scorer_is_refused(scorer_run, changes, said):
     recipe, _ = scorer_run
-    mapping = {"objective": "scorer", "data": recipe.data, "run": recipe.run, "captions": 2, **changes}
+    keys = {"folder": recipe.data.folder, "run": recipe.run, "captions_per_picture": 2, **changes}
     with pytest.raises(SfumatoError, match=said):
-        task(ScorerRecipe.from_dict(mapping, "recipe"), CPU)
+        task(made("scorer", **keys), CPU)

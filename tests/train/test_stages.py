@@ -10,23 +10,23 @@ from sfumato import checkpoint, weights
 from sfumato.data import pack, render
 from sfumato.errors import CheckpointError, DataError, UsageError
 from sfumato.train import stages
+from sfumato.train.objectives.common import MODEL
 from sfumato.train.state import FILE
-from sfumato.train.tasks.common import MODEL
 
 CPU = torch.device("cpu")
 COMMON = """
-data = {data!r}
 base = {base!r}
 run = {run!r}
 steps = 3
-batch = 4
-warmup = 1
-ema = [0.5]
+batch_size = 4
+ema_decays = [0.5]
 precision = "float32"
 log_every = 1
+data.folder = {data!r}
+optimizer.warmup_steps = 1
 """
-AUTOENCODER = 'objective = "autoencoder"' + COMMON
-DENOISER = 'objective = "denoiser"\ncaptions = 1\ntints = 1' + COMMON
+AUTOENCODER = 'objective.name = "autoencoder"' + COMMON
+DENOISER = 'objective.name = "denoiser"\ndata.captions_per_picture = 1\ndata.tints_per_icon = 1' + COMMON
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def test_a_stage_of_another_recipe_is_not_taken_for_done(whole, tmp_path):
     path = whole(tmp_path / "runs")
     stages.carry_out(stages.read(path), CPU)
     recipe = tmp_path / "runs" / "second.toml"
-    recipe.write_text(recipe.read_text().replace("batch = 4", "batch = 2"))
-    with pytest.raises(UsageError, match=r"second\.toml: .* another recipe: batch was 4 and is 2"):
+    recipe.write_text(recipe.read_text().replace("batch_size = 4", "batch_size = 2"))
+    with pytest.raises(UsageError, match=r"second\.toml: .* another recipe: batch_size was 4 and is 2"):
         stages.carry_out(stages.read(path), CPU)
 
 
@@ -101,7 +101,11 @@ def test_what_to_do_about_a_damaged_state_is_said_even_where_its_stage_was_done(
 def test_progress_names_the_stage(whole, tmp_path):
     told, said = [], []
     plan = stages.read(whole(tmp_path / "runs"))
-    stages.carry_out(plan, CPU, tell=lambda stage, report: told.append(stage.name), say=said.append)
+
+    def progress(stage, report):
+        told.append(stage.name)
+
+    stages.carry_out(plan, CPU, progress=progress, report=said.append)
     assert list(dict.fromkeys(told)) == ["first.toml", "second.toml"]
     assert [line.split(":")[0] for line in said] == ["first.toml", "second.toml"]
 
@@ -117,14 +121,14 @@ def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(whole, tmp_pat
 @pytest.mark.parametrize(
     ("text", "changes", "said"),
     [
-        ("stages = []", {}, "stages must name at least one recipe"),
+        ("stages = []", {}, r"stages is \(\): must have at least 1 item"),
         ('stages = ["first.toml"]\nicon = 64', {}, "did you mean 'icons'"),
-        ('stages = ["first.toml"]\nicons = 4', {}, "icons = 4 must be 8 to 1024 pixels"),
+        ('stages = ["first.toml"]\nicons = 4', {}, r"icons is 4: must be .*at least 8"),
         ('stages = ["third.toml"]', {}, "cannot read the recipe"),
         ('stages = ["first.toml", "first.toml"]', {}, "have the same run"),
         ('stages = ["first.toml", "second.toml"]', {"steps": 5}, "--steps cannot be the same for all stages"),
         ('stages = ["first.toml", "second.toml"]', {"base": "x"}, "--base cannot be the same"),
-        ('stages = ["all.toml"]', {}, "objective = None is not known"),
+        ('stages = ["all.toml"]', {}, "name is None: not known"),
     ],
 )
 def test_what_makes_no_plan_is_told(whole, tmp_path, text, changes, said):
@@ -133,8 +137,8 @@ def test_what_makes_no_plan_is_told(whole, tmp_path, text, changes, said):
 
 
 def test_one_change_is_made_to_all_stages(whole, tmp_path):
-    plan = stages.read(whole(tmp_path / "runs"), {"data": "elsewhere"})
-    assert [stage.recipe.data for stage in plan.stages] == ["elsewhere", "elsewhere"]
+    plan = stages.read(whole(tmp_path / "runs"), {"data.folder": "elsewhere"})
+    assert [stage.recipe.data.folder for stage in plan.stages] == ["elsewhere", "elsewhere"]
 
 
 def test_a_recipe_by_itself_is_a_plan_of_one_stage(whole, tmp_path):
@@ -149,7 +153,9 @@ def unrendered(tiny_data, whole, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "pack").symlink_to(tiny_data.parent)
-    return stages.read(whole(tmp_path / "runs", 'stages = ["first.toml"]\nicons = 32'), {"data": str(folder)})
+    return stages.read(
+        whole(tmp_path / "runs", 'stages = ["first.toml"]\nicons = 32'), {"data.folder": str(folder)}
+    )
 
 
 def test_icons_are_rendered_first_part_by_part_as_time_allows(unrendered, tmp_path):
@@ -183,8 +189,8 @@ def test_a_pack_with_parts_missing_is_not_trained_on(unrendered, tmp_path, monke
 def test_pictures_of_another_size_are_not_mixed(unrendered, tmp_path, whole):
     stages.carry_out(unrendered, CPU, seconds=1e-9)
     text = 'stages = ["first.toml"]\nicons = 16'
-    other = stages.read(whole(tmp_path / "others", text), {"data": str(tmp_path / "data")})
-    with pytest.raises(DataError, match="holds pictures of 32 pixels, and icons = 16"):
+    other = stages.read(whole(tmp_path / "others", text), {"data.folder": str(tmp_path / "data")})
+    with pytest.raises(DataError, match="holds pictures of 32 pixels, not of 16"):
         stages.carry_out(other, CPU)
 
 

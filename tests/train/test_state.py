@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 import test_loop as t
+from making import changed
 
 from sfumato import files, weights
 from sfumato.errors import CheckpointError, NumericsError, OutputError, UsageError
 from sfumato.train.loop import train
+from sfumato.train.recipe import Objective
 from sfumato.train.state import FILE
 
 
@@ -24,7 +26,7 @@ def fail_with(number):
 @pytest.fixture
 def kept(tmp_path):
     """A run that stands at step 21, and its recipe."""
-    recipe = replace(t.RECIPE, run=str(tmp_path))
+    recipe = changed(t.RECIPE, run=str(tmp_path))
     with pytest.raises(t.StoppedError):
         train(t.stopping(t.line(), 23), recipe, t.CPU)
     return recipe
@@ -86,16 +88,27 @@ def test_a_damaged_state_is_an_error_that_says_what_to_do_and_stays_as_it_is(kep
 
 
 def test_a_run_of_another_objective_is_not_continued(kept):
-    with pytest.raises(UsageError, match="objective was 'line' and is 'curve'; set it back to go on"):
-        train(t.line(), replace(kept, objective="curve"), t.CPU)
+    class Curve(Objective):
+        NAME = "curve"
+
+    with pytest.raises(UsageError, match=r"objective\.name was '' and is 'curve'; set it back to go on"):
+        train(t.line(), replace(kept, objective=Curve()), t.CPU)
+
+
+def test_the_state_of_an_earlier_version_is_an_error_that_says_so(kept, tmp_path):
+    metadata = weights.metadata(tmp_path / FILE)
+    earlier = {**metadata, "recipe": json.dumps({"objective": "line", "rate": 0.05})}
+    weights.write(tmp_path / FILE, weights.read(tmp_path / FILE), earlier)
+    with pytest.raises(UsageError, match="written by an earlier version, whose recipes had other keys"):
+        train(t.line(), kept, t.CPU)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_what_is_not_finite_in_any_part_of_a_step_stops_it(tmp_path, parts):
-    recipe = replace(t.RECIPE, run=str(tmp_path), accumulate=parts)
+    recipe = changed(t.RECIPE, run=str(tmp_path), gradient_accumulation=parts)
     with pytest.raises(NumericsError, match=r"not finite at step 9, .*last good checkpoint"):
         train(t.line(poisoned_at=10 * parts), recipe, t.CPU)
-    state = t.restored(tmp_path, accumulate=parts)
+    state = t.restored(tmp_path, gradient_accumulation=parts)
     assert state.progress.step == 7
     lines = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines == [5]

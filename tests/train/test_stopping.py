@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import test_loop as t
+from making import changed
 
 from sfumato.errors import SfumatoWarning
 from sfumato.train.loop import train
@@ -78,13 +79,13 @@ def test_a_run_in_another_thread_leaves_signals_alone(number):
 
 @pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
 def test_a_run_that_gets_a_signal_keeps_its_step_and_goes_on_as_if_it_had_not(number, tmp_path):
-    recipe = replace(t.RECIPE, run=str(tmp_path))
+    recipe = changed(t.RECIPE, run=str(tmp_path))
     with pytest.raises(ToldError) as caught:
         train(t.interrupted(number, after=12), recipe, t.CPU)
     assert caught.value.__notes__ == [f"step 12 of 40 is kept in {tmp_path}, run again to go on"]
     assert t.restored(tmp_path).progress.step == 12
     train(t.line(), recipe, t.CPU)
-    train(t.line(), replace(recipe, run=str(tmp_path / "unbroken")), t.CPU)
+    train(t.line(), changed(recipe, run=str(tmp_path / "unbroken")), t.CPU)
     assert t.digest(tmp_path) == t.digest(tmp_path / "unbroken")
 
 
@@ -96,12 +97,12 @@ def test_a_second_signal_leaves_the_last_checkpoint(number, tmp_path):
     def objective(batch, generator):
         nonlocal asked
         asked += 1
-        told = task.objective(batch, generator)
+        told = task.loss(batch, generator)
         if asked == 12:
             send(number)
         return told
 
     with pytest.raises(ToldError) as caught:
-        train(replace(task, objective=objective), replace(t.RECIPE, run=str(tmp_path)), t.CPU)
+        train(replace(task, loss=objective), changed(t.RECIPE, run=str(tmp_path)), t.CPU)
     assert caught.value.__notes__ == [f"step 7 of 40 is kept in {tmp_path}, run again to go on"]
     assert t.restored(tmp_path).progress.step == 7

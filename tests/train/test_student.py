@@ -7,54 +7,51 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from making import made
 
 import sfumato
 from sfumato import checkpoint
 from sfumato.checkpoint.layout import FAST
 from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.train.loop import train
-from sfumato.train.recipe import (
-    ConsistencyRecipe,
-    ConsistencyTrainingRecipe,
-    LatentConsistencyRecipe,
-    ProgressiveRecipe,
-)
-from sfumato.train.tasks import task
-from sfumato.train.tasks.common import MODEL
-from sfumato.train.tasks.student import LORA
+from sfumato.train.objectives import task
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.objectives.unet import LORA
 from sfumato.weights import read
 
 CPU = torch.device("cpu")
+LCM, CD, CT, PD = "latent-consistency", "consistency", "consistency-training", "progressive"
 COMMON = dict(
-    steps=3, batch=4, warmup=1, decay=1, rate=1e-3, ema=(0.9,), captions=2, tints=1, log_every=1,
-    precision="float32", samples=("a red square",),
+    steps=3, batch_size=4, warmup_steps=1, decay_steps=1, learning_rate=1e-3, ema_decays=(0.9,),
+    captions_per_picture=2, tints_per_icon=1, log_every=1, precision="float32", prompts=("a red square",),
 )  # fmt: skip
 METHODS = {
-    "latent-consistency": (LatentConsistencyRecipe, {}),
-    "dpmpp-2s": (LatentConsistencyRecipe, dict(solver="dpmpp-2s", told=False, intervals=20)),
-    "lora": (LatentConsistencyRecipe, dict(told=False, slow=0.0, rank=2)),
-    "walks": (LatentConsistencyRecipe, dict(slow=0.0, walks=6, intervals=4)),
-    "consistency": (ConsistencyRecipe, {}),
-    "training": (ConsistencyTrainingRecipe, dict(first_intervals=2, last_intervals=8)),
-    "untold": (ProgressiveRecipe, dict(halves=4)),
-    "progressive": (ProgressiveRecipe, dict(halves=4, guided=(2.0, 6.0), told=True)),
+    "latent-consistency": (LCM, {}),
+    "dpmpp-2s": (LCM, dict(solver="dpmpp-2s", guidance_embedding=False, discretization_steps=20)),
+    "lora": (LCM, dict(guidance_embedding=False, target_ema=0.0, rank=2)),
+    "trajectories": (LCM, dict(target_ema=0.0, trajectories=6, discretization_steps=4)),
+    "consistency": (CD, {}),
+    "training": (CT, dict(initial_discretization_steps=2, final_discretization_steps=8)),
+    "unguided": (PD, dict(student_steps=4)),
+    "progressive": (PD, dict(student_steps=4, guidance_range=(2.0, 6.0), guidance_embedding=True)),
+    "progressive lora": (PD, dict(student_steps=4, rank=2)),
+    "training lora": (CT, dict(final_discretization_steps=10, rank=2)),
 }
+LORAS = ("lora", "progressive lora", "training lora")
 
 
 @pytest.fixture(scope="module")
 def students(tiny_data, tiny_base, tmp_path_factory):
     """Makes the run of a method, once."""
-    made = {}
+    runs = {}
 
     def student(name):
-        if name not in made:
+        if name not in runs:
             kind, keys = METHODS[name]
             run = tmp_path_factory.mktemp("students") / name
-            recipe = kind(
-                objective=name, data=str(tiny_data), base=str(tiny_base), run=str(run), **COMMON, **keys
-            )
-            made[name] = recipe, train(task(recipe, CPU), recipe, CPU), run
-        return made[name]
+            recipe = made(kind, folder=str(tiny_data), base=str(tiny_base), run=str(run), **COMMON, **keys)
+            runs[name] = recipe, train(task(recipe, CPU), recipe, CPU), run
+        return runs[name]
 
     return student
 
@@ -64,13 +61,11 @@ def test_a_student_is_trained_and_shown(students, name):
     _, outcome, run = students(name)
     assert outcome.done
     assert (run / "samples" / "last.webp").is_file()
-    assert (run / (LORA if name == "lora" else MODEL)).exists()
+    assert (run / (LORA if name in LORAS else MODEL)).exists()
 
 
 def test_at_first_a_student_answers_as_its_teacher_does(tiny_data, tiny_base, tmp_path):
-    recipe = LatentConsistencyRecipe(
-        objective="-", data=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **COMMON
-    )
+    recipe = made(LCM, folder=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **COMMON)
     student = task(recipe, CPU).net
     teacher = checkpoint.load(str(tiny_base)).unet
     x, t, states = torch.randn(2, 4, 8, 8), torch.tensor([999, 19]), torch.randn(2, 77, 256)
@@ -111,9 +106,8 @@ def test_the_schedule_of_a_student_is_its_own_and_not_its_teachers(tiny_data, ti
     other = {"timestep_spacing": "leading", "set_alpha_to_one": False, "clip_sample": True}
     file.write_text(json.dumps({**json.loads(file.read_text()), **other}))
     kind, keys = METHODS[name]
-    recipe = kind(
-        objective=name, data=str(tiny_data), base=str(base), run=str(tmp_path / "run"), **COMMON, **keys
-    )
+    run = str(tmp_path / "run")
+    recipe = made(kind, folder=str(tiny_data), base=str(base), run=run, **COMMON, **keys)
     assert train(task(recipe, CPU), recipe, CPU).done
     folder = str(tmp_path / "run" / MODEL)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
@@ -224,9 +218,9 @@ def test_asking_a_student_for_what_it_has_not_learned_is_warned_of(students, fie
 
 def test_each_round_of_halving_begins_with_the_last_ones_student(students, tiny_data, tmp_path):
     _, _, run = students("progressive")
-    recipe = ProgressiveRecipe(
-        objective="progressive", data=str(tiny_data), base=str(run / MODEL), run=str(tmp_path), **COMMON,
-        halves=2, guided=(2.0, 6.0), told=True,
+    recipe = made(
+        PD, folder=str(tiny_data), base=str(run / MODEL), run=str(tmp_path), **COMMON,
+        student_steps=2, guidance_range=(2.0, 6.0), guidance_embedding=True,
     )  # fmt: skip
     assert train(task(recipe, CPU), recipe, CPU).done
     model = checkpoint.load(str(tmp_path / MODEL))
@@ -237,50 +231,49 @@ def test_each_round_of_halving_begins_with_the_last_ones_student(students, tiny_
 @pytest.mark.parametrize(
     ("teacher", "kind", "keys", "message"),
     [
-        ("latent-consistency", ConsistencyRecipe, {}, "of 1 to 8 steps and teaches none"),
-        ("consistency", LatentConsistencyRecipe, {}, "of 1 to 8 steps and teaches none"),
-        ("latent-consistency", ProgressiveRecipe, dict(halves=4), "of 1 to 8 steps and teaches none"),
-        ("progressive", ConsistencyRecipe, {}, "of 4 steps and teaches none"),
-        ("progressive", ProgressiveRecipe, dict(halves=4), "of 4 steps, of which halves = 4 is not half"),
-        ("progressive", ProgressiveRecipe, dict(halves=2), "told = true, guided within 2 to 6"),
-        ("progressive", ProgressiveRecipe, dict(halves=2, guided=(2.0, 8.0), told=True),
+        ("latent-consistency", CD, {}, "of 1 to 8 steps and teaches none"),
+        ("consistency", LCM, {}, "of 1 to 8 steps and teaches none"),
+        ("latent-consistency", PD, dict(student_steps=4), "of 1 to 8 steps and teaches none"),
+        ("progressive", CD, {}, "of 4 steps and teaches none"),
+        ("progressive", PD, dict(student_steps=4), "of 4 steps, of which student_steps = 4 is not half"),
+        ("progressive", PD, dict(student_steps=2),
+         "guidance_embedding = true, guidance_range within 2 to 6"),
+        ("progressive", PD, dict(student_steps=2, guidance_range=(2.0, 8.0), guidance_embedding=True),
          "has learned guidance 2 to 6, not 2 to 8$"),
-        ("untold", ProgressiveRecipe, dict(halves=2, guided=(3.0, 3.0)),
-         "has learned guidance 1, not 3; leave guided out"),
-        ("base", ConsistencyRecipe, dict(intervals=30), "30 does not divide the 1000 times .* try 25"),
+        ("unguided", PD, dict(student_steps=2, guidance_range=(3.0, 3.0)),
+         "has learned guidance 1, not 3; leave guidance_range out"),
+        ("base", CD, dict(discretization_steps=30), "30 does not divide the 1000 times .* try 25"),
     ],
 )  # fmt: skip
 def test_a_teacher_of_other_steps_or_guidance_is_refused(
     students, tiny_base, tiny_data, tmp_path, teacher, kind, keys, message
 ):
     base = tiny_base if teacher == "base" else students(teacher)[2] / MODEL
-    recipe = kind(objective="-", data=str(tiny_data), base=str(base), run=str(tmp_path), **COMMON, **keys)
+    recipe = made(kind, folder=str(tiny_data), base=str(base), run=str(tmp_path), **COMMON, **keys)
     with pytest.raises(UsageError, match=message):
         task(recipe, CPU)
 
 
-def test_walks_are_made_anew_for_another_scale_and_not_for_other_samples(tiny_data, tiny_base, tmp_path):
-    def walks(**other):
-        keys = {**METHODS["walks"][1], **COMMON, **other}
-        recipe = LatentConsistencyRecipe(
-            objective="-", data=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **keys
-        )
-        task(recipe, CPU)
-        file = tmp_path / "walks-00000.safetensors"
+def test_trajectories_are_sampled_anew_for_another_scale_and_not_for_other_samples(
+    tiny_data, tiny_base, tmp_path
+):
+    def sampled(**other):
+        keys = {**METHODS["trajectories"][1], **COMMON, **other}
+        task(made(LCM, folder=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **keys), CPU)
+        file = tmp_path / "trajectories-00000.safetensors"
         return file.stat().st_mtime_ns, read(file)["scale"]
 
-    made, scales = walks()
+    first, scales = sampled()
     assert len(scales.unique()) == 4
-    assert walks(guidance=9.0, samples=("a blue square",))[0] == made
-    remade, scales = walks(told=False)
-    assert remade != made
+    assert sampled(guidance_scale=9.0, prompts=("a blue square",))[0] == first
+    again, scales = sampled(guidance_embedding=False)
+    assert again != first
     assert scales.tolist() == [5.0] * 4
 
 
 def test_a_student_knows_the_size_that_it_has_learned_at(tiny_data, tiny_base, tmp_path):
-    recipe = ConsistencyRecipe(
-        objective="-", data=str(tiny_data), base=str(tiny_base), run=str(tmp_path), size=64, **COMMON
-    )
+    keys = {**COMMON, "resolution": 64}
+    recipe = made(CD, folder=str(tiny_data), base=str(tiny_base), run=str(tmp_path), **keys)
     assert task(recipe, CPU).net.config.sample_size == 16
 
 
@@ -288,13 +281,12 @@ def test_a_student_of_a_flow_is_asked_where_it_has_learned(tiny_data, tiny_base,
     base = shutil.copytree(tiny_base, tmp_path / "base")
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
     (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(flow))
-    recipe = ConsistencyRecipe(
-        objective="-", data=str(tiny_data), base=str(base), run=str(tmp_path / "run"), intervals=5, **COMMON
-    )
+    keys = {**COMMON, "discretization_steps": 5}
+    recipe = made(CD, folder=str(tiny_data), base=str(base), run=str(tmp_path / "run"), **keys)
     prepared = task(recipe, CPU)
     assert train(prepared, recipe, CPU).done
     model = checkpoint.load(str(tmp_path / "run" / MODEL))
-    learned = set(prepared.objective.course(0).grid.t.tolist())
+    learned = set(prepared.loss.discretization(0).levels.t.tolist())
     for steps in (1, 4):
         asked = [level.t for level in model.levels(model.defaults.spacing, steps)[:-1]]
         assert all(any(abs(t - at) < 1e-3 for at in learned) for t in asked)
@@ -303,21 +295,26 @@ def test_a_student_of_a_flow_is_asked_where_it_has_learned(tiny_data, tiny_base,
 @pytest.mark.parametrize(
     ("kind", "keys", "message"),
     [
-        (ConsistencyRecipe, dict(solver="dim"), "solver 'dim' is not known; did you mean 'ddim'"),
-        (ConsistencyRecipe, dict(rank=4), "a LoRA .* slow = 0.95"),
-        (ConsistencyRecipe, dict(rank=4, slow=0.0, layers=()), "layers = .* nothing to change"),
-        (ConsistencyRecipe, dict(told=True), "told = true needs the scales"),
-        (LatentConsistencyRecipe, dict(guided=(), told=False), "leaves nothing but objective"),
-        (LatentConsistencyRecipe, dict(guided=(8.0, 2.0)), r"must be \[lowest, highest\]"),
-        (ConsistencyTrainingRecipe, dict(first_intervals=1), "must rise, from at least 2"),
-        (ConsistencyTrainingRecipe, dict(walks=8), "walks need somebody to walk"),
-        (ConsistencyRecipe, dict(walks=8), "walks are compared with their ends: no slow = 0.95"),
-        (ConsistencyRecipe, dict(walks=-1, slow=0.0), "walks = -1 must not be negative"),
-        (ProgressiveRecipe, {}, "halves = 0 must be 1 to 500"),
-        (ProgressiveRecipe, dict(halves=4, weighting="snr"), "weighting 'snr' is not known"),
-        (ConsistencyRecipe, dict(start="nothing"), "a student begins as its teacher"),
+        (CD, dict(solver="dim"), "solver is 'dim': not supported; did you mean 'ddim'"),
+        (CD, dict(rank=4), "an adapter is its own target network: objective.target_ema = 0"),
+        (LCM, dict(rank=4, target_ema=0.0), "an adapter reads no guidance scale"),
+        (PD, dict(student_steps=4, rank=4, guidance_range=(2.0, 3.0), guidance_embedding=True),
+         "an adapter reads no guidance scale"),
+        (CD, dict(rank=4, target_ema=0.0, target_modules=()), r"target_modules is \(\): must have at"),
+        (CD, dict(guidance_embedding=True), "guidance_embedding needs guidance_range"),
+        (LCM, dict(guidance_range=()), r"guidance_range is \(\)"),
+        (LCM, dict(guidance_range=(8.0, 2.0)), r"must be \[lowest, highest\]"),
+        (CT, dict(initial_discretization_steps=1), "initial_discretization_steps is 1: must be .*at least 2"),
+        (CT, dict(final_discretization_steps=9), "must be at most final_discretization_steps = 9"),
+        (CT, dict(trajectories=8), "unknown key 'trajectories'"),
+        (CT, dict(guidance_range=(1.0, 2.0)), "unknown key 'guidance_range'"),
+        (CD, dict(trajectories=8), "trajectories have their endpoints as targets: target_ema = 0"),
+        (CD, dict(trajectories=-1, target_ema=0.0), "trajectories is -1: must be .*at least 0"),
+        (PD, {}, "student_steps must be 1 to 500"),
+        (PD, dict(student_steps=4, weighting="snr"), "weighting is 'snr': not supported"),
+        (CD, dict(start="scratch"), "start is 'scratch': must be 'base' for the objective 'consistency'"),
     ],
 )  # fmt: skip
 def test_recipes_that_make_no_sense_are_refused(kind, keys, message):
     with pytest.raises(UsageError, match=message):
-        kind.from_dict({"objective": "-", "data": "d", "run": "r", **keys}, "recipe.toml")
+        made(kind, folder="d", run="r", **keys)

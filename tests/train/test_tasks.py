@@ -1,19 +1,20 @@
 """Recipes carried out, from data to a model that draws."""
 
-from dataclasses import replace
-
 import diffusers
+import numpy as np
 import pytest
 import torch
+from making import changed, made
 from PIL import Image
 
 import sfumato
 from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.train.loop import train
-from sfumato.train.recipe import AutoencoderRecipe, DenoiserRecipe
-from sfumato.train.tasks import task
-from sfumato.train.tasks.common import MODEL
+from sfumato.train.objectives import task
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.objectives.unet import LORA
+from sfumato.train.recipe import Adapter
 
 CPU = torch.device("cpu")
 
@@ -22,9 +23,10 @@ CPU = torch.device("cpu")
 def autoencoder(tiny_data, tiny_base, tmp_path_factory):
     """A trained autoencoder's run, and what came of it."""
     run = tmp_path_factory.mktemp("runs") / "autoencoder"
-    recipe = AutoencoderRecipe(
-        objective="autoencoder", data=str(tiny_data), base=str(tiny_base), run=str(run), steps=60, batch=8,
-        rate=5e-3, warmup=5, decay=30, ema=(0.9,), precision="float32", log_every=10,
+    recipe = made(
+        "autoencoder", folder=str(tiny_data), base=str(tiny_base), run=str(run), steps=60, batch_size=8,
+        learning_rate=5e-3, warmup_steps=5, decay_steps=30, ema_decays=(0.9,), precision="float32",
+        log_every=10,
     )  # fmt: skip
     return recipe, train(task(recipe, CPU), recipe, CPU)
 
@@ -33,16 +35,17 @@ def autoencoder(tiny_data, tiny_base, tmp_path_factory):
 def denoiser(autoencoder, tmp_path_factory):
     recipe, _ = autoencoder
     run = tmp_path_factory.mktemp("runs") / "denoiser"
-    denoiser = DenoiserRecipe(
-        objective="denoiser", data=recipe.data, base=f"{recipe.run}/{MODEL}", run=str(run), steps=6, batch=8,
-        warmup=2, decay=2, ema=(0.9,), captions=2, tints=1, log_every=2, samples=("a red square",),
+    denoiser = made(
+        "denoiser", folder=recipe.data.folder, base=f"{recipe.run}/{MODEL}", run=str(run), steps=6,
+        batch_size=8, warmup_steps=2, decay_steps=2, ema_decays=(0.9,), captions_per_picture=2,
+        tints_per_icon=1, log_every=2, prompts=("a red square",),
     )  # fmt: skip
     return denoiser, train(task(denoiser, CPU), denoiser, CPU)
 
 
 def test_the_autoencoder_learns(autoencoder, tiny_data, tiny_base, tmp_path):
     recipe, outcome = autoencoder
-    untrained = replace(recipe, run=str(tmp_path), steps=1, decay=0, rate=1e-9)
+    untrained = changed(recipe, run=str(tmp_path), steps=1, decay_steps=0, learning_rate=1e-9)
     before = train(task(untrained, CPU), untrained, CPU)
     assert outcome.figures["psnr_held_out"] > before.figures["psnr_held_out"] + 5
     assert (tmp_path / "samples" / "last.webp").is_file()
@@ -50,7 +53,7 @@ def test_the_autoencoder_learns(autoencoder, tiny_data, tiny_base, tmp_path):
 
 @pytest.mark.parametrize("layer", ["use_quant_conv", "use_post_quant_conv"])
 def test_an_autoencoder_whose_latents_cannot_be_scaled_is_refused_before_it_learns(autoencoder, layer):
-    recipe = replace(autoencoder[0], start="nothing", network={layer: False})
+    recipe = changed(autoencoder[0], start="scratch", network={layer: False})
     with pytest.raises(UsageError, match="nowhere to put the mean and deviation"):
         task(recipe, CPU)
 
@@ -86,10 +89,27 @@ def test_cached_latents_are_used_again(denoiser, monkeypatch):
     assert task(recipe, CPU).net is not None
 
 
-def test_a_denoiser_from_nothing_may_have_another_shape(denoiser, tmp_path):
+def test_a_denoiser_from_scratch_may_have_another_shape(denoiser, tmp_path):
     recipe, _ = denoiser
-    wider = replace(
-        recipe, start="nothing", network={"block_out_channels": [8, 16]}, run=str(tmp_path), steps=1, decay=0
-    )
+    wider = changed(
+        recipe, start="scratch", network={"block_out_channels": [8, 16]}, run=str(tmp_path), steps=1,
+        decay_steps=0,
+    )  # fmt: skip
     train(task(wider, CPU), wider, CPU)
     assert checkpoint.load(tmp_path / MODEL).unet.config.block_out_channels == (8, 16)
+
+
+def test_a_denoisers_lora_is_kept_as_a_file_that_draws(denoiser, tmp_path):
+    recipe, _ = denoiser
+    adapted = changed(recipe, adapter=Adapter(rank=2), run=str(tmp_path), steps=2, decay_steps=0)
+    learned = task(adapted, CPU)
+    names = [name for name, weight in learned.net.named_parameters() if weight.requires_grad]
+    assert names
+    assert all("lora" in name.lower() or "adapter" in name.lower() or ".new." in name for name in names)
+    assert train(learned, adapted, CPU).done
+    assert not (tmp_path / MODEL).exists()
+    studio = sfumato.load(recipe.base, device="cpu", dtype="float32")
+    plain = studio.generate("a red square", seed=1, steps=2)
+    studio.load_adapter(tmp_path / LORA, "mine")
+    image = studio.generate("a red square <lora:mine>", seed=1, steps=2)
+    assert not np.array_equal(image.pixels, plain.pixels)

@@ -2,10 +2,10 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
+from making import changed, made
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
@@ -16,12 +16,10 @@ from sfumato.errors import CheckpointError
 from sfumato.nets.sentence_bert import SentenceBert
 from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
-from sfumato.train.distilling import composed, tokenized
 from sfumato.train.loop import train
-from sfumato.train.recipe import TextRecipe
-from sfumato.train.tasks import task
-from sfumato.train.tasks.common import MODEL
-from sfumato.train.tasks.text import LESSONS
+from sfumato.train.objectives import task
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.objectives.text import TARGETS, composed, tokenized
 
 CPU = torch.device("cpu")
 WORDS = ["[PAD]", "[UNK]", "red", "green", "blue", "square", "apple", "a", "of", "and"]
@@ -85,9 +83,10 @@ def test_the_text_encoder_comes_closer_to_its_teacher_and_keeps_its_shape(
     (data / "pack").mkdir()
     pack._write_xz(data / "pack" / pack.TEXTS, ["blue", "apple", "a green apple", "square of apple"])
     (shutil.copytree(tiny_base, tmp_path / "base") / FAST).write_bytes(b"a LoRA of the UNet")
-    recipe = TextRecipe(
-        objective="text", data=str(data), base=str(tmp_path / "base"), run=str(tmp_path / "run"), composed=60,
-        teacher=str(bert[1]), steps=12, batch=16, rate=1e-3, warmup=2, decay=4, ema=(0.5,), length=12,
+    recipe = made(
+        "text", folder=str(data), base=str(tmp_path / "base"), run=str(tmp_path / "run"), composed_texts=60,
+        teacher=str(bert[1]), steps=12, batch_size=16, learning_rate=1e-3, warmup_steps=2, decay_steps=4,
+        ema_decays=(0.5,), max_tokens=12,
     )  # fmt: skip
     first = train(task(recipe, CPU), recipe, CPU, seconds=1e-9)
     last = train(task(recipe, CPU), recipe, CPU)
@@ -96,11 +95,11 @@ def test_the_text_encoder_comes_closer_to_its_teacher_and_keeps_its_shape(
     assert model.text_encoders[0].config == base.text_encoders[0].config
     assert model.fast is None, "it knows the texts as they were"
     assert not torch.equal(model.encode("red").states, base.encode("red").states)
-    said = weights.read(f"{recipe.run}/{LESSONS}")["vectors"]
-    other = replace(recipe, teacher=str(shutil.copytree(bert[1], tmp_path / "other")))
-    path = f"{other.teacher}/model.safetensors"
-    changed = weights.read(path)
-    changed["embeddings.word_embeddings.weight"] += 1
-    weights.write(path, changed)
+    said = weights.read(f"{recipe.run}/{TARGETS}")["vectors"]
+    other = changed(recipe, teacher=str(shutil.copytree(bert[1], tmp_path / "other")))
+    path = f"{other.objective.teacher}/model.safetensors"
+    altered = weights.read(path)
+    altered["embeddings.word_embeddings.weight"] += 1
+    weights.write(path, altered)
     task(other, CPU)
-    assert not torch.equal(weights.read(f"{recipe.run}/{LESSONS}")["vectors"], said), "another teacher's"
+    assert not torch.equal(weights.read(f"{recipe.run}/{TARGETS}")["vectors"], said), "another teacher's"

@@ -9,12 +9,13 @@ import pytest
 import typer
 
 from sfumato.cli.app import app
-from sfumato.train import recipe as recipes
 from sfumato.train import stages
+from sfumato.train.objectives import OBJECTIVES
+from sfumato.train.recipe_file import RENAMED, read
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "training.md").read_text()
-OBJECTIVES = (ROOT / "docs" / "objectives.md").read_text()
+OBJECTIVE_PAGE = (ROOT / "docs" / "objectives.md").read_text()
 STUDENTS = (ROOT / "docs" / "few-steps.md").read_text()
 BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 SPANS = re.findall(r"`(sfumato [^`]+)`", PAGE)
@@ -39,16 +40,24 @@ def test_every_command_of_the_page_can_be_given(line):
         assert stages.read(ROOT / name).stages
 
 
-@pytest.mark.parametrize("text", re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
-def test_every_recipe_of_the_page_is_read(tmp_path, text):
+@pytest.mark.parametrize(
+    "text", re.findall(r"^```toml\n(.*?)^```", PAGE + STUDENTS, re.DOTALL | re.MULTILINE)
+)
+def test_every_recipe_of_the_pages_is_read(tmp_path, text):
     (tmp_path / "recipe.toml").write_text(text)
-    assert recipes.read(tmp_path / "recipe.toml").run
+    assert read(tmp_path / "recipe.toml").run
 
 
-@pytest.mark.parametrize("objective", recipes.RECIPES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_is_explained(objective):
-    if issubclass(recipes.RECIPES[objective], recipes.StudentRecipe):
+    if OBJECTIVES[objective].FEW_STEPS:
         assert f"| `{objective}`" in STUDENTS
         return
-    assert f"## `{objective}`:" in OBJECTIVES
+    assert f"## `{objective}`:" in OBJECTIVE_PAGE
     assert f"`{objective}.toml`" in PAGE
+
+
+@pytest.mark.parametrize("dotted", RENAMED.values())
+def test_every_key_is_on_a_page(dotted):
+    key = dotted.split()[0].split(".")[-1]
+    assert re.search(rf"`[^`\n]*\b{key}\b[^`\n]*`|^{key} = ", PAGE + OBJECTIVE_PAGE + STUDENTS, re.MULTILINE)

@@ -10,7 +10,7 @@ from sfumato.cli.options import Json, Program, Quiet, argument, option
 from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
-    from sfumato.data.folder import Found
+    from sfumato.data.folder import FolderContents
 
 program = Program()
 Pictures = Annotated[Path, argument("FOLDER", "Pictures, with captions beside them.")]
@@ -30,15 +30,16 @@ def icons(
     quiet: Quiet = False,
 ) -> None:
     """Fetch, pack and render the icons and emoji that the embedded model learns from."""
-    from sfumato.data import pack, render
+    from sfumato.data import render
 
     meter = console.Meter(quiet)
-    packed = folder / "pack"
     with meter.shown("icons"):
-        if not offline and not (packed / pack.INDEX).is_file():
-            pack.build(packed, folder / "npm", lambda doing: None if quiet else console.complain(doing))
-        rendered = render.render(
-            packed, folder, size, lambda done, total: meter.update("rendering", done, total)
+        rendered = render.make(
+            folder,
+            size,
+            offline=offline,
+            report=lambda doing: None if quiet else console.complain(doing),
+            progress=lambda done, total: meter.update("rendering", done, total),
         )
     line = (
         f"{folder}: {rendered.pictures:,} pictures rendered, {rendered.broken:,} drawings left out as broken"
@@ -62,7 +63,7 @@ def check(
     quiet: Quiet = False,
 ) -> int:
     """Report captions, size buckets and broken files of a folder; exit status 1 if some are broken."""
-    from sfumato.data.crops import nearest_size, sizes_near
+    from sfumato.data.crops import bucket_sizes, nearest_bucket
 
     if size < 1 or not 1 <= ratio <= 8 or not 0 <= step <= size:
         raise UsageError(
@@ -70,15 +71,15 @@ def check(
             "the size"
         )
     found = _found(folder, quiet)
-    among = sizes_near(size, step or max(1, min(64, size // 8)), ratio)
-    shown = {picture.name: nearest_size(picture.size, among) for picture in found.pictures}
+    among = bucket_sizes(size, step or max(1, min(64, size // 8)), ratio)
+    shown = {picture.name: nearest_bucket(picture.size, among) for picture in found.pictures}
     buckets = Counter(shown.values())
     report: dict[str, Any] = {
         "folder": str(folder),
         "pictures": len(found.pictures),
         "held_out": sum(picture.held_out for picture in found.pictures),
         "captions": sum(len(picture.captions) for picture in found.pictures),
-        "without_caption": [picture.name for picture in found.unsaid],
+        "without_caption": [picture.name for picture in found.uncaptioned],
         "enlarged": [
             picture.name
             for picture in found.pictures
@@ -119,7 +120,7 @@ def pack(
     )
 
 
-def _found(folder: Path, quiet: bool) -> "Found":
+def _found(folder: Path, quiet: bool) -> "FolderContents":
     from sfumato.data.search import search
 
     meter = console.Meter(quiet)

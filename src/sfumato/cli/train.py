@@ -56,16 +56,16 @@ def train(options: RunOptions) -> None:
 def carry_out(options: Options, *, students: bool = False) -> None:
     """Train by a recipe. `students`: refuse a recipe that trains no student of few steps."""
     from sfumato.train import distributed, stages
-    from sfumato.train.recipe import StudentRecipe
 
     if options.seconds is not None and options.seconds <= 0:
         raise UsageError(f"--seconds {options.seconds:g} must be more than 0")
-    changes = {name: getattr(options, name) for name in ("steps", "data", "base", "run")}
+    changes = {name: getattr(options, name) for name in ("steps", "base", "run")}
+    changes["data.folder"] = options.data
     plan = stages.read(options.recipe, {key: value for key, value in changes.items() if value is not None})
     for stage in plan.stages:
-        if students and not isinstance(stage.recipe, StudentRecipe):
+        if students and not stage.recipe.objective.FEW_STEPS:
             raise UsageError(
-                f"{stage.name}: objective = {stage.recipe.objective!r} makes no student of few steps; "
+                f"{stage.name}: objective {stage.recipe.objective.NAME!r} trains no student of few steps; "
                 "`sfumato train` carries it out"
             )
     with distributed.process_group(options.device) as place:
@@ -75,14 +75,14 @@ def carry_out(options: Options, *, students: bool = False) -> None:
 
             def report(stage: "Stage", now: "Report") -> None:
                 name = f"{stage.name}: " if several else ""
-                speed = f"{now.rate:,.0f}" if now.rate >= 10 else f"{now.rate:.2g}"
+                speed = f"{now.per_second:,.0f}" if now.per_second >= 10 else f"{now.per_second:.2g}"
                 figures, left = f"loss {now.loss:.4f}  {speed}/s", _left(now.seconds_left)
                 meter.update(f"{name}{figures}", now.step, now.steps, left)
                 if now.logged:
                     meter.say(f"{name}step {now.step:,}/{now.steps:,}  {figures}  {left}")
 
             seconds = options.seconds or math.inf
-            results = stages.carry_out(plan, place, seconds=seconds, tell=report, say=meter.begin)
+            results = stages.carry_out(plan, place, seconds=seconds, progress=report, report=meter.begin)
             if not distributed.is_main():
                 return
             if options.shards is not None:

@@ -31,7 +31,9 @@ _TIMES = frozenset({"timesteps"})
 
 
 class DDIMScheduler(TimestepScheduler):
-    ENDS = "set_alpha_to_one"
+    @property
+    def ends_clean(self) -> bool:
+        return bool(self.config["set_alpha_to_one"])
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         sampler: Sampler = partial(ddim, eta=args.eta)
@@ -49,7 +51,9 @@ class DDPMScheduler(TimestepScheduler):
 
 
 class PNDMScheduler(TimestepScheduler):
-    ENDS = "set_alpha_to_one"
+    @property
+    def ends_clean(self) -> bool:
+        return bool(self.config["set_alpha_to_one"])
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         return ddim if len(levels) == 2 else partial(pndm, warm_up=not self.config["skip_prk_steps"]), 0
@@ -80,14 +84,15 @@ class LCMScheduler(_ConsistencyScheduler):
 
 
 class TCDScheduler(_ConsistencyScheduler):
-    ENDS = "sigma_min"
+    @property
+    def ends_clean(self) -> bool:
+        return False
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         return partial(tcd, eta=args.eta), args.steps - 1 if args.eta > 0 else 0
 
 
 class EulerDiscreteScheduler(KDiffusionScheduler):
-    ENDS = "final_sigmas_type"
     TAKES = frozenset({"timesteps", "sigmas"})
 
 
@@ -127,8 +132,9 @@ class LMSDiscreteScheduler(KDiffusionScheduler):
 
 
 _SOLVERS = dict.fromkeys(("midpoint", "logrho", "bh1", "bh2"), "midpoint") | {"heun": "heun"}
-_ALGORITHMS = {each: each for each in ("dpmsolver++", "sde-dpmsolver++", "dpmsolver")}
-_ALGORITHMS["deis"] = "dpmsolver++"
+_ALGORITHMS = {name: name for name in ("dpmsolver++", "sde-dpmsolver++", "dpmsolver")} | {
+    "deis": "dpmsolver++"
+}
 
 
 class _DPMSolverScheduler(SolverScheduler):
@@ -185,7 +191,9 @@ class UniPCMultistepScheduler(SolverScheduler):
 
 
 class DEISMultistepScheduler(SolverScheduler):
-    ENDS = "sigma_min"
+    @property
+    def ends_clean(self) -> bool:
+        return False
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         self.chosen("algorithm_type", dict.fromkeys(("deis", "dpmsolver", "dpmsolver++"), "deis"))

@@ -1,31 +1,45 @@
-"""What a picture is called in one batch: templates around captions, tags in changing order, or nothing.
+"""From captions to the text of one training example: templates, tag shuffling and dropout, caption dropout.
 
-Everything is drawn from the `Random` that is passed, so that a moment of training has its words for good.
+Everything is drawn from the `Random` that is passed, so that the text of a step is a function of its seed.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sfumato.config.base import Config
+from sfumato.errors import UsageError
 
 CAPTION = "{caption}"
 _BRACES = re.compile(r"\{[^{}]*\}")
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
-class CaptionTransform:
+class CaptionTransform(Config):
     """How captions become texts."""
 
-    templates: tuple[str, ...] = (CAPTION,)
-    """One of them is chosen; `{caption}` stands for the picture's own."""
-    drop_text: float = 0.0
-    """How often the text is left empty, so that guidance has an unconditional answer (Ho & Salimans 2021)."""
+    ERROR = UsageError
+
+    caption_template: str | Annotated[tuple[str, ...], Field(min_length=1)] = CAPTION
+    """The text, `{caption}` being the picture's own caption; of several templates one is drawn each time."""
+    caption_dropout: Probability = 0.0
+    """How often the text is left empty, for classifier-free guidance (Ho & Salimans 2021)."""
     shuffle_tags: bool = False
     """Whether the parts of a caption between commas change their order."""
-    drop_tags: float = 0.0
+    tag_dropout: Probability = 0.0
     """How often each of them is left out; one always stays."""
-    keep_tags: int = 0
+    keep_tags: Annotated[int, Field(ge=0)] = 0
     """How many at the beginning stay where they are."""
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        template = self.caption_template
+        return (template,) if isinstance(template, str) else template
 
     @property
     def needs_captions(self) -> bool:
@@ -35,30 +49,23 @@ class CaptionTransform:
     @property
     def changes_tags(self) -> bool:
         """Whether there are more texts than can be listed."""
-        return self.shuffle_tags or self.drop_tags > 0
+        return self.shuffle_tags or self.tag_dropout > 0
 
     def check(self) -> None:
-        """Raise `ValueError` where it says nothing sensible."""
-        if not self.templates:
-            raise ValueError("caption_template must hold at least one template")
+        super().check()
         for template in self.templates:
             for found in _BRACES.findall(template):
                 if found != CAPTION:
                     raise ValueError(f"caption_template {template!r}: {found} is not known, only {CAPTION}")
-        for key in ("drop_text", "drop_tags"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} = {getattr(self, key)} must be in [0, 1]")
-        if self.keep_tags < 0:
-            raise ValueError(f"keep_tags = {self.keep_tags} must not be negative")
 
     def text(self, captions: Sequence[str], random: Random) -> str:
-        """One text for a picture that may be called any of `captions`."""
+        """One text for a picture that has `captions`."""
         # always as many draws, so that one key of a recipe does not change what another has chosen
-        template, said, dropped = random.random(), random.random(), random.random() < self.drop_text
+        template, choice, dropped = random.random(), random.random(), random.random() < self.caption_dropout
         order = Random(random.getrandbits(64))
         if dropped:
             return ""
-        caption = captions[int(said * len(captions))] if captions else ""
+        caption = captions[int(choice * len(captions))] if captions else ""
         if self.changes_tags:
             caption = self._tags(caption, order)
         return self.templates[int(template * len(self.templates))].replace(CAPTION, caption)
@@ -73,5 +80,5 @@ class CaptionTransform:
         first, others = tags[: self.keep_tags], tags[self.keep_tags :]
         if self.shuffle_tags:
             random.shuffle(others)
-        kept = [tag for tag in others if random.random() >= self.drop_tags]
+        kept = [tag for tag in others if random.random() >= self.tag_dropout]
         return ", ".join([*first, *kept] or others[:1])

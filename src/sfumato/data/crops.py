@@ -1,7 +1,6 @@
-"""How pictures of any shape make batches of one: sizes of about one area, and what of a picture each shows.
+"""Aspect-ratio buckets (Podell et al. 2023, §2.3), and which part of a picture a training example shows.
 
-A picture is scaled until it covers the size whose shape is nearest its own, and what sticks out is cropped
-(aspect-ratio buckets; Podell et al. 2023, §2.3).
+A picture is scaled until it covers the bucket whose shape is nearest its own, and what sticks out is cropped.
 """
 
 import math
@@ -45,8 +44,8 @@ class Crop:
         return round((width - w) * self.across), round((height - h) * self.down)
 
     @property
-    def crop(self) -> tuple[int, int]:
-        """The same as it looks: of a mirrored picture, the left is what was its right."""
+    def visible_corner(self) -> tuple[int, int]:
+        """The same after mirroring, as SDXL's size conditioning takes it: what was right is left then."""
         left, top = self.corner
         return (self.scaled[0] - self.size[0] - left if self.mirrored else left), top
 
@@ -60,31 +59,31 @@ class Crop:
 
 @dataclass(frozen=True)
 class CropPolicy:
-    """How a view is chosen. Nothing random in it: every picture has one view, which can be encoded once."""
+    """How a crop is drawn. With nothing random in it each picture has one crop, which can be encoded once."""
 
-    anywhere: bool = False
-    """Whether a picture is cropped anywhere, else in its middle."""
-    mirrored: bool = False
+    random: bool = False
+    """Whether a picture is cropped anywhere, else in its centre."""
+    horizontal_flip: bool = False
     """Whether one in two is mirrored."""
-    zoomed: bool = False
+    random_zoom: bool = False
     """Whether it is enlarged by chance, at most to one pixel for each of its own."""
 
     @property
     def is_fixed(self) -> bool:
         return self == CropPolicy()
 
-    def view(self, original: Size, size: Size, random: Random) -> Crop:
-        """A view of a picture of size `original`."""
+    def crop(self, original: Size, size: Size, random: Random) -> Crop:
+        """A crop of a picture of size `original` to `size`."""
         across, down, mirror, zoom = (random.random() for _ in range(4))
-        if not self.anywhere:
+        if not self.random:
             across = down = 0.5
         most = min(original[0] / size[0], original[1] / size[1])
-        larger = max(1.0, most) ** zoom if self.zoomed else 1.0
-        return Crop(original, size, across, down, self.mirrored and mirror < 0.5, larger)
+        larger = max(1.0, most) ** zoom if self.random_zoom else 1.0
+        return Crop(original, size, across, down, self.horizontal_flip and mirror < 0.5, larger)
 
 
 class Dataset(Protocol):
-    """Pictures with words, wherever they are kept."""
+    """Captioned pictures, wherever they are kept."""
 
     @property
     def sizes(self) -> Sequence[Size]:
@@ -93,7 +92,7 @@ class Dataset(Protocol):
 
     @property
     def captions(self) -> Sequence[tuple[str, ...]]:
-        """What each may be called."""
+        """The captions of each."""
         ...
 
     @property
@@ -103,18 +102,18 @@ class Dataset(Protocol):
 
     @property
     def digest(self) -> str:
-        """Of the pictures, so that what was made of them can be told from what was made of others."""
+        """A digest of the pictures: a cache of what was computed from them names it."""
         ...
 
-    def show(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
-        """The pictures in `rows`, each as its view, all of one size: (B, 3, h, w) in [−1, 1].
+    def load(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+        """The pictures in `rows`, each as its crop, all of one size: (B, 3, h, w) in [−1, 1].
 
         Raises `DataError` for a picture that cannot be read any more.
         """
         ...
 
 
-def sizes_near(side: int, step: int, ratio: float) -> tuple[Size, ...]:
+def bucket_sizes(side: int, step: int, ratio: float) -> tuple[Size, ...]:
     """The sizes of at most `side`² pixels whose sides are multiples of `step`, as large as can be, and no
     more than `ratio` times as long one way as the other; the square of `side` is always among them.
     """
@@ -126,7 +125,7 @@ def sizes_near(side: int, step: int, ratio: float) -> tuple[Size, ...]:
     return tuple(sorted(found))
 
 
-def nearest_size(original: Size, sizes: Sequence[Size]) -> Size:
+def nearest_bucket(original: Size, sizes: Sequence[Size]) -> Size:
     """The one of `sizes` that is nearest `original` in shape; of several, the largest."""
 
     def apart(size: Size) -> tuple[float, int]:

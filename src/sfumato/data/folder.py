@@ -32,7 +32,7 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """A sound picture, and what is said of it."""
+    """A sound picture with its captions."""
 
     name: str
     """Its path in the folder; in a shard, the shard's and its own."""
@@ -52,7 +52,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderContents:
     """What is in a folder."""
 
     folder: Path
@@ -62,24 +62,24 @@ class Found:
     """What could not be read, and why, each in one line."""
 
     @property
-    def unsaid(self) -> tuple[Picture, ...]:
+    def uncaptioned(self) -> tuple[Picture, ...]:
         """The pictures without a caption."""
         return tuple(picture for picture in self.pictures if not picture.captions)
 
-    def is_like(self, other: "Found") -> bool:
+    def is_like(self, other: "FolderContents") -> bool:
         """Whether both hold the same pictures, whenever their files were last changed."""
         mine, others = ([replace(one, changed=0) for one in each.pictures] for each in (self, other))
         return mine == others
 
     def warn(self, *, captioned: bool) -> None:
-        """Warn of what is left out: broken pictures and, where they are needed, those without a caption."""
+        """Warn of what is left out: broken pictures and, if `captioned`, those without a caption."""
         if self.broken:
             warnings.warn(_left_out(self.folder, self.broken, "broken {}"), SfumatoWarning, stacklevel=2)
-        if captioned and self.unsaid:
-            names = [picture.name for picture in self.unsaid]
+        if captioned and self.uncaptioned:
+            names = [picture.name for picture in self.uncaptioned]
             warnings.warn(_left_out(self.folder, names, "{} without a caption"), SfumatoWarning, stacklevel=2)
 
-    def chosen(self, *, held_out: bool, captioned: bool) -> "OwnPictures":
+    def chosen(self, *, held_out: bool, captioned: bool) -> "FolderDataset":
         """The pictures to train with, or those held out for tests; with `captioned`, those that have one.
 
         Raises `DataError` where there are none to train with.
@@ -88,7 +88,7 @@ class Found:
         own = [picture for picture in kept if picture.held_out == held_out]
         if not own and not held_out:
             raise DataError(self._empty(bool(kept)))
-        return OwnPictures(self.folder, tuple(own))
+        return FolderDataset(self.folder, tuple(own))
 
     def _empty(self, kept: bool) -> str:
         if kept:
@@ -107,8 +107,8 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class OwnPictures:
-    """A source of pictures that stay in their files."""
+class FolderDataset:
+    """A dataset of pictures that stay in their files."""
 
     folder: Path
     pictures: tuple[Picture, ...]
@@ -132,10 +132,10 @@ class OwnPictures:
             digest.update(f"{picture.name}\n{picture.start} {picture.length} {picture.changed}\n".encode())
         return digest.hexdigest()
 
-    def show(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
-        return torch.stack(list(in_threads(self._shown, rows, views)))
+    def load(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+        return torch.stack(list(in_threads(self._loaded, rows, crops)))
 
-    def _shown(self, row: int, view: Crop) -> Tensor:
+    def _loaded(self, row: int, crop: Crop) -> Tensor:
         picture = self.pictures[row]
         try:
             content = bytes_of(self.folder, picture)
@@ -145,10 +145,10 @@ class OwnPictures:
                     raise PictureError(f"{picture.name} has another size now")
         except PictureError as error:
             raise DataError(f"{self.folder}: {error}; it was sound when the folder was searched") from error
-        shown = whole.resize(view.size, PIL.Image.Resampling.LANCZOS, box=view.box)
-        if view.mirrored:
-            shown = ImageOps.mirror(shown)
-        return torch.from_numpy(np.array(shown)).permute(2, 0, 1).float() / 127.5 - 1
+        cropped = whole.resize(crop.size, PIL.Image.Resampling.LANCZOS, box=crop.box)
+        if crop.mirrored:
+            cropped = ImageOps.mirror(cropped)
+        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def bytes_of(folder: Path, picture: Picture) -> io.BytesIO:

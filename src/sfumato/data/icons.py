@@ -149,8 +149,8 @@ def tinted(inks: Tensor, ink: Tensor, ground: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Captioned:
-    """A source of every picture that a denoiser learns from, the one-colour ones in several tints."""
+class IconDataset:
+    """A dataset of all icons, the one-colour ones in several tints."""
 
     icons: Icons
     tints: Tensor
@@ -179,12 +179,12 @@ class Captioned:
         """Pictures `[start, end)` as (B, 3, S, S) in [−1, 1]."""
         return self._signal(torch.arange(start, end, device=self.tints.device))
 
-    def show(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
-        """As every source does; the pictures are square, and so are all views of them."""
+    def load(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+        """As every dataset does; the pictures are square, and so are all crops of them."""
         x = self._signal(torch.tensor(rows, device=self.tints.device))
-        mirrored = torch.tensor([view.mirrored for view in views], device=x.device).view(-1, 1, 1, 1)
+        mirrored = torch.tensor([crop.mirrored for crop in crops], device=x.device).view(-1, 1, 1, 1)
         x = torch.where(mirrored, x.flip(3), x)
-        width, height = views[0].size
+        width, height = crops[0].size
         if (width, height) != (self.side, self.side):
             x = F.interpolate(x, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
         return x
@@ -201,26 +201,26 @@ class Captioned:
         return x
 
 
-def captioned(icons: Icons, *, seed: int, ways: int = 6, tints: int = 3) -> Captioned:
-    """`ways` captions for each picture, and each one-colour drawing in `tints` pairs of colours.
+def icon_dataset(icons: Icons, *, seed: int, captions: int = 6, tints: int = 3) -> IconDataset:
+    """`captions` for each picture, and each one-colour drawing in `tints` pairs of colours.
 
     The order is pictures, then drawings in their first tint, in their second, and so on.
     """
     random = Random(seed)
-    captions: list[tuple[str, ...]] = []
+    texts: list[tuple[str, ...]] = []
     for row in icons.rows:
         styles = SETS[row.set].styles
-        captions.append(tuple(caption(row.label, row.tags, styles, random) for _ in range(ways)))
+        texts.append(tuple(caption(row.label, row.tags, styles, random) for _ in range(captions)))
     weights = [row.weight for row in icons.rows]
     pairs: list[tuple[str, str]] = []
     for _ in range(tints):
         for row in icons.ink_rows:
             styles, pair = SETS[row.set].styles, tint(random)
             pairs.append(pair)
-            captions.append(
-                tuple(tinted_caption(row.label, row.tags, styles, *pair, random) for _ in range(ways))
+            texts.append(
+                tuple(tinted_caption(row.label, row.tags, styles, *pair, random) for _ in range(captions))
             )
             weights.append(row.weight / tints)
     colours = torch.tensor([[TINTS[name] for name in pair] for pair in pairs] or [[(0, 0, 0)] * 2])
     colours = colours.to(icons.inks.device).float() / 127.5 - 1
-    return Captioned(icons, colours, tuple(captions), tuple(weights))
+    return IconDataset(icons, colours, tuple(texts), tuple(weights))

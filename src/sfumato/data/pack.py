@@ -25,6 +25,8 @@ from sfumato.data.sets import EMOJI_WORDS, ENGLISH, FLUENT_3D, SETS, IconSet
 from sfumato.errors import DataError
 from sfumato.files import read_json, replace_atomically, write_json
 
+FOLDER = "pack"
+"""The folder in the icon set's own that holds the pack it was rendered from."""
 INDEX, TEXTS = "pack.json", "texts.txt.xz"
 PART_BYTES = 12 << 20
 """Of drawings in one part, before compression."""

@@ -41,6 +41,25 @@ class Rendered:
     missing: tuple[str, ...]
 
 
+def make(
+    folder: Path,
+    size: int = pack.SIZE,
+    *,
+    offline: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    seconds: float = math.inf,
+) -> Rendered:
+    """Make what is missing of the icon set in `folder`: fetch and pack it in `folder/pack`, render it.
+
+    `offline`: take the pack as it is. `report(message)` says what is fetched; the rest is as for `render`.
+    """
+    packed = folder / pack.FOLDER
+    if not offline and not (packed / pack.INDEX).is_file():
+        pack.build(packed, folder / "npm", report)
+    return render(packed, folder, size, progress, seconds)
+
+
 def render(
     packed: Path,
     folder: Path,
@@ -52,15 +71,16 @@ def render(
 
     Each part becomes `part-NN.npy`, uint8 (N, size, size, 3), or (N, size, size) for drawings of one colour
     (255 where the ink is), and `part-NN.jsonl`, what each picture shows. `progress(done, total)` counts
-    drawings. After `seconds` no further part is begun. Raises `DataError` for a damaged pack and `UsageError`
-    where resvg-py is not installed.
+    drawings. After `seconds` no further part is begun. Raises `DataError` for a damaged pack and a folder
+    with pictures of another size, and `UsageError` where resvg-py is not installed.
     """
-    if importlib.util.find_spec("resvg_py") is None:
-        raise UsageError("rendering needs resvg-py: pip install 'sfumato[train]'")
     ends = time.monotonic() + seconds
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_size(folder, size)
     work = [(path, pack.drawings(path)) for path in waiting(packed, folder)]
     total, done, made = sum(len(drawings) for _, drawings in work), 0, 0
+    if work and importlib.util.find_spec("resvg_py") is None:
+        raise UsageError("rendering needs resvg-py: pip install 'sfumato[train]'")
+    folder.mkdir(parents=True, exist_ok=True)
     # a child that is forked from a process with torch's threads may hang
     context = get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_hush) as pool:
@@ -69,11 +89,11 @@ def render(
             for drawing, pixels in zip(
                 drawings, pool.map(partial(pixels_of, size=size), drawings, chunksize=16), strict=True
             ):
+                if done % 64 == 0:
+                    progress(done, total)
                 done += 1
                 if pixels is not None:
                     drawn.append((drawing, pixels))
-                if done % 64 == 0:
-                    progress(done, total)
             made += len(drawn)
             _write(path, folder, drawn, size)
             if time.monotonic() >= ends:
@@ -84,6 +104,16 @@ def render(
 def waiting(packed: Path, folder: Path) -> list[Path]:
     """The parts of the pack in `packed` that are there and not rendered to `folder` yet."""
     return [path for path in pack.parts(packed)[0] if not _rows_of(path, folder).is_file()]
+
+
+def _check_size(folder: Path, size: int) -> None:
+    for path in sorted(folder.glob("part-*.npy"))[:1]:
+        try:
+            side = np.load(path, mmap_mode="r").shape[1]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+        if side != size:
+            raise DataError(f"{folder} holds pictures of {side} pixels, not of {size}")
 
 
 def _hush() -> None:

@@ -21,7 +21,7 @@ import PIL.Image
 
 from sfumato import pictures
 from sfumato.data.crops import Size
-from sfumato.data.folder import METADATA, MOST_PIXELS, Found, Picture, bytes_of, in_threads
+from sfumato.data.folder import METADATA, MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
 from sfumato.errors import DataError, PictureError, SfumatoError, SfumatoWarning
 from sfumato.files import output_error, parse_json, write_json
 from sfumato.formats import FORMATS
@@ -40,7 +40,7 @@ _TURNED = (5, 6, 7, 8)
 
 def search(
     folder: Path, index: Path | None = None, progress: Callable[[int, int], None] = lambda *_: None
-) -> Found:
+) -> FolderContents:
     """What is in `folder`. Every picture is decoded once, to know that it is sound.
 
     What was found is kept in the file `index` and taken from there until a file in the folder changes; a
@@ -67,7 +67,7 @@ def search(
         progress(done, len(candidates))
     split = any(_says_held_out(one.name) for one in sound)
     sound = [replace(one, held_out=(_says_held_out if split else _drawn)(one.name)) for one in sound]
-    found = Found(folder, tuple(sorted(sound, key=lambda one: one.name)), tuple(sorted(broken)))
+    found = FolderContents(folder, tuple(sorted(sound, key=lambda one: one.name)), tuple(sorted(broken)))
     if before and not before[1].is_like(found):
         warnings.warn(
             f"{folder} has changed since it was last searched: {len(before[1].pictures):,} pictures then, "
@@ -85,14 +85,14 @@ def search(
     return found
 
 
-def _kept(folder: Path, index: Path) -> tuple[str, Found] | None:
+def _kept(folder: Path, index: Path) -> tuple[str, FolderContents] | None:
     try:
         told = json.loads(index.read_bytes())
         found = tuple(
             Picture(**{**one, "size": tuple(one["size"]), "captions": tuple(one["captions"])})
             for one in told["pictures"]
         )
-        return told["stamp"], Found(folder, found, tuple(told["broken"]))
+        return told["stamp"], FolderContents(folder, found, tuple(told["broken"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

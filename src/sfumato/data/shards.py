@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from sfumato.data.folder import Found, Picture, bytes_of
+from sfumato.data.folder import FolderContents, Picture, bytes_of
 from sfumato.errors import OutputError
 from sfumato.files import output_error, replace_atomically
 
@@ -15,7 +15,7 @@ SHARD_BYTES = 256 << 20
 
 
 def pack(
-    found: Found,
+    found: FolderContents,
     out: Path,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda *_: None,

@@ -165,7 +165,7 @@ def snr_plus_one(rows: BatchLevel) -> Tensor:
     return (1 + (rows.a / rows.s) ** 2).flatten()
 
 
-def discretisations(step: int, steps: int, first: int = 10, last: int = 1280) -> int:
+def discretization_steps(step: int, steps: int, first: int = 10, last: int = 1280) -> int:
     """Into how many intervals the path is cut at `step` of `steps`: doubled from `first` up to `last`.
 
     Song & Dhariwal 2024, §3.4: min(first·2^⌊k/K'⌋, last) with K' = ⌊K/(log₂⌊last/first⌋ + 1)⌋.
@@ -179,7 +179,7 @@ def karras_sigmas(count: int, sigma_min: float = 0.002, sigma_max: float = 80.0,
     return torch.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), count, dtype=torch.float64) ** rho
 
 
-def lognormal_shares(sigmas: Tensor, mean: float = -1.1, std: float = 2.0) -> Tensor:
+def lognormal_probabilities(sigmas: Tensor, mean: float = -1.1, std: float = 2.0) -> Tensor:
     """How often each interval of rising `sigmas` (N + 1,) is trained: that of a lognormal σ; (N,), sums to 1.
 
     Song & Dhariwal 2024, eq. 10: erf((ln σ' − mean)/(√2·std)) − erf((ln σ − mean)/(√2·std)).
@@ -189,6 +189,6 @@ def lognormal_shares(sigmas: Tensor, mean: float = -1.1, std: float = 2.0) -> Te
     return shares / shares.sum()
 
 
-def closeness(sigmas: Tensor) -> Tensor:
+def inverse_gaps(sigmas: Tensor) -> Tensor:
     """1/(σ' − σ), the weight of each interval of rising `sigmas` (Song & Dhariwal 2024, §3.1); (N,)."""
     return 1 / sigmas.double().diff()

@@ -75,25 +75,16 @@ class Start:
         return level.noisy(self.x0.to(eps), eps)
 
 
-def mapped(
-    sampling: Sampling,
-    *,
-    point: Callable[[Point], Point] = lambda asked: asked,
-    x0: Callable[[Tensor], Tensor] = lambda estimate: estimate,
-) -> Sampling:
-    """`sampling` with every `point` that it asks for, and every estimate `x0` that it is sent, changed so."""
+def resumed(sampling: Sampling, first: int) -> Sampling:
+    """`sampling` over the levels from number `first` on, its steps counted from the first of all levels."""
     try:
-        asked = next(sampling)
+        point = next(sampling)
         while True:
-            asked = sampling.send(x0((yield point(asked))))
+            x0 = yield Point(point.x, point.level, point.step + first)
+            point = sampling.send(x0)
     except StopIteration as done:
         result: Tensor = done.value
         return result
-
-
-def resumed(sampling: Sampling, first: int) -> Sampling:
-    """`sampling` over the levels from number `first` on, its steps counted from the first of all levels."""
-    return mapped(sampling, point=lambda asked: Point(asked.x, asked.level, asked.step + first))
 
 
 def run(sampling: Sampling, denoise: Callable[[Tensor, Level], Tensor]) -> Tensor:

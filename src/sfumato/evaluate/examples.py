@@ -144,8 +144,8 @@ class FolderData:
         def pictures(wanted: Sequence[int]) -> Tensor:
             shown = [places[one] for one in wanted]
             size = (self.size, self.size)
-            views = [CropPolicy().view(source.sizes[place], size, Random(0)) for place in shown]
-            return source.show(shown, views)
+            crops = [CropPolicy().crop(source.sizes[place], size, Random(0)) for place in shown]
+            return source.load(shown, crops)
 
         return Examples(prompts, prompts, ("",) * len(prompts), pictures)
 

@@ -1,7 +1,9 @@
-"""What a run says of itself: means of its figures, a line of JSON at a time, and to TensorBoard if asked."""
+"""The log of a run: means of its figures, a line of JSON at a time, and to TensorBoard if asked."""
 
 import json
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ class Log:
     """Sums on the device, so that no step waits for a number to come back."""
 
     def __init__(self, folder: Path, device: torch.device, step: int, board: bool) -> None:
-        """Go on after `step`: what a run that was cut off has told of later ones is taken back.
+        """Go on after `step`: lines of later steps, which a run that was cut off wrote, are taken back.
 
         `board`: write for TensorBoard as well. Raises `UsageError` where that is not installed.
         """
@@ -50,7 +52,7 @@ class Log:
         if bad != _NEVER:
             raise NumericsError(
                 f"the loss or its gradient is not finite at step {bad}, whose number determines its batch; "
-                f"the last good checkpoint is kept in {self._path.parent}: lower the rate, or use float32"
+                f"the last good checkpoint stays in {self._path.parent}: lower learning_rate, or use float32"
             )
 
     def mean(self, name: str) -> float:
@@ -69,16 +71,14 @@ class Log:
         self._sums, self._counts = {}, {}
         if not distributed.is_main():
             return
-        line = {"step": step, "examples": examples, "seconds": round(seconds, 2), "rate": rate}
-        line |= {
-            "per_second": round(speed, 1),
-            **{name: float(f"{mean:.6g}") for name, mean in means.items()},
-        }
+        line = {"step": step, "examples": examples, "seconds": round(seconds, 2)}
+        line |= {"learning_rate": rate, "per_second": round(speed, 1)}
+        line |= {name: float(f"{mean:.6g}") for name, mean in means.items()}
         try:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             if self._board is not None:
-                for name in ("rate", "per_second", *means):
+                for name in ("learning_rate", "per_second", *means):
                     self._board.add_scalar(name, line[name], step)
                 self._board.flush()
         except OSError as error:
@@ -89,6 +89,19 @@ class Log:
         if self._board is not None and path.is_file():
             with Image.open(path) as sheet:
                 self._board.add_image("samples", np.asarray(sheet.convert("RGB")), step, dataformats="HWC")
+
+
+def throttled(report: Callable[[str], None], seconds: float = 5.0) -> Callable[[str], None]:
+    """`report`, which hears no message within `seconds` of the last that it heard."""
+    last = -math.inf
+
+    def now_and_then(message: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            report(message)
+
+    return now_and_then
 
 
 def cut(path: Path, step: int) -> None:

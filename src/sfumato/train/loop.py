@@ -1,4 +1,4 @@
-"""The loop. It knows no diffusion: a task says what is learned, a recipe how, and every step is seeded.
+"""The training loop. It knows no diffusion: a task says what is learned, a recipe how; every step is seeded.
 
 The random numbers of a step come from (seed, step, part) alone, so that a run that was stopped anywhere
 and resumed is bit for bit the run that was not, on a device that computes the same twice as CPUs do.
@@ -7,9 +7,8 @@ and resumed is bit for bit the run that was not, on a device that computes the s
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,44 +22,15 @@ from sfumato.train.context import StepContext, seed_of
 from sfumato.train.log import Log
 from sfumato.train.lr_schedule import LR_SCHEDULES
 from sfumato.train.recipe import Recipe
-from sfumato.train.state import State, begin, reached, restore, save, share, tidy
+from sfumato.train.state import State, begin, broadcast, reached, restore, save, tidy
 from sfumato.train.stopping import Signals
+from sfumato.train.task import B, Task
 
-B = TypeVar("B")
-B_in = TypeVar("B_in", contravariant=True)
 OUTCOME = "outcome.json"
 _LOOK = 1.0
 """Seconds after which the device is waited for to see how the run stands."""
 _LEAST_SCALE = 2.0**-10
 """Of float16 gradients: below it no scale would bring them into range."""
-
-
-class Objective(Protocol[B_in]):
-    """What is minimised."""
-
-    def __call__(self, batch: B_in, generator: torch.Generator, /) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of every example (B,), and averages worth logging, by name."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Task(Generic[B]):
-    """A network, the examples it learns from and what it learns, and what to do with what it has learned.
-
-    The objective reaches the network by itself; `net` is there for its parameters.
-    """
-
-    net: nn.Module
-    batches: Callable[[StepContext, int], B]
-    """`(context, count)` to a batch of `count`, which nothing but the moment determines."""
-    objective: Objective[B]
-    show: Callable[[dict[str, Tensor], Path], None]
-    """Given the averaged weights, draw a sample sheet."""
-    finish: Callable[[dict[str, Tensor], Path], Mapping[str, float]]
-    """Given the averaged weights, write the model and say how good it is."""
-    slow: Mapping[float, nn.Module] = field(default_factory=dict)
-    """By their decay, copies of `net` that the objective asks: their weights are the average with that decay,
-    whether the recipe names it or not."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +41,8 @@ class Report:
     steps: int
     loss: float
     """The mean since the last line of the log."""
-    rate: float
-    """Examples a second in this slice."""
+    per_second: float
+    """Examples, in this slice."""
     seconds_left: float
     logged: bool
     """Whether the log has it too: reports come at least every second, lines of the log now and then."""
@@ -96,7 +66,7 @@ def train(
     device: torch.device,
     *,
     seconds: float = math.inf,
-    tell: Callable[[Report], None] = lambda _: None,
+    progress: Callable[[Report], None] = lambda _: None,
 ) -> Outcome:
     """Go on with the run in `recipe.run`, or begin it, until its last step or for `seconds`.
 
@@ -105,8 +75,8 @@ def train(
     `NumericsError` at a loss that is not finite; the last checkpoint is then kept as it is.
     """
     folder = Path(recipe.run)
-    recipe = _shared(recipe)
-    state = begin(task.net, recipe, device, task.slow)
+    recipe = _divided(recipe)
+    state = begin(task.net, recipe, device, task.ema_networks)
     if distributed.is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -114,44 +84,45 @@ def train(
             raise output_error(folder, error) from error
         tidy(folder)
         restore(state, recipe, folder)
-    share(state)
+    broadcast(state)
     if state.progress.step < recipe.steps:
-        _slice(task, recipe, state, device, seconds, tell)
+        _slice(task, recipe, state, device, seconds, progress)
     outcome = _finished(task, recipe, state, folder) if distributed.is_main() else _outcome(state, recipe, {})
     return distributed.broadcast_object(outcome)
 
 
 def check(recipe: Recipe) -> None:
     """Raise what `train` would raise of a run in `recipe.run`, before anything is prepared for it."""
-    recipe = _shared(recipe)
+    recipe = _divided(recipe)
     if distributed.is_main():
         reached(recipe, Path(recipe.run))
 
 
 def result(state: State, recipe: Recipe) -> dict[str, Tensor]:
     """The state of the network with its trained weights replaced by their average."""
-    return {**state.net.state_dict(), **state.averages[str(recipe.kept)]}
+    return {**state.net.state_dict(), **state.averages[str(recipe.result_decay)]}
 
 
-def _shared(recipe: Recipe) -> Recipe:
-    """With as many parts of a step as all processes can share evenly."""
-    parts = math.lcm(recipe.accumulate, distributed.world_size())
-    if recipe.batch % parts:
+def _divided(recipe: Recipe) -> Recipe:
+    """With a step in as many parts as can be divided evenly among all processes."""
+    parts = math.lcm(recipe.gradient_accumulation, distributed.world_size())
+    if recipe.batch_size % parts:
         raise UsageError(
-            f"batch = {recipe.batch} cannot be taken in {parts} parts, as {distributed.world_size()} "
-            f"processes with accumulate = {recipe.accumulate} do"
+            f"batch_size = {recipe.batch_size} cannot be taken in {parts} parts, as "
+            f"{distributed.world_size()} processes with gradient_accumulation = "
+            f"{recipe.gradient_accumulation} do"
         )
-    return replace(recipe, accumulate=parts)
+    return replace(recipe, gradient_accumulation=parts)
 
 
 def _finished(task: Task[B], recipe: Recipe, state: State, folder: Path) -> Outcome:
     if (folder / OUTCOME).is_file():
-        told = read_json(folder / OUTCOME)
-        if (told["step"], told.get("ema")) == (state.progress.step, recipe.kept):
-            return _outcome(state, recipe, told["figures"])
+        kept = read_json(folder / OUTCOME)
+        if (kept["step"], kept.get("ema")) == (state.progress.step, recipe.result_decay):
+            return _outcome(state, recipe, kept["figures"])
     task.net.eval()
     outcome = _outcome(state, recipe, task.finish(result(state, recipe), folder))
-    content = {**vars(outcome), "ema": recipe.kept, "figures": dict(outcome.figures)}
+    content = {**vars(outcome), "ema": recipe.result_decay, "figures": dict(outcome.figures)}
     write_json(folder / OUTCOME, content)
     return outcome
 
@@ -162,7 +133,7 @@ def _slice(
     state: State,
     device: torch.device,
     seconds: float,
-    tell: Callable[[Report], None],
+    report: Callable[[Report], None],
 ) -> None:
     """Steps until the last one, until `seconds` are over, or until a signal comes."""
     folder, progress, signals = Path(recipe.run), state.progress, Signals()
@@ -178,9 +149,10 @@ def _slice(
             while not over:
                 rate = advance(task, recipe, state, generator, log)
                 step = progress.step
-                written, drawn = _due(step, recipe.log_every), _due(step, recipe.samples_every)
+                written, drawn = _due(step, recipe.log_every), _due(step, recipe.samples.every)
                 over = step == recipe.steps
-                due = over or written or drawn or step - kept >= recipe.keep_every or device.type == "cpu"
+                due = over or written or drawn or device.type == "cpu"
+                due = due or step - kept >= recipe.checkpoint_every
                 now = time.monotonic()
                 # a clock is the first process's alone, or the others would do otherwise at times
                 late = distributed.is_main() and now - began >= seconds
@@ -198,9 +170,9 @@ def _slice(
                 if written or over:
                     log.write(step, progress.examples, progress.seconds, rate, speed)
                 if distributed.is_main():
-                    left = min((recipe.steps - step) * recipe.batch / speed, seconds - lasted)
-                    tell(Report(step, recipe.steps, loss, speed, max(0.0, left), written or over))
-                    if over or step - kept >= recipe.keep_every:
+                    left = min((recipe.steps - step) * recipe.batch_size / speed, seconds - lasted)
+                    report(Report(step, recipe.steps, loss, speed, max(0.0, left), written or over))
+                    if over or step - kept >= recipe.checkpoint_every:
                         save(state, recipe, folder)
                     if drawn and not over:
                         sheet = folder / "samples" / f"{step:07}.webp"
@@ -208,7 +180,7 @@ def _slice(
                         task.show(result(state, recipe), sheet)
                         task.net.train()
                         log.picture(step, sheet)
-                if over or step - kept >= recipe.keep_every:
+                if over or step - kept >= recipe.checkpoint_every:
                     kept = step
         if signal:
             signals.deliver(signal)
@@ -221,25 +193,28 @@ def _slice(
 
 
 def advance(task: Task[B], recipe: Recipe, state: State, generator: torch.Generator, log: Log) -> float:
-    """One step, this process's parts of it one after another; the rate it was taken at."""
-    step, parts, device = state.progress.step, recipe.accumulate, generator.device
+    """One step, this process's parts of it one after another; its learning rate."""
+    step, parts, device = state.progress.step, recipe.gradient_accumulation, generator.device
     own = parts // distributed.world_size()
-    dtype = DTYPES[recipe.precision]
-    rate = recipe.rate * LR_SCHEDULES[recipe.schedule](step, recipe.steps, recipe.warmup, recipe.decay)
+    dtype, optimizer = DTYPES[recipe.precision], recipe.optimizer
+    schedule = LR_SCHEDULES[optimizer.lr_schedule]
+    rate = optimizer.learning_rate * schedule(
+        step, recipe.steps, optimizer.warmup_steps, optimizer.decay_steps
+    )
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     for part in range(distributed.rank() * own, (distributed.rank() + 1) * own):
         generator.manual_seed(seed_of(recipe.seed, step, part))
-        batch = task.batches(StepContext(step, part, parts, generator), recipe.batch // parts)
+        batch = task.batches(StepContext(step, part, parts, generator), recipe.batch_size // parts)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            losses, metrics = task.objective(batch, generator)
+            losses, metrics = task.loss(batch, generator)
         loss = losses.mean()
         state.scaler.scale(loss / parts).backward()
         log.add(step, {"loss": loss, **metrics})
     trained = list(state.trained.values())
     distributed.all_reduce_sum([weight.grad for weight in trained if weight.grad is not None])
     state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
+    norm = nn.utils.clip_grad_norm_(trained, optimizer.max_grad_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad()
@@ -248,7 +223,7 @@ def advance(task: Task[B], recipe: Recipe, state: State, generator: torch.Genera
         w = 1 - min(float(decay), (step + 1) / (step + 10))
         torch._foreach_lerp_(list(average.values()), [weight.detach() for weight in trained], w)
     log.add(step, {"gradient": norm} if not state.scaler.is_enabled() else _scaled(norm, state))
-    state.progress.step, state.progress.examples = step + 1, state.progress.examples + recipe.batch
+    state.progress.step, state.progress.examples = step + 1, state.progress.examples + recipe.batch_size
     return rate
 
 

@@ -18,7 +18,7 @@ from sfumato.data.crops import Size
 from sfumato.errors import DataError
 from sfumato.train.context import StepContext, seed_of
 
-_EPOCH, _BATCHES, _ROWS, WORDS, VIEWS = range(5)
+_EPOCH, _BATCHES, _ROWS, CAPTIONS, CROPS = range(5)
 """What random numbers are for."""
 
 
@@ -74,7 +74,7 @@ class Epochs:
         of = np.array([self.sizes.index(size) for size in sizes])
         self._rows = [np.flatnonzero(of == index) for index in range(len(self.sizes))]
         self._weights = [np.asarray(weights, dtype=np.float64)[rows] for rows in self._rows]
-        self._shown = [[0] for _ in self.sizes]
+        self._loaded = [[0] for _ in self.sizes]
         """Of each size: how many pictures before every epoch."""
         self._batches = [0]
         """How many batches before every epoch."""
@@ -100,9 +100,9 @@ class Epochs:
 
     def _add_epoch(self) -> None:
         epoch = len(self._batches) - 1
-        for index, shown in enumerate(self._shown):
+        for index, shown in enumerate(self._loaded):
             shown.append(shown[-1] + int(self._times(index, epoch).sum()))
-        self._batches.append(sum(shown[-1] // self.batch for shown in self._shown))
+        self._batches.append(sum(shown[-1] // self.batch for shown in self._loaded))
 
     def _times(self, index: int, epoch: int) -> NDArray[np.int64]:
         """How often each picture of a size is shown in an epoch."""
@@ -113,7 +113,7 @@ class Epochs:
         """The batches of an epoch: the index of the size of each, and its number among those of that size."""
         batches = [
             (index, number)
-            for index, shown in enumerate(self._shown)
+            for index, shown in enumerate(self._loaded)
             for number in range(shown[epoch] // self.batch, shown[epoch + 1] // self.batch)
         ]
         Random(seed_of(self.seed, epoch, _BATCHES)).shuffle(batches)
@@ -128,7 +128,7 @@ class Epochs:
     def _cut(self, index: int, start: int, end: int) -> list[int]:
         """Rows `[start, end)` of what is shown of a size from the first epoch on."""
         found: list[int] = []
-        shown = self._shown[index]
+        shown = self._loaded[index]
         epoch = bisect.bisect_right(shown, start) - 1
         while len(found) < end - start:
             first = start + len(found) - shown[epoch]

@@ -62,8 +62,8 @@ def _batch(model: Model, unet: UNet, prompts: Sequence[str], guidance: float, se
         answer = clean_estimate(prediction, both, unet.denoise(both, time, text), [level] * len(both))
         if not twice:
             return answer
-        said, unsaid = answer.chunk(2)
-        return unsaid + guidance * (said - unsaid)
+        said, uncaptioned = answer.chunk(2)
+        return uncaptioned + guidance * (said - uncaptioned)
 
     noise = SeededNoise([seed + row for row in range(count)])
     shape = count, unet.config.in_channels, height // model.factor, width // model.factor

@@ -1,4 +1,4 @@
-"""The whole of a recipe, stage after stage, each going on where the last slice stopped, all in one slice.
+"""Several recipes in a row, each resumed where the last slice stopped, within one limit of time.
 
     stages = ["text.toml", "autoencoder.toml", "denoiser.toml"]
     icons = 256
@@ -11,50 +11,45 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
+import pydantic.dataclasses
 import torch
+from pydantic import Field
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint.layout import INDEX
-from sfumato.config import Config
+from sfumato.config.base import Config
 from sfumato.data import pack, render
 from sfumato.devices import describe
 from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
 from sfumato.files import parse_json, read_json
-from sfumato.train import distributed
-from sfumato.train import recipe as recipes
+from sfumato.train import distributed, recipe_file
+from sfumato.train.log import throttled
 from sfumato.train.loop import OUTCOME, Outcome, Report, check, train
-from sfumato.train.recipe import Recipe, different
+from sfumato.train.objectives import task
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.recipe import Recipe
 from sfumato.train.state import FILE
-from sfumato.train.tasks import task
-from sfumato.train.tasks.common import MODEL
-from sfumato.train.tasks.text import PACK
 
 SHARD_BYTES = 15_000_000
 """The largest file of a model that is left in shards."""
-_OVERRIDES = ("data",)
+_OVERRIDES = ("data.folder",)
 """Keys that may be changed in all stages at once."""
 NOT_BEGUN = Outcome(0, 0, 0.0, False, {})
-_TOLD_EVERY = 5.0
-"""Seconds between two lines about rendering."""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Listed(Config):
     """What a file with `stages` may say."""
 
-    stages: tuple[str, ...] = ()
-    icons: int = 0
-    """Make the icon set first where it is not there, its pictures so many pixels wide; 0: make no data."""
+    ERROR = UsageError
 
-    def check(self) -> None:
-        if not self.stages:
-            raise ValueError("stages must name at least one recipe")
-        if self.icons and not 8 <= self.icons <= 1024:
-            raise ValueError(f"icons = {self.icons} must be 8 to 1024 pixels, or 0")
+    stages: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    icons: Annotated[int, Field(ge=8, le=1024)] | None = None
+    """Make the icon set first where it is not there, its pictures so many pixels wide."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Plan:
     """What is to be carried out, in this order."""
 
     stages: tuple[Stage, ...]
-    icons: int = 0
+    icons: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,20 +82,17 @@ def read(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
     `changes` are made to the keys of every stage. Raises `UsageError`, also for changes that can only be
     meant for one stage.
     """
-    mapping = recipes.toml(path)
+    mapping = recipe_file.toml(path)
     if "stages" not in mapping:
-        return Plan((Stage(path.name, recipes.read(path, changes)),))
-    try:
-        listed = Listed.from_dict(mapping, str(path))
-    except CheckpointError as error:
-        raise UsageError(str(error)) from None
+        return Plan((Stage(path.name, recipe_file.read(path, changes)),))
+    listed = Listed.from_dict(mapping, str(path))
     for key in changes or {}:
         if key not in _OVERRIDES:
             raise UsageError(
-                f"--{key} cannot be the same for all stages of {path.name}: change it in one of "
-                f"{', '.join(listed.stages)}, or carry that one out by itself"
+                f"--{key.split('.')[0]} cannot be the same for all stages of {path.name}: change it in one "
+                f"of {', '.join(listed.stages)}, or carry that one out by itself"
             )
-    stages = tuple(Stage(name, recipes.read(path.parent / name, changes)) for name in listed.stages)
+    stages = tuple(Stage(name, recipe_file.read(path.parent / name, changes)) for name in listed.stages)
     runs = [stage.recipe.run for stage in stages]
     for place, run in enumerate(runs):
         if run in runs[:place]:
@@ -114,17 +106,17 @@ def carry_out(
     device: torch.device,
     *,
     seconds: float = math.inf,
-    tell: Callable[[Stage, Report], None] = lambda *_: None,
-    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[Stage, Report], None] = lambda *_: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> tuple[Result, ...]:
     """Go on with the stages of `plan`, until the last is done or for `seconds`.
 
-    A stage that is done is not even prepared; one that is begun takes a step at least. `tell` hears how a
-    stage stands, `say` what is being prepared. In a `process_group` all of its processes
-    call this. Raises what `task` and `train` raise, the stage named.
+    A stage that is done is not even prepared; one that is begun takes a step at least. `progress` is called
+    while a stage trains, `report(message)` before what is prepared for it. In a `process_group` all of its
+    processes call this. Raises what `task` and `train` raise, the stage named.
     """
     ends = time.monotonic() + seconds
-    goes_on = _provide(plan, ends, say)
+    goes_on = _make_icons(plan, ends, report)
     begun, results = False, []
     for stage in plan.stages:
         outcome = distributed.broadcast_object(
@@ -136,7 +128,7 @@ def carry_out(
             and not (begun and distributed.broadcast_object(time.monotonic() >= ends))
         ):
             begun = True
-            outcome = _go_on(plan, stage, device, ends, tell, say)
+            outcome = _go_on(plan, stage, device, ends, progress, report)
         goes_on = goes_on and outcome.done
         results.append(Result(stage, outcome))
     return tuple(results)
@@ -147,12 +139,12 @@ def outcome_of(recipe: Recipe) -> Outcome:
     folder = Path(recipe.run)
     if not (folder / OUTCOME).is_file():
         return NOT_BEGUN
-    told = read_json(folder / OUTCOME)
+    kept = read_json(folder / OUTCOME)
     try:
-        outcome = Outcome(**{key: told[key] for key in vars(NOT_BEGUN)})
+        outcome = Outcome(**{key: kept[key] for key in vars(NOT_BEGUN)})
     except KeyError as error:
         raise CheckpointError(f"{folder / OUTCOME} does not say {error}") from None
-    same = (outcome.step, told.get("ema")) == (recipe.steps, recipe.kept) and _follows(folder, recipe)
+    same = (outcome.step, kept.get("ema")) == (recipe.steps, recipe.result_decay) and _follows(folder, recipe)
     return replace(outcome, done=outcome.done and same)
 
 
@@ -161,8 +153,8 @@ def _follows(folder: Path, recipe: Recipe) -> bool:
     if not (folder / FILE).is_file():
         return True
     try:
-        told = weights.metadata(folder / FILE).get("recipe", "")
-        return not different(parse_json(told.encode("utf-8"), str(folder / FILE)), recipe)
+        identity = weights.metadata(folder / FILE).get("recipe", "")
+        return not recipe.changed_since(parse_json(identity.encode("utf-8"), str(folder / FILE)))
     except CheckpointError:
         return False
 
@@ -185,60 +177,44 @@ def _go_on(
     stage: Stage,
     device: torch.device,
     ends: float,
-    tell: Callable[[Stage, Report], None],
-    say: Callable[[str], None],
+    progress: Callable[[Stage, Report], None],
+    report: Callable[[str], None],
 ) -> Outcome:
     processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
-    say(f"{stage.name}: reading data for {describe(device)}{processes}")
+    report(f"{stage.name}: reading data for {describe(device)}{processes}")
     try:
         check(stage.recipe)
         with distributed.main_first():
-            prepared = task(stage.recipe, device, say)
+            prepared = task(stage.recipe, device, report)
         # what is prepared is kept: should it have taken all the time, the next slice begins with it
         seconds = max(ends - time.monotonic(), 0.0)
-        return train(prepared, stage.recipe, device, seconds=seconds, tell=lambda report: tell(stage, report))
+        return train(prepared, stage.recipe, device, seconds=seconds, progress=partial(progress, stage))
     except SfumatoError as error:
         if len(plan.stages) > 1:
             error.args = (f"{stage.name}: {error}",)
         raise
 
 
-def _provide(plan: Plan, ends: float, say: Callable[[str], None]) -> bool:
+def _make_icons(plan: Plan, ends: float, report: Callable[[str], None]) -> bool:
     """Make the icon set where a stage looks for it; whether it is whole and there is time left."""
     if not plan.icons:
         return True
-    folders = dict.fromkeys(Path(stage.recipe.data) for stage in plan.stages)
-    whole = distributed.is_main() and all(_icons(folder, plan.icons, ends, say) for folder in folders)
+    folders = dict.fromkeys(Path(stage.recipe.data.folder) for stage in plan.stages)
+    whole = distributed.is_main() and all(_icons(folder, plan.icons, ends, report) for folder in folders)
     return distributed.broadcast_object(whole)
 
 
-def _icons(folder: Path, size: int, ends: float, say: Callable[[str], None]) -> bool:
-    packed = folder / PACK
-    if not (packed / pack.INDEX).is_file():
-        pack.build(packed, folder / "npm", say)
-    if missing := pack.parts(packed)[1]:
-        raise DataError(f"{packed} lacks {', '.join(missing)}; bring the whole pack, or render without")
-    _check_size(folder, size)
-    if not (waiting := render.waiting(packed, folder)):
-        return True
-    say(f"{folder}: rendering {len(waiting)} parts of {packed}")
-    told = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= _TOLD_EVERY:
-            told = time.monotonic()
-            say(f"{folder}: rendering {done:,}/{total:,}")
-
-    render.render(packed, folder, size, progress, seconds=ends - time.monotonic())
-    return not render.waiting(packed, folder) and time.monotonic() < ends
-
-
-def _check_size(folder: Path, size: int) -> None:
-    for path in sorted(folder.glob("part-*.npy"))[:1]:
-        try:
-            side = np.load(path, mmap_mode="r").shape[1]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from error
-        if side != size:
-            raise DataError(f"{folder} holds pictures of {side} pixels, and icons = {size} is asked for")
+def _icons(folder: Path, size: int, ends: float, report: Callable[[str], None]) -> bool:
+    now_and_then = throttled(report)
+    rendered = render.make(
+        folder,
+        size,
+        report=report,
+        progress=lambda done, total: now_and_then(f"{folder}: rendering {done:,}/{total:,}"),
+        seconds=ends - time.monotonic(),
+    )
+    if rendered.missing:
+        missing = ", ".join(rendered.missing)
+        raise DataError(f"{folder / pack.FOLDER} lacks {missing}; bring the whole pack, or render without")
+    in_time = not rendered.pictures or time.monotonic() < ends
+    return in_time and not render.waiting(folder / pack.FOLDER, folder)

@@ -15,7 +15,7 @@ from sfumato import weights
 from sfumato.devices import DTYPES
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.train import distributed
-from sfumato.train.recipe import Recipe, different
+from sfumato.train.recipe import Recipe
 
 FILE = "state.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -59,8 +59,8 @@ class State:
             moments = self.optimizer.state.get(weight, {})
             found |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
         if self.scaler.is_enabled():
-            told = self.scaler.state_dict()
-            found |= {name: torch.tensor(float(told[key])) for key, name in _SCALER.items()}
+            kept = self.scaler.state_dict()
+            found |= {name: torch.tensor(float(kept[key])) for key, name in _SCALER.items()}
             taken = [float(moments["step"]) for moments in self.optimizer.state.values()]
             found[_STEPS] = torch.tensor(max(taken, default=0.0))
         return found
@@ -75,23 +75,27 @@ class State:
 
 
 def begin(
-    net: nn.Module, recipe: Recipe, device: torch.device, slow: Mapping[float, nn.Module] | None = None
+    net: nn.Module,
+    recipe: Recipe,
+    device: torch.device,
+    ema_networks: Mapping[float, nn.Module] | None = None,
 ) -> State:
-    """A run before its first step; the weights of `slow` networks are the averages of their decay."""
+    """A run before its first step; the weights of `ema_networks` are the averages of their decay."""
     trained = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
+    keys = recipe.optimizer
     optimizer = torch.optim.AdamW(
         trained.values(),
-        lr=recipe.rate,
-        betas=(recipe.beta1, recipe.beta2),
-        weight_decay=recipe.weight_decay,
+        lr=keys.learning_rate,
+        betas=(keys.beta1, keys.beta2),
+        weight_decay=keys.weight_decay,
         fused=device.type == "cuda",
     )
     scaler = torch.amp.GradScaler(device.type, enabled=DTYPES[recipe.precision] == torch.float16)
     averages = {
         str(decay): {name: weight.detach().clone() for name, weight in trained.items()}
-        for decay in recipe.ema
+        for decay in recipe.ema_decays
     }
-    for decay, copy in (slow or {}).items():
+    for decay, copy in (ema_networks or {}).items():
         averages[str(decay)] = {name: copy.get_parameter(name).detach() for name in trained}
         with torch.no_grad():
             for name, weight in averages[str(decay)].items():
@@ -114,14 +118,19 @@ def reached(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with _advice():
-        told = weights.metadata(path)
+        metadata = weights.metadata(path)
         try:
-            progress, identity = json.loads(told["progress"]), json.loads(told["recipe"])
+            progress, identity = json.loads(metadata["progress"]), json.loads(metadata["recipe"])
             came: dict[str, Any] = {key: progress[key] for key in vars(Progress())}
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is not the state of a run: {error!r}") from error
-    if key := different(identity, recipe):
-        then, now = identity.get(key), recipe.identity()[key]
+    if "objective.name" not in identity:
+        raise UsageError(
+            f"{path} was written by an earlier version, whose recipes had other keys: finish the run with "
+            "that version, or use another folder"
+        )
+    if key := recipe.changed_since(identity):
+        then, now = identity.get(key), recipe.identity().get(key)
         raise UsageError(
             f"{path} is of another recipe: {key} was {then!r} and is {now!r}; "
             "set it back to go on, or use another folder"
@@ -147,7 +156,7 @@ def tidy(folder: Path) -> None:
         half.unlink(missing_ok=True)
 
 
-def share(state: State) -> None:
+def broadcast(state: State) -> None:
     """Bring the `state` of every process to that of the first."""
     if distributed.world_size() == 1:
         return
@@ -174,9 +183,9 @@ def _fill(state: State, found: dict[str, Tensor], step: int, path: Path) -> None
         for name, tensor in own.items():
             tensor.copy_(found[name])
     if state.scaler.is_enabled():
-        told = {key: found[name].item() for key, name in _SCALER.items()}
-        told["_growth_tracker"] = int(told["_growth_tracker"])
-        state.scaler.load_state_dict({**state.scaler.state_dict(), **told})
+        kept = {key: found[name].item() for key, name in _SCALER.items()}
+        kept["_growth_tracker"] = int(kept["_growth_tracker"])
+        state.scaler.load_state_dict({**state.scaler.state_dict(), **kept})
 
 
 def _make_moments(state: State, names: Iterable[str], steps: float) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+from making import changed, made
 
 from sfumato import checkpoint
 from sfumato.checkpoint.layout import FAST
@@ -14,12 +15,12 @@ from sfumato.config import TinyVAEConfig, VAEConfig
 from sfumato.errors import UsageError
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.condensing import RandomCrops, TinyAutoencoderLoss, latents, qualities
 from sfumato.train.context import StepContext
 from sfumato.train.loop import train
-from sfumato.train.recipe import AutoencoderRecipe, TinyRecipe
-from sfumato.train.tasks import task
-from sfumato.train.tasks.common import MODEL
+from sfumato.train.objectives import task
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.objectives.tiny_autoencoder import TinyAutoencoderLoss, latents, reconstruction_psnr
+from sfumato.train.pictures import RandomCrops
 
 CPU = torch.device("cpu")
 NARROW = {
@@ -59,7 +60,7 @@ def context(seed):
 
 
 @pytest.mark.parametrize("side", [8, 16, 24])
-def test_crops_are_parts_of_the_pictures_that_the_moment_alone_determines(pictures, side):
+def test_crops_are_parts_of_the_pictures_that_the_step_alone_determines(pictures, side):
     crops = RandomCrops(lambda context, count: pictures[:count], side)
     found = crops(context(5), 4)
     least = min(side, 16)
@@ -109,7 +110,7 @@ def test_a_perfect_pupil_has_no_loss_in_its_latents_and_the_teachers_quality(pic
     teacher = full(scaling_factor=0.3)
     _, metrics = TinyAutoencoderLoss(teacher, Same())(pictures, torch.Generator())
     assert metrics["latent"] == 0
-    figures = qualities(teacher, Same(), pictures)
+    figures = reconstruction_psnr(teacher, Same(), pictures)
     assert figures["decoder"] == pytest.approx(figures["both"], abs=1e-3)
 
 
@@ -117,17 +118,17 @@ def test_a_perfect_pupil_has_no_loss_in_its_latents_and_the_teachers_quality(pic
 def condensed(tiny_data, tiny_base, tmp_path_factory):
     """A trained tiny autoencoder's run, and what came of it."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    recipe = TinyRecipe(
-        objective="tiny", data=str(tiny_data), base=str(tiny_base), run=str(run), start="nothing", steps=60,
-        batch=8, rate=5e-3, warmup=5, decay=30, ema=(0.9,), precision="float32", log_every=20, crop=24,
-        network=NARROW,
+    recipe = made(
+        "tiny", folder=str(tiny_data), base=str(tiny_base), run=str(run), start="scratch", steps=60,
+        batch_size=8, learning_rate=5e-3, warmup_steps=5, decay_steps=30, ema_decays=(0.9,),
+        precision="float32", log_every=20, crop_size=24, network=NARROW,
     )  # fmt: skip
     return recipe, train(task(recipe, CPU), recipe, CPU)
 
 
 def test_a_recipe_makes_a_tiny_autoencoder_that_has_learned(condensed, tmp_path):
     recipe, outcome = condensed
-    untrained = replace(recipe, run=str(tmp_path), steps=1, decay=0, rate=1e-9)
+    untrained = changed(recipe, run=str(tmp_path), steps=1, decay_steps=0, learning_rate=1e-9)
     before = train(task(untrained, CPU), untrained, CPU)
     assert outcome.figures["psnr_held_out_decoder"] > before.figures["psnr_held_out_decoder"] + 5
     assert (tmp_path / "samples" / "last.webp").is_file()
@@ -148,9 +149,9 @@ def test_diffusers_reads_it_and_the_rest_of_the_folder_as_before(condensed, tiny
 
 def test_it_goes_on_from_the_base_models_own(condensed, tmp_path):
     recipe, _ = condensed
-    further = replace(
-        recipe, start="base", network={}, base=f"{recipe.run}/{MODEL}", run=str(tmp_path), steps=1, decay=0,
-        rate=1e-9,
+    further = changed(
+        recipe, start="base", network={}, base=f"{recipe.run}/{MODEL}", run=str(tmp_path), steps=1,
+        decay_steps=0, learning_rate=1e-9,
     )  # fmt: skip
     train(task(further, CPU), further, CPU)
     before, after = checkpoint.load(further.base).tiny, checkpoint.load(tmp_path / MODEL).tiny
@@ -158,23 +159,23 @@ def test_it_goes_on_from_the_base_models_own(condensed, tmp_path):
         assert torch.equal(after.state_dict()[name], weight)
 
 
-@pytest.mark.parametrize(("only_decoder", "kept"), [(True, True), (False, False)])
-def test_new_latents_leave_nothing_behind_that_knew_the_old_ones(condensed, tmp_path, only_decoder, kept):
+@pytest.mark.parametrize(("decoder_only", "kept"), [(True, True), (False, False)])
+def test_new_latents_leave_nothing_behind_that_knew_the_old_ones(condensed, tmp_path, decoder_only, kept):
     tiny_recipe, _ = condensed
     base = shutil.copytree(f"{tiny_recipe.run}/{MODEL}", tmp_path / "base")
     (base / FAST).write_bytes(b"a LoRA of the UNet")
-    recipe = AutoencoderRecipe(
-        objective="autoencoder", data=tiny_recipe.data, base=str(base), run=str(tmp_path),
-        steps=1, batch=2, ema=(0.9,), precision="float32", only_decoder=only_decoder,
+    recipe = made(
+        "autoencoder", folder=tiny_recipe.data.folder, base=str(base), run=str(tmp_path),
+        steps=1, batch_size=2, ema_decays=(0.9,), precision="float32", decoder_only=decoder_only,
     )  # fmt: skip
     train(task(recipe, CPU), recipe, CPU)
-    made = checkpoint.load(tmp_path / MODEL)
-    assert [made.tiny is not None, made.fast is not None] == [kept, kept]
+    model = checkpoint.load(tmp_path / MODEL)
+    assert [model.tiny is not None, model.fast is not None] == [kept, kept]
 
 
 def test_without_a_shape_it_is_made_as_published(condensed, tmp_path):
     recipe, _ = condensed
-    wide = task(replace(recipe, network={}, run=str(tmp_path)), CPU).net.config
+    wide = task(changed(recipe, network={}, run=str(tmp_path)), CPU).net.config
     assert wide.decoder_block_out_channels == (64, 64, 64)
     assert (wide.num_encoder_blocks, wide.num_decoder_blocks) == ((1, 3, 3), (3, 3, 1))
 
@@ -182,7 +183,7 @@ def test_without_a_shape_it_is_made_as_published(condensed, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"start": "base", "network": {}}, "has no tiny autoencoder to go on with; start = 'nothing' makes"),
+        ({"start": "base", "network": {}}, "has no tiny autoencoder to go on with; start = 'scratch' makes"),
         ({"network": {**NARROW, "latent_channels": 16}}, "of 16 latent_channels: the base model's needs 4"),
         (
             {
@@ -201,7 +202,7 @@ def test_a_tiny_autoencoder_that_cannot_be_is_an_error_that_says_what_would_be_r
     condensed, changes, said
 ):
     with pytest.raises(UsageError, match=said):
-        task(replace(condensed[0], **changes), CPU)
+        task(changed(condensed[0], **changes), CPU)
 
 
 def test_a_tiny_autoencoder_teaches_no_other(condensed, tmp_path):
@@ -209,4 +210,4 @@ def test_a_tiny_autoencoder_teaches_no_other(condensed, tmp_path):
     model = checkpoint.load(f"{recipe.run}/{MODEL}")
     checkpoint.save(replace(model, vae=model.tiny), tmp_path / "base")
     with pytest.raises(UsageError, match="a full one teaches it"):
-        task(replace(recipe, base=str(tmp_path / "base")), CPU)
+        task(changed(recipe, base=str(tmp_path / "base")), CPU)

@@ -7,7 +7,14 @@ import torch
 
 from sfumato.config import VAEConfig
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.autoencoding import QUIET, AutoencoderLoss, fold, latent_statistics, psnr, settle
+from sfumato.train.objectives.autoencoder import (
+    LOG_VARIANCE_OFFSET,
+    AutoencoderLoss,
+    latent_statistics,
+    normalise_latents,
+    psnr,
+    reduce_initial_variance,
+)
 
 CONFIG = VAEConfig(
     block_out_channels=(8, 8),
@@ -30,7 +37,7 @@ def pictures():
 
 
 def test_folded_latents_are_centred_and_of_unit_deviation(vae, pictures):
-    fold(vae, *latent_statistics(vae, pictures))
+    normalise_latents(vae, *latent_statistics(vae, pictures))
     mean, std = latent_statistics(vae, pictures)
     torch.testing.assert_close(mean, torch.zeros(4).double(), atol=1e-5, rtol=0)
     torch.testing.assert_close(std, torch.ones(4).double(), atol=1e-5, rtol=0)
@@ -39,7 +46,7 @@ def test_folded_latents_are_centred_and_of_unit_deviation(vae, pictures):
 def test_folding_changes_neither_the_picture_nor_what_the_latent_distribution_is(vae, pictures):
     before, picture = vae.encode(pictures), vae.decode(vae.encode(pictures).mean)
     mean, std = latent_statistics(vae, pictures)
-    fold(vae, mean, std)
+    normalise_latents(vae, mean, std)
     after = vae.encode(pictures)
     torch.testing.assert_close(vae.decode(after.mean), picture, atol=1e-4, rtol=0)
     spread = torch.exp(0.5 * before.logvar) / std.float().view(1, -1, 1, 1)
@@ -53,7 +60,7 @@ def test_an_autoencoder_without_a_place_for_the_shift_is_refused():
         )
     )
     with pytest.raises(ValueError, match="nowhere to put a shift"):
-        fold(vae, torch.zeros(4), torch.ones(4))
+        normalise_latents(vae, torch.zeros(4), torch.ones(4))
 
 
 def test_a_picture_off_by_one_byte_everywhere_has_the_psnr_of_the_closed_form(pictures):
@@ -70,7 +77,7 @@ def test_a_picture_off_by_one_byte_everywhere_has_the_psnr_of_the_closed_form(pi
 
 def test_with_only_the_decoder_trained_the_encoder_gets_no_gradient(vae, pictures):
     vae.requires_grad_(True)
-    losses, _ = AutoencoderLoss(vae, kl=0.1, only_decoder=True)(pictures, torch.Generator())
+    losses, _ = AutoencoderLoss(vae, kl_weight=0.1, decoder_only=True)(pictures, torch.Generator())
     losses.sum().backward()
     assert all(weight.grad is None for weight in vae.encoder.parameters())
     assert all(weight.grad is not None for weight in vae.decoder.parameters())
@@ -80,7 +87,7 @@ def test_the_divergence_is_that_of_the_closed_form(vae, pictures):
     latent = vae.encode(pictures)
     normal = torch.distributions.Normal(latent.mean, torch.exp(0.5 * latent.logvar))
     known = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
-    _, metrics = AutoencoderLoss(vae, kl=1.0)(pictures, torch.Generator().manual_seed(0))
+    _, metrics = AutoencoderLoss(vae, kl_weight=1.0)(pictures, torch.Generator().manual_seed(0))
     torch.testing.assert_close(metrics["kl"], known, rtol=1e-4, atol=1e-5)
 
 
@@ -88,7 +95,7 @@ def test_an_autoencoder_that_knows_nothing_puts_little_noise_into_its_latents(pi
     for with_last_layer in (True, False):
         vae = AutoencoderKL(replace(CONFIG, use_quant_conv=with_last_layer)).requires_grad_(False)
         before = vae.encode(pictures)
-        settle(vae)
+        reduce_initial_variance(vae)
         after = vae.encode(pictures)
         assert torch.equal(after.mean, before.mean)
-        assert torch.allclose(after.logvar, before.logvar - QUIET, atol=1e-5)
+        assert torch.allclose(after.logvar, before.logvar - LOG_VARIANCE_OFFSET, atol=1e-5)

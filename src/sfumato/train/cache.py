@@ -1,4 +1,4 @@
-"""What the frozen networks make of pictures and texts: once and kept, or anew for every batch."""
+"""Outputs of the frozen networks, VAE latents and text states: cached in files, or computed every batch."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,97 +21,93 @@ from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 LATENTS, TEXTS = "latents-{}.safetensors", "texts.safetensors"
-LATENTS_IN_FILE = 4096
-PIXELS_AT_ONCE = 1 << 22
-TEXTS_AT_ONCE = 256
-MOST_TEXT_BYTES = 1 << 30
-"""Of text states, which are kept unless they take more."""
+LATENTS_PER_FILE = 4096
+PIXELS_PER_BATCH = 1 << 22
+TEXTS_PER_BATCH = 256
+MAX_TEXT_BYTES = 1 << 30
+"""Text states that take more are not kept in a file."""
 
 
-class LatentsOf(Protocol):
-    """Scaled latents (B, C, h, w) of the pictures in some rows, each as its view, all of one size."""
+class Latents(Protocol):
+    """Scaled latents (B, C, h, w) of the pictures in some rows, each as its crop, all of one size."""
 
-    def __call__(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor: ...
+    def __call__(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor: ...
 
 
-class StatesOf(Protocol):
-    """Text states (B, T, D), and for SDXL pooled rows (B, P), of texts."""
+class CaptionStates(Protocol):
+    """Text states (B, T, D), and for SDXL pooled embeddings (B, P), of texts."""
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]: ...
 
 
 @dataclass(frozen=True, eq=False)
-class FreshLatents:
-    """Pictures encoded as they are asked for."""
+class LatentEncoder:
+    """Encodes pictures as they are asked for."""
 
-    source: Dataset
+    dataset: Dataset
     base: Model
     device: torch.device
     dtype: torch.dtype
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
-        x = sent(self.source.show(rows, views), self.device).contiguous(memory_format=torch.channels_last)
+    def __call__(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+        x = sent(self.dataset.load(rows, crops), self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             mean = self.base.vae.encode(x).mean
         return self.base.vae.scale(mean.float())
 
 
 @dataclass(frozen=True, eq=False)
-class KeptLatents:
-    """Latents of every picture in its one view, in half precision."""
+class CachedLatents:
+    """Latents of every picture in its one crop, in half precision."""
 
     of_size: Mapping[Size, Tensor]
-    """(N, C, h, w) of the pictures that are shown at a size, in the order of their rows."""
+    """(N, C, h, w) of the pictures of a bucket, in the order of their rows."""
     places: Sequence[int]
     """Where among them each row is."""
 
-    def __call__(self, rows: Sequence[int], views: Sequence[Crop]) -> Tensor:
-        latents = self.of_size[views[0].size]
+    def __call__(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+        latents = self.of_size[crops[0].size]
         return latents[sent(torch.tensor([self.places[row] for row in rows]), latents.device)].float()
 
 
-def keep_latents(folder: Path, fresh: FreshLatents, sizes: Sequence[Size]) -> KeptLatents:
-    """Every picture of the source, from its middle, at its own one of `sizes` (N).
+def cache_latents(folder: Path, encoder: LatentEncoder, sizes: Sequence[Size]) -> CachedLatents:
+    """Latents of every picture of the dataset, its centre at its own one of `sizes` (N).
 
-    They are kept in `folder`, a few thousand in a file, so that being stopped costs little.
+    They are cached in `folder`, a few thousand in a file, so that being stopped costs little.
     """
     rows_of: dict[Size, list[int]] = {size: [] for size in sorted(set(sizes))}
     places = []
     for row, size in enumerate(sizes):
         places.append(len(rows_of[size]))
         rows_of[size].append(row)
-    data = {
-        "base": fresh.base.fingerprint,
-        "data": fresh.source.digest,
-        "precision": str(fresh.dtype),
-    }
+    base, data = encoder.base.fingerprint, encoder.dataset.digest
     of_size = {}
     for size, rows in rows_of.items():
         parts = []
-        for number, start in enumerate(range(0, len(rows), LATENTS_IN_FILE)):
-            some = rows[start : start + LATENTS_IN_FILE]
+        for number, start in enumerate(range(0, len(rows), LATENTS_PER_FILE)):
+            some = rows[start : start + LATENTS_PER_FILE]
             path = folder / LATENTS.format(f"{size[0]}x{size[1]}-{number:03}")
-            told = {**data, "rows": _digest(map(str, some))}
-            parts.append(
-                made_once(path, told, partial(_encoded, fresh, size, some))["latents"].to(fresh.device)
-            )
+            inputs = {"base": base, "data": data, "precision": str(encoder.dtype)}
+            inputs["rows"] = _digest(map(str, some))
+            found = cached(path, inputs, partial(_encoded, encoder, size, some))
+            parts.append(found["latents"].to(encoder.device))
         of_size[size] = torch.cat(parts)
-    return KeptLatents(of_size, places)
+    return CachedLatents(of_size, places)
 
 
-def _encoded(fresh: FreshLatents, size: Size, rows: Sequence[int]) -> dict[str, Tensor]:
+def _encoded(encoder: LatentEncoder, size: Size, rows: Sequence[int]) -> dict[str, Tensor]:
     parts = []
-    at_once = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+    at_once = max(1, PIXELS_PER_BATCH // (size[0] * size[1]))
     for start in range(0, len(rows), at_once):
         some = rows[start : start + at_once]
-        parts.append(fresh(some, [Crop(fresh.source.sizes[row], size) for row in some]).half())
+        parts.append(encoder(some, [Crop(encoder.dataset.sizes[row], size) for row in some]).half())
     return {"latents": torch.cat(parts)}
 
 
 @dataclass(frozen=True, eq=False)
-class FreshTexts:
-    """Texts encoded as they are asked for, each read as far as one window reaches.
+class CaptionEncoder:
+    """Encodes texts as they are asked for, each cut off at the end of one window.
 
     The empty text of a family that was trained so (SDXL) is all zeros.
     """
@@ -127,17 +123,17 @@ class FreshTexts:
             out = encoder(ids, skip=int(last), final_norm=not last)
             states.append(out.states)
             pooled = out.pooled if last else None
-        said = torch.cat(states, dim=-1)
+        joined = torch.cat(states, dim=-1)
         if self.base.zero_negative:
-            null_text = sent(torch.tensor([not text for text in texts]), self.device)
-            said = said.masked_fill(null_text.view(-1, 1, 1), 0)
-            pooled = None if pooled is None else pooled.masked_fill(null_text.view(-1, 1), 0)
-        return said, pooled
+            empty = sent(torch.tensor([not text for text in texts]), self.device)
+            joined = joined.masked_fill(empty.view(-1, 1, 1), 0)
+            pooled = None if pooled is None else pooled.masked_fill(empty.view(-1, 1), 0)
+        return joined, pooled
 
 
 @dataclass(frozen=True, eq=False)
-class KeptTexts:
-    """States of every text that there is, in half precision."""
+class CachedCaptions:
+    """States of every text of the dataset, in half precision."""
 
     numbers: Mapping[str, int]
     states: Tensor
@@ -151,48 +147,43 @@ class KeptTexts:
 
 
 def text_bytes(base: Model, count: int) -> int:
-    """What the states of `count` texts take."""
+    """Bytes of the states of `count` texts."""
     width = sum(encoder.config.hidden_size for encoder in base.text_encoders)
     return 2 * count * base.tokenizers[0].limit * width
 
 
-def keep_texts(folder: Path, fresh: FreshTexts, texts: Sequence[str]) -> KeptTexts:
-    """Every different one of `texts`, encoded once; kept in `folder`, unless they are very many."""
+def cache_captions(folder: Path, encoder: CaptionEncoder, texts: Sequence[str]) -> CachedCaptions:
+    """Every different one of `texts`, encoded once; cached in `folder`, unless they are very many."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     different = list(numbers)
 
     def make() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for start in range(0, len(different), TEXTS_AT_ONCE):
-            end = min(start + TEXTS_AT_ONCE, len(different))
-            states, pooled = fresh(different[start:end])
+        for start in range(0, len(different), TEXTS_PER_BATCH):
+            end = min(start + TEXTS_PER_BATCH, len(different))
+            states, pooled = encoder(different[start:end])
             for name, part in (("states", states), ("pooled", pooled)):
                 if part is not None:
                     if name not in found:
                         shape = len(different), *part.shape[1:]
-                        found[name] = torch.empty(shape, dtype=torch.float16, device=fresh.device)
+                        found[name] = torch.empty(shape, dtype=torch.float16, device=encoder.device)
                     found[name][start:end] = part
         return found
 
-    told = {
-        "base": fresh.base.fingerprint,
-        "texts": _digest(different),
-    }
-    few = text_bytes(fresh.base, len(different)) <= MOST_TEXT_BYTES
-    found = made_once(folder / TEXTS, told, make) if few else make()
-    found = {name: tensor.to(fresh.device) for name, tensor in found.items()}
-    return KeptTexts(numbers, found["states"], found.get("pooled"))
+    inputs = {"base": encoder.base.fingerprint, "texts": _digest(different)}
+    few = text_bytes(encoder.base, len(different)) <= MAX_TEXT_BYTES
+    found = cached(folder / TEXTS, inputs, make) if few else make()
+    found = {name: tensor.to(encoder.device) for name, tensor in found.items()}
+    return CachedCaptions(numbers, found["states"], found.get("pooled"))
 
 
-def made_once(
-    path: Path, told: Mapping[str, str], make: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """The tensors in `path`, if they are what `told` says and undamaged; else they are made and kept there.
+def cached(path: Path, inputs: Mapping[str, str], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in `path`, if they are undamaged and of the same `inputs`; else made and kept there.
 
     Raises `OutputError` where they cannot be.
     """
     try:
-        if path.is_file() and weights.metadata(path) == told:
+        if path.is_file() and weights.metadata(path) == inputs:
             return weights.read(path)
     except CheckpointError:
         pass
@@ -201,7 +192,7 @@ def made_once(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
-    weights.write(path, found, told)
+    weights.write(path, found, inputs)
     return found
 
 

@@ -1,0 +1,214 @@
+"""The examples that a denoiser learns from: latents of captioned pictures with their texts' states."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, cast
+
+import pydantic.dataclasses
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sfumato.checkpoint import Model
+from sfumato.data.caption_transform import CaptionTransform
+from sfumato.data.crops import CropPolicy, Dataset, Size, bucket_sizes, nearest_bucket
+from sfumato.data.folder import FolderContents
+from sfumato.data.icons import icon_dataset, load
+from sfumato.data.search import search
+from sfumato.devices import DTYPES, sent
+from sfumato.errors import UsageError
+from sfumato.nets.inputs import SizeConditioning
+from sfumato.prompt.encode import size_ids
+from sfumato.train.cache import (
+    MAX_TEXT_BYTES,
+    CaptionEncoder,
+    CaptionStates,
+    LatentEncoder,
+    Latents,
+    cache_captions,
+    cache_latents,
+    text_bytes,
+)
+from sfumato.train.context import StepContext
+from sfumato.train.order import CAPTIONS, CROPS, Epochs, Order, WeightedSampling, random_of
+from sfumato.train.recipe import Count, Data, NotNegative, Recipe
+from sfumato.validation import one_of
+
+INDEX = "index.json"
+"""What was found in a folder of pictures, in the run's own."""
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class CaptionedData(Data, CaptionTransform):
+    """Pictures with captions, from a folder or the icon set."""
+
+    caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
+    cache_text_embeddings: bool | None = None
+    """Whether all texts are encoded once and kept; by default, if that takes less than 1 GiB."""
+    resolution: NotNegative = 0
+    """Width and height in pixels of square pictures; others have about as many pixels. 0: the icons' own, or
+    the base model's for other pictures."""
+    max_aspect_ratio: Annotated[float, Field(ge=1, le=8)] = 2.0
+    """Of the longer side to the shorter; 1: all pictures are cropped to squares."""
+    bucket_step: NotNegative = 0
+    """What widths and heights are multiples of, in pixels; 0: an eighth of the resolution, at most 64."""
+    crop: Annotated[str, one_of(("center", "random"))] = "center"
+    horizontal_flip: bool = False
+    """Whether one in two pictures is mirrored."""
+    captions_per_picture: Count = 6
+    """Of icons, whose captions are composed."""
+    tints_per_icon: Count = 3
+    """Colourings of each one-colour icon."""
+
+    @property
+    def crop_policy(self) -> CropPolicy:
+        return CropPolicy(random=self.crop == "random", horizontal_flip=self.horizontal_flip)
+
+    def check(self) -> None:
+        super().check()
+        if self.cache_text_embeddings and self.changes_tags:
+            raise ValueError("cache_text_embeddings is not possible while tags are shuffled or dropped")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A batch."""
+
+    x0: Tensor
+    """Latents (B, C, h, w)."""
+    states: Tensor
+    """(B, T, D)."""
+    added: SizeConditioning | None = None
+    """For SDXL: the texts' pooled embeddings (B, P) and each picture's sizes and crop (B, 6)."""
+    step: int = 0
+    """Of the run."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedBatches:
+    """Batches of captioned pictures of one size each."""
+
+    dataset: Dataset
+    order: Order
+    captions: CaptionTransform
+    crops: CropPolicy
+    latents: Latents
+    states: CaptionStates
+    device: torch.device
+
+    def __call__(self, context: StepContext, count: int) -> Examples:
+        """`count` examples."""
+        size, rows = self.order(context, count)
+        random = random_of(context, CAPTIONS)
+        texts = [self.captions.text(self.dataset.captions[row], random) for row in rows]
+        random = random_of(context, CROPS)
+        crops = [self.crops.crop(self.dataset.sizes[row], size, random) for row in rows]
+        x0 = self.latents(rows, crops).contiguous(memory_format=torch.channels_last)
+        states, pooled = self.states(texts)
+        added = None
+        if pooled is not None:
+            ids = [size_ids(size, original=crop.original, crop=crop.visible_corner) for crop in crops]
+            added = SizeConditioning(pooled, sent(torch.cat(ids), self.device))
+        return Examples(x0, states, added, context.step)
+
+
+def captioned_batches(
+    recipe: Recipe, base: Model, device: torch.device, *, from_student: bool = False
+) -> tuple[Model, CaptionedBatches]:
+    """The base model, its native size that of the data and its other networks on `device`, and the batches.
+
+    Raises `UsageError` for a base model that reads more than captions; `from_student`: it may read the
+    guidance scale.
+    """
+    _check_fits(recipe, base, from_student)
+    data = cast(CaptionedData, recipe.data)
+    for part in (base.vae, *base.text_encoders):
+        part.to(device)
+    base.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    dataset, sizes, order, side = _pictures(recipe, data, base, device)
+    info = replace(base.info, native_size=(side, side))
+    base = replace(base, info=info, own={**base.own, "native_size": [side, side]})
+    encoder = LatentEncoder(dataset, base, device, DTYPES[recipe.precision])
+    policy, run = data.crop_policy, Path(recipe.run)
+    latents: Latents = cache_latents(run, encoder, sizes) if policy.is_fixed else encoder
+    states = _states(run, data, CaptionEncoder(base, device), dataset)
+    return base, CaptionedBatches(dataset, order, data, policy, latents, states, device)
+
+
+def has_icons(folder: Path) -> bool:
+    """Whether `sfumato data icons` made what is in `folder`."""
+    return any(folder.glob("part-*.jsonl"))
+
+
+def folder_contents(recipe: Recipe, *, captioned: bool) -> FolderContents:
+    """What is in the recipe's folder of pictures; warns of what is left out."""
+    found = search(Path(recipe.data.folder), Path(recipe.run) / INDEX)
+    found.warn(captioned=captioned)
+    return found
+
+
+def side_of(model: Model, resolution: int) -> int:
+    """`resolution`, or the model's own for 0. Raises `UsageError` for one that makes no whole latents."""
+    side = resolution or round(math.sqrt(math.prod(model.native_size)))
+    if side % model.factor:
+        raise UsageError(f"resolution = {side} must be a multiple of {_cell(model)}")
+    return side
+
+
+def _pictures(
+    recipe: Recipe, data: CaptionedData, base: Model, device: torch.device
+) -> tuple[Dataset, list[Size], Order, int]:
+    """The pictures, the bucket of each, in which order they are shown, and the side of the square bucket."""
+    folder = Path(data.folder)
+    if has_icons(folder):
+        icons = icon_dataset(
+            load(folder, held_out=False, device=device),
+            seed=recipe.seed,
+            captions=data.captions_per_picture,
+            tints=data.tints_per_icon,
+        )
+        side = side_of(base, data.resolution or icons.side)
+        return icons, [(side, side)] * len(icons), WeightedSampling.of(icons.weights, (side, side)), side
+    captioned = data.needs_captions
+    own = folder_contents(recipe, captioned=captioned).chosen(held_out=False, captioned=captioned)
+    side = side_of(base, data.resolution)
+    buckets = bucket_sizes(side, _bucket_step(data, base, side), data.max_aspect_ratio)
+    sizes = [nearest_bucket(size, buckets) for size in own.sizes]
+    return own, sizes, Epochs(sizes, own.weights, recipe.batch_size, recipe.seed), side
+
+
+def _check_fits(recipe: Recipe, base: Model, from_student: bool) -> None:
+    """Raise `UsageError` for a model that reads more than pictures and captions tell."""
+    student = base.unet.config.time_cond_proj_dim is not None and not from_student
+    for what, it_is in (
+        ("an inpainting model", base.task == "inpaint"),
+        ("an instruction model", base.task == "instruct"),
+        ("SDXL's refiner, which reads an aesthetic score", base.kind == "sdxl-refiner"),
+        ("a student, which reads the guidance scale", student),
+    ):
+        if it_is:
+            raise UsageError(
+                f"the base model {recipe.base} is {what}; this objective learns from text-to-image models"
+            )
+
+
+def _bucket_step(data: CaptionedData, base: Model, side: int) -> int:
+    """What the sides of buckets are multiples of, in pixels."""
+    if data.bucket_step % base.factor:
+        raise UsageError(f"bucket_step = {data.bucket_step} must be a multiple of {_cell(base)}")
+    return data.bucket_step or max(base.factor, min(64, side // 8) // base.factor * base.factor)
+
+
+def _cell(model: Model) -> str:
+    return f"{model.factor}, the pixels to one latent along each side"
+
+
+def _states(run: Path, data: CaptionedData, encoder: CaptionEncoder, dataset: Dataset) -> CaptionStates:
+    """Text states, cached if the recipe or their size says so."""
+    if data.cache_text_embeddings is False or data.changes_tags:
+        return encoder
+    texts = dict.fromkeys(text for own in dataset.captions for text in data.texts(own))
+    if data.cache_text_embeddings is None and text_bytes(encoder.base, len(texts)) > MAX_TEXT_BYTES:
+        return encoder
+    return cache_captions(run, encoder, list(texts))

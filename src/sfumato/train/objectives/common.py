@@ -1,0 +1,56 @@
+"""What several objectives share: the network to train, its averaged copy, and grids of what it does."""
+
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.config import Config
+from sfumato.nets.inference import unpacked
+from sfumato.nets.unet import UNet
+from sfumato.train.recipe import Recipe
+
+MODEL = "model"
+"""The folder in a run's own that holds the result."""
+BATCH = 256
+"""Pictures and texts that are encoded at once."""
+SHOWN = 32
+"""Pairs of pictures in a grid."""
+N = TypeVar("N", bound=nn.Module)
+
+
+def initial_network(recipe: Recipe, net: N, config: Config, where: str) -> N:
+    """The network to train: the base model's own, or one of its kind with random weights."""
+    if recipe.start == "scratch":
+        net = type(net)(type(config).from_dict({**config.to_dict(), **recipe.network}, f"network of {where}"))
+    return unpacked(net).requires_grad_(True)
+
+
+def with_weights(net: N, state: dict[str, Tensor]) -> N:
+    """A frozen copy of `net`, on its device, with the weights `state`."""
+    copy: Any = type(net)(net.config)
+    copy.load_state_dict(state)
+    copy.to(next(net.parameters()).device, memory_format=torch.channels_last)
+    return cast(N, copy.requires_grad_(False).eval())
+
+
+def matching_unet(unet: UNet, *, text: int, latent: int) -> UNet:
+    """`unet`, if it reads text states `text` wide and makes latents of `latent` channels, or else a random
+    one of its kind that does: a model whose other networks have changed their shape stays a whole model.
+    """
+    config = unet.config
+    if config.out_channels == latent and all(width == text for width in config.context):
+        return unet
+    changed = replace(config, cross_attention_dim=text, in_channels=latent, out_channels=latent)
+    return UNet(changed).requires_grad_(False).eval()
+
+
+def evenly_chosen(pictures: Tensor) -> Tensor:
+    """At most `SHOWN` of `pictures` (B, …)."""
+    return pictures[:: max(len(pictures) // SHOWN, 1)][:SHOWN]
+
+
+def in_pairs(x: Tensor, y: Tensor) -> Tensor:
+    """Rows of eight pictures `x` (B, 3, H, W) in turn with rows of their reconstructions `y`, for a grid."""
+    return torch.cat([part for rows in zip(x.split(8), y.split(8), strict=True) for part in rows])

@@ -1,0 +1,93 @@
+"""The denoiser: predict the clean latent behind the noise (Ho et al. 2020; Salimans & Ho 2022).
+
+    loss = w(t) · |f(a_t·x0 + s_t·eps, t, text) − target|²
+
+over latents, their captions, times t spread evenly over the path, and noise eps; the target is the row of
+`sfumato.diffusion.predict` that the model's schedule names, v = a·eps − s·x0 for the embedded one.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pydantic.dataclasses
+import torch
+from torch import Tensor, nn
+
+from sfumato import checkpoint
+from sfumato.diffusion.level import Path
+from sfumato.diffusion.predict import Prediction, prediction_named
+from sfumato.errors import UsageError
+from sfumato.train.examples import CaptionedData, Examples, captioned_batches
+from sfumato.train.objectives.unet import TrainedUNet
+from sfumato.train.recipe import Objective, Recipe
+from sfumato.train.task import Task
+from sfumato.validation import one_of
+
+SNR_LIMIT = 5.0
+
+WEIGHTINGS: dict[str, Callable[[Tensor, Prediction], Tensor]] = {
+    "plain": lambda snr, prediction: torch.ones_like(snr),
+    "min-snr": lambda snr, prediction: min_snr(snr, prediction),
+}
+"""Weights w(t) of the loss from signal-to-noise ratios a²/s² (T,)."""
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class Denoising(Objective):
+    """Trains the denoiser."""
+
+    NAME, DATA, TAKES_ADAPTER = "denoiser", CaptionedData, True
+
+    weighting: Annotated[str, one_of(WEIGHTINGS)] = "plain"
+    """Of the loss over noise levels, a name of `WEIGHTINGS`."""
+
+    def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
+        base = checkpoint.load(recipe.base, dtype=torch.float32)
+        base, batches = captioned_batches(recipe, base, device)
+        trained = TrainedUNet(recipe, base, device)
+        net = trained.network()
+        if recipe.compile:
+            net.compile()
+        loss = DenoisingLoss(net, base.path(), prediction_named(base.prediction), self.weighting, device)
+        return trained.task(net, batches, loss)
+
+
+class DenoisingLoss:
+    """The loss of a network `net(x, t, states, added)`."""
+
+    def __init__(
+        self, net: nn.Module, path: Path, prediction: Prediction, weighting: str, device: torch.device
+    ) -> None:
+        self.net, self.prediction = net, prediction
+        self.times = torch.arange(path.first, path.last + 1, device=device)
+        levels = [path.level(t) for t in self.times.tolist()]
+        a, s = torch.tensor([(level.a, level.s) for level in levels], dtype=torch.float64).unbind(1)
+        self.a, self.s = a.float().to(device), s.float().to(device)
+        self.weights = WEIGHTINGS[weighting]((a / s) ** 2, prediction).float().to(device)
+
+    def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss (B,); the metric is the unweighted one of the noisier half of the path."""
+        x0, count, device = batch.x0, len(batch.x0), batch.x0.device
+        u = torch.rand(count, generator=generator, device=device) + torch.arange(count, device=device)
+        index = (u / count * len(self.times)).long().clamp(max=len(self.times) - 1)
+        a, s = (table[index].view(-1, 1, 1, 1) for table in (self.a, self.s))
+        eps = torch.randn(x0.shape, generator=generator, device=device)
+        out = self.net(a * x0 + s * eps, self.times[index], batch.states, batch.added)
+        error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean((1, 2, 3))
+        noisy = index >= len(self.times) // 2
+        half = (error * noisy).sum() / noisy.sum().clamp(min=1)
+        return self.weights[index] * error, {"noisy_half": half}
+
+
+def min_snr(snr: Tensor, prediction: Prediction) -> Tensor:
+    """min(SNR, 5) in units of the loss on x0 (Hang et al. 2023, eq. 8), in those of this `prediction`.
+
+    Weight 0 at pure noise would leave the first step of a zero-terminal-SNR model untrained: it gets the
+    least of the other weights.
+    """
+    x0 = snr.clamp(max=SNR_LIMIT)
+    units = {"epsilon": snr, "v": snr + 1, "x0": torch.ones_like(snr)}
+    if prediction.name not in units:
+        raise UsageError(f"weighting 'min-snr' is not defined for {prediction.name} prediction; use 'plain'")
+    weight = x0 / units[prediction.name]
+    return torch.where(snr > 0, weight, weight[snr > 0].min())

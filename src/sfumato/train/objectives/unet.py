@@ -1,0 +1,95 @@
+"""The UNet in training, whole or through a LoRA: made, sampled from, and saved."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import checkpoint
+from sfumato.adapt import sampling_hints
+from sfumato.adapt.live import attach_new
+from sfumato.adapt.saving import save_lora
+from sfumato.checkpoint import Model
+from sfumato.devices import DTYPES
+from sfumato.nets.inference import unpacked
+from sfumato.nets.unet import UNet
+from sfumato.train import sample_grid
+from sfumato.train.context import StepContext
+from sfumato.train.objectives.common import MODEL
+from sfumato.train.recipe import Recipe
+from sfumato.train.task import Loss, Task
+
+LORA = "lora.safetensors"
+"""The file in a run's folder that holds a LoRA that was trained."""
+GUIDANCE_CHANNELS = 256
+"""Channels of the embedding of the guidance scale (Luo et al. 2023, §4.3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedUNet:
+    """What a recipe trains: the base model's UNet, one of its kind from scratch, or a LoRA of it."""
+
+    recipe: Recipe
+    base: Model
+    device: torch.device
+    guidance_embedding: bool = False
+    """Whether it reads the guidance scale, as the base model's need not."""
+
+    def network(self) -> UNet:
+        """A new one, as it is before the first step: from "base" it answers as the base model's does."""
+        recipe, base = self.recipe, self.base
+        config = replace(base.unet.config, sample_size=base.native_size[0] // base.factor)
+        if self.guidance_embedding and config.time_cond_proj_dim is None:
+            config = replace(config, time_cond_proj_dim=GUIDANCE_CHANNELS)
+        if recipe.start == "scratch":
+            config = type(config).from_dict({**config.to_dict(), **recipe.network}, "network of denoiser")
+        net = unpacked(UNet(config))
+        if recipe.start == "base":
+            missing, _ = net.load_state_dict(unpacked(base.unet).state_dict(), strict=False)
+            for name in missing:
+                nn.init.zeros_(net.get_parameter(name))
+        net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.adapter:
+            net.requires_grad_(False)
+            generator = torch.Generator().manual_seed(recipe.seed)
+            attach_new(net, recipe.adapter.rank, targets=recipe.adapter.target_modules, generator=generator)
+        return net
+
+    def task(
+        self,
+        net: UNet,
+        batches: Callable[[StepContext, int], Any],
+        loss: Loss[Any],
+        ema_networks: Mapping[float, nn.Module] | None = None,
+        as_sampled: Callable[[Model], Model] = lambda model: model,
+    ) -> Task[Any]:
+        """The task of training `net`, a `network`.
+
+        `as_sampled`: the base model with the trained UNet in its place to how that is to be sampled.
+        """
+        recipe, device, dtype = self.recipe, self.device, DTYPES[self.recipe.precision]
+        average, base = self.network().requires_grad_(False).eval(), self.base.fingerprint
+        model = as_sampled(replace(self.base, unet=average, fast=None))
+
+        def show(state: dict[str, Tensor], path: Path) -> None:
+            average.load_state_dict(state)
+            if recipe.samples.prompts:
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    scale = recipe.samples.guidance_scale
+                    drawn = sample_grid.draw(model, average, recipe.samples.prompts, guidance=scale)
+                sample_grid.save(drawn, path)
+
+        def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
+            show(state, folder / "samples" / "last.webp")
+            if recipe.adapter:
+                hints = sampling_hints.header(model.own) if recipe.objective.FEW_STEPS else {}
+                metadata = {"made by": "sfumato", "base": base, **hints}
+                save_lora(folder / LORA, {"unet": average}, dtype=torch.float16, metadata=metadata)
+            else:
+                checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
+            return {}
+
+        return Task(net, batches, loss, show, finish, ema_networks or {})

@@ -1,0 +1,128 @@
+"""Recipes from TOML: keys of the run itself at the top, then a table for each section.
+
+An unknown key is an error that names the nearest, and a key of an earlier version one that names today's.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sfumato.config.base import Config
+from sfumato.errors import UsageError, nearest
+from sfumato.train.objectives import OBJECTIVES
+from sfumato.train.recipe import Adapter, Optimizer, Recipe, Samples
+
+RENAMED = {
+    "accumulate": "gradient_accumulation",
+    "batch": "batch_size",
+    "beta1": "optimizer.beta1",
+    "beta2": "optimizer.beta2",
+    "bucket_step": "data.bucket_step",
+    "cache_texts": "data.cache_text_embeddings",
+    "caption_template": "data.caption_template",
+    "captions": "data.captions_per_picture",
+    "clip": "optimizer.max_grad_norm",
+    "composed": "data.composed_texts",
+    "crop": "data.crop (of the objective 'tiny': data.crop_size)",
+    "data": "data.folder",
+    "decay": "optimizer.decay_steps",
+    "drop": "objective.feature_dropout",
+    "drop_tags": "data.tag_dropout",
+    "drop_text": "data.caption_dropout",
+    "ema": "ema_decays",
+    "first_intervals": "objective.initial_discretization_steps",
+    "guidance": "samples.guidance_scale",
+    "guided": "objective.guidance_range",
+    "halves": "objective.student_steps",
+    "huber": "objective.huber_c",
+    "intervals": "objective.discretization_steps",
+    "keep_every": "checkpoint_every",
+    "keep_tags": "data.keep_tags",
+    "kl": "objective.kl_weight",
+    "last_intervals": "objective.final_discretization_steps",
+    "layers": "adapter.target_modules",
+    "length": "objective.max_tokens",
+    "mirror": "data.horizontal_flip",
+    "objective": "objective.name",
+    "only_decoder": "objective.decoder_only",
+    "others": "data.dictionary_texts",
+    "pictures": "data.max_pictures",
+    "rank": "adapter.rank",
+    "rate": "optimizer.learning_rate",
+    "ratio": "data.max_aspect_ratio",
+    "result": "result_ema",
+    "samples": "samples.prompts",
+    "samples_every": "samples.every",
+    "schedule": "optimizer.lr_schedule",
+    "shuffle_tags": "data.shuffle_tags",
+    "size": "data.resolution",
+    "slow": "objective.target_ema",
+    "solver": "objective.solver",
+    "teacher": "objective.teacher",
+    "tints": "data.tints_per_icon",
+    "told": "objective.guidance_embedding",
+    "walks": "objective.trajectories",
+    "warmup": "optimizer.warmup_steps",
+    "weight_decay": "optimizer.weight_decay",
+    "weighting": "objective.weighting",
+}
+"""Where the keys of recipes without sections, as earlier versions read them, stand today."""
+
+
+def read(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in the TOML file `path`, with `changes` to its keys, dotted inside a section.
+
+    Raises `UsageError`.
+    """
+    return parse(toml(path), str(path), changes)
+
+
+def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in `mapping`, the content of the file called `where` in errors. Raises `UsageError`."""
+    if old := [key for key, value in mapping.items() if key in RENAMED and not isinstance(value, dict)]:
+        renamed = ", ".join(f"{key} is now {RENAMED[key]}" for key in old)
+        raise UsageError(f"{where}: keys of an earlier version: {renamed}")
+    values: dict[str, Any] = {"objective": {}, "data": {}, **mapping}
+    for dotted, value in (changes or {}).items():
+        section, _, key = dotted.rpartition(".")
+        values |= {section: {**values.get(section, {}), key: value}} if section else {key: value}
+    name = values["objective"].get("name")
+    if name not in OBJECTIVES:
+        raise UsageError(
+            f"{where}: [objective] name is {name!r}: not known; {nearest(str(name), OBJECTIVES)}"
+        )
+    objective = OBJECTIVES[name]
+    values["objective"] = {key: value for key, value in values["objective"].items() if key != "name"}
+    values.setdefault("start", objective.STARTS[0])
+    kinds: dict[str, type[Config]] = {
+        "objective": objective,
+        "data": objective.DATA,
+        "optimizer": Optimizer,
+        "adapter": Adapter,
+        "samples": Samples,
+    }
+    for key, value in values.items():
+        if key in kinds:
+            if not isinstance(value, dict):
+                raise UsageError(f"{where}: {key} is {value!r}: must be a table, [{key}]")
+            values[key] = kinds[key].from_dict(value, f"{where}: [{key}]")
+        for section, kind in kinds.items():
+            if key not in _keys(Recipe) and key in _keys(kind):
+                raise UsageError(f"{where}: unknown key {key!r}; it belongs to [{section}]")
+    return Recipe.from_dict(values, where)
+
+
+def _keys(kind: type[Config]) -> set[str]:
+    return {each.name for each in fields(kind)}
+
+
+def toml(path: Path) -> dict[str, Any]:
+    """What the TOML file `path` says. Raises `UsageError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error

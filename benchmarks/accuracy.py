@@ -383,14 +383,14 @@ def report(names: list[str]) -> str:
         [
             INTRODUCTION.format(**versions, latents=LATENTS),
             *(f"- **{name}**: {BEDS[name][0]}." for name in names),
-            "\n## Ours against theirs\n",
+            "\n## Sfumato and diffusers\n",
             "| schedule | data | asked | diffusers' best | our best | ratio | `adams` on `balanced` "
             "| on fitted levels | ratio | best medians | ratio |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
             *summary,
-            "\n## The best of both, by data\n",
+            "\n## The best of each, by data\n",
             *tables,
-            "\n## What diffusers could not do\n",
+            "\n## Combinations that fail in diffusers\n",
             *(f"- {text}" for text in condensed(failures)),
             "",
         ]
@@ -431,29 +431,29 @@ def condensed(failures: Iterable[str]) -> list[str]:
     return [f"{group} ({count} combinations)" for group, count in sorted(groups.items())]
 
 
-INTRODUCTION = """# How exact the samplers are
+INTRODUCTION = """# Accuracy of the samplers
 
 This page is written by `python benchmarks/accuracy.py --write docs/accuracy.md` (diffusers {diffusers},
 torch {torch}).
 
-A Gaussian mixture has an exact clean estimate, so what is left of a sampler's error is its own. Every sampler
-starts from the same {latents} latents at the noisiest level of Stable Diffusion's schedule, ordinary or with
-zero terminal SNR, and its result is compared with the exact solution of the probability-flow ODE from there
-down to no noise at all. The network is told a time, as a real one is, and answers exactly for that time, also
-between whole ones. Latents are float64.
+The data is a Gaussian mixture, whose x0 estimate is exact, so all error is the sampler's. Every sampler starts
+from the same {latents} latents at the noisiest level of Stable Diffusion's schedule, ordinary or with zero
+terminal SNR. Its result is compared with the exact solution of the probability-flow ODE at zero noise. The
+network is conditioned on the time, as a real one is, and is exact at every time, also between whole ones.
+Latents are float64.
 
-"Asked" counts evaluations of the network; methods that ask twice in a step take fewer steps. The error is the
-root mean square over all latents; a median is that of the single latents' errors. Where data lies in islands
-the rms is ruled by the few latents that end on the wrong one, and says less than the median.
+"Asked" counts network evaluations; samplers with two evaluations a step take fewer steps. The error is the root
+mean square over all latents; the median is over the errors of single latents. Where the mixture's components lie
+far apart, the rms is dominated by the few latents that end at the wrong one; the median says more.
 
-Schedulers that begin below the noisiest level (`leading`) are given the same latents there, as pipelines give
-them, and those that stop above zero noise (`sigma_min`) are compared at zero like the rest. "Best" is the
-best of all combinations, searched anew for each line on both sides. `adams` on `balanced`, with no option
-set, is one choice for all, made for guided networks (`caution` 2) and so not the most exact here.
+Schedulers that begin below the noisiest level (`leading`) get the same latents there, as in pipelines. Those
+that stop above zero noise (`sigma_min`) are compared at zero like the rest. "Best" is the best of all
+combinations, searched separately for each line on both sides. `adams` on `balanced`, with default options, is
+one choice for all lines; its default `caution` of 2 is for guided networks and not the most accurate here.
 
-Fitted levels are found for each data and step count on other latents (`benchmarks/fitting.py`), which
-takes some hundred drawings once for a network. Diffusers has nothing to set against that but the published
-AYS times, which are among its rows.
+Fitted levels are optimised for each data and step count on other latents (`benchmarks/fitting.py`), with some
+hundred sampling runs once for a network. Diffusers' counterpart are the published AYS timesteps, which are
+among its rows.
 
 The data, each of root mean square 0.85:
 """

@@ -1,4 +1,4 @@
-"""Draws every picture in these pages with the embedded model: `python docs/draw_pictures.py [NAME …]`."""
+"""Draws the pictures of these pages with the embedded model: `python docs/draw_pictures.py [NAME …]`."""
 
 import sys
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def sheet(
 
 
 def front(studio: sfumato.Studio) -> None:
-    """The README's sheet: prompts as a visitor might type them, first seeds, nothing picked out."""
+    """The README's sheet: ordinary prompts, one fixed seed, nothing selected."""
     prompts = (
         "a red apple, 3d render", "grinning cat, noto style", "a green car, flat emoji",
         "sunflower, soft gradient emoji", "an angry tomato, 3d render", "a blue apple, 3d render",
@@ -52,7 +52,7 @@ def front(studio: sfumato.Studio) -> None:
 
 
 def evolution(studio: sfumato.Studio) -> None:
-    """One picture coming out of the haze."""
+    """The decoded x0 estimates of one picture over its steps."""
     steps = list(studio.stream("a red apple, 3d render", seed=7, steps=20))
     chosen = [steps[i] for i in (0, 1, 3, 6, 10, 14, 19)]
     sheet(
@@ -134,7 +134,7 @@ def schedule(studio: sfumato.Studio) -> None:
 
 
 def mixing(studio: sfumato.Studio) -> None:
-    """Two prompts in one picture: blended texts, and estimates added up."""
+    """Two prompts in one picture: blended text embeddings, and composed predictions."""
     shares = (0.0, 0.3, 0.5, 0.7, 1.0)
     blended = '("a red apple, 3d render", "a lemon, 3d render").blend({}, {})'
     added = "a red apple, 3d render :{} AND a lemon, 3d render :{}"
@@ -149,7 +149,7 @@ def mixing(studio: sfumato.Studio) -> None:
 
 
 def gliding(studio: sfumato.Studio) -> None:
-    """Frames of examples/live.py on its way from prompt to prompt, in two steps each."""
+    """Frames of examples/live.py between two prompts, in two steps each."""
     blended = '("a red apple, 3d render", "a lemon, 3d render").blend({}, {})'
     frames = [
         studio.generate(

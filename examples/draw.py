@@ -1,4 +1,4 @@
-"""Draw one picture with the embedded model and save it: the shortest program there is.
+"""Draw one picture with the embedded model and save it.
 
 python examples/draw.py "a red apple, 3d render" apple.png
 """

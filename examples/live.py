@@ -1,11 +1,11 @@
-"""Type, and watch the picture turn into what you say, frame after frame, each drawn in few steps.
+"""Live drawing: a picture that follows what you type, frame after frame, each in a few steps.
 
     python examples/live.py
     python examples/live.py "a red apple, 3d render" "a lemon, 3d render"
     python examples/live.py "grinning cat, noto style" --steps 1 --frames frames/
 
-The prompts given are drawn in turn, and whatever is typed from its next frame on. Ctrl-D or Ctrl-C ends it.
-The terminal must know 24-bit colours; elsewhere, write the frames to a folder.
+The given prompts are drawn one after another; a typed prompt takes over with the next frame. Ctrl-D or Ctrl-C
+ends it. The terminal must support 24-bit colour; otherwise write the frames to a folder.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def listen(typed):
 
 
 def glided(mix, goal, share):
-    """The shares of prompts in a picture, 1 in all, with `share` more for `goal` and less for the others."""
+    """The blend weights of the prompts, 1 in all, moved by `share` from the others to `goal`."""
     others = {prompt: weight for prompt, weight in mix.items() if prompt != goal}
     total = sum(others.values())
     left = total - share
@@ -41,7 +41,7 @@ def glided(mix, goal, share):
 
 
 def frame(studio, mix, typed, fields):
-    """One picture of a mixture of prompts, or nothing if something is typed meanwhile."""
+    """One picture of a blend of prompts, or `None` if something is typed meanwhile."""
     texts = ", ".join('"{}"'.format(prompt.replace('"', r"\"")) for prompt in mix)
     weights = ", ".join(f"{weight:.4f}" for weight in mix.values())
     with closing(studio.stream(f"({texts}).blend({weights})", dialect="compel", **fields)) as steps:

@@ -1,4 +1,4 @@
-"""A program as tutorials for diffusers have it; only the import line is another.
+"""A program from a diffusers tutorial; only its import line is changed.
 
 python examples/tutorial.py moon.png
 """

@@ -1,4 +1,4 @@
-"""One prompt, several seeds, side by side on one sheet.
+"""One prompt with several seeds, side by side on one sheet.
 
 python examples/variations.py "a blue apple, 3d render" 6 sheet.png
 """

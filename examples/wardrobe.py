@@ -1,4 +1,4 @@
-"""Every combination of a template, each in several styles, as one sheet.
+"""All combinations of a prompt template in several styles, on one sheet.
 
 python examples/wardrobe.py "a {red|blue} {apple|car}" emoji-3d,emoji-flat sheet.png
 """

@@ -1,4 +1,4 @@
-"""Watch a picture come out of the haze: one file for each step, and the finished picture last.
+"""Save the preview of every step, and the finished picture last.
 
 python examples/watch.py "sunflower, soft gradient emoji" frames/ 10
 """

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from sfumato.diffusion import samplers
 from sfumato.names import SAMPLERS, SPACINGS
 
 ROOT = Path(__file__).parents[1]
+SAMPLERS_PAGE = (ROOT / "docs" / "samplers.md").read_text("utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.md")])
 
 
@@ -20,7 +22,21 @@ def test_every_link_of_a_page_leads_to_a_file(page):
 
 @pytest.mark.parametrize("name", [*SAMPLERS, *SPACINGS])
 def test_every_sampler_and_spacing_is_explained(name):
-    assert f"`{name}`" in (ROOT / "docs" / "samplers.md").read_text()
+    assert f"`{name}`" in SAMPLERS_PAGE
+
+
+def test_the_table_of_samplers_is_that_of_the_registry():
+    rows = re.findall(
+        r"^\| (`.*?) \| ([\d, ]+) \| (\d) \| (yes|no) \| (.*?) \|$", SAMPLERS_PAGE, re.MULTILINE
+    )
+    found = {}
+    for names, orders, evaluations, stochastic, source in rows:
+        for name, order in zip(re.findall(r"`(.*?)`", names), orders.split(", "), strict=True):
+            found[name] = int(order), int(evaluations), stochastic == "yes", source
+    assert found.keys() == samplers.SAMPLERS.keys()
+    for name, info in samplers.SAMPLERS.items():
+        assert found[name][:3] == (info.order, info.evaluations_per_step, info.random), name
+        assert info.source in found[name][3], name
 
 
 def test_the_readmes_two_commands_are_targets_and_ci_runs_the_second():

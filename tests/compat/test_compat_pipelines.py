@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import diffusers
@@ -195,6 +196,27 @@ def test_memory_savings_and_moves_leave_the_picture_as_it_is(model, loras):
     pipe.to(torch.bfloat16)
     assert pipe.unet.dtype == torch.bfloat16
     assert draw().isfinite().all()
+
+
+def test_a_pipeline_and_its_studio_draw_in_two_threads_what_each_draws_alone(model, loras):
+    pipe = compat.StableDiffusionPipeline.from_pretrained(model("sd1"))
+    pipe.load_lora_weights(loras / "one", adapter_name="one")
+    pipe.set_adapters("one", 20.0)
+    call = {"num_inference_steps": 6, "width": 16, "height": 8, "output_type": "latent"}
+
+    def adapted(_=None):
+        return pipe("a cat", generator=torch.Generator().manual_seed(1), **call).images
+
+    def plain(_=None):
+        image = pipe.studio.generate("a cat", steps=6, width=16, height=8, seed=1, dialect="plain")
+        return torch.from_numpy(image.pixels.astype(np.float32))
+
+    alone = adapted(), plain()
+    with ThreadPoolExecutor(2) as pool:
+        together = zip(pool.map(adapted, range(12)), pool.map(plain, range(12)), strict=True)
+        for latents, pixels in together:
+            assert (latents - alone[0]).abs().max() < 1e-4 * alone[0].abs().max()
+            assert (pixels - alone[1]).abs().max() <= 1
 
 
 def test_the_pipeline_is_the_one_that_the_model_is_for(model):

@@ -134,7 +134,10 @@ def test_settings_go_from_one_class_to_the_next_and_back():
         ("DDIMScheduler", {"use_karras": True}, "no setting 'use_karras'"),
         ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"),
         ("UniPCMultistepScheduler", {"predict_x0": False}, "predict_x0"),
+        ("UniPCMultistepScheduler", {"use_dynamic_shifting": True}, "use_dynamic_shifting"),
+        ("UniPCMultistepScheduler", {"shift_terminal": 0.1}, "shift_terminal"),
         ("EulerDiscreteScheduler", {"interpolation_type": "log_linear"}, "interpolation_type"),
+        ("EulerDiscreteScheduler", {"prediction_type": "flow_prediction"}, "prediction_type"),
     ],
 )
 def test_a_setting_that_is_not_supported_is_named(name, settings, words):

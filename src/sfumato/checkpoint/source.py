@@ -66,6 +66,25 @@ def pull(repository: str, *, variant: str | None = None, revision: str | None = 
     return _from_hub(repository, variant, prefer_half=False, local_files_only=False, revision=revision)
 
 
+def hub_file(repository: str, name: str) -> Path:
+    """One file of the repository "org/name", brought into the cache unless it is there. `CheckpointError`."""
+    if not _HUB_ID.fullmatch(repository):
+        raise CheckpointError(f"there is no file, folder or hub id {repository!r}")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, name))
+    except Exception as error:  # the hub's library passes on whatever its network library raises
+        raise CheckpointError(
+            f"{name} of {repository} cannot be had from the hub: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong on the hub, in a line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _is_hub_id(source: str) -> bool:
     """Whether `source` can only mean a repository: "org/name" where there is no local folder "org"."""
     return bool(_HUB_ID.fullmatch(source)) and not Path(source).parent.is_dir()
@@ -130,9 +149,8 @@ def _from_hub(
     except errors.RevisionNotFoundError:
         raise CheckpointError(f"{repository} on the hub has no revision {revision!r}") from None
     except Exception as error:  # the hub's library passes on whatever its network library raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{repository} is not{cached} in the local cache, and the hub cannot be reached: {reason}"
+            f"{repository} is not{cached} in the local cache, and the hub cannot be reached: {_reason(error)}"
         ) from error
 
 

@@ -14,13 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from sfumato.compat.drawing import StepResult, Texts, draw
+from sfumato.compat.drawing import CallState, StepResult, Texts, draw
 from sfumato.compat.loaders import no_others
 from sfumato.compat.noise import BatchNoise, Generators
-from sfumato.compat.outputs import check_form, in_form
+from sfumato.compat.outputs import FORMS, in_form
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.scheduler import SampleArgs
-from sfumato.compat.state import CallState
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import SfumatoWarning, UsageError, nearest
 from sfumato.nets.denoiser import Denoiser
@@ -48,7 +47,10 @@ class Call:
         others = {**given["others"], **{name: given[name] for name in _UNSUPPORTED if name in given}}
         self.callback, self.callback_steps = others.pop("callback", None), others.pop("callback_steps", 1)
         no_others(type(pipe).__name__, others)
-        check_form(given["output_type"])
+        self.output_type: str = given["output_type"]
+        if self.output_type not in FORMS:
+            known = nearest(str(self.output_type), FORMS)
+            raise UsageError(f"output_type = {self.output_type!r} is not supported; {known}")
         self.step_end: StepEnd | None = given["callback_on_step_end"]
         inputs = given["callback_on_step_end_tensor_inputs"]
         self.step_end_inputs: Sequence[str] = getattr(self.step_end, "tensor_inputs", inputs)
@@ -80,7 +82,6 @@ class Call:
         self.per_prompt = int(given["num_images_per_prompt"] or 1)
         self.generator: Generators = given["generator"]
         self.latents: Tensor | None = given["latents"]
-        self.output_type: str = given["output_type"]
         self.return_dict = bool(given["return_dict"])
 
     def _size(self, width: int | None, height: int | None) -> tuple[int, int]:

@@ -7,22 +7,14 @@ from torch import Tensor
 
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers.rules import ancestral, noise_in
-from sfumato.diffusion.sampling import Noise, Point, Sampler, Sampling
+from sfumato.diffusion.sampling import Noise, Point, Sampler, Sampling, mapped
 
 
 def clamped(sampler: Sampler, bound: float) -> Sampler:
     """`sampler` with its clean estimates within ±`bound`."""
 
     def sample(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
-        sampling = sampler(x, levels, noise)
-        try:
-            point = next(sampling)
-            while True:
-                x0 = yield point
-                point = sampling.send(x0.clamp(-bound, bound))
-        except StopIteration as done:
-            result: Tensor = done.value
-            return result
+        return mapped(sampler(x, levels, noise), x0=lambda x0: x0.clamp(-bound, bound))
 
     return sample
 

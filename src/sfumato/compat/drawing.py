@@ -1,22 +1,44 @@
 """Drawing a batch in lock-step, so that a caller sees and changes its latents after every evaluation."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sfumato.compat.noise import BatchNoise
 from sfumato.compat.scheduler import SamplingPlan
-from sfumato.compat.state import CallState
 from sfumato.diffusion.guidance import Estimate, Term, weighted_sum
 from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point
 from sfumato.engine import Engine, Evaluated, Failed, Job
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import SizeConditioning
+
+
+@dataclass
+class CallState:
+    """What callbacks read as `pipe.guidance_scale`, and set as `pipe._guidance_scale`, and so on.
+
+    `num_timesteps`: evaluations of the call under way. `interrupt`: whether a callback has asked for the
+    latents as they are. `reads_guidance`: whether the network itself reads the scale.
+    """
+
+    guidance_scale: float = 1.0
+    guidance_rescale: float = 0.0
+    clip_skip: int | None = None
+    cross_attention_kwargs: Mapping[str, Any] | None = None
+    num_timesteps: int = 0
+    interrupt: bool = False
+    reads_guidance: bool = False
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether there is a negative prompt to guide away from."""
+        return self.guidance_scale > 1 and not self.reads_guidance
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import CheckpointError, UsageError, nearest
+from sfumato.checkpoint.source import hub_file
+from sfumato.errors import UsageError, nearest
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.studio import Studio
 
@@ -165,20 +166,7 @@ def weight_file(
             shown = ", ".join(file.name for file in files[:5])
             raise UsageError(f"{folder} holds several files ({shown}): name one as weight_name")
         return files[0]
-    return _from_hub(str(source), "/".join(filter(None, (subfolder, weight_name or default))))
-
-
-def _from_hub(repository: str, name: str) -> Path:
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, name))
-    except HFValidationError:
-        raise CheckpointError(f"there is no file, folder or hub id {repository!r}") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{name} of {repository} cannot be had from the hub: {reason}") from None
+    return hub_file(str(source), "/".join(filter(None, (subfolder, weight_name or default))))
 
 
 def _names(names: str | Sequence[str]) -> list[str]:

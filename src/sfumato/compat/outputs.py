@@ -8,7 +8,6 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from sfumato.errors import UsageError, nearest
 from sfumato.studio import Studio
 
 FORMS = ("pil", "np", "pt", "latent")
@@ -35,14 +34,6 @@ class StableDiffusionPipelineOutput(StableDiffusionXLPipelineOutput):
 
     def to_tuple(self) -> tuple[Any, ...]:
         return self.images, self.nsfw_content_detected
-
-
-def check_form(output_type: str) -> None:
-    """Raise `UsageError` for a form that is not one of `FORMS`."""
-    if output_type not in FORMS:
-        raise UsageError(
-            f"output_type = {output_type!r} is not supported; {nearest(str(output_type), FORMS)}"
-        )
 
 
 @torch.no_grad()

@@ -12,10 +12,10 @@ import torch
 
 from sfumato import checkpoint, devices
 from sfumato.checkpoint.source import pull
+from sfumato.compat.drawing import CallState
 from sfumato.compat.loaders import LoaderMixin
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
-from sfumato.compat.state import CallState
 from sfumato.errors import SfumatoWarning, UsageError, nearest
 from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.studio import Studio

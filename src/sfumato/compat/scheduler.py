@@ -25,7 +25,9 @@ from sfumato.errors import CheckpointError, SfumatoWarning, UsageError, nearest
 from sfumato.files import read_json
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
-    **ScheduleConfig.FIXED,
+    "thresholding": (False,),
+    "shift_terminal": (None,),
+    "use_dynamic_shifting": (False,),
     "prediction_type": ("epsilon", "v_prediction", "sample"),
     "use_flow_sigmas": (False, None),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large"),
@@ -100,6 +102,8 @@ class Scheduler(ABC):
 
     TAKES: ClassVar[frozenset[str]] = frozenset()
     """Which of `timesteps` and `sigmas` a call may give it."""
+    ENDS: ClassVar[str] = "zero"
+    """Where it ends: at noise "zero", at training's "sigma_min", or as the setting of this name says."""
     DROPPED: ClassVar[int] = 0
     """How many of the least noisy even times it leaves out."""
     ROUNDED: ClassVar[bool] = True
@@ -195,7 +199,7 @@ class Scheduler(ABC):
     @property
     def ends_clean(self) -> bool:
         """Whether drawing ends at no noise, not at the least noisy level of training."""
-        return bool(self.settings.get("final_sigmas_type", "zero") == "zero")
+        return self.settings.get(self.ENDS, self.ENDS) in ("zero", True)
 
     def ended(self, path: VariancePreserving, levels: Sequence[Level]) -> list[Level]:
         """`levels` and the one to end at."""
@@ -317,13 +321,13 @@ class KDiffusionScheduler(SigmaScheduler):
 class SolverScheduler(SigmaScheduler):
     """DPM-Solver and its kin: even times without the least noisy one, noise in float32."""
 
-    DROPPED, FULL_RANGE = 1, True
+    ENDS, DROPPED, FULL_RANGE = "final_sigmas_type", 1, True
     WHOLE = ("use_karras_sigmas", "use_lu_lambdas")
 
     def plan(self, args: SampleArgs) -> SamplingPlan:
         self.check("solver_order", (1, 2, 3))
-        if "final_sigmas_type" in self.settings:
-            self.check("final_sigmas_type", ("zero", "sigma_min"))
+        if self.ENDS in self.settings:
+            self.check(self.ENDS, ("zero", "sigma_min"))
         return replace(super().plan(args), noise_dtype=torch.float32)
 
     def chosen(self, name: str, known: Mapping[str, str]) -> str:

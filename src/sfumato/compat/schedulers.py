@@ -31,9 +31,7 @@ _TIMES = frozenset({"timesteps"})
 
 
 class DDIMScheduler(TimestepScheduler):
-    @property
-    def ends_clean(self) -> bool:
-        return bool(self.config["set_alpha_to_one"])
+    ENDS = "set_alpha_to_one"
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         sampler: Sampler = partial(ddim, eta=args.eta)
@@ -51,9 +49,7 @@ class DDPMScheduler(TimestepScheduler):
 
 
 class PNDMScheduler(TimestepScheduler):
-    @property
-    def ends_clean(self) -> bool:
-        return bool(self.config["set_alpha_to_one"])
+    ENDS = "set_alpha_to_one"
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         return ddim if len(levels) == 2 else partial(pndm, warm_up=not self.config["skip_prk_steps"]), 0
@@ -84,15 +80,14 @@ class LCMScheduler(_ConsistencyScheduler):
 
 
 class TCDScheduler(_ConsistencyScheduler):
-    @property
-    def ends_clean(self) -> bool:
-        return False
+    ENDS = "sigma_min"
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         return partial(tcd, eta=args.eta), args.steps - 1 if args.eta > 0 else 0
 
 
 class EulerDiscreteScheduler(KDiffusionScheduler):
+    ENDS = "final_sigmas_type"
     TAKES = frozenset({"timesteps", "sigmas"})
 
 
@@ -132,9 +127,8 @@ class LMSDiscreteScheduler(KDiffusionScheduler):
 
 
 _SOLVERS = dict.fromkeys(("midpoint", "logrho", "bh1", "bh2"), "midpoint") | {"heun": "heun"}
-_ALGORITHMS = {name: name for name in ("dpmsolver++", "sde-dpmsolver++", "dpmsolver")} | {
-    "deis": "dpmsolver++"
-}
+_ALGORITHMS = {each: each for each in ("dpmsolver++", "sde-dpmsolver++", "dpmsolver")}
+_ALGORITHMS["deis"] = "dpmsolver++"
 
 
 class _DPMSolverScheduler(SolverScheduler):
@@ -191,9 +185,7 @@ class UniPCMultistepScheduler(SolverScheduler):
 
 
 class DEISMultistepScheduler(SolverScheduler):
-    @property
-    def ends_clean(self) -> bool:
-        return False
+    ENDS = "sigma_min"
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         self.chosen("algorithm_type", dict.fromkeys(("deis", "dpmsolver", "dpmsolver++"), "deis"))

@@ -68,25 +68,28 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         **others: Any,
     ) -> Any:
         """Draw; sizes are (height, width) in pixels, as diffusers has them. Raises `UsageError`."""
-        call = Call(self, locals())
-        states, negatives, pooled, negative_pooled = _encoded(
-            self,
-            (prompt, prompt_2),
-            (negative_prompt, negative_prompt_2),
-            (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds),
-            self.state.do_classifier_free_guidance,
-            call.per_prompt,
-            clip_skip,
-        )
-        here, count = (call.size[1], call.size[0]), len(states)
-        ids = negative_ids = _ids(original_size or here, crops_coords_top_left, target_size or here, count)
-        if negative_original_size and negative_target_size:
-            top_left = negative_crops_coords_top_left
-            negative_ids = _ids(negative_original_size, top_left, negative_target_size, count)
-        if negatives is not None:
-            states, pooled = torch.cat([negatives, states]), torch.cat([negative_pooled, pooled])
-            ids = torch.cat([negative_ids, ids])
-        images = call.images(Texts(states, pooled, ids.to(states.device)))
+        with self.studio.lock:
+            call = Call(self, locals())
+            states, negatives, pooled, negative_pooled = _encoded(
+                self,
+                (prompt, prompt_2),
+                (negative_prompt, negative_prompt_2),
+                (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds),
+                self.state.do_classifier_free_guidance,
+                call.per_prompt,
+                clip_skip,
+            )
+            here, count = (call.size[1], call.size[0]), len(states)
+            ids = negative_ids = _ids(
+                original_size or here, crops_coords_top_left, target_size or here, count
+            )
+            if negative_original_size and negative_target_size:
+                top_left = negative_crops_coords_top_left
+                negative_ids = _ids(negative_original_size, top_left, negative_target_size, count)
+            if negatives is not None:
+                states, pooled = torch.cat([negatives, states]), torch.cat([negative_pooled, pooled])
+                ids = torch.cat([negative_ids, ids])
+            images = call.images(Texts(states, pooled, ids.to(states.device)))
         return StableDiffusionXLPipelineOutput(images) if call.return_dict else (images,)
 
     def encode_prompt(
@@ -152,10 +155,11 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
         """Draw; `lcm_origin_steps` is the older name of `original_inference_steps`. Raises `UsageError`."""
         if original_inference_steps is None:
             original_inference_steps = lcm_origin_steps
-        call = Call(self, locals())
         given = (prompt_embeds, None, None, None)
-        states, *_ = _encoded(self, (prompt,), (None,), given, False, call.per_prompt, clip_skip)
-        return _finished(call, states, None)
+        with self.studio.lock:
+            call = Call(self, locals())
+            states, *_ = _encoded(self, (prompt,), (None,), given, False, call.per_prompt, clip_skip)
+            return _finished(call, states, None)
 
 
 class StableDiffusionPipeline(DiffusionPipeline):
@@ -200,11 +204,14 @@ class StableDiffusionPipeline(DiffusionPipeline):
         **others: Any,
     ) -> Any:
         """Draw. Raises `UsageError`."""
-        call = Call(self, locals())
         given = (prompt_embeds, negative_prompt_embeds, None, None)
-        guided, times = self.state.do_classifier_free_guidance, call.per_prompt
-        states, negatives, *_ = _encoded(self, (prompt,), (negative_prompt,), given, guided, times, clip_skip)
-        return _finished(call, states, negatives)
+        with self.studio.lock:
+            call = Call(self, locals())
+            guided, times = self.state.do_classifier_free_guidance, call.per_prompt
+            states, negatives, *_ = _encoded(
+                self, (prompt,), (negative_prompt,), given, guided, times, clip_skip
+            )
+            return _finished(call, states, negatives)
 
     def encode_prompt(
         self,

@@ -75,16 +75,25 @@ class Start:
         return level.noisy(self.x0.to(eps), eps)
 
 
-def resumed(sampling: Sampling, first: int) -> Sampling:
-    """`sampling` over the levels from number `first` on, its steps counted from the first of all levels."""
+def mapped(
+    sampling: Sampling,
+    *,
+    point: Callable[[Point], Point] = lambda asked: asked,
+    x0: Callable[[Tensor], Tensor] = lambda estimate: estimate,
+) -> Sampling:
+    """`sampling` with every `point` that it asks for, and every estimate `x0` that it is sent, changed so."""
     try:
-        point = next(sampling)
+        asked = next(sampling)
         while True:
-            x0 = yield Point(point.x, point.level, point.step + first)
-            point = sampling.send(x0)
+            asked = sampling.send(x0((yield point(asked))))
     except StopIteration as done:
         result: Tensor = done.value
         return result
+
+
+def resumed(sampling: Sampling, first: int) -> Sampling:
+    """`sampling` over the levels from number `first` on, its steps counted from the first of all levels."""
+    return mapped(sampling, point=lambda asked: Point(asked.x, asked.level, asked.step + first))
 
 
 def run(sampling: Sampling, denoise: Callable[[Tensor, Level], Tensor]) -> Tensor:

@@ -16,9 +16,9 @@ from sfumato.names import spacing_name
 def leading(path: Path, n: int, *, offset: float = 0, dropped: int = 0) -> list[Level]:
     """Every (T/n)-th time, counted from the least noisy one (Ho et al. 2020; Song et al. 2021).
 
-    It never reaches the noisiest level, and with few steps stays far from it. `offset` is added to every time
-    (Stable Diffusion's `steps_offset` is 1). `dropped` more points are laid out and then left away at the
-    least noisy end (diffusers' DPM-Solver, UniPC and DEIS drop one).
+    It never reaches the noisiest level; with few steps it begins far from it. `offset` is added to every time
+    (Stable Diffusion's `steps_offset` is 1). `dropped` more points are laid out and left out at the least
+    noisy end (diffusers' DPM-Solver, UniPC and DEIS drop one).
     """
     points = _steps(n) + dropped
     counted = _counted(path, points)
@@ -48,11 +48,11 @@ def trailing(path: Path, n: int) -> list[Level]:
 
 
 def lcm(path: Path, n: int, *, origin: int = 50) -> list[Level]:
-    """Every so-manieth of the `origin` times that a consistency model was distilled at.
+    """n of the `origin` times that a consistency model was distilled at, evenly chosen.
 
     A latent consistency model knows only those (Luo et al. 2023, §4.3): 4 of 50 are 999, 759, 499 and 259.
-    They are whole strides apart, so that of an `origin` which does not divide the path the first is less
-    noisy than pure noise. More steps than there are such times make as many trailing ones.
+    They are whole strides apart: where `origin` does not divide the path, the first is less noisy than pure
+    noise. With more steps than such times, the levels are `trailing`.
     """
     if origin < 1:
         raise UsageError(f"origin of the lcm spacing must be at least 1, not {origin}")

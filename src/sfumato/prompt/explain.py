@@ -8,7 +8,7 @@ from typing import Any
 
 from sfumato.prompt.chunks import Chunk, chunks
 from sfumato.prompt.language import Prompt, parse
-from sfumato.prompt.meaning import Blend, Content, Phrase, Term, WeightedText
+from sfumato.prompt.meaning import Blend, Content, Phrase, PromptTerm, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 _WIDTH = 100
@@ -19,7 +19,7 @@ class Explanation:
     """A prompt's parse and, for one tokenizer and number of steps, what it comes to."""
 
     prompt: Prompt
-    terms: tuple[Term, ...]
+    terms: tuple[PromptTerm, ...]
     tokenizer: Tokenizer
     embeddings: Mapping[str, int]
 
@@ -98,7 +98,7 @@ def explain(
     return Explanation(prompt, prompt.terms(steps), tokenizer, embeddings or {})
 
 
-def _spans(term: Term) -> Iterator[tuple[str, int]]:
+def _spans(term: PromptTerm) -> Iterator[tuple[str, int]]:
     """Stretches of steps, counted from 1 as people do, and the content that they read."""
     for index, steps in groupby(range(len(term.at)), lambda step: term.at[step]):
         first, *rest = steps

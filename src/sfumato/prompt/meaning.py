@@ -1,4 +1,4 @@
-"""What a prompt says once its dialect has been read: the one form that every dialect is turned into."""
+"""A parsed prompt's content: the one form that every dialect is turned into."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ Content = Phrase | Blend | Concatenation
 
 
 @dataclass(frozen=True)
-class Term:
+class PromptTerm:
     """One part of an `AND`: what it says at every step, and how much it counts.
 
     `at[i]` is the index, among `contents`, of what step i of the drawing reads; a term that does not change

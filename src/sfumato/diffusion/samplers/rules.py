@@ -1,8 +1,8 @@
-"""The few rules that all samplers are made of, in coordinates that hold on every path.
+"""The update rules that all samplers are made of, in coordinates that hold on every path.
 
-A step from a level (a, s) to one (a', s') is `keep·x + (a' − keep·a)·x0`, where `keep` is s'/s if no noise is
-made fresh. Nothing in it is infinite, neither at pure noise (a = 0) nor at the picture (s' = 0). A method of
-higher order puts a weighted mean of several estimates where x0 or eps stands.
+A step from a level (a, s) to (a', s') is `keep·x + (a' − keep·a)·x0`, where `keep` is s'/s without fresh
+noise. Nothing in it is infinite, neither at pure noise (a = 0) nor at the picture (s' = 0). A method of
+higher order replaces x0 or eps by a weighted mean of several estimates.
 """
 
 import math

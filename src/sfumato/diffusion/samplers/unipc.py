@@ -1,4 +1,4 @@
-"""UniPC: a multistep predictor whose every step is corrected, at no cost, by the next estimate."""
+"""UniPC: a multistep predictor, each step corrected with the next estimate at no cost."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The prompt languages: from a text in any of the five dialects to what it means at every step."""
+"""The prompt dialects: from a text in any of the five to its weighted texts at every step."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS
 from sfumato.prompt.language import a1111, comfy, compel, own
 from sfumato.prompt.language.tree import Node, ScheduleStep, distinct_steps, here, one_term, phrase
-from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight, Break, Content, Term, WeightedText
+from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight, Break, Content, PromptTerm, WeightedText
 
 __all__ = ["Node", "Prompt", "escape", "parse"]
 
@@ -28,7 +28,7 @@ class Prompt:
             return self._root
         return Node("prompt", children=tuple(a1111.with_weights(term) for term in self._root.children))
 
-    def terms(self, steps: int) -> tuple[Term, ...]:
+    def terms(self, steps: int) -> tuple[PromptTerm, ...]:
         """The parts of an `AND`, or the one part, of a drawing in `steps` steps (1 or more).
 
         Each term's contents stand in the order in which steps first read them. Raises `UsageError`.
@@ -37,13 +37,13 @@ class Prompt:
             raise UsageError(f"a drawing has 1 step or more, not {steps}")
         return tuple(self._term(node, steps) for node in self._root.children)
 
-    def _term(self, node: Node, steps: int) -> Term:
+    def _term(self, node: Node, steps: int) -> PromptTerm:
         dialect = a1111 if self.dialect == "a1111" else own
         ts = a1111.times(node, steps) if dialect is a1111 else list(range(1, steps + 1))
         distinct, at = distinct_steps(node, ts, lambda when: dialect.switch(when, steps), len(self.text))
         contents: dict[Content, int] = {}
         places = [contents.setdefault(self._content(node, step), len(contents)) for step in distinct]
-        return Term(tuple(contents), tuple(places[index] for index in at), node.weight)
+        return PromptTerm(tuple(contents), tuple(places[index] for index in at), node.weight)
 
     def _content(self, node: Node, step: ScheduleStep) -> Content:
         if self.dialect == "compel":

@@ -7,6 +7,7 @@ import pytest
 
 from sfumato.diffusion import samplers
 from sfumato.names import SAMPLERS, SPACINGS
+from sfumato.train.recipe_file import RENAMED
 
 ROOT = Path(__file__).parents[1]
 SAMPLERS_PAGE = (ROOT / "docs" / "samplers.md").read_text("utf-8")
@@ -37,6 +38,12 @@ def test_the_table_of_samplers_is_that_of_the_registry():
     for name, info in samplers.SAMPLERS.items():
         assert found[name][:3] == (info.order, info.evaluations_per_step, info.random), name
         assert info.source in found[name][3], name
+
+
+def test_the_changes_list_every_renamed_key_of_recipes():
+    page = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([\w.]+)`.*\|$", page, re.MULTILINE))
+    assert rows == {old: new.split()[0] for old, new in RENAMED.items()}
 
 
 def test_the_readmes_two_commands_are_targets_and_ci_runs_the_second():

@@ -259,7 +259,7 @@ def test_only_schedulers_that_clip_are_said_to():
             "beta_schedule is 'sigmoid': not supported; known: linear, scaled_linear",
         ),
         (ScheduleConfig, {"thresholding": True}, "thresholding is True: not supported, only False"),
-        (ScheduleConfig, {"use_dynamic_shifting": True}, "use_dynamic_shifting is for flows"),
+        (ScheduleConfig, {"use_dynamic_shifting": True, "base_shift": 2}, "base_shift must be below"),
         (ScheduleConfig, {"flow_shift": 0}, "flow_shift is 0: must be greater than 0"),
         (ScheduleConfig, {"predict_epsilon": False}, "predict_epsilon is False: not supported, only True"),
         (ScheduleConfig, {"beta_end": 1.5}, "beta_end is 1.5: must be less than 1"),

@@ -277,14 +277,8 @@ def test_the_tiny_autoencoders_table_is_the_published_numbering(meta):
     assert table["decoder.layers.0.weight"].key == "taesd_decoder.1.weight"
     assert table["decoder.layers.2.conv.4.bias"].key == "taesd_decoder.3.conv.4.bias"
     shapes = ldm_keys.shapes(table, shapes_of(config))
-    assert (
-        shapes_to_config.tiny_vae(header(shapes), "taesd_encoder.", "taesd_decoder.", True, "a test")
-        == config
-    )
-    assert (
-        shapes_to_config.tiny_vae(header(real), "encoder.layers.", "decoder.layers.", False, "a test")
-        == config
-    )
+    assert shapes_to_config.tiny_vae(header(shapes), True, "a test") == config
+    assert shapes_to_config.tiny_vae(header(real), False, "a test") == config
 
 
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
@@ -307,7 +301,7 @@ def published(kind):
     if kind == "sd2":
         parts.append((TextConfig(**CLIP_H), partial(ldm_keys.open_clip_table, prefix=second)))
     else:
-        parts.append((TextConfig(**CLIP_L), lambda _, names: ldm_keys.openai_table(names, openai)))
+        parts.append((TextConfig(**CLIP_L), partial(ldm_keys.openai_table, prefix=openai)))
     if kind == "sdxl":
         config = TextConfig(**BIG_G, projection_dim=1280, hidden_act="gelu", with_projection=True)
         parts.append((config, partial(ldm_keys.open_clip_table, prefix=second)))
@@ -340,7 +334,7 @@ def test_files_of_published_size_are_told_by_their_headers(kind, tensors, parame
     for part in found.parts.values():
         _table(part, shapes_of(part.config))
     schedule = ScheduleConfig.from_dict(found.scheduler, "a test")
-    told = model_info(found.own, found.parts, schedule, report, found.reasons)
+    told = model_info(found, schedule, report)
     assert (told.family.name, told.task, told.native_size, told.factor) == (family, task, size, 8)
     assert told.prediction == ("v" if kind == "sd2" else "epsilon")
     assert found.parts["vae"].config.scaling_factor == (0.13025 if kind == "sdxl" else 0.18215)

@@ -21,7 +21,7 @@ from sfumato.checkpoint.saving import (
     scheduler_content,
     tokenizer_names,
 )
-from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import TextConfig
 from sfumato.errors import OutputError, SfumatoWarning, UsageError
 
 SUFFIX = ".safetensors"
@@ -97,7 +97,7 @@ def save_file(model: Model, path: str | Path) -> None:
     for name, network in model.networks.items():
         state = checked_state(name, network)
         tensors |= ldm_keys.to_file(_table(model, name, network, state), state)
-    if model.prediction == "v" and not _spread(model):
+    if model.prediction == "v" and not model.info.family.predicts_v:  # of whose models a bias tells it
         tensors["v_pred"] = torch.empty(0)
     if model.schedule.rescale_betas_zero_snr:
         tensors["ztsnr"] = torch.empty(0)
@@ -108,29 +108,20 @@ def save_file(model: Model, path: str | Path) -> None:
         warnings.warn(told, SfumatoWarning, stacklevel=2)
 
 
-def _spread(model: Model) -> bool:
-    """Whether other programs tell by a bias that such a model predicts v, and need no mark."""
-    return model.info.family.predicts_v
-
-
 def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) -> Table:
     """Where one network's parameters go."""
-    config = network.config
-    if isinstance(config, UNetConfig):
-        return ldm_keys.unet_table(config, state)
-    if isinstance(config, VAEConfig):
-        return ldm_keys.vae_table(config, state)
-    if isinstance(config, TinyVAEConfig):
-        halves = (f"{ldm_keys.VAE}taesd_{half}." for half in ("encoder", "decoder"))
-        return ldm_keys.tiny_vae_table(config, state, *halves)
-    if len(model.text_encoders) == 2:
-        place = f"{ldm_keys.CONDITIONER}{0 if name == 'text_encoder' else 1}."
+    config, two = network.config, len(model.text_encoders) == 2
+    if not isinstance(config, TextConfig):
+        prefix = ldm_keys.UNET if name == "unet" else ldm_keys.VAE
+        return ldm_keys.table_of(config, prefix, False, state)
+    if two or name == "text_encoder_2":
+        place = f"{ldm_keys.CONDITIONER}{int(two and name == 'text_encoder_2')}."
     else:
-        place = f"{ldm_keys.CONDITIONER}0." if name == "text_encoder_2" else ldm_keys.TEXT
-    alone = len(model.text_encoders) == 1 and config.hidden_act == "gelu" and not config.with_projection
-    if name == "text_encoder_2" or alone:
-        return ldm_keys.open_clip_table(config, state, f"{place}{ldm_keys.OPEN_CLIP}")
-    return ldm_keys.openai_table(state, f"{place}{ldm_keys.OPENAI}")
+        place = ldm_keys.TEXT
+    alone = not two and config.hidden_act == "gelu" and not config.with_projection
+    open_clip = name == "text_encoder_2" or alone
+    inside = ldm_keys.OPEN_CLIP if open_clip else ldm_keys.OPENAI
+    return ldm_keys.table_of(config, place + inside, open_clip, state)
 
 
 def _metadata(model: Model) -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS
+from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.config import Config
 from sfumato.config.model_settings import checked_settings
@@ -21,19 +20,8 @@ ENTRY = "sfumato.model"
 _SECTIONS = ("index", "scheduler", "own", "networks", "tokenizers")
 
 
-@dataclass(frozen=True)
-class Stated:
-    """What the entry says: a configuration for each network, and the rest of a folder's small files."""
-
-    configs: dict[str, Config]
-    tokenizers: dict[str, Tokenizer]
-    scheduler: dict[str, Any]
-    index: dict[str, Any]
-    own: dict[str, Any]
-
-
-def read(path: Path, header: Header, present: Collection[str]) -> Stated | None:
-    """What the header of `path` says about the networks `present`; `None` if it carries nothing.
+def read(path: Path, header: Header, present: Collection[str]) -> tuple[dict[str, Config], Content] | None:
+    """What the header of `path` says about the networks `present`, and else; `None` if it carries nothing.
 
     Raises `CheckpointError` for an entry that is damaged or speaks of other networks.
     """
@@ -47,8 +35,8 @@ def read(path: Path, header: Header, present: Collection[str]) -> Stated | None:
         raise CheckpointError(
             f"{where} speaks of {', '.join(content['networks'])}; the file holds {', '.join(present)}"
         )
-    return Stated(
-        configs={name: _config(name, entry, where) for name, entry in content["networks"].items()},
+    configs = {name: _config(name, entry, where) for name, entry in content["networks"].items()}
+    return configs, Content(
         tokenizers={
             name: _tokenizer(content["tokenizers"].get(name), f"{where}: {name}")
             for encoder, name in TOKENIZERS.items()
@@ -57,6 +45,7 @@ def read(path: Path, header: Header, present: Collection[str]) -> Stated | None:
         scheduler=content["scheduler"],
         index=content["index"],
         own=checked_settings(content["own"], where),
+        reasons={"latent scale": f"the header of {path.name} says so"},
     )
 
 

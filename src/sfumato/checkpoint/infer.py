@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sfumato.checkpoint.families import FAMILIES, Defaults, Family
-from sfumato.checkpoint.layout import TINY, Part
+from sfumato.checkpoint.layout import TINY, Content, Part
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.config.model_settings import SETTINGS_FILE
@@ -59,18 +59,12 @@ class ModelInfo:
     """Of a distilled model."""
 
 
-def model_info(
-    own: Mapping[str, Any],
-    parts: Mapping[str, Part],
-    schedule: ScheduleConfig,
-    report: Report,
-    reasons: Mapping[str, str],
-) -> ModelInfo:
+def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> ModelInfo:
     """Conclude everything, record it in `report`, and hold the components against each other.
 
-    `own`: the content of `sfumato.json`. `reasons`: why what the configurations say is so, by what it is
-    about, where it was not read but worked out. Raises `CheckpointError` where they contradict one another.
+    Raises `CheckpointError` where they contradict one another.
     """
+    parts, own, reasons = content.parts, content.own, content.reasons
     unet, vae = parts["unet"].config, parts["vae"].config
     assert isinstance(unet, UNetConfig)
     assert isinstance(vae, VAEConfig | TinyVAEConfig)

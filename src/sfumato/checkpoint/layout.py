@@ -14,6 +14,7 @@ from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UN
 from sfumato.config.model_settings import SETTINGS_FILE, checked_settings
 from sfumato.errors import CheckpointError, nearest
 from sfumato.files import read_json
+from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.weights import Header, TensorInfo
 
 INDEX = "model_index.json"
@@ -89,6 +90,22 @@ class Part:
             files=tuple(path.name for path in self.files),
             variant=self.variant,
         )
+
+
+@dataclass(kw_only=True)
+class Content:
+    """All of a model but its weights: networks, tokenizers, and what its other files say, by their names.
+
+    `scheduler`, `index` and `own` are the contents of `scheduler_config.json`, `model_index.json` and
+    `sfumato.json`. `reasons`: why something is so that none of them says, by what it is about.
+    """
+
+    parts: dict[str, Part] = field(default_factory=dict)
+    tokenizers: dict[str, Tokenizer] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

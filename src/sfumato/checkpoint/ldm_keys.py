@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.config import TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -160,7 +160,7 @@ def vae_table(config: VAEConfig, parameters: Iterable[str], prefix: str = VAE) -
     }
 
 
-def openai_table(parameters: Iterable[str], prefix: str) -> Table:
+def openai_table(config: TextConfig, parameters: Iterable[str], prefix: str) -> Table:
     """Where files keep OpenAI's text encoder; `prefix` such as "cond_stage_model.transformer.text_model."."""
     return {name: SourceKey(f"{prefix}{name}") for name in parameters}
 
@@ -184,12 +184,7 @@ def open_clip_table(config: TextConfig, parameters: Iterable[str], prefix: str) 
     return {name: table.get(name) or rest[name] for name in wanted}
 
 
-def tiny_vae_table(
-    config: TinyVAEConfig,
-    parameters: Iterable[str],
-    encoder: str = "taesd_encoder.",
-    decoder: str = "taesd_decoder.",
-) -> Table:
+def tiny_vae_table(config: TinyVAEConfig, parameters: Iterable[str], prefix: str = "") -> Table:
     """Where TAESD's own files keep each of a tiny autoencoder's `parameters`.
 
     Both halves are numbered lists; the decoder's begins with the squeezing of its input, which is no layer
@@ -199,9 +194,21 @@ def tiny_vae_table(
     for name in parameters:
         half, _, rest = name.partition(".layers.")
         number, _, inside = rest.partition(".")
-        place = int(number) + (half == "decoder")
-        table[name] = SourceKey(f"{encoder if half == 'encoder' else decoder}{place}.{inside}")
+        table[name] = SourceKey(f"{prefix}taesd_{half}.{int(number) + (half == 'decoder')}.{inside}")
     return table
+
+
+def table_of(config: Config, prefix: str, open_clip: bool, parameters: Iterable[str]) -> Table:
+    """Where files keep the `parameters` of the network that `config` describes, under names with `prefix`."""
+    if isinstance(config, UNetConfig):
+        return unet_table(config, parameters, prefix)
+    if isinstance(config, VAEConfig):
+        return vae_table(config, parameters, prefix)
+    if isinstance(config, TinyVAEConfig):
+        return tiny_vae_table(config, parameters, prefix)
+    assert isinstance(config, TextConfig)
+    table = open_clip_table if open_clip else openai_table
+    return table(config, parameters, prefix)
 
 
 def from_file(table: Mapping[str, SourceKey], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

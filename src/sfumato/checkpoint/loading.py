@@ -13,8 +13,8 @@ from sfumato.checkpoint.layout import TINY, Part
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.checkpoint.model import Model, Network
 from sfumato.checkpoint.report import Report
-from sfumato.checkpoint.scan import Scan
-from sfumato.checkpoint.source import EMBEDDED, embedded, locate
+from sfumato.checkpoint.scan import scan
+from sfumato.checkpoint.source import EMBEDDED, embedded
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -34,7 +34,7 @@ def load(source: str | Path | ModelOptions, *, dtype: torch.dtype | None = None,
     """
     options = ModelOptions.of(source, **others)
     half = dtype in (torch.float16, torch.bfloat16)
-    found = _scan(options, prefer_half=half)
+    found = scan(options, prefer_half=half)
     info = found.model_info()
     assert found.schedule is not None
     built = {name: _with_weights(part, dtype) for name, part in found.parts.items()}
@@ -67,40 +67,13 @@ def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
     `others`: those of `ModelOptions`. What `load` would refuse is listed under `problems`. Raises
     `CheckpointError` only where there is no model to speak of.
     """
-    found = _scan(ModelOptions.of(source, **others), collect_errors=True)
+    found = scan(ModelOptions.of(source, **others), collect_errors=True)
     for part in found.parts.values():
         found.attempt(_table, part, expected_shapes(empty_network(part.config).state_dict()))
     if found.parts:
         found.attempt(found.model_info)
         found.identify()
     return found.report
-
-
-def _scan(options: ModelOptions, *, prefer_half: bool = False, collect_errors: bool = False) -> Scan:
-    """Everything about a model but its weights."""
-    place = locate(
-        options.source,
-        variant=options.variant,
-        prefer_half=prefer_half,
-        local_files_only=options.local_files_only,
-    )
-    scan = Scan(place, Report(options.source), collect_errors=collect_errors)
-    base = None
-    if options.base is not None:
-        lender = ModelOptions(
-            options.base, variant=options.variant, local_files_only=options.local_files_only
-        )
-        base = _scan(lender, prefer_half=prefer_half)
-    scan.read(
-        variant=options.variant,
-        prefer_half=prefer_half,
-        vae=None if options.vae is None else Path(options.vae),
-        tiny=None if options.tiny is None else Path(options.tiny),
-        base=base,
-    )
-    if options.prediction is not None:
-        scan.override_prediction(options.prediction)
-    return scan
 
 
 def empty_network(config: Config) -> Network:

@@ -1,7 +1,7 @@
 """Reading all of a model but its weights: what there is, and what is wrong with it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from sfumato.checkpoint.layout import (
     FAST,
     TINY,
     TOKENIZERS,
+    Content,
     Part,
     components,
     fingerprint,
@@ -23,15 +24,30 @@ from sfumato.checkpoint.layout import (
     tokenizer_folder,
 )
 from sfumato.checkpoint.report import Report
+from sfumato.checkpoint.source import locate
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, VAEConfig
 from sfumato.errors import CheckpointError, UsageError, nearest
+from sfumato.options import ModelOptions
 from sfumato.prompt.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
 
-@dataclass
-class Scan:
+def scan(options: ModelOptions, *, prefer_half: bool = False, collect_errors: bool = False) -> "Scan":
+    """Everything about a model but its weights. Raises `CheckpointError`, and `UsageError` as `Scan.read`."""
+    variant, local = options.variant, options.local_files_only
+    place = locate(options.source, variant=variant, prefer_half=prefer_half, local_files_only=local)
+    found = Scan(place=place, report=Report(options.source), collect_errors=collect_errors)
+    base = None
+    if options.base is not None:
+        lender = ModelOptions(options.base, variant=variant, local_files_only=local)
+        base = scan(lender, prefer_half=prefer_half)
+    found.read(options, prefer_half, base)
+    return found
+
+
+@dataclass(kw_only=True)
+class Scan(Content):
     """A folder's or file's content short of its weights.
 
     With `collect_errors` it notes problems instead of raising the first.
@@ -40,14 +56,8 @@ class Scan:
     place: Path
     report: Report
     collect_errors: bool = False
-    index: dict[str, Any] = field(default_factory=dict)
-    own: dict[str, Any] = field(default_factory=dict)
     networks: int = 0
-    parts: dict[str, Part] = field(default_factory=dict)
-    tokenizers: dict[str, Tokenizer] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
     schedule: ScheduleConfig | None = None
-    reasons: dict[str, str] = field(default_factory=dict)
     asked: str = ""
 
     @property
@@ -66,33 +76,22 @@ class Scan:
             self.report.problems.append(str(error))
             return None
 
-    def read(
-        self,
-        *,
-        variant: str | None = None,
-        prefer_half: bool = False,
-        vae: Path | None = None,
-        tiny: Path | None = None,
-        base: "Scan | None" = None,
-    ) -> None:
-        """Read every configuration, header and tokenizer.
-
-        The autoencoders in `vae` and `tiny` go in the place of the model's own, and a file takes what it
-        lacks from `base`.
-        """
+    def read(self, options: ModelOptions, prefer_half: bool, base: "Scan | None") -> None:
+        """Read every configuration, header and tokenizer; a file takes what it lacks from `base`."""
         if self.place.is_dir():
-            self._read_folder(variant, prefer_half)
+            self._read_folder(options.variant, prefer_half)
         else:
-            self.attempt(self._read_file, base, {"vae"} if vae else set())
-        if vae and self.parts:
-            self.attempt(self._replace_vae, vae)
-        if tiny and self.parts:
-            self.attempt(self._replace_tiny, tiny)
-        for part in self.parts.values():
-            self.report.components.append(part.component())
+            self.attempt(self._read_file, base, {"vae"} if options.vae else set())
+        if options.vae and self.parts:
+            self.attempt(self._replace_vae, Path(options.vae))
+        if options.tiny and self.parts:
+            self.attempt(self._replace_tiny, Path(options.tiny))
+        self.report.components += [part.component() for part in self.parts.values()]
         for name in TOKENIZERS:
             if name in self.parts and TOKENIZERS[name] in self.tokenizers:
                 self.attempt(self._check_tokenizer, name)
+        if options.prediction is not None:
+            self.override_prediction(options.prediction)
 
     def override_prediction(self, name: str) -> None:
         """Take the UNet's answer for what `name` says, whatever the files say. Raises `UsageError`."""
@@ -109,7 +108,7 @@ class Scan:
         """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
         if self.schedule is None or len(self.parts) < self.networks:
             raise CheckpointError(f"{self.place}: what the model is cannot be told while parts are missing")
-        found = model_info(self.own, self.parts, self.schedule, self.report, self.reasons)
+        found = model_info(self, self.schedule, self.report)
         if self.fast:
             self.report.infer("few steps", "by a LoRA of its own, --fast", f"there is {FAST}")
         return found
@@ -142,13 +141,10 @@ class Scan:
 
     def _read_file(self, base: "Scan | None", given: set[str]) -> None:
         lent: Mapping[str, Part] = base.parts if base else {}
-        found = single.scan(self.place, weights.header(self.place), self.report, lent, given)
-        self.index, self.own, self.reasons = found.index, found.own, found.reasons
-        self.scheduler = found.scheduler
-        self.schedule = ScheduleConfig.from_dict(found.scheduler, f"{self.place}: scheduler")
-        self.parts = {name: found.parts[name] for name in _ORDER if name in found.parts}
+        vars(self).update(vars(single.scan(self.place, weights.header(self.place), self.report, lent, given)))
+        self.parts = {name: self.parts[name] for name in _ORDER if name in self.parts}
+        self.schedule = ScheduleConfig.from_dict(self.scheduler, f"{self.place}: scheduler")
         self.networks = len({*self.parts, *given})
-        self.tokenizers = dict(found.tokenizers)
         if base and (borrowed := [name for name, part in self.parts.items() if part is base.parts.get(name)]):
             self.report.infer("borrowed", ", ".join(borrowed), f"the file lacks them; {base.place} has them")
             for name in borrowed:

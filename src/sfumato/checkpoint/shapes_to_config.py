@@ -258,14 +258,13 @@ def vae(tensors: Tensors, original: bool, scaling: float, sample: int, where: st
     return VAEConfig.from_dict(content, where)
 
 
-def tiny_vae(tensors: Tensors, encoder: str, decoder: str, squeezed: bool, where: str) -> TinyVAEConfig:
-    """The configuration of a TAESD whose halves are the lists `encoder` and `decoder` (prefixes).
-
-    `squeezed`: whether the decoder's list begins with the squeezing of its input, as in TAESD's own files.
-    """
+def tiny_vae(tensors: Tensors, original: bool, where: str) -> TinyVAEConfig:
+    """The configuration of a TAESD; in its own files (`original`) the decoder begins with a layer more."""
+    halves = ("taesd_{}coder." if original else "{}coder.layers.").format
+    encoder, decoder = halves("en"), halves("de")
     down, up = _blocks(tensors, encoder, where), _blocks(tensors, decoder, where)
     first = _shape(tensors, f"{encoder}0.weight", 4, where)
-    last = _shape(tensors, f"{decoder}{int(squeezed)}.weight", 4, where)
+    last = _shape(tensors, f"{decoder}{int(original)}.weight", 4, where)
     ends = [_last(tensors, prefix, where) for prefix in (encoder, decoder)]
     content = {
         "in_channels": first[1],
@@ -308,63 +307,44 @@ def _places(tensors: Tensors, prefix: str) -> dict[int, set[str]]:
     return found
 
 
-def openai_text(tensors: Tensors, act: str, projected: bool, where: str) -> TextConfig:
-    """The configuration of a text encoder by transformers' names, with its projection if `projected`."""
-    layers = _numbered("encoder.layers.{}.mlp.fc1.weight")
-    return _text(
-        tensors,
-        where,
-        token="embeddings.token_embedding.weight",
-        position="embeddings.position_embedding.weight",
-        inner="encoder.layers.0.mlp.fc1.weight",
-        layers=sum(1 for _ in takewhile(tensors.__contains__, layers)),
-        projection=_shape(tensors, "text_projection.weight", 2, where)[0] if projected else None,
-        act=act,
-    )
+_TEXT = {
+    False: (
+        "embeddings.token_embedding.weight",
+        "embeddings.position_embedding.weight",
+        "encoder.layers.{}.mlp.fc1.weight",
+        "text_projection.weight",
+    ),
+    True: (
+        "token_embedding.weight",
+        "positional_embedding",
+        "transformer.resblocks.{}.mlp.c_fc.weight",
+        "text_projection",
+    ),
+}
+"""The names of a text encoder's tensors: transformers', and OpenCLIP's."""
 
 
-def open_clip_layers(tensors: Tensors) -> int:
-    """How many layers an OpenCLIP text encoder has."""
-    layers = _numbered("transformer.resblocks.{}.mlp.c_fc.weight")
-    return sum(1 for _ in takewhile(tensors.__contains__, layers))
+def text_layers(tensors: Tensors, open_clip: bool) -> int:
+    """How many layers a text encoder has, by transformers' names or OpenCLIP's."""
+    return sum(1 for _ in takewhile(tensors.__contains__, _numbered(_TEXT[open_clip][2])))
 
 
-def open_clip_text(tensors: Tensors, layers: int, projected: bool, where: str) -> TextConfig:
-    """The configuration of an OpenCLIP text encoder of which the first `layers` are read."""
-    return _text(
-        tensors,
-        where,
-        token="token_embedding.weight",
-        position="positional_embedding",
-        inner="transformer.resblocks.0.mlp.c_fc.weight",
-        layers=layers,
-        projection=_shape(tensors, "text_projection", 2, where)[1] if projected else None,
-        act="gelu",
-    )
-
-
-def _text(
-    tensors: Tensors,
-    where: str,
-    *,
-    token: str,
-    position: str,
-    inner: str,
-    layers: int,
-    projection: int | None,
-    act: str,
+def text(
+    tensors: Tensors, open_clip: bool, *, layers: int, act: str, projected: bool, where: str
 ) -> TextConfig:
+    """The configuration of a text encoder of which the first `layers` are read."""
+    token, position, layer, projection = _TEXT[open_clip]
     vocabulary, width = _shape(tensors, token, 2, where)
     if width % HEAD_WIDTH:
         raise CheckpointError(
             f"{where}: attention {width} channels wide cannot be split into CLIP's heads of {HEAD_WIDTH}"
         )
     content = {
-        "architectures": ["CLIPTextModel" if projection is None else "CLIPTextModelWithProjection"],
+        "architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"],
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "intermediate_size": _shape(tensors, inner, 2, where)[0],
-        "projection_dim": projection or width,
+        "intermediate_size": _shape(tensors, layer.format(0), 2, where)[0],
+        "projection_dim": _shape(tensors, projection, 2, where)[int(open_clip)] if projected else width,
         "num_hidden_layers": layers,
         "num_attention_heads": width // HEAD_WIDTH,
         "max_position_embeddings": _shape(tensors, position, 2, where)[0],

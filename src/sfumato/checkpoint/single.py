@@ -1,8 +1,7 @@
 """A whole model in one file: which parts it holds, under which names, and what it leaves to be concluded."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from sfumato import weights
 from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config
 from sfumato.checkpoint.families import FAMILIES, Family
 from sfumato.checkpoint.grouping import FIRST, TOLD_SIZE, Group, borrowed, grouped
-from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Part
-from sfumato.checkpoint.ldm_keys import Table
+from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
@@ -44,60 +42,42 @@ _SCHEDULE = {
 }
 
 
-@dataclass(frozen=True)
-class Found:
-    """All of a model but its weights; tokenizers only of its own text encoders.
-
-    `reasons`: why something is so, by what it is about.
-    """
-
-    parts: dict[str, Part]
-    tokenizers: dict[str, Tokenizer]
-    scheduler: dict[str, Any]
-    index: dict[str, Any]
-    own: dict[str, Any]
-    reasons: dict[str, str]
-
-
 def scan(
     path: Path, header: Header, report: Report, lent: Mapping[str, Part], given: Collection[str]
-) -> Found:
+) -> Content:
     """Work out everything about the checkpoint `path`; conclusions go into `report`.
 
     `lent`: another model's parts, of which those are taken that the file lacks; `given`: parts that will come
-    from elsewhere. Raises `CheckpointError`.
+    from elsewhere. Tokenizers are those of its own text encoders only. Raises `CheckpointError`.
     """
     groups = grouped(path, header, report)
     lent = borrowed(path, groups, lent, given)
-    if told := header_config.read(path, header, groups):
-        parts = {name: part(path, header, group, told.configs[name]) for name, group in groups.items()}
-        report.infer(
-            "configuration", "stated", f"the header of {path.name} carries it ({header_config.ENTRY})"
-        )
-        reasons = {"latent scale": f"the header of {path.name} says so"}
-        return Found(parts | lent, told.tokenizers, told.scheduler, told.index, told.own, reasons)
+    if stated := header_config.read(path, header, groups):
+        configs, content = stated
+        reason = f"the header of {path.name} carries it ({header_config.ENTRY})"
+        report.infer("configuration", "stated", reason)
+        content.parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()} | lent
+        return content
     family = _family(groups, lent, report)
     prediction, reason = _prediction(path, header, groups["unet"], family)
-    side, size_reason = _size(family, prediction)
-    configs: dict[str, Config] = {name: part.config for name, part in lent.items()}
+    side = family.latent_sides[prediction == "v_prediction"]
+    configs = {name: part.config for name, part in lent.items()}
     for name in TOKENIZERS:
         if name in groups:
             configs[name] = _text(path, groups[name], family, report)
     configs["unet"] = unet = _unet(path, groups["unet"], configs, family, side, report)
     if "vae" in groups:
         configs["vae"] = vae_config(groups["vae"], family.scaling_factor, 8 * side, str(path))
-    parts = {name: part(path, header, group, configs[name]) for name, group in groups.items()}
-    return Found(
+    parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()}
+    return Content(
         parts=parts | lent,
         tokenizers={
             TOKENIZERS[name]: _tokenizer(parts[name], family) for name in TOKENIZERS if name in parts
         },
         scheduler=_scheduler(unet, family, prediction, "ztsnr" in header.tensors),
-        index={},
-        own={},
         reasons={
             "prediction": reason,
-            "native size": size_reason,
+            "native size": f"{family.name} models that predict {prediction} are trained at {8 * side} pixels",
             "latent scale": f"{family.name} models have it",
         },
     )
@@ -151,12 +131,6 @@ def _prediction(path: Path, header: Header, unet: Group, family: Family) -> tupl
     return "v_prediction", "Stable Diffusion 2 does, but its base model: --prediction epsilon is for that"
 
 
-def _size(family: Family, prediction: str) -> tuple[int, str]:
-    """The side of the latents that such a model was trained on, and the reason."""
-    side = family.latent_sides[prediction == "v_prediction"]
-    return side, f"{family.name} models that predict {prediction} were trained at {8 * side} × {8 * side}"
-
-
 def _unet(
     path: Path, group: Group, configs: Mapping[str, Config], family: Family, side: int, report: Report
 ) -> UNetConfig:
@@ -174,21 +148,22 @@ def _unet(
 
 
 def _text(path: Path, group: Group, family: Family, report: Report) -> TextConfig:
-    where, name = str(path), group.place.part
-    if group.place.open_clip:
-        layers = shapes_to_config.open_clip_layers(group.tensors)
-        conditioned = group.place.prefix.startswith(ldm_keys.CONDITIONER)
-        cut = not conditioned and (layers == WHOLE_LAYERS or "text_projection" in group.tensors)
-        config = shapes_to_config.open_clip_text(group.tensors, layers - cut, conditioned, where)
-        reason = "OpenCLIP's names"
-        if cut:
+    name, open_clip = group.place.part, group.place.open_clip
+    tensors = {key.removeprefix(keys.TEXT_PREFIX): info for key, info in group.tensors.items()}
+    layers = shapes_to_config.text_layers(tensors, open_clip)
+    if open_clip:
+        act, reason = "gelu", "OpenCLIP's names"
+        projected = group.place.prefix.startswith(ldm_keys.CONDITIONER)
+        if not projected and (layers == WHOLE_LAYERS or "text_projection" in tensors):
             reason += f"; Stable Diffusion 2 reads the states before the last of its {layers} layers"
+            layers -= 1
     else:
-        second = name == "text_encoder_2"
-        act = "gelu" if second or family.open_clip else "quick_gelu"
-        ours = {key.removeprefix(keys.TEXT_PREFIX): info for key, info in group.tensors.items()}
-        config = shapes_to_config.openai_text(ours, act, second, where)
+        projected = name == "text_encoder_2"
+        act = "gelu" if projected or family.open_clip else "quick_gelu"
         reason = f"transformers' names, in a model of the family {family.name}"
+    config = shapes_to_config.text(
+        tensors, open_clip, layers=layers, act=act, projected=projected, where=str(path)
+    )
     whose = "OpenCLIP" if config.hidden_act == "gelu" else "OpenAI's CLIP"
     report.infer(name, f"{whose}, {config.num_hidden_layers} layers of {config.hidden_size}", reason)
     return config
@@ -196,34 +171,22 @@ def _text(path: Path, group: Group, family: Family, report: Report) -> TextConfi
 
 def vae_config(group: Group, scaling: float, side: int, where: str) -> VAEConfig | TinyVAEConfig:
     """The configuration of an autoencoder; a full one multiplies its latents by `scaling`."""
-    if any(name.startswith("encoder.layers.") for name in group.tensors):
-        return shapes_to_config.tiny_vae(group.tensors, "encoder.layers.", "decoder.layers.", False, where)
-    if any(name.startswith("taesd_") for name in group.tensors):
-        return shapes_to_config.tiny_vae(group.tensors, "taesd_encoder.", "taesd_decoder.", True, where)
+    for original, mark in ((True, "taesd_"), (False, "encoder.layers.")):
+        if any(name.startswith(mark) for name in group.tensors):
+            return shapes_to_config.tiny_vae(group.tensors, original, where)
     return shapes_to_config.vae(group.tensors, group.original, scaling, side, where)
 
 
 def part(path: Path, header: Header, group: Group, config: Config) -> Part:
     """The network that `config` describes, with those of the group's tensors that it has."""
-    name, prefix = group.place.part, group.place.prefix
-    table: Callable[[Iterable[str]], Table] | None = None
-    unread = _UNREAD_INSIDE
+    name, prefix, open_clip = group.place.part, group.place.prefix, group.place.open_clip
+    unread, own_names = _UNREAD_INSIDE, not group.original
     if isinstance(config, TextConfig):
-        if group.place.open_clip:
-            table = partial(ldm_keys.open_clip_table, config, prefix=prefix)
-            if not config.with_projection:
-                last = rf"transformer\.resblocks\.{config.num_hidden_layers}\..*"
-                unread = re.compile(f"{unread.pattern}|text_projection|{last}")
-        elif not config.with_projection:
-            unread = re.compile(rf"{unread.pattern}|text_projection\.weight")
-    elif isinstance(config, TinyVAEConfig):
-        if any(key.startswith("taesd_") for key in group.tensors):
-            halves = (f"{prefix}taesd_encoder.", f"{prefix}taesd_decoder.")
-            table = partial(ldm_keys.tiny_vae_table, config, encoder=halves[0], decoder=halves[1])
-    elif group.original and isinstance(config, UNetConfig):
-        table = partial(ldm_keys.unet_table, config, prefix=prefix)
-    elif group.original and isinstance(config, VAEConfig):
-        table = partial(ldm_keys.vae_table, config, prefix=prefix)
+        own_names = not open_clip
+        if not config.with_projection:
+            last = rf"|transformer\.resblocks\.{config.num_hidden_layers}\..*" if open_clip else ""
+            unread = re.compile(rf"{unread.pattern}|text_projection(?:\.weight)?{last}")
+    table = None if own_names else partial(ldm_keys.table_of, config, prefix, open_clip)
     class_name = next(known for known, kind in NETWORKS[name].items() if isinstance(config, kind))
     if isinstance(config, TextConfig):
         class_name = config.to_dict()["architectures"][0]

@@ -83,13 +83,11 @@ class ScheduleConfig(Config):
     def check(self) -> None:
         if self.trained_betas is not None:
             same_length("trained_betas", self.trained_betas, self.num_train_timesteps)
-        if self.use_dynamic_shifting:
-            if self.prediction_type != "flow_prediction":
-                raise ValueError("use_dynamic_shifting is for flows, prediction_type = 'flow_prediction'")
-            if self.base_image_seq_len >= self.max_image_seq_len or self.base_shift > self.max_shift:
-                raise ValueError(
-                    "base_image_seq_len and base_shift must be below max_image_seq_len and max_shift"
-                )
+        rises = self.base_image_seq_len < self.max_image_seq_len and self.base_shift <= self.max_shift
+        if self.use_dynamic_shifting and not rises:
+            raise ValueError(
+                "base_image_seq_len and base_shift must be below max_image_seq_len and max_shift"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         return {"_class_name": self.class_name} | super().to_dict()

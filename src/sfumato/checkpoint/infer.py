@@ -4,18 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from sfumato.checkpoint.families import FAMILIES, Defaults, Family
 from sfumato.checkpoint.layout import TINY, Content, Part
 from sfumato.checkpoint.report import Report
+from sfumato.checkpoint.schedules import PREDICTIONS, path_of
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.diffusion import level
 from sfumato.errors import CheckpointError
-
-PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
-"""What schedulers call the network's answer, and what it is called here."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,11 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled, told = _distilled(unet, schedule, report), unet.time_cond_proj_dim is not None
-    prediction = _prediction(schedule, report, reasons)
+    prediction, stated = (
+        PREDICTIONS[schedule.prediction_type],
+        f"prediction_type = {schedule.prediction_type!r}",
+    )
+    report.infer("prediction", prediction, reasons.get("prediction", stated))
     path, named, reason = path_of(schedule)
     report.infer("path", named, reason)
     native = _native_size(unet, vae.factor, own, report, reasons)
@@ -161,16 +161,13 @@ def _check_tiny(part: Part, vae: VAEConfig | TinyVAEConfig) -> None:
 
 def _distilled(unet: UNetConfig, schedule: ScheduleConfig, report: Report) -> str | None:
     if unet.time_cond_proj_dim is not None:
-        report.infer(
-            "distilled",
-            "lcm",
-            f"the UNet is told the guidance scale (time_cond_proj_dim = {unet.time_cond_proj_dim})",
-        )
-        return "lcm"
-    if schedule.class_name == "LCMScheduler":
-        report.infer("distilled", "lcm", "the scheduler is LCMScheduler")
-        return "lcm"
-    return None
+        reason = f"the UNet is told the guidance scale (time_cond_proj_dim = {unet.time_cond_proj_dim})"
+    elif schedule.class_name == "LCMScheduler":
+        reason = "the scheduler is LCMScheduler"
+    else:
+        return None
+    report.infer("distilled", "lcm", reason)
+    return "lcm"
 
 
 def _check_text(unet: UNetConfig, text: list[TextConfig]) -> None:
@@ -179,58 +176,6 @@ def _check_text(unet: UNetConfig, text: list[TextConfig]) -> None:
         raise CheckpointError(
             f"unet: cross_attention_dim = {unet.cross_attention_dim} does not fit text states {width} wide"
         )
-
-
-def _prediction(schedule: ScheduleConfig, report: Report, reasons: Mapping[str, str]) -> str:
-    prediction = PREDICTIONS[schedule.prediction_type]
-    stated = f"prediction_type = {schedule.prediction_type!r}"
-    report.infer("prediction", prediction, reasons.get("prediction", stated))
-    return prediction
-
-
-def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, str, str]:
-    """The path a network was trained on, what it is called, and which settings say so.
-
-    Raises `CheckpointError` where the betas make none.
-    """
-    count = schedule.num_train_timesteps
-    shift, reason = None, f"the scheduler is {schedule.class_name}"
-    if schedule.class_name.startswith("FlowMatch"):
-        shift = schedule.shift
-    elif schedule.prediction_type == "flow_prediction":
-        shift, reason = schedule.flow_shift or 1.0, "prediction_type = 'flow_prediction'"
-    if shift is not None and schedule.use_dynamic_shifting:
-        dynamic = level.DynamicFlow(
-            scale=float(count),
-            base_shift=schedule.base_shift,
-            max_shift=schedule.max_shift,
-            base_positions=schedule.base_image_seq_len,
-            max_positions=schedule.max_image_seq_len,
-            exponential=schedule.time_shift_type == "exponential",
-        )
-        return dynamic, "flow, shifted by the picture's size", f"{reason}, use_dynamic_shifting"
-    if shift is not None:
-        return level.Flow(scale=float(count), shift=shift), f"flow, shift {shift:g}", reason
-    ends = f"{schedule.beta_start:g} to {schedule.beta_end:g}"
-    if schedule.trained_betas is not None:
-        betas, reason = torch.tensor(schedule.trained_betas, dtype=torch.float64), f"{count} trained_betas"
-    elif schedule.beta_schedule == "scaled_linear":
-        betas = level.scaled_linear_betas(schedule.beta_start, schedule.beta_end, count)
-        reason = f"betas linear in their root, {ends}"
-    elif schedule.beta_schedule == "linear":
-        betas = level.linear_betas(schedule.beta_start, schedule.beta_end, count)
-        reason = f"linear betas, {ends}"
-    else:
-        betas, reason = level.cosine_betas(count), "squared cosine betas"
-    table = level.alphas_cumprod(betas)
-    if schedule.rescale_betas_zero_snr:
-        table = level.zero_terminal_snr(table)
-        reason += ", rescaled to zero terminal signal"
-    try:
-        path = level.VariancePreserving(table)
-    except ValueError as error:
-        raise CheckpointError(f"scheduler: the betas make no path from picture to noise: {error}") from error
-    return path, f"variance preserving, {count} times", reason
 
 
 def _native_size(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sfumato import weights
 from sfumato.checkpoint import replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
-from sfumato.checkpoint.infer import PREDICTIONS, ModelInfo, model_info
+from sfumato.checkpoint.infer import ModelInfo, model_info
 from sfumato.checkpoint.layout import (
     FAST,
     TINY,
@@ -24,6 +24,7 @@ from sfumato.checkpoint.layout import (
     tokenizer_folder,
 )
 from sfumato.checkpoint.report import Report
+from sfumato.checkpoint.schedules import PREDICTIONS
 from sfumato.checkpoint.source import locate
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, VAEConfig
 from sfumato.errors import CheckpointError, UsageError, nearest

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from sfumato.checkpoint.infer import path_of
+from sfumato.checkpoint.schedules import path_of
 from sfumato.checkpoint.source import locate
 from sfumato.compat.clipping import clamped
 from sfumato.config.schedule import ScheduleConfig

@@ -1,0 +1,56 @@
+"""What a scheduler's configuration says about the network: what it predicts, and along which path."""
+
+import torch
+
+from sfumato.config import ScheduleConfig
+from sfumato.diffusion import level
+from sfumato.errors import CheckpointError
+
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
+"""What schedulers call the network's answer, and what it is called here."""
+
+
+def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, str, str]:
+    """The path a network was trained on, what it is called, and which settings say so.
+
+    Raises `CheckpointError` where the betas make none.
+    """
+    count = schedule.num_train_timesteps
+    shift, reason = None, f"the scheduler is {schedule.class_name}"
+    if schedule.class_name.startswith("FlowMatch"):
+        shift = schedule.shift
+    elif schedule.prediction_type == "flow_prediction":
+        shift, reason = schedule.flow_shift or 1.0, "prediction_type = 'flow_prediction'"
+    if shift is not None and schedule.use_dynamic_shifting:
+        dynamic = level.DynamicFlow(
+            scale=float(count),
+            base_shift=schedule.base_shift,
+            max_shift=schedule.max_shift,
+            base_positions=schedule.base_image_seq_len,
+            max_positions=schedule.max_image_seq_len,
+            exponential=schedule.time_shift_type == "exponential",
+        )
+        return dynamic, "flow, shifted by the picture's size", f"{reason}, use_dynamic_shifting"
+    if shift is not None:
+        return level.Flow(scale=float(count), shift=shift), f"flow, shift {shift:g}", reason
+    ends = schedule.beta_start, schedule.beta_end, count
+    if schedule.trained_betas is not None:
+        betas, reason = torch.tensor(schedule.trained_betas, dtype=torch.float64), f"{count} trained_betas"
+    elif schedule.beta_schedule == "squaredcos_cap_v2":
+        betas, reason = level.cosine_betas(count), "squared cosine betas"
+    elif schedule.beta_schedule == "linear":
+        betas, reason = level.linear_betas(*ends), "linear betas, {:g} to {:g}".format(*ends)
+    else:
+        betas, reason = (
+            level.scaled_linear_betas(*ends),
+            "betas linear in their root, {:g} to {:g}".format(*ends),
+        )
+    table = level.alphas_cumprod(betas)
+    if schedule.rescale_betas_zero_snr:
+        table = level.zero_terminal_snr(table)
+        reason += ", rescaled to zero terminal signal"
+    try:
+        path = level.VariancePreserving(table)
+    except ValueError as error:
+        raise CheckpointError(f"scheduler: the betas make no path from picture to noise: {error}") from error
+    return path, f"variance preserving, {count} times", reason

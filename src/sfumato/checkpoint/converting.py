@@ -126,7 +126,12 @@ def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) 
 
 def _metadata(model: Model) -> dict[str, str]:
     """The header: Stability AI's modelspec 1.0.0 for other programs, and all configurations for this one."""
-    told = {"format": "pt", header_config.ENTRY: _configurations(model)}
+    tokenizers = dict(zip(tokenizer_names(model), model.tokenizers, strict=True))
+    configs = {name: network.config for name, network in model.networks.items()}
+    entry = header_config.written(
+        configs, tokenizers, scheduler_content(model), index_content(model), model.own
+    )
+    told = {"format": "pt", header_config.ENTRY: entry}
     architecture = model.info.family.architectures.get(model.prediction)
     if architecture and model.task == "text":
         told |= {
@@ -138,13 +143,3 @@ def _metadata(model: Model) -> dict[str, str]:
             "modelspec.prediction_type": model.prediction,
         }
     return told
-
-
-def _configurations(model: Model) -> str:
-    return header_config.written(
-        networks={name: network.config for name, network in model.networks.items()},
-        tokenizers=dict(zip(tokenizer_names(model), model.tokenizers, strict=True)),
-        scheduler=scheduler_content(model),
-        index=index_content(model),
-        own=model.own,
-    )

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content
+from sfumato.checkpoint.layout import TOKENIZERS, Content, config_of
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.config import Config
 from sfumato.config.model_settings import checked_settings
@@ -35,7 +35,11 @@ def read(path: Path, header: Header, present: Collection[str]) -> tuple[dict[str
         raise CheckpointError(
             f"{where} speaks of {', '.join(content['networks'])}; the file holds {', '.join(present)}"
         )
-    configs = {name: _config(name, entry, where) for name, entry in content["networks"].items()}
+    configs: dict[str, Config] = {}
+    for name, entry in content["networks"].items():
+        if not isinstance(entry, dict):
+            raise CheckpointError(f"{where}: {name} must be an object")
+        _, configs[name] = config_of(name, entry, f"{where}: {name}")
     return configs, Content(
         tokenizers={
             name: _tokenizer(content["tokenizers"].get(name), f"{where}: {name}")
@@ -65,18 +69,6 @@ def written(
         "tokenizers": {name: _written_tokenizer(tokenizer) for name, tokenizer in tokenizers.items()},
     }
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-
-
-def _config(name: str, entry: Any, where: str) -> Config:
-    where = f"{where}: {name}"
-    if not isinstance(entry, dict):
-        raise CheckpointError(f"{where} must be an object")
-    named = entry.get("architectures", [entry.get("_class_name")])
-    class_name = named[0] if isinstance(named, list) and len(named) == 1 else named
-    if not isinstance(class_name, str) or class_name not in NETWORKS[name]:
-        known = ", ".join(NETWORKS[name])
-        raise CheckpointError(f"{where} is of class {str(class_name)[:80]!r}, must be one of {known}")
-    return NETWORKS[name][class_name].from_dict(entry, where)
 
 
 def _tokenizer(entry: Any, where: str) -> Tokenizer:

@@ -74,10 +74,8 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled, told = _distilled(unet, schedule, report), unet.time_cond_proj_dim is not None
-    prediction, stated = (
-        PREDICTIONS[schedule.prediction_type],
-        f"prediction_type = {schedule.prediction_type!r}",
-    )
+    prediction = PREDICTIONS[schedule.prediction_type]
+    stated = f"prediction_type = {schedule.prediction_type!r}"
     report.infer("prediction", prediction, reasons.get("prediction", stated))
     path, named, reason = path_of(schedule)
     report.infer("path", named, reason)

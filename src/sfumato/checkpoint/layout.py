@@ -44,14 +44,6 @@ _PICKLE = re.compile(r"(?:diffusion_)?(?:pytorch_)?model.*\.(?:bin|pt|pth|ckpt)"
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The weights to read in one component's folder: a whole file or an index of shards."""
-
-    file: str
-    variant: str | None
-
-
-@dataclass(frozen=True)
 class Part:
     """One network of a model: its configuration, and its weights as their headers describe them.
 
@@ -140,11 +132,11 @@ def components(index: dict[str, Any]) -> list[str]:
 
 def choose(
     names: Collection[str], where: str, *, variant: str | None = None, prefer_half: bool = False
-) -> Choice:
-    """Which weights to read among the file `names` of a component's folder `where`.
+) -> tuple[str, str | None]:
+    """Which weights to read among the file `names` of a component's folder `where`: the file, its variant.
 
-    A `variant` asked for comes first, then the plain files, or with `prefer_half` those of variant `fp16`.
-    Raises `CheckpointError` where there are none, saying so if there are only pickled ones.
+    The file is a whole one or an index of shards. A `variant` asked for comes first, then the plain files, or
+    with `prefer_half` those of variant `fp16`. Raises `CheckpointError` where there are none, saying so if there are only pickled ones.
     """
     found: dict[str | None, str] = {}
     for pattern in (_SHARD_INDEX, _WHOLE):
@@ -165,19 +157,7 @@ def choose(
         *sorted(name for name in found if name),
     ]
     chosen = next(name for name in order[variant is None :] if name in found)
-    return Choice(found[chosen], chosen)
-
-
-def read_part(
-    folder: Path,
-    name: str,
-    index: dict[str, Any],
-    *,
-    variant: str | None = None,
-    prefer_half: bool = False,
-) -> Part:
-    """Read one network's configuration and the headers of its weights. Raises `CheckpointError`."""
-    return read_network(_place(folder, name), name, index, variant=variant, prefer_half=prefer_half)
+    return found[chosen], chosen
 
 
 def read_network(
@@ -193,25 +173,44 @@ def read_network(
     content = read_json(path)
     if "auto_map" in content:
         raise CheckpointError(f"{path} names code to run (auto_map), which is never done")
-    class_name = _class_name(name, content, index)
-    if not isinstance(class_name, str) or class_name not in NETWORKS[name]:
-        hint = nearest(str(class_name), NETWORKS[name])
-        raise CheckpointError(f"{path}: a {name} of class {class_name!r} is not supported; {hint}")
-    if NETWORKS[name][class_name] is TextConfig:
-        content["architectures"] = [class_name]
-    config = NETWORKS[name][class_name].from_dict(content, str(path))
-    choice = choose(
-        [entry.name for entry in place.iterdir()], str(place), variant=variant, prefer_half=prefer_half
-    )
-    file = place / choice.file
-    headers = weights.sharded_header(file) if file.suffix == ".json" else {file: weights.header(file)}
+    entry = index.get(name)
+    listed = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    class_name, config = config_of(name, content, str(path), listed)
+    headers, chosen = read_headers(place, variant=variant, prefer_half=prefer_half)
     tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
-    return Part(name, class_name, config, str(place), headers, tensors, choice.variant)
+    return Part(name, class_name, config, str(place), headers, tensors, chosen)
+
+
+def read_headers(
+    place: Path, *, variant: str | None = None, prefer_half: bool = False
+) -> tuple[dict[Path, Header], str | None]:
+    """The header of each file of weights of a component's folder, and their variant. See `choose`."""
+    names = [entry.name for entry in place.iterdir()] if place.is_dir() else []
+    chosen, found = choose(names, str(place), variant=variant, prefer_half=prefer_half)
+    file = place / chosen
+    return weights.sharded_header(file) if file.suffix == ".json" else {file: weights.header(file)}, found
+
+
+def config_of(name: str, content: dict[str, Any], where: str, listed: object = None) -> tuple[str, Config]:
+    """The class of a network's configuration, named in diffusers' way, transformers' or `listed`, and itself.
+
+    `name`: its place in the folder. Raises `CheckpointError` for a class that is not built there.
+    """
+    architectures = content.get("architectures")
+    single = architectures[0] if isinstance(architectures, list) and len(architectures) == 1 else listed
+    class_name = content.get("_class_name", single)
+    if not isinstance(class_name, str) or class_name not in NETWORKS[name]:
+        hint = nearest(str(class_name)[:80], NETWORKS[name])
+        raise CheckpointError(f"{where}: a {name} of class {str(class_name)[:80]!r} is not supported; {hint}")
+    kind = NETWORKS[name][class_name]
+    if kind is TextConfig:
+        content = content | {"architectures": [class_name]}
+    return class_name, kind.from_dict(content, where)
 
 
 def read_schedule(folder: Path) -> tuple[dict[str, Any], ScheduleConfig]:
     """The content of `scheduler/scheduler_config.json`, and what is used of it. Raises `CheckpointError`."""
-    path = _place(folder, "scheduler") / "scheduler_config.json"
+    path = place_of(folder, "scheduler") / "scheduler_config.json"
     content = read_json(path)
     return content, ScheduleConfig.from_dict(content, str(path))
 
@@ -220,11 +219,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """The content of `sfumato.json`, empty where there is none. Raises `CheckpointError`."""
     path = folder / SETTINGS_FILE
     return checked_settings(read_json(path), str(path)) if path.is_file() else {}
-
-
-def tokenizer_folder(folder: Path, name: str) -> Path:
-    """The folder of one tokenizer. Raises `CheckpointError` where it is missing."""
-    return _place(folder, name)
 
 
 def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:
@@ -262,19 +256,9 @@ def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:
 _SAMPLES, _BLOCK = 64, 4096
 
 
-def _place(folder: Path, name: str) -> Path:
+def place_of(folder: Path, name: str) -> Path:
+    """The folder of one component. Raises `CheckpointError` where it is missing."""
     place = folder / name
     if not place.is_dir():
         raise CheckpointError(f"{folder} is incomplete: the folder {name}/ is missing")
     return place
-
-
-def _class_name(name: str, content: dict[str, Any], index: dict[str, Any]) -> Any:
-    """The class that a config names, in diffusers' way or transformers'; else the one the index names."""
-    architectures = content.get("architectures")
-    if "_class_name" in content:
-        return content["_class_name"]
-    if isinstance(architectures, list) and len(architectures) == 1:
-        return architectures[0]
-    entry = index.get(name)
-    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sfumato import weights
 from sfumato.checkpoint.families import FAMILIES
-from sfumato.checkpoint.layout import INDEX, choose
+from sfumato.checkpoint.layout import INDEX, read_headers
 from sfumato.errors import CheckpointError, OutputError, UsageError, nearest
 from sfumato.files import output_error
 from sfumato.folders import folder
@@ -156,10 +156,7 @@ def _kind(place: Path) -> str:
 
 
 def _unet_tensors(place: Path) -> dict[str, TensorInfo]:
-    unet = place / "unet"
-    names = [entry.name for entry in unet.iterdir()] if unet.is_dir() else []
-    file = unet / choose(names, str(unet)).file
-    headers = weights.sharded_header(file) if file.suffix == ".json" else {file: weights.header(file)}
+    headers, _ = read_headers(place / "unet")
     return {name: info for header in headers.values() for name, info in header.tensors.items()}
 
 

@@ -1,5 +1,6 @@
 """From files to a model: strictly, running nothing that they name, in about their own size of memory."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +77,18 @@ def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
     return found.report
 
 
+_NETWORKS: dict[type[Config], Callable[[Any], Network]] = {
+    UNetConfig: UNet,
+    VAEConfig: AutoencoderKL,
+    TinyVAEConfig: AutoencoderTiny,
+    TextConfig: CLIPText,
+}
+
+
 def empty_network(config: Config) -> Network:
     """The network that `config` describes, with shapes but no memory: parameters are on the meta device."""
     with torch.device("meta"), _Uninitialised():
-        if isinstance(config, UNetConfig):
-            return UNet(config)
-        if isinstance(config, VAEConfig):
-            return AutoencoderKL(config)
-        if isinstance(config, TinyVAEConfig):
-            return AutoencoderTiny(config)
-        assert isinstance(config, TextConfig)
-        return CLIPText(config)
+        return _NETWORKS[type(config)](config)
 
 
 class _Uninitialised(TorchFunctionMode):

@@ -17,11 +17,11 @@ from sfumato.checkpoint.layout import (
     Part,
     components,
     fingerprint,
+    place_of,
     read_index,
-    read_part,
+    read_network,
     read_schedule,
     read_settings,
-    tokenizer_folder,
 )
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.schedules import PREDICTIONS
@@ -127,8 +127,7 @@ class Scan(Content):
         networks = ["unet", "vae", *encoders, *([TINY] if (self.place / TINY).is_dir() else [])]
         self.networks = len(networks)
         for name in networks:
-            options = {"variant": variant, "prefer_half": prefer_half}
-            if part := self.attempt(read_part, self.place, name, self.index, **options):
+            if part := self.attempt(self._read_network, name, variant, prefer_half):
                 self.parts[name] = part
                 if part.variant:
                     asked = "asked for" if part.variant == variant else "found"
@@ -139,6 +138,10 @@ class Scan(Content):
             self.attempt(self._read_tokenizer, name)
         if read := self.attempt(read_schedule, self.place):
             self.scheduler, self.schedule = read
+
+    def _read_network(self, name: str, variant: str | None, prefer_half: bool) -> Part:
+        place = place_of(self.place, name)
+        return read_network(place, name, self.index, variant=variant, prefer_half=prefer_half)
 
     def _read_file(self, base: "Scan | None", given: set[str]) -> None:
         lent: Mapping[str, Part] = base.parts if base else {}
@@ -179,7 +182,7 @@ class Scan(Content):
 
     def _read_tokenizer(self, encoder: str) -> None:
         name = TOKENIZERS[encoder]
-        self.tokenizers[name] = Tokenizer.load(tokenizer_folder(self.place, name))
+        self.tokenizers[name] = Tokenizer.load(place_of(self.place, name))
 
     def _check_tokenizer(self, encoder: str) -> None:
         name = TOKENIZERS[encoder]

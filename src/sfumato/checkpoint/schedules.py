@@ -33,18 +33,16 @@ def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, s
         return dynamic, "flow, shifted by the picture's size", f"{reason}, use_dynamic_shifting"
     if shift is not None:
         return level.Flow(scale=float(count), shift=shift), f"flow, shift {shift:g}", reason
-    ends = schedule.beta_start, schedule.beta_end, count
+    start, end = schedule.beta_start, schedule.beta_end
     if schedule.trained_betas is not None:
         betas, reason = torch.tensor(schedule.trained_betas, dtype=torch.float64), f"{count} trained_betas"
     elif schedule.beta_schedule == "squaredcos_cap_v2":
         betas, reason = level.cosine_betas(count), "squared cosine betas"
     elif schedule.beta_schedule == "linear":
-        betas, reason = level.linear_betas(*ends), "linear betas, {:g} to {:g}".format(*ends)
+        betas, reason = level.linear_betas(start, end, count), f"linear betas, {start:g} to {end:g}"
     else:
-        betas, reason = (
-            level.scaled_linear_betas(*ends),
-            "betas linear in their root, {:g} to {:g}".format(*ends),
-        )
+        betas = level.scaled_linear_betas(start, end, count)
+        reason = f"betas linear in their root, {start:g} to {end:g}"
     table = level.alphas_cumprod(betas)
     if schedule.rescale_betas_zero_snr:
         table = level.zero_terminal_snr(table)

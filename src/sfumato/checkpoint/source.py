@@ -162,10 +162,10 @@ def _wanted(repository: str, names: list[str], variant: str | None, prefer_half:
         inside = [name for name in inside if "/" not in name]
         texts = [name for name in inside if name.endswith((".json", ".txt")) and ".index." not in name]
         if part in NETWORKS and inside:
-            choice = choose(inside, f"{repository}/{part}", variant=variant, prefer_half=prefer_half)
-            texts.append(choice.file)
-            if choice.file.endswith(".json"):
-                texts += [name for name in inside if _variant_of_shard(name) == (choice.variant or "")]
+            file, found = choose(inside, f"{repository}/{part}", variant=variant, prefer_half=prefer_half)
+            texts.append(file)
+            if file.endswith(".json"):
+                texts += [name for name in inside if _variant_of_shard(name) == (found or "")]
         wanted += [f"{part}/{name}" for name in texts]
     return wanted
 
@@ -183,13 +183,10 @@ def _complete(folder: Path, variant: str | None, prefer_half: bool) -> bool:
         for part in components(read_index(folder)):
             if part in NETWORKS:
                 names = [entry.name for entry in (folder / part).iterdir()]
-                choice = choose(names, part, variant=variant, prefer_half=prefer_half)
-                if variant and choice.variant != variant:
+                file, found = choose(names, part, variant=variant, prefer_half=prefer_half)
+                shards = weights.shards(folder / part / file) if file.endswith(".json") else ()
+                if (variant and found != variant) or not all(path.is_file() for path in shards):
                     return False
-                if choice.file.endswith(".json"):
-                    promised = weights.shards(folder / part / choice.file)
-                    if not all(path.is_file() for path in promised):
-                        return False
             elif part not in UNUSED and not any((folder / part).iterdir()):
                 return False
     except (CheckpointError, OSError):

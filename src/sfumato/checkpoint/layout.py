@@ -136,7 +136,8 @@ def choose(
     """Which weights to read among the file `names` of a component's folder `where`: the file, its variant.
 
     The file is a whole one or an index of shards. A `variant` asked for comes first, then the plain files, or
-    with `prefer_half` those of variant `fp16`. Raises `CheckpointError` where there are none, saying so if there are only pickled ones.
+    with `prefer_half` those of variant `fp16`. Raises `CheckpointError` where there are none, saying so if
+    there are only pickled ones.
     """
     found: dict[str | None, str] = {}
     for pattern in (_SHARD_INDEX, _WHOLE):

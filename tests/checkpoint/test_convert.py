@@ -201,7 +201,7 @@ def converted(saved, tmp_path_factory):
         (lambda stated: stated.pop("scheduler"), "must have index, scheduler, own, networks, tokenizers"),
         (lambda stated: stated["networks"].pop("vae"), "speaks of unet, text_encoder; the file holds"),
         (lambda stated: stated["networks"]["unet"].update(in_chanels=4), "unknown key 'in_chanels'"),
-        (lambda stated: stated["networks"]["unet"].update(_class_name="Other"), "of class 'Other' is not supported"),
+        (lambda stated: stated["networks"]["unet"].update(_class_name="Other"), "of class 'Other' is not"),
         (lambda stated: stated["networks"]["vae"].update(layers_per_block=3), "and 61 more are missing"),
         (lambda stated: stated["tokenizers"].clear(), "is no tokenizer"),
         (lambda stated: stated["tokenizers"]["tokenizer"].update(limit="x"), "is no tokenizer"),

@@ -237,7 +237,7 @@ def test_the_older_name_and_the_community_pipeline_of_lcm_draw_the_same(model):
     call = {"prompt": "a cat", "num_inference_steps": 3, "output_type": "latent"}
     first = pipe(**call, generator=torch.Generator().manual_seed(1), original_inference_steps=30).images
     second = old(**call, generator=torch.Generator().manual_seed(1), lcm_origin_steps=30).images
-    assert torch.equal(first, second)
+    assert (first - second).abs().max() < 1e-5 * first.abs().max()
 
 
 def test_a_single_file_draws_what_its_folder_draws(model, tmp_path):
@@ -250,7 +250,7 @@ def test_a_single_file_draws_what_its_folder_draws(model, tmp_path):
             compat.StableDiffusionPipeline.from_single_file(tmp_path / "model.safetensors"),
         )
     )
-    assert torch.equal(folder, file)
+    assert (folder - file).abs().max() < 1e-5 * folder.abs().max()
 
 
 def test_parts_can_be_read(model):

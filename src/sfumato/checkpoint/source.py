@@ -67,7 +67,7 @@ def pull(repository: str, *, variant: str | None = None, revision: str | None = 
 
 
 def hub_file(repository: str, name: str) -> Path:
-    """One file of the repository "org/name", brought into the cache unless it is there. `CheckpointError`."""
+    """One file of the hub's repository "org/name", downloaded unless cached. Raises `CheckpointError`."""
     if not _HUB_ID.fullmatch(repository):
         raise CheckpointError(f"there is no file, folder or hub id {repository!r}")
     import huggingface_hub

@@ -1,9 +1,8 @@
-"""Programs written for diffusers: change the line that imports from it, and they draw here.
+"""Runs programs written for diffusers, with one line changed:
 
     from sfumato.compat import StableDiffusionPipeline
 
-What is supported does what it does there, with the same latents for the same generator; what is not raises an
-error that names it.
+The same generator gives the same latents as there. What is not supported raises an error that names it.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""One call of a pipeline: its arguments read, its batch drawn, its callbacks called when diffusers does."""
+"""One call of a pipeline: reads its arguments, draws its batch, and calls its callbacks."""
 
 import sys
 import warnings
@@ -30,17 +30,17 @@ StepEnd = Callable[..., Mapping[str, Any] | None]
 
 _UNSUPPORTED = ("denoising_end", "ip_adapter_image", "ip_adapter_image_embeds")
 _CHANGEABLE = {"prompt_embeds": "states", "add_text_embeds": "pooled", "add_time_ids": "ids"}
-"""What callbacks may change beside the latents, and where it is in `Texts`."""
+"""The tensors besides the latents that callbacks may change, with their fields of `Texts`."""
 
 
 class Call:
-    """One call of a pipeline, all its arguments by name.
+    """One call of a pipeline.
 
     `size`: width and height in pixels. `per_prompt`: pictures for each prompt.
     """
 
     def __init__(self, pipe: DiffusionPipeline, given: Mapping[str, Any]) -> None:
-        """Read a call's `locals()`, set the pipeline's state, and have its adapters in the weights.
+        """Read a call's `locals()`, set the pipeline's state, and select its adapters.
 
         Raises `UsageError` for what is not supported or out of range.
         """
@@ -85,10 +85,10 @@ class Call:
         self.return_dict = bool(given["return_dict"])
 
     def _size(self, width: int | None, height: int | None) -> tuple[int, int]:
-        """Width and height in pixels, those of training unless given; warns of what may come out badly."""
+        """Width and height in pixels, by default those of training; warns of unsuitable settings."""
         studio, size = self.pipe.studio, self.pipe.model.native_size
         notes: dict[str, None] = {}
-        # diffusers takes any number, and from 0 to 1 leaves guidance out
+        # diffusers accepts any scale, and does not guide at 1 and below
         guidance = min(max(1.0, self.pipe.state.guidance_scale), 100.0)
         for prompt, negative in zip_longest(self.prompts or [""], self.negatives or [""], fillvalue=""):
             (picture,) = studio.prepare(
@@ -109,7 +109,7 @@ class Call:
         return width or size[0], height or size[1]
 
     def images(self, texts: Texts) -> Any:
-        """Draw a picture for each of `texts`, in the form that the call asks for."""
+        """Draw a picture for each of `texts`, as the call's `output_type`."""
         pipe, studio, state = self.pipe, self.pipe.studio, self.pipe.state
         self.texts = texts
         plan = pipe.scheduler.plan(self.args)
@@ -132,11 +132,11 @@ class Call:
         return in_form(studio, latents, self.output_type)
 
     def _after(self, advance: Callable[[], None], result: StepResult) -> tuple[Tensor, Texts | None]:
-        """Move the bar and call the caller's functions after an evaluation of the batch."""
+        """Advance the progress bar and call the callbacks, at the same steps as diffusers."""
         pipe, latents, changed = self.pipe, result.latents, None
         time = torch.tensor(int(result.time) if result.time.is_integer() else result.time)
         if self.step_end is not None:
-            latents, changed = self._offer(self.step_end, result, time)
+            latents, changed = self._step_end(self.step_end, result, time)
         total, order, done = pipe.state.num_timesteps, pipe.scheduler.order, result.index + 1
         if done == total or (done > total - self.args.steps * order and done % order == 0):
             advance()
@@ -144,8 +144,8 @@ class Call:
                 self.callback(result.index // order, time, latents)
         return latents, changed
 
-    def _offer(self, step_end: StepEnd, result: StepResult, time: Tensor) -> tuple[Tensor, Texts | None]:
-        """What the caller makes of the latents and the texts, which it may also change in place."""
+    def _step_end(self, step_end: StepEnd, result: StepResult, time: Tensor) -> tuple[Tensor, Texts | None]:
+        """Call `callback_on_step_end`, which may change tensors in place or return others."""
         texts = self.texts
         half = len(texts.states) // 2 if self.pipe.state.do_classifier_free_guidance else 0
         offered: dict[str, Any] = {
@@ -183,9 +183,9 @@ def listed(text: Text) -> list[str] | None:
 
 @contextmanager
 def _progress_bar(total: int, disable: bool = False, **settings: Any) -> Iterator[Callable[[], None]]:
-    """A bar of `total` steps on stderr, none where that is no terminal; yields what advances it.
+    """A progress bar of `total` steps on stderr if that is a terminal; yields the function that advances it.
 
-    `settings`: those of diffusers' bar, which change nothing here.
+    `settings`: those of diffusers' bar, ignored.
     """
     console = Console(file=sys.stderr)
     with Progress(console=console, disable=disable or not sys.stderr.isatty()) as bar:

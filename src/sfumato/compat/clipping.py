@@ -1,4 +1,4 @@
-"""Clean estimates kept within bounds, as diffusers' `clip_sample` asks: right for pixels, not for latents."""
+"""Clamped clean estimates, for diffusers' `clip_sample`: meant for pixels, not for latents."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,7 +22,7 @@ def clamped(sampler: Sampler, bound: float) -> Sampler:
 def clamped_ddim(
     x: Tensor, levels: Sequence[Level], noise: Noise, *, bound: float, eta: float = 0.0
 ) -> Sampling:
-    """DDIM whose estimates lie within ±`bound`; the noise is still what the network said."""
+    """DDIM whose estimates lie within ±`bound`; the noise estimate is not clamped."""
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
         kept, fresh = ancestral(here, there, eta)

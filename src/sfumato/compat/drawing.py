@@ -1,4 +1,4 @@
-"""Drawing a batch in lock-step, so that a caller sees and changes its latents after every evaluation."""
+"""Draws a batch in lock-step, so that callbacks can read and change its latents after every evaluation."""
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,10 +21,10 @@ from sfumato.nets.inputs import SizeConditioning
 
 @dataclass
 class CallState:
-    """What callbacks read as `pipe.guidance_scale`, and set as `pipe._guidance_scale`, and so on.
+    """The state of a call: callbacks read it as `pipe.guidance_scale`, set it as `pipe._guidance_scale`, ….
 
-    `num_timesteps`: evaluations of the call under way. `interrupt`: whether a callback has asked for the
-    latents as they are. `reads_guidance`: whether the network itself reads the scale.
+    `num_timesteps`: evaluations of the call under way. `interrupt`: return the latents as they
+    are. `reads_guidance`: whether the network itself reads the scale.
     """
 
     guidance_scale: float = 1.0
@@ -37,13 +37,13 @@ class CallState:
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        """Whether there is a negative prompt to guide away from."""
+        """Whether the negative prompt is evaluated too."""
         return self.guidance_scale > 1 and not self.reads_guidance
 
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """What B pictures are conditioned on, as diffusers lays it out: with guidance, negatives first.
+    """Text conditioning of B pictures in diffusers' layout: with guidance, the negative prompts' come first.
 
     `states` (B or 2B, T, D); for SDXL also `pooled` (…, P) and `ids` (…, 6).
     """
@@ -55,7 +55,7 @@ class Texts:
     def conditionings(
         self, denoiser: Denoiser, count: int, guidance: float | None
     ) -> list[list[Conditioning]]:
-        """For each of `count` pictures the prompt's, then the negative's if there is one.
+        """For each of `count` pictures that of the prompt, then that of the negative prompt, if any.
 
         `guidance`: the scale, for networks that read it.
         """
@@ -70,7 +70,7 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """A batch after one evaluation. `latents` (B, C, H, W) are scaled as diffusers' scheduler has them."""
+    """A batch after one evaluation. `latents` (B, C, H, W) are in the scale of diffusers' scheduler."""
 
     index: int
     time: float
@@ -78,7 +78,7 @@ class StepResult:
 
 
 After = Callable[[StepResult], tuple[Tensor, Texts | None]]
-"""What a caller makes of a batch on its way: the latents to go on with, and other texts if they change."""
+"""Called after every evaluation of a batch: returns the latents to go on with, and texts if they change."""
 
 
 @dataclass(eq=False)
@@ -97,16 +97,16 @@ class PictureGuidance:
         return [Term(prompt, scale), Term(negative[0], 1 - scale, conditional=False)]
 
     def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
-        """The weighted sum; a rescale is of the network's own answers (Lin et al. 2023, §3.4)."""
+        """The weighted sum; guidance rescale acts on the network's output (Lin et al. 2023, §3.4)."""
         guided, amount = weighted_sum(estimates), self.state.guidance_rescale
         if not amount or len(estimates) == 1:
             return guided
-        prompt, answer = (self._answer(point, x0) for x0 in (estimates[0][1], guided))
-        answer = answer * (amount * (prompt.std() / answer.std()) + 1 - amount)
-        return clean_estimate(self.denoiser.prediction, point.x, answer, [point.level])
+        prompt, output = (self._output(point, x0) for x0 in (estimates[0][1], guided))
+        output = output * (amount * (prompt.std() / output.std()) + 1 - amount)
+        return clean_estimate(self.denoiser.prediction, point.x, output, [point.level])
 
-    def _answer(self, point: Point, x0: Tensor) -> Tensor:
-        """What the network must have said for this clean estimate."""
+    def _output(self, point: Point, x0: Tensor) -> Tensor:
+        """The network's output that gives this clean estimate."""
         a, s = (torch.tensor(each).to(x0) for each in (point.level.a, point.level.s))
         return self.denoiser.prediction.target(x0, (point.x - a * x0) / s, a, s)
 
@@ -120,9 +120,9 @@ def draw(
     noise: BatchNoise,
     after: After,
 ) -> Tensor:
-    """Draw from `latents` (B, C, H, W), scaled as diffusers begins, and return them so at the end.
+    """Sample from `latents` (B, C, H, W) to the last level; both in the scale of diffusers' scheduler.
 
-    `after` is called when all pictures have had an evaluation. Raises `NumericsError`.
+    `after` is called after each evaluation of the whole batch. Raises `NumericsError`.
     """
     count, scale = len(latents), state.guidance_scale if state.reads_guidance else None
     pictures = [PictureGuidance(state, denoiser, own) for own in texts.conditionings(denoiser, count, scale)]

@@ -1,4 +1,4 @@
-"""Adapters and learned embeddings of a pipeline, as diffusers loads and counts them."""
+"""Adapters and learned embeddings of a pipeline, loaded and selected by diffusers' methods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from sfumato.studio import Studio
 
 
 class LoaderMixin(ABC):
-    """A pipeline's adapters and learned embeddings: loaded, active or fused, by diffusers' methods.
+    """Diffusers' methods for adapters, which are loaded, active or fused, and for learned embeddings.
 
-    The studio has a name of its own for each adapter, so that a fused one can outlive the program's name.
+    The studio has another name for each adapter, since a fused one stays when its name is deleted.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class LoaderMixin(ABC):
         subfolder: str | None = None,
         **others: Any,
     ) -> None:
-        """Read a LoRA from a file, a folder or the hub, and have it alone active."""
+        """Load a LoRA from a file, a folder or the hub, and make it the only active adapter."""
         no_others("load_lora_weights", others, harmless=("use_safetensors", "low_cpu_mem_usage"))
         path = weight_file(source, weight_name, "pytorch_lora_weights.safetensors", subfolder)
         name = adapter_name or f"default_{len(self._known)}"
@@ -50,7 +50,7 @@ class LoaderMixin(ABC):
         self._active = {name: AdapterWeight(self._known[name])}
 
     def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = None) -> None:
-        """Have just these adapters active, each with a weight or a dictionary of weights."""
+        """Make these the active adapters, each with a weight or a dictionary of weights."""
         names = _names(adapter_names)
         many = isinstance(adapter_weights, list | tuple)
         weights = list(adapter_weights) if many else [adapter_weights] * len(names)
@@ -81,7 +81,7 @@ class LoaderMixin(ABC):
     def fuse_lora(
         self, lora_scale: float = 1.0, adapter_names: Sequence[str] | None = None, **others: Any
     ) -> None:
-        """Have the active adapters in the weights, until `unfuse_lora` takes them out to the bit."""
+        """Keep the active adapters in the weights until `unfuse_lora`, which restores the weights exactly."""
         no_others("fuse_lora", others, harmless=("safe_fusing", "components"))
         names = list(self._active if adapter_names is None else adapter_names)
         chosen = [self._active.get(name) or AdapterWeight(self._own(name)) for name in names]
@@ -92,12 +92,12 @@ class LoaderMixin(ABC):
         self._fused = ()
 
     def unload_lora_weights(self) -> None:
-        """Forget all adapters; fused ones stay in the weights."""
+        """Delete all adapters; fused ones stay in the weights."""
         self._known, self._active = {}, {}
         self._forget()
 
     def adapter_weights(self, scale: float) -> tuple[AdapterWeight, ...]:
-        """What the weights should hold for a call whose `cross_attention_kwargs` have this scale."""
+        """The adapters of a call whose `cross_attention_kwargs` have this scale, with their weights."""
         fused = {each.name for each in self._fused}
         active = self._active.values() if self._enabled else ()
         return self._fused + tuple(_scaled(each, scale) for each in active if each.name not in fused)
@@ -111,7 +111,7 @@ class LoaderMixin(ABC):
         subfolder: str | None = None,
         **others: Any,
     ) -> None:
-        """Read learned embeddings; prompts call them by `token`, or by the word that the file names."""
+        """Load learned embeddings under `token`, or under the token in the file."""
         no_others("load_textual_inversion", others, harmless=("use_safetensors",))
         sources = [source] if isinstance(source, str | Path) else list(source)
         tokens = [token] * len(sources) if token is None or isinstance(token, str) else list(token)
@@ -132,7 +132,7 @@ class LoaderMixin(ABC):
         return self._known[name]
 
     def _forget(self) -> None:
-        """Drop from the studio what no name leads to any more."""
+        """Remove from the studio the adapters that are neither named nor fused any more."""
         self.studio.adapt(self.adapter_weights(1.0))
         wanted = {*self._known.values(), *(each.name for each in self._fused)}
         for own in set(self.studio.adapters.names) - wanted:
@@ -140,7 +140,7 @@ class LoaderMixin(ABC):
 
 
 def no_others(where: str, others: Mapping[str, Any], harmless: Sequence[str] = ()) -> None:
-    """Raise `UsageError` for arguments that nothing here answers to; those that say nothing may stand."""
+    """Raise `UsageError` for arguments that are not supported, unless they are `None` or `harmless`."""
     for name, value in others.items():
         if name not in harmless and value is not None:
             raise UsageError(f"{where}: {name} is not supported")
@@ -149,7 +149,7 @@ def no_others(where: str, others: Mapping[str, Any], harmless: Sequence[str] = (
 def weight_file(
     source: str | Path, weight_name: str | None, default: str, subfolder: str | None = None
 ) -> Path:
-    """The file that a program means: itself, one in a folder, or one on the hub.
+    """The weight file at `source`: the file itself, one in a folder, or one on the hub.
 
     Raises `UsageError` where several might be meant, and `CheckpointError` where there is none.
     """
@@ -174,7 +174,7 @@ def _names(names: str | Sequence[str]) -> list[str]:
 
 
 def _weight(name: str, weight: Any) -> AdapterWeight:
-    """One adapter with diffusers' kinds of weight: a number, or numbers by network and by way."""
+    """An adapter with its weight as diffusers has it: a number, or numbers by network and UNet part."""
     if weight is None:
         return AdapterWeight(name)
     if not isinstance(weight, Mapping):
@@ -187,12 +187,12 @@ def _weight(name: str, weight: Any) -> AdapterWeight:
         raise UsageError("weights that differ between text_encoder and text_encoder_2 are not supported")
     if not isinstance(unet, Mapping):
         return AdapterWeight(name, float(unet), float(text))
-    for way, value in unet.items():
-        if way not in ("down", "mid", "up") or isinstance(value, Mapping | list | tuple):
+    for part, value in unet.items():
+        if part not in ("down", "mid", "up") or isinstance(value, Mapping | list | tuple):
             raise UsageError(
-                f"weights for parts of {way!r} are not supported: one number for each of down, mid, up"
+                f"weights for parts of {part!r} are not supported: one number for each of down, mid, up"
             )
-    return AdapterWeight(name, 1.0, float(text), {way: float(value) for way, value in unet.items()})
+    return AdapterWeight(name, 1.0, float(text), {part: float(value) for part, value in unet.items()})
 
 
 def _scaled(use: AdapterWeight, scale: float) -> AdapterWeight:

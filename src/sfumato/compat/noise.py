@@ -1,4 +1,4 @@
-"""Noise from a caller's own generators, in the order and the shapes in which diffusers draws it."""
+"""Noise from the caller's generators, drawn in the order and the shapes of diffusers."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -13,9 +13,9 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 class BatchNoise:
-    """Standard normal blocks (B, C, H, W), drawn when first asked for.
+    """Standard normal noise for a batch, a block (B, C, H, W) at a time, drawn when it is first needed.
 
-    One generator, or none, which is torch's own, draws a block at once; a list has one for each row.
+    One generator, or torch's default one if `None`, draws whole blocks; a list has a generator for each row.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class BatchNoise:
         return torch.randn(shape, generator=generator, device=where, dtype=self.dtype).to(self.device)
 
     def row(self, index: int) -> Noise:
-        """What a sampler asks for its noise: row `index` of block after block."""
+        """The noise of picture `index`: its row of one block after another."""
         numbers = count()
 
         def noise(like: Tensor, /) -> Tensor:
@@ -54,6 +54,6 @@ class BatchNoise:
         return noise
 
     def finish(self, draws: int) -> None:
-        """Draw what is missing to `draws` blocks: diffusers also asks for noise that it has no use for."""
+        """Draw up to `draws` blocks: diffusers also draws noise that it does not use."""
         while self._drawn < draws:
             self.block()

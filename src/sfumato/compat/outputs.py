@@ -1,4 +1,4 @@
-"""What a call gives back: pictures in the form that was asked for, under diffusers' names."""
+"""The results of a call, under diffusers' names and in its output types."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class StableDiffusionXLPipelineOutput:
 
 @dataclass
 class StableDiffusionPipelineOutput(StableDiffusionXLPipelineOutput):
-    """`images`, and that nothing looked whether they are safe for work."""
+    """`images`; there is no safety checker, so `nsfw_content_detected` is `None`."""
 
     nsfw_content_detected: list[bool] | None = None
 
@@ -38,7 +38,7 @@ class StableDiffusionPipelineOutput(StableDiffusionXLPipelineOutput):
 
 @torch.no_grad()
 def in_form(studio: Studio, latents: Tensor, output_type: str) -> Any:
-    """Latents (B, C, H, W) themselves, or what they decode to."""
+    """Latents (B, C, H, W) as one of `FORMS`."""
     if output_type == "latent":
         return latents.to(studio.dtype)
     pixels = torch.cat([studio.decoders.decode(row).float() for row in latents.split(1)])

@@ -1,7 +1,4 @@
-"""diffusers' text-to-image pipelines over a `Studio`: their names, their calls, their results.
-
-What is here does what it does there; what is not says so by its name.
-"""
+"""What diffusers' pipelines share: loading, devices and memory, and the `Studio` that draws."""
 
 import warnings
 from dataclasses import fields, replace
@@ -44,11 +41,11 @@ _HARMLESS = (
 """Arguments of `from_pretrained` that change nothing here."""
 _STATE = {*(each.name for each in fields(CallState)), "do_classifier_free_guidance"}
 _PIPELINES = ("latent_consistency_txt2img",)
-"""The community pipelines whose names are known."""
+"""The community pipelines that are supported."""
 
 
 class DiffusionPipeline(LoaderMixin):
-    """The pipelines' common part; `from_pretrained` here makes the one that the model is for."""
+    """Base class of the pipelines; its `from_pretrained` chooses the pipeline by the model."""
 
     CALLBACK_TENSORS: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
@@ -145,8 +142,8 @@ class DiffusionPipeline(LoaderMixin):
             self._studio = Studio(self.model, ModelOptions(self.source), self._options)
         return self._studio
 
-    def _settle(self, **changes: Any) -> None:
-        """Compute elsewhere or otherwise from now on; adapters and embeddings stay."""
+    def _change(self, **changes: Any) -> None:
+        """Change the device options from now on; adapters and embeddings stay."""
         options = replace(self._options, **changes)
         if options == self._options:
             return
@@ -159,9 +156,9 @@ class DiffusionPipeline(LoaderMixin):
         """Move to a device, a dtype, or both: `to("cuda")`, `to(torch.float16)`, `to(torch_device=…)`."""
         for value in (*places, *(named[name] for name in sorted(named) if named[name] is not None)):
             if isinstance(value, torch.dtype):
-                self._settle(dtype=_name(value))
+                self._change(dtype=_name(value))
             elif isinstance(value, str | torch.device):
-                self._settle(device=str(devices.pick_device(value)))
+                self._change(device=str(devices.pick_device(value)))
         return self
 
     def cuda(self) -> Self:
@@ -187,7 +184,7 @@ class DiffusionPipeline(LoaderMixin):
 
     @property
     def scheduler(self) -> Scheduler:
-        """What decides the sampler and the noise levels; assign another to change them."""
+        """The scheduler, which sets the sampler and the noise levels; it can be assigned."""
         return self._scheduler
 
     @scheduler.setter
@@ -207,7 +204,7 @@ class DiffusionPipeline(LoaderMixin):
         raise AttributeError(f"{type(self).__name__} of sfumato.compat has no {name}: {why}")
 
     def _parts(self) -> dict[str, Any]:
-        """The networks and tokenizers by the names that they have in diffusers; to be read."""
+        """The networks and tokenizers by their names in diffusers."""
         model: checkpoint.Model = self.__dict__["model"]
         networks: dict[str, Any] = dict(model.networks)
         for index, tokenizer in enumerate(model.tokenizers):
@@ -218,7 +215,7 @@ class DiffusionPipeline(LoaderMixin):
         if name[:1] == "_" and name[1:] in _STATE:
             setattr(self.state, name[1:], value)
         elif name == "unet" and getattr(value, "_orig_mod", None) is self.model.unet:
-            self._settle(compiled=True)
+            self._change(compiled=True)
         elif name in _COMPONENTS:
             if value is not self._parts().get(name):
                 raise UsageError(f"pipe.{name} cannot be replaced; {self._instead(name)}")
@@ -229,19 +226,19 @@ class DiffusionPipeline(LoaderMixin):
             super().__setattr__(name, value)
 
     def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
-        """Have the queries of an attention take turns, with the same result in less memory."""
+        """Compute attention for a part of the queries at a time: the same result in less memory."""
         named: dict[str | int | None, int] = {"auto": SLICES, None: SLICES, "max": 8}
-        self._settle(slices=int(named.get(slice_size) or slice_size or 0))
+        self._change(slices=int(named.get(slice_size) or slice_size or 0))
 
     def disable_attention_slicing(self) -> None:
-        self._settle(slices=None)
+        self._change(slices=None)
 
     def enable_vae_tiling(self) -> None:
         """Decode pictures of more than `TILE` latent cells in tiles."""
-        self._settle(tile=TILE)
+        self._change(tile=TILE)
 
     def disable_vae_tiling(self) -> None:
-        self._settle(tile=None)
+        self._change(tile=None)
 
     def enable_vae_slicing(self) -> None:
         """Nothing to do: pictures of a batch are always decoded one by one."""
@@ -251,14 +248,14 @@ class DiffusionPipeline(LoaderMixin):
     def enable_model_cpu_offload(
         self, gpu_id: int | None = None, device: str | torch.device | None = None
     ) -> None:
-        """Keep weights in main memory and bring them to the device, the fastest here, as they are needed."""
+        """Keep weights in main memory and copy them to the device, by default the fastest, when needed."""
         where = device if gpu_id is None else f"cuda:{gpu_id}"
-        self._settle(device=str(devices.pick_device(where)), offload=True)
+        self._change(device=str(devices.pick_device(where)), offload=True)
 
     enable_sequential_cpu_offload = enable_model_cpu_offload
 
     def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
-        """Nothing to do but to say so: attention here is always torch's own, which needs as little memory."""
+        """Warns that nothing changes: attention is always torch's own, which needs as little memory."""
         warnings.warn("xFormers is not used: attention is torch's own", SfumatoWarning, stacklevel=2)
 
     def disable_xformers_memory_efficient_attention(self) -> None:

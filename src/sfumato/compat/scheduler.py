@@ -1,4 +1,4 @@
-"""What diffusers' schedulers share: settings that pass from class to class, and levels made of them."""
+"""What diffusers' schedulers share: settings that pass between classes, and the noise levels they give."""
 
 import math
 import warnings
@@ -45,9 +45,9 @@ NEARLY_PURE = 2.0**-24
 
 
 class Config(dict[str, Any]):
-    """A scheduler's settings, to be read as items or attributes.
+    """A scheduler's settings, read as items or attributes.
 
-    Those of other classes that it was made from stay in it, and go on to whatever is made from it.
+    Settings of the classes that it was made from stay in it, for schedulers that are made from it.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -58,7 +58,7 @@ class Config(dict[str, Any]):
 
 @dataclass(frozen=True)
 class SampleArgs:
-    """What a call asks of its scheduler; `timesteps` or `sigmas` are `steps` in number, sigmas one more."""
+    """A call's arguments for its scheduler; `timesteps` has `steps` entries, `sigmas` one more."""
 
     steps: int = 50
     eta: float = 0.0
@@ -70,10 +70,10 @@ class SampleArgs:
 
 @dataclass(frozen=True, eq=False)
 class SamplingPlan:
-    """The sampler and its levels, the last included, and how diffusers counts along.
+    """A sampler and its levels, the last included.
 
-    `init_noise_sigma`: the scale of the initial noise. `exploding`: latents are scaled to a = 1. `draws`: how
-    many times noise is drawn in all. `noise_dtype`: its precision, if not the network's.
+    `init_noise_sigma`: the scale of the initial noise. `exploding`: diffusers' latents are scaled to a = 1.
+    `draws`: how many times diffusers draws noise. `noise_dtype`: its precision, if not the network's.
     """
 
     sampler: Sampler
@@ -89,23 +89,22 @@ class SamplingPlan:
         return visited(self.sampler, self.levels)
 
     def scale(self, level: Level) -> float:
-        """What turns latents as diffusers has them at `level` into a·x0 + s·eps."""
+        """The factor from diffusers' latents at `level` to a·x0 + s·eps."""
         return level.a if self.exploding else 1.0
 
 
 class Scheduler(ABC):
-    """One of diffusers' schedulers by its name: its settings, and the sampler and levels they make.
+    """One of diffusers' schedulers: settings that give a sampler and its levels.
 
-    Stepping by hand is not supported: hand it to a pipeline. Raises `UsageError` for settings that the class
-    does not have.
+    Only a pipeline uses it; stepping by hand is not supported. Raises `UsageError` for unknown settings.
     """
 
     TAKES: ClassVar[frozenset[str]] = frozenset()
-    """Which of `timesteps` and `sigmas` a call may give it."""
+    """Which of `timesteps` and `sigmas` a call may give."""
     ENDS: ClassVar[str] = "zero"
-    """Where it ends: at noise "zero", at training's "sigma_min", or as the setting of this name says."""
+    """The noise at the end: "zero", training's "sigma_min", or the name of the setting that says which."""
     DROPPED: ClassVar[int] = 0
-    """How many of the least noisy even times it leaves out."""
+    """How many of the least noisy even times are left out."""
     ROUNDED: ClassVar[bool] = True
     """Whether even times are whole."""
     order: ClassVar[int] = 1
@@ -133,7 +132,7 @@ class Scheduler(ABC):
     def from_config(cls, config: Mapping[str, Any], **changes: Any) -> Self:
         """A scheduler of this class with the settings of another, and with `changes`.
 
-        As in diffusers, a setting that stands at its class's own value does not go over to another class.
+        As in diffusers, settings left at their class's default are not passed on to another class.
         """
         known = cls.defaults()
         unset = {*config.get("_use_default_values", ()), "_use_default_values"}
@@ -160,12 +159,12 @@ class Scheduler(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The class's own settings, without what only goes along in `config`."""
+        """The class's own settings, without those of other classes in `config`."""
         return {name: self.config[name] for name in self.defaults()}
 
     @property
     def path(self) -> VariancePreserving:
-        """The path of its betas. Raises `UsageError` for betas that make none."""
+        """The path of its betas. Raises `UsageError` for invalid betas."""
         name, settings = type(self).__name__, self.settings
         if settings["trained_betas"] is not None:
             settings["trained_betas"] = [float(beta) for beta in settings["trained_betas"]]
@@ -177,7 +176,7 @@ class Scheduler(ABC):
         return path
 
     def plan(self, args: SampleArgs) -> SamplingPlan:
-        """How to draw what `args` ask for. Raises `UsageError` for what the class cannot do."""
+        """The sampler and levels for `args`. Raises `UsageError` for what the class does not support."""
         for name in ("timesteps", "sigmas"):
             if getattr(args, name) is not None and name not in self.TAKES:
                 raise UsageError(f"{type(self).__name__} takes no {name}")
@@ -198,7 +197,7 @@ class Scheduler(ABC):
 
     @property
     def ends_clean(self) -> bool:
-        """Whether drawing ends at no noise, not at the least noisy level of training."""
+        """Whether sampling ends without noise, not at the least noisy level of training."""
         return self.settings.get(self.ENDS, self.ENDS) in ("zero", True)
 
     def ended(self, path: VariancePreserving, levels: Sequence[Level]) -> list[Level]:
@@ -214,7 +213,7 @@ class Scheduler(ABC):
         return [*above, least]
 
     def even_levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
-        """Levels at the times of the call, or as `timestep_spacing` and `steps_offset` say."""
+        """Levels at the call's `timesteps`, or as `timestep_spacing` and `steps_offset` say."""
         settings, count, n = self.settings, self.config["num_train_timesteps"], args.steps
         if args.timesteps is not None:
             given = [float(t) for t in args.timesteps]
@@ -230,7 +229,7 @@ class Scheduler(ABC):
                 return spacing.leading(path, n, offset=offset, dropped=self.DROPPED)[:-1]
             case "trailing":
                 return spacing.trailing(path, n)[:-1]
-        if n + self.DROPPED == 1:  # numpy's linspace of one begins at the other end
+        if n + self.DROPPED == 1:  # diffusers' linspace of one step is the least noisy time
             return [path.level(0)]
         return spacing.linspace(path, n, dropped=self.DROPPED, rounded=self.ROUNDED)[:-1]
 
@@ -261,19 +260,19 @@ class Scheduler(ABC):
 
 
 class TimestepScheduler(Scheduler):
-    """Levels at training times, in the network's own scaling."""
+    """Levels at training times; latents are not rescaled."""
 
     def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
         return self.even_levels(path, args)
 
 
 class SigmaScheduler(Scheduler):
-    """Levels at σ = s/a: those of even times, or as `use_karras_sigmas` and its kin say."""
+    """Levels at σ = s/a: those of even times, or as `use_karras_sigmas` and the like say."""
 
     FULL_RANGE: ClassVar[bool] = False
-    """Whether such spacings span all of training, not the range of the even times."""
+    """Whether those spacings span all training times, not the range of the even times."""
     WHOLE: ClassVar[tuple[str, ...]] = ()
-    """Those whose times are rounded to training times."""
+    """The spacings whose times are rounded to training times."""
 
     @property
     def path(self) -> VariancePreserving:
@@ -307,7 +306,7 @@ class SigmaScheduler(Scheduler):
 
 
 class KDiffusionScheduler(SigmaScheduler):
-    """A sampler of k-diffusion: latents are scaled to a = 1, and even times need not be whole."""
+    """A sampler of k-diffusion: latents are scaled to a = 1, even times are not rounded."""
 
     ROUNDED = False
 
@@ -319,7 +318,7 @@ class KDiffusionScheduler(SigmaScheduler):
 
 
 class SolverScheduler(SigmaScheduler):
-    """DPM-Solver and its kin: even times without the least noisy one, noise in float32."""
+    """DPM-Solver, UniPC and DEIS: even times without the least noisy one, noise in float32."""
 
     ENDS, DROPPED, FULL_RANGE = "final_sigmas_type", 1, True
     WHOLE = ("use_karras_sigmas", "use_lu_lambdas")
@@ -331,7 +330,7 @@ class SolverScheduler(SigmaScheduler):
         return replace(super().plan(args), noise_dtype=torch.float32)
 
     def chosen(self, name: str, known: Mapping[str, str]) -> str:
-        """The value of a setting, what other classes call it read as what this one does."""
+        """The value of a setting in this class's terms: `known` translates those of other classes."""
         if self.config[name] not in known:
             self.check(name, sorted({*known.values()}))
         return known[self.config[name]]

@@ -1,4 +1,4 @@
-"""diffusers' schedulers by name: which of our samplers each is, and with what settings."""
+"""diffusers' schedulers by name: which sampler each is, and with which options."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,7 +26,7 @@ from sfumato.diffusion.sampling import Sampler
 from sfumato.errors import UsageError, nearest
 
 _FEW = 15
-"""With fewer steps multistep methods may lower their order towards the end."""
+"""With fewer steps `lower_order_final` takes effect."""
 _TIMES = frozenset({"timesteps"})
 
 
@@ -135,7 +135,7 @@ class _DPMSolverScheduler(SolverScheduler):
     TAKES = _TIMES
 
     def algorithm(self) -> str:
-        """The `algorithm_type`. Raises `UsageError` for one that cannot end where it should."""
+        """The `algorithm_type`. Raises `UsageError` where it cannot end without noise but should."""
         name = self.chosen("algorithm_type", _ALGORITHMS)
         if name == "dpmsolver" and self.ends_clean:
             raise UsageError("algorithm_type = 'dpmsolver' needs final_sigmas_type = 'sigma_min'")

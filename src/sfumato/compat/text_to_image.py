@@ -1,4 +1,4 @@
-"""The pipelines by diffusers' names, each with the arguments and the defaults that it has there."""
+"""The text-to-image pipelines of diffusers, with the same arguments and defaults."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,7 +107,7 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         negative_pooled_prompt_embeds: Tensor | None = None,
         clip_skip: int | None = None,
     ) -> tuple[Any, Any, Any, Any]:
-        """States and negative ones (B, T, D), pooled rows and negative ones (B, P)."""
+        """Text states and negative states (B, T, D), pooled states and negative pooled states (B, P)."""
         return _encoded(
             self,
             (prompt, prompt_2),
@@ -120,7 +120,7 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
 
 
 class LatentConsistencyModelPipeline(DiffusionPipeline):
-    """Latent consistency models, which are told the guidance (Luo et al. 2023)."""
+    """Latent consistency models whose network reads the guidance scale (Luo et al. 2023)."""
 
     CALLBACK_TENSORS = ("latents", "prompt_embeds")
 
@@ -171,7 +171,7 @@ class StableDiffusionPipeline(DiffusionPipeline):
 
     def __init__(self, model: checkpoint.Model, source: str, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(model, source, dtype)
-        # diffusers mends these two settings of old files, here and in no other pipeline
+        # diffusers corrects these two settings of old files in this pipeline alone
         for name, right in (("steps_offset", 1), ("clip_sample", False)):
             if self.scheduler.config.get(name, right) != right:
                 self.scheduler.config[name] = right
@@ -224,7 +224,7 @@ class StableDiffusionPipeline(DiffusionPipeline):
         negative_prompt_embeds: Tensor | None = None,
         clip_skip: int | None = None,
     ) -> tuple[Any, Any]:
-        """States and negative ones (B, T, D)."""
+        """Text states and negative states (B, T, D)."""
         given = (prompt_embeds, negative_prompt_embeds, None, None)
         guided, times = do_classifier_free_guidance, num_images_per_prompt
         return _encoded(self, (prompt,), (negative_prompt,), given, guided, times, clip_skip)[:2]
@@ -234,7 +234,7 @@ LCMStableDiffusionPipeline = LatentConsistencyModelPipeline
 
 
 class AutoPipelineForText2Image:
-    """Makes the pipeline that a model is for."""
+    """Chooses the pipeline by the model."""
 
     @staticmethod
     def from_pretrained(source: str | Path, **settings: Any) -> DiffusionPipeline:
@@ -259,9 +259,9 @@ def _encoded(
     times: int,
     clip_skip: int | None,
 ) -> tuple[Any, Any, Any, Any]:
-    """States, negative states, pooled and negative pooled rows, each repeated `times` times.
+    """States, negative states, pooled and negative pooled states, each row repeated `times` times.
 
-    `prompts`: one for each text encoder. `given`: what the caller has encoded. Raises `UsageError`.
+    `prompts`: one for each text encoder. `given`: those that the caller has computed. Raises `UsageError`.
     """
     model, (states, negatives, pooled, negative_pooled) = pipe.model, given
     texts = [listed(prompt) for prompt in prompts]
@@ -301,7 +301,7 @@ def _repeated(texts: list[str], count: int, name: str) -> list[str]:
 def _states(
     pipe: DiffusionPipeline, texts: Sequence[list[str]], clip_skip: int | None
 ) -> tuple[Tensor, Tensor | None]:
-    """States (B, T, D) of `texts`, a list for each encoder, and pooled rows (B, P) of the last, for SDXL."""
+    """Text states (B, T, D) of `texts`, a list for each encoder, and SDXL's pooled states (B, P)."""
     first, last = texts[0], texts[-1]
     if len(first) != len(last):
         raise UsageError(f"{len(last)} texts as prompt_2 were given for {len(first)} prompts")
@@ -320,7 +320,7 @@ def _states(
 
 
 def _ids(original: tuple[int, int], crop: tuple[int, int], target: tuple[int, int], count: int) -> Tensor:
-    """What SDXL is told of sizes given as (height, width), (count, 6)."""
+    """SDXL's size conditioning (count, 6), from sizes given as (height, width)."""
     (height, width), (top, left) = target, crop
     row = size_ids((width, height), original=(original[1], original[0]), crop=(left, top))
     return row.repeat(count, 1)

@@ -169,7 +169,7 @@ def test_a_float16_step_out_of_range_is_left_out_and_the_run_goes_on_exactly(tmp
         train(t.stopping(steep((25, 33)), 31), broken, t.CPU)
     assert half_state(tmp_path / "broken").progress.step == 28
     train(steep((25, 33)), broken, t.CPU)
-    assert half_state(tmp_path / "broken").digest() == unbroken.digest()
+    assert t.digest_of(half_state(tmp_path / "broken")) == t.digest_of(unbroken)
 
 
 def test_a_float16_run_whose_gradients_no_scale_can_hold_is_stopped(tmp_path):

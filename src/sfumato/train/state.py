@@ -1,6 +1,5 @@
 """All that a run needs to go on as if it had never stopped, in one file, written whole or not at all."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -64,14 +63,6 @@ class State:
             taken = [float(moments["step"]) for moments in self.optimizer.state.values()]
             found[_STEPS] = torch.tensor(max(taken, default=0.0))
         return found
-
-    def digest(self) -> str:
-        """SHA-256 over every bit of it: equal for equal runs."""
-        digest = hashlib.sha256(str(self.progress.step).encode())
-        for name, tensor in sorted(self.tensors().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
 
 
 def begin(

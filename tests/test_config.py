@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config.model_settings import ModelSettings
 from sfumato.config.schedulers import SCHEDULERS
 from sfumato.errors import CheckpointError
 
@@ -20,7 +21,7 @@ CLASSES = {
     VAEConfig: diffusers.AutoencoderKL,
     TinyVAEConfig: diffusers.AutoencoderTiny,
 }
-ALL = [*CLASSES, TextConfig, ScheduleConfig]
+ALL = [*CLASSES, TextConfig, ScheduleConfig, ModelSettings]
 SD1 = {"cross_attention_dim": 768, "sample_size": 64, "_class_name": "UNet2DConditionModel"}
 
 
@@ -260,7 +261,7 @@ def test_only_schedulers_that_clip_are_said_to():
         ),
         (ScheduleConfig, {"thresholding": True}, "thresholding is True: not supported, only False"),
         (ScheduleConfig, {"use_dynamic_shifting": True, "base_shift": 2}, "base_shift must be below"),
-        (ScheduleConfig, {"flow_shift": 0}, "flow_shift is 0: must be greater than 0"),
+        (ScheduleConfig, {"flow_shift": 0}, "flow_shift is 0: must be at least 0.001"),
         (ScheduleConfig, {"predict_epsilon": False}, "predict_epsilon is False: not supported, only True"),
         (ScheduleConfig, {"beta_end": 1.5}, "beta_end is 1.5: must be less than 1"),
         (ScheduleConfig, {"trained_betas": [0.1]}, "trained_betas has 1 entries, must have 1000"),

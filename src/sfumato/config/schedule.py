@@ -12,7 +12,7 @@ from sfumato.errors import CheckpointError, nearest
 from sfumato.validation import one_of, shown
 
 Beta = Annotated[float, Field(gt=0, lt=1)]
-Shift = Annotated[float, Field(gt=0, le=10)]
+Shift = Annotated[float, Field(ge=0.001, le=1000)]
 _CLIPPING = {"DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler", "LCMScheduler", "TCDScheduler"}
 
 
@@ -53,9 +53,9 @@ class ScheduleConfig(Config):
     final_sigmas_type: str | None = "zero"
     sigma_min: float | None = None
     sigma_max: float | None = None
-    shift: Positive = 1.0
+    shift: Shift = 1.0
     use_flow_sigmas: bool | None = False
-    flow_shift: Positive | None = 1.0
+    flow_shift: Shift | None = 1.0
     use_dynamic_shifting: bool = False
     base_shift: Shift = 0.5
     max_shift: Shift = 1.15

@@ -232,8 +232,8 @@ class DynamicFlow:
         """The path of a picture with so many latent positions."""
         slope = (self.max_shift - self.base_shift) / (self.max_positions - self.base_positions)
         mu = self.base_shift + slope * (positions - self.base_positions)
-        shift = math.exp(min(mu, 100.0)) if self.exponential else mu
-        return Flow(self.scale, max(shift, 1e-3))
+        shift = math.exp(min(mu, 7.0)) if self.exponential else mu
+        return Flow(self.scale, min(max(shift, 0.001), 1000.0))
 
 
 class VarianceExploding:

@@ -9,8 +9,9 @@ from mixture import mixture
 from scipy.stats import lognorm
 
 from sfumato.diffusion import distill
-from sfumato.diffusion.distill import LATENT, BatchLevel, Boundary, LevelTable
+from sfumato.diffusion.distill import LATENT, Boundary, LevelTable
 from sfumato.diffusion.level import (
+    Level,
     VarianceExploding,
     VariancePreserving,
     alphas_cumprod,
@@ -28,7 +29,7 @@ BLOBS = mixture(3, dim=4, components=5, stds=(0.2, 0.4))
 def rows_of(*levels):
     """Rows in float64, for data of two dimensions."""
     a, s, t = torch.tensor([(level.a, level.s, level.t) for level in levels], dtype=torch.float64).unbind(1)
-    return BatchLevel(a[:, None], s[:, None], t)
+    return Level(a[:, None], s[:, None], t)
 
 
 def exact(x, rows):
@@ -36,8 +37,6 @@ def exact(x, rows):
 
 
 def level_of(rows):
-    from sfumato.diffusion.level import Level
-
     return Level(float(rows.a[0]), float(rows.s[0]), float(rows.t[0]))
 
 
@@ -150,7 +149,7 @@ def test_one_step_with_the_halved_target_lands_where_two_of_the_teacher_do(path,
 
 def test_two_steps_to_the_picture_are_the_teachers_last_estimate():
     x, _, _ = noisy(VP, 40)
-    clean = BatchLevel(torch.ones(64, 1).double(), torch.zeros(64, 1).double(), torch.zeros(64))
+    clean = Level(torch.ones(64, 1).double(), torch.zeros(64, 1).double(), torch.zeros(64))
     middle = at(VP, 20)
     target = distill.two_steps_as_one(exact, x, at(VP, 40), middle, clean)
     expected = exact(ddim(exact, x, at(VP, 40), middle), middle)
@@ -196,14 +195,14 @@ def test_the_weights_of_progressive_distillation_are_the_papers():
 
 def test_the_curriculum_doubles_from_ten_to_1280():
     steps = 400_000
-    found = [distill.discretisations(step, steps) for step in range(0, steps, 50_000)]
+    found = [distill.discretization_steps(step, steps) for step in range(0, steps, 50_000)]
     assert found == [10, 20, 40, 80, 160, 320, 640, 1280]
-    assert distill.discretisations(steps, steps) == 1280
+    assert distill.discretization_steps(steps, steps) == 1280
 
 
 def test_intervals_are_trained_as_often_as_a_lognormal_noise_falls_into_them():
     sigmas = distill.karras_sigmas(20)
-    shares = distill.lognormal_shares(sigmas)
+    shares = distill.lognormal_probabilities(sigmas)
     mass = torch.from_numpy(lognorm(s=2.0, scale=math.exp(-1.1)).cdf(sigmas.numpy())).diff()
     torch.testing.assert_close(shares, mass / mass.sum())
     assert float(sigmas[0]) == pytest.approx(0.002)
@@ -212,4 +211,4 @@ def test_intervals_are_trained_as_often_as_a_lognormal_noise_falls_into_them():
 
 def test_close_intervals_weigh_more():
     sigmas = torch.tensor([1.0, 1.5, 3.5])
-    assert distill.closeness(sigmas).tolist() == [2.0, 0.5]
+    assert distill.inverse_gaps(sigmas).tolist() == [2.0, 0.5]

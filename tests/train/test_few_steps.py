@@ -27,7 +27,7 @@ from sfumato.train.examples import Examples
 from sfumato.train.loop import train
 from sfumato.train.objectives.consistency import ConsistencyLoss
 from sfumato.train.objectives.discretization import uniform
-from sfumato.train.objectives.distillation import TeacherGuidance, X0Model, null_text
+from sfumato.train.objectives.distillation import Teacher, X0Model
 from sfumato.train.objectives.progressive import ProgressiveLoss, half_steps
 from sfumato.train.objectives.trajectories import (
     TrajectoryBatch,
@@ -165,7 +165,7 @@ def consistency(teacher):
 
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory):
-    net, slow, objective = consistency(X0Model(Exact(), X0))
+    net, slow, objective = consistency(Teacher(X0Model(Exact(), X0)))
     return learn(net, objective, tmp_path_factory.mktemp("distilled"), 2000, slow)
 
 
@@ -200,7 +200,7 @@ def test_a_second_step_mends_what_the_first_has_left(distilled, noise):
 
 
 def test_a_student_without_a_teacher_learns_from_pictures_alone(tmp_path, noise, truth):
-    net, slow, objective = consistency(None)
+    net, slow, objective = consistency(lambda batch, generator: (lambda x, level: batch.x0, None))
     student = learn(net, objective, tmp_path, 1000, slow)
     ours = off(jump(student, LATENT, noise, PATH.level(999)), truth)
     assert ours < 0.6 * off(walk(BLOBS.denoise, noise, 1), truth)
@@ -231,7 +231,7 @@ def test_walks_are_kept_and_each_step_learns_from_one_batch_of_them_in_parts(tmp
         return replace(batches(context, count), states=torch.full((count, 1, 1), float(context.step)))
 
     def walks():
-        generate = TrajectoryGenerator(X0Model(Exact(), X0), None, LEVELS, texts, 8, 5, CPU)
+        generate = TrajectoryGenerator(Teacher(X0Model(Exact(), X0)), LEVELS, texts, 8, 5, CPU)
         return cached_trajectories(tmp_path, 20, generate, {"data": "blobs"})
 
     walks()
@@ -275,7 +275,7 @@ def test_one_step_of_a_student_of_whole_walks_is_better_than_four_of_its_teacher
 
 def test_halving_from_sixteen_steps_to_one_keeps_most_of_what_sixteen_knew(tmp_path, noise, truth):
     torch.manual_seed(0)
-    net, teacher = Small(), X0Model(Exact(), X0)
+    net, teacher = Small(), Teacher(X0Model(Exact(), X0))
     straight, errors = Boundary(sigma_min=0.0), {}
     for steps in (16, 8, 4, 2, 1):
         objective = ProgressiveLoss(
@@ -283,13 +283,13 @@ def test_halving_from_sixteen_steps_to_one_keeps_most_of_what_sixteen_knew(tmp_p
         )
         learned = learn(net, objective, tmp_path / str(steps), 250)
         errors[steps] = off(walk(partial(jump, learned, straight), noise, steps), truth)
-        teacher, net = X0Model(learned, V), copy.deepcopy(learned).requires_grad_(True)
+        teacher, net = Teacher(X0Model(learned, V)), copy.deepcopy(learned).requires_grad_(True)
     assert errors[1] < off(walk(BLOBS.denoise, noise, 4), truth)
     assert errors[2] < 0.5 * off(walk(BLOBS.denoise, noise, 2), truth)
 
 
 def test_the_slow_copy_is_the_average_and_is_kept_with_the_run(tmp_path):
-    net, slow, objective = consistency(X0Model(Exact(), X0))
+    net, slow, objective = consistency(Teacher(X0Model(Exact(), X0)))
     learned = learn(net, objective, tmp_path, 3, slow)
     again, copied = Small(), Small().requires_grad_(False)
     recipe = lesson(tmp_path, 3)
@@ -325,7 +325,6 @@ def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
 
     seen = []
     untold, states = torch.zeros(1, 1, 1), torch.ones(4, 1, 1)
-    guiding = TeacherGuidance(3.0, 5.0, null_text(untold))
     net = X0Model(Told(), X0)
     targets = []
 
@@ -333,8 +332,9 @@ def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
         targets.append(teacher(x, here))
         return x
 
-    objective = ConsistencyLoss(net, net, net, course, solver, LATENT, partial(pseudo_huber, c=0.01),
-                            guiding, guidance_embedding=True)  # fmt: skip
+    teacher = Teacher(net, (3.0, 5.0), untold)
+    objective = ConsistencyLoss(net, net, teacher, course, solver, LATENT, partial(pseudo_huber, c=0.01),
+                                guidance_embedding=True)  # fmt: skip
     objective(Examples(torch.zeros(4, 2), states), torch.Generator().manual_seed(0))
     told = [guidance for guidance in seen if guidance is not None]
     assert len(told) == 2

@@ -1,11 +1,9 @@
-"""Few steps instead of many: what a student is asked for, in the levels' own coordinates.
+"""The mathematics of distillation into few steps, for batches of levels on any path, pure noise included.
 
-Three methods share three pieces. A *consistency function* f(x, t) names the picture at the end of the ODE
-through x, by construction exactly where no noise is left. A *solver* walks a short way along the ODE, with a
-teacher's clean estimates, or, where there is no teacher, with the picture itself (the unbiased estimate of
-Song et al. 2023, §5: then distillation becomes consistency training). A *distance* compares two pictures.
-
-Everything here is computed for rows of a batch at levels of their own, and for any path, pure noise included.
+A *consistency function* f(x, t) maps a point of an ODE trajectory to its end, and is the identity where no
+noise is left. A *solver* takes one step along the ODE, with a teacher's clean estimates or, without a
+teacher, with the data itself (the unbiased estimate of Song et al. 2023, §5: distillation becomes consistency
+training). A *distance* compares two estimates.
 """
 
 import math
@@ -16,26 +14,14 @@ import torch
 from torch import Tensor
 
 from sfumato.diffusion.level import Level
+from sfumato.diffusion.samplers.rules import step_to
 
-
-@dataclass(frozen=True, eq=False)
-class BatchLevel:
-    """One level for each row of a batch: `x = a·x0 + s·eps` as the network is told at `t`."""
-
-    a: Tensor
-    """(B, 1, …), broadcastable to latents."""
-    s: Tensor
-    """(B, 1, …)."""
-    t: Tensor
-    """(B,)."""
-
-    def noisy(self, x0: Tensor, eps: Tensor) -> Tensor:
-        """a·x0 + s·eps; latents (B, …)."""
-        return self.a * x0 + self.s * eps
-
-
+BatchLevel = Level[Tensor]
+"""One level for each row of a batch: a and s (B, 1, …), t (B,)."""
 DenoiseFn = Callable[[Tensor, BatchLevel], Tensor]
-"""Clean estimates (B, …) of latents (B, …) at `BatchLevel`."""
+"""Clean estimates (B, …) of latents (B, …) at a `BatchLevel`."""
+Solver = Callable[[DenoiseFn, Tensor, BatchLevel, BatchLevel, BatchLevel], Tensor]
+"""`(denoiser, x, here, middle, there)` to x at `there`, by one step along the ODE."""
 
 
 class LevelTable:
@@ -51,40 +37,40 @@ class LevelTable:
     def rows(self, index: Tensor, ndim: int = 4) -> BatchLevel:
         """The levels at `index` (B,), for latents of `ndim` dimensions."""
         shape = (-1,) + (1,) * (ndim - 1)
-        return BatchLevel(self.a[index].view(shape), self.s[index].view(shape), self.t[index])
+        return Level(self.a[index].view(shape), self.s[index].view(shape), self.t[index])
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """f(x, t) = skip·x + out·x0: which share of the answer is the input itself.
+    """f(x, t) = c_skip·x + c_out·x̂0, the identity at the least noise.
 
     `scaling` = None: as Song et al. 2023, appendix C, in the noise-to-signal ratio σ, exact at `sigma_min`;
-    for `sigma_min` 0 it is x0 itself. Else as Luo et al. 2023, §4.1, in τ = `scaling`·t, exact at t = 0.
+    for `sigma_min` 0 it is x̂0 itself. Else as Luo et al. 2023, §4.1, in τ = `scaling`·t, exact at t = 0.
     """
 
     sigma_data: float = 0.5
     sigma_min: float = 0.002
     scaling: float | None = None
 
-    def weights(self, rows: BatchLevel) -> tuple[Tensor, Tensor]:
-        """skip and out (B, 1, …)."""
+    def weights(self, level: BatchLevel) -> tuple[Tensor, Tensor]:
+        """c_skip and c_out (B, 1, …)."""
         data = self.sigma_data
         if self.scaling is not None:
-            tau = self.scaling * rows.t.view(rows.a.shape)
+            tau = self.scaling * level.t.view(level.a.shape)
             root = (tau**2 + data**2).sqrt()
             return (data / root) ** 2, tau / root
         # the paper's c_skip·x + c_out·F, with the F behind a clean estimate by Karras et al. 2022, eq. 7, for
         # x/a and σ = s/a; nothing in it is infinite at pure noise (a = 0)
-        off = rows.s - self.sigma_min * rows.a
-        out = off / rows.s
-        spread = (data * rows.a) ** 2
-        skip = rows.a * data**2 * (1 / (off**2 + spread) - out / (rows.s**2 + spread))
+        off = level.s - self.sigma_min * level.a
+        out = off / level.s
+        spread = (data * level.a) ** 2
+        skip = level.a * data**2 * (1 / (off**2 + spread) - out / (level.s**2 + spread))
         return skip, out
 
-    def __call__(self, answer: DenoiseFn, x: Tensor, rows: BatchLevel) -> Tensor:
+    def __call__(self, denoiser: DenoiseFn, x: Tensor, level: BatchLevel) -> Tensor:
         """f(x, t) of latents (B, …)."""
-        skip, out = self.weights(rows)
-        return skip * x + out * answer(x, rows)
+        skip, out = self.weights(level)
+        return skip * x + out * denoiser(x, level)
 
 
 LATENT = Boundary(scaling=10.0)
@@ -92,33 +78,30 @@ LATENT = Boundary(scaling=10.0)
 
 
 def cfg(cond: DenoiseFn, uncond: DenoiseFn, scale: Tensor) -> DenoiseFn:
-    """x0(∅) + g·(x0(c) − x0(∅)), with a guidance scale `scale` (B, 1, …) of its own for each row."""
+    """x̂0(∅) + g·(x̂0(c) − x̂0(∅)), with a guidance scale `scale` (B, 1, …) of its own for each row."""
 
-    def answer(x: Tensor, rows: BatchLevel) -> Tensor:
-        without = uncond(x, rows)
-        return without + scale * (cond(x, rows) - without)
+    def denoise(x: Tensor, level: BatchLevel) -> Tensor:
+        without = uncond(x, level)
+        return without + scale * (cond(x, level) - without)
 
-    return answer
+    return denoise
 
 
-def ddim(teacher: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel) -> Tensor:
-    """One step of DDIM along the ODE (Song et al. 2021, eq. 12); `here` must not be clean."""
-    return _step(x, teacher(x, here), here, there)
+def ddim(denoiser: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel) -> Tensor:
+    """One step of DDIM (Song et al. 2021, eq. 12); `here` must not be clean."""
+    return step_to(x, denoiser(x, here), here, there)
 
 
 def dpmpp_2s(
-    teacher: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel
+    denoiser: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel
 ) -> Tensor:
     """DPM-Solver++(2S) with r = ½ (Lu et al. 2022b, algorithm 1), `middle` at half the way in λ.
 
     The estimate of the whole step is then the midpoint's, which has a value from pure noise as well.
     """
-    halfway = _step(x, teacher(x, here), here, middle)
-    return _step(x, teacher(halfway, middle), here, there)
+    halfway = step_to(x, denoiser(x, here), here, middle)
+    return step_to(x, denoiser(halfway, middle), here, there)
 
-
-Solver = Callable[[DenoiseFn, Tensor, BatchLevel, BatchLevel, BatchLevel], Tensor]
-"""`(teacher, x, here, middle, there)` to x at `there`, by a short walk along the teacher's ODE."""
 
 SOLVERS: dict[str, Solver] = {"ddim": ddim, "dpmpp-2s": dpmpp_2s}
 
@@ -132,20 +115,15 @@ def halfway(here: Level, there: Level) -> Level:
     return here.path.at(math.exp(-(here.lam + there.lam) / 2))
 
 
-def _step(x: Tensor, x0: Tensor, here: BatchLevel, there: BatchLevel) -> Tensor:
-    keep = there.s / here.s
-    return keep * x + (there.a - keep * here.a) * x0
-
-
 def two_steps_as_one(
-    teacher: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel
+    denoiser: DenoiseFn, x: Tensor, here: BatchLevel, middle: BatchLevel, there: BatchLevel
 ) -> Tensor:
     """The x0 with which one DDIM step `here` → `there` ends where two of the teacher's do.
 
     Salimans & Ho 2022, algorithm 2 and appendix G: x̃ = (z'' − (s''/s)·z)/(a'' − (s''/s)·a).
     """
-    between = _step(x, teacher(x, here), here, middle)
-    landed = _step(between, teacher(between, middle), middle, there)
+    between = ddim(denoiser, x, here, here, middle)
+    landed = ddim(denoiser, between, middle, middle, there)
     keep = there.s / here.s
     return (landed - keep * x) / (there.a - keep * here.a)
 
@@ -155,14 +133,14 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
     return ((x - y).float().square().flatten(1).sum(1) + c * c).sqrt() - c
 
 
-def truncated_snr(rows: BatchLevel) -> Tensor:
+def truncated_snr(level: BatchLevel) -> Tensor:
     """max(a²/s², 1), the weight of an error in x0 (Salimans & Ho 2022, §4); (B,)."""
-    return ((rows.a / rows.s) ** 2).clamp(min=1).flatten()
+    return ((level.a / level.s) ** 2).clamp(min=1).flatten()
 
 
-def snr_plus_one(rows: BatchLevel) -> Tensor:
+def snr_plus_one(level: BatchLevel) -> Tensor:
     """1 + a²/s², the weight of an error in x0 that makes it one in v (Salimans & Ho 2022, §4); (B,)."""
-    return (1 + (rows.a / rows.s) ** 2).flatten()
+    return (1 + (level.a / level.s) ** 2).flatten()
 
 
 def discretization_steps(step: int, steps: int, first: int = 10, last: int = 1280) -> int:

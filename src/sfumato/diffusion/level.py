@@ -54,6 +54,8 @@ class Level(Generic[Number]):
         return self.a * x0 + self.s * eps
 
 
+AnyLevel = Level[float] | Level[Tensor]
+
 CLEAN = Level(a=1.0, s=0.0, t=0.0)
 """Where every drawing ends: no noise left."""
 

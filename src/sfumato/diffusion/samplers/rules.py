@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.level import Level, Path
+from sfumato.diffusion.level import AnyLevel, Level, Path
 from sfumato.diffusion.sampling import Noise
 
 Solver = Literal["heun", "midpoint", "published", "bh1"]
@@ -24,7 +24,7 @@ Estimate = tuple[float, Tensor]
 """An estimate, and the coordinate (λ or σ) that it was made at."""
 
 
-def step_to(x: Tensor, x0: Tensor, here: Level, there: Level, s: float | None = None) -> Tensor:
+def step_to(x: Tensor, x0: Tensor, here: AnyLevel, there: AnyLevel, s: float | None = None) -> Tensor:
     """a'·x0 + s·eps, with the eps that x0 implies (Song et al. 2021, eq. 12); `s` is s' unless given."""
     keep = (there.s if s is None else s) / here.s
     return keep * x + (there.a - keep * here.a) * x0

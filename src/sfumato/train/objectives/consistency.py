@@ -26,7 +26,7 @@ from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import TrainedRange
 from sfumato.config.base import Positive
 from sfumato.devices import DTYPES
-from sfumato.diffusion.distill import LATENT, SOLVERS, Boundary, DenoiseFn, Solver, pseudo_huber
+from sfumato.diffusion.distill import LATENT, SOLVERS, Boundary, Solver, pseudo_huber
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError
 from sfumato.nets.unet import UNet
@@ -34,13 +34,12 @@ from sfumato.train.examples import Examples, captioned_batches
 from sfumato.train.objectives.discretization import Curriculum, Discretization, uniform
 from sfumato.train.objectives.distillation import (
     Distillation,
+    Estimates,
     GuidedDistillation,
     Scale,
-    TeacherGuidance,
     X0Model,
     refuse_student,
     student_model,
-    teacher_of,
 )
 from sfumato.train.objectives.trajectories import (
     Distance,
@@ -115,14 +114,11 @@ class Consistency(GuidedDistillation, ConsistencyKeys):
         trained = TrainedUNet(recipe, base, device, self.guidance_embedding)
         net, targets = self.networks(trained)
         x0_model = partial(X0Model, prediction=prediction_named(base.prediction))
-        student, teacher = x0_model(net), x0_model(teacher_of(recipe, base, device))
-        guidance = self.teacher_guidance(base, device)
+        student, teacher = x0_model(net), self.teacher(recipe, base, device)
         as_sampled = partial(_as_lcm, steps=self.discretization_steps, guidance=self.learned_range)
         if self.trajectories:
             levels = base.levels("trailing", self.discretization_steps)
-            generator = TrajectoryGenerator(
-                teacher, guidance, levels, batches, recipe.batch_size, recipe.seed, device
-            )
+            generator = TrajectoryGenerator(teacher, levels, batches, recipe.batch_size, recipe.seed, device)
             inputs = _inputs(recipe, base, batches.dataset.digest)
             with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
                 kept = cached_trajectories(Path(recipe.run), self.trajectories, generator, inputs, report)
@@ -133,12 +129,11 @@ class Consistency(GuidedDistillation, ConsistencyKeys):
         loss = ConsistencyLoss(
             student=student,
             target=x0_model(targets.get(self.target_ema, net)),
-            teacher=teacher,
+            estimates=teacher,
             discretization=lambda step: steps,
             solver=SOLVERS[self.solver],
             boundary=LATENT,
             distance=self.distance,
-            guidance=guidance,
             guidance_embedding=self.guidance_embedding,
         )
         return trained.task(net, batches, loss, targets, as_sampled)
@@ -191,7 +186,7 @@ class ConsistencyTraining(ConsistencyKeys):
         loss = ConsistencyLoss(
             student=x0_model(net),
             target=x0_model(targets.get(self.target_ema, net)),
-            teacher=None,
+            estimates=lambda batch, generator: (lambda x, level: batch.x0, None),
             discretization=Curriculum(base.path(), recipe.steps, first, last, device),
             solver=SOLVERS[self.solver],
             boundary=LATENT,
@@ -207,14 +202,13 @@ class ConsistencyLoss:
     student: X0Model
     target: X0Model
     """The target network: an EMA of the student, or itself."""
-    teacher: X0Model | None
-    """Whose ODE is followed; `None`: that of the data itself."""
+    estimates: Callable[[Examples, torch.Generator], Estimates]
+    """Whose ODE is followed: a teacher's, or that of the data itself."""
     discretization: Callable[[int], Discretization]
     """By step of the run."""
     solver: Solver
     boundary: Boundary
     distance: Distance
-    guidance: TeacherGuidance | None = None
     guidance_embedding: bool = False
     """Whether the student reads the guidance scale."""
 
@@ -225,22 +219,14 @@ class ConsistencyLoss:
         here, _, there = levels
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         x = here.noisy(x0, eps)
-        scale = None if self.guidance is None else self.guidance.sample(count, generator)
+        denoiser, scale = self.estimates(batch, generator)
         read = scale if self.guidance_embedding else None
         with torch.no_grad():
-            stepped = self.solver(self._ode(batch, scale), x, *levels)
+            stepped = self.solver(denoiser, x, *levels)
             target = self.boundary(self.target.denoiser(batch, read), stepped.float(), there)
         found = self.boundary(self.student.denoiser(batch, read), x, here)
         distance = self.distance(found, target)
         return weights * distance, {"distance": distance.mean()}
-
-    def _ode(self, batch: Examples, scale: Tensor | None) -> DenoiseFn:
-        """The clean estimates that the solver follows."""
-        if self.teacher is None:
-            return lambda x, level: batch.x0
-        if scale is None or self.guidance is None:
-            return self.teacher.denoiser(batch)
-        return self.guidance.denoiser(self.teacher, batch, scale)
 
 
 def _distance(x: Tensor, y: Tensor, huber_c: float) -> Tensor:

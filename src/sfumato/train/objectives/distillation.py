@@ -1,6 +1,5 @@
 """What distillation into few steps shares: networks as x0 models, guidance, the student's settings."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -14,10 +13,9 @@ from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import TrainedRange, span
 from sfumato.diffusion.distill import BatchLevel, DenoiseFn, cfg
 from sfumato.diffusion.level import Flow
-from sfumato.diffusion.predict import Prediction
+from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.errors import UsageError
 from sfumato.nets.inference import unpacked
-from sfumato.nets.unet import UNet
 from sfumato.train.examples import CaptionedData, Examples
 from sfumato.train.recipe import Objective, Recipe
 
@@ -64,18 +62,25 @@ class GuidedDistillation(Distillation):
         """The guidance scales that the student can be sampled with."""
         return self.guidance_range if self.guidance_range and self.guidance_embedding else (1.0, 1.0)
 
-    def teacher_guidance(self, base: Model, device: torch.device) -> "TeacherGuidance | None":
-        """The guidance of the teacher, over the range that the student reads, else at its mean."""
-        if not self.guidance_range:
-            return None
+    def teacher(self, recipe: Recipe, base: Model, device: torch.device) -> "Teacher":
+        """The base model, guided over the range that the student reads, else at its mean."""
+        net = unpacked(base.unet)
+        net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.compile:
+            net.compile()
+        low, high = self.guidance_range or (1.0, 1.0)
+        if not self.guidance_embedding:
+            low = high = (low + high) / 2
         null = base.encode("", device=device)
         if base.zero_negative:
             null = null.zeroed()
-        pooled = None if null.pooled is None else null.pooled.to(device).float()
-        low, high = self.guidance_range
-        if not self.guidance_embedding:
-            low = high = (low + high) / 2
-        return TeacherGuidance(low, high, null_text(null.states.to(device).float(), pooled))
+        return Teacher(
+            X0Model(net, prediction_named(base.prediction)),
+            (low, high) if self.guidance_range else None,
+            null.states.to(device).float(),
+            None if null.pooled is None else null.pooled.to(device).float(),
+            reads_guidance=base.unet.config.time_cond_proj_dim is not None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,48 +102,43 @@ class X0Model:
         return denoise
 
 
+Estimates = tuple[DenoiseFn, Tensor | None]
+"""The clean estimates that a solver follows, and the scales (B,) that they are guided at, if they are."""
+
+
 @dataclass(frozen=True, eq=False)
-class TeacherGuidance:
-    """Classifier-free guidance of the teacher, its scale uniform in [`low`, `high`] for each example."""
+class Teacher:
+    """A network with classifier-free guidance, its scale uniform in `guidance_range` for each example."""
 
-    low: float
-    high: float
-    null_text: Callable[[Examples], Examples]
-    """The same latents with the empty text."""
+    model: X0Model
+    guidance_range: tuple[float, float] | None = None
+    null_states: Tensor | None = None
+    """The empty text's states (1, T, D)."""
+    null_pooled: Tensor | None = None
+    """And its pooled row (1, P)."""
+    reads_guidance: bool = False
+    """Whether the network reads the scale, from an earlier round, and needs no second evaluation."""
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Guidance scales (count,)."""
-        u = torch.rand(count, generator=generator, device=generator.device)
-        return self.low + (self.high - self.low) * u
+    def __call__(self, batch: Examples, generator: torch.Generator) -> Estimates:
+        """The estimates for the texts of `batch`."""
+        if self.guidance_range is None:
+            return self.model.denoiser(batch), None
+        count, (low, high) = len(batch.x0), self.guidance_range
+        scale = low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
+        if self.reads_guidance:
+            return self.model.denoiser(batch, scale), scale
+        uncond = self.model.denoiser(self.without_text(batch))
+        return cfg(self.model.denoiser(batch), uncond, scale.view(-1, *[1] * (batch.x0.ndim - 1))), scale
 
-    def denoiser(self, teacher: X0Model, batch: Examples, scale: Tensor) -> DenoiseFn:
-        """The teacher's guided estimates at scales (B,)."""
-        shaped = scale.view(-1, *[1] * (batch.x0.ndim - 1))
-        return cfg(teacher.denoiser(batch), teacher.denoiser(self.null_text(batch)), shaped)
-
-
-def null_text(states: Tensor, pooled: Tensor | None = None) -> Callable[[Examples], Examples]:
-    """Examples with the empty text's `states` (1, T, D) and `pooled` row (1, P) in place of their own."""
-
-    def without_text(batch: Examples) -> Examples:
-        count = len(batch.states)
+    def without_text(self, batch: Examples) -> Examples:
+        """`batch` with the empty text in place of its own."""
+        assert self.null_states is not None
+        count, length = batch.states.shape[:2]
+        states = self.null_states.repeat(1, length // self.null_states.shape[1], 1).expand(count, -1, -1)
         added = batch.added
-        if added is not None and pooled is not None:
-            added = replace(added, pooled=pooled.expand(count, -1))
-        length = batch.states.shape[1]
-        repeated = states.repeat(1, length // states.shape[1], 1)
-        return replace(batch, states=repeated.expand(count, -1, -1), added=added)
-
-    return without_text
-
-
-def teacher_of(recipe: Recipe, base: Model, device: torch.device) -> UNet:
-    """The base model's UNet on `device`."""
-    teacher = unpacked(base.unet)
-    teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.compile:
-        teacher.compile()
-    return teacher
+        if added is not None and self.null_pooled is not None:
+            added = replace(added, pooled=self.null_pooled.expand(count, -1))
+        return replace(batch, states=states, added=added)
 
 
 def refuse_student(recipe: Recipe, base: Model) -> None:

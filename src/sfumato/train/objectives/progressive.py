@@ -8,7 +8,6 @@ times i/N of the path; the next round makes it the teacher of one with N/2.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import pydantic.dataclasses
@@ -20,7 +19,7 @@ from sfumato import checkpoint
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import TrainedRange, span
-from sfumato.diffusion.distill import BatchLevel, LevelTable, snr_plus_one, truncated_snr, two_steps_as_one
+from sfumato.diffusion.distill import LevelTable, snr_plus_one, truncated_snr, two_steps_as_one
 from sfumato.diffusion.level import Level, Path
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.spacing import trailing
@@ -28,11 +27,10 @@ from sfumato.errors import UsageError
 from sfumato.train.examples import Examples, captioned_batches
 from sfumato.train.objectives.distillation import (
     GuidedDistillation,
-    TeacherGuidance,
+    Teacher,
     X0Model,
     refuse_student,
     student_model,
-    teacher_of,
 )
 from sfumato.train.objectives.unet import TrainedUNet
 from sfumato.train.recipe import Recipe
@@ -67,15 +65,12 @@ class Progressive(GuidedDistillation):
         net = trained.network()
         if recipe.compile:
             net.compile()
-        x0_model = partial(X0Model, prediction=prediction_named(base.prediction))
         loss = ProgressiveLoss(
-            student=x0_model(net),
-            teacher=x0_model(teacher_of(recipe, base, device)),
+            student=X0Model(net, prediction_named(base.prediction)),
+            teacher=self.teacher(recipe, base, device),
             levels=LevelTable(half_steps(base.path(), self.student_steps), device),
             weighting=self.weighting,
-            guidance=self.teacher_guidance(base, device),
             guidance_embedding=self.guidance_embedding,
-            teacher_reads_guidance=base.unet.config.time_cond_proj_dim is not None,
         )
         return trained.task(net, batches, loss, as_sampled=self._as_sampled)
 
@@ -117,15 +112,12 @@ class ProgressiveLoss:
     """The loss."""
 
     student: X0Model
-    teacher: X0Model
+    teacher: Teacher
     levels: LevelTable
     """Of `half_steps`."""
     weighting: str
-    guidance: TeacherGuidance | None = None
     guidance_embedding: bool = False
     """Whether the student reads the guidance scale."""
-    teacher_reads_guidance: bool = False
-    """Whether the teacher does, from an earlier round, and needs no guidance any more."""
 
     def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (B,), and the mean squared error in x0."""
@@ -135,27 +127,12 @@ class ProgressiveLoss:
         here, middle, there = (self.levels.rows(2 * place - back, ndim) for back in (0, 1, 2))
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         x = here.noisy(x0, eps)
-        target, read = self._target(batch, x, (here, middle, there), generator)
-        found = self.student.denoiser(batch, read)(x, here)
+        denoiser, scale = self.teacher(batch, generator)
+        with torch.no_grad():
+            target = two_steps_as_one(denoiser, x, here, middle, there)
+        found = self.student.denoiser(batch, scale if self.guidance_embedding else None)(x, here)
         error = (found - target).square().flatten(1).mean(1)
         return WEIGHTINGS[self.weighting](here) * error, {"x0_error": error.mean()}
-
-    @torch.no_grad()
-    def _target(
-        self,
-        batch: Examples,
-        x: Tensor,
-        levels: tuple[BatchLevel, BatchLevel, BatchLevel],
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor | None]:
-        """x̃ (B, …), and the guidance scale that the student reads."""
-        scale = None if self.guidance is None else self.guidance.sample(len(x), generator)
-        read = scale if self.guidance_embedding else None
-        if self.guidance is None or scale is None or self.teacher_reads_guidance:
-            denoiser = self.teacher.denoiser(batch, read)
-        else:
-            denoiser = self.guidance.denoiser(self.teacher, batch, scale)
-        return two_steps_as_one(denoiser, x, *levels), read
 
 
 def half_steps(path: Path, steps: int) -> list[Level]:

@@ -25,7 +25,7 @@ from sfumato.train.cache import cached
 from sfumato.train.context import StepContext, seed_of
 from sfumato.train.examples import Examples
 from sfumato.train.log import throttled
-from sfumato.train.objectives.distillation import TeacherGuidance, X0Model
+from sfumato.train.objectives.distillation import Teacher, X0Model
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A distance of latents (B, …) from others, (B,)."""
@@ -77,8 +77,7 @@ class Trajectories:
 class TrajectoryGenerator:
     """Samples full trajectories of a teacher for the texts of `batches`, one noise for each."""
 
-    teacher: X0Model
-    guidance: TeacherGuidance | None
+    teacher: Teacher
     levels: Sequence[Level]
     """The clean one last."""
     batches: Callable[[StepContext, int], Examples]
@@ -94,11 +93,8 @@ class TrajectoryGenerator:
             for each in (_GUIDANCE, _NOISE)
         )
         examples = self.batches(StepContext(number, 0, 1, guidance), self.batch_size)
-        scale = torch.ones(self.batch_size, device=self.device)
-        denoiser = self.teacher.denoiser(examples)
-        if self.guidance is not None:
-            scale = self.guidance.sample(self.batch_size, guidance)
-            denoiser = self.guidance.denoiser(self.teacher, examples, scale)
+        denoiser, scale = self.teacher(examples, guidance)
+        scale = torch.ones(self.batch_size, device=self.device) if scale is None else scale
         eps = torch.randn(examples.x0.shape, generator=noise, device=self.device)
         points = trajectory(denoiser, eps, self.levels)
         found = {"points": points, "states": examples.states, "scale": scale}

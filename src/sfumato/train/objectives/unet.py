@@ -13,7 +13,6 @@ from sfumato.adapt import sampling_hints
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
-from sfumato.devices import DTYPES
 from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
@@ -70,16 +69,14 @@ class TrainedUNet:
 
         `as_sampled`: the base model with the trained UNet in its place to how that is to be sampled.
         """
-        recipe, device, dtype = self.recipe, self.device, DTYPES[self.recipe.precision]
+        recipe, device = self.recipe, self.device
         average, base = self.network().requires_grad_(False).eval(), self.base.fingerprint
         model = as_sampled(replace(self.base, unet=average, fast=None))
 
         def show(state: dict[str, Tensor], path: Path) -> None:
             average.load_state_dict(state)
             if recipe.samples.prompts:
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    scale = recipe.samples.guidance_scale
-                    drawn = sample_grid.draw(model, average, recipe.samples.prompts, guidance=scale)
+                drawn = sample_grid.draw(model, recipe.samples.prompts, device, recipe.samples.guidance_scale)
                 sample_grid.save(drawn, path)
 
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:

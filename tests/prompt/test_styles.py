@@ -130,13 +130,19 @@ def test_the_users_folder_is_read_in_the_order_of_its_files(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[a]\npromt = 'x'\n", "own.toml: [a] promt is no key of a style; did you mean 'prompt'?"),
-        ("[a]\nprompt = 3\n", "own.toml: [a] prompt must be text in quotes"),
+        ("[a]\npromt = 'x'\n", "own.toml: [a]: unknown key 'promt'; did you mean 'prompt'?"),
+        ("[a]\nprompt = 3\n", "own.toml: [a]: prompt is 3: must be a valid string"),
         ("[a]\ndescription = 'x'\n", "own.toml: [a] needs words"),
         ("[a]\nprompt = ' '\n", "own.toml: [a] needs words"),
-        ("[a]\nprompt = 'x'\nmodels = ['embeded']\n", "[a] models names 'embeded'; did you mean 'embedded'?"),
-        ("[a]\nprompt = 'x'\nmodels = 'embedded'\n", "[a] models must be a list of names"),
-        ("models = [3]\n", "own.toml: models must be a list of names"),
+        (
+            "[a]\nprompt = 'x'\nmodels = ['embeded']\n",
+            "[a]: models.0 is 'embeded': not supported; did you mean 'embedded'?",
+        ),
+        (
+            "[a]\nprompt = 'x'\nmodels = 'embedded'\n",
+            "[a]: models is 'embedded': must be a list",
+        ),
+        ("models = [3]\n", "own.toml: models.0 is 3: must be a valid string"),
         ("a = 'x'\n", "own.toml: a must be a table"),
         ("[a\n", "own.toml is not TOML"),
         ("[a]\nprompt = 'x'\n[a]\n", "own.toml is not TOML"),

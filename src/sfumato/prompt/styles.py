@@ -2,14 +2,18 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
-from sfumato.errors import UsageError, nearest
+from pydantic.dataclasses import dataclass
+
+from sfumato.config.base import Config
+from sfumato.errors import SfumatoError, UsageError, nearest
 from sfumato.folders import folder
 from sfumato.prompt.meaning import MAX_CHARACTERS
+from sfumato.validation import one_of
 
 HOLE = "{prompt}"
 SHIPPED = "sfumato"
@@ -23,17 +27,20 @@ MODELS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Style:
-    """A preset. `prompt` and `negative` hold `{prompt}` where the text goes, or follow it after a comma.
+class Style(Config):
+    """A preset. `prompt` and `negative` contain `{prompt}` where the text goes, or follow it after a comma.
 
     `models`: the kinds it was made for, of `MODELS`; none means any. `source`: "sfumato", or the user's file.
     """
 
-    name: str
+    ERROR: ClassVar[type[SfumatoError]] = UsageError
+    DERIVED: ClassVar[frozenset[str]] = frozenset({"name", "source"})
+
+    name: str = ""
     prompt: str = ""
     negative: str = ""
     description: str = ""
-    models: tuple[str, ...] = ()
+    models: tuple[Annotated[str, one_of(MODELS)], ...] = ()
     source: str = SHIPPED
 
 
@@ -86,37 +93,14 @@ def _read(path: Path, source: str) -> dict[str, Style]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the style file {path} is not TOML: {error}") from None
     above = tables.pop("models", []) if not isinstance(tables.get("models"), dict) else []
-    models = _models(above, f"{path}: models")
+    Style.from_dict({"models": above, "prompt": HOLE}, str(path))
     styles = {}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise UsageError(f"{path}: {name} must be a table, [{name}], with the style's keys")
-        styles[name] = _style(name, table, models, path, source)
+        style = Style.from_dict({"models": above, **table}, f"{path}: [{name}]")
+        if not (style.prompt.strip() or style.negative.strip()):
+            raise UsageError(f"{path}: [{name}] needs words: a prompt, a negative, or both")
+        description = " ".join(style.description.split())
+        styles[name] = replace(style, name=name, description=description, source=source)
     return styles
-
-
-def _style(name: str, table: dict[str, Any], models: tuple[str, ...], path: Path, source: str) -> Style:
-    texts = {}
-    for key, value in table.items():
-        where = f"{path}: [{name}] {key}"
-        if key == "models":
-            models = _models(value, where)
-        elif key not in ("prompt", "negative", "description"):
-            known = ("prompt", "negative", "description", "models")
-            raise UsageError(f"{where} is no key of a style; {nearest(key, known)}")
-        elif not isinstance(value, str):
-            raise UsageError(f"{where} must be text in quotes")
-        else:
-            texts[key] = " ".join(value.split()) if key == "description" else value
-    if not any(texts.get(key, "").strip() for key in ("prompt", "negative")):
-        raise UsageError(f"{path}: [{name}] needs words: a prompt, a negative, or both")
-    return Style(name=name, models=models, source=source, **texts)
-
-
-def _models(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(kind, str) for kind in value):
-        raise UsageError(f"{where} must be a list of names: {', '.join(MODELS)}")
-    for kind in value:
-        if kind not in MODELS:
-            raise UsageError(f"{where} names {kind!r}; {nearest(kind, MODELS)}")
-    return tuple(value)

@@ -1,8 +1,8 @@
 """Templates: one text with choices, `a {red|blue} __animal__`, that stands for many prompts.
 
-The syntax is that of dynamic prompts and its wildcard files. Random choices from a seed and enumeration of all
-combinations traverse the same tree. Nothing recurses and everything is bounded, so that no prompt can exhaust
-the machine.
+The syntax is that of dynamic prompts and its wildcard files. Random choices from a seed and the enumeration of
+all combinations traverse the same tree. Nothing recurses and everything is bounded, so that no prompt can
+exhaust the machine.
 """
 
 from bisect import bisect_right

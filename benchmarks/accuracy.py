@@ -436,15 +436,16 @@ INTRODUCTION = """# Accuracy of the samplers
 This page is written by `python benchmarks/accuracy.py --write docs/accuracy.md` (diffusers {diffusers},
 torch {torch}).
 
-The data is a Gaussian mixture, whose x0 estimate is exact, so all error is the sampler's. Every sampler starts
+The data is a Gaussian mixture, whose x0 is exact, so all error is the sampler's. Every sampler starts
 from the same {latents} latents at the noisiest level of Stable Diffusion's schedule, ordinary or with zero
 terminal SNR. Its result is compared with the exact solution of the probability-flow ODE at zero noise. The
 network is conditioned on the time, as a real one is, and is exact at every time, also between whole ones.
 Latents are float64.
 
-"Asked" counts network evaluations; samplers with two evaluations a step take fewer steps. The error is the root
-mean square over all latents; the median is over the errors of single latents. Where the mixture's components lie
-far apart, the rms is dominated by the few latents that end at the wrong one; the median says more.
+"Asked" counts network evaluations; samplers with two evaluations a step take fewer steps. The error is the
+root mean square over all latents; the median is over the errors of single latents. Where the mixture's
+components lie far apart, the rms is dominated by the few latents that end at the wrong one; the median says
+more.
 
 Schedulers that begin below the noisiest level (`leading`) get the same latents there, as in pipelines. Those
 that stop above zero noise (`sigma_min`) are compared at zero like the rest. "Best" is the best of all

@@ -1,7 +1,7 @@
 """Templates: one text with choices, `a {red|blue} __animal__`, that stands for many prompts.
 
-The syntax is that of dynamic prompts and its wildcard files. Random choices from a seed and the enumeration of
-all combinations traverse the same tree. Nothing recurses and everything is bounded, so that no prompt can
+The syntax is that of dynamic prompts and its wildcard files. Random choices from a seed and the enumeration
+of all combinations traverse the same tree. Nothing recurses and everything is bounded, so that no prompt can
 exhaust the machine.
 """
 

@@ -136,7 +136,7 @@ def test_a_unets_configuration_follows_from_its_names_and_shapes(name, layout):
     report = Report("a test")
     found = shapes_to_config.unet(
         header(shapes), layout == "original", pooled=pooled, numbers=5 if name == "refiner" else 6, fixed={},
-        where="a test", told=report.infer,
+        where="a test", infer=report.infer,
     )  # fmt: skip
     assert shapes_of(found) == shapes_of(config)
     for what in (
@@ -189,7 +189,7 @@ def test_any_unet_is_named_one_to_one_and_told_by_its_names(config):
     for held, is_original in ((named, True), (expected, False)):
         found = shapes_to_config.unet(
             header(held), is_original, pooled=96, numbers=6, fixed={}, where="a test",
-            told=Report("a test").infer,
+            infer=Report("a test").infer,
         )  # fmt: skip
         assert shapes_of(found) == expected
         assert found.layers == config.layers

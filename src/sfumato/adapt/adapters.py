@@ -30,20 +30,20 @@ class Adapters:
         self.indexes = {part: LayerIndex(net) for part, net in self.networks.items()}
         self.active: tuple[AdapterWeight, ...] = ()
         """What the weights hold at the moment."""
-        self._known: dict[str, Adapter] = {}
+        self._loaded: dict[str, Adapter] = {}
         self._originals: dict[tuple[str, str, str], Tensor] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of every adapter that is ready."""
-        return tuple(self._known)
+        return tuple(self._loaded)
 
     def __getitem__(self, name: str) -> Adapter:
         """One of them. Raises `UsageError` for an unknown name."""
-        if name not in self._known:
-            hint = nearest(name, self._known) if self._known else "none has been loaded"
+        if name not in self._loaded:
+            hint = nearest(name, self._loaded) if self._loaded else "none has been loaded"
             raise UsageError(f"there is no adapter {name!r}; {hint}")
-        return self._known[name]
+        return self._loaded[name]
 
     def load(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> Adapter:
         """Read a file and keep it ready; the networks stay as they are. See `sfumato.adapt.reading.read`."""
@@ -53,20 +53,20 @@ class Adapters:
 
     def add(self, adapter: Adapter) -> None:
         """Keep `adapter` ready, in the place of one of its name. Raises `UsageError` if that is in use."""
-        self._idle(adapter.name)
-        self._known[adapter.name] = adapter
+        self._check_unused(adapter.name)
+        self._loaded[adapter.name] = adapter
 
     def remove(self, name: str) -> None:
         """Forget an adapter. Raises `UsageError` if there is none of that name, or if it is in use."""
-        self._idle(self[name].name)
-        del self._known[name]
+        self._check_unused(self[name].name)
+        del self._loaded[name]
 
-    def _idle(self, name: str) -> None:
+    def _check_unused(self, name: str) -> None:
         beside = any(live.attached(net, name) for net in self.networks.values())
-        if beside or any(use.name == name for use in self.active):
+        if beside or any(each.name == name for each in self.active):
             raise UsageError(f"the adapter {name!r} is in use; take it out first")
 
-    def set_adapters(self, uses: Sequence[AdapterWeight]) -> bool:
+    def set_adapters(self, weights: Sequence[AdapterWeight]) -> bool:
         """Merge these and no others into the weights: W + Σ wᵢ ΔWᵢ, rounded once; whether anything changed.
 
         Weights change in place, so that compiled networks see it; `set_adapters([])` brings back the same
@@ -74,33 +74,33 @@ class Adapters:
         of date. Raises `UsageError` for unknown names and blocks and for weights that are no numbers, before
         anything is touched.
         """
-        wanted = self._plan(uses)
-        if tuple(uses) == self.active:
+        wanted = self._plan(weights)
+        if tuple(weights) == self.active:
             return False
         try:
             with torch.no_grad():
                 for part, path in {(part, path) for part, path, _ in self._originals} - wanted.keys():
                     self._restore(part, path)
                 for (part, path), own in wanted.items():
-                    self._fold_in(part, path, own)
+                    self._merge(part, path, own)
         except BaseException:
             self._restore_all()
             raise
-        self.active = tuple(uses)
+        self.active = tuple(weights)
         return True
 
-    def fuse(self, uses: Sequence[AdapterWeight]) -> None:
+    def fuse(self, weights: Sequence[AdapterWeight]) -> None:
         """Make these part of the weights for good; what was active is taken out. See `set_adapters`."""
-        self.set_adapters(uses)
+        self.set_adapters(weights)
         self._originals.clear()
         self.active = ()
 
-    def attach(self, uses: Sequence[AdapterWeight]) -> None:
+    def attach(self, weights: Sequence[AdapterWeight]) -> None:
         """Put these and no others beside the layers; the weights, and what is folded in, stay as they are.
 
         Slower than `set_adapters`, but ready at once. Raises `UsageError` as that does.
         """
-        wanted = self._plan(uses)
+        wanted = self._plan(weights)
         self.detach()
         for (part, path), own in wanted.items():
             layer = self.indexes[part].layers[path]
@@ -113,24 +113,26 @@ class Adapters:
         for net in self.networks.values():
             live.detach(net)
 
-    def _plan(self, uses: Sequence[AdapterWeight]) -> dict[tuple[str, str], list[tuple[str, float, Delta]]]:
+    def _plan(
+        self, weights: Sequence[AdapterWeight]
+    ) -> dict[tuple[str, str], list[tuple[str, float, Delta]]]:
         """What each layer gains: names, weights and changes; weights of 0 are left out."""
         wanted: dict[tuple[str, str], list[tuple[str, float, Delta]]] = {}
-        for use in uses:
-            adapter = self[use.name]
-            text_weight = use.weight if use.text_weight is None else use.text_weight
-            for weight in (use.weight, text_weight):
+        for each in weights:
+            adapter = self[each.name]
+            text_weight = each.weight if each.text_weight is None else each.text_weight
+            for weight in (each.weight, text_weight):
                 if not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
-                    raise UsageError(f"the weight of {use.name!r} is {weight}: must be in ±{MAX_WEIGHT:.0f}")
-            factors = blocks.by_name(use.blocks, self.indexes)
+                    raise UsageError(f"the weight of {each.name!r} is {weight}: must be in ±{MAX_WEIGHT:.0f}")
+            factors = blocks.by_name(each.blocks, self.indexes)
             for (part, path), delta in adapter.deltas.items():
-                base = use.weight if part == "unet" else text_weight
+                base = each.weight if part == "unet" else text_weight
                 weight = base * blocks.factor(factors, self.indexes[part].blocks[path])
                 if weight:
-                    wanted.setdefault((part, path), []).append((use.name, weight, delta))
+                    wanted.setdefault((part, path), []).append((each.name, weight, delta))
         return wanted
 
-    def _fold_in(self, part: str, path: str, own: Sequence[tuple[str, float, Delta]]) -> None:
+    def _merge(self, part: str, path: str, own: Sequence[tuple[str, float, Delta]]) -> None:
         """Give one layer its original weights plus the changes."""
         layer = self.indexes[part].layers[path]
         device = layer.get_parameter("weight").device
@@ -138,9 +140,9 @@ class Adapters:
         if (part, path, "bias") in self._originals or any(delta.has(*SHIFTS) for _, _, delta in own):
             bias = self._original(part, path, "bias").to(device)
         weight, bias = merged(weight, bias, ((factor, delta) for _, factor, delta in own))
-        _put(layer, "weight", weight)
+        _assign(layer, "weight", weight)
         if bias is not None:
-            _put(layer, "bias", bias)
+            _assign(layer, "bias", bias)
 
     def _original(self, part: str, path: str, name: str) -> Tensor:
         """A parameter as it was before any adapter, kept in main memory while it is changed."""
@@ -155,7 +157,7 @@ class Adapters:
     def _restore(self, part: str, path: str) -> None:
         for name in ("weight", "bias"):
             if (part, path, name) in self._originals:
-                _put(self.indexes[part].layers[path], name, self._originals[part, path, name])
+                _assign(self.indexes[part].layers[path], name, self._originals[part, path, name])
                 del self._originals[part, path, name]
 
     def _restore_all(self) -> None:
@@ -165,7 +167,7 @@ class Adapters:
         self.active = ()
 
 
-def _put(layer: nn.Module, name: str, value: Tensor) -> None:
+def _assign(layer: nn.Module, name: str, value: Tensor) -> None:
     """Give a parameter other numbers in the memory that it has, or pack them anew where it is packed."""
     if name == "weight" and isinstance(layer, Prepacked) and layer.packed:
         layer.packed = ()

@@ -68,7 +68,7 @@ class Embedding:
             self.for_width(index, width)
 
 
-def called(text: str, known: Container[str], widths: Sequence[int]) -> dict[str, Embedding]:
+def embeddings_in(text: str, known: Container[str], widths: Sequence[int]) -> dict[str, Embedding]:
     """The embeddings of the user's folder whose names stand in `text`, except those that are `known`.
 
     Warns of pickles, and of embeddings that do not fit text encoders of these `widths`: they are left out.

@@ -37,7 +37,7 @@ PLACES = (
 )
 _CALLED = {"vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
 
-TOLD_SIZE = frozenset({"label_emb.0.0.weight", "add_embedding.linear_1.weight"})
+SIZE_EMBEDDING = frozenset({"label_emb.0.0.weight", "add_embedding.linear_1.weight"})
 """What a UNet of the XL family has, by either name, and no other."""
 FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
 _EMA = "model_ema."
@@ -129,7 +129,7 @@ def borrowed(
     `given` are parts that come from elsewhere. Raises `CheckpointError` for what is missing even so, with how
     to give it.
     """
-    told = not TOLD_SIZE.isdisjoint(groups["unet"].tensors)
+    told = not SIZE_EMBEDDING.isdisjoint(groups["unet"].tensors)
     needed = ["vae", "text_encoder_2" if told else "text_encoder"]
     if told and "text_encoder" not in groups and "text_encoder_2" not in groups:
         needed.append("text_encoder")

@@ -30,8 +30,8 @@ def span(low: float, high: float) -> str:
 _LCM = Defaults(sampler="lcm", steps=4, guidance=1.0, spacing="lcm")
 _LCM_RANGE = TrainedRange(steps=(1, 8), guidance=(1.0, 2.0))
 """Of models that do not say, as of LCM-LoRAs: guidance is in what they have learned (Luo et al. 2023b)."""
-_TOLD = replace(_LCM, guidance=8.5)
-_TOLD_RANGE = replace(_LCM_RANGE, guidance=(1.0, 14.0))
+_LCM_TOLD_GUIDANCE = replace(_LCM, guidance=8.5)
+_LCM_TOLD_RANGE = replace(_LCM_RANGE, guidance=(1.0, 14.0))
 """Of those that are told it: published ones were told scales of 3 to 13 and more (Luo et al. 2023, §5)."""
 
 
@@ -198,7 +198,7 @@ def _native_size(
 def _defaults(
     family: Family, distilled: str | None, told: bool, own: Mapping[str, Any], report: Report
 ) -> Defaults:
-    chosen = family.defaults if distilled is None else _TOLD if told else _LCM
+    chosen = family.defaults if distilled is None else _LCM_TOLD_GUIDANCE if told else _LCM
     stated = {key: value for key, value in own.items() if key in Defaults.__dataclass_fields__}
     defaults = Defaults(**{**vars(chosen), **stated})
     report.infer(
@@ -216,7 +216,7 @@ def _trained_range(
     stated = own.keys() & {"steps_range", "guidance_range"}
     if distilled is None and len(stated) < 2:
         return None
-    usual = _TOLD_RANGE if told else _LCM_RANGE
+    usual = _LCM_TOLD_RANGE if told else _LCM_RANGE
     steps = own.get("steps_range", usual.steps)
     guidance = own.get("guidance_range", usual.guidance)
     report.infer(

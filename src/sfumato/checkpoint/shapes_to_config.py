@@ -17,7 +17,7 @@ from sfumato.errors import CheckpointError
 from sfumato.weights import TensorInfo
 
 Tensors = Mapping[str, TensorInfo]
-Told = Callable[[str, object, str], None]
+Infer = Callable[[str, object, str], None]
 """Takes down one conclusion: about what, which, and why."""
 
 HEAD_WIDTH = 64
@@ -51,7 +51,7 @@ def unet(
     numbers: int,
     fixed: Mapping[str, Any],
     where: str,
-    told: Told,
+    infer: Infer,
 ) -> UNetConfig:
     """The configuration of a UNet by its `tensors`, named in the original layout or in diffusers'.
 
@@ -79,13 +79,13 @@ def unet(
         "up_block_types": tuple("CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in plan.up),
         "mid_block_type": None if plan.middle is None else _MIDDLES[plan.middle > 0],
         "use_linear_projection": linear,
-        "attention_head_dim": _heads(widths, linear, where, told),
+        "attention_head_dim": _heads(widths, linear, where, infer),
         **_depths(plan),
         **fixed,
     }
     if context:
         content["cross_attention_dim"] = max(context)
-    told(
+    infer(
         "unet",
         f"{len(widths)} levels of {', '.join(map(str, widths))} channels, "
         f"{content['layers_per_block']} residual blocks each",
@@ -195,7 +195,7 @@ def _depths(plan: _Plan) -> dict[str, Any]:
     }
 
 
-def _heads(widths: tuple[int, ...], linear: bool, where: str, told: Told) -> int | tuple[int, ...]:
+def _heads(widths: tuple[int, ...], linear: bool, where: str, infer: Infer) -> int | tuple[int, ...]:
     """Nothing in a file tells how many heads attention has; it goes with the form of the projections."""
     unit = HEAD_WIDTH if linear else OLD_HEADS
     if odd := [width for width in widths if width % unit]:
@@ -205,9 +205,9 @@ def _heads(widths: tuple[int, ...], linear: bool, where: str, told: Told) -> int
         )
     if linear:
         heads = tuple(width // HEAD_WIDTH for width in widths)
-        told("unet heads", ", ".join(map(str, heads)), f"its projections are linear: heads of {HEAD_WIDTH}")
+        infer("unet heads", ", ".join(map(str, heads)), f"its projections are linear: heads of {HEAD_WIDTH}")
         return heads
-    told(
+    infer(
         "unet heads", OLD_HEADS, f"its projections are convolutions: {OLD_HEADS} heads, as Stable Diffusion 1"
     )
     return OLD_HEADS

@@ -9,7 +9,7 @@ from typing import Any
 from sfumato import weights
 from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config
 from sfumato.checkpoint.families import FAMILIES, Family
-from sfumato.checkpoint.grouping import FIRST, TOLD_SIZE, Group, borrowed, grouped
+from sfumato.checkpoint.grouping import FIRST, SIZE_EMBEDDING, Group, borrowed, grouped
 from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
@@ -87,7 +87,7 @@ def _family(groups: Mapping[str, Group], lent: Mapping[str, Part], report: Repor
     """Which of the published families it belongs to, for what no shape can tell."""
     unet = groups["unet"].tensors
     encoders = {*groups, *lent} & TOKENIZERS.keys()
-    if not TOLD_SIZE.isdisjoint(unet):
+    if not SIZE_EMBEDDING.isdisjoint(unet):
         two = len(encoders) == 2
         name = "sdxl" if two else "sdxl-refiner"
         reason = f"the UNet is told the size, and the text encoders are {'two' if two else 'one'}"
@@ -143,7 +143,7 @@ def _unet(
         numbers=family.size_numbers,
         fixed={"sample_size": side, "upcast_attention": family.upcast_attention},
         where=str(path),
-        told=report.infer,
+        infer=report.infer,
     )
 
 

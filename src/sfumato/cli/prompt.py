@@ -25,13 +25,13 @@ def prompt(
     request = Request.build(prompt=text, **{"seed": 0, **fields})
     single = next(expansion.expand(request)).request
     from sfumato import checkpoint
-    from sfumato.adapt.embedding import called
+    from sfumato.adapt.embedding import embeddings_in
     from sfumato.prompt.explain import explain
 
     with console.Meter().shown("loading the model"):
         model = checkpoint.load(request.model)
         widths = [encoder.config.hidden_size for encoder in model.text_encoders]
-        embeddings = called(single.prompt, (), widths)
+        embeddings = embeddings_in(single.prompt, (), widths)
     steps = request.steps or model.defaults.steps
     counts = {name: embedding.count for name, embedding in embeddings.items()}
     read = explain(single.prompt, model.tokenizers[0], request.dialect, steps, counts)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sfumato import folders
 from sfumato.adapt.adapters import Adapters
-from sfumato.adapt.embedding import Embedding, called
+from sfumato.adapt.embedding import Embedding, embeddings_in
 from sfumato.adapt.embedding import read as read_embedding
 from sfumato.checkpoint import Model
 from sfumato.errors import SfumatoWarning
@@ -63,7 +63,7 @@ class Library:
                 self._files[file] = self._read(file)
         own = [self._files[file] for file in picture.request.embeddings]
         known = {**self.embeddings, **{embedding.name: embedding for embedding in own}}
-        found = called("\n".join(picture.texts), known, self._widths)
+        found = embeddings_in("\n".join(picture.texts), known, self._widths)
         self.embeddings |= found
         known |= found
         return {name: known[name] for text in picture.texts for name in mentioned(text, known)}

@@ -27,7 +27,7 @@ from sfumato.train.examples import Examples
 from sfumato.train.loop import train
 from sfumato.train.objectives.consistency import ConsistencyLoss
 from sfumato.train.objectives.discretization import uniform
-from sfumato.train.objectives.distillation import Teacher, X0Model
+from sfumato.train.objectives.distillation import Teacher
 from sfumato.train.objectives.progressive import ProgressiveLoss, half_steps
 from sfumato.train.objectives.trajectories import (
     TrajectoryBatch,
@@ -37,6 +37,7 @@ from sfumato.train.objectives.trajectories import (
     level_table,
     trajectory,
 )
+from sfumato.train.objectives.unet import X0Model
 from sfumato.train.state import begin, restore
 from sfumato.train.task import Task
 from sfumato.weights import read
@@ -157,7 +158,6 @@ def consistency(teacher):
         teacher,
         (lambda step: COURSE),
         ddim,
-        LATENT,
         partial(pseudo_huber, c=0.01),
     )
     return net, slow, objective
@@ -255,9 +255,7 @@ def test_one_step_of_a_student_of_whole_walks_is_better_than_four_of_its_teacher
 ):
     torch.manual_seed(0)
     net = Small()
-    objective = TrajectoryLoss(
-        X0Model(net, V), level_table(LEVELS, CPU), LATENT, partial(pseudo_huber, c=0.01)
-    )
+    objective = TrajectoryLoss(X0Model(net, V), level_table(LEVELS, CPU), partial(pseudo_huber, c=0.01))
 
     def standing(context, count):
         row = torch.randint(len(walked), (count,), generator=context.generator)
@@ -333,7 +331,7 @@ def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
         return x
 
     teacher = Teacher(net, (3.0, 5.0), untold)
-    objective = ConsistencyLoss(net, net, teacher, course, solver, LATENT, partial(pseudo_huber, c=0.01),
+    objective = ConsistencyLoss(net, net, teacher, course, solver, partial(pseudo_huber, c=0.01),
                                 guidance_embedding=True)  # fmt: skip
     objective(Examples(torch.zeros(4, 2), states), torch.Generator().manual_seed(0))
     told = [guidance for guidance in seen if guidance is not None]

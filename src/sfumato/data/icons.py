@@ -175,10 +175,6 @@ class IconDataset:
     def digest(self) -> str:
         return hashlib.sha256(f"{self.icons.digest}\n{self.tints.tolist()}".encode()).hexdigest()
 
-    def signal(self, start: int, end: int) -> Tensor:
-        """Pictures `[start, end)` as (B, 3, S, S) in [−1, 1]."""
-        return self._signal(torch.arange(start, end, device=self.tints.device))
-
     def load(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
         """As every dataset does; the pictures are square, and so are all crops of them."""
         x = self._signal(torch.tensor(rows, device=self.tints.device))

@@ -17,11 +17,7 @@ from sfumato.train.recipe import Adapter, Optimizer, Recipe, Samples
 RENAMED = {
     "accumulate": "gradient_accumulation",
     "batch": "batch_size",
-    "beta1": "optimizer.beta1",
-    "beta2": "optimizer.beta2",
-    "bucket_step": "data.bucket_step",
     "cache_texts": "data.cache_text_embeddings",
-    "caption_template": "data.caption_template",
     "captions": "data.captions_per_picture",
     "clip": "optimizer.max_grad_norm",
     "composed": "data.composed_texts",
@@ -39,7 +35,6 @@ RENAMED = {
     "huber": "objective.huber_c",
     "intervals": "objective.discretization_steps",
     "keep_every": "checkpoint_every",
-    "keep_tags": "data.keep_tags",
     "kl": "objective.kl_weight",
     "last_intervals": "objective.final_discretization_steps",
     "layers": "adapter.target_modules",
@@ -56,19 +51,14 @@ RENAMED = {
     "samples": "samples.prompts",
     "samples_every": "samples.every",
     "schedule": "optimizer.lr_schedule",
-    "shuffle_tags": "data.shuffle_tags",
     "size": "data.resolution",
     "slow": "objective.target_ema",
-    "solver": "objective.solver",
-    "teacher": "objective.teacher",
     "tints": "data.tints_per_icon",
     "told": "objective.guidance_embedding",
     "walks": "objective.trajectories",
     "warmup": "optimizer.warmup_steps",
-    "weight_decay": "optimizer.weight_decay",
-    "weighting": "objective.weighting",
 }
-"""Where the keys of recipes without sections, as earlier versions read them, stand today."""
+"""What keys of recipes without sections, as earlier versions read them, are called today."""
 
 
 def read(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:

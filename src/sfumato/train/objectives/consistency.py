@@ -26,18 +26,15 @@ from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import TrainedRange
 from sfumato.config.base import Positive
 from sfumato.devices import DTYPES
-from sfumato.diffusion.distill import LATENT, SOLVERS, Boundary, Solver, pseudo_huber
-from sfumato.diffusion.predict import prediction_named
+from sfumato.diffusion.distill import LATENT, SOLVERS, Solver, pseudo_huber
 from sfumato.errors import UsageError
-from sfumato.nets.unet import UNet
-from sfumato.train.examples import Examples, captioned_batches
+from sfumato.train.examples import CaptionedBatches, Examples, captioned_batches
 from sfumato.train.objectives.discretization import Curriculum, Discretization, uniform
 from sfumato.train.objectives.distillation import (
     Distillation,
     Estimates,
     GuidedDistillation,
     Scale,
-    X0Model,
     refuse_student,
     student_model,
 )
@@ -48,7 +45,7 @@ from sfumato.train.objectives.trajectories import (
     cached_trajectories,
     level_table,
 )
-from sfumato.train.objectives.unet import TrainedUNet
+from sfumato.train.objectives.unet import TrainedUNet, X0Model
 from sfumato.train.recipe import Fraction, NotNegative, Recipe
 from sfumato.train.task import Task
 from sfumato.validation import one_of
@@ -76,15 +73,28 @@ class ConsistencyKeys(Distillation):
     def distance(self) -> Distance:
         return partial(_distance, huber_c=self.huber_c)
 
-    def networks(self, trained: TrainedUNet) -> tuple[UNet, dict[float, UNet]]:
-        """The student, and its target network if that is another."""
+    def consistency_task(
+        self,
+        trained: TrainedUNet,
+        batches: CaptionedBatches,
+        estimates: Callable[[Examples, torch.Generator], Estimates],
+        discretization: Callable[[int], Discretization],
+        as_sampled: Callable[[Model], Model],
+    ) -> Task[Any]:
+        """The task whose loss is `ConsistencyLoss`, for which see the arguments."""
         net, targets = trained.network(), {}
         if self.target_ema:
             targets[self.target_ema] = trained.network().requires_grad_(False).eval()
-        if trained.recipe.compile:
-            for each in (net, *targets.values()):
-                each.compile()
-        return net, targets
+        loss = ConsistencyLoss(
+            student=trained.x0_model(net),
+            target=trained.x0_model(targets.get(self.target_ema, net)),
+            estimates=estimates,
+            discretization=discretization,
+            solver=SOLVERS[self.solver],
+            distance=self.distance,
+            guidance_embedding=trained.guidance_embedding,
+        )
+        return trained.task(net, batches, loss, targets, as_sampled)
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
@@ -112,31 +122,19 @@ class Consistency(GuidedDistillation, ConsistencyKeys):
             self._check_strides(recipe, base)
         base, batches = captioned_batches(recipe, base, device)
         trained = TrainedUNet(recipe, base, device, self.guidance_embedding)
-        net, targets = self.networks(trained)
-        x0_model = partial(X0Model, prediction=prediction_named(base.prediction))
-        student, teacher = x0_model(net), self.teacher(recipe, base, device)
+        teacher = self.teacher(recipe, base, device)
         as_sampled = partial(_as_lcm, steps=self.discretization_steps, guidance=self.learned_range)
-        if self.trajectories:
-            levels = base.levels("trailing", self.discretization_steps)
-            generator = TrajectoryGenerator(teacher, levels, batches, recipe.batch_size, recipe.seed, device)
-            inputs = _inputs(recipe, base, batches.dataset.digest)
-            with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
-                kept = cached_trajectories(Path(recipe.run), self.trajectories, generator, inputs, report)
-            table = level_table(levels, device)
-            trajectory_loss = TrajectoryLoss(student, table, LATENT, self.distance, self.guidance_embedding)
-            return trained.task(net, kept, trajectory_loss, as_sampled=as_sampled)
-        steps = uniform(base.path(), self.discretization_steps, device)
-        loss = ConsistencyLoss(
-            student=student,
-            target=x0_model(targets.get(self.target_ema, net)),
-            estimates=teacher,
-            discretization=lambda step: steps,
-            solver=SOLVERS[self.solver],
-            boundary=LATENT,
-            distance=self.distance,
-            guidance_embedding=self.guidance_embedding,
-        )
-        return trained.task(net, batches, loss, targets, as_sampled)
+        if not self.trajectories:
+            steps = uniform(base.path(), self.discretization_steps, device)
+            return self.consistency_task(trained, batches, teacher, lambda step: steps, as_sampled)
+        levels = base.levels("trailing", self.discretization_steps)
+        generator = TrajectoryGenerator(teacher, levels, batches, recipe.batch_size, recipe.seed, device)
+        inputs = _inputs(recipe, base, batches.dataset.digest)
+        with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
+            kept = cached_trajectories(Path(recipe.run), self.trajectories, generator, inputs, report)
+        net, table = trained.network(), level_table(levels, device)
+        loss = TrajectoryLoss(trained.x0_model(net), table, self.distance, self.guidance_embedding)
+        return trained.task(net, kept, loss, as_sampled=as_sampled)
 
     def _check_strides(self, recipe: Recipe, base: Model) -> None:
         """Raise `UsageError` where LCM samplers would evaluate the student at other times than trained."""
@@ -179,20 +177,19 @@ class ConsistencyTraining(ConsistencyKeys):
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
         base, batches = captioned_batches(recipe, base, device)
-        trained = TrainedUNet(recipe, base, device)
-        net, targets = self.networks(trained)
-        first, last = self.initial_discretization_steps, self.final_discretization_steps
-        x0_model = partial(X0Model, prediction=prediction_named(base.prediction))
-        loss = ConsistencyLoss(
-            student=x0_model(net),
-            target=x0_model(targets.get(self.target_ema, net)),
+        return self.consistency_task(
+            TrainedUNet(recipe, base, device),
+            batches,
             estimates=lambda batch, generator: (lambda x, level: batch.x0, None),
-            discretization=Curriculum(base.path(), recipe.steps, first, last, device),
-            solver=SOLVERS[self.solver],
-            boundary=LATENT,
-            distance=self.distance,
+            discretization=Curriculum(
+                base.path(),
+                recipe.steps,
+                self.initial_discretization_steps,
+                self.final_discretization_steps,
+                device,
+            ),
+            as_sampled=partial(_as_lcm, steps=LCM_STEPS),
         )
-        return trained.task(net, batches, loss, targets, partial(_as_lcm, steps=LCM_STEPS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +204,6 @@ class ConsistencyLoss:
     discretization: Callable[[int], Discretization]
     """By step of the run."""
     solver: Solver
-    boundary: Boundary
     distance: Distance
     guidance_embedding: bool = False
     """Whether the student reads the guidance scale."""
@@ -223,8 +219,8 @@ class ConsistencyLoss:
         read = scale if self.guidance_embedding else None
         with torch.no_grad():
             stepped = self.solver(denoiser, x, *levels)
-            target = self.boundary(self.target.denoiser(batch, read), stepped.float(), there)
-        found = self.boundary(self.student.denoiser(batch, read), x, here)
+            target = LATENT(self.target.denoiser(batch, read), stepped.float(), there)
+        found = LATENT(self.student.denoiser(batch, read), x, here)
         distance = self.distance(found, target)
         return weights * distance, {"distance": distance.mean()}
 
@@ -245,9 +241,7 @@ def _as_lcm(model: Model, steps: int, guidance: tuple[float, float] = (1.0, 1.0)
 
 def _inputs(recipe: Recipe, base: Model, data: str) -> dict[str, str]:
     """All that a teacher's trajectories depend on, besides their number and seed."""
-    keys = ("precision", *(f"objective.{key}" for key in _TEACHER_KEYS))
+    keys = ["precision"]
+    keys += [f"objective.{key}" for key in ("discretization_steps", "guidance_range", "guidance_embedding")]
     own = {key: str(value) for key, value in recipe.identity().items() if key in keys or key[:5] == "data."}
     return {**own, "base": base.fingerprint, "data": data}
-
-
-_TEACHER_KEYS = ("discretization_steps", "guidance_range", "guidance_embedding")

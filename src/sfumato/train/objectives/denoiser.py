@@ -46,8 +46,6 @@ class Denoising(Objective):
         base, batches = captioned_batches(recipe, base, device)
         trained = TrainedUNet(recipe, base, device)
         net = trained.network()
-        if recipe.compile:
-            net.compile()
         loss = DenoisingLoss(net, base.path(), prediction_named(base.prediction), self.weighting, device)
         return trained.task(net, batches, loss)
 

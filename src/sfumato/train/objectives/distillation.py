@@ -6,17 +6,18 @@ from typing import Annotated, Any
 import pydantic.dataclasses
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import TrainedRange, span
-from sfumato.diffusion.distill import BatchLevel, DenoiseFn, cfg
+from sfumato.diffusion.distill import DenoiseFn, cfg
 from sfumato.diffusion.level import Flow
-from sfumato.diffusion.predict import Prediction, prediction_named
+from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError
 from sfumato.nets.inference import unpacked
 from sfumato.train.examples import CaptionedData, Examples
+from sfumato.train.objectives.unet import X0Model
 from sfumato.train.recipe import Objective, Recipe
 
 Scale = Annotated[float, Field(ge=1, le=100)]
@@ -81,25 +82,6 @@ class GuidedDistillation(Distillation):
             None if null.pooled is None else null.pooled.to(device).float(),
             reads_guidance=base.unet.config.time_cond_proj_dim is not None,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class X0Model:
-    """A network whose output is read as an estimate of x0."""
-
-    net: nn.Module
-    prediction: Prediction
-
-    def denoiser(self, batch: Examples, guidance: Tensor | None = None) -> DenoiseFn:
-        """Clean estimates for the texts of `batch`; `guidance` (B,): the scale, if the network reads it."""
-        given = {"size": batch.added, "guidance": guidance}
-        given = {name: value for name, value in given.items() if value is not None}
-
-        def denoise(x: Tensor, level: BatchLevel) -> Tensor:
-            out = self.net(x, level.t, batch.states, **given)
-            return self.prediction.x0(x, out.float(), level.a, level.s)
-
-        return denoise
 
 
 Estimates = tuple[DenoiseFn, Tensor | None]

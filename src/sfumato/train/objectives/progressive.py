@@ -21,18 +21,16 @@ from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import TrainedRange, span
 from sfumato.diffusion.distill import LevelTable, snr_plus_one, truncated_snr, two_steps_as_one
 from sfumato.diffusion.level import Level, Path
-from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.spacing import trailing
 from sfumato.errors import UsageError
 from sfumato.train.examples import Examples, captioned_batches
 from sfumato.train.objectives.distillation import (
     GuidedDistillation,
     Teacher,
-    X0Model,
     refuse_student,
     student_model,
 )
-from sfumato.train.objectives.unet import TrainedUNet
+from sfumato.train.objectives.unet import TrainedUNet, X0Model
 from sfumato.train.recipe import Recipe
 from sfumato.train.task import Task
 from sfumato.validation import one_of
@@ -63,10 +61,8 @@ class Progressive(GuidedDistillation):
         base, batches = captioned_batches(recipe, base, device, from_student=True)
         trained = TrainedUNet(recipe, base, device, self.guidance_embedding)
         net = trained.network()
-        if recipe.compile:
-            net.compile()
         loss = ProgressiveLoss(
-            student=X0Model(net, prediction_named(base.prediction)),
+            student=trained.x0_model(net),
             teacher=self.teacher(recipe, base, device),
             levels=LevelTable(half_steps(base.path(), self.student_steps), device),
             weighting=self.weighting,

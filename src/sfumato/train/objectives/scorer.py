@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from sfumato import weights
 from sfumato.data.captions import TINTS
+from sfumato.data.crops import Crop
 from sfumato.data.icons import Icons, icon_dataset, load, tinted
 from sfumato.data.sets import SETS
 from sfumato.devices import DTYPES
@@ -164,14 +165,16 @@ def _features(
     }
     device, dtype = icons.pictures.device, DTYPES[recipe.precision]
 
+    whole = Crop((dataset.side, dataset.side), (dataset.side, dataset.side))
+
     def make() -> dict[str, Tensor]:
         texts = list(dict.fromkeys(text for own in captions for text in own))
         numbers = {text: number for number, text in enumerate(texts)}
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             parts = []
             for start in range(0, len(drawn), AT_ONCE):
-                x = torch.cat([dataset.signal(place, place + 1) for place in drawn[start : start + AT_ONCE]])
-                parts.append(read(backbone, x).half())
+                some = drawn[start : start + AT_ONCE]
+                parts.append(read(backbone, dataset.load(some, [whole] * len(some))).half())
             vectors = of_texts(teacher, texts).half()
         rows = torch.tensor([[numbers[text] for text in own] for own in captions])
         return {"readings": torch.cat(parts), "captions": rows, "vectors": vectors}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sfumato import weights
-from sfumato.diffusion.distill import Boundary, DenoiseFn, LevelTable
+from sfumato.diffusion.distill import LATENT, DenoiseFn, LevelTable
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import run
@@ -25,7 +25,8 @@ from sfumato.train.cache import cached
 from sfumato.train.context import StepContext, seed_of
 from sfumato.train.examples import Examples
 from sfumato.train.log import throttled
-from sfumato.train.objectives.distillation import Teacher, X0Model
+from sfumato.train.objectives.distillation import Teacher
+from sfumato.train.objectives.unet import X0Model
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A distance of latents (B, …) from others, (B,)."""
@@ -154,7 +155,6 @@ class TrajectoryLoss:
     student: X0Model
     levels: LevelTable
     """Of the trajectories (`level_table`)."""
-    boundary: Boundary
     distance: Distance
     guidance_embedding: bool = False
     """Whether the student reads the guidance scale."""
@@ -165,6 +165,6 @@ class TrajectoryLoss:
         """The loss (B,), and its mean over points of the noisier half."""
         here = self.levels.rows(batch.index, batch.x.ndim)
         denoiser = self.student.denoiser(batch.ends, batch.scale if self.guidance_embedding else None)
-        distance = self.distance(self.boundary(denoiser, batch.x, here), batch.ends.x0)
+        distance = self.distance(LATENT(denoiser, batch.x, here), batch.ends.x0)
         noisy = batch.index >= len(self.levels) // 2
         return distance, {"noisy_half": (distance * noisy).sum() / noisy.sum().clamp(min=1)}

@@ -13,10 +13,13 @@ from sfumato.adapt import sampling_hints
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model
+from sfumato.diffusion.distill import BatchLevel, DenoiseFn
+from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
 from sfumato.train.context import StepContext
+from sfumato.train.examples import Examples
 from sfumato.train.objectives.common import MODEL
 from sfumato.train.recipe import Recipe
 from sfumato.train.task import Loss, Task
@@ -28,6 +31,25 @@ GUIDANCE_CHANNELS = 256
 
 
 @dataclass(frozen=True, eq=False)
+class X0Model:
+    """A network whose output is read as an estimate of x0."""
+
+    net: nn.Module
+    prediction: Prediction
+
+    def denoiser(self, batch: Examples, guidance: Tensor | None = None) -> DenoiseFn:
+        """Clean estimates for the texts of `batch`; `guidance` (B,): the scale, if the network reads it."""
+        given = {"size": batch.added, "guidance": guidance}
+        given = {name: value for name, value in given.items() if value is not None}
+
+        def denoise(x: Tensor, level: BatchLevel) -> Tensor:
+            out = self.net(x, level.t, batch.states, **given)
+            return self.prediction.x0(x, out.float(), level.a, level.s)
+
+        return denoise
+
+
+@dataclass(frozen=True, eq=False)
 class TrainedUNet:
     """What a recipe trains: the base model's UNet, one of its kind from scratch, or a LoRA of it."""
 
@@ -36,6 +58,10 @@ class TrainedUNet:
     device: torch.device
     guidance_embedding: bool = False
     """Whether it reads the guidance scale, as the base model's need not."""
+
+    def x0_model(self, net: UNet) -> X0Model:
+        """`net`, which predicts what the base model's does."""
+        return X0Model(net, prediction_named(self.base.prediction))
 
     def network(self) -> UNet:
         """A new one, as it is before the first step: from "base" it answers as the base model's does."""
@@ -55,6 +81,8 @@ class TrainedUNet:
             net.requires_grad_(False)
             generator = torch.Generator().manual_seed(recipe.seed)
             attach_new(net, recipe.adapter.rank, targets=recipe.adapter.target_modules, generator=generator)
+        if recipe.compile:
+            net.compile()
         return net
 
     def task(

@@ -10,6 +10,7 @@ import torch
 
 from sfumato.data import pack
 from sfumato.data.captions import TINTS, article, caption, tint, tinted_caption
+from sfumato.data.crops import Crop
 from sfumato.data.icons import Pixels, icon_dataset, load, tinted, to_signal
 from sfumato.data.pack import Drawing
 from sfumato.data.render import pixels_of, render
@@ -121,8 +122,9 @@ def test_every_picture_has_its_captions_and_every_ink_its_tints(data):
     assert all("apple" in own or "fruit" in own for own in examples.captions[0])
     assert all("square" in own for own in examples.captions[1] + examples.captions[2])
     assert examples.weights[1] + examples.weights[2] == pytest.approx(0.66)
-    assert examples.signal(0, 3).shape == (3, 3, 32, 32)
-    assert torch.equal(examples.signal(1, 3)[1], examples.signal(2, 3)[0])
+    whole = Crop((32, 32), (32, 32))
+    assert examples.load([0, 1, 2], [whole] * 3).shape == (3, 3, 32, 32)
+    assert torch.equal(examples.load([1, 2], [whole] * 2)[1:], examples.load([2], [whole]))
 
 
 def test_captions_are_those_of_their_seed(data):

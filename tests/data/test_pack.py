@@ -9,18 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.data import npm, pack
-from sfumato.data.pack import Drawing, Words, drawings, iconify, parts
+from sfumato.data.pack import Drawing, drawings, iconify, parts
 from sfumato.data.sets import SETS
 from sfumato.errors import DataError
 
 SQUARE = '<path fill="currentColor" d="M2 2h12v12H2z"/>'
-WORDS = Words(
-    {
-        "red-apple": ("red apple", ("fruit", "food")),
-        "waving-hand-dark-skin-tone": ("waving hand: dark skin tone", ()),
-    },
-    {},
-)
+WORDS = {
+    "red-apple": ("red apple", ("fruit", "food")),
+    "waving-hand-dark-skin-tone": ("waving hand: dark skin tone", ()),
+}
 
 
 def table(*names, **more):

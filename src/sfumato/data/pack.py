@@ -72,12 +72,8 @@ class Drawing:
         return int.from_bytes(digest[:4], "big") % 40 == 0
 
 
-@dataclass(frozen=True)
-class Words:
-    """What Unicode's emoji are called: by the slug of their name and by their code points."""
-
-    by_slug: dict[str, tuple[str, tuple[str, ...]]]
-    by_code: dict[str, tuple[str, tuple[str, ...]]]
+Words = dict[str, tuple[str, tuple[str, ...]]]
+"""Label and tags of Unicode's emoji, by the slug of their name and by their code points."""
 
 
 def build(folder: Path, archives: Path, progress: Callable[[str], None] = lambda _: None) -> None:
@@ -145,39 +141,34 @@ def words(folder: Path) -> list[str]:
 
 def attribution() -> str:
     """Who drew the sets and under which licences, as Markdown."""
-    rows = [
+    rows = "\n".join(
         f"| {icons.name} | `{icons.package}` | {icons.author} | {icons.licence} |" for icons in SETS.values()
-    ]
-    return "\n".join(
-        [
-            "# Where the pictures and words come from",
-            "",
-            "| set | npm package | by | licence |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"Labels and tags of emoji: `{EMOJI_WORDS}`, Miles Johnson, MIT. Words and glosses: `{ENGLISH}`,",
-            "WordNet 3.1, Princeton University, WordNet licence.",
-            "",
-            "Changes, as the CC-BY licences ask to say: rendered on white, one-colour drawings tinted.",
-            "",
-        ]
     )
+    return f"""# Where the pictures and words come from
+
+| set | npm package | by | licence |
+|---|---|---|---|
+{rows}
+
+Labels and tags of emoji: `{EMOJI_WORDS}`, Miles Johnson, MIT. Words and glosses: `{ENGLISH}`,
+WordNet 3.1, Princeton University, WordNet licence.
+
+Changes, as the CC-BY licences ask to say: rendered on white, one-colour drawings tinted.
+"""
 
 
 def emoji_words(path: Path) -> Words:
     """Labels and tags from the archive of `emojibase-data`."""
-    by_slug: dict[str, tuple[str, tuple[str, ...]]] = {}
-    by_code: dict[str, tuple[str, tuple[str, ...]]] = {}
+    words: Words = {}
     with npm.opened(path) as tar:
         table = npm.member_json(tar, "en/data.json")
     for emoji in table:
         tags = tuple(tag.lower() for tag in emoji.get("tags", ()))[:_MOST_TAGS]
         for one in (emoji, *emoji.get("skins", ())):
             known = one["label"].lower(), tags
-            by_slug[re.sub(r"[^a-z0-9]+", "-", known[0]).strip("-")] = known
-            by_code[one["hexcode"].lower()] = known
-    return Words(by_slug, by_code)
+            words[re.sub(r"[^a-z0-9]+", "-", known[0]).strip("-")] = known
+            words[one["hexcode"].lower()] = known
+    return words
 
 
 def _read(icons: IconSet, tar: TarFile, words: Words) -> Iterator[Drawing]:
@@ -202,7 +193,7 @@ def iconify(icons: IconSet, table: dict[str, Any], words: Words) -> Iterator[Dra
             continue
         seen.add(base)
         # some sets leave "skin tone" out of their names
-        label, tags = words.by_slug.get(name) or words.by_slug.get(f"{name}-skin-tone") or (base, ())
+        label, tags = words.get(name) or words.get(f"{name}-skin-tone") or (base, ())
         yield Drawing(
             set=icons.name,
             label=f"flag {label}" if icons.name == "circle-flags" else label,
@@ -222,7 +213,7 @@ def _renders(icons: IconSet, tar: TarFile, words: Words) -> Iterator[Drawing]:
     """The 3-D renders, on white, at the size of training."""
     for name in sorted(name for name in tar.getnames() if name.endswith(".webp")):
         code = Path(name).stem
-        known = words.by_code.get(code) or words.by_code.get(code.replace("-fe0f", ""))
+        known = words.get(code) or words.get(code.replace("-fe0f", ""))
         if known is None:
             continue
         label, tags = known

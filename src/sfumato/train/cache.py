@@ -160,14 +160,12 @@ def cache_captions(folder: Path, encoder: CaptionEncoder, texts: Sequence[str]) 
     def make() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for start in range(0, len(different), TEXTS_PER_BATCH):
-            end = min(start + TEXTS_PER_BATCH, len(different))
-            states, pooled = encoder(different[start:end])
-            for name, part in (("states", states), ("pooled", pooled)):
+            some = different[start : start + TEXTS_PER_BATCH]
+            for name, part in zip(("states", "pooled"), encoder(some), strict=True):
                 if part is not None:
-                    if name not in found:
-                        shape = len(different), *part.shape[1:]
-                        found[name] = torch.empty(shape, dtype=torch.float16, device=encoder.device)
-                    found[name][start:end] = part
+                    if name not in found:  # all at once: there may be many
+                        found[name] = part.new_empty(len(different), *part.shape[1:], dtype=torch.float16)
+                    found[name][start : start + len(some)] = part
         return found
 
     inputs = {"base": encoder.base.fingerprint, "texts": _digest(different)}

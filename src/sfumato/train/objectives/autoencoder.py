@@ -20,13 +20,11 @@ from torch.nn import functional as F
 from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train import sample_grid
 from sfumato.train.objectives.common import (
     MODEL,
-    evenly_chosen,
-    in_pairs,
     initial_network,
     matching_unet,
+    save_reconstructions,
     with_weights,
 )
 from sfumato.train.pictures import pictures_of
@@ -83,9 +81,8 @@ class Autoencoding(Objective):
         tests = pictures.tests()
 
         def show(state: dict[str, Tensor], path: Path) -> None:
-            copy, x = with_weights(vae, state), evenly_chosen(tests)
-            y = copy.decode(copy.encode(x).mean).float().clamp(-1, 1)
-            sample_grid.save(in_pairs(x, y), path)
+            copy = with_weights(vae, state)
+            save_reconstructions(tests, lambda x: copy.decode(copy.encode(x).mean), path)
 
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
             copy, seen = with_weights(vae, state), pictures.seen()

@@ -1,6 +1,8 @@
 """What several objectives share: the network to train, its averaged copy, and grids of what it does."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from sfumato.config import Config
 from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
+from sfumato.train import sample_grid
 from sfumato.train.recipe import Recipe
 
 MODEL = "model"
@@ -46,11 +49,10 @@ def matching_unet(unet: UNet, *, text: int, latent: int) -> UNet:
     return UNet(changed).requires_grad_(False).eval()
 
 
-def evenly_chosen(pictures: Tensor) -> Tensor:
-    """At most `SHOWN` of `pictures` (B, …)."""
-    return pictures[:: max(len(pictures) // SHOWN, 1)][:SHOWN]
-
-
-def in_pairs(x: Tensor, y: Tensor) -> Tensor:
-    """Rows of eight pictures `x` (B, 3, H, W) in turn with rows of their reconstructions `y`, for a grid."""
-    return torch.cat([part for rows in zip(x.split(8), y.split(8), strict=True) for part in rows])
+def save_reconstructions(tests: Tensor, reconstruct: Callable[[Tensor], Tensor], path: Path) -> None:
+    """Write a grid of some of `tests` (B, 3, H, W), each row above that of its reconstructions."""
+    x = tests[:: max(len(tests) // SHOWN, 1)][:SHOWN]
+    with torch.no_grad():
+        y = reconstruct(x).float().clamp(-1, 1)
+    rows = zip(x.split(8), y.split(8), strict=True)
+    sample_grid.save(torch.cat([part for pair in rows for part in pair]), path)

@@ -27,9 +27,8 @@ from sfumato.errors import UsageError
 from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train import sample_grid
 from sfumato.train.objectives.autoencoder import psnr_of, reconstruction_loss
-from sfumato.train.objectives.common import MODEL, evenly_chosen, in_pairs, initial_network, with_weights
+from sfumato.train.objectives.common import MODEL, initial_network, save_reconstructions, with_weights
 from sfumato.train.pictures import RandomCrops, pictures_of
 from sfumato.train.recipe import Data, Objective, Recipe
 from sfumato.train.task import Task
@@ -73,11 +72,9 @@ class TinyAutoencoding(Objective):
         pictures, crop_size = pictures_of(recipe, base, 0, device), cast(CroppedData, recipe.data).crop_size
         tests = pictures.tests()
 
-        @torch.no_grad()
         def show(state: dict[str, Tensor], path: Path) -> None:
-            pupil, x = with_weights(tiny, state), evenly_chosen(tests)
-            y = pupil.decode(pupil.unscale(latents(teacher, x))).clamp(-1, 1)
-            sample_grid.save(in_pairs(x, y), path)
+            pupil = with_weights(tiny, state)
+            save_reconstructions(tests, lambda x: pupil.decode(pupil.unscale(latents(teacher, x))), path)
 
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
             pupil, which = with_weights(tiny, state), "held_out" if pictures.held_out else "seen"

@@ -36,19 +36,19 @@ def send(number):
 
 def test_the_first_signal_waits_and_does_afterwards_what_it_would_have_done(number):
     signals = Signals()
-    with signals.put_off():
+    with signals.postponed():
         with pytest.warns(SfumatoWarning, match="stopping after this step"):
             send(number)
-        assert signals.came == number
+        assert signals.received == number
     with pytest.raises(ToldError):
-        signals.deliver(signals.came)
+        signals.deliver(signals.received)
     with pytest.raises(ToldError):
         send(number)
 
 
 def test_the_second_signal_does_not_wait(number):
     signals = Signals()
-    with signals.put_off():
+    with signals.postponed():
         with pytest.warns(SfumatoWarning):
             send(number)
         with pytest.raises(ToldError):
@@ -58,9 +58,9 @@ def test_the_second_signal_does_not_wait(number):
 def test_a_signal_that_is_ignored_stays_ignored(number):
     signal.signal(number, signal.SIG_IGN)
     signals = Signals()
-    with signals.put_off():
+    with signals.postponed():
         send(number)
-    assert signals.came == 0
+    assert signals.received == 0
 
 
 def test_a_run_in_another_thread_leaves_signals_alone(number):
@@ -68,7 +68,7 @@ def test_a_run_in_another_thread_leaves_signals_alone(number):
     found = []
 
     def look():
-        with Signals().put_off():
+        with Signals().postponed():
             found.append(signal.getsignal(number))
 
     thread = threading.Thread(target=look)

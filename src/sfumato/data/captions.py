@@ -56,7 +56,7 @@ def tinted_caption(
     label: str, tags: Sequence[str], styles: Sequence[str], ink: str, ground: str, random: Random
 ) -> str:
     """`caption` of a one-colour drawing: names its ink, unless it is black, and its ground, unless white."""
-    said = caption(label, tags, styles, random)
+    text = caption(label, tags, styles, random)
     if ink != "black" or random.random() < 0.5:
         style = random.choice(styles)
         ways = (
@@ -66,7 +66,7 @@ def tinted_caption(
             f"{style} of {article(ink)} {label}",
             f"{label}, {ink} {style}",
         )
-        said = random.choice(ways)
+        text = random.choice(ways)
     if ground != "white" or random.random() < 0.2:
-        said += random.choice((f" on {article(ground)} background", f", {ground} background"))
-    return said
+        text += random.choice((f" on {article(ground)} background", f", {ground} background"))
+    return text

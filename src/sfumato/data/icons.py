@@ -118,8 +118,8 @@ def load(folder: Path, *, held_out: bool, device: torch.device | None = None) ->
             raise DataError(f"{path.with_suffix('.npy')} cannot be read: {error}") from error
         if len(pixels) != len(of_part):
             raise DataError(f"{path} describes {len(of_part)} pictures, its .npy holds {len(pixels)}")
-        told = path.with_suffix(".npy").stat()
-        digest.update(f"{path.name} {told.st_size} {told.st_mtime_ns}\n".encode())
+        status = path.with_suffix(".npy").stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         places = [place for place, row in enumerate(of_part) if row.held_out == held_out]
         if places:
             tinted = SETS[of_part[0].set].tinted

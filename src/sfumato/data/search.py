@@ -49,7 +49,7 @@ def search(
     """
     files = _files(folder, index)
     stamp = hashlib.sha256(
-        "\n".join(f"{name}\t{told.st_size}\t{told.st_mtime_ns}" for name, told in files.items()).encode(
+        "\n".join(f"{name}\t{status.st_size}\t{status.st_mtime_ns}" for name, status in files.items()).encode(
             "utf-8", "surrogateescape"
         )
     ).hexdigest()
@@ -80,19 +80,19 @@ def search(
             index.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(index, error) from error
-        told = {"stamp": stamp, "pictures": [asdict(one) for one in found.pictures], "broken": found.broken}
-        write_json(index, told)
+        rows = [asdict(one) for one in found.pictures]
+        write_json(index, {"stamp": stamp, "pictures": rows, "broken": found.broken})
     return found
 
 
 def _kept(folder: Path, index: Path) -> tuple[str, FolderContents] | None:
     try:
-        told = json.loads(index.read_bytes())
+        kept = json.loads(index.read_bytes())
         found = tuple(
             Picture(**{**one, "size": tuple(one["size"]), "captions": tuple(one["captions"])})
-            for one in told["pictures"]
+            for one in kept["pictures"]
         )
-        return told["stamp"], FolderContents(folder, found, tuple(told["broken"]))
+        return kept["stamp"], FolderContents(folder, found, tuple(kept["broken"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -112,11 +112,11 @@ def _files(folder: Path, index: Path | None) -> dict[str, os.stat_result]:
         for name in sorted(names):
             path = Path(root, name)
             try:
-                told = path.stat()
+                status = path.stat()
             except OSError:
-                told = path.lstat()
-            if not name.startswith(".") and (stat.S_ISREG(told.st_mode) or stat.S_ISLNK(told.st_mode)):
-                found[path.relative_to(folder).as_posix()] = told
+                status = path.lstat()
+            if not name.startswith(".") and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+                found[path.relative_to(folder).as_posix()] = status
     return found
 
 
@@ -134,20 +134,20 @@ def _candidates(folder: Path, files: Mapping[str, os.stat_result]) -> tuple[list
             described |= _described(folder, name)
     broken = [f"{name} is named in {METADATA}, but is not there" for name in described if name not in files]
     found: list[Picture] = []
-    for name, told in files.items():
+    for name, status in files.items():
         if not _is_text(name):
             broken.append(f"{name!a} has a name that is not UTF-8")
             continue
         suffix = PurePosixPath(name).suffix.lower()
         if suffix == ".tar":
-            found += _members(folder, name, told.st_mtime_ns)
+            found += _members(folder, name, status.st_mtime_ns)
         elif suffix in FORMATS:
             try:
                 words = described.get(name) or _beside(folder, name, files)
             except PictureError as error:
                 broken.append(str(error))
                 continue
-            found.append(_picture(name, name, 0, told.st_size, told.st_mtime_ns, words))
+            found.append(_picture(name, name, 0, status.st_size, status.st_mtime_ns, words))
         elif suffix in _MORE or (mimetypes.guess_type(name)[0] or "").startswith("image/"):
             broken.append(f"{name} is not a PNG, JPEG or WebP picture")
     return found, broken
@@ -185,8 +185,8 @@ def _described(folder: Path, name: str) -> dict[str, _Words]:
 
 def _words(row: Mapping[str, Any], where: str) -> _Words:
     """Captions and weight from a line of JSON."""
-    said: Any = next((row[key] for key in CAPTION_KEYS if row.get(key) is not None), [])
-    captions = [said] if isinstance(said, str) else said
+    value: Any = next((row[key] for key in CAPTION_KEYS if row.get(key) is not None), [])
+    captions = [value] if isinstance(value, str) else value
     if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
         raise DataError(f"{where}: a caption must be text, or a list of texts")
     weight = row.get("weight", 1.0)

@@ -63,6 +63,6 @@ def _shares(pictures: Sequence[Picture], most: int) -> list[list[Picture]]:
 
 
 def _add(tar: tarfile.TarFile, name: str, raw: bytes) -> None:
-    told = tarfile.TarInfo(name)
-    told.size = len(raw)
-    tar.addfile(told, io.BytesIO(raw))
+    info = tarfile.TarInfo(name)
+    info.size = len(raw)
+    tar.addfile(info, io.BytesIO(raw))

@@ -1,4 +1,4 @@
-"""Where a run is: what alone decides which examples and which random numbers come next."""
+"""The context of a training step, which alone determines its examples and its random numbers."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import torch
 class StepContext:
     """Part `part` of `parts` of the batch of step `step`, counted from 0 over all processes of a run.
 
-    Nothing that is learned from may depend on anything else, so that a run that was stopped anywhere and
-    resumed, by as many processes as before or by more, is the run that was not.
+    No example may depend on anything else: a run that is stopped anywhere and resumed, by any number of
+    processes, is then the run that was not.
     """
 
     step: int

@@ -1,8 +1,7 @@
-"""The processes that train together, one for each device, as `torchrun` and `accelerate launch` start them.
+"""Distributed training: one process for each device, as `torchrun` and `accelerate launch` start them.
 
-A process that was started alone is a group of one, for which all of this does nothing. Tensors travel between
-devices by NCCL; what processes agree on travels by Gloo, which no device has to be waited for, and which
-knows at once when another process has died.
+For a process that was started alone, a group of one, all of this does nothing. Tensors on GPUs are reduced by
+NCCL. Decisions go by Gloo, which need not wait for the device and notices at once when a process has died.
 """
 
 import importlib
@@ -20,52 +19,52 @@ from sfumato.devices import pick_device
 from sfumato.errors import SfumatoError, UsageError
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=2)
-"""How long the others are waited for: as long as preparing data may take."""
+TIMEOUT = timedelta(hours=2)
+"""As long as preparing data may take."""
 BUCKET = 1 << 25
-"""Bytes of gradients that travel at once."""
+"""Bytes of gradients that are reduced at once."""
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes, draws and talks."""
+    """Whether this is the process that writes, samples and reports."""
     return rank() == 0
 
 
 @contextmanager
 def process_group(device: str | None = None) -> Iterator[torch.device]:
-    """In the block this process is one of those it was started with; the device that is its own.
+    """Join the group of the processes that were started together for the block; this process's device.
 
     `device` as for `pick_device`, the same for all; of several CUDA devices each process takes one. Raises
-    `UsageError` where the environment does not say who the others are.
+    `UsageError` for an incomplete environment.
     """
-    said = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
-    if said["WORLD_SIZE"] in ("", "1"):
+    env = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    if env["WORLD_SIZE"] in ("", "1"):
         yield pick_device(device)
         return
-    if missing := [name for name, value in said.items() if not value]:
+    if missing := [name for name, value in env.items() if not value]:
         raise UsageError(
-            f"WORLD_SIZE is {said['WORLD_SIZE']}, but {', '.join(missing)} is not set: start the command by "
+            f"WORLD_SIZE is {env['WORLD_SIZE']}, but {', '.join(missing)} is not set: start the command by "
             "torchrun -m -- sfumato train …"
         )
     own = pick_device(device)
     if own.type == "cuda":
-        own = pick_device(f"cuda:{_place()}")
+        own = pick_device(f"cuda:{_local_rank()}")
         torch.cuda.set_device(own)
     backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
     # optimizers import it, and it keeps the group that there is then for good: threads would outlive Python
     importlib.import_module("torch.distributed.nn.functional")
-    with _heard():
-        dist.init_process_group(backend, timeout=PATIENCE)
+    with _errors_named():
+        dist.init_process_group(backend, timeout=TIMEOUT)
     sound = False
     try:
         yield own
@@ -78,47 +77,44 @@ def process_group(device: str | None = None) -> Iterator[torch.device]:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The block is carried out by the first process of every machine, and then by the others.
-
-    What the first one keeps in files is there when the others look for it.
-    """
-    if world_size() > 1 and _place():
+    """Run the block in the first process of every machine, then in the others, which find its files."""
+    if world_size() > 1 and _local_rank():
         barrier()
     yield
-    if world_size() > 1 and not _place():
+    if world_size() > 1 and not _local_rank():
         barrier()
 
 
 def barrier() -> None:
-    """Until every process is here."""
+    """Wait until every process is here."""
     all_reduce_max(0)
 
 
 def all_reduce_max(*numbers: int) -> Sequence[int]:
-    """Of each number the largest that any process names."""
+    """The maximum of each number over all processes."""
     if world_size() == 1:
         return numbers
     largest = torch.tensor(numbers)
-    with _heard():
+    with _errors_named():
         dist.all_reduce(largest, dist.ReduceOp.MAX)
     return cast(list[int], largest.tolist())
 
 
 def broadcast_object(value: T) -> T:
-    """What the first process says, to all."""
+    """The main process's `value`, in all."""
     if world_size() == 1:
         return value
-    said = [value]
-    with _heard():
-        dist.broadcast_object_list(said)
-    return said[0]
+    values = [value]
+    with _errors_named():
+        dist.broadcast_object_list(values)
+    return values[0]
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Make all `tensors` what they are for the first process."""
+    """Copy all `tensors` from the main process."""
     if world_size() == 1:
         return
-    with _heard(), torch.no_grad():
+    with _errors_named(), torch.no_grad():
         for tensor in tensors:
             same = tensor.contiguous()
             dist.broadcast(same, 0)
@@ -126,7 +122,7 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
 
 
 def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
-    """Make each of `tensors`, all of one dtype, its sum over all processes."""
+    """Replace each of `tensors`, all of one dtype, by its sum over all processes."""
     if world_size() == 1:
         return
     bucket: list[Tensor] = []
@@ -141,24 +137,24 @@ def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
 
 def _add(bucket: list[Tensor]) -> None:
     flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-    with _heard():
+    with _errors_named():
         dist.all_reduce(flat)
     parts = flat.split([tensor.numel() for tensor in bucket])
     for tensor, part in zip(bucket, parts, strict=True):
         tensor.copy_(part.view(tensor.shape))
 
 
-def _place() -> int:
-    """Which of the processes of this machine this one is."""
+def _local_rank() -> int:
+    """The number of this process on its machine."""
     return int(os.environ.get("LOCAL_RANK") or rank())
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
+def _errors_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         raise SfumatoError(
-            f"process {rank()} of this run cannot reach the others any more: one has ended, and says why, "
-            "or the network has failed"
+            f"process {rank()} of this run cannot reach the others any more: one has ended with an "
+            "error of its own, or the network has failed"
         ) from error

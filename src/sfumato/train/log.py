@@ -39,7 +39,7 @@ class Log:
             self._board = _board(folder / BOARD, step) if board else None
 
     def add(self, step: int, figures: Mapping[str, Tensor]) -> None:
-        """Take the `figures` of a part of `step` along, the same ones in every process."""
+        """Add the `figures` of a part of `step`, the same ones in every process."""
         for name, value in figures.items():
             value = value.detach().float()
             self._bad = torch.where(torch.isfinite(value), self._bad, self._bad.clamp(max=step))
@@ -47,7 +47,7 @@ class Log:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def check(self) -> None:
-        """Raise `NumericsError` if a figure was not finite since the beginning, in whatever process."""
+        """Raise `NumericsError` if a figure was not finite since the beginning, in any process."""
         bad = -distributed.all_reduce_max(-int(self._bad))[0]
         if bad != _NEVER:
             raise NumericsError(
@@ -56,7 +56,7 @@ class Log:
             )
 
     def mean(self, name: str) -> float:
-        """Of a figure, in this process, since the last line."""
+        """The mean of a figure since the last line, in this process."""
         return float(self._sums[name]) / self._counts[name]
 
     def write(self, step: int, examples: int, seconds: float, rate: float, speed: float) -> None:
@@ -85,14 +85,14 @@ class Log:
             raise output_error(self._path, error) from error
 
     def picture(self, step: int, path: Path) -> None:
-        """Show TensorBoard the sample sheet in `path`, if there is one."""
+        """Log the sample grid in `path`, if there is one, for TensorBoard."""
         if self._board is not None and path.is_file():
-            with Image.open(path) as sheet:
-                self._board.add_image("samples", np.asarray(sheet.convert("RGB")), step, dataformats="HWC")
+            with Image.open(path) as grid:
+                self._board.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")
 
 
 def throttled(report: Callable[[str], None], seconds: float = 5.0) -> Callable[[str], None]:
-    """`report`, which hears no message within `seconds` of the last that it heard."""
+    """`report`, called at most once in `seconds`: messages in between are dropped."""
     last = -math.inf
 
     def now_and_then(message: str) -> None:
@@ -105,7 +105,7 @@ def throttled(report: Callable[[str], None], seconds: float = 5.0) -> Callable[[
 
 
 def cut(path: Path, step: int) -> None:
-    """Take the lines after `step` out of the log in `path`, and what is no line. Raises `OutputError`."""
+    """Remove the lines after `step`, and broken ones, from the log in `path`. Raises `OutputError`."""
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The training loop. It knows no diffusion: a task says what is learned, a recipe how; every step is seeded.
+"""The training loop. It knows no diffusion: a task holds what is trained, a recipe how.
 
 The random numbers of a step come from (seed, step, part) alone, so that a run that was stopped anywhere
 and resumed is bit for bit the run that was not, on a device that computes the same twice as CPUs do.
@@ -28,14 +28,14 @@ from sfumato.train.task import B, Task
 
 OUTCOME = "outcome.json"
 _LOOK = 1.0
-"""Seconds after which the device is waited for to see how the run stands."""
+"""Seconds between two synchronisations with the device for a report."""
 _LEAST_SCALE = 2.0**-10
 """Of float16 gradients: below it no scale would bring them into range."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a run stands."""
+    """The progress of a run."""
 
     step: int
     steps: int
@@ -145,7 +145,7 @@ def _slice(
     over, signal, looked = False, 0, began
     try:
         log = Log(folder, device, kept, recipe.tensorboard)
-        with signals.put_off():
+        with signals.postponed():
             while not over:
                 rate = advance(task, recipe, state, generator, log)
                 step = progress.step
@@ -157,7 +157,7 @@ def _slice(
                 # a clock is the first process's alone, or the others would do otherwise at times
                 late = distributed.is_main() and now - began >= seconds
                 due = due or late or (distributed.is_main() and now - looked >= _LOOK)
-                looks, ends, signal = distributed.all_reduce_max(due, late, signals.came)
+                looks, ends, signal = distributed.all_reduce_max(due, late, signals.received)
                 over = over or bool(ends or signal)
                 if not (looks or signal):
                     continue

@@ -23,15 +23,15 @@ _EPOCH, _BATCHES, _ROWS, CAPTIONS, CROPS = range(5)
 
 
 def random_of(context: StepContext, purpose: int) -> Random:
-    """Random numbers for one purpose of a moment, which the device need not be waited for."""
+    """Random numbers for one purpose of a step's part, without waiting for the device."""
     return Random(seed_of(context.generator.initial_seed(), purpose))
 
 
 class Order(Protocol):
-    """Rows of a source for every part of every step."""
+    """Rows of a dataset for every part of every step."""
 
     def __call__(self, context: StepContext, count: int) -> tuple[Size, list[int]]:
-        """The size that all pictures of the batch are shown at, and `count` rows."""
+        """The bucket of the batch, and `count` rows."""
         ...
 
 

@@ -62,7 +62,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be carried out, in this order."""
+    """The stages to carry out, in this order."""
 
     stages: tuple[Stage, ...]
     icons: int | None = None
@@ -70,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """How a stage stands."""
+    """The outcome of a stage so far."""
 
     stage: Stage
     outcome: Outcome

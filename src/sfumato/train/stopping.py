@@ -1,4 +1,4 @@
-"""Stopping between two steps: signals that wait until what was learned is safe."""
+"""Stopping between two steps: signals that wait until the step is saved."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ class Signals:
     """The first SIGINT or SIGTERM is only remembered; the second does what the first would have done."""
 
     def __init__(self) -> None:
-        self.came = 0
+        self.received = 0
         """The number of the one that is remembered, else 0."""
         self._former: dict[int, Any] = {}
 
     @contextmanager
-    def put_off(self) -> Iterator[None]:
+    def postponed(self) -> Iterator[None]:
         """In the block signals wait. Only the main thread can have that; in any other this does nothing."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -42,10 +42,10 @@ class Signals:
             os.kill(os.getpid(), number)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.came:
+        if self.received:
             self.deliver(number)
-        self.came = number
-        # a line that was just being written cannot take another in its middle
+        self.received = number
+        # stderr may be in the middle of a line, which it does not let itself be interrupted in
         with suppress(RuntimeError):
-            said = "stopping after this step; the same again stops at once"
-            warnings.warn(said, SfumatoWarning, stacklevel=2)
+            message = "stopping after this step; the same again stops at once"
+            warnings.warn(message, SfumatoWarning, stacklevel=2)

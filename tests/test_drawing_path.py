@@ -140,7 +140,8 @@ def test_a_trainable_studio_is_differentiable_by_latent_and_weights():
     denoise(x, level).square().mean().backward()
     assert x.grad.abs().max() > 0
     assert all(parameter.grad is not None for parameter in studio.model.unet.parameters())
-    x0, direction = x.detach(), torch.randn_like(x)
+    x0 = x.detach()
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         step = 1e-2
         loss = [float(denoise(x0 + sign * step * direction, level).square().mean()) for sign in (1, -1)]

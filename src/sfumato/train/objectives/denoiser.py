@@ -68,10 +68,11 @@ class DenoisingLoss:
         x0, count, device = batch.x0, len(batch.x0), batch.x0.device
         u = torch.rand(count, generator=generator, device=device) + torch.arange(count, device=device)
         index = (u / count * len(self.times)).long().clamp(max=len(self.times) - 1)
-        a, s = (table[index].view(-1, 1, 1, 1) for table in (self.a, self.s))
+        a, s = (table[index].view(-1, *[1] * (x0.ndim - 1)) for table in (self.a, self.s))
         eps = torch.randn(x0.shape, generator=generator, device=device)
-        out = self.net(a * x0 + s * eps, self.times[index], batch.states, batch.added)
-        error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean((1, 2, 3))
+        x = self.prediction.input(a * x0 + s * eps, a, s)
+        out = self.net(x, self.times[index], batch.states, batch.added)
+        error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean(tuple(range(1, x0.ndim)))
         noisy = index >= len(self.times) // 2
         half = (error * noisy).sum() / noisy.sum().clamp(min=1)
         return self.weights[index] * error, {"noisy_half": half}

@@ -2,6 +2,7 @@
 
 import math
 import threading
+import warnings
 
 import pytest
 import torch
@@ -243,3 +244,118 @@ def test_a_level_may_hold_a_number_for_each_row():
     assert rows.lam.flatten().tolist() == pytest.approx([each.lam for each in singles])
     x0, eps = torch.ones(2, 3), torch.full((2, 3), 2.0)
     assert rows.noisy(x0, eps).tolist() == [pytest.approx([each.noisy(1.0, 2.0)] * 3) for each in singles]
+
+
+def test_a_batch_comes_back_in_the_order_it_was_asked_for_whatever_is_done_first():
+    studio = sfumato.load(device="cpu", dtype="float32")
+    requests = [Request(prompt="a star", **{**SMALL, "steps": steps}) for steps in (4, 2, 1)]
+    alone = studio.generate_batch(requests)
+    studio.budget = studio.decode_budget = math.inf
+    together = studio.generate_batch(requests)
+    assert [image.request.steps for image in together] == [4, 2, 1]
+    for one, other in zip(alone, together, strict=True):
+        assert abs(one.pixels.astype(int) - other.pixels.astype(int)).max() <= 1
+
+
+def test_a_trainable_denoiser_learns_step_after_step_and_encodes_its_texts_once(monkeypatch):
+    studio = sfumato.load(device="cpu", dtype="float32", trainable=True)
+    encode, encoded = type(studio.model).encode, []
+
+    def counted(*given, **named):
+        encoded.append(1)
+        return encode(*given, **named)
+
+    monkeypatch.setattr(type(studio.model), "encode", counted)
+    denoise = studio.denoiser("a red apple", guidance=3, **SMALL)
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(studio.model.unet.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = denoise(x, studio.model.path().level(500)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > losses[1] > losses[2] > losses[3]
+    studio.generate("a red apple", guidance=3, **SMALL)
+    assert len(encoded) == 2  # the prompt and the empty one
+
+
+def test_a_trainable_studio_says_where_adapters_go():
+    studio = sfumato.load(device="cpu", dtype="float32", trainable=True)
+    with pytest.raises(UsageError, match="trainable studio draws without adapters"):
+        studio.generate("a red apple", fast=True, **SMALL)
+
+
+def test_an_interrupted_switch_of_adapters_leaves_the_next_picture_right(monkeypatch):
+    studio = sfumato.load(device="cpu", dtype="float32")
+    studio.load_adapter(studio.model.fast, "half")
+    fields = dict(prompt="a red apple", **SMALL)
+    plain = studio.generate(Request(**fields))
+    studio.generate(Request(**{**fields, "prompt": "a red apple <lora:half:0.5>"}))
+    with monkeypatch.context() as patched:
+        patched.setattr(type(studio.adapters), "_merge", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            studio.generate(Request(**{**fields, "prompt": "a red apple <lora:half:0.9>"}))
+    assert plain.differs(studio.generate(Request(**fields))) is None
+
+
+def interrupt(*given):
+    raise KeyboardInterrupt
+
+
+def test_an_adapter_that_is_loaded_anew_under_a_picture_is_named(studio):
+    stream = studio.stream("a red apple <lora:half:0.5>", **SMALL)
+    next(stream)
+    studio.load_adapter(studio.model.fast, "half")
+    with pytest.raises(UsageError, match="'half' was loaded anew while a picture was drawn with it"):
+        list(stream)
+
+
+def test_a_start_of_another_shape_is_refused(studio):
+    (picture,) = studio.prepare("a lemon", **SMALL)
+    with pytest.raises(
+        ValueError, match=r"start has the shape \(1, 4, 1, 1\); the drawing's is \(1, 4, 8, 8\)"
+    ):
+        studio.job(picture, 0, start=Start(torch.zeros(1, 4, 1, 1), 1))
+
+
+def test_what_is_not_one_picture_or_none_is_refused_in_a_line(studio):
+    request = Request(prompt="a", **SMALL)
+    for draw in (studio.generate, studio.denoiser):
+        with pytest.raises(UsageError, match="the request is for 2 pictures"):
+            draw("a", count=2, **SMALL)
+    with pytest.raises(UsageError, match="the request is for 2 pictures"):
+        studio.generate([request, request])
+    with pytest.raises(UsageError, match="there is no request to draw"):
+        studio.generate_batch([])
+
+
+def test_a_list_of_texts_is_a_list_of_prompts(studio):
+    assert [image.request.prompt for image in studio.generate_batch(["a star", "a moon"], **SMALL)] == [
+        "a star",
+        "a moon",
+    ]
+
+
+@pytest.mark.parametrize("draw", ["generate", "generate_batch", "stream", "denoiser"])
+@pytest.mark.filterwarnings("default")
+def test_warnings_name_the_callers_line(studio, draw):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = getattr(studio, draw)("a star", **SMALL)
+        if draw == "stream":
+            next(result)
+    assert any("far from" in str(warning.message) for warning in caught)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_a_picture_drawn_again_in_float32_leaves_the_callers_warning_filters_alone():
+    half = sfumato.load(device="cpu", dtype="bfloat16")
+    with torch.no_grad():
+        half.model.unet.conv_in.bias[0] = math.inf
+    before = list(warnings.filters)
+    stream = half.stream("a moon", **SMALL)
+    next(stream)
+    assert list(warnings.filters) == before
+    stream.close()

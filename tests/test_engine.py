@@ -10,7 +10,7 @@ from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_l
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import SeededNoise
 from sfumato.diffusion.spacing import spacing_named
-from sfumato.engine import Engine, Failed, Finished, Job
+from sfumato.engine import Engine, Evaluated, Failed, Finished, Job
 from sfumato.errors import NumericsError
 
 PATH = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
@@ -213,12 +213,15 @@ class Decoder:
 
 
 @pytest.mark.parametrize(
-    ("budget", "most", "batches"), [(0, 100, [1] * 4), (math.inf, 100, [4]), (math.inf, 3, [4, 1, 2, 1])]
+    ("budget", "most", "batches"),
+    [(0, 100, [1] * 4), (math.inf, 100, [4]), (3 * CELLS, 100, [3, 1]), (math.inf, 3, [4, 2, 2])],
 )
 def test_latents_are_decoded_in_batches_of_one_shape(budget, most, batches):
     decoder = Decoder(most)
     crowd = [dict(key=k, seed=k, steps=3) for k in range(4)]
-    events = list(Engine(Network(), budget).run(job(**each, decode=decoder) for each in crowd))
+    engine = Engine(Network(), math.inf, decode_budget=budget)
+    events = list(engine.run(job(**each, decode=decoder) for each in crowd))
+    assert engine.budget == math.inf
     finished = {event.key: event for event in events if isinstance(event, Finished)}
     assert decoder.batches == batches
     for arguments in crowd:
@@ -230,7 +233,7 @@ def test_latents_are_decoded_in_batches_of_one_shape(budget, most, batches):
 def test_latents_of_other_shapes_or_decoders_are_decoded_apart():
     one, other = Decoder(), Decoder()
     jobs = [job("a", decode=one), job("b", decode=other), job("c", decode=one, size=16), job("d", decode=one)]
-    events = list(Engine(Network(), math.inf).run(jobs))
+    events = list(Engine(Network(), math.inf, decode_budget=math.inf).run(jobs))
     assert sorted(one.batches) == [1, 2]
     assert other.batches == [1]
     assert set(latents(events)) == set("abcd")
@@ -240,7 +243,7 @@ def test_a_latent_that_cannot_be_decoded_fails_its_own_job():
     spoil = alone(dict(key="bad", seed=1))
     decoder = Decoder(spoil=spoil)
     events = list(
-        Engine(Network(), math.inf).run(
+        Engine(Network(), math.inf, decode_budget=math.inf).run(
             job(key, seed=seed, decode=decoder) for seed, key in enumerate(("good", "bad", "fine"))
         )
     )
@@ -333,3 +336,51 @@ def test_a_key_in_use_is_refused():
     engine.submit(job("a"))
     with pytest.raises(ValueError, match="'a'"):
         engine.submit(job("a"))
+
+
+def test_a_job_at_fault_is_found_at_once_and_the_others_stay_together():
+    network = BrokenNetwork(spoil=9.0)
+    engine = Engine(network, math.inf)
+    for key, number in (("a", 1.0), ("bad", 9.0), ("b", 2.0)):
+        engine.submit(job(key, number=number, steps=3))
+    assert [type(event) for event in engine.step()] == [Evaluated, Failed, Evaluated]
+    network.batches.clear()
+    drive(engine)
+    assert network.batches == [2, 2]
+
+
+def test_after_a_batch_that_did_not_fit_those_who_were_left_out_come_first():
+    engine = Engine(Network(room=2), math.inf)
+    for key in "abcd":
+        engine.submit(job(key))
+    seen = [[event.key for event in engine.step()] for _ in range(3)]
+    assert seen == [["a", "b"], ["c", "d"], ["a", "b"]]
+
+
+def test_a_coroutine_that_raises_when_it_is_closed_disturbs_nobody():
+    def stubborn():
+        points = sampling()
+        try:
+            yield next(points)
+        finally:
+            raise RuntimeError("closing is refused")
+
+    engine = Engine(Network(spoil=9.0), math.inf)
+    engine.submit(Job("stubborn", stubborn(), guidance()))
+    engine.submit(job("fine"))
+    assert engine.cancel("stubborn")
+    assert {event.key for event in drive(engine)} == {"fine"}
+    events = engine.run([Job("stubborn", stubborn(), guidance()), job("other")])
+    next(events)
+    events.close()
+    assert engine.idle
+
+
+def test_a_run_that_is_closed_leaves_the_jobs_of_others():
+    engine = Engine(Network(), math.inf)
+    events = engine.run([job("a", steps=1), job("b", steps=9)])
+    while not isinstance(next(events), Finished):
+        pass
+    engine.submit(job("a"))
+    events.close()
+    assert {event.key for event in drive(engine)} == {"a"}

@@ -6,6 +6,7 @@ as it does alone.
 """
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -100,7 +101,7 @@ class _Running:
     evaluated: int = 0
 
 
-_Asking = tuple[_Running, Sequence[Term]]
+_Evaluation = tuple[_Running, Sequence[Term]]
 """A job, and the terms of its point that are to be evaluated."""
 
 
@@ -108,8 +109,10 @@ class Engine:
     """Drives jobs; who waited longest is always in the next batch.
 
     `networks`: what terms ask, by name, or the one network. `budget`: how large a batch may be, in rows ×
-    cells of the latent; a batch holds at least one job, whatever its size, and with 0 just one. `select` is
-    called with a job's `adapters` before it is evaluated, to have the weights hold them.
+    cells of the latent; a batch holds at least one job, whatever its size, and with 0 just one.
+    `decode_budget`: the same of the latents that are decoded at once, in cells. `select` is called with a
+    job's `adapters` before it is evaluated, to have the weights hold them. A batch that does not fit in the
+    device's memory is halved, and later ones stay that small.
     """
 
     def __init__(
@@ -117,9 +120,11 @@ class Engine:
         networks: Backend | Mapping[str, Backend],
         budget: float = 0,
         select: Callable[[Any], None] = lambda adapters: None,
+        *,
+        decode_budget: float = 0,
     ) -> None:
         self.networks = networks if isinstance(networks, Mapping) else {MAIN: networks}
-        self.budget, self.select = budget, select
+        self.budget, self.decode_budget, self.select = budget, decode_budget, select
         self._running: dict[Hashable, _Running] = {}
         self._ended: list[Event] = []
         self._to_decode: list[tuple[Job, Tensor]] = []
@@ -137,10 +142,10 @@ class Engine:
 
     def cancel(self, key: Hashable) -> bool:
         """Drop a job before its next evaluation or its decoding; whether there was one."""
+        there = key in self._keys
         running = self._running.pop(key, None)
         if running is not None:
-            running.job.sampling.close()
-        there = key in self._keys or running is not None
+            _close(running.job.sampling)
         self._to_decode = [(job, latent) for job, latent in self._to_decode if job.key != key]
         self._ended = [event for event in self._ended if event.key != key]
         return there
@@ -158,15 +163,18 @@ class Engine:
     def run(self, jobs: Iterable[Job]) -> Generator[Event, None, None]:
         """Drive `jobs` to their ends, taking one up whenever there is room; closing it cancels the rest."""
         waiting = iter(jobs)
-        own: list[Hashable] = []
+        own: set[Hashable] = set()
         try:
             while True:
                 while self._has_room and (job := next(waiting, None)) is not None:
-                    own.append(job.key)
                     self.submit(job)
+                    own.add(job.key)
                 if self.idle:
                     return
-                yield from self.step()
+                for event in self.step():
+                    if not isinstance(event, Evaluated):
+                        own.discard(event.key)
+                    yield event
         finally:
             for key in own:
                 self.cancel(key)
@@ -181,42 +189,37 @@ class Engine:
 
     @torch.no_grad()
     def step(self) -> list[Event]:
-        """Evaluate or decode one batch and let its jobs go on; what happened, in the order of the jobs.
-
-        A batch that does not fit in the device's memory is halved, and later ones stay that small.
-        """
+        """Evaluate or decode one batch and let its jobs go on; what happened, in the order of the jobs."""
         if self._ended:
             ended, self._ended = self._ended, []
             return ended
-        if self._to_decode:
-            return self._decode()
-        batch = self._next_batch()
-        while batch:
-            try:
-                self.select(batch[0][0].job.adapters)
-                estimates = guided_estimates(
-                    self.networks, [(each.point, each.job.guidance, terms) for each, terms in batch]
-                )
-            except Exception as error:
-                if len(batch) == 1:
-                    return [self._fail(batch[0][0], error)]
-                batch = self._smaller(batch, error)
-            else:
-                return [self._advance(each, x0) for (each, _), x0 in zip(batch, estimates, strict=True)]
-        return []
+        return self._decode(self._alike()) if self._to_decode else self._evaluate(self._next_batch())
 
-    def _smaller(self, batch: list[_Asking], error: Exception) -> list[_Asking]:
-        """Half of a batch that did not fit; of one in which some job is at fault just the first."""
-        if not isinstance(error, torch.OutOfMemoryError):
-            return batch[:1]
+    def _evaluate(self, batch: Sequence[_Evaluation]) -> list[Event]:
+        """One batch; where some job of it is at fault, its jobs one by one."""
+        if not batch:
+            return []
+        try:
+            self.select(batch[0][0].job.adapters)
+            asked = [(running.point, running.job.guidance, terms) for running, terms in batch]
+            estimates = guided_estimates(self.networks, asked)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                return [self._fail(batch[0][0], error)]
+        except Exception as error:
+            if len(batch) == 1:
+                return [self._fail(batch[0][0], error)]
+            return [event for each in batch for event in self._evaluate([each])]
+        else:
+            return [self._advance(running, x0) for (running, _), x0 in zip(batch, estimates, strict=True)]
         half = batch[: len(batch) // 2]
         self.budget = sum(len(terms) * _cells(running.point.x) for running, terms in half)
         torch.cuda.empty_cache()
-        return half
+        return self._evaluate(half)
 
-    def _next_batch(self) -> list[_Asking]:
+    def _next_batch(self) -> list[_Evaluation]:
         """The longest-waiting job, and others that can share its batch: same adapters, same kinds of rows."""
-        batch: list[_Asking] = []
+        batch: list[_Evaluation] = []
         kind, room = None, self.budget
         for running in list(self._running.values()):
             if batch and room <= 0:
@@ -231,8 +234,6 @@ class Engine:
             if not batch or (own == kind and cost <= room):
                 kind, room = own, room - cost
                 batch.append((running, terms))
-        for running, _ in batch:
-            self._running[running.job.key] = self._running.pop(running.job.key)
         return batch
 
     def _group(self, row: Row) -> Hashable:
@@ -247,15 +248,17 @@ class Engine:
             where = f"evaluation {running.evaluated} (σ = {point.level.sigma:.4g}, {names})"
             return self._fail(running, NumericsError(f"the network's answer is not finite at {where}"))
         last = False
+        del self._running[job.key]
         try:
             running.point = job.sampling.send(x0)
-            x = running.point.x
         except StopIteration as done:
             x, last = done.value, True
-            del self._running[job.key]
             self._finish(job, x)
         except Exception as error:
             return self._fail(running, error)
+        else:
+            x = running.point.x
+            self._running[job.key] = running  # behind those that have waited longer
         return Evaluated(job.key, running.evaluated, point.step, point.level, x0, x, last)
 
     def _finish(self, job: Job, latent: Tensor) -> None:
@@ -266,36 +269,42 @@ class Engine:
 
     def _fail(self, running: _Running, error: Exception) -> Failed:
         self._running.pop(running.job.key, None)
-        running.job.sampling.close()
+        _close(running.job.sampling)
         return Failed(running.job.key, error)
 
-    def _decode(self) -> list[Event]:
-        """Decode the longest-waiting latent, and with it those that are alike, within the budget."""
+    def _alike(self) -> list[tuple[Job, Tensor]]:
+        """The latent that has waited longest, and those that can be decoded with it, within the budget."""
         first, latent = self._to_decode[0]
-        decode = first.decode
-        assert decode is not None
         alike = [
             (job, other)
             for job, other in self._to_decode
-            if job.decode is decode and other.shape == latent.shape
+            if job.decode is first.decode and other.shape == latent.shape
         ]
-        alike = alike[: max(int(min(self.budget / _cells(latent), len(alike))), 1)]
-        while True:
-            try:
-                pixels = decode(torch.cat([other for _, other in alike]))
-                break
-            except Exception as error:
-                if len(alike) == 1:
-                    del self._to_decode[0]
-                    return [Failed(first.key, error)]
-                if isinstance(error, torch.OutOfMemoryError):
-                    self.budget = len(alike) // 2 * _cells(latent)
-                    torch.cuda.empty_cache()
-                alike = alike[:1]
-        keys = {job.key for job, _ in alike}
-        self._to_decode = [entry for entry in self._to_decode if entry[0].key not in keys]
-        each = zip(alike, pixels.split(1), strict=True)
-        return [Finished(job.key, other, own) for (job, other), own in each]
+        return alike[: max(int(min(self.decode_budget / _cells(latent), len(alike))), 1)]
+
+    def _decode(self, batch: Sequence[tuple[Job, Tensor]]) -> list[Event]:
+        """One batch; where some latent of it cannot be decoded, its latents one by one."""
+        decode, keys = batch[0][0].decode, {job.key for job, _ in batch}
+        assert decode is not None
+        try:
+            pixels = decode(torch.cat([latent for _, latent in batch]))
+        except torch.OutOfMemoryError as error:
+            failed: Exception = error.with_traceback(None)
+        except Exception as error:
+            if len(batch) > 1:
+                return [event for each in batch for event in self._decode([each])]
+            failed = error
+        else:
+            self._to_decode = [entry for entry in self._to_decode if entry[0].key not in keys]
+            each = zip(batch, pixels.split(1), strict=True)
+            return [Finished(job.key, latent, own) for (job, latent), own in each]
+        if len(batch) == 1:
+            self._to_decode = [entry for entry in self._to_decode if entry[0].key not in keys]
+            return [Failed(batch[0][0].key, failed)]
+        half = batch[: len(batch) // 2]
+        self.decode_budget = len(half) * _cells(half[0][1])
+        torch.cuda.empty_cache()
+        return self._decode(half)
 
 
 def guided_estimates(
@@ -321,3 +330,9 @@ def guided_estimates(
 def _cells(x: Tensor) -> int:
     """The cells of a latent (B, C, …): B × (F ×) H × W."""
     return x.numel() // x.shape[1]
+
+
+def _close(sampling: Sampling) -> None:
+    """End a coroutine; what it raises at its end concerns nobody any more."""
+    with suppress(Exception):
+        sampling.close()

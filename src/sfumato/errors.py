@@ -1,5 +1,7 @@
 """The errors a user can meet, each one line that says what was wrong, where, and what would be right."""
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -38,6 +40,14 @@ class NumericsError(SfumatoError):
 
 class SfumatoWarning(UserWarning):
     """Something that was carried out, but probably not as hoped."""
+
+
+def warn(message: str) -> None:
+    """Issue a `SfumatoWarning` that names the line of the first caller outside this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "sfumato":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, SfumatoWarning, stacklevel=level)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

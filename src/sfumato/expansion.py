@@ -13,6 +13,7 @@ from sfumato.request import MAX_COUNT, MAX_SEED, Origin, Request
 
 if TYPE_CHECKING:
     from sfumato.adapt.embedding import Embedding
+    from sfumato.adapt.reading import Adapter
 
 FAST_LORA = "fast, the model's own"
 """What the LoRA of `fast` is called among a studio's adapters."""
@@ -23,7 +24,8 @@ class Prepared:
     """One picture to draw, its texts parsed once: what travels down from the request to the engine.
 
     `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
-    learned ones that its texts name. `notes`: what the user should know of it.
+    learned ones that its texts name. `loaded`: its adapters as they were read. `notes`: what the user should
+    know of it.
     """
 
     request: Request
@@ -31,6 +33,7 @@ class Prepared:
     negative: Prompt
     regions: tuple[Prompt, ...] = ()
     embeddings: Mapping[str, "Embedding"] = field(default_factory=dict)
+    loaded: Mapping[str, "Adapter"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -83,11 +83,13 @@ class DeviceOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}: must be at least 1")
-        for other in ("compiled", "trainable"):
-            if self.offload and getattr(self, other):
-                raise UsageError(
-                    f"offload and {other} exclude each other: the weights move while they are used"
-                )
+        for one, other, why in (
+            ("offload", "compiled", "the weights move while they are used"),
+            ("offload", "trainable", "the weights move while they are used"),
+            ("compiled", "trainable", "what is compiled is for drawing only"),
+        ):
+            if getattr(self, one) and getattr(self, other):
+                raise UsageError(f"{one} and {other} exclude each other: {why}")
 
 
 DEFAULT_MODEL, DEFAULT_DEVICE = ModelOptions(), DeviceOptions()

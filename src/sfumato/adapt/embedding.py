@@ -1,7 +1,6 @@
 """Textual inversion: words with vectors of their own (Gal et al. 2023), in every published form."""
 
 import hashlib
-import warnings
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sfumato import folders, weights
-from sfumato.errors import CheckpointError, SfumatoWarning
+from sfumato.errors import CheckpointError, warn
 from sfumato.prompt.chunks import mentioned
 
 MAX_VECTORS = 1000
@@ -88,7 +87,7 @@ def embeddings_in(text: str, known: Container[str], widths: Sequence[int]) -> di
                 problem = str(error)
                 del embeddings[name]
         if problem:
-            warnings.warn(f"{name!r} is read as words: {problem}", SfumatoWarning, stacklevel=3)
+            warn(f"{name!r} is read as words: {problem}")
     return embeddings
 
 

@@ -1,7 +1,6 @@
 """From one layout to the other: a folder into the single file that every program reads, and back."""
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from sfumato.checkpoint.saving import (
     tokenizer_names,
 )
 from sfumato.config import TextConfig
-from sfumato.errors import OutputError, SfumatoWarning, UsageError
+from sfumato.errors import OutputError, UsageError, warn
 
 SUFFIX = ".safetensors"
 
@@ -105,7 +104,7 @@ def save_file(model: Model, path: str | Path) -> None:
     beside = ((f"the tiny decoder ({TINY})", model.tiny), (f"the LoRA of --fast ({FAST})", model.fast))
     if lacking := [what for what, there in beside if there]:
         told = f"{path} is without {' and '.join(lacking)}: only a folder holds such"
-        warnings.warn(told, SfumatoWarning, stacklevel=2)
+        warn(told)
 
 
 def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) -> Table:

@@ -1,7 +1,6 @@
 """One call of a pipeline: reads its arguments, draws its batch, and calls its callbacks."""
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from sfumato.compat.outputs import FORMS, in_form
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.scheduler import SampleArgs
 from sfumato.diffusion.predict import prediction_named
-from sfumato.errors import SfumatoWarning, UsageError, nearest
+from sfumato.errors import UsageError, nearest, warn
 from sfumato.nets.denoiser import Denoiser
 from sfumato.request import Request
 
@@ -105,7 +104,7 @@ class Call:
             )
             notes |= dict.fromkeys(picture.notes)
         for note in notes:
-            warnings.warn(note, SfumatoWarning, stacklevel=4)
+            warn(note)
         return width or size[0], height or size[1]
 
     def images(self, texts: Texts) -> Any:

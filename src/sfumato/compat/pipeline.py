@@ -1,6 +1,5 @@
 """What diffusers' pipelines share: loading, devices and memory, and the `Studio` that draws."""
 
-import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,7 +12,7 @@ from sfumato.compat.drawing import CallState
 from sfumato.compat.loaders import LoaderMixin
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
-from sfumato.errors import SfumatoWarning, UsageError, nearest
+from sfumato.errors import UsageError, nearest, warn
 from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.studio import Studio
 
@@ -256,7 +255,7 @@ class DiffusionPipeline(LoaderMixin):
 
     def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
         """Warns that nothing changes: attention is always torch's own, which needs as little memory."""
-        warnings.warn("xFormers is not used: attention is torch's own", SfumatoWarning, stacklevel=2)
+        warn("xFormers is not used: attention is torch's own")
 
     def disable_xformers_memory_efficient_attention(self) -> None:
         """Nothing to do: see `enable_xformers_memory_efficient_attention`."""

@@ -1,7 +1,6 @@
 """What diffusers' schedulers share: settings that pass between classes, and the noise levels they give."""
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from sfumato.diffusion import spacing
 from sfumato.diffusion.level import CLEAN, Level, VariancePreserving
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Sampler, visited
-from sfumato.errors import CheckpointError, SfumatoWarning, UsageError, nearest
+from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import read_json
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -141,9 +140,7 @@ class Scheduler(ABC):
             if name not in known:
                 if not any(name in settings for settings in DEFAULTS.values()):
                     raise UsageError(f"{cls.__name__} has no setting {name!r}; {nearest(name, known)}")
-                warnings.warn(
-                    f"{cls.__name__} has no setting {name!r}: ignored", SfumatoWarning, stacklevel=2
-                )
+                warn(f"{cls.__name__} has no setting {name!r}: ignored")
         made = cls(**{name: value for name, value in (given | changes).items() if name in known})
         made.config = Config({**given, **made.config})
         return made

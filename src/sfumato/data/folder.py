@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sfumato import pictures
 from sfumato.data.crops import Crop, Size
-from sfumato.errors import DataError, PictureError, SfumatoWarning
+from sfumato.errors import DataError, PictureError, warn
 
 T = TypeVar("T")
 METADATA = "metadata.jsonl"
@@ -74,10 +74,10 @@ class FolderContents:
     def warn(self, *, captioned: bool) -> None:
         """Warn of what is left out: broken pictures and, if `captioned`, those without a caption."""
         if self.broken:
-            warnings.warn(_left_out(self.folder, self.broken, "broken {}"), SfumatoWarning, stacklevel=2)
+            warn(_left_out(self.folder, self.broken, "broken {}"))
         if captioned and self.uncaptioned:
             names = [picture.name for picture in self.uncaptioned]
-            warnings.warn(_left_out(self.folder, names, "{} without a caption"), SfumatoWarning, stacklevel=2)
+            warn(_left_out(self.folder, names, "{} without a caption"))
 
     def chosen(self, *, held_out: bool, captioned: bool) -> "FolderDataset":
         """The pictures to train with, or those held out for tests; with `captioned`, those that have one.

@@ -11,7 +11,6 @@ import os
 import re
 import stat
 import tarfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ import PIL.Image
 from sfumato import pictures
 from sfumato.data.crops import Size
 from sfumato.data.folder import METADATA, MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
-from sfumato.errors import DataError, PictureError, SfumatoError, SfumatoWarning
+from sfumato.errors import DataError, PictureError, SfumatoError, warn
 from sfumato.files import output_error, parse_json, write_json
 from sfumato.formats import FORMATS
 
@@ -69,11 +68,9 @@ def search(
     sound = [replace(one, held_out=(_says_held_out if split else _drawn)(one.name)) for one in sound]
     found = FolderContents(folder, tuple(sorted(sound, key=lambda one: one.name)), tuple(sorted(broken)))
     if before and not before[1].is_like(found):
-        warnings.warn(
+        warn(
             f"{folder} has changed since it was last searched: {len(before[1].pictures):,} pictures then, "
-            f"{len(found.pictures):,} now; a run that goes on learns from what is there now",
-            SfumatoWarning,
-            stacklevel=2,
+            f"{len(found.pictures):,} now; a run that goes on learns from what is there now"
         )
     if index:
         try:

@@ -68,7 +68,14 @@ class Start:
     step: int
 
     def noisy(self, levels: Sequence[Level], eps: Tensor) -> Tensor:
-        """a·x0 + s·eps at the level at which the drawing begins. Raises `ValueError` beyond the levels."""
+        """a·x0 + s·eps at the level at which the drawing begins.
+
+        Raises `ValueError` beyond the levels, and for a latent of another shape than `eps`.
+        """
+        if self.x0.shape != eps.shape:
+            raise ValueError(
+                f"the start has the shape {tuple(self.x0.shape)}; the drawing's is {tuple(eps.shape)}"
+            )
         if not 0 <= self.step < len(levels):
             raise ValueError(f"a drawing of {len(levels) - 1} steps cannot start at level {self.step}")
         level = levels[self.step]

@@ -1,7 +1,6 @@
 """A benchmark from end to end: what is drawn, what it is compared with, and the metrics."""
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data.icons import to_signal
-from sfumato.errors import DataError, SfumatoWarning, UsageError
+from sfumato.errors import DataError, UsageError, warn
 from sfumato.evaluate import colours, diversity, examples
 from sfumato.evaluate.cache import FeatureFn, PictureCache, Sample, cached_features, digest
 from sfumato.evaluate.candidates import Candidate, SamplingSettings
@@ -155,11 +154,9 @@ def prepare(
             f"`sfumato data check {folder}` says what is there"
         )
     if len(real) < plan.count:
-        warnings.warn(
+        warn(
             f"{folder} has {len(real):,} pictures held out for tests, not {plan.count:,}: these figures can "
-            "only be compared with others of as many",
-            SfumatoWarning,
-            stacklevel=2,
+            "only be compared with others of as many"
         )
     look = cached_features(cache, f"features-{SHA256[:12]}", features, device)
     scores = texts = which = None

@@ -177,7 +177,7 @@ class Denoiser:
             return self._embeddings[key]
         t = torch.tensor([level.t], device=self.device)
         scale = conditioning.guidance
-        guidance = None if scale is None else torch.tensor([scale], dtype=torch.float64).to(self.device)
+        guidance = None if scale is None else torch.tensor([scale], dtype=torch.float64)
         embedding = self.net.embed_time(t, conditioning.size, guidance)
         if self._embeddings_kept:
             self._embeddings[key] = embedding

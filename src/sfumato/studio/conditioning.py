@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
-from sfumato.diffusion.guidance import ClassifierFreeGuidance, Weight, WeightedConditioning
+from sfumato.diffusion.guidance import ClassifierFreeGuidance, WeightedConditioning
 from sfumato.expansion import Prepared
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import SizeConditioning
@@ -38,26 +38,14 @@ class _Text:
     """Whether its states are taken to be zeros."""
 
 
-@dataclass(frozen=True, eq=False)
-class _WeightedText:
-    """A content, how much it counts, and in which steps: in all if `steps` is `None`."""
-
-    text: _Text
-    weight: Weight
-    steps: frozenset[int] | None
-
-    def at(self, step: int) -> Weight:
-        return self.weight if self.steps is None or step in self.steps else 0.0
-
-
 class Conditioner:
     """Makes the guidance of pictures for one model and its denoiser, and remembers what it encoded."""
 
     def __init__(self, model: Model, denoiser: Denoiser) -> None:
         self.model, self.denoiser = model, denoiser
-        kept = 0 if denoiser.trainable else KEPT
-        self._embedding = lru_cache(maxsize=kept)(self._encode)
-        self._conditioning = lru_cache(maxsize=kept)(self._condition)
+        self._embedding = lru_cache(maxsize=KEPT)(self._encode)
+        # weights that are trained change from step to step
+        self._conditioning = lru_cache(maxsize=0 if denoiser.trainable else KEPT)(self._condition)
 
     def forget(self) -> None:
         """Drop what was computed from weights that are others now."""
@@ -68,19 +56,19 @@ class Conditioner:
         """The guidance of `picture`, (width, height) `size`, in `steps` steps."""
         request = picture.request
         assert request.guidance is not None
-        scale, told = request.guidance, None
+        scale, guidance = request.guidance, None
         if self.denoiser.net.reads_guidance:
-            scale, told = 1.0, scale
+            scale, guidance = 1.0, scale
         prompts = self._prompts(picture, size, steps)
-        negatives: list[_WeightedText] = []
+        negatives: list[WeightedConditioning] = []
         if scale != 1 or not _sum_to_one(prompts, steps):
             negatives = self._texts(picture, picture.negative, steps, negative=True)
-        embeddings = [self._embedding(each.text) for each in (*prompts, *negatives)]
+        embeddings = [self._embedding(each.conditioning) for each in (*prompts, *negatives)]
         length = common_length([embedding.states.shape[1] for embedding in embeddings])
 
-        def weighted(each: _WeightedText) -> WeightedConditioning:
-            conditioning = self._conditioning(each.text, size, told, length)
-            return WeightedConditioning(conditioning, each.weight, each.steps)
+        def weighted(each: WeightedConditioning) -> WeightedConditioning:
+            conditioning = self._conditioning(each.conditioning, size, guidance, length)
+            return replace(each, conditioning=conditioning)
 
         return ClassifierFreeGuidance(
             tuple(map(weighted, prompts)),
@@ -90,7 +78,7 @@ class Conditioner:
             request.guidance_rescale,
         )
 
-    def _prompts(self, picture: Prepared, size: tuple[int, int], steps: int) -> list[_WeightedText]:
+    def _prompts(self, picture: Prepared, size: tuple[int, int], steps: int) -> list[WeightedConditioning]:
         """The prompt's texts, and those of the regions, which leave to the prompt what they do not cover."""
         *_, height, width = self.model.latent.shape(size)
         regions = picture.request.regions
@@ -111,7 +99,7 @@ class Conditioner:
         *,
         mask: Tensor | None = None,
         negative: bool = False,
-    ) -> list[_WeightedText]:
+    ) -> list[WeightedConditioning]:
         """Every content of `prompt`, and how much it counts in which steps."""
         request, known = picture.request, picture.embeddings
         embeddings = tuple((name, known[name]) for name in sorted(mentioned(prompt.text, known)))
@@ -122,11 +110,11 @@ class Conditioner:
             for index, content in enumerate(term.contents):
                 at = frozenset(step for step, which in enumerate(term.at) if which == index)
                 text = _Text(content, request.dialect, request.clip_skip, embeddings, negative, zero)
-                texts.append(_WeightedText(text, weight, at if len(term.contents) > 1 else None))
+                texts.append(WeightedConditioning(text, weight, at if len(term.contents) > 1 else None))
         return texts
 
     def _encode(self, text: _Text) -> TextEmbedding:
-        with torch.inference_mode(not self.denoiser.trainable):
+        with torch.no_grad():
             embedding = self.model.encode(
                 text.content,
                 text.clip_skip,
@@ -148,7 +136,7 @@ class Conditioner:
         return self.denoiser.condition(embedding.states, added, guidance)
 
 
-def _sum_to_one(texts: Sequence[_WeightedText], steps: int) -> bool:
+def _sum_to_one(texts: Sequence[WeightedConditioning], steps: int) -> bool:
     """Whether the weights sum to 1 in every step, so that guidance 1 has no use for the negative prompt."""
     for step in range(steps):
         total = torch.zeros(())

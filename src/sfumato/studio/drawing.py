@@ -2,15 +2,14 @@
 
 import math
 import secrets
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,12 +18,12 @@ from sfumato import checkpoint, devices, expansion
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
 from sfumato.decoders import TINY, Decoders
-from sfumato.diffusion.guidance import MAIN
+from sfumato.diffusion.guidance import MAIN, Guidance
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import Point, SeededNoise, Start, Wrapper, resumed
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
-from sfumato.errors import NumericsError, SfumatoWarning, UsageError
+from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
 from sfumato.few_steps import apply_fast
 from sfumato.image import Image
@@ -42,8 +41,18 @@ from sfumato.version import __version__
 
 T = TypeVar("T")
 
+Requests = Request | str | Sequence[Request | str]
+"""One request or several; a text is a request's prompt."""
 ROWS_AT_ONCE = 16
 """Rows of the native size that a batch may hold on a GPU; a CPU gains nothing from batches."""
+CELLS_DECODED = 4 * 64 * 64
+"""Latent cells that are decoded at once on a GPU, as of four pictures of 512 × 512 pixels."""
+
+
+class GuidedDenoiser(Protocol):
+    """The clean estimate x0 (B, C, H, W) of latents `x` of the same shape at `level`."""
+
+    def __call__(self, x: Tensor, level: Level, step: int | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +131,7 @@ class Studio:
         native = math.prod(model.latent.shape(model.native_size)[2:])
         self.budget: float = ROWS_AT_ONCE * native if device.type == "cuda" else 0
         """How large a batch may be, in rows × latent cells: see `Engine`."""
+        self.decode_budget: float = CELLS_DECODED if device.type == "cuda" else 0
 
     @property
     def name(self) -> str:
@@ -196,7 +206,7 @@ class Studio:
             prediction=options.prediction,
         )
 
-    def prepare(self, request: Request | str | Sequence[Request], **fields: Any) -> list[Prepared]:
+    def prepare(self, request: Requests, **fields: Any) -> list[Prepared]:
         """Every picture that a request asks for, or several do, worked out once: what `job` draws.
 
         Its adapters and embeddings are read. Raises `UsageError` and `CheckpointError`.
@@ -206,35 +216,37 @@ class Studio:
             for picture in expansion.expand(self.resolve(each)):
                 with self.lock:
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
+                    loaded = {use.name: self.adapters[use.name] for use in picture.adapters}
                     embeddings = self.library.named(picture)
-                picture = replace(picture, embeddings=embeddings)
-                prepared.append(replace(picture, notes=advice.notes(picture, self.model, self.adapters)))
+                notes = advice.notes(picture, self.model, self.adapters)
+                prepared.append(replace(picture, embeddings=embeddings, loaded=loaded, notes=notes))
         return prepared
 
     def generate(self, request: Request | str, **fields: Any) -> Image:
         """Draw one picture. `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`."""
-        (request,) = _requests(request, fields)
-        if (count := expansion.count(request)) != 1:
-            raise UsageError(f"the request is for {count} pictures: generate draws one; use generate_batch")
-        return self.generate_batch(request)[0]
+        requests = _single(_requests(request, fields), "generate draws one; use generate_batch")
+        return self.generate_batch(requests)[0]
 
-    def generate_batch(self, request: Request | str | Sequence[Request], **fields: Any) -> list[Image]:
-        """Draw every picture that a request asks for, with seeds that count up from its own, or several
-        do.
+    def generate_batch(self, request: Requests, **fields: Any) -> list[Image]:
+        """Draw every picture that a request asks for, with seeds that count up from its own, or several do.
+
+        In the order of the requests.
         """
-        return [step.image for step in self.stream(request, **fields) if step.image is not None]
+        drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
+        return [drawn[index] for index in sorted(drawn)]
 
-    def stream(self, request: Request | str | Sequence[Request], **fields: Any) -> Iterator[Step]:
+    def stream(self, request: Requests, **fields: Any) -> Iterator[Step]:
         """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.
 
-        A picture whose numbers leave the finite ones in half precision is drawn once more in float32.
+        Pictures may take turns, and end in another order than they were asked for: see `image_index`. One
+        whose numbers leave the finite ones in half precision is drawn once more in float32.
         """
         requests = _requests(request, fields)
         pictures = self.prepare(requests)
         styles = load_styles() if any(each.style for each in requests) else {}
         notes = [note for each in requests for note in advice.style_notes(each, self.model, styles)]
         for note in dict.fromkeys([*notes, *(note for picture in pictures for note in picture.notes)]):
-            warnings.warn(note, SfumatoWarning, stacklevel=2)
+            warn(note)
         for _, group in groupby(range(len(pictures)), lambda index: pictures[index].adapters):
             yield from self._draw(pictures, list(group))
 
@@ -242,7 +254,7 @@ class Studio:
         """The steps of the `chosen` ones of `pictures`, by their indices."""
         totals = {index: self._evaluations(pictures[index].request) for index in chosen}
         last: dict[int, Evaluated] = {}
-        engine = Engine(self.networks, self.budget, self._select)
+        engine = Engine(self.networks, self.budget, self._select, decode_budget=self.decode_budget)
 
         def step(index: int, event: Evaluated, image: Image | None) -> Step:
             return Step(
@@ -257,12 +269,14 @@ class Studio:
                 _picture=pictures[index],
             )
 
-        with closing(engine.run(self.job(pictures[index], index) for index in chosen)) as events:
+        with ExitStack() as stack:
+            events = stack.enter_context(closing(engine.run(self.job(pictures[i], i) for i in chosen)))
+            stack.callback(self._learn_budgets, engine)
             while True:
                 with self.lock:
                     event = next(events, None)
                 if event is None:
-                    break
+                    return
                 index: Any = event.key
                 if isinstance(event, Evaluated):
                     if event.last:
@@ -275,7 +289,11 @@ class Studio:
                 else:
                     for again in self._again(pictures[index], event):
                         yield replace(again, image_index=index, image_count=len(pictures))
-        self.budget = engine.budget
+
+    def _learn_budgets(self, engine: Engine) -> None:
+        """Keep the sizes of batches that turned out to fit into the memory."""
+        self.budget = min(self.budget, engine.budget)
+        self.decode_budget = min(self.decode_budget, engine.decode_budget)
 
     def job(
         self, picture: Prepared, key: Any, *, start: Start | None = None, wrappers: Sequence[Wrapper] = ()
@@ -292,7 +310,8 @@ class Studio:
             levels = self._levels(request)
             noise = SeededNoise([_set(request.seed)])
             eps = noise(torch.empty(self.model.latent.shape(request.size))).to(self.device)
-            guidance = self._conditioner.guidance(picture, request.size, len(levels) - 1)
+            with torch.no_grad():
+                guidance = self._conditioner.guidance(picture, request.size, len(levels) - 1)
         if start is None:
             x, first = eps * math.hypot(levels[0].a, levels[0].s), 0
         else:
@@ -304,29 +323,38 @@ class Studio:
             sampling = wrapper(sampling)
         return Job(key, sampling, guidance, picture.adapters, self.decoders.function(request.decoder))
 
-    def denoiser(self, request: Request | str, **fields: Any) -> Callable[[Tensor, Level], Tensor]:
-        """The guided denoiser of one picture's request: `(x, level) -> x0`, latents (B, C, H, W) in float32.
+    def denoiser(self, request: Request | str, **fields: Any) -> GuidedDenoiser:
+        """The guided denoiser of one picture's request, a function `(x, level) -> x0`: what samplers ask.
 
-        It is what samplers ask: x = a·x0 + s·eps at `level`, any level of the model's path. Of a studio made
-        with `trainable` its answer can be differentiated, by x and by the weights of the network. Prompts
-        that change on the way are read as at the step of the request's own schedule that holds the level.
+        Latents (B, C, H, W) of the request's size in float32, x = a·x0 + s·eps at `level`, any level of the
+        model's path. Of a studio made with `trainable` the answer can be differentiated, by x and by the
+        weights of the network. Prompts that change on the way are read as at the `step` of the request's own
+        schedule that holds the level, unless it is given: samplers that look ahead (heun, dpm2-a, dpmpp-2s-a)
+        ask for a level within the step before it. Raises `UsageError` as `prepare` does.
         """
-        (picture,) = self.prepare(request, **fields)
+        requests = _single(_requests(request, fields), "a denoiser is of one")
+        (picture,) = self.prepare(requests)
+        for note in picture.notes:
+            warn(note)
         levels = self._levels(picture.request)
-        with self.lock:
-            self._select(picture.adapters)
-            guidance = self._conditioner.guidance(picture, picture.request.size, len(levels) - 1)
 
-        def denoise(x: Tensor, level: Level) -> Tensor:
-            above = sum(each.sigma >= level.sigma for each in levels[:-1])
-            points = [Point(row, level, max(above - 1, 0)) for row in x.split(1)]
-            questions = [
-                (point, guidance, [term for term in guidance.terms(point) if not term.is_zero])
-                for point in points
-            ]
+        def guidance() -> Guidance:
+            self._select(picture.adapters)
+            return self._conditioner.guidance(picture, picture.request.size, len(levels) - 1)
+
+        with self.lock:
+            kept = None if self.device_options.trainable else guidance()
+
+        def denoise(x: Tensor, level: Level, step: int | None = None) -> Tensor:
+            if step is None:
+                step = max(sum(each.sigma >= level.sigma for each in levels[:-1]) - 1, 0)
             with self.lock:
+                own = kept or guidance()
                 self._select(picture.adapters)
-                return torch.cat(guided_estimates(self.networks, questions))
+                points = [Point(row, level, step) for row in x.split(1)]
+                terms = [[term for term in own.terms(point) if not term.is_zero] for point in points]
+                asked = [(point, own, each) for point, each in zip(points, terms, strict=True)]
+                return torch.cat(guided_estimates(self.networks, asked))
 
         return denoise
 
@@ -339,7 +367,19 @@ class Studio:
 
     def _select(self, adapters: Sequence[AdapterWeight]) -> None:
         """Have the weights hold these adapters and no others, which must be ready."""
-        if tuple(adapters) != self.adapters.active and self.adapters.set_adapters(adapters):
+        if adapters and self.device_options.trainable:
+            raise UsageError(
+                "a trainable studio draws without adapters, which would be folded into the weights that are "
+                "trained: put them beside the layers with studio.adapters.attach"
+            )
+        if tuple(adapters) == self.adapters.active:
+            return
+        try:
+            changed = self.adapters.set_adapters(adapters)
+        except BaseException:
+            self._forget()
+            raise
+        if changed:
             self._forget()
 
     def _forget(self) -> None:
@@ -350,14 +390,13 @@ class Studio:
 
     def _again(self, picture: Prepared, failed: Failed) -> Iterator[Step]:
         """The steps of a picture that failed, in float32; raises the error where that cannot help."""
-        full = self._full_precision
+        with self.lock:
+            full = self._full_precision
         if full is None or not isinstance(failed.error, NumericsError):
             raise failed.error
-        warnings.warn(f"{failed.error}; drawing it again in float32", SfumatoWarning, stacklevel=4)
+        warn(f"{failed.error}; drawing it again in float32")
         self.library.share(full.library)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SfumatoWarning)  # its notes have been given
-            yield from full.stream(picture.request)
+        yield from full._draw(full.prepare(picture.request), [0])
 
     @cached_property
     def _full_precision(self) -> "Studio | None":
@@ -400,9 +439,11 @@ class Studio:
         """Pixels (1, 3, H, W) in [−1, 1] as a picture that carries how it was drawn."""
         rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
-        adapters = {each.name: self.adapters[each.name] for each in picture.adapters}
+        for name, adapter in picture.loaded.items():
+            if name not in self.adapters.names or self.adapters[name] is not adapter:
+                raise UsageError(f"the adapter {name!r} was loaded anew while a picture was drawn with it")
         request = picture.request
-        if not all(adapter.report.whole for adapter in adapters.values()):
+        if not all(adapter.report.whole for adapter in picture.loaded.values()):
             request = request.filled(allow_partial=True)
         tile = self.device_options.tile
         record = Record(
@@ -414,7 +455,7 @@ class Studio:
             device=devices.describe(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             pixels=pixel_digest(array),
-            adapters={name: adapter.fingerprint for name, adapter in adapters.items()},
+            adapters={name: adapter.fingerprint for name, adapter in picture.loaded.items()},
             embeddings={name: each.fingerprint for name, each in picture.embeddings.items()},
             notes=(*picture.notes, *([f"decoded in tiles of {tile}"] if tile else [])),
         )
@@ -486,11 +527,24 @@ def open_studio(options: ModelOptions, device_options: DeviceOptions = DEFAULT_D
     return Studio(fetch(dtype), options, device_options, reload=fetch)
 
 
-def _requests(request: Request | str | Sequence[Request], fields: dict[str, Any]) -> list[Request]:
-    if isinstance(request, str):
-        return [Request.build(prompt=request, **fields)]
-    requests = [request] if isinstance(request, Request) else list(request)
-    return [each.changed(**fields) for each in requests] if fields else requests
+def _requests(request: Requests, fields: dict[str, Any]) -> list[Request]:
+    """Each of `request` with `fields`; a text is a prompt."""
+    each = [request] if isinstance(request, Request | str) else list(request)
+    if not each:
+        raise UsageError("there is no request to draw")
+    return [
+        Request.build(**{"prompt": one, **fields})
+        if isinstance(one, str)
+        else (one.changed(**fields) if fields else one)
+        for one in each
+    ]
+
+
+def _single(requests: list[Request], rule: str) -> list[Request]:
+    """The one request, for one picture. Raises `UsageError` with the `rule` for more."""
+    if (count := sum(map(expansion.count, requests))) != 1:
+        raise UsageError(f"the request is for {count} pictures: {rule}")
+    return requests
 
 
 def _set(value: T | None) -> T:

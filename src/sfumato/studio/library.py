@@ -1,6 +1,5 @@
 """The adapters and learned embeddings of a studio, by the names that requests and prompts call them by."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding, embeddings_in
 from sfumato.adapt.embedding import read as read_embedding
 from sfumato.checkpoint import Model
-from sfumato.errors import SfumatoWarning
+from sfumato.errors import warn
 from sfumato.expansion import FAST_LORA, Prepared
 from sfumato.prompt.chunks import mentioned
 from sfumato.prompt.meaning import AdapterWeight
@@ -34,7 +33,7 @@ class Library:
         adapter = self.adapters.load(file, name or file.stem, allow_partial=allow_partial)
         if not adapter.report.whole:
             found = "; ".join(adapter.report.lines(most=3))
-            warnings.warn(f"{file} fits in part: {found}", SfumatoWarning, stacklevel=3)
+            warn(f"{file} fits in part: {found}")
         return adapter.name
 
     def load_embedding(self, path: str | Path, name: str | None) -> str:

@@ -3,13 +3,12 @@
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from sfumato.errors import SfumatoWarning
+from sfumato.errors import warn
 
 
 class Signals:
@@ -47,5 +46,4 @@ class Signals:
         self.received = number
         # stderr may be in the middle of a line, which it does not let itself be interrupted in
         with suppress(RuntimeError):
-            message = "stopping after this step; the same again stops at once"
-            warnings.warn(message, SfumatoWarning, stacklevel=2)
+            warn("stopping after this step; the same again stops at once")

@@ -43,7 +43,8 @@ class X0Model:
         given = {name: value for name, value in given.items() if value is not None}
 
         def denoise(x: Tensor, level: BatchLevel) -> Tensor:
-            out = self.net(x, level.t, batch.states, **given)
+            seen = self.prediction.input(x, level.a, level.s)
+            out = self.net(seen, level.t, batch.states, **given)
             return self.prediction.x0(x, out.float(), level.a, level.s)
 
         return denoise

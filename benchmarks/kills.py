@@ -79,6 +79,8 @@ def prepare(folder: Path) -> None:
         checkpoint.load("embedded", dtype=torch.float32),
         unet=UNet(unet).requires_grad_(False).eval(),
         vae=AutoencoderKL(vae).requires_grad_(False).eval(),
+        tiny=None,
+        fast=None,
         own={"native_size": [SIZE, SIZE], "steps": 4, "guidance": 2.0},
     )
     checkpoint.save(base, folder / "base")

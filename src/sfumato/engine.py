@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.guidance import MAIN, Estimate, Guidance, Term
+from sfumato.diffusion.guidance import MAIN, Estimate, Guidance, Term, active_terms
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.sampling import Point, Sampling
 from sfumato.errors import NumericsError
@@ -225,7 +225,7 @@ class Engine:
             if batch and room <= 0:
                 break
             try:
-                terms = [term for term in running.job.guidance.terms(running.point) if not term.is_zero]
+                terms = active_terms(running.job.guidance, running.point)
                 own = running.job.adapters, frozenset(self._group((running.point, term)) for term in terms)
             except Exception as error:
                 self._ended.append(self._fail(running, error))

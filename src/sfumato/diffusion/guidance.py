@@ -55,6 +55,11 @@ class Guidance(Protocol):
         ...
 
 
+def active_terms(guidance: Guidance, point: Point) -> list[Term]:
+    """The terms at `point` that are to be evaluated."""
+    return [term for term in guidance.terms(point) if not term.is_zero]
+
+
 def weighted_sum(estimates: Sequence[Estimate]) -> Tensor:
     """Σ w_k·x0_k over the terms that were evaluated. Raises `ValueError` without any."""
     parts = [

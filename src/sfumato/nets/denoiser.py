@@ -21,6 +21,9 @@ from sfumato.diffusion.sampling import Point
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import Context, Network, Residuals
 
+EMBEDDINGS_KEPT = 256
+"""Time embeddings that a denoiser remembers, the least recently used one going first."""
+
 
 class Control(Protocol):
     """A network beside the denoiser, such as a ControlNet, with a picture and a text of its own."""
@@ -62,12 +65,10 @@ class Denoiser:
         device: torch.device,
         *,
         slices: int | None = None,
-        embeddings_kept: int = 256,
         trainable: bool = False,
     ) -> None:
         """`net` computes on `device`, the queries of its attention taking turns in `slices` parts.
 
-        `embeddings_kept`: how many time embeddings are remembered, the least recently used one going first.
         `trainable`: nothing is remembered, and answers can be differentiated.
         """
         self.net = net
@@ -75,7 +76,6 @@ class Denoiser:
         self.prediction = prediction_named(prediction)
         self.slices, self.trainable = slices, trainable
         self._embeddings: OrderedDict[Hashable, Tensor] = OrderedDict()
-        self._embeddings_kept = 0 if trainable else embeddings_kept
 
     @property
     def dtype(self) -> torch.dtype:
@@ -117,54 +117,53 @@ class Denoiser:
 
         Rows whose points are the same object share what the network computes before it reads the text.
         """
-        points = list(dict.fromkeys(point for point, _ in rows))
-        conditionings: list[Conditioning] = [term.conditioning for _, term in rows]
-        levels = [point.level for point, _ in rows]
-        latents = torch.cat([point.x for point in points])
-        owner = torch.tensor([points.index(point) for point, _ in rows], device=latents.device)
-        single = len(rows) == len(points)
+        asked = [(point, term.conditioning) for point, term in rows]
+        owner = None
+        if self._share_points(rows):
+            points = list(dict.fromkeys(point for point, _ in asked))
+            owner = torch.tensor([points.index(point) for point, _ in asked])
+            first = dict(reversed(asked))
+            asked = [(point, first[point]) for point in points]
+        latents = torch.cat([point.x for point, _ in asked])
         with self._mode():
-            context = type(conditionings[0].context).cat([each.context for each in conditionings])
-            own = latents if single else latents[owner]
-            if single or not self._can_share(points, rows):
-                x = self._input(own, levels, conditionings)
-                time = torch.cat([self._time(*each) for each in zip(levels, conditionings, strict=True)])
-                residuals = self._residuals(x, levels, conditionings)
-                out = self.net.denoise(x, time, context, slices=self.slices, residuals=residuals)
-            else:
-                first = {id(point): term.conditioning for point, term in reversed(rows)}
-                shared = [first[id(point)] for point in points]
-                x = self._input(latents, [point.level for point in points], shared)
-                time = torch.cat([self._time(p.level, c) for p, c in zip(points, shared, strict=True)])
-                out = self.net.denoise(x, time, context, owner.to(self.device), slices=self.slices)
-        estimates = clean_estimate(self.prediction, own, out.to(latents.device), levels)
+            contexts = [term.conditioning.context for _, term in rows]
+            x = self._input(latents, asked)
+            out = self.net.denoise(
+                x,
+                torch.cat([self._time(point.level, conditioning) for point, conditioning in asked]),
+                type(contexts[0]).cat(contexts),
+                None if owner is None else owner.to(self.device),
+                slices=self.slices,
+                residuals=self._residuals(x, asked),
+            )
+        latents = latents if owner is None else latents[owner.to(latents.device)]
+        levels = [point.level for point, _ in rows]
+        estimates = clean_estimate(self.prediction, latents, out.to(latents.device), levels)
         return list(torch.split(estimates, 1))
 
-    def _can_share(self, points: Sequence[Point], rows: Sequence[tuple[Point, Term]]) -> bool:
-        """Whether the rows of every point differ in nothing but their context."""
+    def _share_points(self, rows: Sequence[tuple[Point, Term]]) -> bool:
+        """Whether some rows have one point, and rows of one point differ in nothing but their context."""
         channels = {(id(point), id(term.conditioning.channels)) for point, term in rows}
+        points = {id(point) for point, _ in rows}
         plain = all(term.conditioning.time_only and not term.conditioning.controls for _, term in rows)
-        return plain and len(channels) == len(points)
+        return plain and len(channels) == len(points) < len(rows)
 
-    def _input(
-        self, latents: Tensor, levels: Sequence[Level], conditionings: Sequence[Conditioning]
-    ) -> Tensor:
+    def _input(self, latents: Tensor, asked: Sequence[tuple[Point, Conditioning]]) -> Tensor:
         """What the network is shown: the latents in its scale, and the channels that go with them."""
+        levels = [point.level for point, _ in asked]
         x = network_input(self.prediction, latents, levels).to(self.device, self.dtype)
-        channels = [each.channels for each in conditionings if each.channels is not None]
+        channels = [conditioning.channels for _, conditioning in asked if conditioning.channels is not None]
         return torch.cat([x, torch.cat(channels)], dim=1) if channels else x
 
-    def _residuals(
-        self, x: Tensor, levels: Sequence[Level], conditionings: Sequence[Conditioning]
-    ) -> Residuals | None:
+    def _residuals(self, x: Tensor, asked: Sequence[tuple[Point, Conditioning]]) -> Residuals | None:
         """The sum of what the controls of each row add, or nothing."""
-        if not conditionings[0].controls:
+        if not asked[0][1].controls:
             return None
-        channels = conditionings[0].channels
+        channels = asked[0][1].channels
         latents = x if channels is None else x[:, : -channels.shape[1]]
         rows = [
-            _sum([control(latents[row : row + 1], level) for control in each.controls])
-            for row, (level, each) in enumerate(zip(levels, conditionings, strict=True))
+            _sum([control(latents[row : row + 1], point.level) for control in conditioning.controls])
+            for row, (point, conditioning) in enumerate(asked)
         ]
         skips = zip(*(row.skips for row in rows), strict=True)
         return Residuals(tuple(map(torch.cat, skips)), torch.cat([row.mid for row in rows]))
@@ -179,9 +178,9 @@ class Denoiser:
         scale = conditioning.guidance
         guidance = None if scale is None else torch.tensor([scale], dtype=torch.float64)
         embedding = self.net.embed_time(t, conditioning.size, guidance)
-        if self._embeddings_kept:
+        if not self.trainable:
             self._embeddings[key] = embedding
-        if len(self._embeddings) > self._embeddings_kept:
+        if len(self._embeddings) > EMBEDDINGS_KEPT:
             self._embeddings.popitem(last=False)
         return embedding
 

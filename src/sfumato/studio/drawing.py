@@ -18,7 +18,7 @@ from sfumato import checkpoint, devices, expansion
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
 from sfumato.decoders import TINY, Decoders
-from sfumato.diffusion.guidance import MAIN, Guidance
+from sfumato.diffusion.guidance import MAIN, Guidance, active_terms
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import evaluations, sampler_named
 from sfumato.diffusion.sampling import Point, SeededNoise, Start, Wrapper, resumed
@@ -352,8 +352,7 @@ class Studio:
                 own = kept or guidance()
                 self._select(picture.adapters)
                 points = [Point(row, level, step) for row in x.split(1)]
-                terms = [[term for term in own.terms(point) if not term.is_zero] for point in points]
-                asked = [(point, own, each) for point, each in zip(points, terms, strict=True)]
+                asked = [(point, own, active_terms(own, point)) for point in points]
                 return torch.cat(guided_estimates(self.networks, asked))
 
         return denoise

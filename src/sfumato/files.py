@@ -52,6 +52,14 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {reason}")
 
 
+def make_folder(folder: Path, for_file: Path | None = None) -> None:
+    """Make `folder` and those above it; `OutputError`, naming `for_file` if given, where that is refused."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(for_file or folder, error) from error
+
+
 @contextmanager
 def replace_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write to; `path` gets its content if the block ends well, and is untouched otherwise.

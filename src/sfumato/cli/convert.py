@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from sfumato.cli import console
 from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import Json, Program, argument, option, request_fields
-from sfumato.errors import OutputError, UsageError, nearest
-from sfumato.options import DTYPES
+from sfumato.errors import OutputError
+from sfumato.options import DeviceOptions
 from sfumato.request import Request
 
 program = Program()
@@ -50,8 +50,7 @@ def convert(
     if from_pickle:
         _pickle(Path(source), target, overwrite, as_json)
         return
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"unknown dtype {dtype!r}; {nearest(dtype, DTYPES)}")
+    DeviceOptions(dtype=dtype)  # refuses an unknown name, as the next line does, before anything is read
     Request.build(prompt="", **parts)
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise OutputError(f"will not replace {target}: it is there already (--overwrite replaces it)")

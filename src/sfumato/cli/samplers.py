@@ -1,7 +1,5 @@
 """`sfumato samplers`: every sampler and every spacing, as their registries describe them."""
 
-import json
-
 from sfumato.cli import console
 from sfumato.cli.options import Json, Program
 
@@ -27,7 +25,7 @@ def samplers(as_json: Json = False) -> None:
             for one in SAMPLERS.values()
         ]
         spacings = [{"name": one.name, "summary": one.summary} for one in SPACINGS.values()]
-        console.result(json.dumps({"samplers": listed, "spacings": spacings}, ensure_ascii=False))
+        console.result(console.as_json({"samplers": listed, "spacings": spacings}))
         return
     lines = [f"{'sampler':14} order  per step  noise"]
     for one in SAMPLERS.values():

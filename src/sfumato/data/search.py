@@ -22,7 +22,7 @@ from sfumato import pictures
 from sfumato.data.crops import Size
 from sfumato.data.folder import METADATA, MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
 from sfumato.errors import DataError, PictureError, SfumatoError, warn
-from sfumato.files import output_error, parse_json, write_json
+from sfumato.files import make_folder, parse_json, write_json
 from sfumato.formats import FORMATS
 
 CAPTION_KEYS = ("text", "caption", "prompt")
@@ -73,10 +73,7 @@ def search(
             f"{len(found.pictures):,} now; a run that goes on learns from what is there now"
         )
     if index:
-        try:
-            index.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(index, error) from error
+        make_folder(index.parent, index)
         rows = [asdict(one) for one in found.pictures]
         write_json(index, {"stamp": stamp, "pictures": rows, "broken": found.broken})
     return found

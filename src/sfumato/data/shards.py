@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from sfumato.data.folder import FolderContents, Picture, bytes_of
 from sfumato.errors import OutputError
-from sfumato.files import output_error, replace_atomically
+from sfumato.files import make_folder, replace_atomically
 
 SHARD_BYTES = 256 << 20
 """Of pictures in one shard, about."""
@@ -26,10 +26,7 @@ def pack(
     `progress(done, total)` counts pictures. To the shards' paths. Raises `OutputError`, also where shards are
     there already; `PictureError` for a picture that cannot be read any more.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(out, error) from error
+    make_folder(out)
     if there := sorted(out.glob("*.tar")):
         raise OutputError(f"will not add to {out}: {there[0].name} is there already")
     paths, done = [], 0

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from torch import Tensor
 
 from sfumato.errors import DataError
-from sfumato.files import output_error, replace_atomically, write_json
+from sfumato.files import make_folder, replace_atomically, write_json
 
 FeatureFn = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [−1, 1] to (B, D)."""
@@ -38,10 +38,7 @@ class PictureCache:
         """`identity` is all that pictures depend on besides prompt and seed. Raises `OutputError`."""
         text = json.dumps(identity, sort_keys=True)
         self.folder = cache / "pictures" / digest(text.encode())
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(self.folder, error) from error
+        make_folder(self.folder)
         if not (self.folder / "identity.json").is_file():
             write_json(self.folder / "identity.json", dict(identity))
 
@@ -88,10 +85,7 @@ def cached_features(cache: Path, kind: str, vectors: FeatureFn, device: torch.de
             except (OSError, ValueError) as error:
                 raise DataError(f"{path} cannot be read ({error}): delete it") from error
         made = vectors(pictures.to(device)).float().cpu()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(path, error) from error
+        make_folder(path.parent, path)
         with replace_atomically(path) as file:
             np.save(file, made.numpy())
         return made

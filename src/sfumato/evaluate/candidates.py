@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -50,20 +50,9 @@ class SamplingSettings:
 
     def request(self, sample: Sample) -> Request:
         """What `sfumato generate --dialect plain --templates off` would make of a sample."""
-        return Request.build(
-            prompt=sample.prompt,
-            seed=sample.seed,
-            steps=self.steps,
-            guidance=self.guidance,
-            sampler=self.sampler,
-            spacing=self.spacing,
-            decoder=self.decoder,
-            fast=self.fast is not None,
-            width=self.size,
-            height=self.size,
-            dialect="plain",
-            templates="off",
-        )
+        own = {**asdict(self), **asdict(sample), "fast": self.fast is not None}
+        side = own.pop("size")
+        return Request.build(**own, width=side, height=side, dialect="plain", templates="off")
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -173,17 +173,13 @@ def _rows_of(part: Path, folder: Path) -> Path:
 
 def _write(part: Path, folder: Path, drawn: Sequence[tuple[Drawing, Pixels]], size: int) -> None:
     """The pixels first, then the rows, whose presence says that the part is whole."""
+    from sfumato.data.icons import Row  # imports torch, which the processes that render do without
+
     rows = _rows_of(part, folder)
     empty = np.zeros((0, size, size, 3), np.uint8)
     with replace_atomically(rows.with_suffix(".npy")) as file:
         np.save(file, np.stack([pixels for _, pixels in drawn]) if drawn else empty)
     with replace_atomically(rows) as file:
         for drawing, _ in drawn:
-            row = {
-                "set": drawing.set,
-                "label": drawing.label,
-                "tags": drawing.tags,
-                "share": drawing.share,
-                "held_out": drawing.held_out,
-            }
+            row = {each.name: getattr(drawing, each.name) for each in fields(Row)}
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from sfumato.train.autoencoding import psnr
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from sfumato.evaluate.fidelity import fidelity
+from sfumato.train.objectives.autoencoder import psnr
 
 PICTURES = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
 

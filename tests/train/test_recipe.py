@@ -55,6 +55,10 @@ def test_keys_can_be_changed_where_the_recipe_is_named(tmp_path):
     ("text", "said"),
     [
         (least("stepz = 3"), r"unknown key 'stepz'; did you mean 'steps'\?"),
+        (least(data="mirror = true"), r"earlier version: mirror is now data.horizontal_flip"),
+        (least(optimizer="rate = 1.0"), r"earlier version: rate is now optimizer.learning_rate"),
+        (least('start = "nothing"'), r"start = 'nothing' is now 'scratch'"),
+        ('[objectiv]\nname = "denoiser"', r"unknown section 'objectiv'; did you mean 'objective'\?"),
         (least('steps = "many"'), r"steps is 'many': must be a valid integer"),
         (least("steps = 0"), r"steps is 0: must be .*at least 1"),
         (least(optimizer="warmup_steps = -1"), r"\[optimizer\]: warmup_steps is -1: must be .*at least 0"),

@@ -71,14 +71,15 @@ def read(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 
 def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe in `mapping`, the content of the file called `where` in errors. Raises `UsageError`."""
-    if old := [key for key, value in mapping.items() if key in RENAMED and not isinstance(value, dict)]:
-        renamed = ", ".join(f"{key} is now {RENAMED[key]}" for key in old)
-        raise UsageError(f"{where}: keys of an earlier version: {renamed}")
+    _refuse_old_names(mapping, where)
     values: dict[str, Any] = {"objective": {}, "data": {}, **mapping}
     for dotted, value in (changes or {}).items():
         section, _, key = dotted.rpartition(".")
         values |= {section: {**values.get(section, {}), key: value}} if section else {key: value}
     name = values["objective"].get("name")
+    unknown = [key for key, value in mapping.items() if isinstance(value, dict) and key not in _keys(Recipe)]
+    if unknown:
+        raise UsageError(f"{where}: unknown section {unknown[0]!r}; {nearest(unknown[0], _keys(Recipe))}")
     if name not in OBJECTIVES:
         raise UsageError(
             f"{where}: [objective] name is {name!r}: not known; {nearest(str(name), OBJECTIVES)}"
@@ -102,6 +103,21 @@ def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | N
             if key not in _keys(Recipe) and key in _keys(kind):
                 raise UsageError(f"{where}: unknown key {key!r}; it belongs to [{section}]")
     return Recipe.from_dict(values, where)
+
+
+def _refuse_old_names(mapping: Mapping[str, Any], where: str) -> None:
+    """Raise `UsageError` that names today's names for those of an earlier version."""
+    kinds = (*OBJECTIVES.values(), *(each.DATA for each in OBJECTIVES.values()), Optimizer, Adapter, Samples)
+    current = {key for kind in kinds for key in _keys(kind)}
+    old = [key for key, value in mapping.items() if key in RENAMED and not isinstance(value, dict)]
+    for table in mapping.values():
+        if isinstance(table, dict):
+            old += [key for key in table if key in RENAMED and key not in current]
+    if old:
+        renamed = ", ".join(f"{key} is now {RENAMED[key]}" for key in old)
+        raise UsageError(f"{where}: keys of an earlier version: {renamed}")
+    if mapping.get("start") == "nothing":
+        raise UsageError(f"{where}: start = 'nothing' is now 'scratch'")
 
 
 def _keys(kind: type[Config]) -> set[str]:

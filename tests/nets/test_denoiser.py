@@ -21,7 +21,7 @@ from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.diffusion.sampling import Point, SeededNoise
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Finished, Job
-from sfumato.nets.denoiser import Conditioning, Denoiser
+from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inputs import ImageKV, SizeConditioning
 from sfumato.nets.network import Residuals
 
@@ -195,8 +195,7 @@ def test_keys_of_an_image_prompt_are_attended_to_as_in_diffusers():
 
     def conditioning(states, weight):
         kv = ImageKV(tuple((k.detach(), v.detach()) for k, v in pairs), torch.full((1, 1, 1), weight))
-        with torch.no_grad():
-            return Conditioning(ours.context(states, kv))
+        return denoiser.condition(states, image=kv)
 
     with_image = conditioning(states, scale)
     (x0,) = denoiser([(point, Term(with_image))])
@@ -235,7 +234,7 @@ class Ideal:
     def __init__(self, path, std=0.5):
         self.path, self.std, self.seen = path, std, []
 
-    def context(self, states):
+    def context(self, states, image=None):
         return ToyContext(states[:, 0, 0])
 
     def embed_time(self, t, size=None, guidance=None):

@@ -117,7 +117,7 @@ def index_content(model: Model) -> dict[str, Any]:
     """`model_index.json`: which class of which library each component is."""
     pipelines = model.info.family.pipelines
     pipeline = pipelines[model.task]
-    if model.unet.config.time_cond_proj_dim is not None and model.schedule.class_name == "LCMScheduler":
+    if model.unet.reads_guidance and model.schedule.class_name == "LCMScheduler":
         # it tells the network the guidance, so that one which is not told needs the usual pipeline
         pipeline = pipelines.get("lcm", pipeline)
     index: dict[str, Any] = {

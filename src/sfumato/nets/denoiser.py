@@ -93,12 +93,13 @@ class Denoiser:
         size: SizeConditioning | None = None,
         guidance: float | None = None,
         *,
+        image: Any = None,
         channels: Tensor | None = None,
         controls: Sequence[Control] = (),
     ) -> Conditioning:
         """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture."""
         with self._mode():
-            context = self.net.context(states.to(self.device, self.dtype))
+            context = self.net.context(states.to(self.device, self.dtype), image)
         if size is not None:
             size = size.to(self.device, self.dtype)
         if channels is not None:

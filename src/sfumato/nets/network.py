@@ -51,8 +51,8 @@ class Network(Protocol):
         """Whether it is told the guidance scale, which it has learned (guidance distillation)."""
         ...
 
-    def context(self, states: Tensor) -> Any:
-        """The `Context` of text `states` (R, T, D), which depends on nothing else."""
+    def context(self, states: Tensor, image: Any = None) -> Any:
+        """The `Context` of text `states` (R, T, D) and, where the network takes one, of an image prompt."""
         ...
 
     def embed_time(

@@ -86,7 +86,7 @@ class Step:
         picture = (
             self._picture
             if quick
-            else replace(self._picture, request=self._picture.request.changed(decoder=name))
+            else replace(self._picture, request=self._picture.request.filled(decoder=name))
         )
         return self._studio.image(pixels, picture)
 

@@ -180,7 +180,7 @@ def _pictures(
 
 def _check_fits(recipe: Recipe, base: Model, from_student: bool) -> None:
     """Raise `UsageError` for a model that reads more than pictures and captions tell."""
-    student = base.unet.config.time_cond_proj_dim is not None and not from_student
+    student = base.unet.reads_guidance and not from_student
     for what, it_is in (
         ("an inpainting model", base.task == "inpaint"),
         ("an instruction model", base.task == "instruct"),

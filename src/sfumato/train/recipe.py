@@ -117,7 +117,7 @@ class Samples(Section):
     prompts: tuple[str, ...] = ()
     every: NotNegative = 0
     """Steps between two grids; 0: only one at the end."""
-    guidance_scale: float | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
     """The base model's own unless given; a student samples with what it has learned."""
 
 

@@ -1,5 +1,6 @@
 """Grids of pictures: what a model in training draws, and pictures beside their reconstructions."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +18,22 @@ from sfumato.options import DeviceOptions
 from sfumato.request import Request
 from sfumato.studio import Studio
 
+AT_ONCE = 32
+"""Pictures sampled in one batch."""
+
 
 @torch.no_grad()
 def draw(model: Model, prompts: Sequence[str], device: torch.device, guidance: float | None = None) -> Tensor:
     """Pictures (B, 3, H, W) in [−1, 1], one for each prompt, their seeds counting from 0.
 
-    Sampler and steps are the model's own; so is the guidance scale, unless given. Its networks are left with
-    plain weights in float32.
+    Prompts are plain text. Sampler and steps are the model's own; so is the guidance scale, unless given. Its
+    networks are left with plain weights in float32.
     """
     studio = Studio(model, device_options=DeviceOptions(str(device), "float32", trainable=True))
+    studio.budget = 2 * AT_ONCE * math.prod(model.latent.shape(model.native_size)[2:])
     requests = [
-        Request.build(prompt=prompt, guidance=guidance, seed=seed) for seed, prompt in enumerate(prompts)
+        Request.build(prompt=prompt, guidance=guidance, seed=seed, dialect="plain", templates="off")
+        for seed, prompt in enumerate(prompts)
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SfumatoWarning)  # of every grid the same

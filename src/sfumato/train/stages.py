@@ -181,7 +181,7 @@ def _go_on(
     report: Callable[[str], None],
 ) -> Outcome:
     processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
-    report(f"{stage.name}: reading data for {describe(device)}{processes}")
+    report(f"{stage.name}: reading the data; training on {describe(device)}{processes}")
     try:
         check(stage.recipe)
         with distributed.main_first():

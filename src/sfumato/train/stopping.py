@@ -46,4 +46,4 @@ class Signals:
         self.received = number
         # stderr may be in the middle of a line, which it does not let itself be interrupted in
         with suppress(RuntimeError):
-            warn("stopping after this step; the same again stops at once")
+            warn("stopping after this step; a second signal (Ctrl-C) stops at once")

@@ -80,7 +80,7 @@ class GuidedDistillation(Distillation):
             (low, high) if self.guidance_range else None,
             null.states.to(device).float(),
             None if null.pooled is None else null.pooled.to(device).float(),
-            reads_guidance=base.unet.config.time_cond_proj_dim is not None,
+            reads_guidance=base.unet.reads_guidance,
         )
 
 

@@ -92,7 +92,7 @@ class Progressive(GuidedDistillation):
         if not learned.steps[0] <= 2 * self.student_steps <= learned.steps[1]:
             raise UsageError(f"{student}, of which student_steps = {self.student_steps} is not half")
         guidance = span(*learned.guidance)
-        if base.unet.config.time_cond_proj_dim is not None and not self.guidance_embedding:
+        if base.unet.reads_guidance and not self.guidance_embedding:
             raise UsageError(
                 f"{student} that reads the guidance scale: guidance_embedding = true, guidance_range within "
                 f"{guidance}"

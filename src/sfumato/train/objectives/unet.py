@@ -109,13 +109,14 @@ class TrainedUNet:
                 sample_grid.save(drawn, path)
 
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
-            show(state, folder / "samples" / "last.webp")
+            average.load_state_dict(state)
             if recipe.adapter:
                 hints = sampling_hints.header(model.own) if recipe.objective.FEW_STEPS else {}
                 metadata = {"made by": "sfumato", "base": base, **hints}
                 save_lora(folder / LORA, {"unet": average}, dtype=torch.float16, metadata=metadata)
             else:
                 checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
+            show(state, folder / "samples" / "last.webp")
             return {}
 
         return Task(net, batches, loss, show, finish, ema_networks or {})

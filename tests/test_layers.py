@@ -121,3 +121,12 @@ def test_contributing_has_the_same_table_of_floors():
     assert [int(floor) for floor, _ in rows] == list(range(len(FLOORS)))
     there = {package(path) for path in files()}
     assert [sorted(names) for names in named] == [sorted(names & there) for names in FLOORS]
+
+
+def test_a_class_name_means_one_thing_in_the_whole_package():
+    homes = {}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sfumato.errors import OutputError
 from sfumato.evaluate.candidates import Candidate, SamplingSettings
-from sfumato.evaluate.report import HEADINGS, Report, _curves, _levels, _sheet, cells, write
+from sfumato.evaluate.report import HEADINGS, EvaluationReport, _curves, _levels, _sheet, cells, write
 from sfumato.evaluate.run import BenchmarkPlan, Metrics, ResultRow, evaluate, prepare
 from sfumato.evaluate.scorer import Retrieval
 
@@ -37,7 +37,7 @@ def report(icon_data, tmp_path_factory):
         evaluate(candidate(name, shade), choices, benchmark)
         for name, shade in (("good", 0.9), ("some/bad", 0.4))
     ]
-    return Report(benchmark, tuple(results))
+    return EvaluationReport(benchmark, tuple(results))
 
 
 def test_a_line_of_the_table_has_every_figure_and_leaves_out_what_is_not_known():

@@ -3,14 +3,14 @@
 from dataclasses import fields, replace
 
 from sfumato.train.objectives import OBJECTIVES
-from sfumato.train.recipe import SECTIONS, Adapter, Data, Objective, Optimizer, Recipe, Samples
+from sfumato.train.recipe import SECTIONS, AdapterSection, DataSection, Objective, Optimizer, Recipe, Samples
 from sfumato.train.recipe_file import parse
 
 
 def made(objective, **keys):
     """The recipe of an objective, read as from a file."""
     kind = OBJECTIVES[objective]
-    sections = {"objective": kind, "data": kind.DATA, "optimizer": Optimizer, "adapter": Adapter}
+    sections = {"objective": kind, "data": kind.DATA, "optimizer": Optimizer, "adapter": AdapterSection}
     sections["samples"] = Samples
     mapping = {"objective": {"name": objective}}
     for key, value in keys.items():
@@ -39,4 +39,4 @@ def listed(value):
 
 def bare(**keys):
     """A recipe without anything to learn, for the loop alone."""
-    return changed(Recipe(Objective(), Data(folder="-"), run="-"), **keys)
+    return changed(Recipe(Objective(), DataSection(folder="-"), run="-"), **keys)

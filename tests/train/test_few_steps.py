@@ -23,7 +23,7 @@ from sfumato.diffusion.level import (
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.train.context import StepContext
-from sfumato.train.examples import Examples
+from sfumato.train.examples import LatentBatch
 from sfumato.train.loop import train
 from sfumato.train.objectives.consistency import ConsistencyLoss
 from sfumato.train.objectives.discretization import uniform
@@ -92,7 +92,7 @@ def batches(context, count):
     generator = context.generator
     which = torch.multinomial(BLOBS.weights, count, replacement=True, generator=generator)
     spread = torch.randn(count, 2, generator=generator, dtype=torch.float64)
-    return Examples((BLOBS.means[which] + BLOBS.stds[which] * spread).float(), torch.zeros(count, 1, 1))
+    return LatentBatch((BLOBS.means[which] + BLOBS.stds[which] * spread).float(), torch.zeros(count, 1, 1))
 
 
 def lesson(run, steps):
@@ -134,7 +134,7 @@ def jump(net, boundary, x, level):
     rows = LevelTable([level], CPU).rows(torch.zeros(len(x), dtype=torch.long), 2)
     with torch.no_grad():
         return boundary(
-            X0Model(net, V).denoiser(Examples(x, torch.zeros(len(x), 1, 1))), x.float(), rows
+            X0Model(net, V).denoiser(LatentBatch(x, torch.zeros(len(x), 1, 1))), x.float(), rows
         ).double()
 
 
@@ -209,7 +209,7 @@ def test_a_student_without_a_teacher_learns_from_pictures_alone(tmp_path, noise,
 @pytest.fixture(scope="module")
 def walked(noise):
     """The walks of the exact teacher from `noise`, in sixteen steps."""
-    lead = X0Model(Exact(), X0).denoiser(Examples(noise, torch.zeros(len(noise), 1, 1)))
+    lead = X0Model(Exact(), X0).denoiser(LatentBatch(noise, torch.zeros(len(noise), 1, 1)))
     return trajectory(lead, noise.float(), LEVELS).double()
 
 
@@ -260,7 +260,7 @@ def test_one_step_of_a_student_of_whole_walks_is_better_than_four_of_its_teacher
     def standing(context, count):
         row = torch.randint(len(walked), (count,), generator=context.generator)
         place = torch.randint(1, 17, (count,), generator=context.generator)
-        ends = Examples(walked[row, 0].float(), torch.zeros(count, 1, 1))
+        ends = LatentBatch(walked[row, 0].float(), torch.zeros(count, 1, 1))
         return TrajectoryBatch(walked[row, place].float(), place, torch.ones(count), ends)
 
     student = learn(net, objective, tmp_path, 600, batches=standing)
@@ -333,7 +333,7 @@ def test_a_guided_teacher_is_asked_with_the_scale_that_the_student_is_told():
     teacher = Teacher(net, (3.0, 5.0), untold)
     objective = ConsistencyLoss(net, net, teacher, course, solver, partial(pseudo_huber, c=0.01),
                                 guidance_embedding=True)  # fmt: skip
-    objective(Examples(torch.zeros(4, 2), states), torch.Generator().manual_seed(0))
+    objective(LatentBatch(torch.zeros(4, 2), states), torch.Generator().manual_seed(0))
     told = [guidance for guidance in seen if guidance is not None]
     assert len(told) == 2
     assert torch.equal(told[0], told[1])

@@ -12,7 +12,7 @@ from torch import nn
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import NumericsError
-from sfumato.train.examples import Examples
+from sfumato.train.examples import LatentBatch
 from sfumato.train.loop import train
 from sfumato.train.lr_schedule import constant, cosine, warmup_stable_decay
 from sfumato.train.objectives.denoiser import DenoisingLoss, min_snr
@@ -127,7 +127,7 @@ def test_under_min_snr_every_prediction_has_the_loss_of_the_clean_estimate(name)
 
     prediction = prediction_named(name)
     objective = DenoisingLoss(net, PATH, prediction, "min-snr", t.CPU)
-    losses, _ = objective(Examples(x0, states), torch.Generator().manual_seed(1))
+    losses, _ = objective(LatentBatch(x0, states), torch.Generator().manual_seed(1))
     for row, loss in enumerate(losses):
         level = PATH.level(int(seen["times"][row]))
         x = seen["x"][row].double()

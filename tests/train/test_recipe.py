@@ -123,9 +123,9 @@ def test_every_new_key_is_one_of_an_objective(dotted):
 
 
 def keys_of(objective, section=None):
-    from sfumato.train.recipe import Adapter, Optimizer, Recipe, Samples
+    from sfumato.train.recipe import AdapterSection, Optimizer, Recipe, Samples
 
-    known = {"optimizer": Optimizer, "adapter": Adapter, "samples": Samples, None: Recipe}
+    known = {"optimizer": Optimizer, "adapter": AdapterSection, "samples": Samples, None: Recipe}
     return {"objective": objective, "data": objective.DATA, **known}[section].__dataclass_fields__
 
 

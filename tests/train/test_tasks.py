@@ -14,7 +14,7 @@ from sfumato.train.loop import train
 from sfumato.train.objectives import task
 from sfumato.train.objectives.common import MODEL
 from sfumato.train.objectives.unet import LORA
-from sfumato.train.recipe import Adapter
+from sfumato.train.recipe import AdapterSection
 
 CPU = torch.device("cpu")
 
@@ -101,7 +101,7 @@ def test_a_denoiser_from_scratch_may_have_another_shape(denoiser, tmp_path):
 
 def test_a_denoisers_lora_is_kept_as_a_file_that_draws(denoiser, tmp_path):
     recipe, _ = denoiser
-    adapted = changed(recipe, adapter=Adapter(rank=2), run=str(tmp_path), steps=2, decay_steps=0)
+    adapted = changed(recipe, adapter=AdapterSection(rank=2), run=str(tmp_path), steps=2, decay_steps=0)
     learned = task(adapted, CPU)
     names = [name for name, weight in learned.net.named_parameters() if weight.requires_grad]
     assert names

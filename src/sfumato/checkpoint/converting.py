@@ -12,7 +12,7 @@ from sfumato.checkpoint import header_config, ldm_keys
 from sfumato.checkpoint.layout import FAST, TINY
 from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.loading import load
-from sfumato.checkpoint.model import Model, Network
+from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.saving import (
     checked_state,
     index_content,
@@ -107,7 +107,7 @@ def save_file(model: Model, path: str | Path) -> None:
         warn(told)
 
 
-def _table(model: Model, name: str, network: Network, state: dict[str, Tensor]) -> Table:
+def _table(model: Model, name: str, network: ModelNetwork, state: dict[str, Tensor]) -> Table:
     """Where one network's parameters go."""
     config, two = network.config, len(model.text_encoders) == 2
     if not isinstance(config, TextConfig):

@@ -12,7 +12,7 @@ from sfumato import weights
 from sfumato.checkpoint import keys, ldm_keys
 from sfumato.checkpoint.layout import TINY, Part
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
-from sfumato.checkpoint.model import Model, Network
+from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.scan import scan
 from sfumato.checkpoint.source import EMBEDDED, embedded
@@ -77,7 +77,7 @@ def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
     return found.report
 
 
-_NETWORKS: dict[type[Config], Callable[[Any], Network]] = {
+_NETWORKS: dict[type[Config], Callable[[Any], ModelNetwork]] = {
     UNetConfig: UNet,
     VAEConfig: AutoencoderKL,
     TinyVAEConfig: AutoencoderTiny,
@@ -85,7 +85,7 @@ _NETWORKS: dict[type[Config], Callable[[Any], Network]] = {
 }
 
 
-def empty_network(config: Config) -> Network:
+def empty_network(config: Config) -> ModelNetwork:
     """The network that `config` describes, with shapes but no memory: parameters are on the meta device."""
     with torch.device("meta"), _Uninitialised():
         return _NETWORKS[type(config)](config)
@@ -103,7 +103,7 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _with_weights(part: Part, dtype: torch.dtype | None) -> Network:
+def _with_weights(part: Part, dtype: torch.dtype | None) -> ModelNetwork:
     """Build one network around the tensors of its files, which are used as they are, not copied."""
     network = empty_network(part.config)
     table = _table(part, expected_shapes(network.state_dict()))

@@ -23,7 +23,7 @@ from sfumato.prompt.encode import TextEmbedding, Vectors, encode
 from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
-Network = UNet | AutoencoderKL | AutoencoderTiny | CLIPText
+ModelNetwork = UNet | AutoencoderKL | AutoencoderTiny | CLIPText
 
 
 @dataclass(eq=False)
@@ -100,7 +100,7 @@ class Model:
         return bool(self.index.get("force_zeros_for_empty_prompt", self.info.family.zero_negative))
 
     @property
-    def networks(self) -> dict[str, Network]:
+    def networks(self) -> dict[str, ModelNetwork]:
         """Every network by its place in the folder, without `tiny`, which no other program looks for."""
         encoders = dict(zip(self.info.family.text_encoders, self.text_encoders, strict=False))
         return {"unet": self.unet, "vae": self.vae, **encoders}

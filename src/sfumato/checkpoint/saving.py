@@ -12,7 +12,7 @@ from sfumato import weights
 from sfumato.checkpoint import keys
 from sfumato.checkpoint.layout import FAST, INDEX, TINY
 from sfumato.checkpoint.loading import empty_network
-from sfumato.checkpoint.model import Model, Network
+from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.config import ScheduleConfig
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import UsageError
@@ -86,7 +86,7 @@ def _write(
     write_json(folder / index, {"metadata": {"total_size": total}, "weight_map": dict(sorted(home.items()))})
 
 
-def checked_state(name: str, network: Network) -> dict[str, Tensor]:
+def checked_state(name: str, network: ModelNetwork) -> dict[str, Tensor]:
     """A network's parameters, held against what its configuration says they are. Raises `CheckpointError`."""
     state = network.state_dict()
     weights.check(state, empty_network(network.config), name)

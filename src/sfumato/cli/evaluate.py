@@ -17,7 +17,7 @@ from sfumato.options import DeviceOptions
 from sfumato.request import Request
 
 if TYPE_CHECKING:
-    from sfumato.evaluate.report import Report
+    from sfumato.evaluate.report import EvaluationReport
     from sfumato.evaluate.run import ResultRow
     from sfumato.studio import Studio
 
@@ -99,7 +99,7 @@ def evaluate(
     from sfumato.evaluate import run
     from sfumato.evaluate.candidates import Candidate, SamplingSettings
     from sfumato.evaluate.features import package_folder
-    from sfumato.evaluate.report import Report, check_place, write
+    from sfumato.evaluate.report import EvaluationReport, check_place, write
     from sfumato.studio import load
 
     if out is not None:
@@ -128,7 +128,7 @@ def evaluate(
     except console.Interrupted as interrupted:
         interrupted.add_note(f"what is drawn is kept in {cache}: run again to go on")
         raise
-    report = Report(benchmark, results)
+    report = EvaluationReport(benchmark, results)
     if out is not None:
         write(report, out)
     if as_json:
@@ -182,7 +182,7 @@ def _row_printer(quiet: bool) -> "Callable[[ResultRow], None]":
     return report
 
 
-def _show(report: "Report") -> None:
+def _show(report: "EvaluationReport") -> None:
     """The tables, drawn for a terminal."""
     from rich import box
     from rich.console import Console

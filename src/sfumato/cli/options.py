@@ -46,14 +46,14 @@ Quiet = Annotated[bool, option("-q, --quiet", OUTPUT, "No progress, no warnings.
 
 
 @dataclass(frozen=True)
-class Group:
+class OptionGroup:
     """Options that a command takes as one parameter: their values by name, made into one by `make`."""
 
     options: Callable[[], Iterable[inspect.Parameter]]
     make: Callable[[dict[str, Any]], Any]
 
     @classmethod
-    def of(cls, kind: type) -> "Group":
+    def of(cls, kind: type) -> "OptionGroup":
         """The fields of a dataclass, each annotated with its option."""
         return cls(lambda: inspect.signature(kind).parameters.values(), lambda values: kind(**values))
 
@@ -77,10 +77,10 @@ class Program(typer.Typer):
 def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with the options of its groups as parameters of their own."""
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, tuple[Group, list[str]]] = {}
+    groups: dict[str, tuple[OptionGroup, list[str]]] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         metadata = getattr(parameter.annotation, "__metadata__", ())
-        group = next((one for one in metadata if isinstance(one, Group)), None)
+        group = next((one for one in metadata if isinstance(one, OptionGroup)), None)
         own = [parameter] if group is None else list(group.options())
         parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
         if group is not None:
@@ -175,7 +175,7 @@ FIELDS = {
 }
 
 
-def request_fields(*names: str) -> Group:
+def request_fields(*names: str) -> OptionGroup:
     """The fields of `Request`, or those named, as options: a dictionary of the ones that were given."""
 
     def options() -> Iterable[inspect.Parameter]:
@@ -187,7 +187,7 @@ def request_fields(*names: str) -> Group:
         given = {name: value for name, value in values.items() if value not in (None, False)}
         return {name: _parsed(name, value, schemas[name]) for name, value in given.items()}
 
-    return Group(options, make)
+    return OptionGroup(options, make)
 
 
 @cache
@@ -250,11 +250,11 @@ def device_option(name: str) -> Any:
     return option(spec, MODEL, text)
 
 
-def device_options(*names: str) -> Group:
+def device_options(*names: str) -> OptionGroup:
     """The fields of `DeviceOptions`, or those named, as options."""
     types = get_type_hints(DeviceOptions)
     options = [_keyword(name, types[name], device_option(name)) for name in names or DEVICE]
-    return Group(lambda: options, lambda values: DeviceOptions(**values))
+    return OptionGroup(lambda: options, lambda values: DeviceOptions(**values))
 
 
 Device = Annotated[DeviceOptions, device_options()]

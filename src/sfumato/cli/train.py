@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato.cli import console
 from sfumato.cli.help import RUN
-from sfumato.cli.options import Group, Json, Program, Quiet, argument, device_option, option
+from sfumato.cli.options import Json, OptionGroup, Program, Quiet, argument, device_option, option
 from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
-    from sfumato.train.loop import Report
-    from sfumato.train.stages import Result, Stage
+    from sfumato.train.loop import TrainingProgress
+    from sfumato.train.stages import Stage, StageResult
 
 program = Program()
 
@@ -41,7 +41,7 @@ class Options:
     quiet: Quiet = False
 
 
-RunOptions = Annotated[Options, Group.of(Options)]
+RunOptions = Annotated[Options, OptionGroup.of(Options)]
 
 
 @program.add(
@@ -73,7 +73,7 @@ def carry_out(options: Options, *, students: bool = False) -> None:
         several = len(plan.stages) > 1
         with meter.shown(options.recipe.name):
 
-            def report(stage: "Stage", now: "Report") -> None:
+            def report(stage: "Stage", now: "TrainingProgress") -> None:
                 name = f"{stage.name}: " if several else ""
                 speed = f"{now.per_second:,.0f}" if now.per_second >= 10 else f"{now.per_second:.2g}"
                 figures, left = f"loss {now.loss:.4f}  {speed}/s", _left(now.seconds_left)
@@ -96,12 +96,12 @@ def carry_out(options: Options, *, students: bool = False) -> None:
         _print(result)
 
 
-def _described(result: "Result") -> dict[str, Any]:
+def _described(result: "StageResult") -> dict[str, Any]:
     outcome = {**vars(result.outcome), "figures": dict(result.outcome.figures)}
     return {"stage": result.stage.name, "run": result.stage.recipe.run, **outcome}
 
 
-def _print(result: "Result") -> None:
+def _print(result: "StageResult") -> None:
     outcome, recipe = result.outcome, result.stage.recipe
     if outcome.step == 0:
         console.result(f"{recipe.run}: not begun, run again to go on")

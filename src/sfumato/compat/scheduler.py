@@ -43,7 +43,7 @@ NEARLY_PURE = 2.0**-24
 """What stands for ᾱ = 0 in schedulers that divide by it."""
 
 
-class Config(dict[str, Any]):
+class SchedulerConfig(dict[str, Any]):
     """A scheduler's settings, read as items or attributes.
 
     Settings of the classes that it was made from stay in it, for schedulers that are made from it.
@@ -115,7 +115,7 @@ class Scheduler(ABC):
             if name not in known:
                 raise UsageError(f"{type(self).__name__} has no setting {name!r}; {nearest(name, known)}")
         left_out = [name for name in known if name not in settings]
-        self.config = Config(
+        self.config = SchedulerConfig(
             {**known, **settings, "_class_name": type(self).__name__, "_use_default_values": left_out}
         )
         for name, allowed in SUPPORTED.items():
@@ -142,7 +142,7 @@ class Scheduler(ABC):
                     raise UsageError(f"{cls.__name__} has no setting {name!r}; {nearest(name, known)}")
                 warn(f"{cls.__name__} has no setting {name!r}: ignored")
         made = cls(**{name: value for name, value in (given | changes).items() if name in known})
-        made.config = Config({**given, **made.config})
+        made.config = SchedulerConfig({**given, **made.config})
         return made
 
     @classmethod

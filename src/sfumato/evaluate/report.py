@@ -31,7 +31,7 @@ class _NotYetError(Exception):
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """A benchmark and the results of some models in it."""
 
     benchmark: Benchmark
@@ -128,7 +128,7 @@ def check_place(folder: Path) -> None:
         raise _NotYetError
 
 
-def write(report: Report, folder: Path) -> None:
+def write(report: EvaluationReport, folder: Path) -> None:
     """Write report.json, report.md, plots and sheets to `folder`, all or nothing, in an older report's place.
 
     Raises `OutputError`, and `UsageError` where matplotlib is not installed.
@@ -163,7 +163,7 @@ _CURVES: dict[str, tuple[str, Callable[[Metrics], float | None]]] = {
 """The plots, by the name of the file: title of the axis, and the figure."""
 
 
-def _plots(report: Report, folder: Path) -> list[str]:
+def _plots(report: EvaluationReport, folder: Path) -> list[str]:
     """Curves of the figures over guidance and over steps, where there are several; the files' names."""
     made = []
     for name, (title, figure) in _CURVES.items():
@@ -176,7 +176,7 @@ def _plots(report: Report, folder: Path) -> list[str]:
 
 
 def _curves(
-    report: Report, figure: Callable[[Metrics], float | None], along: str, apart: str
+    report: EvaluationReport, figure: Callable[[Metrics], float | None], along: str, apart: str
 ) -> dict[str, list[tuple[float, float]]]:
     """Points (`along`, figure), a curve for each model and value of `apart`."""
     curves: dict[str, list[tuple[float, float]]] = {}
@@ -188,7 +188,7 @@ def _curves(
     return {label: sorted(points) for label, points in curves.items()}
 
 
-def _levels(report: Report, figure: Callable[[Metrics], float | None]) -> dict[str, float]:
+def _levels(report: EvaluationReport, figure: Callable[[Metrics], float | None]) -> dict[str, float]:
     """The same figure of as many real pictures, by the name of their row."""
     count = len(report.benchmark.real)
     real = [row for row in report.rows if row.settings is None and row.metrics.pictures == count]
@@ -217,7 +217,7 @@ def _plot(
     figure.savefig(path, dpi=120)
 
 
-def _sheets(report: Report, folder: Path) -> list[str]:
+def _sheets(report: EvaluationReport, folder: Path) -> list[str]:
     """A sheet of pictures for each model, each over its prompt; the files' names."""
     made = []
     for number, result in enumerate(report.results, 1):

@@ -50,7 +50,7 @@ class Embeddings(nn.Module):
         return tokens + self.position_embedding(places)
 
 
-class SelfAttention(nn.Module):
+class CLIPAttention(nn.Module):
     """Each token looks at itself and those before it."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -85,7 +85,7 @@ class Layer(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.self_attn = SelfAttention(config.hidden_size, config.num_attention_heads)
+        self.self_attn = CLIPAttention(config.hidden_size, config.num_attention_heads)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.mlp = MLP(config)
 
@@ -95,7 +95,7 @@ class Layer(nn.Module):
         return h + self.mlp(self.layer_norm2(h))
 
 
-class Encoder(nn.Module):
+class CLIPEncoder(nn.Module):
     """The layers, under the published name."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -110,7 +110,7 @@ class CLIPText(Checkpointed):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = Encoder(config)
+        self.encoder = CLIPEncoder(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.text_projection = (
             nn.Linear(config.hidden_size, config.projection_dim or 0, bias=False)

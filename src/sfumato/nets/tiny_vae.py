@@ -12,7 +12,7 @@ LIMIT = 3
 """Latents are squeezed softly into ±3 before they are decoded."""
 
 
-class Block(nn.Module):
+class TinyBlock(nn.Module):
     """max(0, x + three convolutions of x)."""
 
     def __init__(self, channels: int) -> None:
@@ -45,7 +45,7 @@ def encoder(config: TinyVAEConfig) -> Stack:
     for level, blocks in enumerate(config.num_encoder_blocks):
         if level:
             layers.append(Conv(width, width, 3, stride=2, padding=1, bias=False))
-        layers += [Block(width) for _ in range(blocks)]
+        layers += [TinyBlock(width) for _ in range(blocks)]
     return Stack([*layers, Conv(width, config.latent_channels, 3, padding=1)])
 
 
@@ -57,7 +57,7 @@ def decoder(config: TinyVAEConfig) -> Stack:
         if level:
             # the first stands where the published layout enlarges, which the second does on the way
             layers += [nn.Identity(), UpsampleConv(width, width, 3, padding=1, bias=False)]
-        layers += [Block(width) for _ in range(blocks)]
+        layers += [TinyBlock(width) for _ in range(blocks)]
     return Stack([*layers, Conv(width, config.out_channels, 3, padding=1)])
 
 

@@ -30,7 +30,7 @@ class Gaussian:
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
 
-class Stage(Checkpointed):
+class ResolutionBlock(Checkpointed):
     """The residual blocks of one resolution, then half or twice the size."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Middle(Checkpointed):
         return x
 
 
-class Encoder(nn.Module):
+class VAEEncoder(nn.Module):
     """A picture to the mean and log-variance of its latent."""
 
     def __init__(self, config: VAEConfig) -> None:
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         self.conv_in = Conv(config.in_channels, channels[0], 3, padding=1)
         widths = list(pairwise((channels[0], *channels)))
         self.down_blocks = nn.ModuleList(
-            Stage(before, here, layers, groups, down=level < len(widths) - 1)
+            ResolutionBlock(before, here, layers, groups, down=level < len(widths) - 1)
             for level, (before, here) in enumerate(widths)
         )
         self.mid_block = Middle(channels[-1], groups, config.mid_block_add_attention)
@@ -106,7 +106,7 @@ class Decoder(nn.Module):
         self.mid_block = Middle(channels[-1], groups, config.mid_block_add_attention)
         widths = list(pairwise((channels[-1], *reversed(channels))))
         self.up_blocks = nn.ModuleList(
-            Stage(before, here, config.layers_per_block + 1, groups, up=level < len(widths) - 1)
+            ResolutionBlock(before, here, config.layers_per_block + 1, groups, up=level < len(widths) - 1)
             for level, (before, here) in enumerate(widths)
         )
         self.conv_norm_out = NormSiLU(groups, channels[0], EPS)
@@ -130,7 +130,7 @@ class AutoencoderKL(nn.Module):
         super().__init__()
         self.config = config
         latents = config.latent_channels
-        self.encoder = Encoder(config)
+        self.encoder = VAEEncoder(config)
         self.decoder = Decoder(config)
         self.quant_conv = nn.Conv2d(2 * latents, 2 * latents, 1) if config.use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latents, latents, 1) if config.use_post_quant_conv else None

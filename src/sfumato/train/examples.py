@@ -32,7 +32,7 @@ from sfumato.train.cache import (
 )
 from sfumato.train.context import StepContext
 from sfumato.train.order import CAPTIONS, CROPS, Epochs, Order, WeightedSampling, random_of
-from sfumato.train.recipe import Count, Data, NotNegative, Recipe
+from sfumato.train.recipe import Count, DataSection, NotNegative, Recipe
 from sfumato.validation import one_of
 
 INDEX = "index.json"
@@ -40,7 +40,7 @@ INDEX = "index.json"
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class CaptionedData(Data, CaptionTransform):
+class CaptionedData(DataSection, CaptionTransform):
     """Pictures with captions, from a folder or the icon set."""
 
     caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -72,7 +72,7 @@ class CaptionedData(Data, CaptionTransform):
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class LatentBatch:
     """A batch."""
 
     x0: Tensor
@@ -97,7 +97,7 @@ class CaptionedBatches:
     states: CaptionStates
     device: torch.device
 
-    def __call__(self, context: StepContext, count: int) -> Examples:
+    def __call__(self, context: StepContext, count: int) -> LatentBatch:
         """`count` examples."""
         size, rows = self.order(context, count)
         random = random_of(context, CAPTIONS)
@@ -110,7 +110,7 @@ class CaptionedBatches:
         if pooled is not None:
             ids = [size_ids(size, original=crop.original, crop=crop.visible_corner) for crop in crops]
             added = SizeConditioning(pooled, sent(torch.cat(ids), self.device))
-        return Examples(x0, states, added, context.step)
+        return LatentBatch(x0, states, added, context.step)
 
 
 def captioned_batches(

@@ -34,7 +34,7 @@ _LEAST_SCALE = 2.0**-10
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainingProgress:
     """The progress of a run."""
 
     step: int
@@ -66,7 +66,7 @@ def train(
     device: torch.device,
     *,
     seconds: float = math.inf,
-    progress: Callable[[Report], None] = lambda _: None,
+    progress: Callable[[TrainingProgress], None] = lambda _: None,
 ) -> Outcome:
     """Go on with the run in `recipe.run`, or begin it, until its last step or for `seconds`.
 
@@ -133,7 +133,7 @@ def _slice(
     state: State,
     device: torch.device,
     seconds: float,
-    report: Callable[[Report], None],
+    report: Callable[[TrainingProgress], None],
 ) -> None:
     """Steps until the last one, until `seconds` are over, or until a signal comes."""
     folder, progress, signals = Path(recipe.run), state.progress, Signals()
@@ -171,7 +171,7 @@ def _slice(
                     log.write(step, progress.examples, progress.seconds, rate, speed)
                 if distributed.is_main():
                     left = min((recipe.steps - step) * recipe.batch_size / speed, seconds - lasted)
-                    report(Report(step, recipe.steps, loss, speed, max(0.0, left), written or over))
+                    report(TrainingProgress(step, recipe.steps, loss, speed, max(0.0, left), written or over))
                     if over or step - kept >= recipe.checkpoint_every:
                         save(state, recipe, folder)
                     if drawn and not over:

@@ -38,7 +38,7 @@ class Section(Config):
 
 
 @dataclass(frozen=True)
-class Data(Section):
+class DataSection(Section):
     """The pictures to learn from."""
 
     ADJUSTABLE = frozenset({"folder"})
@@ -57,7 +57,7 @@ class Objective(Section):
     """What is minimised. Subclasses add their own keys and build the task."""
 
     NAME: ClassVar[str] = ""
-    DATA: ClassVar[type[Data]] = Data
+    DATA: ClassVar[type[DataSection]] = DataSection
     STARTS: ClassVar[tuple[str, ...]] = ("base", "scratch")
     """What the weights may start from, the default first."""
     TAKES_ADAPTER: ClassVar[bool] = False
@@ -97,7 +97,7 @@ class Optimizer(Section):
 
 
 @dataclass(frozen=True)
-class Adapter(Section):
+class AdapterSection(Section):
     """A LoRA (Hu et al. 2022) that is trained in place of the network's own weights."""
 
     rank: Count = 16
@@ -131,9 +131,9 @@ class Recipe(Section):
     )
 
     objective: Objective
-    data: Data
+    data: DataSection
     optimizer: Optimizer = field(default_factory=Optimizer)
-    adapter: Adapter | None = None
+    adapter: AdapterSection | None = None
     samples: Samples = field(default_factory=Samples)
     base: str = "embedded"
     """The model whose other networks are used, and whose own is trained on."""

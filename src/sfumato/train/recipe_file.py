@@ -12,7 +12,7 @@ from typing import Any
 from sfumato.config.base import Config
 from sfumato.errors import UsageError, nearest
 from sfumato.train.objectives import OBJECTIVES
-from sfumato.train.recipe import Adapter, Optimizer, Recipe, Samples
+from sfumato.train.recipe import AdapterSection, Optimizer, Recipe, Samples
 
 RENAMED = {
     "accumulate": "gradient_accumulation",
@@ -91,7 +91,7 @@ def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | N
         "objective": objective,
         "data": objective.DATA,
         "optimizer": Optimizer,
-        "adapter": Adapter,
+        "adapter": AdapterSection,
         "samples": Samples,
     }
     for key, value in values.items():
@@ -107,7 +107,13 @@ def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | N
 
 def _refuse_old_names(mapping: Mapping[str, Any], where: str) -> None:
     """Raise `UsageError` that names today's names for those of an earlier version."""
-    kinds = (*OBJECTIVES.values(), *(each.DATA for each in OBJECTIVES.values()), Optimizer, Adapter, Samples)
+    kinds = (
+        *OBJECTIVES.values(),
+        *(each.DATA for each in OBJECTIVES.values()),
+        Optimizer,
+        AdapterSection,
+        Samples,
+    )
     current = {key for kind in kinds for key in _keys(kind)}
     old = [key for key, value in mapping.items() if key in RENAMED and not isinstance(value, dict)]
     for table in mapping.values():

@@ -28,7 +28,7 @@ from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
 from sfumato.files import parse_json, read_json
 from sfumato.train import distributed, recipe_file
 from sfumato.train.log import throttled
-from sfumato.train.loop import OUTCOME, Outcome, Report, check, train
+from sfumato.train.loop import OUTCOME, Outcome, TrainingProgress, check, train
 from sfumato.train.objectives import task
 from sfumato.train.objectives.common import MODEL
 from sfumato.train.recipe import Recipe
@@ -69,7 +69,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Result:
+class StageResult:
     """The outcome of a stage so far."""
 
     stage: Stage
@@ -106,9 +106,9 @@ def carry_out(
     device: torch.device,
     *,
     seconds: float = math.inf,
-    progress: Callable[[Stage, Report], None] = lambda *_: None,
+    progress: Callable[[Stage, TrainingProgress], None] = lambda *_: None,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[Result, ...]:
+) -> tuple[StageResult, ...]:
     """Go on with the stages of `plan`, until the last is done or for `seconds`.
 
     A stage that is done is not even prepared; one that is begun takes a step at least. `progress` is called
@@ -130,7 +130,7 @@ def carry_out(
             begun = True
             outcome = _go_on(plan, stage, device, ends, progress, report)
         goes_on = goes_on and outcome.done
-        results.append(Result(stage, outcome))
+        results.append(StageResult(stage, outcome))
     return tuple(results)
 
 
@@ -177,7 +177,7 @@ def _go_on(
     stage: Stage,
     device: torch.device,
     ends: float,
-    progress: Callable[[Stage, Report], None],
+    progress: Callable[[Stage, TrainingProgress], None],
     report: Callable[[str], None],
 ) -> Outcome:
     processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""

@@ -28,7 +28,7 @@ from sfumato.train.objectives.common import (
     with_weights,
 )
 from sfumato.train.pictures import pictures_of
-from sfumato.train.recipe import Data, NotNegative, Objective, Recipe
+from sfumato.train.recipe import DataSection, NotNegative, Objective, Recipe
 from sfumato.train.task import Task
 
 LOG_VARIANCE_OFFSET = 6.0
@@ -36,7 +36,7 @@ LOG_VARIANCE_OFFSET = 6.0
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class PictureData(Data):
+class PictureData(DataSection):
     """Pictures; captions are not read."""
 
     resolution: NotNegative = 0

@@ -28,7 +28,7 @@ from sfumato.config.base import Positive
 from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import LATENT, SOLVERS, Solver, pseudo_huber
 from sfumato.errors import UsageError
-from sfumato.train.examples import CaptionedBatches, Examples, captioned_batches
+from sfumato.train.examples import CaptionedBatches, LatentBatch, captioned_batches
 from sfumato.train.objectives.discretization import Curriculum, Discretization, uniform
 from sfumato.train.objectives.distillation import (
     Distillation,
@@ -77,7 +77,7 @@ class ConsistencyKeys(Distillation):
         self,
         trained: TrainedUNet,
         batches: CaptionedBatches,
-        estimates: Callable[[Examples, torch.Generator], Estimates],
+        estimates: Callable[[LatentBatch, torch.Generator], Estimates],
         discretization: Callable[[int], Discretization],
         as_sampled: Callable[[Model], Model],
     ) -> Task[Any]:
@@ -199,7 +199,7 @@ class ConsistencyLoss:
     student: X0Model
     target: X0Model
     """The target network: an EMA of the student, or itself."""
-    estimates: Callable[[Examples, torch.Generator], Estimates]
+    estimates: Callable[[LatentBatch, torch.Generator], Estimates]
     """Whose ODE is followed: a teacher's, or that of the data itself."""
     discretization: Callable[[int], Discretization]
     """By step of the run."""
@@ -208,7 +208,7 @@ class ConsistencyLoss:
     guidance_embedding: bool = False
     """Whether the student reads the guidance scale."""
 
-    def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (B,), and the mean distance without weights."""
         x0, count = batch.x0, len(batch.x0)
         levels, weights = self.discretization(batch.step).sample(count, generator, x0.ndim)

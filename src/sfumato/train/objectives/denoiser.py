@@ -17,7 +17,7 @@ from sfumato import checkpoint
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.errors import UsageError
-from sfumato.train.examples import CaptionedData, Examples, captioned_batches
+from sfumato.train.examples import CaptionedData, LatentBatch, captioned_batches
 from sfumato.train.objectives.unet import TrainedUNet
 from sfumato.train.recipe import Objective, Recipe
 from sfumato.train.task import Task
@@ -63,7 +63,7 @@ class DenoisingLoss:
         self.a, self.s = a.float().to(device), s.float().to(device)
         self.weights = WEIGHTINGS[weighting]((a / s) ** 2, prediction).float().to(device)
 
-    def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (B,); the metric is the unweighted one of the noisier half of the path."""
         x0, count, device = batch.x0, len(batch.x0), batch.x0.device
         u = torch.rand(count, generator=generator, device=device) + torch.arange(count, device=device)

@@ -16,7 +16,7 @@ from sfumato.diffusion.level import Flow
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError
 from sfumato.nets.inference import unpacked
-from sfumato.train.examples import CaptionedData, Examples
+from sfumato.train.examples import CaptionedData, LatentBatch
 from sfumato.train.objectives.unet import X0Model
 from sfumato.train.recipe import Objective, Recipe
 
@@ -101,7 +101,7 @@ class Teacher:
     reads_guidance: bool = False
     """Whether the network reads the scale, from an earlier round, and needs no second evaluation."""
 
-    def __call__(self, batch: Examples, generator: torch.Generator) -> Estimates:
+    def __call__(self, batch: LatentBatch, generator: torch.Generator) -> Estimates:
         """The estimates for the texts of `batch`."""
         if self.guidance_range is None:
             return self.model.denoiser(batch), None
@@ -112,7 +112,7 @@ class Teacher:
         uncond = self.model.denoiser(self.without_text(batch))
         return cfg(self.model.denoiser(batch), uncond, scale.view(-1, *[1] * (batch.x0.ndim - 1))), scale
 
-    def without_text(self, batch: Examples) -> Examples:
+    def without_text(self, batch: LatentBatch) -> LatentBatch:
         """`batch` with the empty text in place of its own."""
         assert self.null_states is not None
         count, length = batch.states.shape[:2]

@@ -23,7 +23,7 @@ from sfumato.diffusion.distill import LevelTable, snr_plus_one, truncated_snr, t
 from sfumato.diffusion.level import Level, Path
 from sfumato.diffusion.spacing import trailing
 from sfumato.errors import UsageError
-from sfumato.train.examples import Examples, captioned_batches
+from sfumato.train.examples import LatentBatch, captioned_batches
 from sfumato.train.objectives.distillation import (
     GuidedDistillation,
     Teacher,
@@ -115,7 +115,7 @@ class ProgressiveLoss:
     guidance_embedding: bool = False
     """Whether the student reads the guidance scale."""
 
-    def __call__(self, batch: Examples, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (B,), and the mean squared error in x0."""
         x0, count, ndim = batch.x0, len(batch.x0), batch.x0.ndim
         steps = (len(self.levels) - 1) // 2

@@ -41,7 +41,7 @@ from sfumato.nets.sentence_bert import SentenceBert
 from sfumato.train.cache import cached
 from sfumato.train.context import StepContext
 from sfumato.train.objectives.common import with_weights
-from sfumato.train.recipe import Count, Data, Fraction, Objective, Recipe
+from sfumato.train.recipe import Count, DataSection, Fraction, Objective, Recipe
 from sfumato.train.task import Task
 
 RESULT = "scorer.safetensors"
@@ -52,7 +52,7 @@ _MIN_DEVIATION = 1e-2
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class ScorerData(Data):
+class ScorerData(DataSection):
     """The icon set."""
 
     max_pictures: Count = 16384

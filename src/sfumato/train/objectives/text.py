@@ -33,7 +33,7 @@ from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.train.cache import cached
 from sfumato.train.context import StepContext
 from sfumato.train.objectives.common import BATCH, MODEL, initial_network, matching_unet, with_weights
-from sfumato.train.recipe import Count, Data, NotNegative, Objective, Recipe
+from sfumato.train.recipe import Count, DataSection, NotNegative, Objective, Recipe
 from sfumato.train.task import Task
 
 TARGETS = "teacher.safetensors"
@@ -44,7 +44,7 @@ MAX_TEST_TEXTS = 4096
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class TextData(Data):
+class TextData(DataSection):
     """The texts that go with the icon set."""
 
     composed_texts: Count = 90_000

@@ -30,12 +30,12 @@ from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.objectives.autoencoder import psnr_of, reconstruction_loss
 from sfumato.train.objectives.common import MODEL, initial_network, save_reconstructions, with_weights
 from sfumato.train.pictures import RandomCrops, pictures_of
-from sfumato.train.recipe import Data, Objective, Recipe
+from sfumato.train.recipe import DataSection, Objective, Recipe
 from sfumato.train.task import Task
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class CroppedData(Data):
+class CroppedData(DataSection):
     """Pictures, or crops of them."""
 
     crop_size: Annotated[int, Field(ge=0, multiple_of=8)] = 0

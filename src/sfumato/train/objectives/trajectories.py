@@ -23,7 +23,7 @@ from sfumato.diffusion.sampling import run
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.train.cache import cached
 from sfumato.train.context import StepContext, seed_of
-from sfumato.train.examples import Examples
+from sfumato.train.examples import LatentBatch
 from sfumato.train.log import throttled
 from sfumato.train.objectives.distillation import Teacher
 from sfumato.train.objectives.unet import X0Model
@@ -49,7 +49,7 @@ class TrajectoryBatch:
     """Of each point's level in the `level_table`, (B,)."""
     scale: Tensor
     """The teacher's guidance scale, (B,)."""
-    ends: Examples
+    ends: LatentBatch
     """The endpoints, and their texts."""
 
 
@@ -70,7 +70,7 @@ class Trajectories:
         points, device = kept["points"], self.device
         index = torch.randint(1, points.shape[1], (count,), generator=context.generator, device=device)
         added = SizeConditioning(kept["pooled"], kept["ids"]) if "pooled" in kept else None
-        ends = Examples(points[:, 0], kept["states"], added, context.step)
+        ends = LatentBatch(points[:, 0], kept["states"], added, context.step)
         return TrajectoryBatch(points[torch.arange(count, device=device), index], index, kept["scale"], ends)
 
 
@@ -81,7 +81,7 @@ class TrajectoryGenerator:
     teacher: Teacher
     levels: Sequence[Level]
     """The clean one last."""
-    batches: Callable[[StepContext, int], Examples]
+    batches: Callable[[StepContext, int], LatentBatch]
     batch_size: int
     seed: int
     device: torch.device

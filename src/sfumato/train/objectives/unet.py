@@ -19,7 +19,7 @@ from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
 from sfumato.train.context import StepContext
-from sfumato.train.examples import Examples
+from sfumato.train.examples import LatentBatch
 from sfumato.train.objectives.common import MODEL
 from sfumato.train.recipe import Recipe
 from sfumato.train.task import Loss, Task
@@ -37,7 +37,7 @@ class X0Model:
     net: nn.Module
     prediction: Prediction
 
-    def denoiser(self, batch: Examples, guidance: Tensor | None = None) -> DenoiseFn:
+    def denoiser(self, batch: LatentBatch, guidance: Tensor | None = None) -> DenoiseFn:
         """Clean estimates for the texts of `batch`; `guidance` (B,): the scale, if the network reads it."""
         given = {"size": batch.added, "guidance": guidance}
         given = {name: value for name, value in given.items() if value is not None}

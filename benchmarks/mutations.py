@@ -32,7 +32,7 @@ import torch
 from sfumato import checkpoint, weights
 from sfumato.adapt import Adapters, AdapterWeight, embedding
 from sfumato.checkpoint.loading import empty_network
-from sfumato.checkpoint.model import Network
+from sfumato.checkpoint.model import ModelNetwork
 from sfumato.config import Config, TextConfig, UNetConfig, VAEConfig
 from sfumato.errors import SfumatoError
 from sfumato.prompt.tokenizer import Tokenizer
@@ -194,7 +194,7 @@ def load_adapter(folder: Path, damaged: Path) -> None:
 
 
 @cache
-def networks() -> dict[str, Network]:
+def networks() -> dict[str, ModelNetwork]:
     """Those that adapters are read for."""
     with tempfile.TemporaryDirectory() as folder:
         model_folder(Path(folder))

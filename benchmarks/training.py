@@ -34,7 +34,7 @@ from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_l
 from sfumato.diffusion.predict import prediction_named
 from sfumato.nets.layers import enable_checkpointing
 from sfumato.nets.unet import UNet
-from sfumato.train.examples import CaptionedData, Examples
+from sfumato.train.examples import CaptionedData, LatentBatch
 from sfumato.train.log import Log
 from sfumato.train.loop import advance
 from sfumato.train.objectives.denoiser import Denoising, DenoisingLoss
@@ -59,13 +59,13 @@ class Bench:
     rounds: int
     compile: bool
 
-    def examples(self) -> Examples:
+    def examples(self) -> LatentBatch:
         """The batch that every step learns from."""
         config, generator = SIZES[self.size], torch.Generator().manual_seed(1)
         x0 = torch.randn(self.batch, 4, config["sample_size"], config["sample_size"], generator=generator)
         states = torch.randn(self.batch, 77, config["cross_attention_dim"], generator=generator)
         place = torch.device(self.device)
-        return Examples(x0.to(place, memory_format=torch.channels_last), states.to(place))
+        return LatentBatch(x0.to(place, memory_format=torch.channels_last), states.to(place))
 
     def peer(self) -> Any:
         """diffusers' network, with random weights that are the same every time."""

@@ -13,7 +13,7 @@ from sfumato.cli.help import MODEL, OUTPUT, PICTURE, RUN
 from sfumato.cli.options import Json, Program, Quiet, device_options, option, request_fields
 from sfumato.errors import UsageError
 from sfumato.names import SAMPLERS
-from sfumato.options import DeviceOptions
+from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.request import Request
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def evaluate(
     from sfumato.evaluate.candidates import Candidate, SamplingSettings
     from sfumato.evaluate.features import package_folder
     from sfumato.evaluate.report import EvaluationReport, check_place, write
-    from sfumato.studio import load
+    from sfumato.studio import open_studio
 
     if out is not None:
         package_folder("matplotlib")
@@ -112,7 +112,7 @@ def evaluate(
     try:
         with meter.shown("loading the model"):
             # all are loaded before any draws: what is wrong with the last is told at once
-            studios = [load(name, device=device.device, dtype=device.dtype) for name in models]
+            studios = [open_studio(ModelOptions(name), device) for name in models]
             side = size or (SMALL if small else _side(studios[0]))
             squares = [one.changed(width=side, height=side) for one in requests]
             candidates = [

@@ -5,7 +5,6 @@ file in `sfumato.train.objectives`. The other sections are the same for all. `sf
 TOML.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, fields
 from typing import Annotated, Any, ClassVar
@@ -54,7 +53,7 @@ class DataSection(Section):
 
 
 @dataclass(frozen=True)
-class Objective(Section, ABC):
+class Objective(Section):
     """What is minimised. Subclasses add their own keys and build the task."""
 
     NAME: ClassVar[str] = ""
@@ -69,12 +68,12 @@ class Objective(Section, ABC):
     def check_recipe(self, recipe: "Recipe") -> None:
         """Raise `ValueError` where other sections do not go with this objective."""
 
-    @abstractmethod
     def task(self, recipe: "Recipe", device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         """The task of `recipe` on `device`; `report(message)` is called before what takes long.
 
         Raises `UsageError`, `DataError` and `CheckpointError`.
         """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A safetensors file is eight bytes that hold the length of a JSON header, the hea
 place), and the tensors' bytes without gaps. Pickles are never opened, because unpickling runs code.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -174,6 +175,30 @@ def read(
                 raise CheckpointError(f"{path} is damaged: tensor {name!r} {fault}")
             found[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     return found
+
+
+def checked(tensors: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """A state dict in memory, detached and on the CPU.
+
+    Raises `CheckpointError`, which begins with `where`, for what is no tensor and for numbers not finite.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{where}: {name!r} is a {type(tensor).__name__}, not a tensor")
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{where}: tensor {name!r} holds NaN or infinite numbers")
+        found[str(name)] = tensor.detach().cpu()
+    return found
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits that identify `tensors`: of SHA-256 over names and numbers in float32."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {list(tensor.shape)}\n".encode())
+        total.update(tensor.float().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def _read_tensor(file: BinaryIO, info: TensorInfo) -> tuple[Tensor, str]:

@@ -25,36 +25,44 @@ _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "the
 class Embedding:
     """A word: `vectors` (n, D) for each text encoder, one for SD 1.x and 2.x, two for SDXL.
 
+    `None` in the place of an encoder's vectors: to that one it is an ordinary word.
     `name` is the file's, by which prompts call it; `token` what it was called in training, if the file says.
     """
 
     name: str
-    vectors: tuple[Tensor, ...]
+    vectors: tuple[Tensor | None, ...]
     token: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that identify the vectors."""
         digest = hashlib.sha256()
-        for rows in self.vectors:
+        for rows in self._present:
             digest.update(rows.float().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @property
     def count(self) -> int:
         """n, how many tokens it takes in a prompt."""
-        return len(self.vectors[0])
+        return len(self._present[0])
 
-    def for_width(self, index: int, width: int) -> Tensor:
-        """The vectors (n, `width`) for text encoder `index`, from 0. Raises `CheckpointError` if none fit."""
+    @property
+    def _present(self) -> list[Tensor]:
+        return [rows for rows in self.vectors if rows is not None]
+
+    def for_width(self, index: int, width: int) -> Tensor | None:
+        """The vectors (n, `width`) for text encoder `index`, from 0; `None` where it is an ordinary word.
+
+        Raises `CheckpointError` if they do not fit.
+        """
         if index >= len(self.vectors):
-            made = _family(self.vectors[0].shape[1])
+            made = _family(self._present[0].shape[1])
             raise CheckpointError(
                 f"the embedding {self.name!r} has nothing for this model's text encoder {index + 1}: "
                 f"it was made for {made}"
             )
         found = self.vectors[index]
-        if found.shape[1] != width:
+        if found is not None and found.shape[1] != width:
             raise CheckpointError(
                 f"the embedding {self.name!r} is {found.shape[1]} wide, made for "
                 f"{_family(found.shape[1])}; this model's text encoder {index + 1} reads {width}"
@@ -96,17 +104,21 @@ def read(path: str | Path, name: str | None = None) -> Embedding:
     path = Path(path)
     if path.suffix.lower() in _PICKLES:
         raise CheckpointError(_refusal(path))
-    tensors = weights.read(path)
-    vectors, token = _vectors(path, tensors)
+    return from_tensors(weights.read(path), name or path.stem, str(path))
+
+
+def from_tensors(tensors: Mapping[str, Tensor], name: str, where: str = "the state dict") -> Embedding:
+    """As `read`, of tensors in memory, called `where` in errors."""
+    vectors, token = _vectors(where, weights.checked(tensors, where))
     for each in vectors:
         if not each.is_floating_point() or each.ndim != 2 or not 0 < len(each) <= MAX_VECTORS:
             raise CheckpointError(
-                f"{path} is not an embedding: it holds {each.dtype} numbers of shape {list(each.shape)}, "
+                f"{where} is not an embedding: it holds {each.dtype} numbers of shape {list(each.shape)}, "
                 f"not 1 to {MAX_VECTORS} vectors"
             )
     if len({len(each) for each in vectors}) > 1:
-        raise CheckpointError(f"{path} has {' and '.join(str(len(each)) for each in vectors)} vectors")
-    return Embedding(name or path.stem, vectors, token)
+        raise CheckpointError(f"{where} has {' and '.join(str(len(each)) for each in vectors)} vectors")
+    return Embedding(name, vectors, token)
 
 
 def _refusal(path: Path) -> str:
@@ -117,7 +129,7 @@ def _refusal(path: Path) -> str:
     )
 
 
-def _vectors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], str | None]:
+def _vectors(where: str, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], str | None]:
     """The vectors for each encoder, and the word of training."""
     for pair in _PAIRS:
         if set(tensors) == set(pair):
@@ -135,7 +147,7 @@ def _vectors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, .
             return (torch.stack([row for row in rows if row is not None]),), word
     shown = ", ".join(repr(key) for key in list(tensors)[:3])
     raise CheckpointError(
-        f"{path} is not an embedding: one has a single word's vectors, and this has {len(tensors)} tensors"
+        f"{where} is not an embedding: one has a single word's vectors, and this has {len(tensors)} tensors"
         + (f" ({shown}, …)" if shown else "")
     )
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Adapter:
     deltas: Mapping[tuple[str, str], Delta]
     report: Coverage
     fingerprint: str
-    """16 hexadecimal digits of the file's SHA-256."""
+    """16 hexadecimal digits of the SHA-256 of the file, or of the tensors where there is none."""
     triggers: tuple[str, ...] = ()
     """Words that it was trained with, as far as its header tells."""
     path: Path | None = None
@@ -88,8 +88,33 @@ def read(
     models; and where keys match nothing, unless `allow_partial`, as long as something is left.
     """
     path = Path(path)
-    tensors = weights.read(path)
-    metadata = weights.metadata(path)
+    tensors, metadata = weights.read(path), weights.metadata(path)
+    return _adapter(path, tensors, metadata, _fingerprint(path), indexes, name or path.stem, allow_partial)
+
+
+def from_tensors(
+    tensors: Mapping[str, Tensor],
+    indexes: Mapping[str, LayerIndex],
+    name: str,
+    *,
+    allow_partial: bool = False,
+) -> Adapter:
+    """As `read`, of a state dict in memory, whose names are those of any published form."""
+    where = Path(f"the state dict of {name!r}")
+    checked = weights.checked(tensors, str(where))
+    adapter = _adapter(where, checked, {}, weights.digest(checked), indexes, name, allow_partial)
+    return replace(adapter, path=None)
+
+
+def _adapter(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: dict[str, str],
+    fingerprint: str,
+    indexes: Mapping[str, LayerIndex],
+    name: str,
+    allow_partial: bool,
+) -> Adapter:
     keys = {key: parsed for key in tensors if (parsed := parse_key(key))}
     if not keys:
         raise CheckpointError(f"{path} is not an adapter: it is {unsupported.described(tensors)}")
@@ -117,10 +142,10 @@ def read(
     if not deltas or (left_out and not allow_partial):
         raise CheckpointError(f"{path}: {_complaint(report, sorter)}")
     return Adapter(
-        name=name or path.stem,
+        name=name,
         deltas=deltas,
         report=report,
-        fingerprint=_fingerprint(path),
+        fingerprint=fingerprint,
         triggers=_triggers(metadata),
         path=path,
         metadata=metadata,

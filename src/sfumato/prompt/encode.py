@@ -43,8 +43,11 @@ class TextEmbedding:
 class Vectors(Protocol):
     """A learned embedding that prompts can name."""
 
-    def for_width(self, index: int, width: int) -> Tensor:
-        """Its vectors (n, width) for text encoder number `index`. Raises `CheckpointError`."""
+    def for_width(self, index: int, width: int) -> Tensor | None:
+        """Its vectors (n, width) for text encoder number `index`; `None` where it is an ordinary word there.
+
+        Raises `CheckpointError`.
+        """
         ...
 
 
@@ -123,7 +126,8 @@ def encode(
         if not 0 <= clip_skip <= most:
             raise UsageError(f"clip_skip = {clip_skip} is out of range: this text encoder allows 0 to {most}")
         width = network.config.hidden_size
-        vectors = {name: each.for_width(index, width) for name, each in (embeddings or {}).items()}
+        found = {name: each.for_width(index, width) for name, each in (embeddings or {}).items()}
+        vectors = {name: rows for name, rows in found.items() if rows is not None}
         where = device or next(network.parameters()).device
         encoder = TextEncoder(tokenizer, network, clip_skip + penultimate, not penultimate, vectors, where)
         parts.append(_encode(content, encoder, dialect))

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import socket
 import stat
 
 import pytest
@@ -224,6 +225,65 @@ def test_json_is_read_back_as_written(tmp_path):
         files.read_json(tmp_path / "y.json")
     with pytest.raises(CheckpointError, match="cannot read"):
         files.read_json(tmp_path)
+
+
+@pytest.fixture(params=["pipe", "link to a device", "socket", "folder", "link to a pipe"])
+def no_file(request, tmp_path):
+    """Something that is no regular file, and what errors call it."""
+    path = tmp_path / "config.json"
+    if request.param == "pipe":
+        os.mkfifo(path)
+    elif request.param == "link to a pipe":
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / "pipe")
+    elif request.param == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif request.param == "folder":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    return path, request.param.split()[-1]
+
+
+def test_only_regular_files_are_opened_and_what_else_there_is_named(no_file):
+    path, kind = no_file
+    for read in (files.open_file, files.regular, lambda path: files.read_file(path, 100)):
+        with pytest.raises(OSError, match=kind) as caught:
+            read(path)
+        assert caught.value.filename == str(path)
+    with pytest.raises(CheckpointError, match=f"cannot read {path}: it is a .*{kind}"):
+        files.read_json(path)
+    with pytest.raises(OSError, match=kind):
+        list(files.read_lines(path))
+
+
+def test_a_file_that_became_a_pipe_after_it_was_looked_at_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(files, "regular", lambda path: path)
+    with pytest.raises(OSError, match="named pipe"):
+        files.open_file(tmp_path / "pipe")
+
+
+def test_a_file_is_read_up_to_a_size_and_not_begun_beyond_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert files.read_file(path, 5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        files.read_file(path, 4)
+    os.truncate(path, 1 << 40)  # without anything in it: a sparse file
+    with pytest.raises(OSError, match="larger than 5 bytes"):
+        files.read_file(path, 5)
+    assert files.read_file("/proc/self/stat", 1 << 12)  # whose size is said to be 0
+
+
+def test_lines_are_read_one_after_another_and_up_to_a_length(tmp_path):
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\ntwo\n" + b"x" * 20)
+    lines = files.read_lines(path, 10)
+    assert [next(lines), next(lines)] == [b"one\n", b"two\n"]
+    with pytest.raises(OSError, match="line 3 is larger than 10 bytes"):
+        next(lines)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all, and JSON that is read within limits.
+"""Files that are written whole or not at all, and read within limits.
 
 A file is written beside its place under another name, flushed to the disk, and renamed: after a crash there
-is the old file or the new one, never half of one.
+is the old file or the new one, never half of one. Files from elsewhere are opened by `open_file` and
+`read_file` alone: a named pipe or a device among them can neither hang the program nor fill its memory.
 """
 
 import errno
@@ -14,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +33,16 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EIO: "the device reports an input/output error",
 }
+
+_KINDS = (
+    (stat.S_ISDIR, "it is a folder"),
+    (stat.S_ISFIFO, "it is a named pipe, not a file"),
+    (stat.S_ISSOCK, "it is a socket, not a file"),
+    (stat.S_ISCHR, "it is a device, not a file"),
+    (stat.S_ISBLK, "it is a device, not a file"),
+)
+# Opening what has become a pipe or a terminal since it was looked at neither waits nor takes it over.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 # Bytes that Python takes for what begins at each mark of JSON, roughly and at most: a short text can be long
 # in memory, so that bounding its size bounds little. torch.load(weights_only=True) guards pickles only;
@@ -143,18 +155,63 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
+    """The regular file `path`, or the one that it links to, opened to be read.
+
+    Raises `OSError`, whose `strerror` says why: also for a folder, a pipe, a socket or a device.
+    """
+    regular(path)
+    descriptor = os.open(path, _READ)
+    try:
+        _check_regular(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of the regular file `path`. Raises `OSError` as `open_file` does, and for more bytes."""
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size <= most and len(content := file.read(most + 1)) <= most:
+            return content
+    raise _too_large("it", most, path)
+
+
+def read_lines(path: str | os.PathLike[str], most: int = 1 << 20) -> Iterator[bytes]:
+    """The lines of the regular file `path`, each of at most `most` bytes. Raises `OSError`."""
+    with open_file(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), start=1):
+            if len(line) > most:
+                raise _too_large(f"line {number}", most, path)
+            yield line
+
+
+def _too_large(what: str, most: int, path: str | os.PathLike[str]) -> OSError:
+    why = f"{what} is larger than {most:,} bytes, the most that is read of such a file"
+    return OSError(errno.EFBIG, why, os.fspath(path))
+
+
+def regular(path: str | os.PathLike[str]) -> Path:
+    """`path` itself, for what opens files by their paths. Raises `OSError` as `open_file` does."""
+    _check_regular(os.stat(path).st_mode, path)
+    return Path(path)
+
+
+def _check_regular(mode: int, path: str | os.PathLike[str]) -> None:
+    if not stat.S_ISREG(mode):
+        why = next((why for is_kind, why in _KINDS if is_kind(mode)), "it is not a file")
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, why, os.fspath(path))
+
+
 def read_json(path: Path, limit: int = 1 << 20) -> dict[str, Any]:
     """The JSON object in `path`, at most `limit` bytes. Raises `CheckpointError`, naming the file."""
     try:
-        with open(path, "rb") as file:
-            raw = file.read(limit + 1)
+        return parse_json(read_file(path, limit), str(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    if len(raw) > limit:
-        raise CheckpointError(f"{path} is larger than {limit:,} bytes, the most that is read of such a file")
-    return parse_json(raw, str(path))
 
 
 def parse_json(raw: bytes, where: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Picture files opened within limits, wherever they come from: a hostile one costs an error, never memory."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,15 @@ from typing import BinaryIO
 import PIL.Image
 
 from sfumato.errors import PictureError
+from sfumato.files import open_file
 from sfumato.formats import FORMATS
 
 MAX_PIXELS = 1 << 24
 """The most that is decoded, 4096 × 4096; read from the header, before any memory is spent."""
+MAX_ENTRIES = 16 << 20
+"""Bytes of a PNG that are read besides its pixels: text, profiles, previews."""
+_MOST_CHUNKS = 1 << 17
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @contextmanager
@@ -25,8 +31,12 @@ def opened(path: str | Path, *, most: int = MAX_PIXELS) -> Iterator[PIL.Image.Im
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with open(path, "rb") as file, opened_content(file, path, most=most) as picture:
-                yield picture
+            with open_file(path) as file:
+                # pixels of four channels in 16 bits take no more, even uncompressed
+                if (size := os.fstat(file.fileno()).st_size) > 8 * most + MAX_ENTRIES:
+                    raise PictureError(f"{path} takes {size:,} bytes, too many for a picture; {_limit(most)}")
+                with opened_content(file, path, most=most) as picture:
+                    yield picture
         except OSError as error:
             raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -39,6 +49,7 @@ def opened_content(
 
     Pillow's warnings are the caller's to silence: that is done for all threads at once.
     """
+    _refuse_large_entries(content, name)
     try:
         with PIL.Image.open(content, formats=sorted(set(FORMATS.values()))) as picture:
             width, height = picture.size
@@ -60,5 +71,22 @@ def opened_content(
         raise PictureError(f"{name} is damaged: {error}") from error
 
 
+def _refuse_large_entries(content: BinaryIO, name: str | Path) -> None:
+    """Raise `PictureError` for a PNG with more besides its pixels than is read: Pillow would read it all."""
+    png, taken = content.read(len(_PNG)) == _PNG, 0
+    for _ in range(_MOST_CHUNKS):
+        head = content.read(8) if png else b""
+        if len(head) < 8 or head[4:] == b"IEND":
+            content.seek(0)
+            return
+        size = int.from_bytes(head[:4], "big")
+        if head[4:] != b"IDAT" and (taken := taken + size) > MAX_ENTRIES:
+            break
+        content.seek(size + 4, os.SEEK_CUR)
+    raise PictureError(
+        f"{name} holds more than {MAX_ENTRIES:,} bytes besides its pixels, the most that is read"
+    )
+
+
 def _limit(most: int) -> str:
-    return f"the most that is read is {most:,} in all"
+    return f"the most that is read is {most:,} pixels"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.errors import CheckpointError, nearest
-from sfumato.files import parse_json, read_json, replace_atomically
+from sfumato.files import open_file, parse_json, read_json, replace_atomically
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 20_000
@@ -115,7 +115,7 @@ def header(path: str | os.PathLike[str]) -> Header:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None

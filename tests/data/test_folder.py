@@ -169,7 +169,7 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path, name, content, said):
 def test_a_picture_of_more_pixels_than_are_read_is_told_by_its_header(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.data.search.MOST_PIXELS", 40)
     picture(tmp_path / "a.png")
-    assert search(tmp_path).broken == ("a.png has 8×6 pixels; the most that is read is 40 in all",)
+    assert search(tmp_path).broken == ("a.png has 8×6 pixels; the most that is read is 40 pixels",)
     assert MOST_PIXELS >= 8192 * 8192
 
 

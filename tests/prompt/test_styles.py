@@ -149,7 +149,7 @@ def test_the_users_folder_is_read_in_the_order_of_its_files(tmp_path, monkeypatc
         ("a = " + "[" * 5000, "own.toml is not TOML"),
         ("a = " + "9" * 5000, "own.toml is not TOML"),
         (b"[a]\nprompt = '\xff'\n", "own.toml is not TOML"),
-        ("#" * (1 << 20) + "\n", "own.toml is larger than 1,048,576 bytes"),
+        ("#" * (1 << 20) + "\n", "own.toml: it is larger than 1,048,576 bytes"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong_where(load, content, message):

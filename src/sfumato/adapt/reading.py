@@ -18,6 +18,7 @@ from sfumato.adapt.keys import Key, LayerIndex, parse_key
 from sfumato.adapt.sampling_hints import sampling_hints
 from sfumato.adapt.settings import Settings
 from sfumato.errors import CheckpointError, nearest
+from sfumato.files import open_file
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 MAX_TRIGGERS = 10
@@ -284,7 +285,7 @@ def _complaint(report: Coverage, sorter: _Sorter, most: int = 3) -> str:
 
 
 def _fingerprint(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from sfumato.checkpoint.report import Component
 from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.config.model_settings import SETTINGS_FILE, checked_settings
 from sfumato.errors import CheckpointError, nearest
-from sfumato.files import read_json
+from sfumato.files import open_file, read_json
 from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.weights import Header, TensorInfo
 
@@ -226,9 +226,10 @@ def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:
     """16 hexadecimal digits that identify a model: SHA-256 over what determines its pictures.
 
     That is, of a folder `place`, each JSON or text file of a component whole; of the weights, the headers,
-    the sizes, and 64 evenly spaced blocks of 4 KB of each file: cheap for files of any size, and different
-    for different trainings; and what was `asked` to be otherwise than the files say. A copy has the same
-    fingerprint; another dtype, layout or sharding of the same model has another.
+    the sizes, and 64 evenly spaced blocks of 4 KB of each file, as of every file of more than 16 MB: cheap
+    for files of any size, and different for different trainings; and what was `asked` to be otherwise than
+    the files say. A copy has the same fingerprint; another dtype, layout or sharding of the same model has
+    another.
     """
     digest = hashlib.sha256(asked.encode())
     weight_files = {path: header for part in parts for path, header in part.headers.items()}
@@ -236,17 +237,17 @@ def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:
         path
         for name in ("scheduler", *NETWORKS, *TOKENIZERS.values())
         for path in (place / name).glob("*")
-        if path.suffix in (".json", ".txt")
+        if path.suffix in (".json", ".txt") and path.is_file()
     ]
     for path in sorted([*weight_files, *texts]):
         size = path.stat().st_size
         inside = path.relative_to(place).as_posix() if place in path.parents else ""
         digest.update(f"{inside} {size}\n".encode())
-        with open(path, "rb") as file:
-            if path not in weight_files or size <= _SAMPLES * _BLOCK:
-                digest.update(file.read())
+        with open_file(path) as file:
+            if size <= (_SAMPLES * _BLOCK if path in weight_files else _MOST_WHOLE):
+                digest.update(file.read(size))
                 continue
-            start = weight_files[path].header_bytes
+            start = weight_files[path].header_bytes if path in weight_files else 0
             digest.update(file.read(start))
             for number in range(_SAMPLES):
                 file.seek(start + (size - start - _BLOCK) * number // (_SAMPLES - 1))
@@ -254,7 +255,7 @@ def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:
     return digest.hexdigest()[:16]
 
 
-_SAMPLES, _BLOCK = 64, 4096
+_SAMPLES, _BLOCK, _MOST_WHOLE = 64, 4096, 16 << 20
 
 
 def place_of(folder: Path, name: str) -> Path:

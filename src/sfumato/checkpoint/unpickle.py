@@ -29,7 +29,7 @@ from torch import Tensor
 from sfumato import weights
 from sfumato.checkpoint import confine
 from sfumato.errors import CheckpointError, OutputError
-from sfumato.files import parse_json, replace_atomically
+from sfumato.files import open_file, parse_json, replace_atomically
 
 _HEADROOM = 512 << 20
 _SECONDS, _BYTES_A_SECOND = 30, 8 << 20
@@ -100,7 +100,7 @@ def convert(
     if target.exists() and not overwrite:
         raise OutputError(f"will not replace {target}: it is there already (overwrite=True replaces it)")
     try:
-        with open(source, "rb") as pickled:
+        with open_file(source) as pickled:
             if _is_safetensors(pickled, source):
                 raise CheckpointError(f"{source} is safetensors already")
             with replace_atomically(target) as file:

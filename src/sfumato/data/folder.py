@@ -20,6 +20,7 @@ from torch import Tensor
 from sfumato import pictures
 from sfumato.data.crops import Crop, Size
 from sfumato.errors import DataError, PictureError, warn
+from sfumato.files import open_file
 
 T = TypeVar("T")
 METADATA = "metadata.jsonl"
@@ -156,7 +157,7 @@ def bytes_of(folder: Path, picture: Picture) -> io.BytesIO:
     if picture.length > MOST_BYTES:
         raise PictureError(f"{picture.name} takes {picture.length:,} bytes; at most {MOST_BYTES:,} are read")
     try:
-        with open(folder / picture.file, "rb") as file:
+        with open_file(folder / picture.file) as file:
             file.seek(picture.start)
             return io.BytesIO(file.read(picture.length))
     except OSError as error:

@@ -19,6 +19,7 @@ from sfumato.data.captions import TINTS, caption, tint, tinted_caption
 from sfumato.data.crops import Crop, Size
 from sfumato.data.sets import SETS
 from sfumato.errors import DataError
+from sfumato.files import read_lines, regular
 
 _MOVED = 4096
 """Pictures that are moved to an accelerator at once."""
@@ -45,8 +46,8 @@ def rows(folder: Path) -> dict[Path, list[Row]]:
     found = {}
     for path in sorted(folder.glob("part-*.jsonl")):
         try:
-            with open(path, encoding="utf-8") as file:
-                found[path] = [Row(**{**row, "tags": tuple(row["tags"])}) for row in map(json.loads, file)]
+            described = map(json.loads, read_lines(path))
+            found[path] = [Row(**{**row, "tags": tuple(row["tags"])}) for row in described]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is no readable part of a data set: {error}") from error
     return found
@@ -113,7 +114,7 @@ def load(folder: Path, *, held_out: bool, device: torch.device | None = None) ->
     digest = hashlib.sha256(str(held_out).encode())
     for path, of_part in rows(folder).items():
         try:
-            pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
+            pixels = np.load(regular(path.with_suffix(".npy")), mmap_mode="r")
         except (OSError, ValueError) as error:
             raise DataError(f"{path.with_suffix('.npy')} cannot be read: {error}") from error
         if len(pixels) != len(of_part):

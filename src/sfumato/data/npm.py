@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import DataError, UsageError
+from sfumato.files import open_file
 
 
 def fetch(package: str, folder: Path) -> Path:
@@ -43,7 +44,7 @@ def archive(package: str, folder: Path) -> Path | None:
 def opened(path: Path) -> Iterator[tarfile.TarFile]:
     """A package's archive to read from. Raises `DataError` where it is damaged."""
     try:
-        with tarfile.open(path, "r:gz") as tar:
+        with open_file(path) as file, tarfile.open(path, "r:gz", file) as tar:
             yield tar
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{path} is no readable package: {error}") from error

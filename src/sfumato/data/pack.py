@@ -23,7 +23,7 @@ from PIL import Image
 from sfumato.data import npm
 from sfumato.data.sets import EMOJI_WORDS, ENGLISH, FLUENT_3D, SETS, IconSet
 from sfumato.errors import DataError
-from sfumato.files import read_json, replace_atomically, write_json
+from sfumato.files import read_json, regular, replace_atomically, write_json
 
 FOLDER = "pack"
 """The folder in the icon set's own that holds the pack it was rendered from."""
@@ -123,7 +123,7 @@ def parts(folder: Path) -> tuple[list[Path], list[str]]:
 def drawings(path: Path) -> list[Drawing]:
     """The drawings of one part. Raises `DataError`."""
     try:
-        with lzma.open(path, "rt", encoding="utf-8") as file:
+        with lzma.open(regular(path), "rt", encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         return [Drawing(**{**row, "tags": tuple(row["tags"]), "box": tuple(row["box"])}) for row in rows]
     except (lzma.LZMAError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
@@ -133,7 +133,7 @@ def drawings(path: Path) -> list[Drawing]:
 def words(folder: Path) -> list[str]:
     """Labels, tags, English words and what they mean, of the pack in `folder`. Raises `DataError`."""
     try:
-        with lzma.open(folder / TEXTS, "rt", encoding="utf-8") as file:
+        with lzma.open(regular(folder / TEXTS), "rt", encoding="utf-8") as file:
             return file.read().splitlines()
     except (lzma.LZMAError, EOFError, ValueError, OSError) as error:
         raise DataError(f"{folder / TEXTS} cannot be read: {error}") from error

@@ -22,7 +22,7 @@ from sfumato.data import pack
 from sfumato.data.pack import Drawing
 from sfumato.data.sets import SETS
 from sfumato.errors import DataError, UsageError
-from sfumato.files import replace_atomically
+from sfumato.files import regular, replace_atomically
 
 Pixels = NDArray[np.uint8]
 
@@ -109,7 +109,7 @@ def waiting(packed: Path, folder: Path) -> list[Path]:
 def _check_size(folder: Path, size: int) -> None:
     for path in sorted(folder.glob("part-*.npy"))[:1]:
         try:
-            side = np.load(path, mmap_mode="r").shape[1]
+            side = np.load(regular(path), mmap_mode="r").shape[1]
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: {error}") from error
         if side != size:

@@ -4,6 +4,7 @@ Pictures may lie in folders and subfolders, with captions in a `metadata.jsonl` 
 the same name, or in shards: tar files in which each picture is followed by its `.txt` or `.json`.
 """
 
+import codecs
 import hashlib
 import json
 import mimetypes
@@ -22,12 +23,13 @@ from sfumato import pictures
 from sfumato.data.crops import Size
 from sfumato.data.folder import METADATA, MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
 from sfumato.errors import DataError, PictureError, SfumatoError, warn
-from sfumato.files import make_folder, parse_json, write_json
+from sfumato.files import make_folder, open_file, parse_json, read_file, read_lines, write_json
 from sfumato.formats import FORMATS
 
 CAPTION_KEYS = ("text", "caption", "prompt")
 MOST_WORDS = 1 << 20
 """Bytes that are read of a picture's own caption file."""
+_MOST_INDEX = 1 << 30
 ONE_IN = 40
 """Of how many pictures one is held out for tests, where the folder does not say itself."""
 _HELD_OUT = re.compile(r"(test|val|validation)([-_.].*)?")
@@ -81,7 +83,7 @@ def search(
 
 def _kept(folder: Path, index: Path) -> tuple[str, FolderContents] | None:
     try:
-        kept = json.loads(index.read_bytes())
+        kept = json.loads(read_file(index, _MOST_INDEX))
         found = tuple(
             Picture(**{**one, "size": tuple(one["size"]), "captions": tuple(one["captions"])})
             for one in kept["pictures"]
@@ -164,16 +166,15 @@ def _described(folder: Path, name: str) -> dict[str, _Words]:
     home = PurePosixPath(name).parent
     found = {}
     try:
-        with open(folder / name, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    where = f"{folder / name}, line {number}"
-                    row = _json(line.encode("utf-8"), where)
-                    if not isinstance(row.get("file_name"), str):
-                        raise DataError(f"{where}: file_name must say which picture is meant")
-                    found[os.path.normpath(home / row["file_name"])] = _words(row, where)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {folder / name}: {error}") from error
+        for number, line in enumerate(read_lines(folder / name), start=1):
+            if content := line.removeprefix(codecs.BOM_UTF8).strip():
+                where = f"{folder / name}, line {number}"
+                row = _json(content, where)
+                if not isinstance(row.get("file_name"), str):
+                    raise DataError(f"{where}: file_name must say which picture is meant")
+                found[os.path.normpath(home / row["file_name"])] = _words(row, where)
+    except OSError as error:
+        raise DataError(f"cannot read {folder / name}: {error.strerror}") from error
     return found
 
 
@@ -208,8 +209,7 @@ def _beside(folder: Path, name: str, files: Mapping[str, os.stat_result]) -> _Wo
     if words not in files:
         return _Words()
     try:
-        with open(folder / words, "rb") as file:
-            return _lines(file.read(MOST_WORDS + 1), words)
+        return _lines(read_file(folder / words, MOST_WORDS), words)
     except OSError as error:
         raise PictureError(f"cannot read {words}: {error.strerror}") from error
 
@@ -230,7 +230,7 @@ def _members(folder: Path, shard: str, changed: int) -> Iterator[Picture]:
     places: dict[str, tarfile.TarInfo] = {}
     words: dict[str, _Words] = {}
     try:
-        with tarfile.open(folder / shard, "r:") as tar:
+        with open_file(folder / shard) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if not member.isreg() or path.name.startswith("."):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.evaluate.cache import Sample
+from sfumato.files import open_file
 from sfumato.request import Request
 from sfumato.studio import Studio
 from sfumato.version import __version__
@@ -44,7 +45,10 @@ class SamplingSettings:
         """How `studio` draws a square `request`. Raises `UsageError` for what it cannot draw."""
         full = studio.resolve(request)
         file = studio.model.fast if full.fast else None
-        fast = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+        fast = None
+        if file is not None:
+            with open_file(file) as opened:
+                fast = hashlib.file_digest(opened, "sha256").hexdigest()
         own: dict[str, Any] = {each.name: getattr(full, each.name, None) for each in fields(cls)}
         return cls(**{**own, "size": full.width, "fast": fast})
 

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from sfumato.config.base import Config
 from sfumato.errors import SfumatoError, UsageError, nearest
+from sfumato.files import read_file
 from sfumato.folders import folder
 from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.validation import one_of
@@ -83,11 +84,7 @@ def _around(text: str, words: str, name: str) -> str:
 def _read(path: Path, source: str) -> dict[str, Style]:
     """The styles of one file: a table each, and above them `models` for those that do not say their own."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise UsageError(f"the style file {path} is larger than {MAX_FILE_BYTES:,} bytes")
-        tables = tomllib.loads(content.decode("utf-8-sig"))
+        tables = tomllib.loads(read_file(path, MAX_FILE_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot read the style file {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

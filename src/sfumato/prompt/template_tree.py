@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sfumato.errors import UsageError, nearest
+from sfumato.files import read_file
 from sfumato.folders import folder, found
 
 MAX_WILDCARDS = 1_000
@@ -284,15 +285,11 @@ def _paths(wildcard: Wildcard, known: Mapping[str, Path]) -> list[Path]:
 def _read_file(path: Path) -> tuple[Variants, list[Wildcard]]:
     """The entries of a wildcard file, and the wildcards in them. Raises `UsageError`."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        lines = content.decode("utf-8-sig").split("\n")
+        lines = read_file(path, MAX_FILE_BYTES).decode("utf-8-sig").split("\n")
     except OSError as error:
         raise UsageError(f"cannot read the wildcard file {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"the wildcard file {path} is not UTF-8 at byte {error.start}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise UsageError(f"the wildcard file {path} is larger than {MAX_FILE_BYTES:,} bytes")
     options: list[TemplateNode] = []
     weights: list[float] = []
     mentioned: list[Wildcard] = []

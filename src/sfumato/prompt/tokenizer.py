@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Pieces
 from tokenizers.models import BPE
 
 from sfumato.errors import CheckpointError, UsageError
-from sfumato.files import read_json, replace_atomically, write_json
+from sfumato.files import read_file, read_json, replace_atomically, write_json
 from sfumato.prompt.meaning import MAX_CHARACTERS
 
 _MAX_FILE_BYTES = 16 << 20
@@ -221,13 +221,13 @@ def _added(entry: Any, path: Path) -> dict[str, Any]:
 def _from_lines(path: Path) -> list[tuple[str, str]]:
     """The merges of a `merges.txt`: a pair on each line, after a first line with the format's version."""
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise CheckpointError(f"{path} is larger than {_MAX_FILE_BYTES:,} bytes")
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_file(path, _MAX_FILE_BYTES).decode("utf-8").split("\n")
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not UTF-8 at byte {error.start}") from error
     return [
         _pair(line.split(" "), path) for line in lines if line.strip() and not line.startswith("#version")
     ]

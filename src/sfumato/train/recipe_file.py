@@ -11,8 +11,11 @@ from typing import Any
 
 from sfumato.config.base import Config
 from sfumato.errors import UsageError, nearest
+from sfumato.files import read_file
 from sfumato.train.objectives import OBJECTIVES
 from sfumato.train.recipe import AdapterSection, Optimizer, Recipe, Samples
+
+MAX_FILE_BYTES = 1 << 20
 
 RENAMED = {
     "accumulate": "gradient_accumulation",
@@ -133,7 +136,7 @@ def _keys(kind: type[Config]) -> set[str]:
 def toml(path: Path) -> dict[str, Any]:
     """What the TOML file `path` says. Raises `UsageError`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_file(path, MAX_FILE_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
     except ValueError as error:

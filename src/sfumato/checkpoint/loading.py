@@ -1,6 +1,6 @@
 """From files to a model: strictly, running nothing that they name, in about their own size of memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,29 @@ from sfumato.options import ModelOptions
 from sfumato.weights import TensorInfo
 
 
-def load(source: str | Path | ModelOptions, *, dtype: torch.dtype | None = None, **others: Any) -> Model:
+def load(
+    source: str | Path | ModelOptions,
+    *,
+    dtype: torch.dtype | None = None,
+    given: Mapping[str, ModelNetwork] | None = None,
+    **others: Any,
+) -> Model:
     """Load "embedded", a diffusers folder, a `.safetensors` file, or a hub id such as "org/name", on the CPU.
 
     `dtype`: what to convert the weights to as they are read; as stored if `None`, except that numbers of 8
     bits become those of 16. `others`: those of `ModelOptions`; without a `variant` plain files are preferred,
-    or "fp16" where only that exists or `dtype` is half precision. Raises `CheckpointError` for anything
+    or "fp16" where only that exists or `dtype` is half precision. `given`: networks to use in the places of
+    the model's own, whose files are not read. Raises `CheckpointError` for anything
     missing, damaged, unsafe, or not supported.
     """
     options = ModelOptions.of(source, **others)
     half = dtype in (torch.float16, torch.bfloat16)
-    found = scan(options, prefer_half=half)
+    given = given or {}
+    configs = {name: network.config for name, network in given.items()}
+    found = scan(options, prefer_half=half, given=configs)
     info = found.model_info()
     assert found.schedule is not None
-    built = {name: _with_weights(part, dtype) for name, part in found.parts.items()}
+    built = {name: given[name] if name in given else build(part, dtype) for name, part in found.parts.items()}
     unet, autoencoder, small = built.pop("unet"), built.pop("vae"), built.pop(TINY, None)
     encoders = [network for network in built.values() if isinstance(network, CLIPText)]
     assert isinstance(unet, UNet)
@@ -85,10 +94,15 @@ _NETWORKS: dict[type[Config], Callable[[Any], ModelNetwork]] = {
 }
 
 
+def new_network(config: Config) -> ModelNetwork:
+    """The network that `config` describes, with random weights."""
+    return _NETWORKS[type(config)](config)
+
+
 def empty_network(config: Config) -> ModelNetwork:
     """The network that `config` describes, with shapes but no memory: parameters are on the meta device."""
     with torch.device("meta"), _Uninitialised():
-        return _NETWORKS[type(config)](config)
+        return new_network(config)
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -103,8 +117,8 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _with_weights(part: Part, dtype: torch.dtype | None) -> ModelNetwork:
-    """Build one network around the tensors of its files, which are used as they are, not copied."""
+def build(part: Part, dtype: torch.dtype | None) -> ModelNetwork:
+    """One network around the tensors of its files, which are used as they are, not copied."""
     network = empty_network(part.config)
     table = _table(part, expected_shapes(network.state_dict()))
     wanted = {origin.key for origin in table.values()}

@@ -60,11 +60,23 @@ def save(
             tokenizer.save(place / name)
         for name, network in {**model.networks, **({TINY: model.tiny} if model.tiny else {})}.items():
             (place / name).mkdir()
-            write_json(place / name / "config.json", network.config.to_dict())
-            stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
-            state = checked_state(name, network)
-            published = {theirs: state[ours] for ours, theirs in keys.published(name, state).items()}
-            _write(place / name, stem, variant, converted(published, dtype), shard_bytes)
+            save_network(place / name, name, network, dtype, variant, shard_bytes)
+
+
+def save_network(
+    folder: Path,
+    name: str,
+    network: ModelNetwork,
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    shard_bytes: int | None = None,
+) -> None:
+    """Write one network, a model's part `name`, into its folder: `config.json` and weights. See `save`."""
+    write_json(folder / "config.json", network.config.to_dict())
+    stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
+    state = checked_state(name, network)
+    published = {theirs: state[ours] for ours, theirs in keys.published(name, state).items()}
+    _write(folder, stem, variant, converted(published, dtype), shard_bytes)
 
 
 def _write(

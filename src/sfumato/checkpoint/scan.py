@@ -26,7 +26,7 @@ from sfumato.checkpoint.layout import (
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.schedules import PREDICTIONS
 from sfumato.checkpoint.source import locate
-from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, VAEConfig
+from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, VAEConfig
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.options import ModelOptions
 from sfumato.prompt.tokenizer import Tokenizer
@@ -34,8 +34,17 @@ from sfumato.prompt.tokenizer import Tokenizer
 T = TypeVar("T")
 
 
-def scan(options: ModelOptions, *, prefer_half: bool = False, collect_errors: bool = False) -> "Scan":
-    """Everything about a model but its weights. Raises `CheckpointError`, and `UsageError` as `Scan.read`."""
+def scan(
+    options: ModelOptions,
+    *,
+    prefer_half: bool = False,
+    collect_errors: bool = False,
+    given: Mapping[str, Config] | None = None,
+) -> "Scan":
+    """Everything about a model but its weights; parts that are `given` come from elsewhere.
+
+    Raises `CheckpointError`, and `UsageError` as `Scan.read`.
+    """
     variant, local = options.variant, options.local_files_only
     place = locate(options.source, variant=variant, prefer_half=prefer_half, local_files_only=local)
     found = Scan(place=place, report=Report(options.source), collect_errors=collect_errors)
@@ -43,7 +52,7 @@ def scan(options: ModelOptions, *, prefer_half: bool = False, collect_errors: bo
     if options.base is not None:
         lender = ModelOptions(options.base, variant=variant, local_files_only=local)
         base = scan(lender, prefer_half=prefer_half)
-    found.read(options, prefer_half, base)
+    found.read(options, prefer_half, base, given or {})
     return found
 
 
@@ -77,12 +86,15 @@ class Scan(Content):
             self.report.problems.append(str(error))
             return None
 
-    def read(self, options: ModelOptions, prefer_half: bool, base: "Scan | None") -> None:
+    def read(
+        self, options: ModelOptions, prefer_half: bool, base: "Scan | None", given: Mapping[str, Config]
+    ) -> None:
         """Read every configuration, header and tokenizer; a file takes what it lacks from `base`."""
         if self.place.is_dir():
-            self._read_folder(options.variant, prefer_half)
+            self._read_folder(options.variant, prefer_half, given)
         else:
-            self.attempt(self._read_file, base, {"vae"} if options.vae else set())
+            self.attempt(self._read_file, base, {*given, *(["vae"] if options.vae else [])})
+            self._take(given)
         if options.vae and self.parts:
             self.attempt(self._replace_vae, Path(options.vae))
         if options.tiny and self.parts:
@@ -119,7 +131,13 @@ class Scan(Content):
         self.report.fingerprint = fingerprint(self.place, self.parts.values(), self.asked)
         return self.report.fingerprint
 
-    def _read_folder(self, variant: str | None, prefer_half: bool) -> None:
+    def _take(self, given: Mapping[str, Config]) -> None:
+        """Put parts that come from elsewhere into their places."""
+        for name, config in given.items():
+            self.parts[name] = Part(name, config.CLASS, config, f"the {name} that was given", {}, {})
+        self.parts = {name: self.parts[name] for name in _ORDER if name in self.parts} | self.parts
+
+    def _read_folder(self, variant: str | None, prefer_half: bool, given: Mapping[str, Config]) -> None:
         self.index = read_index(self.place)
         self.own = self.attempt(read_settings, self.place) or {}
         named = components(self.index)
@@ -127,11 +145,12 @@ class Scan(Content):
         networks = ["unet", "vae", *encoders, *([TINY] if (self.place / TINY).is_dir() else [])]
         self.networks = len(networks)
         for name in networks:
-            if part := self.attempt(self._read_network, name, variant, prefer_half):
+            if name not in given and (part := self.attempt(self._read_network, name, variant, prefer_half)):
                 self.parts[name] = part
                 if part.variant:
                     asked = "asked for" if part.variant == variant else "found"
                     self.report.infer(f"{name} variant", part.variant, f"{part.files[0].name} was {asked}")
+        self._take({name: given[name] for name in networks if name in given})
         if variant:
             self.attempt(self._require_variant, variant)
         for name in encoders:

@@ -66,14 +66,23 @@ def pull(repository: str, *, variant: str | None = None, revision: str | None = 
     return _from_hub(repository, variant, prefer_half=False, local_files_only=False, revision=revision)
 
 
-def hub_file(repository: str, name: str) -> Path:
-    """One file of the hub's repository "org/name", downloaded unless cached. Raises `CheckpointError`."""
+def hub_file(
+    repository: str, name: str, *, revision: str | None = None, local_files_only: bool = False
+) -> Path:
+    """One file of the hub's repository "org/name", downloaded unless cached. Raises `CheckpointError`.
+
+    `revision`: a branch, a tag or a commit, else "main".
+    """
     if not _HUB_ID.fullmatch(repository):
         raise CheckpointError(f"there is no file, folder or hub id {repository!r}")
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, name))
+        return Path(
+            huggingface_hub.hf_hub_download(
+                repository, name, revision=revision, local_files_only=local_files_only
+            )
+        )
     except Exception as error:  # the hub's library passes on whatever its network library raises
         raise CheckpointError(
             f"{name} of {repository} cannot be had from the hub: {_reason(error)}"

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: picture test clean
+.PHONY: picture test site clean
 
 picture: .venv/drawing
 	$(BIN)/sfumato generate "a red apple, 3d render" --seed 7 -o apple.png
@@ -12,6 +12,10 @@ test: .venv/testing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+
+# The documentation, for a browser: site/index.html
+site: .venv/testing
+	$(BIN)/mkdocs build --strict --quiet
 
 .venv/drawing: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sfumato needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...")'
@@ -24,4 +28,4 @@ test: .venv/testing
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from measuring import LOAD, load, machine, say
 from PIL import Image
 
 from sfumato import checkpoint, weights
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chance = random.Random(options.seed)
+    say(f"{machine('cpu')}.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
@@ -165,7 +167,7 @@ def main() -> None:
                 at_start,
             )
             phases[phase] += 1
-            print(f"kill {sum(phases.values())} of {options.kills}: {phase}", flush=True)
+            say(f"kill {sum(phases.values())} of {options.kills}: {phase}, {LOAD} {load()}")
         state = folder / "killed" / FILE
         reached = json.loads(weights.metadata(state)["progress"])["step"] if state.is_file() else 0
         finish(recipes["killed"])

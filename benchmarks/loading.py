@@ -24,7 +24,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
-from measuring import LOAD, load, machine, medians, say, write
+from measuring import LOAD, Table, load, machine, medians
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint.loading import empty_network
@@ -171,25 +171,22 @@ def main() -> None:
         random_model(folder)
         size = sum(path.stat().st_size for path in files(folder))
         clock = time.process_time if options.clock == "cpu" else time.perf_counter
-        say(f"{machine('cpu')}. {size / 1e9:.2f} GB of float16.")
-        times = {"cached": seconds(folder, options.rounds, clock)}
+        cold = {"cached": False}
         if hasattr(os, "posix_fadvise") and options.clock == "wall":
-            times["not cached"] = seconds(folder, options.rounds, clock, cold=True)
+            cold["not cached"] = True
         lines = [
             f"{machine('cpu')}. {size / 1e9:.2f} GB of float16.",
             "",
-            f"| | {' | '.join(f'{name}, s | ratio' for name in times)} | peak, MiB | of the size | {LOAD} |",
-            f"|---{'|---|---' * (len(times) + 1)}|---|",
+            f"| | {' | '.join(f'{name}, s | ratio' for name in cold)} | peak, MiB | of the size | {LOAD} |",
+            f"|---{'|---|---' * (len(cold) + 1)}|---|",
         ]
+        table = Table("loading", lines, options.write)
+        times = [seconds(folder, options.rounds, clock, each) for each in cold.values()]
         for way in WAYS:
-            cells = [f"{found[way]:.2f} | {found[way] / found['reading']:.2f}" for found in times.values()]
+            cells = [f"{found[way]:.2f} | {found[way] / found['reading']:.2f}" for found in times]
             most = peak(way, folder)
             figures = [*cells, f"{most / MIB:.0f}", f"{most / size:.2f}", load()]
-            lines.append(f"| {way} | {' | '.join(figures)} |")
-            say(f"  {lines[-1]}")
-    say("\n" + "\n".join(lines))
-    if options.write:
-        write("\n".join(lines), options.write, "loading")
+            table.add(f"| {way} | {' | '.join(figures)} |")
 
 
 if __name__ == "__main__":

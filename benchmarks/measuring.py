@@ -4,11 +4,11 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from sfumato import devices
@@ -43,7 +43,7 @@ def machine(device: str) -> str:
     """What the figures are taken on."""
     chip = f"{processor()}, {torch.get_num_threads()} threads"
     where = chip if device == "cpu" else f"{devices.describe(torch.device(device))}, {chip}"
-    return f"{where}; torch {torch.__version__}, diffusers {diffusers.__version__}"
+    return f"{where}; torch {torch.__version__}, diffusers {version('diffusers')}"
 
 
 def medians(
@@ -74,11 +74,35 @@ def medians(
     return {name: statistics.median(times[warm_up:]) for name, times in seconds.items()}
 
 
-def write(text: str, page: Path, name: str) -> None:
-    """Put `text` between the page's marks of that name."""
+class Table:
+    """A table of Markdown that is printed row by row, and kept as far as it has come in a page's marks."""
+
+    def __init__(self, name: str, head: Sequence[str], page: Path | None = None) -> None:
+        """Print the head, the lines down to the first row. Exits where `page` lacks the marks of `name`."""
+        self.name, self.lines, self.page = name, list(head), page
+        if page is not None:
+            around(page, name)
+        say("\n".join(head))
+
+    def add(self, row: str) -> None:
+        """Print a row and write it."""
+        self.lines.append(row)
+        say(row)
+        if self.page is not None:
+            write("\n".join(self.lines), self.page, self.name)
+
+
+def around(page: Path, name: str) -> tuple[str, str]:
+    """The page up to the begin of what the benchmark `name` wrote, and from its end, marks included."""
     begin, end = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
-    before, _, rest = page.read_text().partition(begin)
+    before, _, rest = page.read_text("utf-8").partition(begin)
     _, found, after = rest.partition(end)
     if not found:
         raise SystemExit(f"{page} lacks the marks {begin} and {end}")
-    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    return before + begin, end + after
+
+
+def write(text: str, page: Path, name: str) -> None:
+    """Put `text` between the page's marks of that name."""
+    before, after = around(page, name)
+    page.write_text(f"{before}\n{text}\n{after}", "utf-8")

@@ -138,7 +138,7 @@ def main() -> None:
     if options.child:
         child(*options.child)
         return
-    from measuring import LOAD, load, machine, say, write
+    from measuring import LOAD, Table, load, machine, say
 
     lines = [
         f"{machine('cpu')}.",
@@ -146,7 +146,7 @@ def main() -> None:
         f"| what | Sfumato, MiB | diffusers, MiB | ratio | {LOAD} |",
         "|---|---|---|---|---|",
     ]
-    say("\n".join(lines))
+    table = Table("memory", lines, options.write)
     with tempfile.TemporaryDirectory() as folder:
         process("random_networks", "all", Path(folder))
         for task in options.tasks or TASKS:
@@ -155,10 +155,7 @@ def main() -> None:
                 peaks.append(peak(side, task, Path(folder)))
                 say(f"  {task}, {side.__name__}: {peaks[-1]:.0f} MiB")
             own, other = peaks
-            lines.append(f"| {TASKS[task]} | {own:.0f} | {other:.0f} | {own / other:.2f} | {load()} |")
-            say(lines[-1])
-    if options.write:
-        write("\n".join(lines), options.write, "memory")
+            table.add(f"| {TASKS[task]} | {own:.0f} | {other:.0f} | {own / other:.2f} | {load()} |")
 
 
 if __name__ == "__main__":

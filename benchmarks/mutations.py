@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from measuring import LOAD, load, machine, say
 
 from sfumato import checkpoint, weights
 from sfumato.adapt import Adapters, AdapterWeight, embedding
@@ -472,6 +473,7 @@ def main() -> int:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
+    say(f"{machine('cpu')}.")
     signal.signal(signal.SIGALRM, stop)
     names = options.only or list(SUBJECTS)
     counts: Counter[tuple[str, str]] = Counter()
@@ -490,9 +492,10 @@ def main() -> int:
             counts[name, outcome.how] += 1
             slowest = max(slowest, outcome.seconds)
             if outcome.fault:
-                print(f"case {number}: {name}, {path.name}\n{outcome.fault}", flush=True)
+                say(f"case {number}: {name}, {path.name}\n{outcome.fault}")
             if counts.total() % 1000 == 0:
-                print(f"  {counts.total():,} cases in {time.perf_counter() - began:.0f} s", flush=True)
+                seconds = time.perf_counter() - began
+                say(f"  {counts.total():,} cases in {seconds:.0f} s, {LOAD} {load()}")
     for name in names:
         told = ", ".join(f"{counts[name, how]:,} {how}" for how in ("loaded", "refused", "fault"))
         print(f"{name}: {told}")

@@ -24,7 +24,7 @@ import compel
 import diffusers
 import numpy as np
 import torch
-from measuring import LOAD, Run, load, machine, medians, say, write
+from measuring import LOAD, Run, Table, load, machine, medians
 from torch import Tensor
 
 import sfumato
@@ -491,16 +491,10 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     diffusers.logging.set_verbosity_error()
     bench = Bench(options.device, options.rounds, options.clock, options.compile, options.model)
-    lines = head(bench)
-    say("\n".join(lines))
+    table = Table("speed", head(bench), options.write)
     for mode in options.modes or ("embedded", "decoding", "sd15", "startup", "help"):
         for row in MODES[mode](bench):
-            lines.append(row.cells())
-            say(lines[-1])
-    text = "\n".join(lines)
-    say("\n" + text)
-    if options.write:
-        write(text, options.write, "speed")
+            table.add(row.cells())
 
 
 if __name__ == "__main__":

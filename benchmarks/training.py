@@ -24,7 +24,7 @@ import diffusers
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from loading import resident
-from measuring import LOAD, load, machine, medians, say, write
+from measuring import LOAD, Table, load, machine, medians, say
 from speed import BETAS, SD15
 from torch.nn import functional as F
 
@@ -195,26 +195,23 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     diffusers.logging.set_verbosity_error()
+    benches = [
+        Bench(size, options.batch, options.device, options.rounds, options.compile)
+        for size in options.sizes or ["embedded"]
+    ]
+    if options.growth:
+        print(growth(benches[0], options.growth))
+        return
     head = (
         f"| what | steps a second | diffusers' fastest | ratio | MB of memory | diffusers' least | {LOAD} |"
     )
     lines = [f"{machine(options.device)}.", "", head, "|---|---|---|---|---|---|---|"]
-    if not options.growth:
-        say("\n".join(lines))
-    for size in options.sizes or ["embedded"]:
-        bench = Bench(size, options.batch, options.device, options.rounds, options.compile)
-        if options.growth:
-            print(growth(bench, options.growth))
-            return
-        same = [size, "--batch", str(options.batch), "--device", options.device]
+    table = Table("training", lines, options.write)
+    for bench in benches:
+        same = [bench.size, "--batch", str(options.batch), "--device", options.device]
         same += ["--threads", str(torch.get_num_threads()), *(["--compile"] if options.compile else [])]
         for row in rows(bench, same):
-            lines.append(row)
-            say(row)
-    text = "\n".join(lines)
-    say("\n" + text)
-    if options.write:
-        write(text, options.write, "training")
+            table.add(row)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Puts the results of a report into docs/evaluation.md: `python docs/write_evaluation.py REPORT_FOLDER`."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,14 +16,15 @@ def write(report: Path, page: Path = PAGE) -> None:
     _, found, after = rest.partition(END)
     if not found:
         raise SystemExit(f"{page} lacks the marks {BEGIN} and {END}")
-    tables = (report / "report.md").read_text("utf-8").removeprefix("# Evaluation\n").partition("\n![")[0]
+    text = (report / "report.md").read_text("utf-8").removeprefix("# Evaluation\n")
+    tables = text.partition("\n![")[0]
     shown = []
-    for picture in sorted([*report.glob("*.png"), *report.glob("*.webp")]):
-        name = f"pictures/evaluation-{picture.stem}.webp"
+    for description, picture in re.findall(r"!\[(.*?)\]\((.*?)\)", text):
+        name = f"pictures/evaluation-{Path(picture).stem}.webp"
         (page.parent / "pictures").mkdir(exist_ok=True)
-        with Image.open(picture) as opened:
+        with Image.open(report / picture) as opened:
             opened.convert("RGB").save(page.parent / name, quality=88)
-        shown.append(f"\n![{picture.stem}]({name})")
+        shown.append(f"\n![{description}]({name})")
     written = "\n".join([tables.strip(), *shown])
     page.write_text(f"{before}{BEGIN}\n{written}\n{END}{after}", "utf-8")
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from measuring import machine, medians, processor, write
+from measuring import Table, machine, medians, processor, write
 
 STOPPED = """
 import os, signal
@@ -64,3 +64,17 @@ def test_a_table_is_written_between_the_pages_marks_and_nowhere_else(tmp_path):
     assert page.read_text().endswith("after\n")
     with pytest.raises(SystemExit, match="lacks the marks"):
         write("new", page, "memory")
+
+
+def test_a_table_keeps_every_row_in_its_page_when_it_is_measured(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- speed: written by benchmarks/speed.py -->\nold\n<!-- end of speed -->\n")
+    table = Table("speed", ["| what |", "|---|"], page)
+    assert "old" in page.read_text()
+    table.add("| first |")
+    assert page.read_text().splitlines()[1:-1] == ["| what |", "|---|", "| first |"]
+    table.add("| second |")
+    assert page.read_text().splitlines()[3:-1] == ["| first |", "| second |"]
+    assert capsys.readouterr().out.splitlines() == ["| what |", "|---|", "| first |", "| second |"]
+    with pytest.raises(SystemExit, match="lacks the marks"):
+        Table("memory", [], page)

@@ -1,5 +1,6 @@
 """Damaged files through the whole loader: only declared errors come out, in bounded memory and time."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ def run(*words):
 def test_fifteen_hundred_damaged_files_are_read_or_refused_by_name():
     status, told = run("mutations.py", 1500)
     assert "1,500 cases" in told, told
+    assert re.search(r"1,000 cases in \d+ s, load of \d+ cores \d", told), told
     assert status == 0, told
 
 

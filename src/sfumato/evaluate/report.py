@@ -136,8 +136,8 @@ def write(report: EvaluationReport, folder: Path) -> None:
     package_folder("matplotlib")
     with replace_folder(folder, marker=REPORT, overwrite=True) as made:
         (made / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        pictures = [*_plots(report, made), *_sheets(report, made)]
-        shown = [f"\n![{name}]({name})" for name in pictures]
+        pictures = _plots(report, made) | _sheets(report, made)
+        shown = [f"\n![{text}]({name})" for name, text in pictures.items()]
         (made / "report.md").write_text("\n".join(["# Evaluation\n", report.markdown(), *shown, ""]), "utf-8")
 
 
@@ -163,15 +163,16 @@ _CURVES: dict[str, tuple[str, Callable[[Metrics], float | None]]] = {
 """The plots, by the name of the file: title of the axis, and the figure."""
 
 
-def _plots(report: EvaluationReport, folder: Path) -> list[str]:
-    """Curves of the figures over guidance and over steps, where there are several; the files' names."""
-    made = []
+def _plots(report: EvaluationReport, folder: Path) -> dict[str, str]:
+    """Curves of the figures over guidance and over steps, where there are several; what each file shows."""
+    made = {}
     for name, (title, figure) in _CURVES.items():
         for along, apart in (("guidance", "steps"), ("steps", "guidance")):
             curves = _curves(report, figure, along, apart)
             if any(len(points) > 1 for points in curves.values()):
-                made.append(f"{name}-{along}.png")
-                _plot(curves, title, along, _levels(report, figure), folder / made[-1])
+                file = f"{name}-{along}.png"
+                _plot(curves, title, along, _levels(report, figure), folder / file)
+                made[file] = f"The {title} over {along}"
     return made
 
 
@@ -217,14 +218,15 @@ def _plot(
     figure.savefig(path, dpi=120)
 
 
-def _sheets(report: EvaluationReport, folder: Path) -> list[str]:
-    """A sheet of pictures for each model, each over its prompt; the files' names."""
-    made = []
+def _sheets(report: EvaluationReport, folder: Path) -> dict[str, str]:
+    """A sheet of pictures for each model, each over its prompt; what each file shows."""
+    made = {}
     for number, result in enumerate(report.results, 1):
         if result.shown:
             name = re.sub(r"[^A-Za-z0-9]+", "-", result.name).strip("-")[-40:]
-            made.append(f"sheet-{number}-{name}.webp")
-            _sheet(result.shown, folder / made[-1])
+            file = f"sheet-{number}-{name}.webp"
+            _sheet(result.shown, folder / file)
+            made[file] = f"Pictures that {result.name} drew, with their prompts"
     return made
 
 

@@ -9,6 +9,8 @@ import zlib
 
 import numpy as np
 import PIL.Image
+import PIL.ImageCms
+import PIL.PngImagePlugin
 import pytest
 from pictures import drawn
 
@@ -164,13 +166,31 @@ def test_an_animation_is_refused(tmp_path):
             Image.open(path)
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".bmp", ".tiff", ".ppm"])
-def test_other_formats_are_refused_whatever_their_name(suffix, tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        (".gif", "no Sfumato record"),
+        (".tiff", "no Sfumato record"),
+        (".ppm", "is not a PNG, JPEG, WebP, BMP"),
+    ],
+)
+def test_a_format_is_told_by_the_content_whatever_the_name(suffix, message, tmp_path):
     path = tmp_path / "picture.png"
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / f"other{suffix}")
     (tmp_path / f"other{suffix}").rename(path)
-    with pytest.raises(PictureError, match="is not a PNG, JPEG or WebP picture"):
+    with pytest.raises(PictureError, match=message):
         Image.open(path)
+
+
+def test_a_program_that_adds_an_srgb_profile_leaves_the_pixels_as_they_were_drawn(tmp_path):
+    path = drawn().save(tmp_path / "a.png")
+    with PIL.Image.open(path) as picture:
+        info = PIL.PngImagePlugin.PngInfo()
+        for name, text in picture.text.items():
+            info.add_text(name, text)
+        profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
+        picture.save(path, pnginfo=info, icc_profile=profile)
+    assert Image.open(path).as_drawn
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):

@@ -30,6 +30,10 @@ class PictureError(SfumatoError):
     """A picture file that is damaged, too large, not a picture, or carries no record."""
 
 
+class UnsupportedPictureError(PictureError):
+    """A picture that may be sound, but is of a kind or a size that is not read."""
+
+
 class DataError(SfumatoError):
     """Training data that is missing, damaged, or not what it claims to be."""
 

@@ -1,10 +1,22 @@
-"""Which picture files are written, told by their suffix. Data only, so that a bad one is refused at once."""
+"""Which picture files are read and written, told by their suffix. Data only, so that a bad one is refused at
+once."""
 
 from pathlib import Path
 
 from sfumato.errors import UsageError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+READ_FORMATS = FORMATS | {
+    ".jfif": "JPEG",
+    ".jpe": "JPEG",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".avif": "AVIF",
+}
+READABLE = "PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF"
+"""What is read, in words."""
 LOSSY = frozenset({"JPEG", "WEBP"})
 
 

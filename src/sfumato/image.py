@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL import ImageOps
 
 from sfumato import metadata, pictures
 from sfumato.errors import OutputError, UsageError
@@ -92,8 +91,7 @@ class Image:
     def decode(cls, picture: PIL.Image.Image, path: str | Path) -> Self:
         """What `pictures.opened(path)` gives, with its record. Raises `PictureError`."""
         record = metadata.record_of(picture, path)
-        upright = ImageOps.exif_transpose(picture)
-        return cls(np.asarray(upright.convert("RGB"), dtype=np.uint8), record)
+        return cls(np.asarray(pictures.srgb(picture), dtype=np.uint8), record)
 
     def differs(self, other: "Image") -> str | None:
         """How the pixels of `other` differ, as "at most 3/255 in 120 of 65536 pixels", or `None`."""

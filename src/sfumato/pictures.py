@@ -1,17 +1,23 @@
 """Picture files opened within limits, wherever they come from: a hostile one costs an error, never memory."""
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
 import PIL.Image
+from PIL import ImageOps
 
-from sfumato.errors import PictureError
+from sfumato.errors import PictureError, UnsupportedPictureError
 from sfumato.files import open_file
-from sfumato.formats import FORMATS
+from sfumato.formats import READ_FORMATS, READABLE
+
+if TYPE_CHECKING:
+    from PIL.ImageCms import ImageCmsTransform
 
 MAX_PIXELS = 1 << 24
 """The most that is decoded, 4096 × 4096; read from the header, before any memory is spent."""
@@ -19,6 +25,21 @@ MAX_ENTRIES = 16 << 20
 """Bytes of a PNG that are read besides its pixels: text, profiles, previews."""
 _MOST_CHUNKS = 1 << 17
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+_SIGNATURES = (
+    (4, b"ftyphe", "a HEIF picture"),
+    (4, b"ftypmif1", "a HEIF picture"),
+    (4, b"ftypmsf1", "a HEIF picture"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"<svg", "a vector drawing"),
+)
+"""Where a file that is not read has which bytes, and what it is then."""
+_ALMOST = 2
+"""Of 255: how far a profile may be from sRGB to be taken for it."""
 
 
 @contextmanager
@@ -51,20 +72,24 @@ def opened_content(
     """
     _refuse_large_entries(content, name)
     try:
-        with PIL.Image.open(content, formats=sorted(set(FORMATS.values()))) as picture:
+        _refuse_by_signature(content, name)
+        with PIL.Image.open(content, formats=sorted(set(READ_FORMATS.values()))) as picture:
             width, height = picture.size
             if width * height > most:
-                raise PictureError(f"{name} has {width}×{height} pixels; {_limit(most)}")
+                raise UnsupportedPictureError(f"{name} has {width}×{height} pixels; {_limit(most)}")
             # cameras put previews behind a JPEG, which Pillow then calls an MPO of several frames
             if getattr(picture, "n_frames", 1) != 1 and picture.format != "MPO":
-                raise PictureError(f"{name} is an animation; only single pictures are read")
+                several = "has several pages" if picture.format == "TIFF" else "is an animation"
+                raise UnsupportedPictureError(f"{name} {several}; only single pictures are read")
+            if picture.mode in ("F", "I", "LAB"):
+                raise UnsupportedPictureError(f"{name} has pixels of the kind {picture.mode}: make it RGB")
             yield picture
     except (PictureError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError:
-        raise PictureError(f"{name} has far too many pixels; {_limit(most)}") from None
+        raise UnsupportedPictureError(f"{name} has far too many pixels; {_limit(most)}") from None
     except PIL.UnidentifiedImageError:
-        raise PictureError(f"{name} is not a PNG, JPEG or WebP picture") from None
+        raise PictureError(f"{name} is not a {READABLE} picture") from None
     except OSError as error:
         raise PictureError(f"cannot read {name}: {error.strerror or error}") from error
     except Exception as error:  # Pillow's decoders raise nearly every kind on damaged files
@@ -86,6 +111,79 @@ def _refuse_large_entries(content: BinaryIO, name: str | Path) -> None:
     raise PictureError(
         f"{name} holds more than {MAX_ENTRIES:,} bytes besides its pixels, the most that is read"
     )
+
+
+def srgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture as programs show it, mode "RGB": upright, in sRGB by its ICC profile, transparency on white.
+
+    A profile that is damaged, or of other colours than the picture has, is ignored, as browsers do.
+    """
+    profile = picture.info.get("icc_profile")
+    upright = _eight_bits(ImageOps.exif_transpose(picture))
+    if "A" not in upright.getbands() and "transparency" not in upright.info:
+        return _by_profile(upright, profile)
+    drawn = upright.convert("RGBA")
+    if profile:
+        alpha = drawn.getchannel("A")
+        drawn = _by_profile(drawn if upright.mode in ("P", "PA") else upright, profile)
+        drawn.putalpha(alpha)
+    white = PIL.Image.new("RGBA", drawn.size, "white")
+    return PIL.Image.alpha_composite(white, drawn).convert("RGB")
+
+
+def _by_profile(picture: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Image:
+    plain = picture.convert("RGB")
+    if not profile:
+        return plain
+    from PIL import ImageCms
+
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = own.profile.xcolor_space.strip()
+        grey = picture.mode in ("1", "L", "LA")
+        if space == "CMYK" and picture.mode == "CMYK":
+            source = picture
+        elif space == "GRAY" and grey:
+            source = picture.convert("L")
+        elif space == "RGB" and picture.mode != "CMYK":
+            source = plain
+        else:
+            return plain
+        transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), source.mode, "RGB")
+        if source is plain and _changes_nothing(transform):
+            return plain
+        return ImageCms.applyTransform(source, transform) or plain
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return plain
+
+
+def _changes_nothing(transform: "ImageCmsTransform") -> bool:
+    """Whether a transform of RGB leaves grey and pure colours where they are: its profile is sRGB itself."""
+    from PIL import ImageCms
+
+    ramp = np.arange(256, dtype=np.uint8)[:, None] * np.array([(1, 1, 1), *np.eye(3)], np.uint8)[:, None]
+    turned = ImageCms.applyTransform(PIL.Image.fromarray(ramp), transform)
+    return int(np.abs(np.asarray(turned).astype(int) - ramp).max()) <= _ALMOST
+
+
+def _eight_bits(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A grey picture of 16 bits as one of 8; any other as it is."""
+    if not picture.mode.startswith("I;16"):
+        return picture
+    values = np.asarray(picture).astype(np.uint32)
+    return PIL.Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _refuse_by_signature(content: BinaryIO, name: str | Path) -> None:
+    """Raise `UnsupportedPictureError` for a kind of picture that is known, but not read."""
+    start = content.tell()
+    head = content.read(64)
+    content.seek(start)
+    if head[8:12] in (b"mif1", b"msf1") and b"avif" in head:
+        return
+    for place, mark, kind in _SIGNATURES:
+        if head[place:].startswith(mark):
+            raise UnsupportedPictureError(f"{name} is {kind}; {READABLE} is read: convert it")
 
 
 def _limit(most: int) -> str:

@@ -20,16 +20,16 @@ def photos(tmp_path):
 
 
 def test_a_folder_is_described_with_what_is_wrong_in_it(here, photos):
-    status, out, err = here("data", "check", "photos", "--size", "64", "--step", "16", "--ratio", "2")
+    status, out, err = here("data", "check", "photos", "--resolution", "64", "--bucket-step", "16")
     assert (status, err) == (1, "")
     assert out.splitlines() == [
-        "photos: 8 pictures, 0 of them for tests, with 12 captions",
+        "photos: 8 pictures, 0 of them held out for tests, with 12 captions",
         "without a caption  2, as 0.png",
         "to be enlarged     1, as 0.png",
         "48x80              3",
         "64x64              5",
         "broken             1",
-        "  8.png is not a PNG, JPEG or WebP picture",
+        "  8.png is not a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF picture",
     ]
 
 
@@ -43,20 +43,45 @@ def test_a_folder_is_described_in_json(here, photos):
     assert told["broken"] == []
 
 
+def test_a_folder_without_captions_is_told_where_they_are_looked_for(here, photos):
+    for path in photos.glob("*.txt"):
+        path.unlink()
+    out = here("data", "check", "photos")[1]
+    assert "with 0 captions" in out
+    for place in ("metadata.csv", "meta_cap.json", ".caption", "20_sks dog"):
+        assert place in out
+
+
+def test_masks_and_kinds_that_are_not_read_are_no_broken_pictures(here, photos):
+    (photos / "8.png").unlink()
+    Image.new("L", (40, 80)).save(photos / "7-masklabel.png")
+    (photos / "9.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    status, out, err = here("data", "check", "photos", "--resolution", "64")
+    assert (status, err) == (0, "")
+    assert "8 pictures" in out
+    assert "masks, not read    1, as 7-masklabel.png" in out
+    assert "kinds not read     1" in out
+    told = json.loads(here("data", "check", "photos", "--json")[1])
+    assert told["masks"] == ["7-masklabel.png"]
+    assert told["unsupported"] == [
+        "9.heic is not a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF picture: convert it"
+    ]
+
+
 def test_a_folder_is_packed_into_shards_that_hold_the_same(here, photos):
     status, out, err = here("data", "pack", "photos", "packed")
-    assert (status, out) == (0, "packed: 8 pictures, 0 of them for tests, in 1 shards\n")
+    assert (status, out) == (0, "packed: 8 pictures, 0 of them held out for tests, in 1 shard\n")
     assert "warning: photos: 1 broken picture is left out: 8.png is not" in err
-    status, out, err = here("data", "check", "packed", "--size", "64")
+    status, out, err = here("data", "check", "packed", "--resolution", "64")
     assert (status, err) == (0, "")
-    assert "packed: 8 pictures, 0 of them for tests, with 12 captions" in out
+    assert "packed: 8 pictures, 0 of them held out for tests, with 12 captions" in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         (["check", "nowhere"], 1, "cannot read the folder nowhere"),
-        (["check", "photos", "--ratio", "0.5"], 2, "--ratio 0.5"),
+        (["check", "photos", "--max-aspect-ratio", "0.5"], 2, "--max-aspect-ratio 0.5"),
         (["pack", "photos", "out", "--megabytes", "0"], 2, "--megabytes 0 must be at least 1"),
         (["pack", "empty", "out"], 1, "empty holds no pictures"),
         (["pack", "photos", "photos/0.png"], 1, "cannot write photos/0.png"),

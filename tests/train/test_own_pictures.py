@@ -16,6 +16,7 @@ from sfumato.data import shards
 from sfumato.data.folder import FolderDataset
 from sfumato.data.search import search
 from sfumato.errors import DataError, OutputError, SfumatoWarning, UsageError
+from sfumato.formats import READABLE
 from sfumato.train import cache
 from sfumato.train.context import StepContext, seed_of
 from sfumato.train.examples import INDEX
@@ -362,7 +363,7 @@ def test_what_is_left_out_is_said_once_and_training_goes_on(recipe, own_pictures
         trained(changed(recipe, folder=str(data)))
     said = {str(one.message).split(": ", 1)[1] for one in caught}
     assert said == {
-        "1 broken picture is left out: train/01-wide.png is not a PNG, JPEG or WebP picture",
+        f"1 broken picture is left out: train/01-wide.png is not a {READABLE} picture",
         "1 picture without a caption is left out: train/00-square.png",
     }
     assert (Path(recipe.run) / INDEX).is_file()

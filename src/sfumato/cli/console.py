@@ -48,6 +48,11 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, as "1 shard" and "1,024 shards"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def complain(line: str) -> None:
     """Write one line to stderr, if anybody listens there."""
     flat = " ".join(line.split())

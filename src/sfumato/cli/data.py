@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato.cli import console
+from sfumato.cli.console import counted
 from sfumato.cli.help import OUTPUT, PICTURE, RUN
 from sfumato.cli.options import Json, Program, Quiet, argument, option
+from sfumato.data.caption_files import LOOKED_FOR
 from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 program = Program()
 Pictures = Annotated[Path, argument("FOLDER", "Pictures, with captions beside them.")]
-_MOST_BROKEN = 20
+_MOST_NAMED = 20
 """Broken pictures that are named; --json names all."""
 
 
@@ -52,12 +54,17 @@ def icons(
 @program.add(examples="sfumato data check photos             (what training would find)")
 def check(
     folder: Pictures,
-    size: Annotated[int, option("--size PX", PICTURE, "The side of square pictures. Default: 512.")] = 512,
-    ratio: Annotated[
-        float, option("--ratio R", PICTURE, "The greatest ratio of width to height. Default: 2.")
+    resolution: Annotated[
+        int, option("--resolution PX", PICTURE, "The side of square pictures. Default: 512.")
+    ] = 512,
+    max_aspect_ratio: Annotated[
+        float, option("--max-aspect-ratio R", PICTURE, "Of the longer side to the shorter. Default: 2.")
     ] = 2.0,
-    step: Annotated[
-        int, option("--step PX", PICTURE, "Sides are multiples of it. Default: size / 8, at most 64.")
+    bucket_step: Annotated[
+        int,
+        option(
+            "--bucket-step PX", PICTURE, "Sides are multiples of it. Default: resolution / 8, at most 64."
+        ),
     ] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -65,13 +72,14 @@ def check(
     """Report captions, size buckets and broken files of a folder; exit status 1 if some are broken."""
     from sfumato.data.crops import bucket_sizes, nearest_bucket
 
-    if size < 1 or not 1 <= ratio <= 8 or not 0 <= step <= size:
-        raise UsageError(
-            f"--size {size}, --ratio {ratio:g} and --step {step} must be at least 1, in [1, 8], and at most "
-            "the size"
-        )
+    if resolution < 1:
+        raise UsageError(f"--resolution {resolution} must be at least 1")
+    if not 1 <= max_aspect_ratio <= 8:
+        raise UsageError(f"--max-aspect-ratio {max_aspect_ratio:g} must be in [1, 8]")
+    if not 0 <= bucket_step <= resolution:
+        raise UsageError(f"--bucket-step {bucket_step} must be in [0, {resolution}], the resolution")
     found = _found(folder, quiet)
-    among = bucket_sizes(size, step or max(1, min(64, size // 8)), ratio)
+    among = bucket_sizes(resolution, bucket_step or max(1, min(64, resolution // 8)), max_aspect_ratio)
     shown = {picture.name: nearest_bucket(picture.size, among) for picture in found.pictures}
     buckets = Counter(shown.values())
     report: dict[str, Any] = {
@@ -86,6 +94,8 @@ def check(
             if any(own < to for own, to in zip(picture.size, shown[picture.name], strict=True))
         ],
         "buckets": {f"{width}x{height}": count for (width, height), count in sorted(buckets.items())},
+        "masks": found.masks,
+        "unsupported": found.unsupported,
         "broken": found.broken,
     }
     console.result(console.as_json(report) if as_json else "\n".join(_lines(report)))
@@ -116,7 +126,8 @@ def pack(
         )
     held_out = sum(picture.held_out for picture in found.pictures)
     console.result(
-        f"{out}: {len(found.pictures):,} pictures, {held_out:,} of them for tests, in {len(paths):,} shards"
+        f"{out}: {counted(len(found.pictures), 'picture')}, {held_out:,} of them held out for tests, in "
+        f"{counted(len(paths), 'shard')}"
     )
 
 
@@ -129,18 +140,23 @@ def _found(folder: Path, quiet: bool) -> "FolderContents":
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    broken, uncaptioned, small = report["broken"], report["without_caption"], report["enlarged"]
     lines = [
-        f"{report['folder']}: {report['pictures']:,} pictures, {report['held_out']:,} of them for tests, "
-        f"with {report['captions']:,} captions"
+        f"{report['folder']}: {counted(report['pictures'], 'picture')}, {report['held_out']:,} of them held "
+        f"out for tests, with {counted(report['captions'], 'caption')}"
     ]
-    if uncaptioned:
-        lines.append(f"without a caption  {len(uncaptioned):,}, as {uncaptioned[0]}")
-    if small:
-        lines.append(f"to be enlarged     {len(small):,}, as {small[0]}")
+    if report["pictures"] and not report["captions"]:
+        lines.append(LOOKED_FOR)
+    for title, key in (
+        ("without a caption", "without_caption"),
+        ("to be enlarged", "enlarged"),
+        ("masks, not read", "masks"),
+    ):
+        if names := report[key]:
+            lines.append(f"{title:18} {len(names):,}, as {names[0]}")
     lines += [f"{size:18} {count:,}" for size, count in report["buckets"].items()]
-    if broken:
-        more = f", {_MOST_BROKEN} of them here" if len(broken) > _MOST_BROKEN else ""
-        lines.append(f"broken             {len(broken):,}{more}")
-        lines += [f"  {line}" for line in broken[:_MOST_BROKEN]]
+    for title, key in (("kinds not read", "unsupported"), ("broken", "broken")):
+        if found := report[key]:
+            more = f", {_MOST_NAMED} of them here" if len(found) > _MOST_NAMED else ""
+            lines.append(f"{title:18} {len(found):,}{more}")
+            lines += [f"  {line}" for line in found[:_MOST_NAMED]]
     return lines

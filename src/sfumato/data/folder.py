@@ -18,12 +18,13 @@ from PIL import ImageOps
 from torch import Tensor
 
 from sfumato import pictures
+from sfumato.data.caption_files import LOOKED_FOR
 from sfumato.data.crops import Crop, Size
-from sfumato.errors import DataError, PictureError, warn
+from sfumato.errors import DataError, PictureError, UnsupportedPictureError, warn
 from sfumato.files import open_file
+from sfumato.formats import READABLE
 
 T = TypeVar("T")
-METADATA = "metadata.jsonl"
 MOST_PIXELS = 1 << 26
 """Of one picture, 8192 × 8192."""
 MOST_BYTES = 256 << 20
@@ -61,6 +62,10 @@ class FolderContents:
     """By name."""
     broken: tuple[str, ...]
     """What could not be read, and why, each in one line."""
+    unsupported: tuple[str, ...] = ()
+    """Pictures and tables of kinds that are not read, each in one line."""
+    masks: tuple[str, ...] = ()
+    """Masks of pictures, by their names: the loss is that of whole pictures."""
 
     @property
     def uncaptioned(self) -> tuple[Picture, ...]:
@@ -73,12 +78,17 @@ class FolderContents:
         return mine == others
 
     def warn(self, *, captioned: bool) -> None:
-        """Warn of what is left out: broken pictures and, if `captioned`, those without a caption."""
+        """Warn of what is left out: broken and unsupported pictures, masks and, if `captioned`, pictures
+        without a caption."""
         if self.broken:
-            warn(_left_out(self.folder, self.broken, "broken {}"))
+            warn(_left_out(self.folder, self.broken, "broken picture{s}"))
+        if self.unsupported:
+            warn(_left_out(self.folder, self.unsupported, "picture{s} of a kind that is not read"))
+        if self.masks:
+            warn(_left_out(self.folder, self.masks, "mask{s}, which the loss does not read,"))
         if captioned and self.uncaptioned:
             names = [picture.name for picture in self.uncaptioned]
-            warn(_left_out(self.folder, names, "{} without a caption"))
+            warn(_left_out(self.folder, names, "picture{s} without a caption"))
 
     def chosen(self, *, held_out: bool, captioned: bool) -> "FolderDataset":
         """The pictures to train with, or those held out for tests; with `captioned`, those that have one.
@@ -96,13 +106,14 @@ class FolderContents:
             return f"{self.folder} holds no pictures to train with: all of them are held out for tests"
         if self.pictures:
             return (
-                f"{self.folder}: none of {len(self.pictures):,} pictures has a caption; write each one's "
-                f"into a .txt file of its name, or all into {METADATA}, or give a caption_template without "
-                "{caption}"
+                f"{self.folder}: none of {len(self.pictures):,} pictures has a caption; {LOOKED_FOR}; "
+                "or give a caption_template without {caption}"
             )
         broken = f"; {len(self.broken):,} are broken, as {self.broken[0]}" if self.broken else ""
+        if self.unsupported:
+            broken += f"; {len(self.unsupported):,} are not read, as {self.unsupported[0]}"
         return (
-            f"{self.folder} holds no pictures to train with{broken}: it should hold PNG, JPEG or WebP files, "
+            f"{self.folder} holds no pictures to train with{broken}: it should hold {READABLE} files, "
             "shards (.tar), or what `sfumato data icons` makes"
         )
 
@@ -128,7 +139,7 @@ class FolderDataset:
 
     @cached_property
     def digest(self) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(b"colours by their profiles\n")
         for picture in self.pictures:
             digest.update(f"{picture.name}\n{picture.start} {picture.length} {picture.changed}\n".encode())
         return digest.hexdigest()
@@ -141,7 +152,7 @@ class FolderDataset:
         try:
             content = bytes_of(self.folder, picture)
             with pictures.opened_content(content, picture.name, most=MOST_PIXELS) as opened:
-                whole = _flat(ImageOps.exif_transpose(opened))
+                whole = pictures.srgb(opened)
                 if whole.size != picture.size:
                     raise PictureError(f"{picture.name} has another size now")
         except PictureError as error:
@@ -155,7 +166,9 @@ class FolderDataset:
 def bytes_of(folder: Path, picture: Picture) -> io.BytesIO:
     """The file of a picture, as it lies in `folder`. Raises `PictureError`."""
     if picture.length > MOST_BYTES:
-        raise PictureError(f"{picture.name} takes {picture.length:,} bytes; at most {MOST_BYTES:,} are read")
+        raise UnsupportedPictureError(
+            f"{picture.name} takes {picture.length:,} bytes; at most {MOST_BYTES:,} are read"
+        )
     try:
         with open_file(folder / picture.file) as file:
             file.seek(picture.start)
@@ -171,17 +184,8 @@ def in_threads(work: Callable[..., T], *rows: Sequence[Any]) -> Iterator[T]:
         yield from pool.map(work, *rows)
 
 
-def _flat(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """In three colours; what can be seen through lies on white."""
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("RGB")
-    drawn = picture.convert("RGBA")
-    white = PIL.Image.new("RGBA", drawn.size, "white")
-    return PIL.Image.alpha_composite(white, drawn).convert("RGB")
-
-
 def _left_out(folder: Path, which: Sequence[str], what: str) -> str:
     more = f", and {len(which) - _MOST_NAMED:,} more" if len(which) > _MOST_NAMED else ""
-    noun, verb = ("picture", "is") if len(which) == 1 else ("pictures", "are")
+    plural, verb = ("", "is") if len(which) == 1 else ("s", "are")
     named = "; ".join(which[:_MOST_NAMED])
-    return f"{folder}: {len(which):,} {what.format(noun)} {verb} left out: {named}{more}"
+    return f"{folder}: {len(which):,} {what.format(s=plural)} {verb} left out: {named}{more}"

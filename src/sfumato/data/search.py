@@ -1,10 +1,9 @@
 """What is in a folder of pictures, found once.
 
-Pictures may lie in folders and subfolders, with captions in a `metadata.jsonl` beside them or in a `.txt` of
-the same name, or in shards: tar files in which each picture is followed by its `.txt` or `.json`.
+Pictures may lie in folders and subfolders, or in shards: tar files in which each picture is followed by its
+`.txt`, `.caption` or `.json`. `sfumato.data.caption_files` says where captions may stand.
 """
 
-import codecs
 import hashlib
 import json
 import mimetypes
@@ -12,29 +11,40 @@ import os
 import re
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import PIL.Image
 
 from sfumato import pictures
+from sfumato.data import caption_files
+from sfumato.data.caption_files import MOST_WORDS, Words
 from sfumato.data.crops import Size
-from sfumato.data.folder import METADATA, MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
-from sfumato.errors import DataError, PictureError, SfumatoError, warn
-from sfumato.files import make_folder, open_file, parse_json, read_file, read_lines, write_json
-from sfumato.formats import FORMATS
+from sfumato.data.folder import MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
+from sfumato.errors import DataError, PictureError, UnsupportedPictureError, warn
+from sfumato.files import make_folder, open_file, read_file, write_json
+from sfumato.formats import READ_FORMATS, READABLE
 
-CAPTION_KEYS = ("text", "caption", "prompt")
-MOST_WORDS = 1 << 20
-"""Bytes that are read of a picture's own caption file."""
-_MOST_INDEX = 1 << 30
+VERSION = 2
+"""Of what is kept of a search: another version's is not read, as it may have read less."""
 ONE_IN = 40
 """Of how many pictures one is held out for tests, where the folder does not say itself."""
+_LEFT_OUT = ("broken", "unsupported", "masks")
+_MOST_INDEX = 1 << 30
 _HELD_OUT = re.compile(r"(test|val|validation)([-_.].*)?")
-_MORE = frozenset({".arw", ".cr2", ".cr3", ".dng", ".jfif", ".jxl", ".nef", ".psd", ".raf", ".tga"})
+_MORE = frozenset({".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raf", ".tga"})
 """Suffixes of pictures that not every machine knows for such."""
+_UNREAD = {
+    **dict.fromkeys((".7z", ".gz", ".rar", ".tgz", ".zip"), "an archive: unpack it"),
+    **dict.fromkeys(
+        (".arrow", ".parquet"), "a table: write its captions to metadata.csv, its pictures as files"
+    ),
+}
+"""What else may hold pictures, by suffix, and what to do about it."""
+_MASK = re.compile(r"(.+)(-masklabel|-condlabel|[-_.]mask)", re.IGNORECASE)
+"""The name of a picture's mask, after the picture's own: OneTrainer's, and what others write."""
+_MASK_FOLDER = re.compile(r"masks?|conditioning.*|.*[-_ ]masks?", re.IGNORECASE)
+"""Folders of masks: kohya's `conditioning_data_dir` may have any name, and has one of these."""
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 
@@ -46,7 +56,7 @@ def search(
 
     What was found is kept in the file `index` and taken from there until a file in the folder changes; a
     warning says when that changes what is found. `progress(done, total)` counts pictures. Raises `DataError`
-    where the folder cannot be read, or a `metadata.jsonl` or a shard is damaged.
+    where the folder cannot be read, or a `metadata.jsonl`, a `metadata.csv` or a shard is damaged.
     """
     files = _files(folder, index)
     stamp = hashlib.sha256(
@@ -57,18 +67,24 @@ def search(
     before = _kept(folder, index) if index else None
     if before and before[0] == stamp:
         return before[1]
-    candidates, broken = _candidates(folder, files)
+    candidates, broken, unsupported, masks = _candidates(folder, files)
     sound: list[Picture] = []
     seen = in_threads(lambda one: _look(folder, one), candidates)
     for done, (candidate, size) in enumerate(zip(candidates, seen, strict=True), start=1):
-        if isinstance(size, str):
-            broken.append(size)
+        if isinstance(size, PictureError):
+            (unsupported if isinstance(size, UnsupportedPictureError) else broken).append(str(size))
         else:
             sound.append(replace(candidate, size=size))
         progress(done, len(candidates))
     split = any(_says_held_out(one.name) for one in sound)
     sound = [replace(one, held_out=(_says_held_out if split else _drawn)(one.name)) for one in sound]
-    found = FolderContents(folder, tuple(sorted(sound, key=lambda one: one.name)), tuple(sorted(broken)))
+    found = FolderContents(
+        folder,
+        tuple(sorted(sound, key=lambda one: one.name)),
+        tuple(sorted(broken)),
+        tuple(sorted(unsupported)),
+        tuple(sorted(masks)),
+    )
     if before and not before[1].is_like(found):
         warn(
             f"{folder} has changed since it was last searched: {len(before[1].pictures):,} pictures then, "
@@ -77,7 +93,8 @@ def search(
     if index:
         make_folder(index.parent, index)
         rows = [asdict(one) for one in found.pictures]
-        write_json(index, {"stamp": stamp, "pictures": rows, "broken": found.broken})
+        left_out = {name: getattr(found, name) for name in _LEFT_OUT}
+        write_json(index, {"version": VERSION, "stamp": stamp, "pictures": rows, **left_out})
     return found
 
 
@@ -88,7 +105,9 @@ def _kept(folder: Path, index: Path) -> tuple[str, FolderContents] | None:
             Picture(**{**one, "size": tuple(one["size"]), "captions": tuple(one["captions"])})
             for one in kept["pictures"]
         )
-        return kept["stamp"], FolderContents(folder, found, tuple(kept["broken"]))
+        if kept.get("version") != VERSION:
+            return None
+        return kept["stamp"], FolderContents(folder, found, *(tuple(kept[name]) for name in _LEFT_OUT))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -98,7 +117,13 @@ def _files(folder: Path, index: Path | None) -> dict[str, os.stat_result]:
     what a run draws while it learns is not what it learns from."""
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+        hint = ""
+        if folder.suffix.lower() == ".toml" and folder.is_file():
+            hint = (
+                "; of kohya's dataset config name each image_dir by itself: num_repeats stands before the "
+                "folder's name, as in '20_sks dog', and other settings in [data] of a recipe"
+            )
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}{hint}") from error
 
     found, been = {}, {os.path.realpath(path) for path in (folder, index.parent if index else folder)}
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
@@ -116,37 +141,66 @@ def _files(folder: Path, index: Path | None) -> dict[str, os.stat_result]:
     return found
 
 
-@dataclass(frozen=True)
-class _Words:
-    captions: tuple[str, ...] = ()
-    weight: float = 1.0
-
-
-def _candidates(folder: Path, files: Mapping[str, os.stat_result]) -> tuple[list[Picture], list[str]]:
-    """What may be pictures, and what is named as one or looks like one and cannot be."""
-    described: dict[str, _Words] = {}
-    for name in files:
-        if PurePosixPath(name).name == METADATA:
-            described |= _described(folder, name)
-    broken = [f"{name} is named in {METADATA}, but is not there" for name in described if name not in files]
+def _candidates(
+    folder: Path, files: Mapping[str, os.stat_result]
+) -> tuple[list[Picture], list[str], list[str], set[str]]:
+    """What may be pictures to learn from, what is broken, what is of kinds that are not read, and masks."""
+    broken = [f"{name!a} has a name that is not UTF-8" for name in files if not _is_text(name)]
+    files = {name: status for name, status in files.items() if _is_text(name)}
+    names = [name for name in files if _suffix(name) in READ_FORMATS]
+    tables = caption_files.tables(folder, files, names)
+    broken += tables.missing
+    by_key = {caption_files.key(name): name for name in files}
     found: list[Picture] = []
+    unsupported: list[str] = []
+    words: dict[str, Words] = {}
+    for name in names:
+        try:
+            own = caption_files.beside(name, by_key, lambda one: _read(folder, one))
+            words[name] = tables.words.get(name, Words()) | own
+        except PictureError as error:
+            broken.append(str(error))
+    masks = tables.companions & words.keys() | _masks(words)
     for name, status in files.items():
-        if not _is_text(name):
-            broken.append(f"{name!a} has a name that is not UTF-8")
-            continue
-        suffix = PurePosixPath(name).suffix.lower()
+        suffix = _suffix(name)
         if suffix == ".tar":
             found += _members(folder, name, status.st_mtime_ns)
-        elif suffix in FORMATS:
-            try:
-                words = described.get(name) or _beside(folder, name, files)
-            except PictureError as error:
-                broken.append(str(error))
-                continue
-            found.append(_picture(name, name, 0, status.st_size, status.st_mtime_ns, words))
-        elif suffix in _MORE or (mimetypes.guess_type(name)[0] or "").startswith("image/"):
-            broken.append(f"{name} is not a PNG, JPEG or WebP picture")
-    return found, broken
+        elif name in words and name not in masks:
+            found.append(_picture(folder, name, name, 0, status.st_size, status.st_mtime_ns, words[name]))
+        elif suffix in _UNREAD:
+            unsupported.append(f"{name} is {_UNREAD[suffix]}")
+        elif suffix not in READ_FORMATS and _is_named_picture(name):
+            unsupported.append(f"{name} is not a {READABLE} picture: convert it")
+    return found, broken, unsupported, masks
+
+
+def _masks(words: Mapping[str, Words]) -> set[str]:
+    """The pictures that have no words of their own and are named as the masks of others."""
+    paths = {name: PurePosixPath(name) for name in words}
+    stems = {str(path.with_suffix("")) for path in paths.values()}
+    shown = Counter(path.stem for path in paths.values() if not _in_mask_folder(path))
+    found = set()
+    for name, path in paths.items():
+        if words[name].captions:
+            continue
+        named = _MASK.fullmatch(path.stem)
+        if named and (named[2].lower().endswith("label") or str(path.with_name(named[1])) in stems):
+            found.add(name)
+        if _in_mask_folder(path) and shown[path.stem]:
+            found.add(name)
+    return found
+
+
+def _in_mask_folder(path: PurePosixPath) -> bool:
+    return any(_MASK_FOLDER.fullmatch(part) for part in path.parts[:-1])
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _is_named_picture(name: str) -> bool:
+    return _suffix(name) in _MORE or (mimetypes.guess_type(name)[0] or "").startswith("image/")
 
 
 def _is_text(name: str) -> bool:
@@ -157,100 +211,46 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _picture(name: str, file: str, start: int, length: int, changed: int, words: _Words) -> Picture:
-    return Picture(name, file, start, length, changed, (0, 0), words.captions, words.weight, False)
+def _picture(
+    folder: Path, name: str, file: str, start: int, length: int, changed: int, words: Words
+) -> Picture:
+    words |= caption_files.of_folder(f"{folder.resolve().name}/{name}")
+    weight = 1.0 if words.weight is None else words.weight
+    return Picture(name, file, start, length, changed, (0, 0), words.captions, weight, False)
 
 
-def _described(folder: Path, name: str) -> dict[str, _Words]:
-    """What a `metadata.jsonl` says, by the paths in the folder of the pictures that it names."""
-    home = PurePosixPath(name).parent
-    found = {}
+def _read(folder: Path, name: str) -> bytes:
+    """The content of a caption file, if it is not too large. Raises `PictureError`."""
     try:
-        for number, line in enumerate(read_lines(folder / name), start=1):
-            if content := line.removeprefix(codecs.BOM_UTF8).strip():
-                where = f"{folder / name}, line {number}"
-                row = _json(content, where)
-                if not isinstance(row.get("file_name"), str):
-                    raise DataError(f"{where}: file_name must say which picture is meant")
-                found[os.path.normpath(home / row["file_name"])] = _words(row, where)
+        return read_file(folder / name, MOST_WORDS)
     except OSError as error:
-        raise DataError(f"cannot read {folder / name}: {error.strerror}") from error
-    return found
-
-
-def _words(row: Mapping[str, Any], where: str) -> _Words:
-    """Captions and weight from a line of JSON."""
-    value: Any = next((row[key] for key in CAPTION_KEYS if row.get(key) is not None), [])
-    captions = [value] if isinstance(value, str) else value
-    if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
-        raise DataError(f"{where}: a caption must be text, or a list of texts")
-    weight = row.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not _may_weigh(weight):
-        raise DataError(
-            f"{where}: weight must be 0 or from 0.001 to 1,000: how often it is shown in an epoch"
-        )
-    return _Words(tuple(one.strip() for one in captions if one.strip()), float(weight))
-
-
-def _may_weigh(weight: float) -> bool:
-    return weight == 0 or 0.001 <= weight <= 1000
-
-
-def _json(raw: bytes, where: str) -> dict[str, Any]:
-    try:
-        return parse_json(raw, where)
-    except SfumatoError as error:
-        raise DataError(str(error)) from error
-
-
-def _beside(folder: Path, name: str, files: Mapping[str, os.stat_result]) -> _Words:
-    """What a `.txt` of the picture's name says. Raises `PictureError`."""
-    words = str(PurePosixPath(name).with_suffix(".txt"))
-    if words not in files:
-        return _Words()
-    try:
-        return _lines(read_file(folder / words, MOST_WORDS), words)
-    except OSError as error:
-        raise PictureError(f"cannot read {words}: {error.strerror}") from error
-
-
-def _lines(raw: bytes, where: str) -> _Words:
-    """One caption a line. Raises `PictureError`."""
-    if len(raw) > MOST_WORDS:
-        raise PictureError(f"{where} is larger than {MOST_WORDS:,} bytes, the most that is read of captions")
-    try:
-        lines = raw.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise PictureError(f"{where} is not UTF-8 text") from None
-    return _Words(tuple(line.strip() for line in lines if line.strip()))
+        raise PictureError(f"cannot read {name}: {error.strerror}") from error
 
 
 def _members(folder: Path, shard: str, changed: int) -> Iterator[Picture]:
-    """The pictures in a tar file, each with what the `.txt` or `.json` of its name says."""
+    """The pictures in a tar file, each with what the caption file of its name says."""
     places: dict[str, tarfile.TarInfo] = {}
-    words: dict[str, _Words] = {}
+    raw: dict[str, bytes] = {}
     try:
         with open_file(folder / shard) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if not member.isreg() or path.name.startswith("."):
                     continue
-                if path.suffix.lower() in FORMATS:
+                if path.suffix.lower() in READ_FORMATS:
                     places[member.name] = member
-                elif path.suffix.lower() in (".txt", ".json"):
+                elif path.suffix.lower() in caption_files.CAPTION_SUFFIXES:
+                    if member.size > MOST_WORDS:
+                        raise PictureError(f"{member.name} is larger than {MOST_WORDS:,} bytes")
                     file = tar.extractfile(member)
-                    raw = file.read(MOST_WORDS + 1) if file else b""
-                    where, stem = f"{folder / shard}/{member.name}", str(path.with_suffix(""))
-                    if path.suffix.lower() == ".txt":
-                        words.setdefault(stem, _lines(raw, where))
-                    else:
-                        words[stem] = _words(_json(raw, where), where)
+                    raw[member.name] = file.read() if file else b""
             _check_end(tar)
+        by_key = {caption_files.key(name): name for name in raw}
+        for name, member in places.items():
+            own = caption_files.beside(name, by_key, raw.__getitem__)
+            yield _picture(folder, f"{shard}/{name}", shard, member.offset_data, member.size, changed, own)
     except (tarfile.TarError, EOFError, OSError, PictureError) as error:
         raise DataError(f"the shard {folder / shard} is damaged: {error}") from error
-    for name, member in places.items():
-        own = words.get(str(PurePosixPath(name).with_suffix("")), _Words())
-        yield _picture(f"{shard}/{name}", shard, member.offset_data, member.size, changed, own)
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
@@ -261,24 +261,19 @@ def _check_end(tar: tarfile.TarFile) -> None:
         raise tarfile.ReadError("its end is missing")
 
 
-def _look(folder: Path, candidate: Picture) -> Size | str:
+def _look(folder: Path, candidate: Picture) -> Size | PictureError:
     """The upright size of a picture that can be decoded, or what is wrong with it."""
     try:
         content = bytes_of(folder, candidate)
         with pictures.opened_content(content, candidate.name, most=MOST_PIXELS) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION) in _TURNED
-            _refuse_deep(picture, candidate.name)
             picture.draft("RGB", (1, 1))  # a JPEG is read to its end, but not drawn in full
             picture.load()
+            # once it is loaded: Pillow turns some formats by itself, and then says so
+            turned = picture.getexif().get(_ORIENTATION) in _TURNED
             return (height, width) if turned else (width, height)
     except PictureError as error:
-        return str(error)
-
-
-def _refuse_deep(picture: PIL.Image.Image, name: str) -> None:
-    if picture.mode.startswith(("I", "F")):
-        raise PictureError(f"{name} is grey and of more than 8 bits, most of which would be lost: make it 8")
+        return error
 
 
 def _says_held_out(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
+    from sfumato.diffusion.samplers import register_sampler as register_sampler
     from sfumato.errors import SfumatoError as SfumatoError
     from sfumato.errors import SfumatoWarning as SfumatoWarning
     from sfumato.image import Image as Image
@@ -28,9 +29,20 @@ _HOMES = {
     "Step": "studio",
     "Studio": "studio",
     "load": "studio",
+    "register_sampler": "diffusion.samplers",
 }
 
-__all__ = ["Image", "Request", "SfumatoError", "SfumatoWarning", "Step", "Studio", "__version__", "load"]
+__all__ = [
+    "Image",
+    "Request",
+    "SfumatoError",
+    "SfumatoWarning",
+    "Step",
+    "Studio",
+    "__version__",
+    "load",
+    "register_sampler",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -55,7 +55,14 @@ def warn(message: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A closing phrase for an error: the known name closest to `name`, else all the known names."""
+    """A closing phrase for an error: the known names that `name` begins or is close to, else all of them."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    longer = sorted((each for each in known if name and each.startswith(name)), key=len)
+    close = longer[:3] or get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {either(close)}?" if close else f"known: {', '.join(known)}"
+
+
+def either(names: Sequence[str]) -> str:
+    """Names as "'a'", "'a' or 'b'", "'a', 'b' or 'c'"."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last

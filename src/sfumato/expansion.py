@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import UsageError
 from sfumato.prompt import styles, template
@@ -113,7 +113,7 @@ def expand(request: Request) -> Iterator[Prepared]:
 
 def _single(request: Request, words: list[str], seed: int) -> Request:
     prompt, negative, *places = words
-    single = {"style": (), "templates": "off", "seed": seed, "count": 1}
+    single: dict[str, Any] = {"style": (), "templates": "off", "seed": seed, "count": 1}
     if words == [request.prompt, request.negative, *(region.prompt for region in request.regions)]:
         return request.filled(**single)
     regions = [

@@ -13,6 +13,7 @@ KINDS: dict[str, str] = {
     "embeddings": "textual inversion embeddings, named in prompts by their file's name",
     "wildcards": "lists of words, a line each, named in prompts as __name__",
     "styles": "style presets, as TOML",
+    "samplers": "samplers of your own, as Python files",
 }
 """The kinds of file, and what belongs there."""
 

@@ -1,5 +1,8 @@
 """The names of samplers, spacings and dialects, and what other programs call them. No torch here."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from sfumato.errors import UsageError, nearest
 
 SAMPLERS: dict[str, tuple[str, ...]] = {
@@ -33,6 +36,11 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "consistency": ("CMStochasticIterativeScheduler",),
 }
 
+"""Our samplers, and those registered since, with their names in other programs."""
+
+BUILT_IN = dict(SAMPLERS)
+"""Our samplers."""
+
 SPACINGS: dict[str, tuple[str, ...]] = {
     "leading": ("DDIM",),
     "linspace": ("Normal", "Uniform", "Automatic"),
@@ -55,31 +63,47 @@ DIALECTS: dict[str, str] = {
 """The prompt languages, and whose reading of a prompt each is."""
 
 
-def _resolve(kind: str, name: str, table: dict[str, tuple[str, ...]]) -> str:
-    def plain(text: str) -> str:
-        return text.strip().lower().replace("++", "pp").replace("_", "-").replace(" ", "-")
+def plain(text: str) -> str:
+    """A name of another program in the spelling of ours: "DPM++ 2M" as "dpmpp-2m"."""
+    return text.strip().lower().replace("++", "pp").replace("_", "-").replace(" ", "-")
 
-    wanted = plain(name)
-    for ours, others in table.items():
-        if wanted == ours or wanted in map(plain, others):
-            return ours
-    raise UsageError(f"unknown {kind} {name!r}; {nearest(wanted, table)}")
+
+def own_samplers() -> dict[str, Path]:
+    """The Python files in the user's folder of samplers; each file's name is a sampler's."""
+    from sfumato.folders import folder  # needed only for a name that is not ours
+
+    files = sorted(folder("samplers").glob("[!._]*.py"))
+    return {plain(file.stem): file for file in files}
 
 
 def sampler_name(name: str) -> str:
     """Our name of a sampler, from ours, A1111's or diffusers'. Raises `UsageError` naming the nearest."""
-    return _resolve("sampler", name, SAMPLERS)
+    if found := find(name, SAMPLERS):
+        return found
+    known = {**dict.fromkeys(own_samplers(), ()), **SAMPLERS}
+    if found := find(name, known):
+        return found
+    raise UsageError(f"unknown sampler {name!r}; {nearest(plain(name), known)}")
 
 
 def spacing_name(name: str) -> str:
     """Our name of a spacing, from ours or A1111's schedule types. Raises `UsageError` naming the nearest."""
-    return _resolve("spacing", name, SPACINGS)
+    if found := find(name, SPACINGS):
+        return found
+    raise UsageError(f"unknown spacing {name!r}; {nearest(plain(name), SPACINGS)}")
 
 
 def split_label(label: str) -> tuple[str, str | None]:
     """Sampler and spacing of a label such as "DPM++ 2M Karras"; the spacing is `None` if it names none."""
-    words = label.split()
-    for spacing, others in SPACINGS.items():
-        if len(words) > 1 and words[-1].lower() in {spacing, *(other.lower() for other in others)}:
-            return sampler_name(" ".join(words[:-1])), spacing
+    for spacing, others in SPACINGS.items() if find(label, SAMPLERS) is None else ():
+        for ending in (spacing, *map(plain, others)):
+            sampler = plain(label).removesuffix(f"-{ending}")
+            if sampler != plain(label) and find(sampler, {**SAMPLERS, **dict.fromkeys(own_samplers(), ())}):
+                return sampler_name(sampler), spacing
     return sampler_name(label), None
+
+
+def find(name: str, table: Mapping[str, Sequence[str]]) -> str | None:
+    """The key of `table` that `name` is, or that has it among its other names."""
+    wanted = plain(name)
+    return next((own for own, others in table.items() if wanted in (own, *map(plain, others))), None)

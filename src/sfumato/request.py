@@ -5,15 +5,16 @@ is what an image carries.
 """
 
 import math
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sfumato.errors import UsageError, nearest
 from sfumato.names import DIALECTS, spacing_name, split_label
 from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
-from sfumato.validation import described
+from sfumato.validation import Validated
 
 MAX_SIDE = 4096
 MAX_STEPS = 1000
@@ -22,7 +23,12 @@ MAX_SEED = 2**63 - 1
 
 MAX_TERMS = 16
 
-ALIASES = {"negative_prompt": "negative", "guidance_scale": "guidance"}
+ALIASES = {
+    "negative_prompt": "negative",
+    "guidance_scale": "guidance",
+    "num_inference_steps": "steps",
+    "num_images_per_prompt": "count",
+}
 """What diffusers calls fields of a request; both names are accepted."""
 
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
@@ -31,11 +37,7 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class Region(_Part):
+class Region(Validated):
     """A part of the picture that another prompt describes."""
 
     prompt: Text
@@ -52,7 +54,7 @@ class Region(_Part):
         return self
 
 
-class Origin(_Part):
+class Origin(Validated):
     """What was typed, where styles and templates made something else of it."""
 
     prompt: Text
@@ -60,10 +62,50 @@ class Origin(_Part):
     style: tuple[Name, ...] = ()
 
 
-class Request(BaseModel):
-    """What to draw and how. Every error names the field, the value and the allowed range."""
+class Settings(TypedDict, total=False):
+    """The fields of a `Request` besides its prompt, as keywords: what may be given for each, aliases too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=False)
+    negative: str
+    width: int | None
+    height: int | None
+    steps: int | None
+    guidance: float | None
+    guidance_interval: Sequence[float] | None
+    guidance_rescale: float
+    sampler: str | None
+    spacing: str | None
+    seed: int | None
+    count: int
+    fast: bool
+    dialect: str
+    style: str | Sequence[str]
+    templates: Literal["random", "combinatorial", "off"]
+    origin: Origin | None
+    adapters: str | Sequence[str | AdapterWeight | Mapping[str, Any]]
+    embeddings: str | Sequence[str]
+    allow_partial: bool
+    regions: Sequence[Region | Mapping[str, Any]]
+    clip_skip: int
+    decoder: Literal["full", "tiny"]
+    model: str
+    vae: str | None
+    tiny: str | None
+    base: str | None
+    prediction: Literal["epsilon", "v", "x0", "flow"] | None
+    negative_prompt: str
+    guidance_scale: float | None
+    num_inference_steps: int | None
+    num_images_per_prompt: int
+
+
+class RequestFields(Settings, total=False):
+    """All fields of a `Request` as keywords."""
+
+    prompt: str
+
+
+class Request(Validated):
+    """What to draw and how. Every error is a `UsageError` that names the field, the value and the range."""
 
     prompt: str = Field(max_length=MAX_CHARACTERS, description="What the picture shows.")
     negative: str = Field(
@@ -155,24 +197,36 @@ class Request(BaseModel):
         None, description="What the network predicts, where its file does not say: epsilon, v, x0 or flow."
     )
 
+    if TYPE_CHECKING:
+
+        def __init__(self, prompt: str, **fields: Unpack[Settings]) -> None: ...
+
+    else:
+
+        def __init__(self, /, *prompt, **fields):
+            if len(prompt) > 1 or (prompt and "prompt" in fields):
+                raise UsageError("a request has one prompt; name the other fields, as steps=20")
+            if prompt:
+                fields["prompt"] = prompt[0]
+            known = {*type(self).model_fields, *ALIASES}
+            for name in fields:
+                if name not in known:
+                    raise UsageError(f"unknown field {name!r}; {nearest(name, known)}")
+            super().__init__(**fields)
+
+        __init__.__pydantic_base_init__ = True
+
     @classmethod
     def build(cls, **fields: Any) -> Self:
-        """A request from loose fields; a bad one raises `UsageError` with one line for each fault."""
-        known = {*cls.model_fields, *ALIASES}
-        unknown = [name for name in fields if name not in known]
-        if unknown:
-            raise UsageError(f"unknown field {unknown[0]!r}; {nearest(unknown[0], known)}")
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            raise UsageError("; ".join(described(error, cls.model_fields))) from None
+        """A request from fields whose names and types are known only at run time."""
+        return cls(**fields)
 
-    def changed(self, **fields: Any) -> Self:
+    def changed(self, **fields: Unpack[RequestFields]) -> Self:
         """This request with other values for some fields, validated anew; other texts have no `origin`."""
-        fields = _by_own_names(fields)
-        if fields.keys() & {"prompt", "negative"}:
-            fields = {"origin": None, **fields}
-        return self.build(**{**self.model_dump(), **fields})
+        changes = _by_own_names({**fields})
+        if changes.keys() & {"prompt", "negative"}:
+            changes = {"origin": None, **changes}
+        return self.build(**{**self.model_dump(), **changes})
 
     def filled(self, **fields: Any) -> Self:
         """This request with other values for some fields, which are known to be valid."""
@@ -201,10 +255,25 @@ class Request(BaseModel):
             raise ValueError(f"unknown dialect; {nearest(name, DIALECTS)}")
         return name
 
-    @field_validator("style", mode="before")
+    @field_validator("seed", mode="before")
     @classmethod
-    def _one_style(cls, style: Any) -> Any:
-        return (style,) if isinstance(style, str) else style
+    def _random_seed(cls, seed: Any) -> Any:
+        if seed == -1:
+            raise ValueError(f"must be at least 0 (allowed: 0 to {MAX_SEED}); for a random seed leave it out")
+        return seed
+
+    @field_validator("style", "embeddings", mode="before")
+    @classmethod
+    def _one_name(cls, names: Any) -> Any:
+        return (names,) if isinstance(names, str) else names
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _adapters_by_name(cls, adapters: Any) -> Any:
+        each = (adapters,) if isinstance(adapters, str | AdapterWeight) else adapters
+        if not isinstance(each, list | tuple):
+            return adapters
+        return [{"name": one} if isinstance(one, str) else one for one in each]
 
     @model_validator(mode="before")
     @classmethod

@@ -5,11 +5,11 @@ from itertools import groupby, takewhile
 from reprlib import Repr
 from typing import Any, get_args
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sfumato.errors import nearest
+from sfumato.errors import UsageError, nearest
 
 # What pydantic says, and what is said here.
 _WORDS = (
@@ -20,12 +20,36 @@ _WORDS = (
     ("greater than or equal to", "at least"),
     ("less than or equal to", "at most"),
     ("valid tuple", "list"),
+    ("Unexpected keyword argument", "no such key is known"),
+    ("Extra inputs are not permitted", "no such key is known"),
 )
 _TYPES = ("int", "float", "str", "bool")
 """What a fault's place may hold besides names of fields and numbers: which member of a union was tried."""
 
 _NUMBERS = ("int", "float", "greater", "less", "finite")
 """How faults of numbers begin."""
+
+
+class Validated(BaseModel):
+    """A value that cannot be changed, whose faults are `UsageError`s when it is made by its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise UsageError("; ".join(described(error, type(self).model_fields))) from None
+
+    # As a part of another model it is validated by that one, which collects the faults of all its parts.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What differs from the defaults."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if field.is_required() or value != field.get_default(call_default_factory=True):
+                yield name, value
 
 
 def one_of(known: Iterable[str]) -> AfterValidator:
@@ -66,7 +90,9 @@ def _line(tried: list[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:
     names = [str(part) for part in fault["loc"] if _is_name(part)]
     if not names:
         return text
-    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+    if fault["type"] == "missing":
+        if not isinstance(fault["loc"][-1], int):
+            return f"{'.'.join(names)} is missing"
         text = f"must have more than {names.pop()} item"
     return f"{'.'.join(names)} is {shown(fault['input'])}: {text}{_allowed(fault, fields.get(names[0]))}"
 

@@ -9,9 +9,11 @@ program = Program()
 @program.add()
 def samplers(as_json: Json = False) -> None:
     """Print the samplers and the spacings, with their orders, costs and sources."""
-    from sfumato.diffusion.samplers import SAMPLERS
+    from sfumato.diffusion.samplers import SAMPLERS, read_own_samplers
     from sfumato.diffusion.spacing import SPACINGS
 
+    with console.Meter().shown("reading samplers"):
+        read_own_samplers()
     if as_json:
         listed = [
             {
@@ -27,16 +29,18 @@ def samplers(as_json: Json = False) -> None:
         spacings = [{"name": one.name, "summary": one.summary} for one in SPACINGS.values()]
         console.result(console.as_json({"samplers": listed, "spacings": spacings}))
         return
-    lines = [f"{'sampler':14} order  per step  noise"]
+    width = max(map(len, [*SAMPLERS, *SPACINGS]))
+    lines = [f"{'sampler':{width}} order  per step  noise"]
     for one in SAMPLERS.values():
         noise = "fresh" if one.random else "-"
         costs = f"{one.order:<6} {one.evaluations_per_step:<9} {noise:6}"
-        lines.append(f"{one.name:14} {costs} {one.summary} ({one.source})")
+        source = f" ({one.source})" if one.source else ""
+        lines.append(f"{one.name:{width}} {costs} {one.summary}{source}".rstrip())
     lines += [
         "",
         "order: of accuracy; per step: network evaluations; noise: fresh noise in every step",
         "",
         "spacing",
-        *(f"{one.name:14} {one.summary}" for one in SPACINGS.values()),
+        *(f"{one.name:{width}} {one.summary}" for one in SPACINGS.values()),
     ]
     console.result("\n".join(lines))

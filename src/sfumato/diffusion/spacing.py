@@ -215,7 +215,7 @@ SPACINGS = {
         Spacing("karras", karras, "more levels near the picture (EDM)"),
         Spacing("exponential", exponential, "even in the logarithm of the noise"),
         Spacing("beta", beta, "more levels at both ends"),
-        Spacing("balanced", balanced, "between even in log noise and even in angle; for `adams`"),
+        Spacing("balanced", balanced, "between even in log noise and even in angle; for adams"),
     )
 }
 

@@ -2,14 +2,14 @@
 
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -33,15 +33,16 @@ from sfumato.nets.inference import for_inference, unpacked
 from sfumato.options import DEFAULT_DEVICE, DEFAULT_MODEL, DeviceOptions, ModelOptions
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
-from sfumato.request import Request
+from sfumato.request import Request, RequestFields
 from sfumato.studio import advice
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.library import Library
+from sfumato.validation import shown
 from sfumato.version import __version__
 
 T = TypeVar("T")
 
-Requests = Request | str | Sequence[Request | str]
+Requests = Request | str | Iterable[Request | str]
 """One request or several; a text is a request's prompt."""
 ROWS_AT_ONCE = 16
 """Rows of the native size that a batch may hold on a GPU; a CPU gains nothing from batches."""
@@ -206,7 +207,7 @@ class Studio:
             prediction=options.prediction,
         )
 
-    def prepare(self, request: Requests, **fields: Any) -> list[Prepared]:
+    def prepare(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Prepared]:
         """Every picture that a request asks for, or several do, worked out once: what `job` draws.
 
         Its adapters and embeddings are read. Raises `UsageError` and `CheckpointError`.
@@ -222,12 +223,28 @@ class Studio:
                 prepared.append(replace(picture, embeddings=embeddings, loaded=loaded, notes=notes))
         return prepared
 
-    def generate(self, request: Request | str, **fields: Any) -> Image:
-        """Draw one picture. `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`."""
-        requests = _single(_requests(request, fields), "generate draws one; use generate_batch")
-        return self.generate_batch(requests)[0]
+    @overload  # a str is an Iterable[str] too, and means one request
+    def generate(  # type: ignore[overload-overlap]
+        self, request: Request | str | None = None, **fields: Unpack[RequestFields]
+    ) -> Image: ...
 
-    def generate_batch(self, request: Requests, **fields: Any) -> list[Image]:
+    @overload
+    def generate(self, request: Iterable[Request | str], **fields: Unpack[RequestFields]) -> list[Image]: ...
+
+    def generate(
+        self, request: Requests | None = None, **fields: Unpack[RequestFields]
+    ) -> Image | list[Image]:
+        """Draw one picture, or a list of them for a list of requests: see `generate_batch`.
+
+        `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`. Raises `UsageError` for one
+        that is wrong, and for a single request that asks for several pictures.
+        """
+        requests = _requests(request, fields)
+        if request is None or isinstance(request, Request | str):
+            return self.generate_batch(_single(requests, "generate draws one; use generate_batch"))[0]
+        return self.generate_batch(requests)
+
+    def generate_batch(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Image]:
         """Draw every picture that a request asks for, with seeds that count up from its own, or several do.
 
         In the order of the requests.
@@ -235,11 +252,12 @@ class Studio:
         drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
         return [drawn[index] for index in sorted(drawn)]
 
-    def stream(self, request: Requests, **fields: Any) -> Iterator[Step]:
+    def stream(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> Iterator[Step]:
         """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.
 
         Pictures may take turns, and end in another order than they were asked for: see `image_index`. One
-        whose numbers leave the finite ones in half precision is drawn once more in float32.
+        whose numbers leave the finite ones in half precision is drawn once more in float32. What is wrong
+        with the request is raised here, before the first step.
         """
         requests = _requests(request, fields)
         pictures = self.prepare(requests)
@@ -247,6 +265,9 @@ class Studio:
         notes = [note for each in requests for note in advice.style_notes(each, self.model, styles)]
         for note in dict.fromkeys([*notes, *(note for picture in pictures for note in picture.notes)]):
             warn(note)
+        return self._stream(pictures)
+
+    def _stream(self, pictures: Sequence[Prepared]) -> Iterator[Step]:
         for _, group in groupby(range(len(pictures)), lambda index: pictures[index].adapters):
             yield from self._draw(pictures, list(group))
 
@@ -323,7 +344,9 @@ class Studio:
             sampling = wrapper(sampling)
         return Job(key, sampling, guidance, picture.adapters, self.decoders.function(request.decoder))
 
-    def denoiser(self, request: Request | str, **fields: Any) -> GuidedDenoiser:
+    def denoiser(
+        self, request: Request | str | None = None, **fields: Unpack[RequestFields]
+    ) -> GuidedDenoiser:
         """The guided denoiser of one picture's request, a function `(x, level) -> x0`: what samplers ask.
 
         Latents (B, C, H, W) of the request's size in float32, x = a·x0 + s·eps at `level`, any level of the
@@ -461,17 +484,31 @@ class Studio:
         return Image(array, record)
 
 
-def _requests(request: Requests, fields: dict[str, Any]) -> list[Request]:
-    """Each of `request` with `fields`; a text is a prompt."""
-    each = [request] if isinstance(request, Request | str) else list(request)
+def _requests(request: Requests | None, fields: Mapping[str, Any]) -> list[Request]:
+    """Each of `request` with `fields`; a text is a prompt. Raises `UsageError` for anything else."""
+    if request is None:
+        return [Request.build(**fields)]
+    if isinstance(request, Request | str):
+        return [_request(request, fields)]
+    if isinstance(request, bytes | Mapping) or not isinstance(request, Iterable):
+        raise UsageError(f"cannot draw {shown(request)}: {_DRAWN}")
+    each = [_request(one, fields) for one in request]
     if not each:
         raise UsageError("there is no request to draw")
-    return [
-        Request.build(**{"prompt": one, **fields})
-        if isinstance(one, str)
-        else (one.changed(**fields) if fields else one)
-        for one in each
-    ]
+    return each
+
+
+_DRAWN = "a request is a prompt, a sfumato.Request, or a list of these"
+
+
+def _request(one: Any, fields: Mapping[str, Any]) -> Request:
+    if isinstance(one, str):
+        if "prompt" in fields:
+            raise UsageError("prompt is given twice; give it once")
+        return Request.build(prompt=one, **fields)
+    if not isinstance(one, Request):
+        raise UsageError(f"cannot draw {shown(one)}: {_DRAWN}")
+    return one.changed(**fields) if fields else one
 
 
 def _single(requests: list[Request], rule: str) -> list[Request]:

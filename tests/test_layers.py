@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "sfumato"
 FLOORS = [
     {
         "errors", "names", "formats", "files", "folders", "validation", "config", "options", "weights",
-        "devices", "pictures", "version",
+        "devices", "pictures", "contact_sheet", "viewer", "version",
     },
     {"diffusion"},
     {"nets"},

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
 
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError, nearest, warn
+from sfumato.options import DeviceOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +49,30 @@ def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_tile"))
+
+
+def emulated(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether `device` is a CPU without instructions for `dtype`, which takes it 100 times as long."""
+    has = torch.cpu.get_capabilities()
+    if device.type != "cpu" or has.get("architecture") != "x86_64":
+        return False
+    if dtype == torch.float16:
+        return not (has.get("avx512_fp16") or has.get("amx_fp16"))
+    # with AVX-512 alone bfloat16 is slower than float32, but takes half of its memory
+    return dtype == torch.bfloat16 and not has.get("avx512_bw")
+
+
+def native(options: DeviceOptions) -> DeviceOptions:
+    """`options` with the best dtype of a CPU that would emulate the one they name; warns of it."""
+    device = pick_device(options.device)
+    asked = pick_dtype(device, options.dtype)
+    if not emulated(device, asked):
+        return options
+    best = str(pick_dtype(device)).removeprefix("torch.")
+    warn(
+        f"this CPU has no instructions for {options.dtype}, which would take 100 times as long; using {best}"
+    )
+    return replace(options, dtype=best)
 
 
 def pick_dtype(device: torch.device, name: str | torch.dtype | None = None) -> torch.dtype:

@@ -1,21 +1,24 @@
 """A picture and how it was drawn: shown, compared, saved, and read back from a file that may be hostile."""
 
 import io
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Self
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from sfumato import metadata, pictures
+from sfumato import metadata, pictures, viewer
 from sfumato.errors import OutputError, UsageError
 from sfumato.files import replace_atomically
 from sfumato.formats import picture_format
 from sfumato.metadata import Record, pixel_digest
 from sfumato.request import Request
+from sfumato.validation import as_path, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,27 @@ class Image:
 
     @cached_property
     def pil(self) -> PIL.Image.Image:
+        """As a picture of Pillow's."""
         return PIL.Image.fromarray(self.pixels)
+
+    def __repr__(self) -> str:
+        width, height = self.size
+        request = self.request
+        prompt = shorten(request.prompt, 60, placeholder=" …")
+        how = f"seed {request.seed}, steps {request.steps}, {request.sampler}, guidance {request.guidance}"
+        return f"<Image {width}×{height}: {prompt!r}, {how}, model {self.record.model}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.pixels, dtype, copy=copy)
+
+    def show(self) -> None:
+        """Open the picture in the desktop's viewer. Raises `OutputError` where there is none.
+
+        The viewer reads a temporary file, which stays for it.
+        """
+        if why := viewer.why_none():
+            raise OutputError(f"cannot show the picture: {why}")
+        viewer.show(self.save(Path(tempfile.mkdtemp(prefix="sfumato-")) / "picture.png"))
 
     @property
     def as_drawn(self) -> bool:
@@ -50,10 +73,10 @@ class Image:
         PNG keeps every pixel; JPEG and WebP lose a little by `quality` (1 to 100). Raises `UsageError` for
         another suffix and `OutputError` where the file cannot be written.
         """
-        path = Path(path)
+        path = as_path(path)
         kind = picture_format(path)
-        if not 1 <= quality <= 100:
-            raise UsageError(f"quality is {quality}: must be 1 to 100")
+        if not isinstance(quality, int) or not 1 <= quality <= 100:
+            raise UsageError(f"quality is {shown(quality)}: must be 1 to 100")
         if not overwrite and path.exists():
             raise OutputError(f"will not replace {path}: it exists")
         encoded = self._encoded(kind, quality)
@@ -84,6 +107,7 @@ class Image:
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """The picture at `path` and its record. Raises `PictureError` for whatever cannot be had."""
+        path = as_path(path)
         with pictures.opened(path) as picture:
             return cls.decode(picture, path)
 

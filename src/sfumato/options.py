@@ -32,6 +32,12 @@ class ModelOptions:
     prediction: str | None = None
     local_files_only: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("source", "variant", "vae", "tiny", "base", "prediction"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and (value is not None or name == "source"):
+                raise UsageError(f"{name} is {value!r}: must be a name or a path")
+
     @classmethod
     def of(cls, source: "str | Path | ModelOptions", **options: Any) -> Self:
         """`source` itself, or one made of its name and `options`; paths become text.
@@ -81,8 +87,8 @@ class DeviceOptions:
             raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
         for name in ("slices", "tile"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}: must be at least 1")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UsageError(f"{name} is {value!r}: must be a whole number, at least 1")
         for one, other, why in (
             ("offload", "compiled", "the weights move while they are used"),
             ("offload", "trainable", "the weights move while they are used"),

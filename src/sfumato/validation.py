@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, takewhile
+from os import PathLike
+from pathlib import Path
 from reprlib import Repr
 from typing import Any, get_args
 
@@ -72,6 +74,13 @@ def described(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterat
     faults = error.errors(include_url=False)
     for _, tried in groupby(faults, lambda fault: [*takewhile(_is_name, fault["loc"])]):
         yield _line([*tried], fields)
+
+
+def as_path(path: Any) -> Path:
+    """`path` as a `Path`. Raises `UsageError` for what names no file."""
+    if not isinstance(path, str | PathLike):
+        raise UsageError(f"path is {shown(path)}: must be the name of a file")
+    return Path(path)
 
 
 def shown(value: Any) -> str:

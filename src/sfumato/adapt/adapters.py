@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ MAX_WEIGHT = 1000.0
 class Adapters:
     """The adapters of some `networks`, by their places: "unet", "text_encoder", "text_encoder_2".
 
-    Not for several threads at once.
+    Its iterator gives the names of those that are ready. Not for several threads at once.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module]) -> None:
@@ -37,6 +37,19 @@ class Adapters:
     def names(self) -> tuple[str, ...]:
         """Of every adapter that is ready."""
         return tuple(self._loaded)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded)
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._loaded
+
+    def __repr__(self) -> str:
+        active = {each.name: f" (active, {each.weight:g})" for each in self.active}
+        return f"<Adapters: {', '.join(name + active.get(name, '') for name in self) or 'none'}>"
 
     def __getitem__(self, name: str) -> Adapter:
         """One of them. Raises `UsageError` for an unknown name."""

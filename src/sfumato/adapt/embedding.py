@@ -33,6 +33,10 @@ class Embedding:
     vectors: tuple[Tensor | None, ...]
     token: str | None = None
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(" × ".join(map(str, rows.shape)) for rows in self.vectors if rows is not None)
+        return f"<Embedding {self.name!r}: {shapes}>"
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that identify the vectors."""

@@ -70,6 +70,10 @@ class Adapter:
     sampling_hints: Mapping[str, Any] = field(default_factory=dict)
     """How to draw with it, where it is for few steps: see `sfumato.adapt.sampling_hints`."""
 
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{count} layers of {part}" for part, count in self.report.layers.items())
+        return f"<Adapter {self.name!r}: {layers}, {self.fingerprint}>"
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The places of the networks that it changes."""

@@ -51,6 +51,10 @@ class Model:
     fast: FilePath | None = None
     """The file of a LoRA with which it draws in few steps."""
 
+    def __repr__(self) -> str:
+        width, height = self.native_size
+        return f"<Model {self.name!r}: {self.kind}, {width}×{height}, {self.prediction} prediction>"
+
     @property
     def kind(self) -> str:
         """The family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import Any, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ from sfumato.request import Request, RequestFields
 from sfumato.studio import advice
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.library import Library
-from sfumato.validation import shown
+from sfumato.validation import as_path, shown
 from sfumato.version import __version__
 
 T = TypeVar("T")
@@ -74,6 +74,10 @@ class Step:
     _studio: "Studio"
     _picture: Prepared
 
+    def __repr__(self) -> str:
+        which = f" of picture {self.image_index + 1} of {self.image_count}" if self.image_count > 1 else ""
+        return f"<Step {self.index} of {self.total}{which}, σ = {self.sigma:.4g}>"
+
     def preview(self, quick: bool = False, *, decoder: str | None = None) -> Image:
         """What the network believes the picture to be by now.
 
@@ -93,7 +97,10 @@ class Step:
 
 
 class Studio:
-    """A model, ready to draw; several threads may use it. Make one with `sfumato.load`."""
+    """A model, ready to draw; several threads may use it. Make one with `sfumato.load`.
+
+    At the end of `with sfumato.load() as studio` it is closed, and its memory is free.
+    """
 
     def __init__(
         self,
@@ -134,6 +141,38 @@ class Studio:
         """How large a batch may be, in rows × latent cells: see `Engine`."""
         self.decode_budget: float = CELLS_DECODED if device.type == "cuda" else 0
 
+    def close(self) -> None:
+        """Free the memory of the weights. A closed studio draws no more: every use is a `UsageError`."""
+        lock = self.lock
+        with lock:
+            vars(self).clear()
+            self.lock = lock
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if "model" not in vars(self) and not name.startswith("__"):
+                raise UsageError("this studio is closed; load the model again")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        if "model" not in vars(self):
+            return "<Studio, closed>"
+        width, height = self.native_size
+        dtype = str(self.dtype).removeprefix("torch.")
+        adapters = f", adapters: {', '.join(self.adapters)}" if len(self.adapters) else ""
+        return (
+            f"<Studio {self.name!r}: {self.model.kind}, {width}×{height}, {self.device}, {dtype}{adapters}>"
+        )
+
     @property
     def name(self) -> str:
         return self.model.name
@@ -173,6 +212,7 @@ class Studio:
         Raises `UsageError` for a size that the model cannot draw, a decoder that it does not have, and a
         model that draws from more than a text.
         """
+        request = _request(request, {})
         if self.model.task != "text":
             raise UsageError(
                 f"{self.model.name} is an {self.model.task} model: it edits pictures, and needs one to begin"
@@ -436,7 +476,7 @@ class Studio:
         `CheckpointError` and `UsageError`.
         """
         with self.lock:
-            known = name or Path(path).stem
+            known = name or as_path(path).stem
             self.adapt([each for each in self.adapters.active if each.name != known])
             return self.library.load_adapter(path, name, allow_partial=allow_partial)
 
@@ -446,16 +486,17 @@ class Studio:
         `path` as in `load_adapter`. Raises `CheckpointError`, also where it does not fit.
         """
         with self.lock:
-            return self.library.load_embedding(path, name)
+            return self.library.load_embedding(as_path(path), name)
 
-    def adapt(self, adapters: Sequence[AdapterWeight], allow_partial: bool = False) -> None:
+    def adapt(self, adapters: Sequence[AdapterWeight | str], allow_partial: bool = False) -> None:
         """Have the weights hold just these adapters, read from the user's folder if need be.
 
-        `allow_partial` as in `load_adapter`.
+        A name is an adapter at weight 1. `allow_partial` as in `load_adapter`.
         """
+        uses = [_adapter(each) for each in ([adapters] if isinstance(adapters, str) else adapters)]
         with self.lock:
-            self.library.fetch(adapters, allow_partial=allow_partial)
-            self._select(adapters)
+            self.library.fetch(uses, allow_partial=allow_partial)
+            self._select(uses)
 
     def image(self, pixels: Tensor, picture: Prepared) -> Image:
         """Pixels (1, 3, H, W) in [−1, 1] as a picture that carries how it was drawn."""
@@ -509,6 +550,14 @@ def _request(one: Any, fields: Mapping[str, Any]) -> Request:
     if not isinstance(one, Request):
         raise UsageError(f"cannot draw {shown(one)}: {_DRAWN}")
     return one.changed(**fields) if fields else one
+
+
+def _adapter(one: Any) -> AdapterWeight:
+    if isinstance(one, AdapterWeight):
+        return one
+    if not isinstance(one, str):
+        raise UsageError(f"cannot use {shown(one)}: an adapter is a name or an AdapterWeight")
+    return AdapterWeight(one)
 
 
 def _single(requests: list[Request], rule: str) -> list[Request]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from sfumato import checkpoint, devices
+from sfumato.errors import warn
 from sfumato.options import DEFAULT_DEVICE, DeviceOptions, ModelOptions
 from sfumato.studio.drawing import Studio
 
@@ -67,6 +68,9 @@ def open_studio(options: ModelOptions, device_options: DeviceOptions = DEFAULT_D
     """The studio of a model: what `load` does, with its options as two values."""
     device = devices.pick_device(device_options.device)
     dtype = devices.pick_dtype(device, device_options.dtype)
+    if devices.emulated(device, dtype):
+        best = devices.pick_dtype(device)
+        warn(f"this CPU has no instructions for {dtype}: drawing takes 100 times as long as in {best}")
 
     def fetch(dtype: torch.dtype) -> checkpoint.Model:
         return checkpoint.load(options, dtype=dtype)

@@ -1,0 +1,85 @@
+"""Pictures laid out on one page, row by row, with captions under them and labels at columns and rows."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from sfumato.pictures import MAX_PIXELS
+
+Size = tuple[int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+GAP = 4
+"""Pixels left free beside a picture's caption and a label."""
+CAPTION_LINES = 2
+
+
+def columns_for(count: int) -> int:
+    """How many pictures stand in a row of `count` in all, unless that is said: the page is about square."""
+    return math.ceil(math.sqrt(count))
+
+
+def cell_size(size: Size, count: int, columns: int | None = None) -> Size:
+    """Width and height that each of `count` pictures of `size` has on a page that can be read back.
+
+    Their own, or as much smaller as a page of at most `pictures.MAX_PIXELS` needs.
+    """
+    columns = columns or columns_for(count)
+    rows = -(-count // columns)
+    width, height = size
+    scale = min(1.0, math.sqrt(0.7 * MAX_PIXELS / (columns * width * rows * height)))
+    return max(int(width * scale), 1), max(int(height * scale), 1)
+
+
+def contact_sheet(
+    pictures: Sequence[Image.Image],
+    captions: Sequence[str] = (),
+    *,
+    columns: int | None = None,
+    column_labels: Sequence[str] = (),
+    row_labels: Sequence[str] = (),
+    cell: Size | None = None,
+    font_size: int | None = None,
+) -> Image.Image:
+    """One page (RGB, white) with the `pictures` in rows of `columns`.
+
+    `captions`: a text for each picture, in at most two lines under it. `column_labels` stand above the
+    columns and `row_labels` before the rows, as on an X/Y grid. `cell`: (width, height) that the pictures are
+    fitted into, by default `cell_size` of the first. `font_size`: by default in proportion to the cell.
+    """
+    columns = columns or len(column_labels) or columns_for(len(pictures))
+    rows = -(-len(pictures) // columns)
+    width, height = cell or cell_size(pictures[0].size, len(pictures), columns)
+    font_size = font_size or min(max(width // 16, 11), 24)
+    font, line = ImageFont.load_default(font_size), round(font_size * 1.3)
+    below = line * CAPTION_LINES + GAP if captions else 0
+    left = round(max((font.getlength(label) for label in row_labels), default=-2 * GAP)) + 2 * GAP
+    top = line + 2 * GAP if column_labels else 0
+    across = min(columns, max(len(pictures), len(column_labels)))
+    page = Image.new("RGB", (left + width * across, top + (height + below) * rows), "white")
+    pen = ImageDraw.Draw(page)
+    for column, label in enumerate(column_labels):
+        text = "\n".join(wrapped(label, font, width - GAP, lines=1))
+        pen.text((left + width * (column + 0.5), top / 2), text, "black", font, anchor="mm")
+    for row, label in enumerate(row_labels):
+        pen.text((left - GAP, top + (height + below) * row + height / 2), label, "black", font, anchor="rm")
+    for place, picture in enumerate(pictures):
+        corner = left + place % columns * width, top + place // columns * (height + below)
+        fitted = ImageOps.pad(picture.convert("RGB"), (width, height), color="white")
+        page.paste(fitted, corner)
+        if captions:
+            text = "\n".join(wrapped(captions[place], font, width - GAP))
+            pen.text((corner[0] + GAP // 2, corner[1] + height + 1), text, "black", font)
+    return page
+
+
+def wrapped(text: str, font: Font, width: int, *, lines: int = CAPTION_LINES) -> Iterable[str]:
+    """A text in at most `lines` lines, none wider than `width` pixels; an ellipsis stands for the rest."""
+    found: list[str] = []
+    for letters in range(max(width // 4, 3), 2, -1):
+        found = textwrap.wrap(text, letters, max_lines=lines, placeholder=" …")
+        if all(font.getlength(line) <= width for line in found):
+            break
+    return found

@@ -326,16 +326,15 @@ def test_what_is_not_one_picture_or_none_is_refused_in_a_line(studio):
         with pytest.raises(UsageError, match="the request is for 2 pictures"):
             draw("a", count=2, **SMALL)
     with pytest.raises(UsageError, match="the request is for 2 pictures"):
-        studio.generate([request, request])
+        studio.denoiser([request, request])
     with pytest.raises(UsageError, match="there is no request to draw"):
         studio.generate_batch([])
 
 
-def test_a_list_of_texts_is_a_list_of_prompts(studio):
-    assert [image.request.prompt for image in studio.generate_batch(["a star", "a moon"], **SMALL)] == [
-        "a star",
-        "a moon",
-    ]
+@pytest.mark.parametrize("draw", ["generate", "generate_batch"])
+def test_a_list_of_texts_is_a_list_of_prompts(studio, draw):
+    drawn = getattr(studio, draw)(["a star", "a moon"], **SMALL)
+    assert [image.request.prompt for image in drawn] == ["a star", "a moon"]
 
 
 @pytest.mark.parametrize("draw", ["generate", "generate_batch", "stream", "denoiser"])

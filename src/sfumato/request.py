@@ -62,7 +62,7 @@ class Origin(Validated):
     style: tuple[Name, ...] = ()
 
 
-class Settings(TypedDict, total=False):
+class RequestOptions(TypedDict, total=False):
     """The fields of a `Request` besides its prompt, as keywords: what may be given for each, aliases too."""
 
     negative: str
@@ -98,7 +98,7 @@ class Settings(TypedDict, total=False):
     num_images_per_prompt: int
 
 
-class RequestFields(Settings, total=False):
+class RequestFields(RequestOptions, total=False):
     """All fields of a `Request` as keywords."""
 
     prompt: str
@@ -199,7 +199,7 @@ class Request(Validated):
 
     if TYPE_CHECKING:
 
-        def __init__(self, prompt: str, **fields: Unpack[Settings]) -> None: ...
+        def __init__(self, prompt: str, **fields: Unpack[RequestOptions]) -> None: ...
 
     else:
 

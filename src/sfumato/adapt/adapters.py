@@ -49,7 +49,7 @@ class Adapters:
 
     def __repr__(self) -> str:
         active = {each.name: f" (active, {each.weight:g})" for each in self.active}
-        return f"<Adapters: {', '.join(name + active.get(name, '') for name in self) or 'none'}>"
+        return f"<Adapters: {', '.join(repr(name) + active.get(name, '') for name in self) or 'none'}>"
 
     def __getitem__(self, name: str) -> Adapter:
         """One of them. Raises `UsageError` for an unknown name."""

@@ -168,7 +168,7 @@ class Studio:
             return "<Studio, closed>"
         width, height = self.native_size
         dtype = str(self.dtype).removeprefix("torch.")
-        adapters = f", adapters: {', '.join(self.adapters)}" if len(self.adapters) else ""
+        adapters = f", adapters: {', '.join(map(repr, self.adapters))}" if len(self.adapters) else ""
         return (
             f"<Studio {self.name!r}: {self.model.kind}, {width}×{height}, {self.device}, {dtype}{adapters}>"
         )

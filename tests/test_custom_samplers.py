@@ -69,7 +69,7 @@ def test_the_sampler_of_the_page_is_of_second_order():
 
     errors = []
     for steps in (32, 64):
-        levels = [level for level in linspace(Flow(), steps) if 0 < level.a and level.s > 0.05]
+        levels = [level for level in linspace(Flow(), steps) if level.a > 0 and level.s > 0.05]
         found = run(given["ralston"](x, levels, SeededNoise([0])), denoise)
         errors.append(abs(found - x * spread(levels[-1]) / spread(levels[0])).item())
     assert errors[0] / errors[1] > 3

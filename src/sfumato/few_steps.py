@@ -64,5 +64,5 @@ def unmet_hints(hints: Mapping[str, Any], request: Request) -> list[str]:
 
 _LACKING = (
     "has nothing to draw fast with: use a model that has, or learn it with `sfumato distill` "
-    "(objective = 'latent-consistency', rank = 32)"
+    "(objective.name = 'latent-consistency', adapter.rank = 32)"
 )

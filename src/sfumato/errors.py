@@ -55,11 +55,14 @@ def warn(message: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A closing phrase for an error: the known names that `name` begins or is close to, else all of them."""
+    """A closing phrase for an error: the known names that `name` begins or is close to, else at most 40."""
     known = sorted(known)
     longer = sorted((each for each in known if name and each.startswith(name)), key=len)
     close = longer[:3] or get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {either(close)}?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean {either(close)}?"
+    more = f" and {len(known) - 40} more" if len(known) > 40 else ""
+    return f"known: {', '.join(known[:40])}{more}"
 
 
 def either(names: Sequence[str]) -> str:

@@ -90,7 +90,8 @@ def expand(request: Request) -> Iterator[Prepared]:
     """Each picture of a request whose `seed` is set, with a seed of its own.
 
     At random every picture makes its choices with its own seed. In combinations all of one go with the same
-    seeds, so that only the words make the difference. Raises `UsageError` as `pictures` does.
+    seeds, so that only the words make the difference. `{@a|b}` moves on with each picture. Raises
+    `UsageError` as `pictures` does.
     """
     assert request.seed is not None
     total = count(request)
@@ -105,9 +106,9 @@ def expand(request: Request) -> Iterator[Prepared]:
         if request.templates == "off":
             words = texts
         elif request.templates == "combinatorial":
-            words = template.combination(texts, way)
+            words = template.combination(texts, way, seed=request.seed + index, turn=index)
         else:
-            words = template.expand(texts, seed=seed)
+            words = template.expand(texts, seed=seed, turn=place)
         yield Prepared.of(_single(request, words, seed))
 
 

@@ -215,7 +215,15 @@ def read_json(path: Path, limit: int = 1 << 20) -> dict[str, Any]:
 
 
 def parse_json(raw: bytes, where: str) -> dict[str, Any]:
-    """The JSON object in `raw`: UTF-8, no key twice, numbers finite, whole characters.
+    """The JSON object in `raw`. Raises `CheckpointError` as `json_value` does, and for anything else."""
+    found = json_value(raw, where)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{where} must hold a JSON object, not {type(found).__name__}")
+    return found
+
+
+def json_value(raw: bytes, where: str) -> Any:
+    """What the JSON in `raw` holds: UTF-8, no key twice, numbers finite, whole characters.
 
     Raises `CheckpointError`, before parsing where the result would take much memory.
     """
@@ -229,8 +237,6 @@ def parse_json(raw: bytes, where: str) -> dict[str, Any]:
             json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{where} must hold a JSON object, not {type(found).__name__}")
     return found
 
 

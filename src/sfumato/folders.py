@@ -11,8 +11,8 @@ KINDS: dict[str, str] = {
     "models": "checkpoints: diffusers folders and .safetensors files",
     "adapters": "LoRA files, named in prompts as <lora:name:weight>",
     "embeddings": "textual inversion embeddings, named in prompts by their file's name",
-    "wildcards": "lists of words, a line each, named in prompts as __name__",
-    "styles": "style presets, as TOML",
+    "wildcards": "lists of words, as text, YAML or JSON, named in prompts as __name__",
+    "styles": "style presets, as TOML, CSV or JSON",
     "samplers": "samplers of your own, as Python files",
 }
 """The kinds of file, and what belongs there."""

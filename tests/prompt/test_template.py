@@ -2,6 +2,7 @@
 
 import random
 import re
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.errors import UsageError
+from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.prompt.template import (
     MAX_COMBINATIONS,
@@ -65,7 +66,27 @@ VECTORS = [
     ("{ 3::red|green}", ["red", "green"]),
     ("{0::red|blue}", ["blue"]),
     ("{a::b|c}", ["a::b", "c"]),
-    ("{a$$b|c}", ["a$$b", "c"]),
+    (r"{a\$\$b|c}", ["a$$b", "c"]),
+    ("{3 :: red|blue}", [" red", "blue"]),
+    ("{2 $$a|b}", ["a, b", "b, a"]),
+    ("{1 - 2 $$ or $$a|b}", ["a", "b", "a or b", "b or a"]),
+    ("{# seen more often\n3::oak|elm}", ["oak", "elm"]),
+    ("{#note\n3::oak|elm}", ["oak", "elm"]),
+    ("{oak // tall\n|# | fir\n elm}", ["oak \n", "\n elm"]),
+    ("a /* b */{c|d}\n# e\n#f\ng // h", ["a c\ng ", "a d\ng "]),
+    ("{#1|#2} C# http://x.y/z and//or", ["#1 C# http://x.y/z and//or", "#2 C# http://x.y/z and//or"]),
+    (r"\# a \// {b|c}", ["# a // b", "# a // c"]),
+    ("{!a|b}", ["a", "b"]),
+    (r"{\@a|b} {c|@d}", ["@a c", "@a @d", "b c", "b @d"]),
+    ("%{a ... b$${x|y}}", ["a x b", "a y b"]),
+    (
+        "%{{dark|light} … night$$a %{very…big$$ }cat}",
+        ["dark a very bigcat night", "light a very bigcat night"],
+    ),
+    ("${c?={red|blue}}${c?=teal}${c}", ["red", "blue"]),
+    ("${a-b=x}${a-b}", ["x"]),
+    ("${c:{a|b}} c", ["a c", "b c"]),
+    ("${c=x}${c:{a|b}}", ["x"]),
     ("${c=red}a ${c} ${ c }", ["a red red"]),
     ("${c={red|blue}}a ${c} cat, ${c}", ["a red cat, red", "a blue cat, blue"]),
     ("${c=!{red|blue}}${c} ${c}", ["red red", "blue blue"]),
@@ -90,6 +111,7 @@ def test_a_template_has_these_combinations_in_this_order(template, results):
 
 
 @pytest.mark.parametrize(("template", "results"), VECTORS)
+@pytest.mark.filterwarnings("ignore:{!a")
 def test_what_is_drawn_at_random_is_one_of_the_combinations_and_all_are_drawn(template, results):
     drawn = {expand([template], seed=seed)[0] for seed in range(80)}
     assert drawn == set(results)
@@ -203,6 +225,142 @@ def test_wildcards_are_found_in_the_users_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["gulls,_terns", "r&b", "d'or", "50% off", "cats (old)", "#tags", "über", "a.b", "+mood", "[x]", "a=b"],
+)
+def test_a_wildcard_may_be_called_by_any_sign_that_a_file_may_have(files, name):
+    wildcards = files(**{name: "teal\n"})
+    assert every(f"a __{name}__ cat", wildcards=wildcards) == ["a teal cat"]
+    assert every(f"{{2$$__{name}__|x}}", wildcards=wildcards) == ["teal, x", "x, teal"]
+
+
+@pytest.mark.parametrize(("name", "escaped"), [("a|b", r"a\|b"), ("a{b}", r"a\{b\}"), ("a__b", r"a\_\_b")])
+def test_what_would_be_syntax_in_a_wildcards_name_is_escaped(files, name, escaped):
+    assert every(f"__{escaped}__", wildcards=files(**{name: "teal\n"})) == ["teal"]
+
+
+YAML = """
+clothes:
+  hat:
+    - cap
+    - 3::beret
+    - yes
+    - {text: bowler, weight: 0.5}
+    - colour: lost
+    -
+  shoe: clog
+long:
+  - |
+    # how to use it
+    a {big|small}
+    cat
+"""
+JSON = '{"clothes": {"hat": ["cap", "3::beret", "yes", {"content": "bowler"}, 7, ""]}, "empty": []}'
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "hats"),
+    [
+        (".yaml", YAML, ["cap", "beret", "yes", "bowler"]),
+        (".json", JSON, ["cap", "beret", "yes", "bowler", "7"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*entry that contains a colon needs quotes")
+def test_wildcards_are_read_from_the_keys_of_yaml_and_json(tmp_path, monkeypatch, suffix, content, hats):
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
+    path = tmp_path / "wildcards" / "packs" / f"w{suffix}"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    for name in ("packs/clothes/hat", "clothes/hat", "hat", "*/HAT", "**/hat"):
+        found = [combination([f"__{name}__"], i)[0] for i in range(combinations([f"__{name}__"]))]
+        assert found == hats, name
+    drawn = Counter(expand(["__hat__"], seed=seed)[0] for seed in range(500))
+    assert drawn["beret"] > drawn["cap"] > 0
+
+
+def test_a_yaml_entry_may_be_of_several_lines(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text(YAML)
+    assert every("__long__", wildcards={"w": path}) == ["\na big\ncat", "\na small\ncat"]
+    assert every("__shoe__", wildcards={"w": path}) == ["clog"]
+
+
+def test_a_yaml_file_that_is_one_list_has_the_files_name(tmp_path):
+    path = tmp_path / "w.yml"
+    path.write_text("[a, b]")
+    assert every("__w__", wildcards={"w": path}) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [b", "is not YAML"),
+        ("? [a]\n: b", "is not YAML: a key in line 1 is no text"),
+        ("\tx: y", "is not YAML"),
+        ("a: " + "[" * 20_000, "is not YAML"),
+        ("&x a: &y {b: *y}", None),
+        ("".join(f"x{i}: &a{i} {{l: *a{i - 1}, r: *a{i - 1}}}\n" for i in range(1, 40)), None),
+    ],
+    ids=range(6),
+)
+def test_a_damaged_or_hostile_yaml_file_is_warned_of_and_left_out(files, tmp_path, content, message):
+    path = tmp_path / "w.yaml"
+    path.write_text(content)
+    with warnings.catch_warnings(record=True) as warned:
+        assert every("__it__", wildcards={**files(it="red\n"), "w": path}) == ["red"]
+    assert message is None or any(message in str(each.message) for each in warned)
+
+
+def test_a_wildcards_name_may_be_chosen(files):
+    written = files(hat="cap\nberet\n", shoe="clog\n")
+    wildcards = {"clothes/hat": written["hat"], "clothes/shoe": written["shoe"]}
+    assert every("__clothes/{hat|shoe}__", wildcards=wildcards) == ["cap", "beret", "clog"]
+    assert every("${k=shoe}__clothes/${k}__", wildcards=wildcards) == ["clog"]
+    assert every("{2$$__clothes/${k:hat}__}", wildcards=wildcards) == ["cap, beret", "beret, cap"]
+    text = "${k={hat|shoe}}${k} {3$$__clothes/${k}__}"
+    drawn = {expand([text], seed=seed, wildcards=wildcards)[0] for seed in range(40)}
+    assert drawn == {"shoe clog", "hat cap, beret", "hat beret, cap"}
+    with pytest.raises(UsageError, match="cannot be counted where a variable names a wildcard"):
+        combinations([text], wildcards=wildcards)
+
+
+def test_a_wildcard_is_given_variables_that_hold_only_within(files):
+    wildcards = files(cat="a ${size:small} ${c} cat\n")
+    assert every("${c=teal}__cat(c={red|blue}, size=wee)__, ${c}", wildcards=wildcards) == [
+        "a wee red cat, teal",
+        "a wee blue cat, teal",
+    ]
+    assert every("{2$$__cat(c=red)__}", wildcards=wildcards) == ["a small red cat"]
+    with pytest.raises(UsageError, match=r"\$\{c\} has no value yet"):
+        expand(["__cat(c=red)__ ${c}"], seed=1, wildcards=wildcards)
+
+
+def test_a_number_before_a_wildcard_is_as_many_options(files):
+    wildcards = files(tree="fir\noak\n")
+    each = ["fir, fir", "fir, oak", "oak, fir", "oak, oak"]
+    assert every("{2$$2#__tree__}", wildcards=wildcards) == each * 2
+    assert every("{2#__tree__|elm}", wildcards=wildcards) == ["fir", "oak", "fir", "oak", "elm"]
+
+
+def test_a_cycle_takes_its_options_in_turn():
+    def turns(template, count):
+        return [expand([template], seed=3, turn=turn)[0] for turn in range(count)]
+
+    assert turns("{@a|b|c}", 5) == ["a", "b", "c", "a", "b"]
+    assert turns("{@2$$a|b|c}", 7) == ["a, b", "a, c", "b, a", "b, c", "c, a", "c, b", "a, b"]
+    assert turns("{@a|{b|c}}", 4) == turns("{@a|{@b|c}}", 4) == ["a", "b", "a", "c"]
+    assert combinations(["{@a|b} {~x|y} {1|2|3}"]) == 3
+    each = [combination(["{@a|b} {1|2|3}"], i, turn=i)[0] for i in range(3)]
+    assert each == ["a 1", "b 2", "a 3"]
+    assert {combination(["{~x|y}"], 0, seed=seed)[0] for seed in range(20)} == {"x", "y"}
+
+
+def test_every_option_at_once_is_warned_of_where_choices_are_random():
+    with pytest.warns(SfumatoWarning, match="takes every option where templates are combinatorial"):
+        assert expand(["{!a|b}"], seed=1)[0] in "ab"
+
+
+@pytest.mark.parametrize(
     ("template", "message"),
     [
         ("a {b|c", "the prompt, character 3: this brace is never closed"),
@@ -211,7 +369,23 @@ def test_wildcards_are_found_in_the_users_folder(tmp_path, monkeypatch):
         ("a } b", "the prompt, character 3: } closes nothing"),
         ("a ${", "the prompt, character 3: after ${ a name"),
         ("${1=b}", "the prompt, character 1: after ${ a name"),
-        ("${a:{b|c}}", "the prompt, character 1: after ${ a name"),
+        ("${a:b|c}", "the prompt, character 6: | is between options, and those need braces"),
+        ("%{a|b ... $$c}", "the prompt, character 4: | is between options"),
+        ("100%{a}", "the prompt, character 4: %{ needs two parts"),
+        ("{$$a|b}", "the prompt, character 2: before $$ stands how many options to pick"),
+        ("{a$$b|c}", "the prompt, character 3: before $$ stands how many options to pick"),
+        ("{-1::red|blue}", "the prompt, character 2: the weight -1 must be a number such as 0.5"),
+        ("{red|50%::blue}", "the prompt, character 6: the weight 50% must be a number such as 0.5"),
+        ("{1e3::a|b}", "the weight 1e3 must be"),
+        ("{1,5::a|b}", "the weight 1,5 must be"),
+        ("{red::3|blue}", "the prompt, character 5: a weight stands before its option: 3::"),
+        ("a /* b", r"the prompt, character 3: this comment is never closed by */; as text it is \/*"),
+        ("# a\n{", "the prompt, character 5: this brace is never closed"),
+        ("{# note}", "the prompt, character 1: this brace is never closed"),
+        ("{% if x %}a{% endif %}", "is of Jinja templates, which are not read"),
+        ("3#__colour__", "the prompt, character 3: 3# before a wildcard means as many options"),
+        ("__colour(c=red, d)__", "the prompt, character 1: 'd' is no name=value"),
+        ("__colour(c={a)__", "the prompt, character 12: this brace is never closed"),
         ("x ${colour}", "the prompt, character 3: ${colour} has no value yet; write ${colour=...} before it"),
         ("${colour=a}${color}", "${color} has no value yet; did you mean 'colour'?"),
         ("__colr__", "the prompt, character 1: there is no wildcard 'colr'; did you mean 'colour'?"),
@@ -236,9 +410,35 @@ def test_an_error_says_where_and_what_would_be_right(files, template, message):
 def test_an_error_names_the_text_or_the_files_line_it_is_in(files):
     with pytest.raises(UsageError, match=r"^the negative prompt, character 1"):
         expand(["{a}", "{"], seed=1)
-    wildcards = files(colour="red\n{blue\n")
-    with pytest.raises(UsageError, match=r"colour\.txt, line 2, character 1: this brace is never closed"):
+    wildcards = files(colour="{blue\n")
+    with pytest.raises(UsageError, match=r"colour\.txt, line 1, character 1: this brace is never closed"):
         expand(["__colour__"], seed=1, wildcards=wildcards)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"it": "red\n{blue\n"}, r"it\.txt, line 2, character 1: this brace .*; the entry is left out"),
+        ({"it": "red\n__none__\n"}, r"it\.txt, line 2 is left out: there is no wildcard 'none'"),
+        ({"it": "red\n{x|__a__}\n", "a": "#\n"}, r"it\.txt, line 2 is left out: .*a\.txt has no entry"),
+        ({"it": "red\n__a__\n", "a": "__b__\n"}, r"line 2 is left out: the wildcard 'a' has no entry"),
+        ({"it": "red\n-1::blue\n"}, r"it\.txt, line 2, character 1: the weight -1"),
+    ],
+)
+def test_an_entry_that_is_wrong_spoils_its_own_line_and_is_warned_of(files, contents, message):
+    with pytest.warns(SfumatoWarning, match=message):
+        assert every("__it__", wildcards=files(**contents)) == ["red"]
+
+
+def test_a_file_without_an_entry_is_left_out_of_several(files, tmp_path):
+    wildcards = files(gold="ring\n", empty="", bad="x\n")
+    wildcards["bad"].write_bytes(b"\xff")
+    with pytest.warns(SfumatoWarning) as warned:
+        assert every("__*__", wildcards=wildcards) == ["ring"]
+    assert {str(each.message).partition(":")[0].partition("wildcards ")[0] for each in warned} == {
+        f"the wildcard file {tmp_path / 'bad.txt'} is not UTF-8 at byte 0; __*__ goes without it",
+        f"the wildcard file {tmp_path / 'empty.txt'} has no entry",
+    }
 
 
 @pytest.mark.parametrize(
@@ -456,6 +656,11 @@ EXAMPLES = re.findall(r"^(\S.*?) +→ (.*)$", PAGE, re.MULTILINE)
 
 @pytest.mark.parametrize(("template", "results"), EXAMPLES, ids=[template for template, _ in EXAMPLES])
 def test_the_guides_examples_come_out_as_it_says(files, template, results):
-    wildcards = files(tree="# x\n3::fir\n{old|young} oak\n", cat="tabby\n", dog="pug\n")
+    wildcards = files(
+        tree="# x\n3::fir\n{old|young} oak\n",
+        cat="tabby\n",
+        dog="pug\n",
+        toy="a ${colour:grey} toy ${animal}\n",
+    )
     wildcards |= {"pets/cat": wildcards["cat"], "pets/dog": wildcards["dog"]}
     assert every(template, wildcards=wildcards) == results.split(" · ")

@@ -115,12 +115,9 @@ def entries(source: Source) -> Iterator[Entry]:
 
 def _text(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = files.read_file(path, MAX_FILE_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read the wildcard file {path}: {error.strerror}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise UsageError(f"the wildcard file {path} is larger than {MAX_FILE_BYTES:,} bytes")
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return content.decode(encoding)

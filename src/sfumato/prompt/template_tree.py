@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfumato.errors import UsageError, warn
-from sfumato.prompt.wildcards import MAX_ENTRIES, Source, entries, matching, sources
+from sfumato.prompt.wildcards import MAX_ENTRIES, WildcardList, entries, matching, sources
 
 MAX_WILDCARDS = 1_000
 MAX_WEIGHT = 1e6
@@ -562,10 +562,10 @@ class _Pools:
 
     def __init__(self, wildcards: Mapping[str, Path] | None) -> None:
         self._wildcards = wildcards
-        self._known: dict[str, Source] | None = None
+        self._known: dict[str, WildcardList] | None = None
         self._pools: dict[str, Variants] = {}
         self._failed: dict[str, str] = {}
-        self._lists: dict[Source, list[_Option]] = {}
+        self._lists: dict[WildcardList, list[_Option]] = {}
         self._entries = 0
 
     def pool(self, wildcard: Wildcard) -> Variants:
@@ -619,7 +619,7 @@ class _Pools:
                 warn(f"{problem}; __{name}__ goes without it")
         return found
 
-    def _list(self, source: Source) -> list[_Option]:
+    def _list(self, source: WildcardList) -> list[_Option]:
         if source in self._lists:
             return self._lists[source]
         found: list[_Option] = []

@@ -26,7 +26,7 @@ _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 @dataclass(frozen=True)
-class Source:
+class WildcardList:
     """One list of entries: a text file, or with a `key` a part of a YAML or JSON file."""
 
     path: Path
@@ -34,7 +34,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Entry:
+class WildcardEntry:
     """One entry as it is written, and `where`, for errors."""
 
     text: str
@@ -42,7 +42,7 @@ class Entry:
     weight: float = 1.0
 
 
-def sources(wildcards: Mapping[str, Path] | None = None) -> dict[str, Source]:
+def sources(wildcards: Mapping[str, Path] | None = None) -> dict[str, WildcardList]:
     """Every list by its name: those of the files `wildcards`, else those in the user's folder.
 
     A list in a subfolder or under a key is "pets/cat", and "cat" as well where nothing else is called so.
@@ -50,7 +50,7 @@ def sources(wildcards: Mapping[str, Path] | None = None) -> dict[str, Source]:
     """
     top = folders.folder("wildcards")
     paths = folders.found("wildcards", SUFFIXES) if wildcards is None else wildcards
-    found: dict[str, Source] = {}
+    found: dict[str, WildcardList] = {}
     structured: dict[str, Path] = {}
     for name, path in paths.items():
         if path.suffix.lower() in SUFFIXES[1:]:
@@ -58,8 +58,8 @@ def sources(wildcards: Mapping[str, Path] | None = None) -> dict[str, Source]:
                 name if wildcards is not None else path.relative_to(top).with_suffix("").as_posix(), path
             )
         else:
-            found[name] = Source(path)
-    short: dict[str, Source] = {}
+            found[name] = WildcardList(path)
+    short: dict[str, WildcardList] = {}
     for name, path in structured.items():
         above = name.rpartition("/")[0]
         try:
@@ -69,12 +69,12 @@ def sources(wildcards: Mapping[str, Path] | None = None) -> dict[str, Source]:
             continue
         for key in keys:
             whole = "/".join(part for part in (above, key or name.rpartition("/")[2]) if part)
-            found.setdefault(whole, Source(path, key))
-            short.setdefault(whole.rpartition("/")[2], Source(path, key))
+            found.setdefault(whole, WildcardList(path, key))
+            short.setdefault(whole.rpartition("/")[2], WildcardList(path, key))
     return {**short, **found}
 
 
-def matching(name: str, known: Mapping[str, Source]) -> list[Source]:
+def matching(name: str, known: Mapping[str, WildcardList]) -> list[WildcardList]:
     """The lists that `name` means: one of `known`, or by `*`, `?` and `[…]` any number, sorted by name.
 
     A name that fits nothing is tried in any subfolder, then whatever the case of its letters. Raises
@@ -91,13 +91,13 @@ def matching(name: str, known: Mapping[str, Source]) -> list[Source]:
     raise UsageError(f"there is no wildcard {name!r}; {hint}")
 
 
-def entries(source: Source) -> Iterator[Entry]:
+def entries(source: WildcardList) -> Iterator[WildcardEntry]:
     """The entries of a list, in their order. Raises `UsageError` for a file that cannot be read."""
     if source.key is None:
         for number, line in enumerate(_text(source.path).split("\n"), start=1):
             entry = line.strip()
             if entry and not entry.startswith("#"):
-                yield Entry(entry, f"{source.path}, line {number}")
+                yield WildcardEntry(entry, f"{source.path}, line {number}")
         return
     for number, item in enumerate(_lists(source.path)[source.key], start=1):
         where = f"{source.path}, {source.key or 'entry'} {number}"
@@ -110,7 +110,7 @@ def entries(source: Source) -> Iterator[Entry]:
         if isinstance(text, dict | list) or (text is None and table is item) or not 0 <= factor < math.inf:
             warn(f"{where} is left out: it is not text; an entry that contains a colon needs quotes")
         elif written:
-            yield Entry(written, where, factor)
+            yield WildcardEntry(written, where, factor)
 
 
 def _text(path: Path) -> str:

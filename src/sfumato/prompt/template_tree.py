@@ -176,7 +176,7 @@ def read(texts: Sequence[str], wildcards: Mapping[str, Path] | None) -> Tree:
     roots = []
     for number, text in enumerate(texts):
         label = ("the prompt", "the negative prompt", f"the prompt of region {number - 1}")[min(number, 2)]
-        roots.append(_Reader(text, label, mentioned, values).read().node() if is_template(text) else text)
+        roots.append(_TextReader(text, label, mentioned, values).read().node() if is_template(text) else text)
     pools = _Pools(wildcards)
     pools.load(mentioned)
     return Tree(roots, pools)
@@ -226,7 +226,7 @@ class _Open:
         return Scope(only.assigns, whole) if isinstance(only, Scope) else whole
 
 
-class _Reader:
+class _TextReader:
     """Reads one text; its wildcards are added to `mentioned`.
 
     `label` says in errors which text it is. `values`: what is known of the variables so far, their texts or
@@ -395,7 +395,7 @@ class _Reader:
         name = given[1] if given else written
         node: TemplateNode
         if re.search(r"(?<!\\)\{", name):
-            inside = _Reader(name, f"{where}, in its name", self.mentioned, self.values, comments=False)
+            inside = _TextReader(name, f"{where}, in its name", self.mentioned, self.values, comments=False)
             node = self._named(inside.read().node(), Wildcard("", where, method))
         else:
             node = self._mention(Wildcard(_plain(name), where, method))
@@ -457,7 +457,7 @@ class _Reader:
                     f"{where}: {piece.strip()!r} is no name=value; between two of them is a comma"
                 )
             label = f"{where}, in {name.strip()}="
-            inside = _Reader(value.strip(), label, self.mentioned, self.values, comments=False)
+            inside = _TextReader(value.strip(), label, self.mentioned, self.values, comments=False)
             yield Assign(name.strip(), inside.read().node())
 
     def _repeat(self, where: str) -> None:
@@ -627,7 +627,7 @@ class _Pools:
         for entry in entries(source):
             mentioned: list[Wildcard] = []
             try:
-                read = _Reader(entry.text, entry.where, mentioned).read(entry=True)
+                read = _TextReader(entry.text, entry.where, mentioned).read(entry=True)
             except UsageError as error:
                 problems.append(str(error))
                 continue

@@ -253,7 +253,11 @@ def test_only_schedulers_that_clip_are_said_to():
         ),
         (TextConfig, {"model_type": "t5"}, "model_type is 't5': not supported, only 'clip_text_model'"),
         (TextConfig, {"with_projection": True}, "unknown key 'with_projection'"),
-        (ScheduleConfig, {"_class_name": "DDIMSchedular"}, "did you mean 'DDIMScheduler'"),
+        (
+            ScheduleConfig,
+            {"_class_name": "DDIMSchedular"},
+            "'DDIMSchedular' is not supported; known: DDIMScheduler, ",
+        ),
         (
             ScheduleConfig,
             {"beta_schedule": "sigmoid"},

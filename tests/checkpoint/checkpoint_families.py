@@ -1,5 +1,7 @@
 """Small random pipelines of every published family, made by diffusers and transformers themselves."""
 
+import json
+
 import diffusers
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -53,6 +55,14 @@ def unet(**changes):
 
 def tokenizer(**options):
     return CLIPTokenizer.from_pretrained(embedded() / "tokenizer", **options)
+
+
+def give_scheduler(folder, content):
+    """Write a scheduler's configuration into a model's folder, and its class into the index."""
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", content["_class_name"]]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
 
 
 def pipeline(family):

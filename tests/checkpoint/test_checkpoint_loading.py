@@ -5,7 +5,7 @@ import socket
 import pytest
 import safetensors.torch
 import torch
-from checkpoint_families import FAMILIES
+from checkpoint_families import FAMILIES, give_scheduler
 
 from sfumato import checkpoint
 from sfumato.diffusion.level import Flow, VariancePreserving
@@ -94,7 +94,7 @@ def test_a_loaded_model_answers_as_diffusers_and_transformers_do(pipelines, save
 def test_the_fields_of_a_schedule_become_prediction_and_path(folder):
     def path_of(**config):
         base = {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012}
-        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(base | config))
+        give_scheduler(folder, base | config)
         model = checkpoint.load(folder)
         return model.prediction, model.path()
 
@@ -128,7 +128,7 @@ def test_a_flow_is_shifted_by_the_size_of_the_picture_as_in_diffusers(folder, ki
 
     config = {"base_shift": 0.6, "max_shift": 1.3, "use_dynamic_shifting": True, "time_shift_type": kind}
     peer = FlowMatchEulerDiscreteScheduler(**config)
-    peer.save_pretrained(folder / "scheduler")
+    give_scheduler(folder, {"_class_name": type(peer).__name__, **config})
     model = checkpoint.load(folder)
     positions = size[0] // model.factor * size[1] // model.factor
     peer.set_timesteps(6, mu=calculate_shift(positions, base_shift=0.6, max_shift=1.3))

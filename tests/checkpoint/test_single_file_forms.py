@@ -318,7 +318,7 @@ def test_a_tiny_autoencoder_replaces_the_models(form, published, path, tmp_path)
         ({"encoder.conv_in.weight": (32, 3, 3, 3), "decoder.conv_in.weight": (1,)}, "is a VAE alone"),
         ({"1.weight": (8, 4, 3, 3)}, "is a VAE alone: give it beside a model, with --vae"),
         ({"text_model.encoder.layers.0.mlp.fc1.bias": (8,)}, "is a text encoder alone"),
-        ({"double_blocks.0.img_attn.qkv.weight": (8, 8)}, "is a diffusion transformer"),
+        ({"double_blocks.0.img_attn.qkv.weight": (8, 8)}, "is Flux, which is not supported"),
         ({"something.else": (2,)}, "is no model that is known here: it holds 'something.else'"),
         ({}, "is no model that is known here: it holds nothing"),
     ],

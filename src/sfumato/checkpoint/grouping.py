@@ -8,7 +8,7 @@ from pathlib import Path
 from sfumato.checkpoint import ldm_keys
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.report import Report
-from sfumato.checkpoint.unsupported import described
+from sfumato.checkpoint.unsupported import described, family_of_tensors
 from sfumato.errors import CheckpointError
 from sfumato.weights import Header, TensorInfo
 
@@ -68,6 +68,8 @@ class Group:
 
 def grouped(path: Path, header: Header, report: Report) -> dict[str, Group]:
     """The file's tensors by part. Raises `CheckpointError` for a part twice, and for tensors of no part."""
+    if family_of_tensors(header.tensors):
+        raise CheckpointError(f"{path} is {described(header.tensors)}")
     groups: dict[str, Group] = {}
     rest = dict(header.tensors)
     for place in PLACES:

@@ -12,6 +12,7 @@ from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.diffusion import level
 from sfumato.errors import CheckpointError
+from sfumato.prompt.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
     family = _family(unet, text, report)
     _check_text(unet, text)
     task = _task(unet, vae, report)
+    _check_windows(content.tokenizers)
+    for name in {"vae", TINY} & parts.keys():
+        _check_pictures(parts[name])
     if TINY in parts:
         _check_tiny(parts[TINY], vae)
     if schedule.clips:
@@ -142,6 +146,22 @@ def _task(unet: UNetConfig, vae: VAEConfig | TinyVAEConfig, report: Report) -> s
         f"unet: in_channels = {unet.in_channels} is not supported; with {channels} latent channels it is "
         f"{channels} (text to image), {2 * channels} (instructions) or {2 * channels + 1} (inpainting)"
     )
+
+
+def _check_pictures(part: Part) -> None:
+    assert isinstance(part.config, VAEConfig | TinyVAEConfig)
+    for key in ("in_channels", "out_channels"):
+        if (count := getattr(part.config, key)) != 3:
+            raise CheckpointError(
+                f"{part.where}: an autoencoder of pictures with {count} channels ({key}); a picture has 3"
+            )
+
+
+def _check_windows(tokenizers: Mapping[str, Tokenizer]) -> None:
+    limits = {name: tokenizer.limit for name, tokenizer in tokenizers.items()}
+    if len(set(limits.values())) > 1:
+        told = " and ".join(f"{name} makes windows of {limit} tokens" for name, limit in limits.items())
+        raise CheckpointError(f"{told} (model_max_length): the text encoders are read side by side")
 
 
 def _check_tiny(part: Part, vae: VAEConfig | TinyVAEConfig) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 from sfumato import weights
 from sfumato.checkpoint.ldm_keys import Table
-from sfumato.checkpoint.report import Component
+from sfumato.checkpoint.report import Component, Report
+from sfumato.checkpoint.unsupported import SUPPORTED, family_of_classes
 from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.config.model_settings import SETTINGS_FILE, checked_settings
-from sfumato.errors import CheckpointError, nearest
+from sfumato.errors import CheckpointError
 from sfumato.files import open_file, read_json
 from sfumato.prompt.tokenizer import Tokenizer
+from sfumato.validation import shown
 from sfumato.weights import Header, TensorInfo
 
 INDEX = "model_index.json"
@@ -106,19 +108,36 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises `CheckpointError`: without it, a folder is no model.
     """
     path = folder / INDEX
-    if not path.is_file():
-        lacking = f"{folder} is not a model folder: it has no {INDEX}"
-        if (folder / "config.json").is_file():
-            lacking += "; of a UNet's folder, load the .safetensors file, with a base model for the rest"
-        raise CheckpointError(lacking)
+    if not path.exists():
+        raise CheckpointError(f"{folder} is not a model folder: {_instead(folder)}")
     index = read_json(path)
-    known = {*NETWORKS, *TOKENIZERS.values(), "scheduler"}
-    for name in components(index):
-        if name not in known and name not in UNUSED:
-            raise CheckpointError(
-                f"{path}: a model with a {name!r} ({index[name][1]}) is not supported; {nearest(name, known)}"
-            )
+    named = components(index)
+    if family := family_of_classes([index.get("_class_name"), *(index[name][1] for name in named)]):
+        raise CheckpointError(f"{path}: {family} is not supported; {SUPPORTED}")
+    known = {*NETWORKS, *TOKENIZERS.values(), *UNUSED, "scheduler"}
+    if unknown := [name for name in named if name not in known]:
+        kinds = ", ".join(f"{name} ({shown(index[name][1])})" for name in unknown[:3])
+        raise CheckpointError(f"{path}: a model with {kinds} is not supported; {SUPPORTED}")
     return index
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without an index is, as far as its other files tell."""
+    if (folder / "snapshots").is_dir():
+        return "it is the hub cache's folder of a repository; give the hub's name, or a folder in snapshots/"
+    if any((folder / name).is_file() for name in ("adapter_config.json", "pytorch_lora_weights.safetensors")):
+        return "it is a LoRA's folder: use it with --lora"
+    if (folder / "config.json").is_file():
+        content = read_json(folder / "config.json")
+        classes = [content.get("_class_name"), *_listed(content.get("architectures"))]
+        if family := family_of_classes(classes):
+            return f"it is {family}, which is not supported; {SUPPORTED}"
+        if not {"AutoencoderKL", "AutoencoderTiny"}.isdisjoint(map(str, classes)):
+            return "it is a VAE alone: give it beside a model, with --vae"
+        return "of a UNet's folder, load the .safetensors file, with a base model for the rest"
+    inside = sorted(path.name for path in folder.glob("*.safetensors"))
+    single = f"; of its single files, load one by its name: {inside[0]}" if inside else ""
+    return f"it has no {INDEX}{single}"
 
 
 def components(index: dict[str, Any]) -> list[str]:
@@ -174,8 +193,7 @@ def read_network(
     content = read_json(path)
     if "auto_map" in content:
         raise CheckpointError(f"{path} names code to run (auto_map), which is never done")
-    entry = index.get(name)
-    listed = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    listed = index[name][1] if name in components(index) else None
     class_name, config = config_of(name, content, str(path), listed)
     headers, chosen = read_headers(place, variant=variant, prefer_half=prefer_half)
     tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
@@ -192,34 +210,52 @@ def read_headers(
     return weights.sharded_header(file) if file.suffix == ".json" else {file: weights.header(file)}, found
 
 
-def config_of(name: str, content: dict[str, Any], where: str, listed: object = None) -> tuple[str, Config]:
-    """The class of a network's configuration, named in diffusers' way, transformers' or `listed`, and itself.
+def _listed(entry: object) -> list[object]:
+    return entry if isinstance(entry, list) else []
 
-    `name`: its place in the folder. Raises `CheckpointError` for a class that is not built there.
+
+def config_of(name: str, content: dict[str, Any], where: str, listed: object = None) -> tuple[str, Config]:
+    """The class of a network's configuration, and itself.
+
+    That is `listed`, the one that the index names, as in diffusers; else the configuration's own, named in
+    diffusers' way or in transformers'. `name`: its place in the folder. Raises `CheckpointError` for a class
+    that is not built there.
     """
-    architectures = content.get("architectures")
-    single = architectures[0] if isinstance(architectures, list) and len(architectures) == 1 else listed
-    class_name = content.get("_class_name", single)
-    if not isinstance(class_name, str) or class_name not in NETWORKS[name]:
-        hint = nearest(str(class_name)[:80], NETWORKS[name])
-        raise CheckpointError(f"{where}: a {name} of class {str(class_name)[:80]!r} is not supported; {hint}")
+    architectures = _listed(content.get("architectures"))
+    own = content.get("_class_name", architectures[0] if len(architectures) == 1 else None)
+    class_name = str(own if listed is None else listed)
+    # a text encoder's configuration may be that of the CLIP that it was taken out of
+    for each in (class_name, *([] if own in (None, "CLIPModel") else [own])):
+        if str(each) not in NETWORKS[name]:
+            only = " or ".join(NETWORKS[name])
+            raise CheckpointError(f"{where}: a {name} of class {shown(each)} is not supported, only {only}")
     kind = NETWORKS[name][class_name]
     if kind is TextConfig:
         content = content | {"architectures": [class_name]}
     return class_name, kind.from_dict(content, where)
 
 
-def read_schedule(folder: Path) -> tuple[dict[str, Any], ScheduleConfig]:
-    """The content of `scheduler/scheduler_config.json`, and what is used of it. Raises `CheckpointError`."""
+def read_schedule(
+    folder: Path, index: dict[str, Any], report: Report
+) -> tuple[dict[str, Any], ScheduleConfig]:
+    """The content of `scheduler/scheduler_config.json`, and what is used of it. Raises `CheckpointError`.
+
+    Its class is the one that the index names, as in diffusers.
+    """
     path = place_of(folder, "scheduler") / "scheduler_config.json"
     content = read_json(path)
+    listed = index["scheduler"][1] if "scheduler" in components(index) else content.get("_class_name")
+    if "_class_name" in content and listed != content["_class_name"]:
+        other = f"scheduler_config.json says {shown(content['_class_name'])}"
+        report.infer("scheduler", listed, f"{INDEX} names it, which counts, as in diffusers; {other}")
+    content = {**content, "_class_name": listed} if listed is not None else content
     return content, ScheduleConfig.from_dict(content, str(path))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """The content of `sfumato.json`, empty where there is none. Raises `CheckpointError`."""
     path = folder / SETTINGS_FILE
-    return checked_settings(read_json(path), str(path)) if path.is_file() else {}
+    return checked_settings(read_json(path), str(path)) if path.exists() else {}
 
 
 def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:

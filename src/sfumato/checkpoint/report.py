@@ -55,8 +55,8 @@ class Report:
         """All networks' numbers together."""
         return sum(component.parameters for component in self.components)
 
-    def lines(self) -> list[str]:
-        """The report as text, a fact a line."""
+    def lines(self, *, problems: bool = True) -> list[str]:
+        """The report as text, a fact a line, and with `problems` a problem a line."""
         told = [self.source]
         if self.fingerprint:
             told.append(f"fingerprint  {self.fingerprint}")
@@ -69,8 +69,7 @@ class Report:
             )
         told += self.tokenizers
         told += [f"{found.what}: {found.value} ({found.reason})" for found in self.inferences]
-        told += [f"problem: {problem}" for problem in self.problems]
-        return told
+        return told + [f"problem: {problem}" for problem in self.problems if problems]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON would hold it."""

@@ -155,7 +155,7 @@ class Scan(Content):
             self.attempt(self._require_variant, variant)
         for name in encoders:
             self.attempt(self._read_tokenizer, name)
-        if read := self.attempt(read_schedule, self.place):
+        if read := self.attempt(read_schedule, self.place, self.index, self.report):
             self.scheduler, self.schedule = read
 
     def _read_network(self, name: str, variant: str | None, prefer_half: bool) -> Part:

@@ -26,7 +26,12 @@ def inspect(
     from sfumato import checkpoint
 
     report = checkpoint.inspect(source)
-    console.result(console.as_json(report.to_dict()) if as_json else "\n".join(report.lines()))
+    if as_json:
+        console.result(console.as_json(report.to_dict()))
+    elif report.components:
+        console.result("\n".join(report.lines(problems=False)))
+    for problem in report.problems:
+        console.complain(f"error: {problem}")
     return 1 if report.problems else 0
 
 

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from sfumato.config.base import MOST_TOKENS, Config, Positive, Tokens, same_length
 from sfumato.config.schedulers import SCHEDULERS
-from sfumato.errors import CheckpointError, nearest
+from sfumato.errors import CheckpointError
 from sfumato.validation import one_of, shown
 
 Beta = Annotated[float, Field(gt=0, lt=1)]
@@ -69,8 +69,8 @@ class ScheduleConfig(Config):
     def defaults(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
         name = mapping.get("_class_name", cls.class_name)
         if not isinstance(name, str) or name not in SCHEDULERS:
-            name = shown(name)
-            raise CheckpointError(f"{where}: {name} is not supported; {nearest(name[1:-1], SCHEDULERS)}")
+            known = ", ".join(sorted(SCHEDULERS))
+            raise CheckpointError(f"{where}: the scheduler {shown(name)} is not supported; known: {known}")
         own = {key: value for key, value in SCHEDULERS[name].items() if key in cls.__pydantic_fields__}
         flow = {"prediction_type": "flow_prediction"} if name.startswith("FlowMatch") else {}
         return {"class_name": name, **flow, **own}

@@ -33,6 +33,11 @@ def cell_size(size: Size, count: int, columns: int | None = None) -> Size:
     return max(int(width * scale), 1), max(int(height * scale), 1)
 
 
+def shrunk(picture: Image.Image, count: int, columns: int | None = None) -> Image.Image:
+    """`picture` as large as it is on a page of `count`, so that many are kept in little memory."""
+    return picture.resize(cell_size(picture.size, count, columns), Image.Resampling.LANCZOS)
+
+
 def contact_sheet(
     pictures: Sequence[Image.Image],
     captions: Sequence[str] = (),

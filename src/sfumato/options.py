@@ -87,8 +87,8 @@ class DeviceOptions:
             raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
         for name in ("slices", "tile"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name} is {value!r}: must be a whole number, at least 1")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise UsageError(f"{name} is {value!r}: must be at least 1, a whole number")
         for one, other, why in (
             ("offload", "compiled", "the weights move while they are used"),
             ("offload", "trainable", "the weights move while they are used"),

@@ -14,7 +14,7 @@ import torch
 from commandline import SMALL
 from safetensors.torch import save_file
 
-from sfumato import checkpoint, metadata, studio
+from sfumato import checkpoint, devices, metadata, studio, viewer
 from sfumato.adapt import attach_new, save_lora
 from sfumato.config import TinyVAEConfig
 from sfumato.errors import CheckpointError
@@ -133,6 +133,52 @@ def test_prompts_come_from_stdin_one_a_line_and_json_goes_out_one_line_a_picture
         assert {name: one[name] for name in record} == record
         assert one["seconds"] > 0
         assert (one["seed"], one["width"], one["height"]) == (7, 64, 64)
+
+
+def test_a_contact_sheet_shows_every_picture_over_its_seed(here, tmp_path):
+    status, out, _ = here("generate", "a red apple", "-n", "5", "-o", "a.png", "--sheet", "-q", *SMALL)
+    assert (status, out.split()[-1]) == (0, "a-sheet.png")
+    sheet = PIL.Image.open(tmp_path / "a-sheet.png")
+    width, height = sheet.size
+    assert (width, height // 2) == (3 * 64, 64 + 2 * 14 + 4)
+    pixels = np.asarray(sheet)
+    for place in range(5):
+        left, top = place % 3 * 64, place // 3 * height // 2
+        drawn = Image.open(tmp_path / f"a-{place + 1}.png").pixels
+        assert np.array_equal(pixels[top : top + 64, left : left + 64], drawn)
+        assert pixels[top + 64 : top + 80, left : left + 64].min() < 128, "no caption"
+    assert pixels[height // 2 :, 2 * 64 :].min() == 255
+
+
+def test_open_shows_the_sheet_or_the_picture_where_there_is_a_desktop(here, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(viewer, "show", shown.append)
+    monkeypatch.setattr(viewer, "why_none", lambda: None)
+    here("generate", "a red apple", "-o", "a.png", "--open", "-q", *SMALL)
+    here("generate", "a red apple", "-n", "2", "-o", "b.png", "--open", "--sheet", "-q", *SMALL)
+    assert [str(path) for path in shown] == ["a.png", "b-sheet.png"]
+
+
+def test_open_without_a_display_is_one_line_and_the_picture_is_saved(here, tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    status, out, err = here("generate", "a red apple", "-o", "a.png", "--open", *SMALL)
+    assert (status, out) == (0, "a.png\n")
+    assert "warning: the picture is saved, not shown: there is no display\n" in err
+
+
+def test_no_clobber_keeps_the_file_that_is_there(here, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"mine")
+    assert here("generate", "a cat", "-o", "a.png", "--no-clobber", "-q", *SMALL)[1] == "a-2.png\n"
+    assert (tmp_path / "a.png").read_bytes() == b"mine"
+
+
+def test_a_dtype_that_the_processor_emulates_is_replaced_by_the_best_and_said(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "emulated", lambda device, dtype: dtype == torch.float16)
+    _, _, err = here("generate", "a cat", "-o", "a.png", "--dtype", "fp16", *SMALL)
+    best = str(devices.pick_dtype(torch.device("cpu"))).removeprefix("torch.")
+    assert metadata.read(tmp_path / "a.png").dtype == best
+    assert f"no instructions for fp16, which would take 100 times as long; using {best}" in err
 
 
 def test_text_that_is_not_utf_8_is_refused(here, monkeypatch):

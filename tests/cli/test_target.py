@@ -14,8 +14,8 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def names(output, total, prompts=("a red apple",), seeds=(7, 8, 9, 10)):
-    place = target.plan(output, total)
+def names(output, total, prompts=("a red apple",), seeds=(7, 8, 9, 10), **how):
+    place = target.plan(output, total, **how)
     return [
         str(place.path(number + 1, prompts[number % len(prompts)], seeds[number % len(seeds)]))
         for number in range(total)
@@ -34,6 +34,65 @@ def test_several_pictures_are_numbered_before_the_suffix():
 def test_a_pattern_says_where_number_seed_and_prompt_go():
     assert names("{n}-{prompt}_{seed}.webp", 2) == ["1-a-red-apple_7.webp", "2-a-red-apple_8.webp"]
     assert names("{seed}.png", 1) == ["7.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("{seed:04d}.png", "0007.png"),
+        ("{seed:06}.png", "000007.png"),
+        ("{seed:x}.png", "7.png"),
+        ("{n:03d}-{seed}.png", "001-7.png"),
+        ("{prompt:.5}.png", "a-red.png"),
+        ("{n:d}{seed:d}.png", "17.png"),
+    ],
+)
+def test_a_placeholder_may_have_a_format(pattern, name):
+    assert names(pattern, 1) == [name]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{seed.real}.png", "{seed!r}.png", "{seed[0]}.png", "{}.png", "{0}.png", "{seed:{n}}.png",
+        "{{n}}.png", "{seed:999d}.png", "{n:.3f}.png", "{prompt:>90}.png", "{seed:,}.png", "{seed.png", "seed}.png",
+        "{prompt:04d}.png", "{seed}/{n}.png", "{seed}/",
+    ],
+)  # fmt: skip
+def test_a_brace_that_is_no_placeholder_is_refused(pattern, tmp_path):
+    with pytest.raises(UsageError, match=r"placeholder|the format must be as in"):
+        target.plan(pattern, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "output", ["new/", "new/{n}.png", "new/a.png", "new/and/deep/{seed}.png", "new/and/"]
+)
+def test_a_missing_folder_is_made_however_it_is_named(output, tmp_path):
+    target.plan(output, 2)
+    assert (tmp_path / "new").is_dir()
+
+
+def test_no_clobber_replaces_no_file_that_is_named(tmp_path):
+    (tmp_path / "apple.png").touch()
+    (tmp_path / "cat-2.png").touch()
+    assert names("apple.png", 1, clobber=False) == ["apple-2.png"]
+    assert names("cat.png", 2, clobber=False) == ["cat-1.png", "cat-2-2.png"]
+
+
+@pytest.mark.parametrize(
+    ("output", "prompt", "sheet"),
+    [
+        (None, "a red apple", "a-red-apple-sheet.png"),
+        (None, "", "sheet.png"),
+        ("cat.jpg", "a cat", "cat-sheet.jpg"),
+        ("out/", "", "out/sheet.png"),
+        ("out/{n}_{seed}.webp", "", "out/sheet.webp"),
+        ("a-{n}-of-{seed}.png", "", "a-of-sheet.png"),
+    ],
+)
+def test_the_contact_sheet_lies_beside_the_pictures(output, prompt, sheet):
+    assert str(target.plan(output, 4).sheet(prompt)) == sheet
 
 
 def test_pictures_of_one_run_never_replace_each_other():

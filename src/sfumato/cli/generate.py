@@ -1,19 +1,25 @@
 """`sfumato generate`: prompts in, pictures out. Whatever is wrong is found before torch is imported."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
+from sfumato import viewer
 from sfumato.cli import console, target
 from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import Device, Program, Quiet, argument, option, request_fields
-from sfumato.errors import UsageError
+from sfumato.errors import UsageError, warn
+from sfumato.files import replace_atomically
+from sfumato.formats import picture_format
 from sfumato.options import ModelOptions
 from sfumato.request import Request
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from sfumato.image import Image
     from sfumato.studio import Studio
 
@@ -24,6 +30,7 @@ program = Program()
     examples="""sfumato generate 'a red apple, 3d render' -o apple.png --seed 7
 sfumato generate 'a blue cat' -n 4 -o cat.png        (cat-1.png to cat-4.png)
 sfumato generate 'a cat' 'a dog' -o pets/ --steps 12 --sampler dpmpp-2m
+sfumato generate 'a red apple' -n 9 --sheet --open -o apples/
 sfumato generate - --json < prompts.txt
 sfumato generate 'a red apple' -o - | display"""
 )
@@ -38,10 +45,21 @@ def generate(
         option(
             "-o, --output PATH",
             OUTPUT,
-            "A file (.png .jpg .webp), a folder/, a pattern with {n} {seed} {prompt}, or - for stdout. "
+            "A file (.png .jpg .webp), a folder/, a pattern such as {n:03d}-{seed}-{prompt}.png, or - for "
+            "stdout. A missing folder is made; a file that is named is replaced, others never are. "
             "Default: PROMPT-SEED.png here.",
         ),
     ] = None,
+    no_clobber: Annotated[
+        bool, option("--no-clobber", OUTPUT, "Replace no file that is named either: NAME-2.png is beside it.")
+    ] = False,
+    sheet: Annotated[
+        bool, option("--sheet", OUTPUT, "Write a contact sheet of all the pictures beside them too.")
+    ] = False,
+    show: Annotated[
+        bool,
+        option("--open", OUTPUT, "Open the picture (the sheet, or the first of several) when it is done."),
+    ] = False,
     preview: Annotated[
         Path | None, option("--preview FOLDER", OUTPUT, "Save a preview after every network evaluation.")
     ] = None,
@@ -53,30 +71,52 @@ def generate(
 
     requests = [Request.build(prompt=prompt, **fields) for prompt in _prompts(prompts)]
     total = sum(map(expansion.pictures, requests))
-    if output == "-" and as_json:
-        raise UsageError("-o - and --json both write to standard output; give -o a file")
-    place = target.plan(output, total)
+    for name, given in (("--json", as_json), ("--sheet", sheet), ("--open", show)):
+        if output == "-" and given:
+            raise UsageError(f"-o - and {name} exclude each other; give -o a file")
+    place = target.plan(output, total, clobber=not no_clobber)
     if preview is not None:
         target.make_folder(preview)
     meter = console.Meter(quiet)
-    finished = 0
+    done: list[Path] = []
+    cells: list[tuple[PIL.Image.Image, str]] = []
     try:
         with meter.shown("loading the model"):
+            if show and (why := viewer.why_none()):
+                warn(f"the picture is saved, not shown: {why}")
+            from sfumato import contact_sheet, devices
             from sfumato.studio import open_studio
 
-            studio = open_studio(ModelOptions.of_request(requests[0]), device)
+            studio = open_studio(ModelOptions.of_request(requests[0]), devices.native(device))
             for image, seconds in _pictures(studio, requests, preview, meter):
                 if place is None:
                     console.result_bytes(image.png())
                     continue
-                path = place.path(finished + 1, image.request.prompt, image.request.seed or 0)
+                path = place.path(len(done) + 1, image.request.prompt, image.request.seed or 0)
                 image.save(path)
-                finished += 1
+                done.append(path)
+                if sheet:
+                    cells.append((contact_sheet.shrunk(image.pil, total), _caption(image, requests)))
                 meter.result(console.as_json(_described(path, image, seconds)) if as_json else str(path))
     except console.Interrupted as interrupted:
-        if finished:
-            interrupted.add_note(f"{finished} of {total} pictures are finished")
+        if done:
+            interrupted.add_note(f"{len(done)} of {total} pictures are finished")
         raise
+    if place is not None and sheet:
+        done.insert(0, place.sheet(requests[0].prompt if len(requests) == 1 else ""))
+        with replace_atomically(done[0]) as file:
+            page = contact_sheet.contact_sheet(*zip(*cells, strict=True))
+            page.save(file, picture_format(done[0]), quality=90)
+        console.result(console.as_json({"sheet": str(done[0])}) if as_json else str(done[0]))
+    if show and not viewer.why_none():
+        viewer.show(done[0])
+
+
+def _caption(image: "Image", requests: Sequence[Request]) -> str:
+    """What tells a picture from the others of its sheet: its seed, its prompt if there are several."""
+    seed = f"seed {image.request.seed}"
+    several = len(requests) > 1 or image.request.prompt != requests[0].prompt
+    return f"{image.request.prompt} ({seed})" if several else seed
 
 
 def _pictures(
@@ -107,12 +147,29 @@ def _described(path: Path, image: "Image", seconds: float) -> dict[str, Any]:
 def _prompts(arguments: Sequence[str]) -> list[str]:
     """The prompts given, `-` replaced by the lines of stdin that are not blank."""
     prompts: list[str] = []
+    _check_quoted(arguments)
     for one in arguments:
         prompts += _stdin_lines() if one == "-" else [one]
     for prompt in prompts:
         if not prompt.strip():
             raise UsageError("the prompt is empty; say what to draw")
     return prompts
+
+
+def _check_quoted(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` where one prompt was probably meant, and the shell made several of its words."""
+    words = all(len(one.split()) == 1 for one in arguments) or any(
+        one.endswith(",") for one in arguments[:-1]
+    )
+    if len(arguments) < 2 or not words or "-" in arguments:
+        return
+    whole = " ".join(arguments).strip("'")
+    quoted = f'"{whole}"' if sys.platform == "win32" else shlex.quote(whole)
+    count = len(arguments)
+    raise UsageError(
+        f"without quotes these are {count} prompts; for one picture: sfumato generate {quoted}; for {count} "
+        "pictures write the prompts to a file, one a line: sfumato generate - < FILE"
+    )
 
 
 def _stdin_lines() -> list[str]:

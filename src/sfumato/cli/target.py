@@ -7,13 +7,17 @@ import sys
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from sfumato import files
 from sfumato.errors import OutputError, UsageError, nearest
 from sfumato.files import output_error
 from sfumato.formats import picture_format
 
-PLACEHOLDERS = ("n", "prompt", "seed")
+SPECS = {"n": r"(0?\d{1,2})?d?", "seed": r"(0?\d{1,2})?[dxX]?", "prompt": r"(\.\d{1,2})?s?"}
+"""The placeholders of a name, and the format that each may have after a colon, as in {seed:010d}."""
 DEFAULT_NAME = "{prompt}-{seed}.png"
+_PLACEHOLDER = re.compile(r"\{(\w*)(?::([^{}]*))?\}")
 
 
 @dataclass
@@ -28,8 +32,23 @@ class Target:
 
     def path(self, number: int, prompt: str, seed: int) -> Path:
         """Where picture `number` (from 1) goes; never a path of this run again, nor a file not meant."""
-        values = {"n": f"{number:0{len(str(self.total))}}", "prompt": slug(prompt), "seed": str(seed)}
-        wanted = self.folder / _PLACEHOLDER.sub(lambda match: values[match[1]], self.name)
+        values: dict[str, Any] = {"n": number, "prompt": slug(prompt), "seed": seed}
+
+        def filled(match: re.Match[str]) -> str:
+            spec = match[2] or (f"0{len(str(self.total))}" if match[1] == "n" else "")
+            return format(values[match[1]], spec)
+
+        return self._free(self.folder / _PLACEHOLDER.sub(filled, self.name))
+
+    def sheet(self, prompt: str) -> Path:
+        """Where the contact sheet of the run goes: beside its pictures, and called after their `prompt`."""
+        name = Path(self.name)
+        said = slug(prompt) if prompt else ""
+        stem = _PLACEHOLDER.sub(lambda match: said if match[1] == "prompt" else "", name.stem)
+        words = [word for word in re.split(r"[-_. ]+", stem) if word]
+        return self._free(self.folder / f"{'-'.join([*words, 'sheet'])}{name.suffix}")
+
+    def _free(self, wanted: Path) -> Path:
         path, attempt = wanted, 2
         while path in self._given or (not self.overwrite and path.exists()):
             path = wanted.with_stem(f"{wanted.stem}-{attempt}")
@@ -38,13 +57,11 @@ class Target:
         return path
 
 
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
-
-
-def plan(output: str | None, total: int) -> Target | None:
+def plan(output: str | None, total: int, *, clobber: bool = True) -> Target | None:
     """The target that `-o OUTPUT` names for `total` pictures; `None` stands for stdout.
 
-    Raises `UsageError` for a name that cannot be meant, `OutputError` for a place that cannot be written.
+    A folder that is missing is made. `clobber`: whether a file that is named may be replaced. Raises
+    `UsageError` for a name that cannot be meant, `OutputError` for a place that cannot be written.
     """
     if output == "-":
         if total > 1:
@@ -52,9 +69,9 @@ def plan(output: str | None, total: int) -> Target | None:
         if sys.stdout.isatty():
             raise UsageError("-o - would write a picture to the terminal; redirect it to a file or a program")
         return None
-    target = _target(output, total)
-    check_writable(target.folder)
-    if not {"seed", "prompt"} & set(_PLACEHOLDER.findall(target.name)):
+    target = _target(output, total, clobber)
+    make_folder(target.folder)
+    if not {"seed", "prompt"} & {match[1] for match in _PLACEHOLDER.finditer(target.name)}:
         for number in range(1, total + 1):
             path = Target(target.folder, target.name, total, True).path(number, "", 0)
             if _is_folder(path):
@@ -62,33 +79,47 @@ def plan(output: str | None, total: int) -> Target | None:
     return target
 
 
-def _target(output: str | None, total: int) -> Target:
+def _target(output: str | None, total: int, clobber: bool) -> Target:
     if output is None:
         return Target(Path(), DEFAULT_NAME, total, overwrite=False)
     path = Path(output)
-    if output.endswith(("/", os.sep)):
-        make_folder(path)
-    if _is_folder(path):
+    if output.endswith(("/", os.sep)) or _is_folder(path):
+        _check_no_placeholders(path, output)
         return Target(path, DEFAULT_NAME, total, overwrite=False)
     picture_format(path)
-    placeholders = _PLACEHOLDER.findall(path.name)
-    for name in placeholders:
-        if name not in PLACEHOLDERS:
-            raise UsageError(f"unknown placeholder {{{name}}} in {output!r}; {nearest(name, PLACEHOLDERS)}")
+    _check_no_placeholders(path.parent, output)
+    _check_placeholders(path.name, output)
     name = path.name
-    if total > 1 and not placeholders:
+    if total > 1 and not _PLACEHOLDER.search(name):
         name = f"{path.stem}-{{n}}{path.suffix}"
-    return Target(path.parent, name, total, overwrite=True)
+    return Target(path.parent, name, total, overwrite=clobber)
+
+
+def _check_no_placeholders(folder: Path, output: str) -> None:
+    if _PLACEHOLDER.search(str(folder)):
+        raise UsageError(f"{output!r} has a placeholder in a folder's name; only the file's may have some")
+
+
+def _check_placeholders(name: str, output: str) -> None:
+    """Raise `UsageError` for what stands in braces and is no placeholder."""
+    for match in _PLACEHOLDER.finditer(name):
+        if match[1] not in SPECS:
+            raise UsageError(f"unknown placeholder {match[0]} in {output!r}; {nearest(match[1], SPECS)}")
+        if not re.fullmatch(SPECS[match[1]], match[2] or ""):
+            raise UsageError(f"{match[0]} in {output!r}: the format must be as in {_EXAMPLES}")
+    if "{" in (rest := _PLACEHOLDER.sub("", name)) or "}" in rest:
+        known = ", ".join(f"{{{placeholder}}}" for placeholder in SPECS)
+        raise UsageError(f"{output!r} has a brace that is no placeholder; the placeholders are {known}")
+
+
+_EXAMPLES = "{n:03d}, {seed:010d} or {prompt:.40}"
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` if it is missing, but not its parents, and check that it can be written in."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except FileExistsError:
-        raise OutputError(f"cannot write in {str(folder)!r}: it is not a folder") from None
-    except OSError as error:
-        raise output_error(folder, error) from None
+    """Make `folder`, and those above it, if they are missing, and check that it can be written in."""
+    if os.path.lexists(folder) and not _is_folder(folder):
+        raise OutputError(f"cannot write in {str(folder)!r}: it is not a folder")
+    files.make_folder(folder)
     check_writable(folder)
 
 

@@ -55,8 +55,8 @@ def test_a_placeholder_may_have_a_format(pattern, name):
     "pattern",
     [
         "{seed.real}.png", "{seed!r}.png", "{seed[0]}.png", "{}.png", "{0}.png", "{seed:{n}}.png",
-        "{{n}}.png", "{seed:999d}.png", "{n:.3f}.png", "{prompt:>90}.png", "{seed:,}.png", "{seed.png", "seed}.png",
-        "{prompt:04d}.png", "{seed}/{n}.png", "{seed}/",
+        "{{n}}.png", "{seed:999d}.png", "{n:.3f}.png", "{prompt:>90}.png", "{seed:,}.png", "{seed.png",
+        "seed}.png", "{prompt:04d}.png", "{seed}/{n}.png", "{seed}/",
     ],
 )  # fmt: skip
 def test_a_brace_that_is_no_placeholder_is_refused(pattern, tmp_path):

@@ -1,10 +1,12 @@
 """Style presets: the shipped ones are whole, the user's win, and a wrong file says what is wrong in it."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.errors import UsageError
+from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.prompt.styles import MODELS, Style, apply, load_styles
 from sfumato.prompt.template import is_template
 
@@ -148,8 +150,8 @@ def test_the_users_folder_is_read_in_the_order_of_its_files(tmp_path, monkeypatc
         ("[a]\nprompt = 'x'\n[a]\n", "own.toml is not TOML"),
         ("a = " + "[" * 5000, "own.toml is not TOML"),
         ("a = " + "9" * 5000, "own.toml is not TOML"),
-        (b"[a]\nprompt = '\xff'\n", "own.toml is not TOML"),
-        ("#" * (1 << 20) + "\n", "own.toml: it is larger than 1,048,576 bytes"),
+        (b"[a]\nprompt = '\xff'\n", "own.toml is not UTF-8 at byte 14"),
+        ("#" * (4 << 20) + "\n", "own.toml: it is larger than 4,194,304 bytes"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong_where(load, content, message):
@@ -170,3 +172,108 @@ def test_any_prompt_stays_whole_in_any_styles(names, prompt, negative):
         assert prompt in styled[0]
     if negative.strip():
         assert negative in styled[1]
+
+
+CSV = (
+    "name,prompt,negative_prompt\r\n"
+    'Mist,"a misty {prompt}, soft ""light""",harsh\r\n'
+    "None,,\r\n"
+    "--- weather ---,,\r\n"
+    "#off,not this,\r\n"
+    "\r\n"
+    'Rain, "wet streets,\r\nreflections", "{prompt}, dry"\r\n'
+    "Only negative,,blurry\r\n"
+    "Short,fog\r\n"
+)
+WORDS = {
+    "Mist": ('a misty {prompt}, soft "light"', "harsh"),
+    "Rain": ("wet streets,\r\nreflections", "{prompt}, dry"),
+    "Only negative": ("", "blurry"),
+    "Short": ("fog", ""),
+}
+
+
+def words(styles):
+    return {
+        name: (style.prompt, style.negative) for name, style in styles.items() if style.source != "sfumato"
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_styles_of_a1111_are_read(load, encoding):
+    styles = load(CSV.encode(encoding), "styles.csv")
+    assert words(styles) == WORDS
+    assert apply(["Mist", "Rain"], "a cat", "dog", styles) == (
+        'a misty a cat, soft "light", wet streets,\r\nreflections',
+        "dog, harsh, dry",
+    )
+
+
+def test_the_styles_of_a1111_as_they_once_were_and_as_spreadsheets_save_them_are_read(load):
+    assert words(load("name,text\nMist,a misty {prompt}\n", "styles.csv")) == {
+        "Mist": ("a misty {prompt}", "")
+    }
+    content = "Name;Prompt;Negative_prompt\nMist;a, b;c\n"
+    assert words(load(content, "styles.csv")) == {"Mist": ("a, b", "c")}
+    assert words(load(content.replace(";", "\t"), "styles.csv")) == {"Mist": ("a, b", "c")}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"name": "sai-3d model", "prompt": "3d {prompt}", "negative_prompt": "flat"}],
+        {"sai-3d model": {"prompt": "3d {prompt}", "negative_prompt": "flat"}},
+        [{"name": "sai-3d model", "positive_prompt": "3d {prompt}", "negative": "flat", "extra": 3}],
+    ],
+)
+def test_the_styles_of_fooocus_and_its_kin_are_read_and_found_as_they_show_them(load, content):
+    styles = load(json.dumps(content), "sdxl_styles.json")
+    assert words(styles) == {"sai-3d model": ("3d {prompt}", "flat")}
+    for name in ("sai-3d model", "SAI 3D Model", "sai 3d-model"):
+        assert apply([name], "cat", "", styles) == ("3d cat", "flat")
+
+
+def test_a_json_file_that_is_one_style_is_called_as_the_file_is(load):
+    assert words(load('{"prompt": "fog"}', "grey.json")) == {"grey": ("fog", "")}
+
+
+def test_an_entry_that_is_no_style_is_warned_of_and_left_out(load):
+    content = [{"prompt": "x"}, {"name": "a", "prompt": 3}, "b", {"name": "Mist", "prompt": "fog"}]
+    with pytest.warns(SfumatoWarning, match=r"own\.json, style [123] is left out") as warned:
+        assert words(load(json.dumps(content), "own.json")) == {"Mist": ("fog", "")}
+    assert len(warned) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("own.csv", "", "has no columns name, prompt and negative_prompt in its first line, but nothing"),
+        ("own.csv", "a,b\n1,2\n", "in its first line, but a, b"),
+        ("own.csv", "name,prompt\na," + "x" * 200_000, "own.csv is not CSV: field larger"),
+        ("own.json", "[", "own.json is not valid JSON"),
+        ("own.json", '{"a": 3}', "own.json must hold a list of styles"),
+        ("own.json", "3", "own.json must hold a list of styles"),
+    ],
+)
+def test_a_file_of_another_program_that_is_wrong_says_what_is_wrong(load, name, content, message):
+    with pytest.raises(UsageError) as error:
+        load(content, name)
+    assert message in str(error.value)
+
+
+def test_every_kind_of_file_is_read_where_it_lies_and_others_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
+    folder = tmp_path / "styles"
+    (folder / "fooocus" / "samples").mkdir(parents=True)
+    (folder / "styles.csv").write_text(CSV)
+    (folder / "fooocus" / "a.json").write_text('[{"name": "Grey", "prompt": "grey"}]')
+    (folder / "fooocus" / "samples" / "grey.jpg").touch()
+    (folder / "own.toml").write_text("[Mist]\nprompt = 'mine'\n")
+    assert words(load_styles()) == {**WORDS, "Grey": ("grey", ""), "Mist": ("mine", "")}
+    (folder / "notes.docx").touch()
+    (folder / "broken.json").write_text("[")
+    with pytest.warns(SfumatoWarning) as warned:
+        assert "Grey" in load_styles()
+    messages = " ".join(str(each.message) for each in warned)
+    assert f"notes.docx in {folder} are not read: styles are .toml, .csv, .json files" in messages
+    assert "broken.json is not valid JSON" in messages

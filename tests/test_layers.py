@@ -12,12 +12,12 @@ SOURCE = ROOT / "src" / "sfumato"
 FLOORS = [
     {
         "errors", "names", "formats", "files", "folders", "validation", "config", "options", "weights",
-        "devices", "pictures", "contact_sheet", "viewer", "version",
+        "devices", "machine", "pictures", "png_text", "contact_sheet", "viewer", "version",
     },
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
-    {"request", "expansion", "metadata", "image", "engine", "few_steps", "decoders", "studio"},
+    {"request", "expansion", "foreign", "metadata", "image", "engine", "few_steps", "decoders", "studio"},
     {"data", "evaluate", "train", "compat"},
     {"cli", "server", "__main__"},
 ]  # fmt: skip

@@ -6,10 +6,15 @@
 What is named here is imported when it is first asked for: the command answers a wrong option without torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sfumato.version import __version__
+
+# Threads of torch wait for one another by spinning, which on a busy machine takes several times as long as
+# the work. It reads this when it is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "200")
 
 if TYPE_CHECKING:
     from sfumato.diffusion.samplers import register_sampler as register_sampler

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import wraps
+from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
 import torch
 
+from sfumato import machine
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.options import DeviceOptions
 
@@ -96,6 +97,12 @@ def describe(device: torch.device) -> str:
         return device.type
     index = torch.cuda.current_device() if device.index is None else device.index
     return f"cuda:{index} {torch.cuda.get_device_name(index)}"
+
+
+@cache
+def processor() -> str:
+    """The processor as a record names it, with the instructions that torch uses."""
+    return f"{machine.processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -17,6 +17,8 @@ READ_FORMATS = FORMATS | {
 }
 READABLE = "PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF"
 """What is read, in words."""
+MAX_SIDES = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}
+"""Pixels a side that each of the formats can have."""
 LOSSY = frozenset({"JPEG", "WEBP"})
 
 

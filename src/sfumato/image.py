@@ -79,6 +79,7 @@ class Image:
             raise UsageError(f"quality is {shown(quality)}: must be 1 to 100")
         if not overwrite and path.exists():
             raise OutputError(f"will not replace {path}: it exists")
+        self.record.check_fits(path)
         encoded = self._encoded(kind, quality)
         with replace_atomically(path) as file:
             file.write(encoded)
@@ -94,12 +95,10 @@ class Image:
     def _encoded(self, kind: str, quality: int) -> bytes:
         buffer = io.BytesIO()
         if kind == "PNG":
-            self.pil.save(buffer, "PNG", pnginfo=metadata.png_text(self.record))
+            self.pil.save(buffer, "PNG", pnginfo=metadata.png_info(self.record))
             return buffer.getvalue()
         held: dict[str, Any] = {"exif": metadata.exif(self.record), "xmp": metadata.xmp(self.record)}
         if kind == "JPEG":
-            if max(map(len, held.values())) > 65_000:
-                raise UsageError("the prompt is too long for a JPEG, which holds 64 KB of it; save as .png")
             held["subsampling"] = 0
         self.pil.save(buffer, kind, quality=quality, **held)
         return buffer.getvalue()

@@ -6,7 +6,7 @@
 | JPEG, WebP | XMP property `sfumato:record` | EXIF UserComment, UTF-16 |
 
 The line is for other programs. It cannot hold every prompt (one with "Negative prompt:" in it reads as two),
-so nothing here is ever read back from it.
+so our record is never read back from it. Pictures of other programs are read by `sfumato.foreign`.
 """
 
 import hashlib
@@ -21,15 +21,19 @@ from numpy.typing import NDArray
 from PIL import ExifTags, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sfumato.errors import PictureError
+from sfumato import foreign, pictures
+from sfumato.errors import PictureError, UsageError
+from sfumato.formats import MAX_SIDES, picture_format
 from sfumato.names import SAMPLERS, SPACINGS
-from sfumato.pictures import opened
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.request import Request
 
 NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
-_XMP_RECORD = re.compile(rb'\ssfumato:record="([^"<>]*)"')
+MAX_JPEG_RECORD = 65_000
+"""Bytes of a record that one segment of a JPEG holds, with its head."""
+_XMP_RECORD = re.compile(r'\ssfumato:record="([^"<>]*)"')
+_FOREIGN = "; it was drawn by {}, and `sfumato replay` takes over its settings"
 _USER_COMMENT = int(ExifTags.Base.UserComment)
 
 
@@ -51,6 +55,10 @@ class Record(BaseModel):
     """As "cpu" or "cuda:0 NVIDIA H100"."""
     dtype: str
     """`float32`, `bfloat16` or `float16`."""
+    threads: int | None = None
+    """Of torch on the processor; not known of older pictures."""
+    processor: str = ""
+    """Its name, and its instructions for bfloat16."""
     pixels: str
     """`pixel_digest` of the picture as drawn, so that a lossy copy can still be checked."""
     adapters: dict[str, str] = {}
@@ -59,6 +67,14 @@ class Record(BaseModel):
     """The same of the learned embeddings that the prompts named."""
     notes: tuple[str, ...] = ()
     """Warnings that applied."""
+
+    def check_fits(self, path: Path) -> None:
+        """Raise `UsageError` if the format that `path` names cannot hold a picture with this record."""
+        kind, size = picture_format(path), self.request.size
+        if max(size) > (most := MAX_SIDES[kind]):
+            raise UsageError("{}×{} pixels are too many for a {}: at most {} a side".format(*size, kind, most))
+        if kind == "JPEG" and max(len(exif(self)), len(xmp(self))) > MAX_JPEG_RECORD:
+            raise UsageError("the prompt is too long for a JPEG, which holds 64 KB of it; save as .png")
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:
@@ -93,12 +109,12 @@ def a1111_line(record: Record) -> str:
     return "\n".join(lines).replace("\0", "")
 
 
-def png_text(record: Record) -> PngImagePlugin.PngInfo:
-    """The two text chunks of a PNG; Latin-1 where that will do, else UTF-8 (iTXt)."""
-    text = PngImagePlugin.PngInfo()
-    text.add_text("parameters", a1111_line(record))
-    text.add_text("sfumato", record.model_dump_json())
-    return text
+def png_info(record: Record) -> PngImagePlugin.PngInfo:
+    """The two text chunks of a PNG: ours in ASCII, the line in Latin-1 where that will do, else UTF-8."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", a1111_line(record))
+    info.add_text("sfumato", _ascii(record))
+    return info
 
 
 def exif(record: Record) -> bytes:
@@ -112,7 +128,7 @@ def exif(record: Record) -> bytes:
 
 def xmp(record: Record) -> bytes:
     """An XMP packet with our record as one property, in ASCII so that re-encoding cannot harm it."""
-    text = json.dumps(record.model_dump(mode="json"), separators=(",", ":"))
+    text = _ascii(record)
     return (
         '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
         '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
@@ -123,7 +139,7 @@ def xmp(record: Record) -> bytes:
 
 def read(path: str | Path) -> Record:
     """The record that the picture at `path` carries. Raises `PictureError` where there is none."""
-    with opened(path) as picture:
+    with pictures.opened(path) as picture:
         return record_of(picture, path)
 
 
@@ -131,9 +147,8 @@ def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:
     """The record in a picture that Pillow has opened from `path`, whose pixels need not be decoded yet."""
     text = _record_text(picture)
     if text is None:
-        line = a1111_text(picture)
-        held = f"; it holds an A1111 line only: {_shortened(line)}" if line else ""
-        raise PictureError(f"no Sfumato record in {path}{held}")
+        theirs = foreign.record_of(picture)
+        raise PictureError(f"no Sfumato record in {path}{_FOREIGN.format(theirs.program) if theirs else ''}")
     if len(text) > MAX_RECORD:
         raise PictureError(f"the record in {path} is larger than {MAX_RECORD:,} bytes, the most that is read")
     try:
@@ -144,28 +159,21 @@ def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:
         raise PictureError(f"the record in {path} cannot be read: {where}: {fault['msg']}") from None
 
 
-def a1111_text(picture: PIL.Image.Image) -> str | None:
-    """The A1111 line in an opened picture, whoever wrote it, or `None`."""
-    line = picture.info.get("parameters")
-    if isinstance(line, str):
-        return line
-    comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(_USER_COMMENT)
-    if not isinstance(comment, bytes) or len(comment) <= 8:
-        return None
-    code, text = comment[:8], comment[8:]
-    if code == b"UNICODE\0":
-        little = text[1::2].count(0) > text[::2].count(0)
-        return text.decode("utf-16-le" if little else "utf-16-be", "replace")
-    return text.decode("utf-8", "replace") if code in (b"ASCII\0\0\0", bytes(8)) else None
+def holds_record(picture: PIL.Image.Image) -> bool:
+    """Whether a picture that `pictures.opened` gave has a record of ours, sound or not."""
+    return _record_text(picture) is not None
 
 
 def _record_text(picture: PIL.Image.Image) -> str | None:
+    texts = pictures.texts(picture)
     if picture.format == "PNG":
-        text = picture.info.get("sfumato")
-        return text if isinstance(text, str) else None
-    packet = picture.info.get("xmp")
-    found = _XMP_RECORD.search(packet) if isinstance(packet, bytes) else None
-    return html.unescape(found.group(1).decode("ascii", "replace")) if found else None
+        return texts.get("sfumato")
+    found = _XMP_RECORD.search(texts.get("xmp", ""))
+    return html.unescape(found.group(1)) if found else None
+
+
+def _ascii(record: Record) -> str:
+    return json.dumps(record.model_dump(mode="json"), separators=(",", ":"))
 
 
 def _a1111_sampler(name: str) -> str:
@@ -183,8 +191,3 @@ def _a1111_lora(use: AdapterWeight) -> str:
 
 def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ",:\n") else value
-
-
-def _shortened(line: str) -> str:
-    flat = " ".join(line.split())
-    return flat if len(flat) <= 160 else f"{flat[:157]}..."

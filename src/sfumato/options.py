@@ -12,6 +12,8 @@ EMBEDDED = "embedded"
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "fp32", "bfloat16", "bf16", "float16", "fp16")
 
+MAX_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -69,7 +71,8 @@ class DeviceOptions:
     its queries. `tile`: the side in latent cells of the tiles that large pictures are decoded in. `offload`:
     keep weights in main memory and bring them to the device layer by layer. `compiled`: have torch compile
     the networks for every size that is met. `trainable`: keep the networks differentiable, with plain
-    weights. Raises `UsageError` for a value out of range and for two that exclude each other.
+    weights. `threads`: on the CPU, of the whole process; one for each core, or `OMP_NUM_THREADS`, if `None`.
+    The last digits of a result depend on it. Raises `UsageError` for a value out of range and for two that exclude each other.
     """
 
     device: str | None = None
@@ -79,16 +82,19 @@ class DeviceOptions:
     offload: bool = False
     compiled: bool = False
     trainable: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.device is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", self.device):
             raise UsageError(f"unknown device {self.device!r}; {nearest(self.device, DEVICES)}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
-        for name in ("slices", "tile"):
+        for name in ("slices", "tile", "threads"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise UsageError(f"{name} is {value!r}: must be at least 1, a whole number")
+        if self.threads is not None and self.threads > MAX_THREADS:
+            raise UsageError(f"threads is {self.threads}: must be at most {MAX_THREADS}")
         for one, other, why in (
             ("offload", "compiled", "the weights move while they are used"),
             ("offload", "trainable", "the weights move while they are used"),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import PIL.Image
-from PIL import ImageOps
+from PIL import ExifTags, ImageOps
 
+from sfumato import png_text
 from sfumato.errors import PictureError, UnsupportedPictureError
 from sfumato.files import open_file
 from sfumato.formats import READ_FORMATS, READABLE
@@ -23,8 +24,10 @@ MAX_PIXELS = 1 << 24
 """The most that is decoded, 4096 × 4096; read from the header, before any memory is spent."""
 MAX_ENTRIES = 16 << 20
 """Bytes of a PNG that are read besides its pixels: text, profiles, previews."""
-_MOST_CHUNKS = 1 << 17
-_PNG = b"\x89PNG\r\n\x1a\n"
+_TEXTS = "sfumato:texts"
+"""Where the texts of a PNG are kept in Pillow's dictionary."""
+_ENCODINGS = (b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", bytes(8))
+"""How a UserComment of EXIF can begin."""
 
 _SIGNATURES = (
     (4, b"ftyphe", "a HEIF picture"),
@@ -51,15 +54,12 @@ def opened(path: str | Path, *, most: int = MAX_PIXELS) -> Iterator[PIL.Image.Im
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            with open_file(path) as file:
-                # pixels of four channels in 16 bits take no more, even uncompressed
-                if (size := os.fstat(file.fileno()).st_size) > 8 * most + MAX_ENTRIES:
-                    raise PictureError(f"{path} takes {size:,} bytes, too many for a picture; {_limit(most)}")
-                with opened_content(file, path, most=most) as picture:
-                    yield picture
-        except OSError as error:
-            raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+        with reading(path), open_file(path) as file:
+            # pixels of four channels in 16 bits take no more, even uncompressed
+            if (size := os.fstat(file.fileno()).st_size) > 8 * most + MAX_ENTRIES:
+                raise PictureError(f"{path} takes {size:,} bytes, too many for a picture; {_limit(most)}")
+            with opened_content(file, path, most=most) as picture:
+                yield picture
 
 
 @contextmanager
@@ -70,10 +70,11 @@ def opened_content(
 
     Pillow's warnings are the caller's to silence: that is done for all threads at once.
     """
-    _refuse_large_entries(content, name)
     try:
+        _refuse_large_entries(content, name)
         _refuse_by_signature(content, name)
-        with PIL.Image.open(content, formats=sorted(set(READ_FORMATS.values()))) as picture:
+        drawn, found = png_text.split(content)
+        with PIL.Image.open(drawn, formats=sorted(set(READ_FORMATS.values()))) as picture:
             width, height = picture.size
             if width * height > most:
                 raise UnsupportedPictureError(f"{name} has {width}×{height} pixels; {_limit(most)}")
@@ -83,6 +84,9 @@ def opened_content(
                 raise UnsupportedPictureError(f"{name} {several}; only single pictures are read")
             if picture.mode in ("F", "I", "LAB"):
                 raise UnsupportedPictureError(f"{name} has pixels of the kind {picture.mode}: make it RGB")
+            if png_text.XMP in found:
+                picture.info["xmp"] = found[png_text.XMP].encode()
+            picture.info[_TEXTS] = found
             yield picture
     except (PictureError, MemoryError):
         raise
@@ -96,21 +100,55 @@ def opened_content(
         raise PictureError(f"{name} is damaged: {error}") from error
 
 
+def texts(picture: PIL.Image.Image) -> dict[str, str]:
+    """The texts in a picture that was opened here.
+
+    Those of a PNG are called by their keywords, those of EXIF by their tags' names; "comment" and "xmp".
+    """
+    found: dict[str, str] = {}
+    exif = picture.getexif()
+    for tags in (exif, exif.get_ifd(ExifTags.IFD.Exif)):
+        for tag, value in tags.items():
+            if isinstance(value, bytes | str) and (name := ExifTags.TAGS.get(tag)):
+                found[name] = _exif_text(value)
+    for name in ("comment", "xmp"):
+        if isinstance(value := picture.info.get(name), bytes):
+            found[name] = value.decode("utf-8", "replace")
+    return {**found, **picture.info.get(_TEXTS, {})}
+
+
+def _exif_text(value: bytes | str) -> str:
+    """A text of EXIF; a comment names its encoding in its first eight bytes, not always rightly."""
+    if isinstance(value, str):
+        try:
+            return value.encode("latin-1").decode("utf-8")
+        except UnicodeError:
+            return value
+    if not value.startswith(_ENCODINGS):
+        return value.decode("utf-8", "replace")
+    code, text = value[:8], value[8:]
+    if code != b"UNICODE\0" or 0 not in text:
+        return text.decode("utf-8", "replace")
+    little = text.startswith(b"\xff\xfe") or text[1::2].count(0) > text[::2].count(0)
+    return text.decode("utf-16-le" if little else "utf-16-be", "replace").removeprefix("\ufeff")
+
+
+@contextmanager
+def reading(name: str | Path) -> Iterator[None]:
+    """Turn what the file system refuses while `name` is read into a `PictureError`."""
+    try:
+        yield
+    except OSError as error:
+        raise PictureError(f"cannot read {name}: {error.strerror or error}") from error
+
+
 def _refuse_large_entries(content: BinaryIO, name: str | Path) -> None:
     """Raise `PictureError` for a PNG with more besides its pixels than is read: Pillow would read it all."""
-    png, taken = content.read(len(_PNG)) == _PNG, 0
-    for _ in range(_MOST_CHUNKS):
-        head = content.read(8) if png else b""
-        if len(head) < 8 or head[4:] == b"IEND":
-            content.seek(0)
-            return
-        size = int.from_bytes(head[:4], "big")
-        if head[4:] != b"IDAT" and (taken := taken + size) > MAX_ENTRIES:
-            break
-        content.seek(size + 4, os.SEEK_CUR)
-    raise PictureError(
-        f"{name} holds more than {MAX_ENTRIES:,} bytes besides its pixels, the most that is read"
-    )
+    taken = sum(length for kind, _, length in png_text.chunks(content) if kind != b"IDAT")
+    if taken > MAX_ENTRIES:
+        raise PictureError(
+            f"{name} holds more than {MAX_ENTRIES:,} bytes besides its pixels, the most that is read"
+        )
 
 
 def srgb(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sfumato import machine
 from sfumato.cli import console
 from sfumato.cli.options import Json, Program
 from sfumato.version import __version__
@@ -58,10 +59,10 @@ def examine() -> tuple[dict[str, Any], list[str]]:
     """What there is, by topic, and what is not."""
     versions, missing = _versions()
     memory = _memory()
-    machine = {
+    here = {
         "system": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": machine.processor(),
+        "cores": machine.cores(),
         "features": _cpu_features(),
         **memory,
     }
@@ -79,7 +80,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
     found = {
         "sfumato": {"version": __version__, "python": platform.python_version(), "at": sys.prefix},
         "versions": versions,
-        "machine": machine,
+        "machine": here,
         "torch": torch_found,
         "cache": cache,
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
@@ -137,13 +138,6 @@ def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         missing.append("bfloat16 on this CPU (AVX-512 BF16 or AMX): float32 is used, half as fast")
     dtype = str(devices.pick_dtype(device)).removeprefix("torch.")
     return found, {"device": devices.describe(device), "dtype": dtype}
-
-
-def _cpu_name() -> str:
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _cpu_features() -> list[str]:

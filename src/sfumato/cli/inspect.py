@@ -36,26 +36,31 @@ def inspect(
 
 
 def _picture(path: Path, as_json: bool) -> None:
-    from sfumato import metadata, pictures
+    from sfumato import foreign, metadata, pictures
 
+    theirs = None
     with pictures.opened(path) as picture:
-        size, kind, line = picture.size, picture.format, metadata.a1111_text(picture)
+        size, kind, texts = picture.size, picture.format, pictures.texts(picture)
         try:
             record = metadata.record_of(picture, path).model_dump(mode="json")
         except PictureError:
-            if line is None:
+            theirs = foreign.record_of(picture)
+            if theirs is None:
                 raise
-            record = None
+            settings = theirs.request.model_dump(mode="json", exclude_defaults=True)
+            record = {"program": theirs.program, "model": theirs.model, "request": settings}
+    line = texts.get("parameters") or texts.get("UserComment")
     if as_json:
-        found = {"path": str(path), "format": kind, "width": size[0], "height": size[1]}
-        console.result(console.as_json({**found, "record": record, "parameters": line}))
+        found = {"path": str(path), "format": kind, "width": size[0], "height": size[1], "parameters": line}
+        ours = {"record": record} if theirs is None else {"record": None, "foreign": record}
+        left_out = {} if theirs is None else {"left_out": theirs.left_out}
+        console.result(console.as_json({**found, **ours, **left_out}))
         return
     console.result(f"{path}: {kind}, {size[0]}×{size[1]}")
-    if record is None:
-        console.result(f"no Sfumato record; its A1111 line:\n{line}")
-        return
     request = record.pop("request")
-    files = {f"{name[:-1]} files": record.pop(name) for name in ("adapters", "embeddings")}
+    files = {f"{name[:-1]} files": record.pop(name, None) for name in ("adapters", "embeddings")}
     for name, value in {**request, **files, **record}.items():
         if value not in (None, "", [], {}):
             console.result(f"{name:18} {value}")
+    for note in theirs.left_out if theirs else ():
+        console.result(f"{'not taken over':18} {note}")

@@ -240,6 +240,7 @@ DEVICE = {
     "slices": ("--slices N", "Split attention into N parts: less memory."),
     "tile": ("--tile CELLS", "Decode in tiles of CELLS a side (64 are 512 px): less memory."),
     "offload": ("--offload", "Keep weights in main memory until they are needed."),
+    "threads": ("--threads N", "Threads on the CPU. Default: one a core, or OMP_NUM_THREADS."),
     "compiled": ("--compile", "Compile the networks: minutes at first, then faster."),
 }
 

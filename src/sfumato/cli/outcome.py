@@ -25,8 +25,6 @@ MEMORY_HELP = "a smaller --width and --height, --slices 4, --tile 32 or --offloa
 
 def main() -> NoReturn:
     """The entry point: run the command line of this process and exit."""
-    # torch's threads wait for one another by spinning; on a busy machine that costs several times the work
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()

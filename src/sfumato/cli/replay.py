@@ -1,14 +1,15 @@
-"""`sfumato replay`: draw a picture again from its file, and compare the two."""
+"""`sfumato replay`: draw a picture again from its file and compare the two; or as another program did."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from sfumato.cli import console, target
+from sfumato.cli import console, like, target
 from sfumato.cli.help import MODEL, OUTPUT
 from sfumato.cli.options import Device, Json, Program, Quiet, argument, option
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.formats import LOSSY, picture_format
+from sfumato.machine import cores
 from sfumato.options import DeviceOptions, ModelOptions
 
 if TYPE_CHECKING:
@@ -24,15 +25,20 @@ COMPARED = {
     "torch": "torch",
     "device": "device",
     "dtype": "dtype",
+    "processor": "processor",
+    "threads": "threads",
 }
+OF_THE_CPU = ("processor", "threads")
+"""What makes no difference to a picture that a GPU draws."""
 
 
 @program.add(
     examples="""sfumato replay apple.png
-sfumato replay old.png --model ~/models/dreamy -o again.png"""
+sfumato replay old.png --model ~/models/dreamy -o again.png
+sfumato replay from-comfyui.png -o here.png      (takes over what it can, and says what not)"""
 )
 def replay(
-    path: Annotated[Path, argument("IMAGE", "A picture that Sfumato drew.")],
+    path: Annotated[Path, argument("IMAGE", "A picture that Sfumato or another program drew.")],
     device: Device,
     model: Annotated[
         str | None, option("--model MODEL", MODEL, "Where the model is now. Default: as the picture says.")
@@ -47,11 +53,16 @@ def replay(
         target.check_writable(output.parent)
     if not path.is_file():
         raise UsageError(f"there is no picture {str(path)!r}")
-    from sfumato import pictures
     from sfumato.image import Image
+
+    if not like.holds_record(path):
+        return _replay_foreign(path, device, model, output, as_json, quiet)
+    from sfumato import pictures
 
     with pictures.opened(path) as picture:
         lossy, drawn = picture.format in LOSSY, Image.decode(picture, path)
+    if output is not None:
+        drawn.record.check_fits(output)
     again = _redraw(drawn.record, device, model, quiet)
     difference = _difference(drawn, again, lossy)
     causes = _causes(drawn.record, again.record) if difference else []
@@ -70,6 +81,32 @@ def replay(
     return 1 if difference else 0
 
 
+def _replay_foreign(
+    path: Path, device: DeviceOptions, model: str | None, output: Path | None, as_json: bool, quiet: bool
+) -> int:
+    """Draw by the settings of another program, which are all there is to go by; 0."""
+    place = target.plan(None if output is None else str(output), 1)
+    meter = console.Meter(quiet)
+    with meter.shown("loading the model"):
+        record = like.foreign_record(path, model)
+        options = ModelOptions.of_request(record.request, local_files_only=model is None)
+        studio, record = like.opened(path, record, options, device)
+        image: Image | None = None
+        for step in studio.stream(record.request):
+            meter.advance("drawing", step.total)
+            image = step.image
+    assert image is not None
+    assert place is not None
+    saved = image.save(place.path(1, image.request.prompt, image.request.seed or 0))
+    if as_json:
+        found = {"path": str(path), "program": record.program, "output": str(saved)}
+        drawn = image.record.model_dump(mode="json")
+        console.result(console.as_json({**found, "left_out": record.left_out, **drawn}))
+    else:
+        console.result(str(saved))
+    return 0
+
+
 def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: bool) -> "Image":
     """The record's request drawn here, on the device and in the dtype it was drawn with if possible.
 
@@ -83,6 +120,7 @@ def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: b
             device,
             device=device.device or _device_here(record.device),
             dtype=device.dtype or record.dtype,
+            threads=device.threads or _threads_here(record.threads),
         )
         source = {"source": model or request.model, "local_files_only": model is None}
         try:
@@ -112,6 +150,11 @@ def _device_here(described: str) -> str | None:
         return None
 
 
+def _threads_here(threads: int | None) -> int | None:
+    """The number of threads that drew it, if there are cores for them."""
+    return threads if threads is not None and 1 <= threads <= cores() else None
+
+
 def _difference(drawn: "Image", again: "Image", lossy: bool) -> str | None:
     """How the picture drawn again differs from the one in the file; `None` if it does not."""
     if again.record.pixels == drawn.record.pixels:
@@ -124,8 +167,9 @@ def _difference(drawn: "Image", again: "Image", lossy: bool) -> str | None:
 
 def _causes(then: "Record", now: "Record") -> list[str]:
     """What was different when the picture was drawn, one line each."""
-    return [
-        f"{label}: {getattr(then, name)} then, {getattr(now, name)} now"
-        for name, label in COMPARED.items()
-        if getattr(then, name) != getattr(now, name)
-    ]
+    causes = []
+    for name, label in COMPARED.items():
+        was, is_now = getattr(then, name), getattr(now, name)
+        if was != is_now and not (name in OF_THE_CPU and now.device != "cpu"):
+            causes.append(f"{label}: {was or 'not recorded'} then, {is_now} now")
+    return causes

@@ -113,6 +113,8 @@ class Studio:
         """See `load` for the options; `reload` fetches the model again in another precision."""
         self.model, self.options, self.device_options = model, options, device_options
         self._reload = reload
+        if device_options.threads is not None:
+            torch.set_num_threads(device_options.threads)
         self.device = device = devices.pick_device(device_options.device)
         self.dtype = dtype = devices.pick_dtype(device, device_options.dtype)
         self.lock = RLock()
@@ -508,8 +510,16 @@ class Studio:
         request = picture.request
         if not all(adapter.report.whole for adapter in picture.loaded.values()):
             request = request.filled(allow_partial=True)
+        record = self._record(picture, request, pixel_digest(array))
+        return Image(array, record)
+
+    def check_fits(self, picture: Prepared, path: Path) -> None:
+        """Raise `UsageError` if a file called `path` cannot hold the picture, known before it is drawn."""
+        self._record(picture, picture.request, "").check_fits(path)
+
+    def _record(self, picture: Prepared, request: Request, pixels: str) -> Record:
         tile = self.device_options.tile
-        record = Record(
+        return Record(
             sfumato=__version__,
             request=request,
             model=self.name,
@@ -517,12 +527,13 @@ class Studio:
             torch=torch.__version__,
             device=devices.describe(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
-            pixels=pixel_digest(array),
+            threads=torch.get_num_threads(),
+            processor=devices.processor(),
+            pixels=pixels,
             adapters={name: adapter.fingerprint for name, adapter in picture.loaded.items()},
             embeddings={name: each.fingerprint for name, each in picture.embeddings.items()},
             notes=(*picture.notes, *([f"decoded in tiles of {tile}"] if tile else [])),
         )
-        return Image(array, record)
 
 
 def _requests(request: Requests | None, fields: Mapping[str, Any]) -> list[Request]:

@@ -25,6 +25,7 @@ def load(
     offload: bool = False,
     compiled: bool = False,
     trainable: bool = False,
+    threads: int | None = None,
     local_files_only: bool = False,
 ) -> Studio:
     """Load a model and make it ready to draw.
@@ -41,6 +42,7 @@ def load(
     in main memory and bring them to the device part by part.
     `compiled`: have torch compile the networks for every size that is met, for many pictures of one size.
     `trainable`: leave the network differentiable, for `Studio.denoiser` in research loops; slower on a CPU.
+    `threads`: on the CPU, of the whole process; one for each core, or `OMP_NUM_THREADS`, unless given.
     Raises `CheckpointError` and `UsageError`.
     """
     options = ModelOptions.of(
@@ -60,6 +62,7 @@ def load(
         offload=offload,
         compiled=compiled,
         trainable=trainable,
+        threads=threads,
     )
     return open_studio(options, device_options)
 

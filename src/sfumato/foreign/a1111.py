@@ -1,0 +1,112 @@
+"""The generation parameters of AUTOMATIC1111's web UI, of its relatives, and of whoever writes as they do."""
+
+import json
+import re
+from contextlib import suppress
+from typing import Any
+
+from sfumato.errors import UsageError
+from sfumato.foreign.settings import Translation
+from sfumato.prompt.language import adapters
+
+_SETTINGS = re.compile(r"^Steps: \d+", re.MULTILINE)
+_NEGATIVE = re.compile(r"^Negative prompt:", re.MULTILINE)
+_KEY = re.compile(r"\s*([A-Za-z][^:,\n]*):\s*")
+_TAG = re.compile(r"<(\w+):([^<>]+)>")
+_VERSIONS = {"f": "Forge", "neo": "Forge", "fooocus": "Fooocus", "comfyui": "ComfyUI", "sfumato": "Sfumato"}
+_AUTOMATIC = {
+    "dpmpp-2m": "karras",
+    "dpmpp-sde": "karras",
+    "dpmpp-2s-a": "karras",
+    "dpm2": "karras",
+    "dpm2-a": "karras",
+    "dpmpp-2m-sde": "exponential",
+    "dpmpp-3m-sde": "exponential",
+    "ddim": "leading",
+    "pndm": "leading",
+    "unipc": "leading",
+}
+"""The schedules that the web UI chooses for samplers; for others, and before it had a choice, its own."""
+_IDLE = """
+version modelhash vaehash vaeencoder vaedecoder tihashes lorahashes hashes user rng ensd batchsize batchpos
+createddate civitairesources civitaimetadata template negativetemplate app backend pipeline parser operations
+padconds downcastalphascumprod diffusioninlowbits fullquality modeltype emphasis sha256
+"""
+
+
+def is_parameters(text: str) -> bool:
+    """Whether a text has the line of settings that such a record ends with."""
+    return _SETTINGS.search(text) is not None
+
+
+def translate(text: str) -> Translation:
+    """The `parameters` text of a picture: prompt, negative prompt, and a line of settings."""
+    *_, line = _SETTINGS.finditer(text)
+    prompt, _, negative = _split(text[: line.start()])
+    settings = _pairs(text[line.start() :].partition("\n")[0])
+    translation = Translation(_program(settings))
+    translation.take_all(settings, {"Schedule type": "", "Size": "size"}, _IDLE)
+    sampler = translation.fields.get("sampler")
+    chosen = str(settings.get("Schedule type", "Automatic"))
+    if chosen != "Automatic":
+        translation.take("spacing", chosen)
+    elif sampler and "spacing" not in translation.fields:
+        older = "Schedule type" not in settings and sampler not in ("ddim", "pndm", "unipc")
+        translation.fields["spacing"] = "linspace" if older else _AUTOMATIC.get(sampler, "linspace")
+    translation.embeddings = re.findall(r"([^,:]+): \w+", str(settings.get("TI hashes", "")))
+    translation.embeddings = [name.strip() for name in translation.embeddings]
+    translation.take("prompt", without_tags(prompt, translation))
+    translation.take("negative", negative.strip())
+    return translation
+
+
+def without_tags(prompt: str, translation: Translation) -> str:
+    """A prompt without its <lora:name:weight> and the like, which become the translation's adapters."""
+
+    def taken(tag: re.Match[str]) -> str:
+        if tag[1] in adapters.KINDS:
+            try:
+                call = adapters.call(tag[2], text_first=True)
+            except UsageError as error:
+                translation.notes.append(str(error))
+            else:
+                translation.adapter(call.name, call.weight, call.text_weight)
+        elif tag[1] == "hypernet":
+            translation.notes.append(f"hypernetwork {tag[2]}")
+        else:
+            return tag[0]
+        return ""
+
+    return _TAG.sub(taken, prompt)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    mark = _NEGATIVE.search(text)
+    return (text, "", "") if mark is None else (text[: mark.start()], mark[0], text[mark.end() :])
+
+
+def _pairs(line: str) -> dict[str, Any]:
+    """The settings of a line; values are as they stand, in quotes, or JSON."""
+    found: dict[str, Any] = {}
+    decoder, place = json.JSONDecoder(strict=False), 0
+    while key := _KEY.match(line, place):
+        place = key.end()
+        end = line.find(",", place) if "," in line[place:] else len(line)
+        value: Any = line[place:end].strip()
+        if value[:1] in ('"', "[", "{"):
+            with suppress(ValueError, RecursionError):
+                value, end = decoder.raw_decode(line, place)
+        found[key[1].strip()] = value
+        comma = line.find(",", end)
+        place = comma + 1 if comma >= 0 else len(line)
+    return found
+
+
+def _program(settings: dict[str, Any]) -> str:
+    if "Civitai resources" in settings:
+        return "Civitai"
+    version = re.match(r"[A-Za-z]*", str(settings.get("App", settings.get("Version", ""))))
+    name = version[0] if version else ""
+    if name == "SD":
+        return "SD.Next"
+    return _VERSIONS.get(name.lower(), "A1111")

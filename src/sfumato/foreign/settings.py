@@ -1,0 +1,240 @@
+"""Settings of another program, by whatever names it has for them, as fields of a request."""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from sfumato.errors import UsageError
+from sfumato.expansion import Prepared
+from sfumato.names import spacing_name, split_label
+from sfumato.request import MAX_SEED, Request
+
+_MEANINGS: dict[str, str] = {
+    name: meaning
+    for meaning, names in {
+        "prompt": "prompt positiveprompt",
+        "negative": "negativeprompt negative uc",
+        "steps": "steps numinferencesteps",
+        "guidance": "cfgscale cfg guidancescale scale",
+        "guidance_rescale": "cfgrescale cfgrescalemultiplier cfgrescalephi guidancerescale",
+        "seed": "seed noiseseed",
+        "width": "width",
+        "height": "height",
+        "size": "size resolution",
+        "sampler": "sampler samplername",
+        "spacing": "scheduler schedulername scheduletype noiseschedule",
+        "clip_skip": "clipskip",
+        "model": "model modelname basemodel basemodelname usestablediffusionmodel stablediffusionmodel",
+        "vae": "vae usevaemodel",
+        "loras": "loras lora",
+    }.items()
+    for name in names.split()
+}
+"""What a key means, spelled in small letters and digits only."""
+_SIZE = re.compile(r"(\d+)\D+(\d+)")
+_OTHER_SOLVERS = {"dpmpp 2m sde heun": "dpmpp-2m-sde", "heunpp2": "heun", "dpm fast": "dpm-solver-3s"}
+"""Samplers that are not here, and the nearest that are."""
+
+
+@dataclass(frozen=True)
+class ForeignRecord:
+    """How another program drew a picture, as far as it can be drawn so here.
+
+    `request` has what could be taken over, with its templates off; `model` is what the record calls the
+    model, which is not looked for. `left_out`: a line for everything that was not taken over.
+    """
+
+    program: str
+    request: Request
+    model: str | None = None
+    left_out: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
+    """The learned embeddings that its prompts name, as far as the record says."""
+
+
+@dataclass
+class Translation:
+    """A `ForeignRecord` on the way: settings are taken one by one, and what does not fit is noted."""
+
+    program: str
+    dialect: str = "a1111"
+    fields: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    adapters: list[dict[str, Any]] = field(default_factory=list)
+    embeddings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def take_all(
+        self, settings: Mapping[str, Any], own: Mapping[str, str] | None = None, idle: str = ""
+    ) -> None:
+        """Take every setting by its key's meaning: `own` ones of the program first; "" is no setting.
+
+        `idle`: keys that do not change the picture, between spaces. Others without a meaning are noted, those
+        that begin with the same word on one line.
+        """
+        meanings = {**_MEANINGS, **dict.fromkeys(map(_plain, idle.split()), "")}
+        meanings |= {_plain(key): meaning for key, meaning in (own or {}).items()}
+        unknown: dict[str, list[str]] = {}
+        for key, value in settings.items():
+            meaning = meanings.get(_plain(key))
+            if meaning:
+                self.take(meaning, value)
+            elif meaning is None and value not in (None, "", False, 0, "None", "0", [], {}):
+                unknown.setdefault(re.split(r"[ _]", key)[0], []).append(f"{key}: {value}")
+        self.notes += [", ".join(each) for each in unknown.values()]
+
+    def take(self, meaning: str, value: Any) -> None:
+        """One setting; what is no value for it is noted."""
+        if value is None or value == "":
+            return
+        if meaning in ("prompt", "negative"):
+            self.fields[meaning] = _words(value)
+        elif meaning == "seed":
+            self._seed(value)
+        elif meaning == "size":
+            if size := _SIZE.search(str(value)):
+                self.fields |= {"width": int(size[1]), "height": int(size[2])}
+        elif meaning == "sampler":
+            self._sampler(str(value))
+        elif meaning == "spacing":
+            self._spacing(str(value))
+        elif meaning == "model":
+            self._model(value)
+        elif meaning == "vae":
+            if str(value) not in ("None", "Automatic", "Default (model)", "Default"):
+                self.notes.append(f"VAE {_named(value)}")
+        elif meaning == "loras":
+            self._loras(value)
+        elif meaning == "clip_skip":
+            self.fields["clip_skip"] = max(int(_number(value) or 0) - 1, 0)
+        elif (number := _number(value)) is not None:
+            whole = meaning in ("steps", "width", "height")
+            self.fields[meaning] = round(number) if whole else number
+        else:
+            self.notes.append(f"{meaning} {value}")
+
+    def adapter(self, name: Any, weight: Any = 1.0, text_weight: Any = None) -> None:
+        """A LoRA, by its file's name."""
+        found = {"name": _file(_named(name)), "weight": _number(weight, 1.0)}
+        text = _number(text_weight)
+        if text is not None and text != found["weight"]:
+            found["text_weight"] = text
+        if found["name"] not in ("", "None"):
+            self.adapters.append(found)
+
+    def record(self) -> ForeignRecord:
+        """What was taken, as a record."""
+        request = Request.build(prompt="", templates="off", dialect=self.dialect)
+        if not self.fields.get("prompt"):
+            self.notes.append("the prompt: none was found")
+        fields = {**self.fields, "adapters": self.adapters}
+        for name, value in fields.items():
+            try:
+                request = request.changed(**{name: value})
+            except UsageError as error:
+                self.notes.append(str(error))
+        try:
+            Prepared.of(request)
+        except UsageError as error:
+            self.notes.append(f"the prompt's syntax: {error}")
+            request = request.filled(dialect="plain")
+        texts = f"{request.prompt} {request.negative}"
+        named = [*self.embeddings, *re.findall(r"embedding:([\w./\\-]*\w)", texts)]
+        notes = dict.fromkeys(shortened(note) for note in self.notes)
+        return ForeignRecord(
+            self.program, request, self.model, tuple(notes), tuple(dict.fromkeys(map(_file, named)))
+        )
+
+    def _seed(self, value: Any) -> None:
+        with suppress(ValueError):
+            seed = int(str(value))
+            if seed > MAX_SEED:
+                self.notes.append(f"seed {seed}, which is above {MAX_SEED}: drawn with {seed & MAX_SEED}")
+            if seed >= 0:
+                self.fields["seed"] = seed & MAX_SEED
+
+    def _sampler(self, label: str) -> None:
+        known = label.removesuffix("_gpu").removesuffix("_cfg_pp")
+        if known.endswith("CFG++") or known != label.removesuffix("_gpu"):
+            self.notes.append(f"CFG++ of the sampler {label}")
+            known = known.removesuffix("CFG++").strip()
+        try:
+            self.fields["sampler"], spacing = split_label(known)
+        except UsageError:
+            near = _OTHER_SOLVERS.get(" ".join(re.split(r"[\s_-]+", known.lower().replace("++", "pp"))))
+            self.notes.append(f"sampler {label}" + (f": drawn with {near}" if near else ""))
+            if near:
+                self.fields["sampler"] = near
+            return
+        if spacing:
+            self.fields["spacing"] = spacing
+
+    def _spacing(self, label: str) -> None:
+        try:
+            self.fields["spacing"] = spacing_name(label)
+        except UsageError:
+            self.notes.append(f"schedule {label}")
+
+    def _model(self, value: Any) -> None:
+        self.model = re.sub(r"\s*\[\w+\]$", "", _named(value)) or None
+
+    def _loras(self, value: Any) -> None:
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, Mapping):
+                named = next((each[key] for key in ("model", "lora", "name", "file") if each.get(key)), "")
+                self.adapter(named, each.get("weight", 1.0))
+            elif isinstance(each, list) and each:
+                self.adapter(each[0], each[1] if len(each) > 1 else 1.0)
+            elif isinstance(each, str):
+                self.adapter(each)
+
+
+def shortened(text: str, limit: int = 120) -> str:
+    """A text on one line of at most `limit` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[: limit - 3]}..."
+
+
+def json_object(text: object) -> dict[str, Any] | None:
+    """The JSON object that a text is, with NaN as some programs write it, or `None`."""
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return None
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text, strict=False)
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", key.lower())
+
+
+def _words(value: Any) -> str:
+    """A prompt, also where it is a list of texts, or of texts with weights."""
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_words, value)))
+    if isinstance(value, Mapping):
+        return _words(value.get("prompt", ""))
+    return str(value).strip()
+
+
+def _number(value: Any, default: float | None = None) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return default
+
+
+def _named(value: Any) -> str:
+    """The name of a model, also where it is described by several facts."""
+    if isinstance(value, Mapping):
+        named = ("name", "model_name", "model", "Model", "path")
+        return next((_named(value[key]) for key in named if value.get(key)), "")
+    return str(value).strip()
+
+
+def _file(name: str) -> str:
+    return name.replace("\\", "/").removesuffix(".safetensors")

@@ -72,7 +72,9 @@ class Record(BaseModel):
         """Raise `UsageError` if the format that `path` names cannot hold a picture with this record."""
         kind, size = picture_format(path), self.request.size
         if max(size) > (most := MAX_SIDES[kind]):
-            raise UsageError("{}×{} pixels are too many for a {}: at most {} a side".format(*size, kind, most))
+            raise UsageError(
+                "{}×{} pixels are too many for a {}: at most {} a side".format(*size, kind, most)
+            )
         if kind == "JPEG" and max(len(exif(self)), len(xmp(self))) > MAX_JPEG_RECORD:
             raise UsageError("the prompt is too long for a JPEG, which holds 64 KB of it; save as .png")
 

@@ -72,7 +72,8 @@ class DeviceOptions:
     keep weights in main memory and bring them to the device layer by layer. `compiled`: have torch compile
     the networks for every size that is met. `trainable`: keep the networks differentiable, with plain
     weights. `threads`: on the CPU, of the whole process; one for each core, or `OMP_NUM_THREADS`, if `None`.
-    The last digits of a result depend on it. Raises `UsageError` for a value out of range and for two that exclude each other.
+    The last digits of a result depend on it. Raises `UsageError` for a value out of range and for two that
+    exclude each other.
     """
 
     device: str | None = None

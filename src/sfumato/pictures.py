@@ -101,7 +101,7 @@ def opened_content(
 
 
 def texts(picture: PIL.Image.Image) -> dict[str, str]:
-    """The texts in a picture that was opened here.
+    """The texts in a picture that was opened here, or by Pillow, which knows fewer.
 
     Those of a PNG are called by their keywords, those of EXIF by their tags' names; "comment" and "xmp".
     """
@@ -114,7 +114,8 @@ def texts(picture: PIL.Image.Image) -> dict[str, str]:
     for name in ("comment", "xmp"):
         if isinstance(value := picture.info.get(name), bytes):
             found[name] = value.decode("utf-8", "replace")
-    return {**found, **picture.info.get(_TEXTS, {})}
+    plain = {key: text for key, text in picture.info.items() if isinstance(text, str)}
+    return {**found, **picture.info.get(_TEXTS, plain)}
 
 
 def _exif_text(value: bytes | str) -> str:

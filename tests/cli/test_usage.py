@@ -18,7 +18,7 @@ from sfumato.request import Request
 from sfumato.version import __version__
 
 WRONG = {
-    ("generate",): "Missing argument 'PROMPT...'. (see sfumato generate --help)",
+    ("generate",): "Missing argument 'PROMPT...': say what to draw, or take it --like PICTURE",
     ("generat", "x"): "No such command 'generat'. Did you mean 'generate'? (see sfumato --help)",
     (
         "generate",

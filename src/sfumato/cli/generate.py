@@ -8,12 +8,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato import viewer
-from sfumato.cli import console, target
-from sfumato.cli.help import OUTPUT
+from sfumato.cli import console, like, target
+from sfumato.cli.help import OUTPUT, PROMPT
 from sfumato.cli.options import Device, Program, Quiet, argument, option, request_fields
 from sfumato.errors import UsageError, warn
 from sfumato.files import replace_atomically
-from sfumato.formats import picture_format
+from sfumato.formats import LOSSY, picture_format
 from sfumato.options import ModelOptions
 from sfumato.request import Request
 
@@ -31,15 +31,20 @@ program = Program()
 sfumato generate 'a blue cat' -n 4 -o cat.png        (cat-1.png to cat-4.png)
 sfumato generate 'a cat' 'a dog' -o pets/ --steps 12 --sampler dpmpp-2m
 sfumato generate 'a red apple' -n 9 --sheet --open -o apples/
+sfumato generate --like old.png --seed 8         (settings, also of other programs' pictures)
 sfumato generate - --json < prompts.txt
 sfumato generate 'a red apple' -o - | display"""
 )
 def generate(
-    prompts: Annotated[
-        list[str], argument("PROMPT...", "What to draw; - reads prompts from stdin, one a line.")
-    ],
     fields: Annotated[dict[str, Any], request_fields()],
     device: Device,
+    prompts: Annotated[
+        list[str] | None, argument("PROMPT...", "What to draw; - reads prompts from stdin, one a line.")
+    ] = None,
+    model_picture: Annotated[
+        Path | None,
+        option("--like PICTURE", PROMPT, "Take what is not given from a picture's record, of any program."),
+    ] = None,
     output: Annotated[
         str | None,
         option(
@@ -69,7 +74,17 @@ def generate(
     """Draw every prompt and print where the pictures are."""
     from sfumato import expansion
 
-    requests = [Request.build(prompt=prompt, **fields) for prompt in _prompts(prompts)]
+    if model_picture is None:
+        found = None
+        if not prompts:
+            raise UsageError("Missing argument 'PROMPT...': say what to draw, or take it --like PICTURE")
+        requests = [Request.build(prompt=prompt, **fields) for prompt in _prompts(prompts)]
+    else:
+        found = like.record(model_picture, fields.get("model"))
+        texts: list[dict[str, Any]] = [
+            {"prompt": prompt, "templates": "random"} for prompt in _prompts(prompts or ())
+        ]
+        requests = [found.request.changed(**{**text, **fields}) for text in texts or [{}]]
     total = sum(map(expansion.pictures, requests))
     for name, given in (("--json", as_json), ("--sheet", sheet), ("--open", show)):
         if output == "-" and given:
@@ -88,6 +103,11 @@ def generate(
             from sfumato.studio import open_studio
 
             studio = open_studio(ModelOptions.of_request(requests[0]), devices.native(device))
+            if found is not None and model_picture is not None:
+                requests = [like.fitted(model_picture, found, request, studio) for request in requests]
+            if place is not None and picture_format(name := Path(place.name)) in LOSSY:
+                for picture in studio.prepare(requests):
+                    studio.check_fits(picture, name)
             for image, seconds in _pictures(studio, requests, preview, meter):
                 if place is None:
                     console.result_bytes(image.png())

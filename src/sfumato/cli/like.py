@@ -1,14 +1,17 @@
 """Pictures as models for others: their settings, from our record or another program's."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.errors import warn
-from sfumato.options import DeviceOptions, ModelOptions
 
 if TYPE_CHECKING:
     from sfumato.foreign import ForeignRecord
+    from sfumato.request import Request
     from sfumato.studio import Studio
+
+OURS = "Sfumato"
 
 
 def holds_record(path: Path) -> bool:
@@ -21,27 +24,28 @@ def holds_record(path: Path) -> bool:
         return metadata.holds_record(picture)
 
 
-def foreign_record(path: Path, model: str | None = None) -> "ForeignRecord":
-    """The record of another program, with `model` or the one of its name. Raises `PictureError`."""
-    from dataclasses import replace
+def record(path: Path, model: str | None = None) -> "ForeignRecord":
+    """How the picture at `path` was drawn, by whatever program, with `model` or the one it names.
 
-    from sfumato import foreign
+    Raises `PictureError`.
+    """
+    from sfumato import foreign, metadata
     from sfumato.studio import with_model
 
-    record = foreign.read(path)
-    if model is None:
-        return with_model(record)
-    return replace(record, request=record.request.filled(model=model))
+    if holds_record(path):
+        found = foreign.ForeignRecord(OURS, metadata.read(path).request)
+    else:
+        found = foreign.read(path)
+    return with_model(found) if model is None else replace(found, request=found.request.filled(model=model))
 
 
-def opened(
-    path: Path, record: "ForeignRecord", options: ModelOptions, device: DeviceOptions
-) -> tuple["Studio", "ForeignRecord"]:
-    """A studio for a record, and the record as that draws it; warns of all that is not taken over."""
-    from sfumato.studio import fitted, open_studio
+def fitted(path: Path, found: "ForeignRecord", request: "Request", studio: "Studio") -> "Request":
+    """`request`, made of the record of `path`, as `studio` draws it; warns of all that is not taken over."""
+    if found.program == OURS:
+        return request
+    from sfumato.studio import fitted
 
-    studio = open_studio(options, device)
-    record = fitted(record, studio)
+    record = fitted(replace(found, request=request), studio)
     for note in record.left_out:
         warn(f"{path.name}, by {record.program}, not taken over: {note}")
-    return studio, record
+    return record.request

@@ -88,20 +88,22 @@ def _replay_foreign(
     place = target.plan(None if output is None else str(output), 1)
     meter = console.Meter(quiet)
     with meter.shown("loading the model"):
-        record = like.foreign_record(path, model)
-        options = ModelOptions.of_request(record.request, local_files_only=model is None)
-        studio, record = like.opened(path, record, options, device)
+        from sfumato.studio import open_studio
+
+        found = like.record(path, model)
+        options = ModelOptions.of_request(found.request, local_files_only=model is None)
+        studio = open_studio(options, device)
+        request = like.fitted(path, found, found.request, studio)
         image: Image | None = None
-        for step in studio.stream(record.request):
+        for step in studio.stream(request):
             meter.advance("drawing", step.total)
             image = step.image
     assert image is not None
     assert place is not None
     saved = image.save(place.path(1, image.request.prompt, image.request.seed or 0))
     if as_json:
-        found = {"path": str(path), "program": record.program, "output": str(saved)}
-        drawn = image.record.model_dump(mode="json")
-        console.result(console.as_json({**found, "left_out": record.left_out, **drawn}))
+        told = {"path": str(path), "program": found.program, "output": str(saved)}
+        console.result(console.as_json({**told, **image.record.model_dump(mode="json")}))
     else:
         console.result(str(saved))
     return 0

@@ -13,7 +13,13 @@ _SETTINGS = re.compile(r"^Steps: \d+", re.MULTILINE)
 _NEGATIVE = re.compile(r"^Negative prompt:", re.MULTILINE)
 _KEY = re.compile(r"\s*([A-Za-z][^:,\n]*):\s*")
 _TAG = re.compile(r"<(\w+):([^<>]+)>")
-_VERSIONS = {"f": "Forge", "neo": "Forge", "fooocus": "Fooocus", "comfyui": "ComfyUI", "sfumato": "Sfumato"}
+_VERSIONS = {
+    "f": "Forge",
+    "neo": "Forge",
+    "fooocus": "Fooocus",
+    "comfyui": "ComfyUI",
+    "sfumato": "Sfumato, its A1111 line",
+}
 _AUTOMATIC = {
     "dpmpp-2m": "karras",
     "dpmpp-sde": "karras",

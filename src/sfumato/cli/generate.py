@@ -105,9 +105,9 @@ def generate(
             studio = open_studio(ModelOptions.of_request(requests[0]), devices.native(device))
             if found is not None and model_picture is not None:
                 requests = [like.fitted(model_picture, found, request, studio) for request in requests]
-            if place is not None and picture_format(name := Path(place.name)) in LOSSY:
+            if place is not None and picture_format(file_name := Path(place.name)) in LOSSY:
                 for picture in studio.prepare(requests):
-                    studio.check_fits(picture, name)
+                    studio.check_fits(picture, file_name)
             for image, seconds in _pictures(studio, requests, preview, meter):
                 if place is None:
                     console.result_bytes(image.png())

@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -550,6 +551,17 @@ def test_a_text_longer_than_is_read_is_passed_over_and_the_pixels_are_not_lost(t
     with pictures.opened(path) as picture:
         assert pictures.texts(picture) == {"parameters": ""}
         assert picture.convert("RGB").size == (8, 8)
+
+
+@pytest.mark.parametrize("key", ["prompt", "parameters", "sfumato"])
+def test_a_short_text_that_would_be_long_in_memory_is_not_parsed(key, tmp_path):
+    text = '{"1":[' + "{}," * (1 << 20) + "1]}"
+    tracemalloc.start()
+    with pytest.raises(PictureError):
+        Image.open(saved(tmp_path / "a.png", {key: text}))
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 64 << 20
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def json_value(raw: bytes, where: str) -> Any:
 
     Raises `CheckpointError`, before parsing where the result would take much memory.
     """
-    if _is_crowded(raw):
+    if is_crowded(raw):
         raise CheckpointError(f"{where} lists far more than such a file may")
     try:
         found = json.loads(
@@ -240,7 +240,7 @@ def json_value(raw: bytes, where: str) -> Any:
     return found
 
 
-def _is_crowded(raw: bytes) -> bool:
+def is_crowded(raw: bytes) -> bool:
     """Whether JSON text would take much more memory than sound files do; what strings hold does not count."""
     if _cost(raw) <= _MOST_COST:
         return False

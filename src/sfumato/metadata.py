@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sfumato import foreign, pictures
 from sfumato.errors import PictureError, UsageError
+from sfumato.files import is_crowded
 from sfumato.formats import MAX_SIDES, picture_format
 from sfumato.names import SAMPLERS, SPACINGS
 from sfumato.prompt.meaning import AdapterWeight
@@ -153,6 +154,8 @@ def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:
         raise PictureError(f"no Sfumato record in {path}{_FOREIGN.format(theirs.program) if theirs else ''}")
     if len(text) > MAX_RECORD:
         raise PictureError(f"the record in {path} is larger than {MAX_RECORD:,} bytes, the most that is read")
+    if is_crowded(text.encode("utf-8", "replace")):
+        raise PictureError(f"the record in {path} lists far more than a record may")
     try:
         return Record.model_validate_json(text)
     except ValidationError as error:

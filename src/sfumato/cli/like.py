@@ -30,12 +30,13 @@ def record(path: Path, model: str | None = None) -> "ForeignRecord":
     Raises `PictureError`.
     """
     from sfumato import foreign, metadata
-    from sfumato.studio import with_model
 
     if holds_record(path):
         found = foreign.ForeignRecord(OURS, metadata.read(path).request)
     else:
         found = foreign.read(path)
+    from sfumato.studio import with_model
+
     return with_model(found) if model is None else replace(found, request=found.request.filled(model=model))
 
 

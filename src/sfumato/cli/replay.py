@@ -88,9 +88,9 @@ def _replay_foreign(
     place = target.plan(None if output is None else str(output), 1)
     meter = console.Meter(quiet)
     with meter.shown("loading the model"):
+        found = like.record(path, model)
         from sfumato.studio import open_studio
 
-        found = like.record(path, model)
         options = ModelOptions.of_request(found.request, local_files_only=model is None)
         studio = open_studio(options, device)
         request = like.fitted(path, found, found.request, studio)

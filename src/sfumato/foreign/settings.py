@@ -9,6 +9,7 @@ from typing import Any
 
 from sfumato.errors import UsageError
 from sfumato.expansion import Prepared
+from sfumato.files import is_crowded
 from sfumato.names import spacing_name, split_label
 from sfumato.request import MAX_SEED, Request
 
@@ -200,7 +201,7 @@ def shortened(text: str, limit: int = 120) -> str:
 
 def json_object(text: object) -> dict[str, Any] | None:
     """The JSON object that a text is, with NaN as some programs write it, or `None`."""
-    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+    if not isinstance(text, str) or not text.lstrip().startswith("{") or is_crowded(text.encode()):
         return None
     with suppress(ValueError, RecursionError):
         found = json.loads(text, strict=False)

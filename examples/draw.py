@@ -3,10 +3,14 @@
 python examples/draw.py "a red apple, 3d render" apple.png
 """
 
-import sys
+import argparse
 
 import sfumato
 
-prompt, path = [*sys.argv[1:], *("a red apple, 3d render", "apple.png")[len(sys.argv) - 1 :]]
-image = sfumato.load().generate(prompt, seed=7)
-print(image.save(path), "is drawn again by", image.request)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("prompt", nargs="?", default="a red apple, 3d render")
+parser.add_argument("path", nargs="?", default="apple.png")
+options = parser.parse_args()
+
+image = sfumato.load().generate(options.prompt, seed=7)
+print(image.save(options.path), "is drawn again by", image.request)

@@ -3,11 +3,15 @@
 python examples/tutorial.py moon.png
 """
 
-import sys
+import argparse
 
 import torch
 
 from sfumato.compat import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("path", nargs="?", default="moon.png")
+options = parser.parse_args()
 
 pipe = StableDiffusionPipeline.from_pretrained("embedded", torch_dtype=torch.float32, safety_checker=None)
 pipe.scheduler = DPMSolverMultistepScheduler.from_config(
@@ -23,4 +27,4 @@ image = pipe(
     guidance_scale=4.0,
     generator=torch.Generator().manual_seed(7),
 ).images[0]
-image.save(sys.argv[1])
+image.save(options.path)

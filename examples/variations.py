@@ -3,17 +3,22 @@
 python examples/variations.py "a blue apple, 3d render" 6 sheet.png
 """
 
-import sys
+import argparse
 
 import PIL.Image
 
 import sfumato
 
-prompt, count, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-pictures = sfumato.load().generate_batch(prompt, count=count, seed=1)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("prompt", nargs="?", default="a blue apple, 3d render")
+parser.add_argument("count", nargs="?", type=int, default=6)
+parser.add_argument("path", nargs="?", default="sheet.png")
+options = parser.parse_args()
+
+pictures = sfumato.load().generate_batch(options.prompt, count=options.count, seed=1)
 
 width, height = pictures[0].size
-sheet = PIL.Image.new("RGB", (width * count, height))
+sheet = PIL.Image.new("RGB", (width * len(pictures), height))
 for column, picture in enumerate(pictures):
     sheet.paste(picture.pil, (column * width, 0))
-sheet.save(path)
+sheet.save(options.path)

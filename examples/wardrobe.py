@@ -3,15 +3,23 @@
 python examples/wardrobe.py "a {red|blue} {apple|car}" emoji-3d,emoji-flat sheet.png
 """
 
-import sys
+import argparse
 
 import PIL.Image
 
 import sfumato
 
-template, styles, path = sys.argv[1], sys.argv[2].split(","), sys.argv[3]
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("template", nargs="?", default="a {red|blue} {apple|car}")
+parser.add_argument("styles", nargs="?", default="emoji-3d,emoji-flat", help="with commas between")
+parser.add_argument("path", nargs="?", default="sheet.png")
+options = parser.parse_args()
+
 studio = sfumato.load()
-rows = [studio.generate_batch(template, templates="combinatorial", style=style, seed=7) for style in styles]
+rows = [
+    studio.generate_batch(options.template, templates="combinatorial", style=style, seed=7)
+    for style in options.styles.split(",")
+]
 
 width, height = rows[0][0].size
 sheet = PIL.Image.new("RGB", (width * len(rows[0]), height * len(rows)))
@@ -19,4 +27,4 @@ for row, pictures in enumerate(rows):
     for column, picture in enumerate(pictures):
         sheet.paste(picture.pil, (column * width, row * height))
         print(picture.request.prompt)
-sheet.save(path)
+sheet.save(options.path)

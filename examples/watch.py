@@ -3,15 +3,19 @@
 python examples/watch.py "sunflower, soft gradient emoji" frames/ 10
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import sfumato
 
-prompt, folder, steps = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-folder.mkdir(parents=True, exist_ok=True)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("prompt", nargs="?", default="sunflower, soft gradient emoji")
+parser.add_argument("folder", nargs="?", type=Path, default=Path("frames"))
+parser.add_argument("steps", nargs="?", type=int, default=10)
+options = parser.parse_args()
 
-for step in sfumato.load().stream(prompt, seed=5, steps=steps):
+options.folder.mkdir(parents=True, exist_ok=True)
+for step in sfumato.load().stream(options.prompt, seed=5, steps=options.steps):
     picture = step.image or step.preview()
-    picture.save(folder / f"{step.index:03}.png")
+    picture.save(options.folder / f"{step.index:03}.png")
     print(f"{step.index} of {step.total}, σ = {step.sigma:.3g}")

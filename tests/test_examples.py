@@ -1,5 +1,6 @@
 """The examples, run as a reader would run them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,17 @@ DRAWN = {
 
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*CALLS, "live.py"}  # test_live.py
+
+
+@pytest.mark.parametrize("name", sorted({*CALLS, "live.py"} - {"own_sampler.py"}))
+def test_an_example_says_its_usage_and_needs_no_arguments(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    usage, _, text = done.stdout.partition("\n\n")
+    assert set(re.findall(r"\w+", re.sub(r"\[[^]]*\]", "", usage))) <= {"usage", *name.split(".")}
+    assert f"python examples/{name}" in text
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -5,6 +5,7 @@ import pytest
 from commandline import Here
 
 from sfumato import studio
+from sfumato.cli import console
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +19,7 @@ def interrupts_arrive():
 @pytest.fixture
 def here(capfdbinary, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "SILENCE", 600.0)  # a busy machine does not add to what is said
     return Here(capfdbinary)
 
 

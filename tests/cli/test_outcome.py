@@ -1,6 +1,7 @@
 """How the command ends."""
 
 import signal
+import time
 import warnings
 
 import pytest
@@ -89,6 +90,24 @@ def test_each_warning_is_told_once_and_those_of_others_not_at_all(capsys):
             warnings.warn(text, SfumatoWarning, stacklevel=1)
         warnings.warn("not ours", UserWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: new\nwarning: other\n"
+
+
+def test_where_no_bar_shows_it_a_long_silence_is_broken_by_what_is_being_done(capsys, monkeypatch):
+    monkeypatch.setattr(console, "SILENCE", 0.01)
+    meter, heard = console.Meter(), ""
+    with meter.shown("loading"):
+        for doing in ("loading", "packing, 3/1,000", "drawing, 1/20", "reading"):
+            while f"{doing} (" not in heard:
+                heard += capsys.readouterr().err
+            if doing == "loading":
+                meter.update("packing", 3, 1000)
+            elif doing.startswith("packing"):
+                meter.advance("drawing", 20)
+            else:
+                meter.begin("reading")
+    with console.Meter(quiet=True).shown("loading"):
+        time.sleep(0.05)
+    assert capsys.readouterr().err.count("loading") == 0
 
 
 def test_a_number_is_read_as_it_is_meant_and_anything_else_is_left_to_the_request():

@@ -1,6 +1,7 @@
 """`sfumato train` and `sfumato data`: what they say, and what they say of what they cannot do."""
 
 import json
+import shlex
 from dataclasses import asdict
 
 import pytest
@@ -37,18 +38,30 @@ def test_a_pack_is_rendered_and_trained_on_in_slices(here, packed, tmp_path):
     (tmp_path / "recipe.toml").write_text(RECIPE)
     status, out, err = here("train", "recipe.toml", "--steps", "2", "--seconds", "0.001", "--device", "cpu")
     assert status == 0
-    assert "run: stopped at step 1 of 2, run again to go on; 1 examples" in out
+    assert "run: stopped at step 1 of 2, run again to go on; 1 example in" in out
     assert "step 1/2" in err
+    assert "warning: recipe.toml: 2 steps in place of 1,000 shorten warmup_steps to 0" in err
+    assert here(*shlex.split(out.splitlines()[-1].split("sfumato ")[1]))[0] == 0
     status, out, err = here("train", "recipe.toml", "--steps", "2", "--device", "cpu", "--json", "-q")
     assert (status, err) == (0, "")
     told = json.loads(out)
     assert (told["step"], told["done"]) == (2, True)
-    assert "psnr_held_out" in told["figures"]
+    assert "psnr_held_out" in told["metrics"]
+    assert told["result"] == "run/model"
+    assert told["next"] == "sfumato generate 'a red apple' --model run/model"
+    out = here("train", "recipe.toml", "--steps", "2", "--device", "cpu", "-q")[1]
+    assert out.splitlines()[-2:] == [
+        "result           run/model",
+        "next             sfumato generate 'a red apple' --model run/model",
+    ]
+    assert here(*shlex.split(told["next"])[1:], "-W", "64", "-H", "64", "--steps", "1")[0] == 0
 
 
 def test_stages_are_told_one_by_one(here, packed, tmp_path):
     for name, base in (("first", "embedded"), ("second", "first/model")):
-        text = RECIPE.replace('"run"', f'"{name}"') + f'base = "{base}"\nsteps = 2\n'
+        text = (
+            RECIPE.replace('"run"', f'"{name}"') + f'base = "{base}"\nsteps = 2\noptimizer.warmup_steps = 0\n'
+        )
         (tmp_path / f"{name}.toml").write_text(text)
     (tmp_path / "all.toml").write_text('stages = ["first.toml", "second.toml"]\nicons = 16')
     slice_ = ["train", "all.toml", "--seconds", "0.001", "--device", "cpu"]

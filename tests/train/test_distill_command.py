@@ -11,8 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "cli"))
 from commandline import Here
 
 from sfumato.image import Image
-from sfumato.train.objectives.common import MODEL
-from sfumato.train.objectives.unet import LORA
+from sfumato.train.recipe import LORA, MODEL
 
 RECIPE = """
 base = "{base}"

@@ -47,7 +47,7 @@ def work(line, folder, **changes):
             task = line()
         outcome = train(task, changed(t.RECIPE, run=str(folder), **changes), device)
         # in one piece: torchrun has its processes write without a buffer, into the same pipe
-        sys.stdout.write(f"{distributed.rank()} {outcome.step} {outcome.figures['slope']}\n")
+        sys.stdout.write(f"{distributed.rank()} {outcome.step} {outcome.metrics['slope']}\n")
         sys.stdout.flush()
 
 
@@ -125,7 +125,7 @@ def test_two_processes_go_on_with_the_run_of_one_and_log_what_it_logs(tmp_path, 
         [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
         for run in ("run", "one")
     ]
-    for key in ("step", "examples", "loss", "size", "gradient"):
+    for key in ("step", "examples", "loss", "size", "grad_norm"):
         assert [line[key] for line in logs[0]] == pytest.approx([line[key] for line in logs[1]], rel=1e-5)
 
 

@@ -85,7 +85,7 @@ def test_tensorboard_shows_what_the_log_says_and_the_sheets_and_takes_back_what_
     train(drawing(t.line()), recipe, t.CPU)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    for name in ("loss", "gradient", "learning_rate", "per_second", "size"):
+    for name in ("loss", "grad_norm", "learning_rate", "examples_per_second", "size"):
         scalars = board.Scalars(name)
         assert [one.step for one in scalars] == steps(tmp_path)
         assert [one.value for one in scalars] == pytest.approx([line[name] for line in told], rel=1e-4)

@@ -82,7 +82,7 @@ def unbroken(tmp_path_factory):
 
 def test_it_learns(tmp_path):
     outcome = train(line(), changed(RECIPE, run=str(tmp_path), steps=400, decay_steps=100), CPU)
-    assert outcome.figures["slope"] == pytest.approx(1, abs=0.05)
+    assert outcome.metrics["slope"] == pytest.approx(1, abs=0.05)
     assert outcome.done
     assert outcome.examples == 3200
 
@@ -179,7 +179,9 @@ def test_the_log_tells_every_figure_at_every_so_many_steps(tmp_path):
     train(line(), changed(RECIPE, run=str(tmp_path)), CPU)
     lines = [json.loads(one) for one in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [one["step"] for one in lines] == list(range(5, 41, 5))
-    assert {"loss", "size", "gradient", "learning_rate", "per_second", "examples"} <= lines[0].keys()
+    assert {"loss", "size", "grad_norm", "learning_rate", "examples_per_second", "examples"} <= lines[
+        0
+    ].keys()
 
 
 def test_seeds_differ_by_every_number():

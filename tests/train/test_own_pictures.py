@@ -22,7 +22,7 @@ from sfumato.train.context import StepContext, seed_of
 from sfumato.train.examples import INDEX
 from sfumato.train.loop import train
 from sfumato.train.objectives import task
-from sfumato.train.objectives.common import MODEL
+from sfumato.train.recipe import MODEL
 from sfumato.train.state import FILE
 
 CPU = torch.device("cpu")
@@ -306,13 +306,13 @@ def test_an_autoencoder_learns_from_squares_of_pictures_in_anything(
     assert {tuple(x.shape) for x in batches} == {(4, 3, 16, 16)}
     assert all(x.abs().max() <= 1 for x in batches)
     outcome = train(learned, recipe, CPU)
-    assert {"psnr_held_out", "psnr_seen"} <= outcome.figures.keys()
+    assert {"psnr_held_out", "psnr_seen"} <= outcome.metrics.keys()
 
 
 def test_an_autoencoder_without_held_out_pictures_has_no_figure_of_them(autoencoder, own_pictures):
     recipe = changed(autoencoder, folder=f"{own_pictures}/train", steps=1, warmup_steps=0, decay_steps=0)
     assert not any(one.held_out for one in search(own_pictures / "train").pictures)
-    figures = train(task(recipe, CPU), recipe, CPU).figures
+    figures = train(task(recipe, CPU), recipe, CPU).metrics
     assert "psnr_seen" in figures
     assert "psnr_held_out" not in figures
 

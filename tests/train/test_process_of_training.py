@@ -87,5 +87,5 @@ def test_on_a_terminal_one_line_lives_and_a_pipe_gets_the_result(recipe, tmp_pat
     assert json.loads(out)["step"] == 3
     text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", seen.decode())
     assert "recipe.toml: reading the data; training on cpu" in text
-    assert re.search(r"loss \d\.\d{4}  [\d.]+/s\s+\S+ 3/3 0:00 left", text)
+    assert re.search(r"loss \d\.\d{4}  [\d.]+ examples/s\s+\S+ 3/3 0:00 left", text)
     assert "\nstep " not in text

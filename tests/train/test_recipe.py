@@ -1,17 +1,18 @@
 """Recipes: what they may say, and what is said of what they may not."""
 
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.errors import UsageError
+from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.train import stages
 from sfumato.train.lr_schedule import LR_SCHEDULES, warmup_stable_decay
 from sfumato.train.objectives import OBJECTIVES
-from sfumato.train.objectives.common import MODEL
+from sfumato.train.recipe import MODEL
 from sfumato.train.recipe_file import RENAMED, read
 
 OWN = sorted(Path(__file__).parents[2].glob("recipes/**/*.toml"))
@@ -168,3 +169,40 @@ def test_a_rate_is_always_a_share_of_the_highest(name, steps, warmup, decay, dat
 @given(st.integers(0, 899))
 def test_putting_the_end_off_changes_no_step_before_the_decay(step):
     assert warmup_stable_decay(step, 1000, 10, 100) == warmup_stable_decay(step, 5000, 10, 100)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "steps", "warmup", "decay", "said"),
+    [
+        ("warmup_steps = 50\ndecay_steps = 250", 12, 0, 3, "shorten warmup_steps to 0 and decay_steps to 3"),
+        (
+            "warmup_steps = 50\ndecay_steps = 250",
+            500,
+            25,
+            125,
+            "shorten warmup_steps to 25 and decay_steps to 125",
+        ),
+        ("", 500, 50, 0, "shorten warmup_steps to 50"),
+        ("warmup_steps = 50\ndecay_steps = 250", 2000, 50, 250, None),
+    ],
+)
+def test_fewer_steps_than_the_recipes_shorten_warmup_and_decay(
+    tmp_path, optimizer, steps, warmup, decay, said
+):
+    path = written(tmp_path, least("steps = 1000", optimizer=optimizer))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recipe = read(path, {"steps": steps})
+    assert (recipe.optimizer.warmup_steps, recipe.optimizer.decay_steps) == (warmup, decay)
+    assert [said in str(one.message) for one in caught] == [True] * (said is not None)
+
+
+def test_a_schedule_longer_than_the_run_is_warned_of(tmp_path):
+    with pytest.warns(SfumatoWarning, match=r"warmup_steps = 7 and decay_steps = 5 are more than steps = 10"):
+        read(written(tmp_path, least("steps = 10", optimizer="warmup_steps = 7\ndecay_steps = 5")))
+
+
+def test_warmup_and_decay_may_change_in_a_run_that_an_earlier_version_began(tmp_path):
+    recipe = read(written(tmp_path, least(optimizer="warmup_steps = 5")))
+    before = {**recipe.identity(), "optimizer.warmup_steps": 50}
+    assert recipe.changed_since(before) is None

@@ -82,8 +82,8 @@ def scorer_run(tiny_data, tmp_path_factory):
 def test_the_scorer_learns_what_its_pictures_are_called(scorer_run):
     _, outcome = scorer_run
     assert outcome.done
-    assert outcome.figures["top1_seen"] == 1
-    assert outcome.figures["among_seen"] == 5
+    assert outcome.metrics["top1_seen"] == 1
+    assert outcome.metrics["among_seen"] == 5
 
 
 def test_the_result_is_a_scorer(scorer_run):

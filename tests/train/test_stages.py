@@ -10,7 +10,7 @@ from sfumato import checkpoint, weights
 from sfumato.data import pack, render
 from sfumato.errors import CheckpointError, DataError, UsageError
 from sfumato.train import stages
-from sfumato.train.objectives.common import MODEL
+from sfumato.train.recipe import MODEL
 from sfumato.train.state import FILE
 
 CPU = torch.device("cpu")

@@ -15,8 +15,7 @@ from sfumato.checkpoint.layout import FAST
 from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.train.loop import train
 from sfumato.train.objectives import task
-from sfumato.train.objectives.common import MODEL
-from sfumato.train.objectives.unet import LORA
+from sfumato.train.recipe import LORA, MODEL
 from sfumato.weights import read
 
 CPU = torch.device("cpu")

@@ -12,9 +12,7 @@ from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.train.loop import train
 from sfumato.train.objectives import task
-from sfumato.train.objectives.common import MODEL
-from sfumato.train.objectives.unet import LORA
-from sfumato.train.recipe import AdapterSection
+from sfumato.train.recipe import LORA, MODEL, AdapterSection
 
 CPU = torch.device("cpu")
 
@@ -47,7 +45,7 @@ def test_the_autoencoder_learns(autoencoder, tiny_data, tiny_base, tmp_path):
     recipe, outcome = autoencoder
     untrained = changed(recipe, run=str(tmp_path), steps=1, decay_steps=0, learning_rate=1e-9)
     before = train(task(untrained, CPU), untrained, CPU)
-    assert outcome.figures["psnr_held_out"] > before.figures["psnr_held_out"] + 5
+    assert outcome.metrics["psnr_held_out"] > before.metrics["psnr_held_out"] + 5
     assert (tmp_path / "samples" / "last.webp").is_file()
 
 

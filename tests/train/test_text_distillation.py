@@ -18,8 +18,8 @@ from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.train.loop import train
 from sfumato.train.objectives import task
-from sfumato.train.objectives.common import MODEL
 from sfumato.train.objectives.text import TARGETS, composed, tokenized
+from sfumato.train.recipe import MODEL
 
 CPU = torch.device("cpu")
 WORDS = ["[PAD]", "[UNK]", "red", "green", "blue", "square", "apple", "a", "of", "and"]
@@ -90,7 +90,7 @@ def test_the_text_encoder_comes_closer_to_its_teacher_and_keeps_its_shape(
     )  # fmt: skip
     first = train(task(recipe, CPU), recipe, CPU, seconds=1e-9)
     last = train(task(recipe, CPU), recipe, CPU)
-    assert last.figures["cosine_held_out"] > first.figures["cosine_held_out"]
+    assert last.metrics["cosine_held_out"] > first.metrics["cosine_held_out"]
     model, base = checkpoint.load(f"{recipe.run}/{MODEL}"), checkpoint.load(tiny_base)
     assert model.text_encoders[0].config == base.text_encoders[0].config
     assert model.fast is None, "it knows the texts as they were"

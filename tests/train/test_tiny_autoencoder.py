@@ -18,9 +18,9 @@ from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.context import StepContext
 from sfumato.train.loop import train
 from sfumato.train.objectives import task
-from sfumato.train.objectives.common import MODEL
 from sfumato.train.objectives.tiny_autoencoder import TinyAutoencoderLoss, latents, reconstruction_psnr
 from sfumato.train.pictures import RandomCrops
+from sfumato.train.recipe import MODEL
 
 CPU = torch.device("cpu")
 NARROW = {
@@ -130,7 +130,7 @@ def test_a_recipe_makes_a_tiny_autoencoder_that_has_learned(condensed, tmp_path)
     recipe, outcome = condensed
     untrained = changed(recipe, run=str(tmp_path), steps=1, decay_steps=0, learning_rate=1e-9)
     before = train(task(untrained, CPU), untrained, CPU)
-    assert outcome.figures["psnr_held_out_decoder"] > before.figures["psnr_held_out_decoder"] + 5
+    assert outcome.metrics["psnr_held_out_decoder"] > before.metrics["psnr_held_out_decoder"] + 5
     assert (tmp_path / "samples" / "last.webp").is_file()
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,11 @@ from sfumato.errors import OutputError, SfumatoWarning
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+SILENCE = 5.0
+"""Seconds after which a line says what is being done, where no bar shows it; longer in a long run."""
+_LONGEST_SILENCE = 30.0
 
 
 class ReaderGoneError(OutputError):
@@ -63,7 +70,7 @@ def complain(line: str) -> None:
 
 
 class Meter:
-    """Progress and warnings of one run: a bar on a terminal; elsewhere lines on stderr."""
+    """Progress and warnings of one run: a bar on a terminal; elsewhere a line on stderr every few seconds."""
 
     def __init__(self, quiet: bool = False, known: Iterable[str] = ()) -> None:
         """`quiet`: no bar and no warnings. `known`: warnings not to repeat."""
@@ -71,6 +78,9 @@ class Meter:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._warned = set(known)
+        self._doing = ""
+        self._done = 0
+        self._said = time.monotonic()
 
     @contextmanager
     def shown(self, doing: str) -> Iterator[None]:
@@ -79,8 +89,13 @@ class Meter:
             warnings.simplefilter("ignore")
             warnings.simplefilter("ignore" if self._quiet else "always", SfumatoWarning)
             warnings.showwarning = lambda message, *_args, **_kwargs: self._warn(str(message))
-            if self._quiet or not sys.stderr.isatty():
+            self._doing = doing
+            if self._quiet:
                 yield
+                return
+            if not sys.stderr.isatty():
+                with self._never_silent():
+                    yield
                 return
             self._bar = _bar()
             with self._bar:
@@ -89,6 +104,8 @@ class Meter:
 
     def advance(self, doing: str, total: int) -> None:
         """One more network evaluation of `total` is done."""
+        self._done += 1
+        self._doing = f"{doing}, {self._done:,}/{total:,}"
         if self._bar is None or self._task is None:
             return
         if self._bar.tasks[0].total is None:
@@ -98,8 +115,9 @@ class Meter:
 
     def update(self, doing: str, done: int, total: int, left: str = "") -> None:
         """`done` of `total` are done; `left`: the time left, else estimated."""
+        of = f"{done:,}/{total:,}"
+        self._doing = f"{doing}, {of}" + (f", {left}" if left else "")
         if self._bar is not None and self._task is not None:
-            of = f"{done:,}/{total:,}"
             self._bar.update(self._task, description=doing, completed=done, total=total, of=of, left=left)
 
     def begin(self, doing: str) -> None:
@@ -107,21 +125,44 @@ class Meter:
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = self._bar.add_task(doing, total=None, of="", left="")
+        self._doing = doing
         self.say(doing)
 
     def say(self, line: str) -> None:
         """Write a line to stderr, unless there is a bar to show the same."""
         if self._bar is None and not self._quiet:
+            self._said = time.monotonic()
             complain(line)
 
     def result(self, line: str) -> None:
         """Write one line to stdout, with the bar out of its way."""
+        self._said = time.monotonic()
         if self._bar is None or not sys.stdout.isatty():
             result(line)
             return
         self._bar.stop()
         result(line)
         self._bar.start()
+
+    @contextmanager
+    def _never_silent(self) -> Iterator[None]:
+        """In the block, say what is being done and for how long, whenever nothing was said for a while."""
+        began, over = time.monotonic(), threading.Event()
+        self._said = began
+
+        def watch() -> None:
+            while not over.wait(SILENCE / 10):
+                now = time.monotonic()
+                if now - self._said >= max(SILENCE, min(_LONGEST_SILENCE, (now - began) / 20)):
+                    self.say(f"{self._doing} ({now - began:.0f} s)")
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     def _warn(self, text: str) -> None:
         if text in self._warned:

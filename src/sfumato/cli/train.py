@@ -1,11 +1,14 @@
 """`sfumato train`: go on with the run of a recipe."""
 
 import math
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato.cli import console
+from sfumato.cli.console import counted
 from sfumato.cli.help import RUN
 from sfumato.cli.options import Json, OptionGroup, Program, Quiet, argument, device_option, option
 from sfumato.errors import UsageError
@@ -61,7 +64,11 @@ def carry_out(options: Options, *, students: bool = False) -> None:
         raise UsageError(f"--seconds {options.seconds:g} must be more than 0")
     changes = {name: getattr(options, name) for name in ("steps", "base", "run")}
     changes["data.folder"] = options.data
-    plan = stages.read(options.recipe, {key: value for key, value in changes.items() if value is not None})
+    meter = console.Meter(options.quiet)
+    with meter.shown(options.recipe.name):
+        plan = stages.read(
+            options.recipe, {key: value for key, value in changes.items() if value is not None}
+        )
     for stage in plan.stages:
         if students and not stage.recipe.objective.FEW_STEPS:
             raise UsageError(
@@ -75,30 +82,54 @@ def carry_out(options: Options, *, students: bool = False) -> None:
 
             def report(stage: "Stage", now: "TrainingProgress") -> None:
                 name = f"{stage.name}: " if several else ""
-                speed = f"{now.per_second:,.0f}" if now.per_second >= 10 else f"{now.per_second:.2g}"
-                figures, left = f"loss {now.loss:.4f}  {speed}/s", _left(now.seconds_left)
-                meter.update(f"{name}{figures}", now.step, now.steps, left)
+                per_second = now.examples_per_second
+                speed = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+                metrics, left = f"loss {now.loss:.4f}  {speed} examples/s", _left(now.seconds_left)
+                meter.update(f"{name}{metrics}", now.step, now.steps, left)
                 if now.logged:
-                    meter.say(f"{name}step {now.step:,}/{now.steps:,}  {figures}  {left}")
+                    meter.say(f"{name}step {now.step:,}/{now.steps:,}  {metrics}  {left}")
 
             seconds = options.seconds or math.inf
             results = stages.carry_out(plan, place, seconds=seconds, progress=report, report=meter.begin)
             if not distributed.is_main():
                 return
             if options.shards is not None:
+                meter.begin(f"writing {options.shards}")
                 stages.leave(plan, options.shards)
+    again = _again(options, students)
     if options.as_json:
-        found = [_described(result) for result in results]
+        found = [_described(result, again) for result in results]
         done = all(result.outcome.done for result in results)
         console.result(console.as_json({"done": done, "stages": found} if several else found[0]))
         return
     for result in results:
         _print(result)
+    _print_next(results, again)
 
 
-def _described(result: "StageResult") -> dict[str, Any]:
-    outcome = {**vars(result.outcome), "figures": dict(result.outcome.figures)}
-    return {"stage": result.stage.name, "run": result.stage.recipe.run, **outcome}
+def _again(options: Options, students: bool) -> list[str]:
+    """The command that was typed, as far as it says what to train."""
+    named = {
+        name: getattr(options, name)
+        for name in ("seconds", "steps", "data", "base", "run", "shards", "device")
+    }
+    given = [(f"--{name}", str(value)) for name, value in named.items() if value is not None]
+    command = "distill" if students else "train"
+    return ["sfumato", command, str(options.recipe), *(part for pair in given for part in pair)]
+
+
+def _next(result: "StageResult", again: list[str]) -> list[str]:
+    """What to type after a stage."""
+    recipe = result.stage.recipe
+    return recipe.objective.usage(recipe) if result.outcome.done else again
+
+
+def _described(result: "StageResult", again: list[str]) -> dict[str, Any]:
+    recipe = result.stage.recipe
+    outcome = {**vars(result.outcome), "metrics": dict(result.outcome.metrics)}
+    written = {"result": str(recipe.objective.result(recipe))} if result.outcome.done else {}
+    following = shlex.join(_next(result, again)) or None
+    return {"stage": result.stage.name, "run": recipe.run, **outcome, **written, "next": following}
 
 
 def _print(result: "StageResult") -> None:
@@ -108,9 +139,23 @@ def _print(result: "StageResult") -> None:
         return
     stopped = f"stopped at step {outcome.step:,} of {recipe.steps:,}, run again to go on"
     state = "done" if outcome.done else stopped
-    console.result(f"{recipe.run}: {state}; {outcome.examples:,} examples in {outcome.seconds:,.0f} s")
-    for name, value in outcome.figures.items():
+    examples = counted(outcome.examples, "example")
+    console.result(f"{recipe.run}: {state}; {examples} in {outcome.seconds:,.0f} s")
+    for name, value in outcome.metrics.items():
         console.result(f"{name:16} {value:.4g}")
+    if outcome.done:
+        console.result(f"{'result':16} {recipe.objective.result(recipe)}")
+
+
+def _print_next(results: "Sequence[StageResult]", again: list[str]) -> None:
+    """What to type after the last stage, or to go on with the first that is not done."""
+    result = next((one for one in results if not one.outcome.done), results[-1])
+    if following := _next(result, again):
+        console.result(f"{'next':16} {shlex.join(following)}")
+        return
+    recipe = result.stage.recipe
+    own = recipe.objective.result(recipe)
+    console.result(f"{'next':16} a recipe with base = {str(own)!r}: its denoiser is to be trained for it")
 
 
 def _left(seconds: float) -> str:

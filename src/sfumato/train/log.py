@@ -1,4 +1,4 @@
-"""The log of a run: means of its figures, a line of JSON at a time, and to TensorBoard if asked."""
+"""The log of a run: means of its metrics, a line of JSON at a time, and to TensorBoard if asked."""
 
 import json
 import math
@@ -38,16 +38,16 @@ class Log:
             cut(self._path, step)
             self._board = _board(folder / BOARD, step) if board else None
 
-    def add(self, step: int, figures: Mapping[str, Tensor]) -> None:
-        """Add the `figures` of a part of `step`, the same ones in every process."""
-        for name, value in figures.items():
+    def add(self, step: int, metrics: Mapping[str, Tensor]) -> None:
+        """Add the `metrics` of a part of `step`, the same ones in every process."""
+        for name, value in metrics.items():
             value = value.detach().float()
             self._bad = torch.where(torch.isfinite(value), self._bad, self._bad.clamp(max=step))
             self._sums[name] = self._sums.get(name, torch.zeros((), device=self._device)) + value
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def check(self) -> None:
-        """Raise `NumericsError` if a figure was not finite since the beginning, in any process."""
+        """Raise `NumericsError` if a metric was not finite since the beginning, in any process."""
         bad = -distributed.all_reduce_max(-int(self._bad))[0]
         if bad != _NEVER:
             raise NumericsError(
@@ -56,7 +56,7 @@ class Log:
             )
 
     def mean(self, name: str) -> float:
-        """The mean of a figure since the last line, in this process."""
+        """The mean of a metric since the last line, in this process."""
         return float(self._sums[name]) / self._counts[name]
 
     def write(self, step: int, examples: int, seconds: float, rate: float, speed: float) -> None:
@@ -72,13 +72,13 @@ class Log:
         if not distributed.is_main():
             return
         line = {"step": step, "examples": examples, "seconds": round(seconds, 2)}
-        line |= {"learning_rate": rate, "per_second": round(speed, 1)}
+        line |= {"learning_rate": rate, "examples_per_second": round(speed, 1)}
         line |= {name: float(f"{mean:.6g}") for name, mean in means.items()}
         try:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             if self._board is not None:
-                for name in ("learning_rate", "per_second", *means):
+                for name in ("learning_rate", "examples_per_second", *means):
                     self._board.add_scalar(name, line[name], step)
                 self._board.flush()
         except OSError as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class TrainingProgress:
     steps: int
     loss: float
     """The mean since the last line of the log."""
-    per_second: float
+    examples_per_second: float
     """Examples, in this slice."""
     seconds_left: float
     logged: bool
@@ -57,7 +58,8 @@ class Outcome:
     seconds: float
     """Of training, over all slices."""
     done: bool
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
+    """Of the result, where the run is done."""
 
 
 def train(
@@ -98,6 +100,11 @@ def check(recipe: Recipe) -> None:
         reached(recipe, Path(recipe.run))
 
 
+def metrics_of(outcome: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics in the content of an `OUTCOME`; an earlier version called them figures."""
+    return dict(outcome.get("metrics", outcome.get("figures", {})))
+
+
 def result(state: State, recipe: Recipe) -> dict[str, Tensor]:
     """The state of the network with its trained weights replaced by their average."""
     return {**state.net.state_dict(), **state.averages[str(recipe.result_decay)]}
@@ -119,10 +126,10 @@ def _finished(task: Task[B], recipe: Recipe, state: State, folder: Path) -> Outc
     if (folder / OUTCOME).is_file():
         kept = read_json(folder / OUTCOME)
         if (kept["step"], kept.get("ema")) == (state.progress.step, recipe.result_decay):
-            return _outcome(state, recipe, kept["figures"])
+            return _outcome(state, recipe, metrics_of(kept))
     task.net.eval()
     outcome = _outcome(state, recipe, task.finish(result(state, recipe), folder))
-    content = {**vars(outcome), "ema": recipe.result_decay, "figures": dict(outcome.figures)}
+    content = {**vars(outcome), "ema": recipe.result_decay, "metrics": dict(outcome.metrics)}
     write_json(folder / OUTCOME, content)
     return outcome
 
@@ -222,7 +229,7 @@ def advance(task: Task[B], recipe: Recipe, state: State, generator: torch.Genera
         # while there is little to average, the average is short
         w = 1 - min(float(decay), (step + 1) / (step + 10))
         torch._foreach_lerp_(list(average.values()), [weight.detach() for weight in trained], w)
-    log.add(step, {"gradient": norm} if not state.scaler.is_enabled() else _scaled(norm, state))
+    log.add(step, {"grad_norm": norm} if not state.scaler.is_enabled() else _scaled(norm, state))
     state.progress.step, state.progress.examples = step + 1, state.progress.examples + recipe.batch_size
     return rate
 
@@ -231,8 +238,8 @@ def _scaled(norm: Tensor, state: State) -> dict[str, Tensor]:
     """Of a float16 step: one that was left out has no gradient, and is bad only if there are too many."""
     scale = state.scaler.scale(torch.ones_like(norm))
     return {
-        "gradient": torch.where(torch.isfinite(norm), norm, 0.0),
-        "scale": torch.where(scale >= _LEAST_SCALE, scale, torch.nan),
+        "grad_norm": torch.where(torch.isfinite(norm), norm, 0.0),
+        "loss_scale": torch.where(scale >= _LEAST_SCALE, scale, torch.nan),
     }
 
 
@@ -240,7 +247,7 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _outcome(state: State, recipe: Recipe, figures: Mapping[str, float]) -> Outcome:
+def _outcome(state: State, recipe: Recipe, metrics: Mapping[str, float]) -> Outcome:
     progress = state.progress
     done = progress.step >= recipe.steps
-    return Outcome(progress.step, progress.examples, round(progress.seconds, 2), done, figures)
+    return Outcome(progress.step, progress.examples, round(progress.seconds, 2), done, metrics)

@@ -15,6 +15,11 @@ def cosine(step: int, steps: int, warmup: int, decay: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
+def linear(step: int, steps: int, warmup: int, decay: int) -> float:
+    """Up, then evenly down to nothing at the last step."""
+    return min(_up(step, warmup), (steps - step) / max(steps - warmup, 1))
+
+
 def constant(step: int, steps: int, warmup: int, decay: int) -> float:
     """Up, then level."""
     return _up(step, warmup)
@@ -24,5 +29,10 @@ def _up(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / (warmup + 1))
 
 
-LR_SCHEDULES = {"warmup-stable-decay": warmup_stable_decay, "cosine": cosine, "constant": constant}
+LR_SCHEDULES = {
+    "warmup-stable-decay": warmup_stable_decay,
+    "cosine": cosine,
+    "linear": linear,
+    "constant": constant,
+}
 """Each gives the share of the highest rate in (0, 1] for `step` of `steps`, counted from 0."""

@@ -19,7 +19,7 @@ from sfumato.train.order import CROPS, Epochs, Order, random_of
 from sfumato.train.recipe import Recipe
 
 TEST_PICTURES = 1024
-"""Pictures that figures and the statistics of latents are taken from, of 256 × 256 or as many pixels."""
+"""Pictures that metrics and the statistics of latents are taken from, of 256 × 256 or as many pixels."""
 SHIFT = 1 / 16
 """Of an icon's side, by which it is rolled around its edges at most."""
 PictureBatches = Callable[[StepContext, int], Tensor]

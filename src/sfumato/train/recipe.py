@@ -7,6 +7,7 @@ TOML.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -25,6 +26,8 @@ NotNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+MODEL, LORA = "model", "lora.safetensors"
+"""The folder, or the file of a LoRA, in a run's own that holds the result."""
 SECTIONS = ("objective", "data", "optimizer", "adapter", "samples")
 
 
@@ -68,6 +71,20 @@ class Objective(Section):
     def check_recipe(self, recipe: "Recipe") -> None:
         """Raise `ValueError` where other sections do not go with this objective."""
 
+    def result(self, recipe: "Recipe") -> Path:
+        """Where the result of a run is written."""
+        return Path(recipe.run) / (LORA if recipe.adapter else MODEL)
+
+    def usage(self, recipe: "Recipe") -> list[str]:
+        """The command that tries the result; empty if other networks are to be trained first."""
+        model = (
+            [recipe.base, "--lora", str(self.result(recipe))]
+            if recipe.adapter
+            else [str(self.result(recipe))]
+        )
+        prompt = next(iter(recipe.samples.prompts), "a red apple")
+        return ["sfumato", "generate", prompt, "--model", *model]
+
     def task(self, recipe: "Recipe", device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         """The task of `recipe` on `device`; `report(message)` is called before what takes long.
 
@@ -80,7 +97,7 @@ class Objective(Section):
 class Optimizer(Section):
     """AdamW (Loshchilov & Hutter 2019) and its learning rate."""
 
-    ADJUSTABLE = frozenset({"decay_steps"})
+    ADJUSTABLE = frozenset({"warmup_steps", "decay_steps"})
 
     learning_rate: Positive = 1e-3
     """The highest learning rate."""
@@ -206,7 +223,9 @@ class Recipe(Section):
         A key that is not in `before`, which an earlier version wrote, had its default then.
         """
         now = {key: (value, default) for key, value, default in self._identifying()}
-        for key in (*now, *before):
+        # of an earlier version, which could not change it
+        adjustable = {f"optimizer.{name}" for name in self.optimizer.ADJUSTABLE}
+        for key in (*now, *(before.keys() - adjustable)):
             value, default = now.get(key, (None, None))
             if _plain(before.get(key, default)) != _plain(value):
                 return key

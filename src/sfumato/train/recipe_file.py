@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.config.base import Config
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError, nearest, warn
 from sfumato.files import read_file
 from sfumato.train.objectives import OBJECTIVES
 from sfumato.train.recipe import AdapterSection, Optimizer, Recipe, Samples
@@ -73,12 +73,17 @@ def read(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 
 
 def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe in `mapping`, the content of the file called `where` in errors. Raises `UsageError`."""
+    """The recipe in `mapping`, the content of the file called `where` in errors. Raises `UsageError`.
+
+    With fewer `steps` among the `changes` than the recipe has, warmup and decay are as much shorter.
+    """
     _refuse_old_names(mapping, where)
     values: dict[str, Any] = {"objective": {}, "data": {}, **mapping}
     for dotted, value in (changes or {}).items():
         section, _, key = dotted.rpartition(".")
         values |= {section: {**values.get(section, {}), key: value}} if section else {key: value}
+    if "steps" in (changes or {}):
+        values["optimizer"] = _shortened(mapping, values["steps"], where)
     name = values["objective"].get("name")
     unknown = [key for key, value in mapping.items() if isinstance(value, dict) and key not in _keys(Recipe)]
     if unknown:
@@ -105,7 +110,31 @@ def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | N
         for section, kind in kinds.items():
             if key not in _keys(Recipe) and key in _keys(kind):
                 raise UsageError(f"{where}: unknown key {key!r}; it belongs to [{section}]")
-    return Recipe.from_dict(values, where)
+    recipe = Recipe.from_dict(values, where)
+    optimizer = recipe.optimizer
+    keys = ["warmup_steps"] + ["decay_steps"] * (optimizer.lr_schedule == "warmup-stable-decay")
+    lengths = {key: length for key in keys if (length := getattr(optimizer, key))}
+    if sum(lengths.values()) > recipe.steps:
+        said = " and ".join(f"{key} = {length}" for key, length in lengths.items())
+        warn(f"{where}: {said} are more than steps = {recipe.steps}: it never reaches learning_rate")
+    return recipe
+
+
+def _shortened(mapping: Mapping[str, Any], steps: Any, where: str) -> Any:
+    """The recipe's [optimizer], its warmup and decay shortened as `steps` are; says so."""
+    optimizer, before = mapping.get("optimizer", {}), mapping.get("steps", Recipe.steps)
+    whole = all(isinstance(value, int) for value in (steps, before)) and isinstance(optimizer, dict)
+    if not whole or not 0 < steps < before:
+        return optimizer
+    shorter = {}
+    for key in ("warmup_steps", "decay_steps"):
+        given = optimizer.get(key, getattr(Optimizer, key))
+        if isinstance(given, int) and given * steps // before != given:
+            shorter[key] = given * steps // before
+    if shorter:
+        said = " and ".join(f"{key} to {value}" for key, value in shorter.items())
+        warn(f"{where}: {steps} steps in place of {before:,} shorten {said}")
+    return optimizer | shorter
 
 
 def _refuse_old_names(mapping: Mapping[str, Any], where: str) -> None:

@@ -28,10 +28,9 @@ from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
 from sfumato.files import parse_json, read_json
 from sfumato.train import distributed, recipe_file
 from sfumato.train.log import throttled
-from sfumato.train.loop import OUTCOME, Outcome, TrainingProgress, check, train
+from sfumato.train.loop import OUTCOME, Outcome, TrainingProgress, check, metrics_of, train
 from sfumato.train.objectives import task
-from sfumato.train.objectives.common import MODEL
-from sfumato.train.recipe import Recipe
+from sfumato.train.recipe import MODEL, Recipe
 from sfumato.train.state import FILE
 
 SHARD_BYTES = 15_000_000
@@ -141,7 +140,9 @@ def outcome_of(recipe: Recipe) -> Outcome:
         return NOT_BEGUN
     kept = read_json(folder / OUTCOME)
     try:
-        outcome = Outcome(**{key: kept[key] for key in vars(NOT_BEGUN)})
+        outcome = Outcome(
+            **{key: kept[key] for key in vars(NOT_BEGUN) if key != "metrics"}, metrics=metrics_of(kept)
+        )
     except KeyError as error:
         raise CheckpointError(f"{folder / OUTCOME} does not say {error}") from None
     same = (outcome.step, kept.get("ema")) == (recipe.steps, recipe.result_decay) and _follows(folder, recipe)

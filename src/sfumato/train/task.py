@@ -36,7 +36,7 @@ class Task(Generic[B]):
     show: Callable[[dict[str, Tensor], Path], None]
     """Given the averaged weights, write a sample grid."""
     finish: Callable[[dict[str, Tensor], Path], Mapping[str, float]]
-    """Given the averaged weights and the run's folder, write the model; figures of its quality."""
+    """Given the averaged weights and the run's folder, write the model; metrics of its quality."""
     ema_networks: Mapping[float, nn.Module] = field(default_factory=dict)
     """By their decay, copies of `net` that the loss evaluates: their weights are the average with that decay,
     whether the recipe names it or not."""

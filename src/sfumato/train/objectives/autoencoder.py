@@ -21,14 +21,13 @@ from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.objectives.common import (
-    MODEL,
     initial_network,
     matching_unet,
     save_reconstructions,
     with_weights,
 )
 from sfumato.train.pictures import pictures_of
-from sfumato.train.recipe import DataSection, NotNegative, Objective, Recipe
+from sfumato.train.recipe import MODEL, DataSection, NotNegative, Objective, Recipe
 from sfumato.train.task import Task
 
 LOG_VARIANCE_OFFSET = 6.0
@@ -53,6 +52,9 @@ class Autoencoding(Objective):
     """Weight of the KL divergence from a standard normal distribution."""
     decoder_only: bool = False
     """Leave the encoder, and so the latents, as they are."""
+
+    def usage(self, recipe: Recipe) -> list[str]:
+        return super().usage(recipe) if recipe.start == "base" else []
 
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
@@ -86,14 +88,14 @@ class Autoencoding(Objective):
 
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
             copy, seen = with_weights(vae, state), pictures.seen()
-            figures = {"psnr_seen": psnr(copy, seen)}
+            metrics = {"psnr_seen": psnr(copy, seen)}
             if pictures.held_out:
-                figures["psnr_held_out"] = psnr(copy, tests)
+                metrics["psnr_held_out"] = psnr(copy, tests)
             if not self.decoder_only:
                 mean, std = latent_statistics(copy, seen)
                 normalise_latents(copy, mean, std)
-                figures |= {f"latent_mean_{c}": float(value) for c, value in enumerate(mean)}
-                figures |= {f"latent_std_{c}": float(value) for c, value in enumerate(std)}
+                metrics |= {f"latent_mean_{c}": float(value) for c, value in enumerate(mean)}
+                metrics |= {f"latent_std_{c}": float(value) for c, value in enumerate(std)}
                 copy.config = replace(
                     copy.config, scaling_factor=1.0, shift_factor=None, latents_mean=None, latents_std=None
                 )
@@ -104,7 +106,7 @@ class Autoencoding(Objective):
             tiny, fast = (base.tiny, base.fast) if self.decoder_only else (None, None)
             model = replace(base, vae=copy.cpu(), unet=unet, tiny=tiny, fast=fast)
             checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
-            return figures
+            return metrics
 
         loss = AutoencoderLoss(vae, self.kl_weight, self.decoder_only)
         return Task(vae, pictures.batches, loss, show, finish)

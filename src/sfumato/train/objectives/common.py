@@ -14,8 +14,6 @@ from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
 from sfumato.train.recipe import Recipe
 
-MODEL = "model"
-"""The folder in a run's own that holds the result."""
 BATCH = 256
 """Pictures and texts that are encoded at once."""
 SHOWN = 32

@@ -71,6 +71,12 @@ class CaptionScoring(Objective):
     feature_dropout: Fraction = 0.2
     """The share of a picture's features that is hidden in each step."""
 
+    def result(self, recipe: Recipe) -> Path:
+        return Path(recipe.run) / RESULT
+
+    def usage(self, recipe: Recipe) -> list[str]:
+        return ["sfumato", "evaluate", "--data", recipe.data.folder, "--scorer", str(self.result(recipe))]
+
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         backbone, teacher = features.load(device), load_teacher(device)
         sizes = {"readings": READINGS, "vector": teacher.width}
@@ -84,21 +90,21 @@ class CaptionScoring(Objective):
         head.scale = 1 / deviation.clamp(min=_MIN_DEVIATION)
 
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
-            kept, figures = with_weights(head, state), {}
+            kept, metrics = with_weights(head, state), {}
             if others.ink_rows:
-                figures["colour_held_out"] = _colour_accuracy(kept, others, backbone, teacher)
+                metrics["colour_held_out"] = _colour_accuracy(kept, others, backbone, teacher)
             for name, table in (("held_out", held_out), ("seen", seen)):
                 found = retrieval(*_embedded(kept, table), among=CANDIDATES, seed=recipe.seed)
-                figures |= {f"{key}_{name}": float(value) for key, value in asdict(found).items()}
+                metrics |= {f"{key}_{name}": float(value) for key, value in asdict(found).items()}
             count = len(seen["readings"])
             metadata = {
                 "config": json.dumps(head.config.to_dict()),
-                "figures": json.dumps({name: round(figure, 4) for name, figure in figures.items()}),
+                "figures": json.dumps({name: round(figure, 4) for name, figure in metrics.items()}),
                 "trained": f"{recipe.steps} steps of {recipe.batch_size} from {count} pictures",
             }
             half = {name: tensor.half() for name, tensor in kept.state_dict().items()}
             weights.write(folder / RESULT, half, metadata)
-            return figures
+            return metrics
 
         loss = CaptionScorerLoss(head, self.feature_dropout)
         return Task(head, CaptionedFeatures(**seen), loss, lambda state, path: None, finish)

@@ -32,8 +32,8 @@ from sfumato.nets.text import CLIPText
 from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.train.cache import cached
 from sfumato.train.context import StepContext
-from sfumato.train.objectives.common import BATCH, MODEL, initial_network, matching_unet, with_weights
-from sfumato.train.recipe import Count, DataSection, NotNegative, Objective, Recipe
+from sfumato.train.objectives.common import BATCH, initial_network, matching_unet, with_weights
+from sfumato.train.recipe import MODEL, Count, DataSection, NotNegative, Objective, Recipe
 from sfumato.train.task import Task
 
 TARGETS = "teacher.safetensors"
@@ -64,6 +64,9 @@ class TextDistillation(Objective):
     """The folder of a sentence BERT; all-MiniLM-L6-v2, which `sfumato[eval]` brings, if it is empty."""
     max_tokens: Annotated[int, Field(ge=3)] = 32
     """Tokens of a text that are read, begin and end included."""
+
+    def usage(self, recipe: Recipe) -> list[str]:
+        return super().usage(recipe) if recipe.start == "base" else []
 
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)

@@ -28,9 +28,9 @@ from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.objectives.autoencoder import psnr_of, reconstruction_loss
-from sfumato.train.objectives.common import MODEL, initial_network, save_reconstructions, with_weights
+from sfumato.train.objectives.common import initial_network, save_reconstructions, with_weights
 from sfumato.train.pictures import RandomCrops, pictures_of
-from sfumato.train.recipe import DataSection, Objective, Recipe
+from sfumato.train.recipe import MODEL, DataSection, Objective, Recipe
 from sfumato.train.task import Task
 
 
@@ -47,6 +47,9 @@ class TinyAutoencoding(Objective):
     """Trains a tiny autoencoder for the base model's latents."""
 
     NAME, DATA = "tiny", CroppedData
+
+    def usage(self, recipe: Recipe) -> list[str]:
+        return [*super().usage(recipe), "--decoder", "tiny"]
 
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
@@ -79,10 +82,10 @@ class TinyAutoencoding(Objective):
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
             pupil, which = with_weights(tiny, state), "held_out" if pictures.held_out else "seen"
             show(state, folder / "samples" / "last.webp")
-            figures = reconstruction_psnr(teacher, pupil, tests)
+            metrics = reconstruction_psnr(teacher, pupil, tests)
             model = replace(base, tiny=pupil.cpu())
             checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
-            return {f"psnr_{which}_{name}": value for name, value in figures.items()}
+            return {f"psnr_{which}_{name}": value for name, value in metrics.items()}
 
         batches = RandomCrops(pictures.batches, crop_size) if crop_size else pictures.batches
         return Task(tiny, batches, TinyAutoencoderLoss(teacher, tiny), show, finish)

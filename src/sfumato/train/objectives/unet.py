@@ -20,12 +20,9 @@ from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
 from sfumato.train.context import StepContext
 from sfumato.train.examples import LatentBatch
-from sfumato.train.objectives.common import MODEL
-from sfumato.train.recipe import Recipe
+from sfumato.train.recipe import LORA, MODEL, Recipe
 from sfumato.train.task import Loss, Task
 
-LORA = "lora.safetensors"
-"""The file in a run's folder that holds a LoRA that was trained."""
 GUIDANCE_CHANNELS = 256
 """Channels of the embedding of the guidance scale (Luo et al. 2023, §4.3)."""
 

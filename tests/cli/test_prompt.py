@@ -83,7 +83,7 @@ def test_templates_are_filled_in_first(here):
 def test_what_cannot_be_read_is_refused_in_one_line(here):
     status, out, err = here("prompt", "a (cat")
     assert (status, out) == (2, "")
-    assert err == "error: '(' is never closed; write \\( for the sign itself (character 3: a »(cat)\n"
+    assert err == "error: '(' is never closed; write \\( for the sign itself (character 3, at \"(cat\")\n"
     assert here("prompt", "a", "--steps", "0")[2].startswith("error: steps is 0: must be at least 1")
 
 

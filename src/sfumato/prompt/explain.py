@@ -114,7 +114,17 @@ def _phrases(content: Content) -> Sequence[Phrase]:
 
 def _text(content: Content) -> str:
     if isinstance(content, Phrase):
-        words = (part.text if isinstance(part, WeightedText) else " BREAK " for part in content.parts)
-        return f'"{"".join(words).strip()}"'
+        return f'"{_words(content)}"'
     parts = (f"{weight:g}·{_text(part)}" for part, weight in zip(content.parts, content.weights, strict=True))
     return (" + " if isinstance(content, Blend) else " then ").join(parts)
+
+
+def _words(phrase: Phrase) -> str:
+    """The text of a phrase. Each part is cut into tokens by itself: none joins the next."""
+    words = ""
+    for part in phrase.parts:
+        text = part.text if isinstance(part, WeightedText) else " BREAK "
+        ends, begins = words[-1:], text[:1]
+        apart = not ends or ends.isspace() or begins.isspace() or ends.isalnum() != begins.isalnum()
+        words += text if apart else f" {text}"
+    return words.strip()

@@ -163,10 +163,9 @@ def shown(text: str) -> str:
 
 
 def here(text: str, position: int) -> str:
-    """Where something stands: "character 7: a cat »( sitting", counted from 1."""
-    before = ("..." if position > 20 else "") + text[max(position - 20, 0) : position]
-    after = text[position : position + 20] + ("..." if len(text) > position + 20 else "")
-    return f"character {position + 1}: {_printable(before)}»{_printable(after)}"
+    """Where something stands: 'character 7, at "(sitting"', counted from 1."""
+    rest = text[position : position + 20] + ("..." if len(text) > position + 20 else "")
+    return f"character {position + 1}, at " + (f'"{_printable(rest)}"' if rest else "the end")
 
 
 def _printable(text: str) -> str:

@@ -35,11 +35,11 @@ def load(
     `dtype`: "float32", "bfloat16", "float16"; the fastest one that is safe on the device unless given.
     `variant`: of the weight files, such as "fp16". `vae`: a file or folder with another autoencoder.
     `tiny`: one with a tiny autoencoder, such as TAESD, for previews and the decoder "tiny". `base`: a model
-    that has what a file with a UNet alone lacks. `prediction`: "epsilon" or "v", where a Stable Diffusion 2
-    file does not say.
-    To draw in less memory with the same result: `slices`, parts into which attention splits its queries;
-    `tile`, the side in latent cells of the tiles that large pictures are decoded in; `offload`, keep weights
-    in main memory and bring them to the device part by part.
+    that has what a file with a UNet alone lacks. `prediction`: what the network predicts, "epsilon", "v",
+    "x0" or "flow", where its file does not say.
+    To draw in less memory: `slices`, parts into which attention splits its queries, and `offload`, keep
+    weights in main memory and bring them to the device part by part, with the same result; `tile`, the side
+    in latent cells of the tiles that large pictures are decoded in, with nearly the same one.
     `compiled`: have torch compile the networks for every size that is met, for many pictures of one size.
     `trainable`: leave the network differentiable, for `Studio.denoiser` in research loops; slower on a CPU.
     `threads`: on the CPU, of the whole process; one for each core, or `OMP_NUM_THREADS`, unless given.

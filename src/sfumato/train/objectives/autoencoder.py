@@ -1,6 +1,6 @@
 """The autoencoder: pictures to latents and back (Kingma & Welling 2014; Rombach et al. 2022, §3.1).
 
-    loss = 1.5·|y − x| + 2·(y − x)² + 2·|mean₈ y − mean₈ x| + 0.4·Σ_s |∇ mean_s y − ∇ mean_s x| + kl·KL
+    loss = 1.5·|y − x| + 2·(y − x)² + 2·|mean₈ y − mean₈ x| + 0.4·Σ_s |∇ mean_s y − ∇ mean_s x| + kl_weight·KL
 
 with mean_s the average over s × s pixels, s = 1, 2, 4 in the sum: edges count at three scales, and the colour
 of areas once more, because a shifted texture is less visible than a washed-out colour.

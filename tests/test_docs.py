@@ -28,8 +28,9 @@ from sfumato.prompt import chunks
 from sfumato.prompt.language import MAX_TERMS, own, parse, tree
 from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.train import stages
-from sfumato.train.objectives import OBJECTIVES, consistency, text
+from sfumato.train.objectives import OBJECTIVES, consistency
 from sfumato.train.objectives.denoiser import SNR_LIMIT
+from sfumato.train.objectives.text import MAX_TEST_TEXTS
 from sfumato.train.recipe import SECTIONS, AdapterSection, Optimizer, Recipe, Samples
 from sfumato.train.recipe_file import RENAMED
 
@@ -173,7 +174,7 @@ FIGURES = {
         "`initial_discretization_steps` = 10 to `final_discretization_steps` = 1280",
     ],
     "docs/objectives.md": [
-        f"the mean cosine over {text.MAX_TEST_TEXTS:,} texts",
+        f"the mean cosine over {MAX_TEST_TEXTS:,} texts",
         f"min(SNR, {SNR_LIMIT:g}) / (SNR + 1)",
     ],
     "docs/training.md": [

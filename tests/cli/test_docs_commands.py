@@ -17,9 +17,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import sfumato
-from sfumato import checkpoint
+from sfumato import checkpoint, folders, names
 from sfumato.adapt import attach_new, save_lora
 from sfumato.cli.app import app
+from sfumato.diffusion import samplers
 from sfumato.request import Request
 from sfumato.studio import Studio
 from sfumato.train import stages
@@ -81,7 +82,7 @@ def parsed(words):
 
 
 @pytest.mark.parametrize("words", LINES, ids=LINES.get)
-def test_every_command_of_a_page_can_be_given(words):
+def test_every_command_of_a_page_can_be_given(words, folder):
     command, values = parsed(words)
     if command.name == "generate":
         fields = {name: value for name, value in values.items() if name in Request.model_fields and value}
@@ -113,6 +114,7 @@ NOT_RUN = {
     "sfumato distill": "trains",
     "sfumato evaluate": "tests/cli/test_evaluate.py runs the evaluation",
     "sfumato data icons": "fetches the icons from npm",
+    "--open": "shows the picture",
     "--base": "needs a file that is a UNet of Stable Diffusion alone",
     "--prediction": "needs a file of Stable Diffusion 2",
 }
@@ -134,8 +136,9 @@ def files(tmp_path_factory):
     """The files that the pages' commands name, made of the embedded model."""
     home = tmp_path_factory.mktemp("home")
     folder, own = home / "folder", home / ".local" / "share" / "sfumato"
-    for path in (folder / "photos", home / "models", own / "adapters", own / "embeddings", own / "models"):
+    for path in (folder / "photos", home / "models", *(own / kind for kind in folders.KINDS)):
         path.mkdir(parents=True)
+    (own / "samplers" / "ralston.py").write_text(blocks(TEXTS["docs/custom-sampler.md"], "python")[0])
     for path in (home / "models" / "dreamy", home / "models" / "stable-diffusion-v1-5"):
         shutil.copytree(checkpoint.embedded(), path)
     shutil.copytree(home / "models" / "stable-diffusion-v1-5", own / "models" / "stable-diffusion-v1-5")
@@ -172,6 +175,8 @@ def folder(files, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SFUMATO_HOME", str(home / ".local" / "share" / "sfumato"))
+    monkeypatch.setattr(samplers, "SAMPLERS", dict(samplers.SAMPLERS))
+    monkeypatch.setattr(names, "SAMPLERS", dict(names.SAMPLERS))
     monkeypatch.chdir(home / "folder")
     return home / "folder"
 
@@ -226,6 +231,7 @@ GIVEN = {"docs/few-steps.md": {"closing": closing, "prompt": "a red apple", "cha
 PRINTED = {"docs/prompts.md": ["(0, 0, 1, 1)", "a cat \\(sitting\\)"]}
 """What a page says that its programs print."""
 ELSEWHERE = {
+    "docs/custom-sampler.md": "tests/test_custom_samplers.py",
     "docs/library.md": "tests/test_library_page.py",
     "docs/evaluation.md": "tests/cli/test_evaluate.py",
     "docs/how-it-works.md": "tests/test_docs.py",
@@ -240,9 +246,9 @@ def test_the_programs_of_a_page_run_one_after_another(page, folder, quick, capsy
     for there, instead in CHANGES.get(page, {}).items():
         assert there in text
         text = text.replace(there, instead)
-    names = {"studio": sfumato.load(), **GIVEN.get(page, {})}
+    namespace = {"studio": sfumato.load(), **GIVEN.get(page, {})}
     for program in blocks(text, "python"):
-        exec(compile(program, page, "exec"), names)
+        exec(compile(program, page, "exec"), namespace)
     printed = capsys.readouterr().out.splitlines()
     for value in PRINTED.get(page, []):
         assert f"  # {value}" in text

@@ -216,16 +216,18 @@ def table(name, head):
     return found
 
 
+def spelled(defaults):
+    return defaults.sampler, defaults.spacing, str(defaults.steps), f"{defaults.guidance:g}"
+
+
 def test_the_defaults_of_a_family_are_those_that_it_is_drawn_with():
     rows = {
         row[0]: (*(cell.strip("`") for cell in row[1:4]), row[4])
         for row in table("docs/samplers.md", ["model"])
     }
     for name, title in (("sd1", "Stable Diffusion 1.x and 2.x"), ("sdxl", "Stable Diffusion XL")):
-        own = FAMILIES[name].defaults
-        assert rows[title] == (own.sampler, own.spacing, str(own.steps), f"{own.guidance:g}")
-    own = EMBEDDED.defaults
-    assert rows["the embedded model"] == (own.sampler, own.spacing, str(own.steps), f"{own.guidance:g}")
+        assert rows[title] == spelled(FAMILIES[name].defaults)
+    assert rows["the embedded model"] == spelled(EMBEDDED.defaults)
 
 
 def test_samplers_that_evaluate_twice_a_step_are_named():
@@ -345,8 +347,8 @@ def test_the_embedded_models_card_has_the_figures_of_the_evaluation():
         row = rows[steps, guidance]
         measured = [row[4], *row[5].split(" ± "), row[6], row[9]]
         stated = [figures[0], *figures[1].split(" ± "), figures[2], figures[3]]
-        for own, other in zip(stated, measured, strict=True):
-            assert float(own.strip(" %")) == pytest.approx(float(other.strip("%")), abs=0.051), (
+        for here, there in zip(stated, measured, strict=True):
+            assert float(here.strip(" %")) == pytest.approx(float(there.strip("%")), abs=0.051), (
                 steps,
                 guidance,
             )

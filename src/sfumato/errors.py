@@ -18,6 +18,12 @@ class UsageError(SfumatoError):
     exit_status = 2
 
 
+def misnamed(error: SfumatoError) -> SfumatoError:
+    """`error` as wrong usage: what the user named is not there."""
+    error.exit_status = UsageError.exit_status
+    return error
+
+
 class CheckpointError(SfumatoError):
     """A model file or folder that is missing, damaged, unsafe, or not what it claims to be."""
 

@@ -131,7 +131,9 @@ class Request(Validated):
         description="Guidance scale γ; 1 is the prompt alone. Default: the model's.",
     )
     guidance_interval: tuple[float, float] | None = Field(
-        None, description="Guide only at noise levels σ from LOW to HIGH (Kynkäänniemi et al. 2024)."
+        None,
+        description="Guide only at noise levels σ from LOW to HIGH (Kynkäänniemi et al. 2024). "
+        "Default: at all.",
     )
     guidance_rescale: float = Field(
         0.0,
@@ -187,14 +189,14 @@ class Request(Validated):
     model: str = Field(
         EMBEDDED, min_length=1, description="A diffusers folder, a .safetensors file, a hub id or `embedded`."
     )
-    vae: Name | None = Field(None, description="Another autoencoder than the model's own.")
+    vae: Name | None = Field(None, description="Another autoencoder than the model's own. Default: its own.")
     tiny: Name | None = Field(
         None,
         description="A tiny autoencoder (TAESD) for previews and the decoder tiny, where the model has none.",
     )
     base: Name | None = Field(None, description="The model with the parts that a file of a UNet alone lacks.")
     prediction: Literal["epsilon", "v", "x0", "flow"] | None = Field(
-        None, description="What the network predicts, where its file does not say: epsilon, v, x0 or flow."
+        None, description="What the network predicts: epsilon, v, x0 or flow. Default: as its file says."
     )
 
     if TYPE_CHECKING:
@@ -258,7 +260,7 @@ class Request(Validated):
     @field_validator("seed", mode="before")
     @classmethod
     def _random_seed(cls, seed: Any) -> Any:
-        if seed == -1:
+        if seed == -1 or (isinstance(seed, str) and seed.lower() in ("-1", "random")):
             raise ValueError(f"must be at least 0 (allowed: 0 to {MAX_SEED}); for a random seed leave it out")
         return seed
 

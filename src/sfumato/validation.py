@@ -94,7 +94,7 @@ def _line(tried: list[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:
     """The faults of one value: of a union's members, the one whose type fits has the say, if there is one."""
     typed = [fault for fault in tried if not fault["type"].endswith("_type")]
     fault = (typed or tried)[0]
-    texts = [_text(fault["msg"]) for fault in typed[:1] or tried]
+    texts = [reworded(fault["msg"]) for fault in typed[:1] or tried]
     text = " or ".join([texts[0], *(text.removeprefix("must be ") for text in texts[1:])])
     names = [str(part) for part in fault["loc"] if _is_name(part)]
     if not names:
@@ -110,8 +110,9 @@ def _is_name(part: int | str) -> bool:
     return isinstance(part, int) or (part.isidentifier() and part not in _TYPES)
 
 
-def _text(message: str) -> str:
-    text = message.partition(", unable to parse")[0].partition(" after validation")[0]
+def reworded(message: str) -> str:
+    """What pydantic says in the words of this package."""
+    text = message.partition(", unable to ")[0].partition(" after validation")[0]
     for theirs, ours in _WORDS:
         text = text.replace(theirs, ours)
     return text

@@ -4,8 +4,10 @@ import io
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
+import typer
 from commandline import environment
 from pydantic import Field
 
@@ -25,7 +27,7 @@ WRONG = {
         "x",
         "--stpes",
         "3",
-    ): "No such option: --stpes (Possible options: ",
+    ): "no such option: --stpes; did you mean '--steps'? (see sfumato generate --help)",
     ("generate", "x", "--sampler", "eulr"): "unknown sampler 'eulr'; did you mean 'euler'?",
     ("generate", "x", "--spacing", "karas"): "unknown spacing 'karas'; did you mean 'karras'?",
     ("generate", "x", "--dialect", "a111"): "dialect is 'a111': unknown dialect; did you mean 'a1111'?",
@@ -185,6 +187,86 @@ def test_every_option_of_generate_is_explained_within_the_width_of_the_terminal(
         "Other options",
         "Examples",
     ]
+
+
+def commands(name, command):
+    """Every command below `command`, by what is typed for it."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for sub, inner in command.commands.items():
+        yield from commands(f"{name} {sub}", inner)
+
+
+def test_every_option_that_takes_a_value_states_its_default():
+    for name in COMMANDS:
+        program = typer.main.get_command(import_module(f"sfumato.cli.{name}").program)
+        for typed, command in commands(name, program):
+            for param in command.params:
+                if param.param_type_name == "option" and param.metavar and not param.required:
+                    assert "Default: " in param.help, f"{typed} {param.opts}"
+
+
+def test_the_help_names_the_embedded_models_defaults(here):
+    _, out, _ = here("generate", "--help")
+    flat = " ".join(out.split())
+    assert "Sampling steps: more are slower and finer. Default: the model's (embedded: 20)." in flat
+    assert "Default: the model's (embedded: dpmpp-2m)." in flat
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--negative", "a", "--negative-prompt=b"], "--negative and --negative-prompt are one option"),
+        (["--guidance", "3", "--guidance-scale", "4"], "--guidance and --guidance-scale are one option"),
+        (["-n", "3", "--count", "4"], "-n and --count are one option; give one of the two"),
+        (["-o", "a.png", "--output", "b.png"], "-o and --output are one option; give one of the two"),
+        (
+            ["--cfg-scale", "7"],
+            "no such option: --cfg-scale; here it is --guidance (see sfumato generate --help)",
+        ),
+        (["--num-inference-steps", "7"], "here it is --steps"),
+        (["--size", "512"], "here it is --width and --height"),
+        (["--out", "a.png"], "did you mean '--output'?"),
+        (["--prompt", "a cat"], "the prompt is given without an option, in quotes"),
+        (["--guidance-interval", "3"], "requires 2 arguments. (see sfumato generate --help)"),
+        (["--seed"], "requires an argument. (see sfumato generate --help)"),
+        (["--tile", "x"], "--tile is 'x': must be a valid integer (see sfumato generate --help)"),
+        (["--seed", "random"], "for a random seed leave it out"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_would_be_right(here, line, said):
+    status, out, err = here("generate", "x", *line)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_value_that_looks_like_an_option_is_the_values_own(here):
+    assert here("generate", "x", "--negative", "a", "--", "--negative-prompt")[2].startswith("error: without")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("inspect", "none"),
+        ("convert", "none", "out"),
+        ("replay", "none.png"),
+        ("generate", "x", "--model", "none", "-o", "a.png"),
+        ("generate", "x", "--lora", "none", "-o", "a.png"),
+        ("generate", "x", "--vae", "none", "-o", "a.png"),
+        ("evaluate", "--data", "none"),
+        ("data", "check", "none"),
+        ("train", "none.toml"),
+        ("models", "path", "none"),
+        ("models", "pull", "a/b/c"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_named_and_not_there_is_wrong_usage(here, line):
+    status, out, err = here(*line)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
 
 
 def test_a_new_field_of_the_request_is_an_option_by_itself(monkeypatch):

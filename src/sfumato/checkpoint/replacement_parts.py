@@ -9,7 +9,7 @@ from sfumato.checkpoint import grouping, single
 from sfumato.checkpoint.layout import TINY, Part, read_network
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import TinyVAEConfig
-from sfumato.errors import CheckpointError
+from sfumato.errors import CheckpointError, misnamed
 
 _HALVES = ("encoder", "decoder")
 
@@ -23,7 +23,7 @@ def vae_part(path: Path, scaling: float) -> Part:
     """
     path = Path(os.path.expanduser(path))
     if not os.path.exists(path):
-        raise CheckpointError(f"{path} is missing")
+        raise misnamed(CheckpointError(f"{path} is missing"))
     if path.is_dir():
         inside = path if (path / "config.json").is_file() else path / "vae"
         return read_network(inside, "vae", {})

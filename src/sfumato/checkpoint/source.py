@@ -17,7 +17,7 @@ from sfumato.checkpoint.layout import (
 )
 from sfumato.checkpoint.library import by_name, installed
 from sfumato.config.model_settings import SETTINGS_FILE
-from sfumato.errors import CheckpointError, nearest
+from sfumato.errors import CheckpointError, misnamed, nearest
 
 EMBEDDED = "embedded"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", re.ASCII)
@@ -52,7 +52,7 @@ def locate(
         return locate(named)
     if isinstance(source, str) and _is_hub_id(source):
         return _from_hub(source, variant, prefer_half, local_files_only)
-    raise CheckpointError(f"there is no model {str(source)!r}{_near(path)}")
+    raise misnamed(CheckpointError(f"there is no model {str(source)!r}{_near(path)}"))
 
 
 def pull(repository: str, *, variant: str | None = None, revision: str | None = None) -> Path:
@@ -62,7 +62,7 @@ def pull(repository: str, *, variant: str | None = None, revision: str | None = 
     `CheckpointError`.
     """
     if not _HUB_ID.fullmatch(repository):
-        raise CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"')
+        raise misnamed(CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"'))
     return _from_hub(repository, variant, prefer_half=False, local_files_only=False, revision=revision)
 
 
@@ -132,7 +132,7 @@ def _from_hub(
     except errors.LocalEntryNotFoundError:
         cached = ""
     except errors.HFValidationError as error:
-        raise CheckpointError(f"{repository!r} is not a hub id: {error}") from error
+        raise misnamed(CheckpointError(f"{repository!r} is not a hub id: {error}")) from error
     if local_files_only or huggingface_hub.is_offline_mode():
         why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
         raise CheckpointError(f"{repository} is not{cached} in the local cache, and {why}")

@@ -32,7 +32,7 @@ def convert(
         str | None, option("--dtype NAME", OUTPUT, "fp32, fp16 or bf16. Default: as it is stored.")
     ] = None,
     variant: Annotated[
-        str | None, option("--variant NAME", OUTPUT, "Of a folder's file names, as fp16.")
+        str | None, option("--variant NAME", OUTPUT, "Of a folder's file names, as fp16. Default: none.")
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", OUTPUT, "Replace what is there.")] = False,
     from_pickle: Annotated[

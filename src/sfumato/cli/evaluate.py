@@ -69,10 +69,14 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, option("--out FOLDER", OUTPUT, "Write table, plots, pictures and JSON there.")
+        Path | None,
+        option("--out FOLDER", OUTPUT, "Write table, plots, pictures and JSON there. Default: not."),
     ] = None,
     cache: Annotated[
-        Path | None, option("--cache FOLDER", OUTPUT, "Where drawn pictures are kept, to resume.")
+        Path | None,
+        option(
+            "--cache FOLDER", OUTPUT, "Where drawn pictures are kept, to resume. Default: the user's cache."
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -43,7 +43,11 @@ def generate(
     ] = None,
     model_picture: Annotated[
         Path | None,
-        option("--like PICTURE", PROMPT, "Take what is not given from a picture's record, of any program."),
+        option(
+            "--like PICTURE",
+            PROMPT,
+            "Take what is not given from a picture's record, of any program. Default: none.",
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -66,7 +70,8 @@ def generate(
         option("--open", OUTPUT, "Open the picture (the sheet, or the first of several) when it is done."),
     ] = False,
     preview: Annotated[
-        Path | None, option("--preview FOLDER", OUTPUT, "Save a preview after every network evaluation.")
+        Path | None,
+        option("--preview FOLDER", OUTPUT, "Save a preview after every network evaluation. Default: none."),
     ] = None,
     as_json: Annotated[bool, option("--json", OUTPUT, "Print one line of JSON a picture.")] = False,
     quiet: Quiet = False,

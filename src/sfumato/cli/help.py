@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from sfumato.errors import UsageError, nearest
+
 PICTURE, PROMPT, GUIDANCE, RUN, OUTPUT, MODEL, OTHER = PANELS = (
     "Picture",
     "Prompt",
@@ -23,11 +25,74 @@ COLUMN = 28
 WIDEST = 100
 
 
+NAMES_ELSEWHERE = {
+    "--cfg": "--guidance",
+    "--cfg-scale": "--guidance",
+    "--scale": "--guidance",
+    "--num-inference-steps": "--steps",
+    "--num-images": "--count",
+    "--num-images-per-prompt": "--count",
+    "--batch-size": "--count",
+    "--n": "--count",
+    "--scheduler": "--sampler",
+    "--size": "--width and --height",
+    "--resolution": "--width and --height",
+    "--output-dir": "--output",
+    "--outdir": "--output",
+    "--ckpt": "--model",
+    "--checkpoint": "--model",
+}
+"""What other programs call some options, and what they are called here."""
+
+
 class HelpfulCommand(TyperCommand):
     """A command whose help page is ours; its epilog is shown line by line, as it is written."""
 
     def get_help(self, ctx: Any) -> str:
         return page(self, ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the base class; errors name the command, the value and what would be right."""
+        self._check_spelled_once(args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            if getattr(error, "ctx", True) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            if wrong := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:
+                raise UsageError(f"no such option: {wrong}; {self._right(wrong)} {see(ctx)}") from None
+            if type(error.__cause__).__name__ == "ValidationError":  # pydantic is slow to import
+                from sfumato.validation import reworded
+
+                name = max(error.param.opts, key=len)  # type: ignore[attr-defined]
+                (fault, *_) = error.__cause__.errors()  # type: ignore[union-attr]
+                raise UsageError(
+                    f"{name} is {fault['input']!r}: {reworded(fault['msg'])} {see(ctx)}"
+                ) from None
+            raise
+
+    def _right(self, wrong: str) -> str:
+        """What to type instead of the option `wrong`."""
+        known = [name for param in self.params for name in param.opts if name.startswith("--")]
+        elsewhere = NAMES_ELSEWHERE.get(wrong, "")
+        if elsewhere.split(" ")[0] in known:
+            return f"here it is {elsewhere}"
+        if wrong == "--prompt" and any(param.param_type_name == "argument" for param in self.params):
+            return "the prompt is given without an option, in quotes"
+        return nearest(wrong, known)
+
+    def _check_spelled_once(self, args: list[str]) -> None:
+        """Raise `UsageError` for an option that is given under two of its names."""
+        given = args[: args.index("--")] if "--" in args else args
+        for param in self.params:
+            used = [name for name in param.opts if any(arg.partition("=")[0] == name for arg in given)]
+            if len(used) > 1 and param.param_type_name == "option":
+                raise UsageError(f"{' and '.join(used)} are one option; give one of the two")
+
+
+def see(ctx: Any) -> str:
+    """Where to read on."""
+    return f"(see {ctx.command_path} --help)"
 
 
 class HelpfulGroup(TyperGroup):

@@ -41,8 +41,12 @@ def list_models(as_json: Json = False) -> None:
 @program.add()
 def pull(
     repository: Annotated[str, argument("ORG/NAME", "A repository on the hub.")],
-    revision: Annotated[str | None, option("--revision NAME", MODEL, "A branch, tag or commit.")] = None,
-    variant: Annotated[str | None, option("--variant NAME", MODEL, "Of the weights, as fp16.")] = None,
+    revision: Annotated[
+        str | None, option("--revision NAME", MODEL, "A branch, tag or commit. Default: main.")
+    ] = None,
+    variant: Annotated[
+        str | None, option("--variant NAME", MODEL, "Of the weights, as fp16. Default: the full ones.")
+    ] = None,
 ) -> None:
     """Download a model from the hub into its cache, never a pickle; print its folder."""
     from sfumato.checkpoint import source

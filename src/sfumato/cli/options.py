@@ -6,14 +6,16 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, wraps
+from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from sfumato.cli.help import GUIDANCE, MODEL, OUTPUT, PICTURE, PROMPT, HelpfulCommand, HelpfulGroup
-from sfumato.errors import UsageError
+from sfumato.errors import SfumatoError, UsageError
 from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
-from sfumato.options import DeviceOptions
+from sfumato.options import EMBEDDED, DeviceOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -207,8 +209,11 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
     pair = "prefixItems" in schema
     shape = {"boolean": bool, "array": tuple[str, str] | None if pair else list[str] | None}
     text = [schema["description"].replace("`", ""), own.syntax]
-    if kind in ("string", "number", "integer") and default not in (None, ""):
-        text.append(f"Default: {default:g}." if kind == "number" else f"Default: {default}.")
+    if name in (embedded := _embedded_defaults()):
+        text[0] = text[0].replace("Default: the model's.", f"Default: the model's ({embedded[name]}).")
+    if kind != "boolean" and "Default:" not in text[0]:
+        shown = f"{default:g}" if kind == "number" else default or (0 if kind == "integer" else "none")
+        text.append(f"Default: {shown}.")
     if schema.get("maximum", MAX_SEED) < MAX_SEED:
         text.append(f"From {schema['minimum']} to {schema['maximum']}.")
     if kind == "array" and not pair:
@@ -217,6 +222,22 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
     spec = own.spec or f"--{name.replace('_', '-')} {metavar}"
     described = option(spec, own.panel, " ".join(filter(None, text)), own.known or schema.get("enum", ()))
     return _keyword(name, shape.get(kind, str | None), described)
+
+
+@cache
+def _embedded_defaults() -> dict[str, Any]:
+    """What the embedded model likes, by fields of `Request`; nothing where its file is not sound."""
+    from sfumato.files import read_json
+
+    with suppress(SfumatoError):
+        own = read_json(Path(str(resources.files("sfumato"))) / "models" / "icons" / "sfumato.json")
+        width, height = own.get("native_size", (None, None))
+        found = {**own, "width": width, "height": height}
+        return {name: f"{EMBEDDED}: {found[name]}" for name in _LIKED if found.get(name) is not None}
+    return {}
+
+
+_LIKED = ("width", "height", "steps", "guidance", "sampler", "spacing")
 
 
 def _keyword(name: str, annotation: Any, described: Any) -> inspect.Parameter:
@@ -237,8 +258,8 @@ def _parsed(name: str, given: Any, schema: dict[str, Any]) -> Any:
 DEVICE = {
     "device": ("--device NAME", "cpu, cuda, cuda:1 or mps. Default: the fastest."),
     "dtype": ("--dtype NAME", "float32, bfloat16 or float16. Default: the fastest safe one."),
-    "slices": ("--slices N", "Split attention into N parts: less memory."),
-    "tile": ("--tile CELLS", "Decode in tiles of CELLS a side (64 are 512 px): less memory."),
+    "slices": ("--slices N", "Split attention into N parts: less memory. Default: 1."),
+    "tile": ("--tile CELLS", "Decode in tiles of CELLS a side (64 are 512 px): less memory. Default: whole."),
     "offload": ("--offload", "Keep weights in main memory until they are needed."),
     "threads": ("--threads N", "Threads on the CPU. Default: one a core, or OMP_NUM_THREADS."),
     "compiled": ("--compile", "Compile the networks: minutes at first, then faster."),

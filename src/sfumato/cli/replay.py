@@ -43,7 +43,10 @@ def replay(
     model: Annotated[
         str | None, option("--model MODEL", MODEL, "Where the model is now. Default: as the picture says.")
     ] = None,
-    output: Annotated[Path | None, option("-o, --output FILE", OUTPUT, "Save the new picture.")] = None,
+    output: Annotated[
+        Path | None,
+        option("-o, --output FILE", OUTPUT, "Save the new picture. Default: it is only compared."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:

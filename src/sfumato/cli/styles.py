@@ -14,7 +14,7 @@ program = Program()
 @program.add()
 def styles(
     model: Annotated[
-        str | None, option("--model KIND", PROMPT, "Only the styles for this kind of model.")
+        str | None, option("--model KIND", PROMPT, "Only the styles for this kind of model. Default: all.")
     ] = None,
     as_json: Json = False,
 ) -> None:

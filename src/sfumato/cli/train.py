@@ -26,7 +26,7 @@ class Options:
 
     recipe: Annotated[Path, argument("RECIPE", "What to train and how: a TOML file.")]
     seconds: Annotated[
-        float | None, option("--seconds N", RUN, "Stop after N seconds; run again to resume.")
+        float | None, option("--seconds N", RUN, "Stop after N seconds; run again to resume. Default: never.")
     ] = None
     steps: Annotated[int | None, option("--steps N", RUN, "The last step. Default: the recipe's.")] = None
     data: Annotated[str | None, option("--data FOLDER", RUN, "The data. Default: the recipe's.")] = None
@@ -37,7 +37,7 @@ class Options:
         str | None, option("--run FOLDER", RUN, "Where to keep the run. Default: the recipe's.")
     ] = None
     shards: Annotated[
-        Path | None, option("--shards FOLDER", RUN, "Save the model in files below 15 MB, too.")
+        Path | None, option("--shards FOLDER", RUN, "Save the model in files below 15 MB, too. Default: not.")
     ] = None
     device: Annotated[str | None, device_option("device")] = None
     as_json: Json = False

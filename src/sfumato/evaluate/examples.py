@@ -15,7 +15,7 @@ from sfumato.data.icons import Icons, Row, load, rows, tinted, to_signal
 from sfumato.data.pack import Drawing
 from sfumato.data.search import search
 from sfumato.data.sets import SETS
-from sfumato.errors import DataError, UsageError
+from sfumato.errors import DataError, UsageError, misnamed
 from sfumato.evaluate import colours
 
 Coloured = list[tuple[str, Tensor]]
@@ -64,7 +64,8 @@ def data(folder: Path, size: int, index: Path) -> Data:
     pictures.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}; `sfumato data icons {folder}` makes one of icons")
+        missing = f"there is no folder {folder}; `sfumato data icons {folder}` makes one of icons"
+        raise misnamed(DataError(missing))
     return IconData(folder, size) if rows(folder) else FolderData(folder, size, index)
 
 

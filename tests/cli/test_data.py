@@ -80,7 +80,7 @@ def test_a_folder_is_packed_into_shards_that_hold_the_same(here, photos):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["check", "nowhere"], 1, "cannot read the folder nowhere"),
+        (["check", "nowhere"], 2, "cannot read the folder nowhere"),
         (["check", "photos", "--max-aspect-ratio", "0.5"], 2, "--max-aspect-ratio 0.5"),
         (["pack", "photos", "out", "--megabytes", "0"], 2, "--megabytes 0 must be at least 1"),
         (["pack", "empty", "out"], 1, "empty holds no pictures"),

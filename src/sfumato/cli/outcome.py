@@ -1,6 +1,6 @@
 """How the command ends: its exit status, one line about what went wrong, and what a signal does.
 
-Exit status: 0 done; 1 failed (`replay`: the picture differs); 2 wrong usage; 130 interrupted (Ctrl-C);
+Exit status: 0 done; 1 failed (`replay`: the picture differs); 2 wrong usage, also a name of nothing; 130 interrupted (Ctrl-C);
 141 nobody reads the output any more; 143 terminated.
 """
 

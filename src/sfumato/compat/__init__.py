@@ -8,6 +8,14 @@ The same generator gives the same latents as there. What is not supported raises
 from typing import Any
 
 from sfumato.compat.outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
+from sfumato.compat.parts import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    AutoModel,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    UNet2DConditionModel,
+)
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.schedulers import (
     DDIMScheduler,
@@ -34,9 +42,17 @@ from sfumato.compat.text_to_image import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
+from sfumato.compat.tokenizers import CLIPTokenizer
+from sfumato.compat.unsupported import reason
 
 __all__ = [
+    "AutoModel",
     "AutoPipelineForText2Image",
+    "AutoencoderKL",
+    "AutoencoderTiny",
+    "CLIPTextModel",
+    "CLIPTextModelWithProjection",
+    "CLIPTokenizer",
     "DDIMScheduler",
     "DDPMScheduler",
     "DEISMultistepScheduler",
@@ -59,13 +75,13 @@ __all__ = [
     "StableDiffusionXLPipeline",
     "StableDiffusionXLPipelineOutput",
     "TCDScheduler",
+    "UNet2DConditionModel",
     "UniPCMultistepScheduler",
 ]
 
-_EDITING = ("StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
-
 
 def __getattr__(name: str) -> Any:
-    if name in _EDITING:
-        raise ImportError(f"{name} is not supported: sfumato does not edit pictures yet")
-    raise AttributeError(f"sfumato.compat has no {name!r}: it is not supported")
+    if not name[:1].isupper():
+        raise AttributeError(f"sfumato.compat has no {name!r}")
+    # of an AttributeError, Python would keep the message back from `from sfumato.compat import …`
+    raise ImportError(f"{name} is not supported{reason(name, __all__)}")

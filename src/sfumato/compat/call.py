@@ -14,11 +14,11 @@ from rich.progress import Progress
 from torch import Tensor
 
 from sfumato.compat.drawing import CallState, StepResult, Texts, draw
-from sfumato.compat.loaders import no_others
 from sfumato.compat.noise import BatchNoise, Generators
 from sfumato.compat.outputs import FORMS, in_form
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.scheduler import SampleArgs
+from sfumato.compat.sources import no_others, number, whole
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.nets.denoiser import Denoiser
@@ -50,6 +50,9 @@ class Call:
         if self.output_type not in FORMS:
             known = nearest(str(self.output_type), FORMS)
             raise UsageError(f"output_type = {self.output_type!r} is not supported; {known}")
+        for name in ("unet", *(["vae"] if self.output_type != "latent" else [])):
+            if getattr(pipe, name) is None:
+                raise UsageError(f"the pipeline has no {name}: it was loaded without it")
         self.step_end: StepEnd | None = given["callback_on_step_end"]
         inputs = given["callback_on_step_end_tensor_inputs"]
         self.step_end_inputs: Sequence[str] = getattr(self.step_end, "tensor_inputs", inputs)
@@ -58,18 +61,18 @@ class Call:
                 known = nearest(name, pipe.CALLBACK_TENSORS)
                 raise UsageError(f"callback_on_step_end_tensor_inputs: {name!r} is not supported; {known}")
         kwargs = dict(given["cross_attention_kwargs"] or {})
-        adapter_scale = float(kwargs.pop("scale", 1.0))
+        adapter_scale = number("cross_attention_kwargs: scale", kwargs.pop("scale", 1.0))
         no_others("cross_attention_kwargs", kwargs)
         self.args = SampleArgs(
             steps=_steps(given),
-            eta=float(given.get("eta", 0.0)),
+            eta=number("eta", given.get("eta", 0.0)),
             timesteps=given["timesteps"],
             sigmas=given.get("sigmas"),
             original_steps=given.get("original_inference_steps"),
         )
         pipe.state = CallState(
-            guidance_scale=float(given["guidance_scale"]),
-            guidance_rescale=float(given.get("guidance_rescale", 0.0)),
+            guidance_scale=number("guidance_scale", given["guidance_scale"]),
+            guidance_rescale=number("guidance_rescale", given.get("guidance_rescale", 0.0)),
             clip_skip=given["clip_skip"],
             cross_attention_kwargs=given["cross_attention_kwargs"],
             reads_guidance=pipe.model.unet.reads_guidance,
@@ -78,7 +81,7 @@ class Call:
         self.pipe = pipe
         self.prompts, self.negatives = listed(given["prompt"]), listed(given.get("negative_prompt"))
         self.size = self._size(given["width"], given["height"])
-        self.per_prompt = int(given["num_images_per_prompt"] or 1)
+        self.per_prompt = whole("num_images_per_prompt", given["num_images_per_prompt"] or 1)
         self.generator: Generators = given["generator"]
         self.latents: Tensor | None = given["latents"]
         self.return_dict = bool(given["return_dict"])
@@ -172,7 +175,7 @@ def _steps(given: Mapping[str, Any]) -> int:
     for name, more in (("timesteps", 0), ("sigmas", 1)):
         if given.get(name) is not None:
             return len(given[name]) - more
-    return int(given["num_inference_steps"])
+    return whole("num_inference_steps", given["num_inference_steps"])
 
 
 def listed(text: Text) -> list[str] | None:

@@ -2,175 +2,355 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sfumato.checkpoint.source import hub_file
-from sfumato.errors import UsageError, nearest
+from torch import Tensor
+
+from sfumato import weights
+from sfumato.adapt import embedding, reading
+from sfumato.adapt.embedding import Embedding
+from sfumato.compat.sources import no_others, number, weight_file
+from sfumato.errors import UsageError, nearest, warn
+from sfumato.files import make_folder
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.studio import Studio
 
+LORA_FILE = "pytorch_lora_weights.safetensors"
+EMBEDDING_FILE = "learned_embeds.safetensors"
+ENCODERS = ("text_encoder", "text_encoder_2")
+_COMPONENTS = ("unet", *ENCODERS)
 
-class LoaderMixin(ABC):
-    """Diffusers' methods for adapters, which are loaded, active or fused, and for learned embeddings.
 
-    The studio has another name for each adapter, since a fused one stays when its name is deleted.
+@dataclass(eq=False)
+class AdapterState:
+    """The adapters of a model by diffusers' names: those that are loaded, active, or fused into the weights.
+
+    The studio has another name for each adapter, `known`, since a fused one stays when its name is deleted.
+    `fused`: which networks hold each of them, "unet" and "text", and with what weight.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[str, str] = {}
-        self._active: dict[str, AdapterWeight] = {}
-        self._fused: tuple[AdapterWeight, ...] = ()
-        self._count = 0
-        self._enabled = True
+    known: dict[str, str] = field(default_factory=dict)
+    active: dict[str, AdapterWeight] = field(default_factory=dict)
+    fused: dict[tuple[str, str], AdapterWeight] = field(default_factory=dict)
+    count: int = 0
+    enabled: bool = True
+
+    def own(self, name: str) -> str:
+        """The studio's name of an adapter. Raises `UsageError` for one that is not loaded."""
+        if name not in self.known:
+            hint = nearest(name, self.known) if self.known else "none has been loaded"
+            raise UsageError(f"there is no adapter {name!r}; {hint}")
+        return self.known[name]
+
+
+class LoaderMixin(ABC):
+    """Diffusers' methods for adapters, which are loaded, active or fused, and for learned embeddings."""
 
     @property
     @abstractmethod
     def studio(self) -> Studio:
         """The studio that draws."""
 
+    @property
+    @abstractmethod
+    def adapters(self) -> AdapterState:
+        """The adapters of the model."""
+
+    @property
+    @abstractmethod
+    def components(self) -> dict[str, Any]:
+        """Every part by its name."""
+
     def load_lora_weights(
         self,
-        source: str | Path,
+        pretrained_model_name_or_path_or_dict: str | Path | Mapping[str, Tensor],
+        adapter_name: str | None = None,
+        hotswap: bool = False,
         *,
         weight_name: str | None = None,
-        adapter_name: str | None = None,
         subfolder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
         **others: Any,
     ) -> None:
-        """Load a LoRA from a file, a folder or the hub, and make it the only active adapter."""
-        no_others("load_lora_weights", others, harmless=("use_safetensors", "low_cpu_mem_usage"))
-        path = weight_file(source, weight_name, "pytorch_lora_weights.safetensors", subfolder)
-        name = adapter_name or f"default_{len(self._known)}"
-        if name in self._known:
+        """Load a LoRA from a file, a folder, the hub or a state dict, and make it the only active adapter.
+
+        `hotswap`: in the place of the one of that name, which stays as active as it was. Raises `UsageError`
+        and `CheckpointError`.
+        """
+        no_others("load_lora_weights", others, ignored=("unet_config", "return_lora_metadata"))
+        state, studio, source = self.adapters, self.studio, pretrained_model_name_or_path_or_dict
+        name = adapter_name or f"default_{len(state.known)}"
+        if hotswap:
+            state.own(name)
+        elif name in state.known:
             raise UsageError(f"the adapter {name!r} is loaded already; delete it or use another adapter_name")
-        self._count += 1
-        self._known[name] = self.studio.load_adapter(path, f"{name}#{self._count}")
-        self._active = {name: AdapterWeight(self._known[name])}
+        own = f"{name}#{state.count}"
+        if isinstance(source, Mapping):
+            with studio.lock:
+                studio.adapters.add(reading.from_tensors(source, studio.adapters.indexes, own))
+        else:
+            path = weight_file(
+                source,
+                weight_name,
+                LORA_FILE,
+                subfolder,
+                revision=revision,
+                local_files_only=bool(local_files_only),
+            )
+            studio.load_adapter(path, own)
+        state.count += 1
+        state.known[name] = own
+        if not hotswap:
+            state.active = {name: AdapterWeight(own)}
+        elif name in state.active:
+            state.active[name] = replace(state.active[name], name=own)
+            self._forget()
+
+    @classmethod
+    def save_lora_weights(
+        cls,
+        save_directory: str | Path,
+        unet_lora_layers: Mapping[str, Any] | None = None,
+        text_encoder_lora_layers: Mapping[str, Any] | None = None,
+        text_encoder_2_lora_layers: Mapping[str, Any] | None = None,
+        weight_name: str | None = None,
+        safe_serialization: bool = True,
+        **others: Any,
+    ) -> None:
+        """Write the layers of a LoRA, by their paths in each network, as one file.
+
+        Raises `OutputError`, and `UsageError` for none.
+        """
+        if not safe_serialization:
+            raise UsageError("safe_serialization = False is not supported: pickles are never written")
+        no_others("save_lora_weights", others, ignored=("is_main_process",))
+        layers = dict(
+            zip(
+                _COMPONENTS,
+                (unet_lora_layers, text_encoder_lora_layers, text_encoder_2_lora_layers),
+                strict=True,
+            )
+        )
+        state = {f"{part}.{name}": each for part, own in layers.items() for name, each in (own or {}).items()}
+        if not state:
+            raise UsageError("save_lora_weights: give unet_lora_layers or text_encoder_lora_layers")
+        make_folder(Path(save_directory))
+        path = Path(save_directory) / (weight_name or LORA_FILE)
+        weights.write(path, weights.checked(state, "the LoRA"), {"format": "pt"})
 
     def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = None) -> None:
         """Make these the active adapters, each with a weight or a dictionary of weights."""
-        names = _names(adapter_names)
+        state, names = self.adapters, _names(adapter_names)
         many = isinstance(adapter_weights, list | tuple)
-        weights = list(adapter_weights) if many else [adapter_weights] * len(names)
-        if len(names) != len(weights):
-            raise UsageError(f"{len(names)} adapters were named, with {len(weights)} weights")
-        self._active = {name: _weight(self._own(name), w) for name, w in zip(names, weights, strict=True)}
-        self._enabled = True
+        each = list(adapter_weights) if many else [adapter_weights] * len(names)
+        if len(names) != len(each):
+            raise UsageError(f"{len(names)} adapters were named, with {len(each)} weights")
+        state.active = {name: _weight(state.own(name), w) for name, w in zip(names, each, strict=True)}
+        state.enabled = True
 
     def get_active_adapters(self) -> list[str]:
-        return list(self._active) if self._enabled else []
+        return list(self.adapters.active) if self.adapters.enabled else []
 
     def get_list_adapters(self) -> dict[str, list[str]]:
-        return {"unet": list(self._known)} if self._known else {}
+        """The names of the adapters of each network."""
+        found: dict[str, list[str]] = {}
+        for name, own in self.adapters.known.items():
+            for part in self.studio.adapters[own].parts:
+                found.setdefault(part, []).append(name)
+        return found
 
     def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
+        state = self.adapters
         for name in _names(adapter_names):
-            self._own(name)
-            del self._known[name]
-            self._active.pop(name, None)
+            state.own(name)
+            del state.known[name]
+            state.active.pop(name, None)
         self._forget()
 
     def disable_lora(self) -> None:
-        self._enabled = False
+        self.adapters.enabled = False
 
     def enable_lora(self) -> None:
-        self._enabled = True
+        self.adapters.enabled = True
 
     def fuse_lora(
-        self, lora_scale: float = 1.0, adapter_names: Sequence[str] | None = None, **others: Any
+        self,
+        components: Sequence[str] = _COMPONENTS,
+        lora_scale: float = 1.0,
+        safe_fusing: bool = False,
+        adapter_names: Sequence[str] | None = None,
+        **others: Any,
     ) -> None:
-        """Keep the active adapters in the weights until `unfuse_lora`, which restores the weights exactly."""
-        no_others("fuse_lora", others, harmless=("safe_fusing", "components"))
-        names = list(self._active if adapter_names is None else adapter_names)
-        chosen = [self._active.get(name) or AdapterWeight(self._own(name)) for name in names]
-        self._fused += tuple(_scaled(each, lora_scale) for each in chosen)
+        """Keep the active adapters in the weights until `unfuse_lora`, which restores the weights exactly.
 
-    def unfuse_lora(self, **others: Any) -> None:
-        no_others("unfuse_lora", others, harmless=("components",))
-        self._fused = ()
+        `components`: the networks whose weights are meant; the text encoders go together.
+        """
+        no_others("fuse_lora", others, ignored=("fuse_unet", "fuse_text_encoder"))
+        state = self.adapters
+        for name in list(state.active if adapter_names is None else adapter_names):
+            use = state.active.get(name) or AdapterWeight(state.own(name))
+            for group in _groups(components):
+                state.fused.setdefault((use.name, group), _scaled(_only(use, group), lora_scale))
 
-    def unload_lora_weights(self) -> None:
+    def unfuse_lora(self, components: Sequence[str] = _COMPONENTS, **others: Any) -> None:
+        no_others("unfuse_lora", others, ignored=("unfuse_unet", "unfuse_text_encoder"))
+        groups, state = _groups(components), self.adapters
+        state.fused = {key: use for key, use in state.fused.items() if key[1] not in groups}
+
+    @property
+    def fused_loras(self) -> set[str]:
+        """The names of the adapters that are fused."""
+        fused = {own for own, _ in self.adapters.fused}
+        return {name for name, own in self.adapters.known.items() if own in fused}
+
+    @property
+    def num_fused_loras(self) -> int:
+        return len({own for own, _ in self.adapters.fused})
+
+    def unload_lora_weights(self, reset_to_overwritten_params: bool = False) -> None:
         """Delete all adapters; fused ones stay in the weights."""
-        self._known, self._active = {}, {}
+        self.adapters.known, self.adapters.active = {}, {}
         self._forget()
 
     def adapter_weights(self, scale: float) -> tuple[AdapterWeight, ...]:
         """The adapters of a call whose `cross_attention_kwargs` have this scale, with their weights."""
-        fused = {each.name for each in self._fused}
-        active = self._active.values() if self._enabled else ()
-        return self._fused + tuple(_scaled(each, scale) for each in active if each.name not in fused)
+        state, fused = self.adapters, self.adapters.fused
+        found = list(fused.values())
+        for use in state.active.values() if state.enabled else ():
+            left = [group for group in ("unet", "text") if (use.name, group) not in fused]
+            if left:
+                found.append(_scaled(use if len(left) == 2 else _only(use, left[0]), scale))
+        return tuple(found)
 
     def load_textual_inversion(
         self,
-        source: str | Path | Sequence[str | Path],
+        pretrained_model_name_or_path: Any,
         token: str | Sequence[str] | None = None,
+        tokenizer: Any = None,
+        text_encoder: Any = None,
         *,
         weight_name: str | None = None,
         subfolder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
         **others: Any,
     ) -> None:
-        """Load learned embeddings under `token`, or under the token in the file."""
-        no_others("load_textual_inversion", others, harmless=("use_safetensors",))
-        sources = [source] if isinstance(source, str | Path) else list(source)
-        tokens = [token] * len(sources) if token is None or isinstance(token, str) else list(token)
+        """Load learned embeddings under `token`, or under the token that comes with them.
+
+        One or a list of: a file, a folder, a hub id, a tensor (n, D), a dictionary of a token's tensor, or
+        A1111's. A tensor with a list of n tokens gives each of these a row. `text_encoder` or `tokenizer`:
+        the one of SDXL's that they are for; without it what has vectors for both is for both, the rest for
+        the first. Raises `UsageError` and `CheckpointError`.
+        """
+        no_others("load_textual_inversion", others)
+        index, given = self._encoder_index(tokenizer, text_encoder), pretrained_model_name_or_path
+        sources = list(given) if isinstance(given, list | tuple) else [given]
+        tokens: list[str | None] = [token] if token is None or isinstance(token, str) else [*token]
+        if len(sources) == 1 and isinstance(sources[0], Tensor) and len(tokens) > 1:
+            sources = list(sources[0])
+        if tokens == [None]:
+            tokens = [None] * len(sources)
         if len(tokens) != len(sources):
             raise UsageError(f"{len(sources)} embeddings were given, and {len(tokens)} tokens")
-        for each, name in zip(sources, tokens, strict=True):
-            file = weight_file(each, weight_name, "learned_embeds.safetensors", subfolder)
-            known = self.studio.load_embedding(file, name)
-            word = self.studio.library.embeddings[known].token
-            if name is None and word is not None and word != known:
-                self.studio.library.embeddings[word] = self.studio.library.embeddings.pop(known)
+        if len(set(tokens) - {None}) < len(tokens) - tokens.count(None):
+            raise UsageError(f"a token was given twice: {', '.join(map(repr, tokens))}")
+        for source, name in zip(sources, tokens, strict=True):
+            if isinstance(source, Tensor | Mapping):
+                found = _of_tensors(source, name)
+            else:
+                found = embedding.read(
+                    weight_file(
+                        source,
+                        weight_name,
+                        EMBEDDING_FILE,
+                        subfolder,
+                        revision=revision,
+                        local_files_only=bool(local_files_only),
+                    )
+                )
+            self._learn(name or found.token or found.name, found.vectors, index)
 
-    def _own(self, name: str) -> str:
-        """The studio's name of an adapter. Raises `UsageError` for one that is not loaded."""
-        if name not in self._known:
-            hint = nearest(name, self._known) if self._known else "none has been loaded"
-            raise UsageError(f"there is no adapter {name!r}; {hint}")
-        return self._known[name]
+    def _learn(self, token: str, vectors: Sequence[Tensor | None], index: int | None) -> None:
+        """Know `token` by `vectors` for the text encoder `index`, or for those that they are for."""
+        encoders = self.studio.model.text_encoders
+        known = self.studio.library.embeddings
+        rows: list[Tensor | None] = [None] * len(encoders)
+        if token in known:
+            rows = list(known[token].vectors)
+        if index is not None:
+            rows[index] = vectors[min(index, len(vectors) - 1)]
+        else:
+            rows = [*vectors, *rows[len(vectors) :]][: len(encoders)]
+        learned = Embedding(token, tuple(rows), token)
+        learned.check_fits([encoder.config.hidden_size for encoder in encoders])
+        known[token] = learned
+
+    def unload_textual_inversion(
+        self, tokens: str | Sequence[str] | None = None, tokenizer: Any = None, text_encoder: Any = None
+    ) -> None:
+        """Forget these learned embeddings, or all; with a `text_encoder` for that one alone.
+
+        Raises `UsageError` where there is none of them.
+        """
+        index, known = self._encoder_index(tokenizer, text_encoder), self.studio.library.embeddings
+        asked = list(known) if tokens is None else _names(tokens)
+        if tokens is not None and not any(token in known for token in asked):
+            raise UsageError(f"no token to unload was found: {', '.join(map(repr, asked))}")
+        for token in [token for token in asked if token in known]:
+            learned = known.pop(token)
+            rows = [None if at == index else each for at, each in enumerate(learned.vectors)]
+            if index is not None and any(each is not None for each in rows):
+                known[token] = replace(learned, vectors=tuple(rows))
+
+    def _encoder_index(self, tokenizer: Any, text_encoder: Any) -> int | None:
+        """Which text encoder is meant, by itself or by its tokenizer, from 0; `None` where none is given."""
+        for kind, value in (("text_encoder", text_encoder), ("tokenizer", tokenizer)):
+            if value is not None:
+                own = [name for name, part in self.components.items() if part is value]
+                if not own or not own[0].startswith(kind):
+                    raise UsageError(f"{kind} must be one of the pipeline's own, such as pipe.{kind}")
+                return int(own[0].endswith("_2"))
+        return None
 
     def _forget(self) -> None:
         """Remove from the studio the adapters that are neither named nor fused any more."""
-        self.studio.adapt(self.adapter_weights(1.0))
-        wanted = {*self._known.values(), *(each.name for each in self._fused)}
-        for own in set(self.studio.adapters.names) - wanted:
-            self.studio.adapters.remove(own)
+        studio, state = self.studio, self.adapters
+        studio.adapt(self.adapter_weights(1.0))
+        wanted = {*state.known.values(), *(own for own, _ in state.fused)}
+        for own in set(studio.adapters.names) - wanted:
+            studio.adapters.remove(own)
 
 
-def no_others(where: str, others: Mapping[str, Any], harmless: Sequence[str] = ()) -> None:
-    """Raise `UsageError` for arguments that are not supported, unless they are `None` or `harmless`."""
-    for name, value in others.items():
-        if name not in harmless and value is not None:
-            raise UsageError(f"{where}: {name} is not supported")
-
-
-def weight_file(
-    source: str | Path, weight_name: str | None, default: str, subfolder: str | None = None
-) -> Path:
-    """The weight file at `source`: the file itself, one in a folder, or one on the hub.
-
-    Raises `UsageError` where several might be meant, and `CheckpointError` where there is none.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        folder = path / (subfolder or "")
-        wanted = folder / (weight_name or default)
-        files = sorted(folder.glob("*.safetensors"))
-        if wanted.is_file() or weight_name or not files:
-            return wanted
-        if len(files) > 1:
-            shown = ", ".join(file.name for file in files[:5])
-            raise UsageError(f"{folder} holds several files ({shown}): name one as weight_name")
-        return files[0]
-    return hub_file(str(source), "/".join(filter(None, (subfolder, weight_name or default))))
+def _of_tensors(source: Tensor | Mapping[str, Any], token: str | None) -> Embedding:
+    """An embedding from a tensor or a state dict, A1111's among them. Raises `UsageError`."""
+    if isinstance(source, Tensor):
+        if token is None:
+            raise UsageError("load_textual_inversion: a tensor needs a name in prompts, token=…")
+        source = {token: source}
+    elif "string_to_param" in source:
+        named = source["string_to_param"]
+        source = {
+            str(source.get("name") or token): named["*"] if "*" in named else next(iter(named.values()))
+        }
+    return embedding.from_tensors(source, token or "embedding")
 
 
 def _names(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
+
+
+def _groups(components: Sequence[str]) -> list[str]:
+    """The networks whose weights adapters can be given apart, "unet" and "text". Raises `UsageError`."""
+    names = _names(components)
+    for name in names:
+        if name not in _COMPONENTS:
+            raise UsageError(f"components: {name!r} is not supported; {nearest(name, _COMPONENTS)}")
+    if not names:
+        raise UsageError("components cannot be an empty list")
+    return list(dict.fromkeys("unet" if name == "unet" else "text" for name in names))
 
 
 def _weight(name: str, weight: Any) -> AdapterWeight:
@@ -178,21 +358,37 @@ def _weight(name: str, weight: Any) -> AdapterWeight:
     if weight is None:
         return AdapterWeight(name)
     if not isinstance(weight, Mapping):
-        return AdapterWeight(name, float(weight))
-    for part in weight:
-        if part not in ("unet", "text_encoder", "text_encoder_2"):
-            raise UsageError(f"an adapter's weight for {part!r} is not supported: only unet and text_encoder")
-    text, unet = weight.get("text_encoder", 1.0), weight.get("unet", 1.0)
-    if weight.get("text_encoder_2", text) != text:
+        return AdapterWeight(name, number("an adapter's weight", weight))
+    for part in weight.keys() - {*_COMPONENTS}:
+        warn(f"an adapter's weight for {part!r} is left out: only for {', '.join(_COMPONENTS)}")
+    given = {part: value for part, value in weight.items() if part in _COMPONENTS and value is not None}
+    text, unet = given.get("text_encoder", given.get("text_encoder_2", 1.0)), given.get("unet", 1.0)
+    if given.get("text_encoder_2", text) != text:
         raise UsageError("weights that differ between text_encoder and text_encoder_2 are not supported")
+    text = number("the weight for text_encoder", text)
     if not isinstance(unet, Mapping):
-        return AdapterWeight(name, float(unet), float(text))
-    for part, value in unet.items():
-        if part not in ("down", "mid", "up") or isinstance(value, Mapping | list | tuple):
+        return AdapterWeight(name, number("the weight for unet", unet), text)
+    return AdapterWeight(name, 1.0, text, _blocks(unet))
+
+
+def _blocks(weights: Mapping[str, Any]) -> dict[str, float]:
+    """Weights by block from diffusers' table of the UNet's: `down`, `mid`, `up`, `block_N`, lists."""
+    found: dict[str, float] = {}
+    for way, value in weights.items():
+        if way not in ("down", "mid", "up"):
             raise UsageError(
-                f"weights for parts of {part!r} are not supported: one number for each of down, mid, up"
+                f"an adapter's weight for {way!r} of the unet; {nearest(way, ('down', 'mid', 'up'))}"
             )
-    return AdapterWeight(name, 1.0, float(text), {part: float(value) for part, value in unet.items()})
+        levels = value if isinstance(value, Mapping) else {"": value}
+        for level, own in levels.items():
+            block = way + str(level).replace("block_", ".")
+            if isinstance(own, list | tuple) and way != "mid":
+                for step, each in enumerate(own):
+                    found[f"{block}.{step}"] = number(f"the weight for {level} of {way}", each)
+            else:
+                own = own[0] if isinstance(own, list | tuple) and len(own) == 1 else own
+                found[block] = number(f"the weight for {level or way}", own)
+    return found
 
 
 def _scaled(use: AdapterWeight, scale: float) -> AdapterWeight:
@@ -200,3 +396,10 @@ def _scaled(use: AdapterWeight, scale: float) -> AdapterWeight:
         return use
     text = use.weight if use.text_weight is None else use.text_weight
     return replace(use, weight=use.weight * scale, text_weight=text * scale)
+
+
+def _only(use: AdapterWeight, group: str) -> AdapterWeight:
+    """An adapter in the UNet alone, or in the text encoders alone."""
+    if group == "unet":
+        return replace(use, text_weight=0.0)
+    return replace(use, weight=0.0, text_weight=use.weight if use.text_weight is None else use.text_weight)

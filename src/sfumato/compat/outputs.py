@@ -1,6 +1,7 @@
 """The results of a call, under diffusers' names and in its output types."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,21 @@ FORMS = ("pil", "np", "pt", "latent")
 
 
 @dataclass
-class StableDiffusionXLPipelineOutput:
-    """`images`: a list of PIL images, an array (B, H, W, 3) or tensor (B, 3, H, W) in [0, 1], or latents."""
-
-    images: Any
+class Output:
+    """A result: its fields are attributes, and items by name or in order, those not set left out."""
 
     def to_tuple(self) -> tuple[Any, ...]:
-        return (self.images,)
+        return tuple(value for each in fields(self) if (value := getattr(self, each.name)) is not None)
 
     def __getitem__(self, key: str | int | slice) -> Any:
         return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
+
+
+@dataclass
+class StableDiffusionXLPipelineOutput(Output):
+    """`images`: a list of PIL images, an array (B, H, W, 3) or tensor (B, 3, H, W) in [0, 1], or latents."""
+
+    images: Any
 
 
 @dataclass
@@ -42,10 +48,32 @@ def in_form(studio: Studio, latents: Tensor, output_type: str) -> Any:
     if output_type == "latent":
         return latents.to(studio.dtype)
     pixels = torch.cat([studio.decoders.decode(row).float() for row in latents.split(1)])
-    pixels = (pixels / 2 + 0.5).clamp(0, 1)
+    return pixels_in_form((pixels / 2 + 0.5).clamp(0, 1), output_type)
+
+
+def pixels_in_form(pixels: Tensor, output_type: str) -> Any:
+    """Pixels (B, 3, H, W) in [0, 1] as one of `FORMS` but latents."""
     if output_type == "pt":
         return pixels
-    array = pixels.permute(0, 2, 3, 1).cpu().numpy()
-    if output_type == "np":
-        return array
+    array = pixels.permute(0, 2, 3, 1).float().cpu().numpy()
+    return array if output_type == "np" else to_pil(array)
+
+
+def to_pil(array: "np.ndarray[Any, Any]") -> list[PIL.Image.Image]:
+    """Pictures (B, H, W, 3) in [0, 1] as PIL images."""
     return [PIL.Image.fromarray(each) for each in (array * 255).round().astype(np.uint8)]
+
+
+class ImageProcessor:
+    """What turns an autoencoder's pixels into pictures."""
+
+    @staticmethod
+    def postprocess(
+        image: Tensor, output_type: str = "pil", do_denormalize: Sequence[bool] | None = None
+    ) -> Any:
+        """Pixels (B, 3, H, W) in [−1, 1] as one of `FORMS`; those not to denormalise are in [0, 1]."""
+        if output_type == "latent":
+            return image
+        wanted = [True] * len(image) if do_denormalize is None else do_denormalize
+        rows = [(row / 2 + 0.5).clamp(0, 1) if each else row for row, each in zip(image, wanted, strict=True)]
+        return pixels_in_form(torch.stack(rows).detach(), output_type)

@@ -13,17 +13,38 @@ from sfumato.compat.drawing import Texts
 from sfumato.compat.noise import Generators
 from sfumato.compat.outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
 from sfumato.compat.pipeline import DiffusionPipeline
-from sfumato.errors import UsageError
+from sfumato.compat.sources import whole
+from sfumato.errors import UsageError, nearest
 from sfumato.prompt.encode import size_ids
 
 Size = tuple[int, int] | None
 LATENTS = ("latents",)
+ONE_ENCODER = ("vae", "text_encoder", "tokenizer", "unet")
 
 
 class StableDiffusionXLPipeline(DiffusionPipeline):
     """SDXL (Podell et al. 2023)."""
 
     CALLBACK_TENSORS = (*DiffusionPipeline.CALLBACK_TENSORS, "add_text_embeds", "add_time_ids")
+    PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet")
+    OPTIONAL = ("image_encoder", "feature_extractor")
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        text_encoder_2: Any,
+        tokenizer: Any,
+        tokenizer_2: Any,
+        unet: Any,
+        scheduler: Any,
+        image_encoder: None = None,
+        feature_extractor: Any = None,
+        force_zeros_for_empty_prompt: bool = True,
+        add_watermarker: bool | None = None,
+    ) -> None:
+        """Of parts of these names in diffusers. Raises `UsageError` and `CheckpointError`."""
+        super().__init__(locals())
 
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
@@ -123,6 +144,22 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
     """Latent consistency models whose network reads the guidance scale (Luo et al. 2023)."""
 
     CALLBACK_TENSORS = ("latents", "prompt_embeds")
+    PARTS = ONE_ENCODER
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        safety_checker: None = None,
+        feature_extractor: Any = None,
+        image_encoder: None = None,
+        requires_safety_checker: bool = True,
+    ) -> None:
+        """Of parts of these names in diffusers. Raises `UsageError` and `CheckpointError`."""
+        super().__init__(locals())
 
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
@@ -165,12 +202,26 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
 class StableDiffusionPipeline(DiffusionPipeline):
     """Stable Diffusion 1.x and 2.x, and other models with one text encoder (Rombach et al. 2022)."""
 
+    PARTS = ONE_ENCODER
+
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
         return not model.kind.startswith("sdxl")
 
-    def __init__(self, model: checkpoint.Model, source: str, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(model, source, dtype)
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        safety_checker: None = None,
+        feature_extractor: Any = None,
+        image_encoder: None = None,
+        requires_safety_checker: bool = True,
+    ) -> None:
+        """Of parts of these names in diffusers. Raises `UsageError` and `CheckpointError`."""
+        super().__init__(locals())
         # diffusers corrects these two settings of old files in this pipeline alone
         for name, right in (("steps_offset", 1), ("clip_sample", False)):
             if self.scheduler.config.get(name, right) != right:
@@ -237,9 +288,24 @@ class AutoPipelineForText2Image:
     """Chooses the pipeline by the model."""
 
     @staticmethod
-    def from_pretrained(source: str | Path, **settings: Any) -> DiffusionPipeline:
+    def from_pretrained(pretrained_model_or_path: str | Path, **settings: Any) -> DiffusionPipeline:
         """See `DiffusionPipeline.from_pretrained`."""
-        return DiffusionPipeline.from_pretrained(source, **settings)
+        if settings.pop("enable_pag", False):
+            raise UsageError("enable_pag is not supported: only False")
+        return DiffusionPipeline.from_pretrained(pretrained_model_or_path, **settings)
+
+    @staticmethod
+    def from_pipe(pipeline: Any, **changes: Any) -> DiffusionPipeline:
+        """See `DiffusionPipeline.from_pipe`; of a pipeline of diffusers too."""
+        if changes.pop("enable_pag", False):
+            raise UsageError("enable_pag is not supported: only False")
+        kinds = {each.__name__: each for each in DiffusionPipeline.__subclasses__()}
+        kind = kinds.get(type(pipeline).__name__)
+        if kind is None:
+            raise UsageError(
+                f"{type(pipeline).__name__} is not supported; {nearest(type(pipeline).__name__, kinds)}"
+            )
+        return kind.from_pipe(pipeline, **changes)
 
 
 def _finished(
@@ -305,7 +371,10 @@ def _states(
     first, last = texts[0], texts[-1]
     if len(first) != len(last):
         raise UsageError(f"{len(last)} texts as prompt_2 were given for {len(first)} prompts")
-    studio, skip = pipe.studio, clip_skip or 0
+    for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
+        if name in pipe.PARTS and getattr(pipe, name) is None:
+            raise UsageError(f"the pipeline has no {name}: give prompt_embeds and negative_prompt_embeds")
+    studio, skip = pipe.studio, whole("clip_skip", clip_skip or 0)
     known = {
         text: pipe.model.encode(text, skip, studio.device, embeddings=studio.library.embeddings)
         for text in dict.fromkeys([*first, *last])

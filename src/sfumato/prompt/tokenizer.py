@@ -140,6 +140,11 @@ class Tokenizer:
         ids: list[int] = self._pieces.encode(text).ids
         return ids
 
+    def joined(self, pieces: Sequence[str]) -> str:
+        """The text of several pieces, words parted by spaces."""
+        text: str = self._bytes.decode(["".join(pieces).replace("</w>", "Ġ")])
+        return text.strip()
+
     def text(self, token: int) -> str:
         """One token as a person reads it; part of a character of another script is "�"."""
         piece = self._pieces.id_to_token(token)

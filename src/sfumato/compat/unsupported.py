@@ -1,0 +1,38 @@
+"""Why a name of diffusers is not here, and what is instead."""
+
+import re
+from collections.abc import Sequence
+
+from sfumato.errors import nearest
+
+_KINDS = (
+    (
+        r"Img2Img|Image2Image|Inpaint|InstructPix2Pix|Depth2Img|Upscale|ImageVariation|Diffedit|RePaint",
+        "it begins with a picture, and sfumato draws from a text alone so far",
+    ),
+    (r"ControlNet|T2IAdapter|MultiAdapter|IPAdapter", "pictures as conditions are not supported yet"),
+    (r"Video|Animate|Motion|Mochi|Wan|LTX|CogVideo", "videos are not supported"),
+    (
+        r"Flux|StableDiffusion3|SD3|Transformer2D|PixArt|Sana|Lumina|HunyuanDiT|AuraFlow|QwenImage|Chroma|ZImage",
+        "models with a transformer in the place of the UNet are not supported",
+    ),
+    (
+        r"Cascade|Wuerstchen|Kandinsky|UnCLIP|IFPipeline|DeepFloyd|Amused",
+        "this family of models is not supported",
+    ),
+    (r"SafetyChecker", "pictures are not checked; leave safety_checker out, or give None"),
+    (r"BitsAndBytes|Quant|GGUF|TorchAo", "quantised weights are not supported"),
+    (r"Onnx|OpenVINO|Flax", "only torch is supported"),
+    (r"Scheduler", ""),
+    (r"Pipeline", ""),
+)
+
+
+def reason(name: str, known: Sequence[str]) -> str:
+    """Why `name` is not supported, as the end of an error, or the nearest of the `known` of its kind."""
+    for pattern, why in _KINDS:
+        if re.search(pattern, name):
+            kind = next((each for each in ("Scheduler", "Pipeline") if name.endswith(each)), "")
+            alike = [each for each in known if kind and each.endswith(kind)]
+            return f": {why}" if why else f"; {nearest(name, alike or known)}"
+    return f"; {nearest(name, known)}"

@@ -233,6 +233,26 @@ result = *before, pipe.num_fused_loras, pipe.fused_loras
     assert ours == theirs
 
 
+def test_a_lora_keeps_its_settings_when_it_is_saved(model, lora, tmp_path):
+    layers = {name.removeprefix("unet."): each for name, each in lora.items() if name.startswith("unet.")}
+    settings = {"r": 2, "lora_alpha": 6, "target_modules": {"to_v", "to_q"}}
+    files = []
+    for library in (compat, diffusers):
+        pipe = library.StableDiffusionPipeline.from_pretrained(model("sd1"))
+        call = {"unet_lora_layers": layers, "unet_lora_adapter_metadata": settings}
+        files.append(tmp_path / library.__name__)
+        pipe.save_lora_weights(files[-1], **call)
+        pipe.save_lora_weights(tmp_path / "none", is_main_process=False, **call)
+    pipe = compat.StableDiffusionPipeline.from_pretrained(model("sd1"))
+    assert pipe.lora_state_dict(files[0])[0].keys() == pipe.lora_state_dict(files[1])[0].keys()
+    drawn = []
+    for number, file in enumerate(files):
+        pipe.load_lora_weights(file, adapter_name=f"number {number}")
+        assert next(iter(pipe.studio.adapters[f"number {number}#{number}"].deltas.values())).scale == 3
+        drawn.append(pipe.encode_prompt("a cat", "cpu", 1, False)[0])
+    assert torch.equal(*drawn)
+
+
 PARTS = {
     "a part of its own folder": """
 from diffusers import AutoencoderKL
@@ -439,8 +459,28 @@ result = torch.cat([out[0].flatten(), out.last_hidden_state.flatten(), out.poole
 result = torch.cat([result, tokens.input_ids.flatten(), tokens["attention_mask"].flatten()])
 result = torch.cat([result, *(each.flatten() for each in out.hidden_states[:-1])])
 """,
+    "the prompt under an adapter": """
+pipe.load_lora_weights(LORA)
+result = torch.cat(pipe.encode_prompt("a cat", "cpu", 1, True))
+""",
+    "latents decoded by hand": """
+latents = draw()
+with torch.no_grad():
+    pixels = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+assert len(pipe.image_processor.postprocess(pixels)) == 1
+result = pipe.image_processor.postprocess(pixels, output_type="pt")
+""",
+    "a unet that reads the guidance in sdxl": """
+from diffusers import LCMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+unet = UNet2DConditionModel.from_config(XL, subfolder="unet").config
+unet = UNet2DConditionModel.from_config({**unet, "time_cond_proj_dim": 16})
+unet.load_state_dict(LCM)
+pipe = StableDiffusionXLPipeline.from_pretrained(XL, unet=unet)
+pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+pipe.set_progress_bar_config(disable=True)
+result = draw(guidance_scale=8.0)
+""",
     "the second text encoder": """
-pipe = StableDiffusionPipeline
 from diffusers import StableDiffusionXLPipeline
 pipe = StableDiffusionXLPipeline.from_pretrained(XL)
 ids = pipe.tokenizer_2("a cat", padding="max_length", return_tensors="pt").input_ids
@@ -463,8 +503,12 @@ with torch.no_grad():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_part_computes_what_it_computes_in_diffusers(name, model):
-    assert apart(SD + NETWORKS[name], model("sd1"), XL=str(model("sdxl"))) < 1e-4
+def test_a_part_computes_what_it_computes_in_diffusers(name, model, lora):
+    torch.manual_seed(7)
+    size = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "use_linear_projection": True}
+    lcm = unet(projection_class_embeddings_input_dim=68, time_cond_proj_dim=16, **size).state_dict()
+    given = {"XL": str(model("sdxl")), "LORA": lora, "LCM": lcm}
+    assert apart(SD + NETWORKS[name], model("sd1"), **given) < 1e-4
 
 
 def test_the_tokenizer_reads_as_that_of_transformers(model):
@@ -593,13 +637,18 @@ def test_a_single_file_takes_the_keywords_of_diffusers(model, tmp_path):
         load("https://example.org/model.safetensors")
 
 
-def test_an_autoencoder_is_loaded_from_a_file_of_its_own(model, tmp_path):
+def test_parts_are_loaded_from_single_files(model, tmp_path):
     vae = load_file(model("sd1") / "vae" / "diffusion_pytorch_model.safetensors")
     save_file(vae, tmp_path / "vae.safetensors")
     with pytest.raises(CheckpointError):
         compat.AutoencoderTiny.from_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="load the whole model, then take its unet"):
-        compat.UNet2DConditionModel.from_single_file(tmp_path / "vae.safetensors")
+    convert(model("sdxl"), tmp_path / "model.safetensors")
+    for kind, name in ((compat.UNet2DConditionModel, "unet"), (compat.AutoencoderKL, "vae")):
+        ours = kind.from_single_file(str(tmp_path / "model.safetensors"), torch_dtype=torch.float32)
+        folder = kind.from_pretrained(model("sdxl"), subfolder=name, device_map="cpu")
+        assert ours.config.block_out_channels == folder.config.block_out_channels
+        for mine, theirs in zip(ours.state_dict().values(), folder.state_dict().values(), strict=True):
+            assert torch.equal(mine, theirs)
 
 
 def test_a_tiny_autoencoder_decodes_as_in_diffusers(model, tmp_path):
@@ -636,6 +685,9 @@ def test_a_part_moves_and_compiles_with_its_pipeline(model):
     assert pipe("a cat", num_inference_steps=1).images
     pipe.unet.compile(mode="reduce-overhead")
     assert pipe.studio.device_options.compiled
+    del pipe.vae
+    assert pipe.vae is None
+    assert pipe("a cat", num_inference_steps=1, output_type="latent").images.isfinite().all()
     with pytest.raises(AttributeError, match=r"UNet2DConditionModel of sfumato\.compat has no add_adapter"):
         pipe.unet.add_adapter()
 

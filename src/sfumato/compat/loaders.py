@@ -1,5 +1,6 @@
 """Adapters and learned embeddings of a pipeline, loaded and selected by diffusers' methods."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from torch import Tensor
 from sfumato import weights
 from sfumato.adapt import embedding, reading
 from sfumato.adapt.embedding import Embedding
+from sfumato.adapt.settings import HEADER
 from sfumato.compat.sources import no_others, number, weight_file
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.files import make_folder
@@ -92,15 +94,8 @@ class LoaderMixin(ABC):
             with studio.lock:
                 studio.adapters.add(reading.from_tensors(source, studio.adapters.indexes, own))
         else:
-            path = weight_file(
-                source,
-                weight_name,
-                LORA_FILE,
-                subfolder,
-                revision=revision,
-                local_files_only=bool(local_files_only),
-            )
-            studio.load_adapter(path, own)
+            where: dict[str, Any] = {"revision": revision, "local_files_only": bool(local_files_only)}
+            studio.load_adapter(weight_file(source, weight_name, LORA_FILE, subfolder, **where), own)
         state.count += 1
         state.known[name] = own
         if not hotswap:
@@ -110,23 +105,50 @@ class LoaderMixin(ABC):
             self._forget()
 
     @classmethod
+    def lora_state_dict(
+        cls,
+        pretrained_model_name_or_path_or_dict: str | Path | Mapping[str, Tensor],
+        *,
+        weight_name: str | None = None,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **others: Any,
+    ) -> tuple[dict[str, Tensor], None]:
+        """The tensors of a LoRA as they are in its file, for `load_lora_weights`, and no table of alphas."""
+        no_others("lora_state_dict", others, ignored=("unet_config",))
+        source = pretrained_model_name_or_path_or_dict
+        if isinstance(source, Mapping):
+            return dict(source), None
+        where: dict[str, Any] = {"revision": revision, "local_files_only": bool(local_files_only)}
+        return weights.read(weight_file(source, weight_name, LORA_FILE, subfolder, **where)), None
+
+    @classmethod
     def save_lora_weights(
         cls,
         save_directory: str | Path,
         unet_lora_layers: Mapping[str, Any] | None = None,
         text_encoder_lora_layers: Mapping[str, Any] | None = None,
         text_encoder_2_lora_layers: Mapping[str, Any] | None = None,
+        is_main_process: bool = True,
         weight_name: str | None = None,
+        save_function: None = None,
         safe_serialization: bool = True,
         **others: Any,
     ) -> None:
         """Write the layers of a LoRA, by their paths in each network, as one file.
 
-        Raises `OutputError`, and `UsageError` for none.
+        `unet_lora_adapter_metadata` and those of the text encoders: PEFT's settings, with rank and alpha.
+        Raises `OutputError`, and `UsageError` for no layers.
         """
         if not safe_serialization:
             raise UsageError("safe_serialization = False is not supported: pickles are never written")
-        no_others("save_lora_weights", others, ignored=("is_main_process",))
+        settings = {
+            f"{part}.{key}": sorted(value) if isinstance(value, set) else value
+            for part in _COMPONENTS
+            for key, value in (others.pop(f"{part}_lora_adapter_metadata", None) or {}).items()
+        }
+        no_others("save_lora_weights", {**others, "save_function": save_function})
         layers = dict(
             zip(
                 _COMPONENTS,
@@ -137,9 +159,11 @@ class LoaderMixin(ABC):
         state = {f"{part}.{name}": each for part, own in layers.items() for name, each in (own or {}).items()}
         if not state:
             raise UsageError("save_lora_weights: give unet_lora_layers or text_encoder_lora_layers")
-        make_folder(Path(save_directory))
-        path = Path(save_directory) / (weight_name or LORA_FILE)
-        weights.write(path, weights.checked(state, "the LoRA"), {"format": "pt"})
+        if is_main_process:
+            make_folder(Path(save_directory))
+            header = {"format": "pt"} | ({HEADER: json.dumps(settings)} if settings else {})
+            path = Path(save_directory) / (weight_name or LORA_FILE)
+            weights.write(path, weights.checked(state, "the LoRA"), header)
 
     def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = None) -> None:
         """Make these the active adapters, each with a weight or a dictionary of weights."""
@@ -215,6 +239,10 @@ class LoaderMixin(ABC):
         self.adapters.known, self.adapters.active = {}, {}
         self._forget()
 
+    def adapt(self, scale: float | None = None) -> None:
+        """Have the networks hold the active adapters, times `scale`, and the fused ones."""
+        self.studio.adapt(self.adapter_weights(1.0 if scale is None else number("lora_scale", scale)))
+
     def adapter_weights(self, scale: float) -> tuple[AdapterWeight, ...]:
         """The adapters of a call whose `cross_attention_kwargs` have this scale, with their weights."""
         state, fused = self.adapters, self.adapters.fused
@@ -257,20 +285,12 @@ class LoaderMixin(ABC):
             raise UsageError(f"{len(sources)} embeddings were given, and {len(tokens)} tokens")
         if len(set(tokens) - {None}) < len(tokens) - tokens.count(None):
             raise UsageError(f"a token was given twice: {', '.join(map(repr, tokens))}")
+        where: dict[str, Any] = {"revision": revision, "local_files_only": bool(local_files_only)}
         for source, name in zip(sources, tokens, strict=True):
             if isinstance(source, Tensor | Mapping):
                 found = _of_tensors(source, name)
             else:
-                found = embedding.read(
-                    weight_file(
-                        source,
-                        weight_name,
-                        EMBEDDING_FILE,
-                        subfolder,
-                        revision=revision,
-                        local_files_only=bool(local_files_only),
-                    )
-                )
+                found = embedding.read(weight_file(source, weight_name, EMBEDDING_FILE, subfolder, **where))
             self._learn(name or found.token or found.name, found.vectors, index)
 
     def _learn(self, token: str, vectors: Sequence[Tensor | None], index: int | None) -> None:
@@ -318,7 +338,7 @@ class LoaderMixin(ABC):
     def _forget(self) -> None:
         """Remove from the studio the adapters that are neither named nor fused any more."""
         studio, state = self.studio, self.adapters
-        studio.adapt(self.adapter_weights(1.0))
+        self.adapt()
         wanted = {*state.known.values(), *(own for own, _ in state.fused)}
         for own in set(studio.adapters.names) - wanted:
             studio.adapters.remove(own)

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import weights
-from sfumato.checkpoint import keys, layout, replacement_parts
+from sfumato.checkpoint import keys, layout, replacement_parts, single
+from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.loading import build, new_network
 from sfumato.checkpoint.model import ModelNetwork
+from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.saving import save_network
 from sfumato.compat.noise import BatchNoise, Generators
 from sfumato.compat.outputs import Output
-from sfumato.compat.sources import Dtype, no_others, part_folder, single_file, wanted_dtype
+from sfumato.compat.sources import Dtype, mapped_device, no_others, part_folder, single_file, wanted_dtype
 from sfumato.config import Config
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.files import make_folder, read_json
@@ -26,6 +28,7 @@ from sfumato.nets.tiny_vae import AutoencoderTiny as TinyNetwork
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL as KLNetwork
 from sfumato.nets.vae import Gaussian
+from sfumato.weights import header
 
 
 class PartConfig(dict[str, Any]):
@@ -100,10 +103,16 @@ class ModelPart(nn.Module, ABC):
 
     PLACE: ClassVar[str]
     """The folder of a model that it is in."""
+    OTHERS: ClassVar[frozenset[str]] = frozenset({"vae", "text_encoder", "text_encoder_2"})
+    """The parts that a single file may lack that it is taken from."""
 
-    def __init__(self, network: ModelNetwork) -> None:
+    def __init__(self, network: ModelNetwork | None = None, **settings: Any) -> None:
+        """Around a `network`, or a new one of these `settings`, its weights random.
+
+        Raises `CheckpointError`.
+        """
         super().__init__()
-        self.network = network
+        self.network = network or new_network(_config(type(self), settings))
         self.compiled = False
         self.loaded: Any = None
         """The model that it is a part of, which the pipelines that it is in share."""
@@ -111,7 +120,7 @@ class ModelPart(nn.Module, ABC):
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         subfolder: str | None = None,
         torch_dtype: Dtype = None,
@@ -119,13 +128,14 @@ class ModelPart(nn.Module, ABC):
         variant: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        device_map: str | Mapping[str, Any] | None = None,
         **others: Any,
     ) -> Self:
         """Load the part in a folder, or in `subfolder` of a model, or on the hub; in float32 unless told.
 
         Raises `CheckpointError` and `UsageError`.
         """
-        where = f"{cls.__name__}.from_pretrained"
+        where, source = f"{cls.__name__}.from_pretrained", pretrained_model_name_or_path
         no_others(where, others)
         precision = wanted_dtype(where, dtype, torch_dtype)
         folder = part_folder(
@@ -140,24 +150,30 @@ class ModelPart(nn.Module, ABC):
         made = part_of(build(part, precision))
         if not isinstance(made, cls):
             raise UsageError(f"{folder} holds an {type(made).__name__}, not an {cls.__name__}")
-        return made
+        return made.to(mapped_device(device_map))
 
     @classmethod
     def from_single_file(
         cls,
-        path: str | Path,
+        pretrained_model_link_or_path_or_dict: str | Path,
         *,
         torch_dtype: Dtype = None,
         dtype: Dtype = None,
         scaling_factor: float | None = None,
         **others: Any,
     ) -> Self:
-        """Load an autoencoder from a `.safetensors` file. Raises `CheckpointError` and `UsageError`."""
-        where = f"{cls.__name__}.from_single_file"
+        """Load the part in a `.safetensors` file, an autoencoder's own or a whole model's.
+
+        Raises `CheckpointError` and `UsageError`.
+        """
+        where, path = f"{cls.__name__}.from_single_file", pretrained_model_link_or_path_or_dict
         no_others(where, others, ignored=("config", "original_config", "subfolder"))
-        if cls.PLACE != "vae":
-            raise UsageError(f"{where} is not supported: load the whole model, then take its {cls.PLACE}")
-        part = replacement_parts.vae_part(single_file(path), scaling_factor or 0.18215)
+        file = single_file(path)
+        if cls.PLACE == "vae":
+            part = replacement_parts.vae_part(file, scaling_factor or FAMILIES["sd1"].scaling_factor)
+        else:
+            content = single.scan(file, header(file), Report(str(file)), {}, cls.OTHERS)
+            part = content.parts[cls.PLACE]
         made = part_of(build(part, wanted_dtype(where, dtype, torch_dtype)))
         if not isinstance(made, cls):
             raise UsageError(f"{path} holds an {type(made).__name__}, not an {cls.__name__}")
@@ -174,8 +190,7 @@ class ModelPart(nn.Module, ABC):
         no_others(f"{cls.__name__}.from_config", others)
         if not isinstance(config, Mapping):
             config = read_json(part_folder(config, subfolder) / "config.json")
-        _, known = layout.config_of(cls.PLACE, dict(config), f"the config of {cls.__name__}", cls.__name__)
-        return cls(new_network(known))
+        return cls(**config)
 
     @classmethod
     def load_config(cls, source: str | Path, subfolder: str | None = None, **others: Any) -> dict[str, Any]:
@@ -301,6 +316,12 @@ class UNet2DConditionModel(ModelPart):
         answer = self.network.denoise(sample.to(self.dtype), time, context)
         return ModelOutput(answer) if return_dict else (answer,)
 
+    def load_attn_procs(self, pretrained_model_name_or_path_or_dict: Any, **settings: Any) -> None:
+        """The older name of a pipeline's `load_lora_weights`. Raises `UsageError` without a pipeline."""
+        if self.loaded is None:
+            raise UsageError("load_attn_procs: put the unet into a pipeline first, then load_lora_weights")
+        self.loaded.load_lora_weights(pretrained_model_name_or_path_or_dict, **settings)
+
 
 class _Autoencoder(ModelPart):
     """What both autoencoders share."""
@@ -317,8 +338,7 @@ class _Autoencoder(ModelPart):
         self.use_tiling = False
 
     @torch.no_grad()
-    def decode(self, z: Tensor, return_dict: bool = True, generator: Generators = None) -> Any:
-        """Raw latents (B, C, h, w), divided by `config.scaling_factor`, to pixels (B, 3, H, W) in [−1, 1]."""
+    def _pixels(self, z: Tensor, return_dict: bool) -> Any:
         pixels = self.network.decode(z.to(self.dtype))
         return ModelOutput(pixels) if return_dict else (pixels,)
 
@@ -333,6 +353,10 @@ class AutoencoderKL(_Autoencoder):
         """Pixels (B, 3, H, W) in [−1, 1] to the distribution of raw latents."""
         found = LatentDistribution(self.network.encode(x.to(self.dtype)))
         return AutoencoderKLOutput(found) if return_dict else (found,)
+
+    def decode(self, z: Tensor, return_dict: bool = True, generator: Generators = None) -> Any:
+        """Raw latents (B, C, h, w), divided by `config.scaling_factor`, to pixels (B, 3, H, W) in [−1, 1]."""
+        return self._pixels(z, return_dict)
 
     def forward(
         self,
@@ -355,9 +379,13 @@ class AutoencoderTiny(_Autoencoder):
         latents = self.network.encode(x.to(self.dtype)).mean
         return LatentOutput(latents) if return_dict else (latents,)
 
+    def decode(self, x: Tensor, generator: Generators = None, return_dict: bool = True) -> Any:
+        """Latents (B, C, h, w) to pixels (B, 3, H, W) in [−1, 1]."""
+        return self._pixels(x, return_dict)
+
     def forward(self, sample: Tensor, return_dict: bool = True) -> Any:
         """Pixels to latents and back."""
-        return self.decode(self.encode(sample).latents, return_dict)
+        return self.decode(self.encode(sample).latents, return_dict=return_dict)
 
 
 class CLIPTextModel(ModelPart):
@@ -365,6 +393,10 @@ class CLIPTextModel(ModelPart):
 
     PLACE = "text_encoder"
     network: CLIPText
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of token embeddings (V, D); learned words of pipelines are not in it."""
+        return self.network.embeddings.token_embedding
 
     @torch.no_grad()
     def forward(
@@ -408,6 +440,11 @@ PARTS: dict[str, type[ModelPart]] = {
     )
 }
 """By the class that a folder's `config.json` names."""
+
+
+def _config(kind: type[ModelPart], settings: Mapping[str, Any]) -> Config:
+    name = kind.__name__
+    return layout.config_of(kind.PLACE, dict(settings), f"the config of {name}", name)[1]
 
 
 def part_of(network: ModelNetwork) -> ModelPart:

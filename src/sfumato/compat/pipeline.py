@@ -1,8 +1,9 @@
 """What diffusers' pipelines share: loading, parts, devices and memory, and the `Studio` that draws."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,19 +17,22 @@ from sfumato.checkpoint.source import EMBEDDED, locate, pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.drawing import CallState
 from sfumato.compat.loaders import AdapterState, LoaderMixin
-from sfumato.compat.outputs import ImageProcessor, to_pil
+from sfumato.compat.outputs import ImageProcessor
 from sfumato.compat.parts import ModelPart, PartConfig, as_part, part_of
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
 from sfumato.compat.sources import (
     Dtype,
+    mapped_device,
     no_others,
+    number,
     part_folder,
     single_file,
     size_in_bytes,
     wanted_dtype,
 )
 from sfumato.compat.tokenizers import CLIPTokenizer, as_tokenizer
+from sfumato.compat.utils import numpy_to_pil
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import read_file, read_json
 from sfumato.nets.inference import for_inference
@@ -50,7 +54,10 @@ ZEROS = "force_zeros_for_empty_prompt"
 """Whether "no negative prompt" means text states of zeros, in SDXL."""
 UNSUPPORTED = {
     "enable_freeu": "FreeU is not supported",
-    "load_ip_adapter": "IP-Adapter is not supported",
+    **dict.fromkeys(
+        ("load_ip_adapter", "unload_ip_adapter", "set_ip_adapter_scale", "encode_image"),
+        "IP-Adapter is not supported",
+    ),
     "fuse_qkv_projections": "sfumato arranges its projections itself",
     "enable_group_offload": "use enable_model_cpu_offload()",
     "push_to_hub": "save_pretrained(folder), then `hf upload`",
@@ -64,7 +71,7 @@ _PARAMETERIZATION = re.compile(r"""^\s*parameterization:\s*["']?(\w+)""", re.MUL
 
 
 @dataclass(eq=False)
-class LoadedModel:
+class LoadedModel(LoaderMixin):
     """A model and the studio that draws with it: pipelines made from one another share it.
 
     `options` but for the device and the precision, which are those of the UNet, unless weights stay in main
@@ -76,9 +83,9 @@ class LoadedModel:
     parts: dict[str, Any] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     options: DeviceOptions = DEFAULT_DEVICE
-    adapters: AdapterState = field(default_factory=AdapterState)
+    state: AdapterState = field(default_factory=AdapterState)
     library: Library | None = None
-    studio: Studio | None = None
+    made: Studio | None = None
 
     def __post_init__(self) -> None:
         for name, network in self.model.networks.items():
@@ -99,9 +106,18 @@ class LoadedModel:
         device: torch.device = self.parts["unet"].device
         return device
 
-    def ready(self) -> Studio:
+    @property
+    def adapters(self) -> AdapterState:
+        return self.state
+
+    @property
+    def components(self) -> dict[str, Any]:
+        return {name: self.part(name) for name in self.parts}
+
+    @property
+    def studio(self) -> Studio:
         """The studio that draws, made anew when the device, the precision or the memory savings change."""
-        unet, old = self.parts["unet"], self.studio
+        unet, old = self.parts["unet"], self.made
         options = replace(
             self.options,
             device=str(self.device),
@@ -112,12 +128,12 @@ class LoadedModel:
         if old is None or old.device_options != options:
             if old is not None:
                 old.adapt(())
-            self.studio = Studio(self.model, ModelOptions(self.source), options)
-            self.library = self.studio.library = self.library or self.studio.library
-        assert self.studio is not None
+            self.made = Studio(self.model, ModelOptions(self.source), options)
+            self.library = self.made.library = self.library or self.made.library
+        assert self.made is not None
         for encoder in self.model.text_encoders:  # a program may have moved one by itself
-            for_inference(encoder, self.device, self.studio.dtype, offload=options.offload)
-        return self.studio
+            for_inference(encoder, self.device, self.made.dtype, offload=options.offload)
+        return self.made
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Bring every network to a device and a precision."""
@@ -139,7 +155,7 @@ class LoadedModel:
             parts,
             (self.left_out - given.keys()) | (changes.keys() - given.keys()),
             self.options,
-            AdapterState() if own else self.adapters,
+            AdapterState() if own else self.state,
             None if own else self.library,
         )
 
@@ -152,6 +168,9 @@ class DiffusionPipeline(LoaderMixin):
     """The names of its parts besides the scheduler, those of a whole model."""
     OPTIONAL: ClassVar[tuple[str, ...]] = ABSENT
     """The names of its parts that are always `None` here."""
+    KINDS: ClassVar[tuple[type["DiffusionPipeline"], ...]] = ()
+    """The pipelines that there are, in the order in which a model is tried."""
+    hf_device_map: dict[str, str] | None = None
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         """Of the arguments of a constructor: networks and tokenizers, a scheduler, and nothing else.
@@ -187,7 +206,6 @@ class DiffusionPipeline(LoaderMixin):
         self.scheduler = scheduler
         self.state = CallState()
         self.progress: dict[str, Any] = {}
-        self.hf_device_map: dict[str, str] | None = None
         self.image_processor = ImageProcessor()
 
     @classmethod
@@ -275,7 +293,7 @@ class DiffusionPipeline(LoaderMixin):
         parts = {name: _as_part(name, value) for name, value in given.items() if value is not None}
         networks = {name: part.network for name, part in parts.items() if name in NETWORKS}
         model = checkpoint.load(place, dtype=dtype, given=networks, **options)
-        kinds = DiffusionPipeline.__subclasses__() if cls is DiffusionPipeline else [cls]
+        kinds = cls.KINDS if cls is DiffusionPipeline else (cls,)
         kind: Any = next((each for each in kinds if each.fits(model)), None)
         if kind is None:
             raise UsageError(f"{cls.__name__} does not draw with {model.name}, an {model.kind} model")
@@ -363,7 +381,7 @@ class DiffusionPipeline(LoaderMixin):
     @property
     def studio(self) -> Studio:
         """The studio that draws."""
-        return self._loaded.ready()
+        return self._loaded.studio
 
     @property
     def adapters(self) -> AdapterState:
@@ -374,6 +392,16 @@ class DiffusionPipeline(LoaderMixin):
         """Every part by its name: the arguments of another pipeline of this kind."""
         parts = {name: self._loaded.part(name) for name in self.PARTS}
         return parts | {"scheduler": self.scheduler, **dict.fromkeys(self.OPTIONAL)}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The arguments of another pipeline of this kind besides the parts."""
+        return {ZEROS: self.model.zero_negative} if ZEROS in signature(type(self).__init__).parameters else {}
+
+    @property
+    def lora_scale(self) -> float:
+        """The scale of the adapters in the latest call."""
+        return number("scale", (self.state.cross_attention_kwargs or {}).get("scale", 1.0))
 
     @property
     def config(self) -> PartConfig:
@@ -406,9 +434,7 @@ class DiffusionPipeline(LoaderMixin):
 
     def _place(self, device_map: str | Mapping[str, Any]) -> None:
         """Put all where `device_map` has the UNet: on a device, or for "balanced" the fastest one here."""
-        if isinstance(device_map, Mapping):
-            device_map = str(device_map.get("unet", device_map.get("", "cpu")))
-        self.to(devices.pick_device(None if device_map in ("balanced", "auto") else device_map))
+        self.to(mapped_device(device_map))
         self.hf_device_map = {name: str(self.device) for name in NETWORKS if self._loaded.part(name)}
 
     def reset_device_map(self) -> None:
@@ -457,13 +483,16 @@ class DiffusionPipeline(LoaderMixin):
             setattr(self.state, name[1:], value)
         elif name in ABSENT:
             _refuse_absent(name, value)
-        elif name in self.PARTS:
+        elif name in self.PARTS:  # `None` leaves a part out
             if getattr(value, "_orig_mod", None) is getattr(self, name):  # what torch.compile makes of it
                 getattr(self, name).compile()
             elif (part := _as_part(name, value)) is not getattr(self, name):
                 self._loaded = self._loaded.varied({name: part})
         else:
             super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        setattr(self, name, None) if name in self.PARTS else super().__delattr__(name)
 
     def register_modules(self, **parts: Any) -> None:
         """Assign several parts at once."""
@@ -506,7 +535,15 @@ class DiffusionPipeline(LoaderMixin):
 
     remove_all_hooks = maybe_free_model_hooks
     disable_freeu = maybe_free_model_hooks
-    unfuse_qkv_projections = maybe_free_model_hooks
+
+    def unfuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """Nothing to do: sfumato arranges its projections itself."""
+
+    def set_lora_device(self, adapter_names: Sequence[str], device: Any) -> None:
+        """Nothing to do: adapters that are not active are in main memory."""
+
+    def enable_lora_hotswap(self, **settings: Any) -> None:
+        """Nothing to do: weights change in place, so that compiled networks see it."""
 
     def enable_model_cpu_offload(
         self, gpu_id: int | None = None, device: str | torch.device | None = None
@@ -537,7 +574,7 @@ class DiffusionPipeline(LoaderMixin):
     @staticmethod
     def numpy_to_pil(images: "np.ndarray[Any, Any]") -> list[PIL.Image.Image]:
         """Pictures (B, H, W, 3) in [0, 1] as PIL images."""
-        return to_pil(images if images.ndim == 4 else images[None])
+        return numpy_to_pil(images)
 
 
 def _as_part(name: str, value: Any) -> Any:

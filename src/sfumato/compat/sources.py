@@ -28,11 +28,12 @@ _HUB_URL = re.compile(
 
 
 def no_others(where: str, others: Mapping[str, Any], ignored: Collection[str] = ()) -> None:
-    """Raise `UsageError` for arguments that are not supported, unless they are `None` or change nothing."""
+    """Raise `UsageError` for arguments that are not supported, unless they are off or change nothing."""
     if others.get("use_safetensors") is False:
         raise UsageError("use_safetensors = False is not supported: pickles are never read")
     for name, value in others.items():
-        if value is not None and name != "use_safetensors" and name not in IGNORED and name not in ignored:
+        known = name == "use_safetensors" or name in IGNORED or name in ignored
+        if value is not None and value is not False and not known:
             raise UsageError(f"{where}: {name} is not supported; leave it out")
 
 
@@ -71,6 +72,15 @@ def wanted_dtype(
         if asked == "auto":
             return None
     return devices.pick_dtype(torch.device("cpu"), asked)
+
+
+def mapped_device(device_map: str | Mapping[str, Any] | None) -> torch.device:
+    """Where `device_map` has the UNet: on a device, for "balanced" the fastest here; without one the CPU."""
+    if isinstance(device_map, Mapping):
+        device_map = str(device_map.get("unet", device_map.get("", "cpu")))
+    if device_map is None:
+        return torch.device("cpu")
+    return devices.pick_device(None if device_map in ("balanced", "auto") else device_map)
 
 
 def single_file(path: str | Path) -> Path:

@@ -19,7 +19,6 @@ from sfumato.prompt.encode import size_ids
 
 Size = tuple[int, int] | None
 LATENTS = ("latents",)
-ONE_ENCODER = ("vae", "text_encoder", "tokenizer", "unet")
 
 
 class StableDiffusionXLPipeline(DiffusionPipeline):
@@ -126,25 +125,27 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
         negative_prompt_embeds: Tensor | None = None,
         pooled_prompt_embeds: Tensor | None = None,
         negative_pooled_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
         clip_skip: int | None = None,
     ) -> tuple[Any, Any, Any, Any]:
         """Text states and negative states (B, T, D), pooled states and negative pooled states (B, P)."""
-        return _encoded(
-            self,
-            (prompt, prompt_2),
-            (negative_prompt, negative_prompt_2),
-            (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds),
-            do_classifier_free_guidance,
-            num_images_per_prompt,
-            clip_skip,
-        )
+        with self.studio.lock:
+            self.adapt(lora_scale)
+            return _encoded(
+                self,
+                (prompt, prompt_2),
+                (negative_prompt, negative_prompt_2),
+                (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds),
+                do_classifier_free_guidance,
+                num_images_per_prompt,
+                clip_skip,
+            )
 
 
-class LatentConsistencyModelPipeline(DiffusionPipeline):
-    """Latent consistency models whose network reads the guidance scale (Luo et al. 2023)."""
+class _OneEncoder(DiffusionPipeline):
+    """A pipeline with one text encoder."""
 
-    CALLBACK_TENSORS = ("latents", "prompt_embeds")
-    PARTS = ONE_ENCODER
+    PARTS = ("vae", "text_encoder", "tokenizer", "unet")
 
     def __init__(
         self,
@@ -160,6 +161,31 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
     ) -> None:
         """Of parts of these names in diffusers. Raises `UsageError` and `CheckpointError`."""
         super().__init__(locals())
+
+    def encode_prompt(
+        self,
+        prompt: Text,
+        device: torch.device | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: Text = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+    ) -> tuple[Any, Any]:
+        """Text states and negative states (B, T, D), of an encoder that holds the active adapters."""
+        given = (prompt_embeds, negative_prompt_embeds, None, None)
+        guided, times = do_classifier_free_guidance, num_images_per_prompt
+        with self.studio.lock:
+            self.adapt(lora_scale)
+            return _encoded(self, (prompt,), (negative_prompt,), given, guided, times, clip_skip)[:2]
+
+
+class LatentConsistencyModelPipeline(_OneEncoder):
+    """Latent consistency models whose network reads the guidance scale (Luo et al. 2023)."""
+
+    CALLBACK_TENSORS = ("latents", "prompt_embeds")
 
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
@@ -199,29 +225,15 @@ class LatentConsistencyModelPipeline(DiffusionPipeline):
             return _finished(call, states, None)
 
 
-class StableDiffusionPipeline(DiffusionPipeline):
+class StableDiffusionPipeline(_OneEncoder):
     """Stable Diffusion 1.x and 2.x, and other models with one text encoder (Rombach et al. 2022)."""
-
-    PARTS = ONE_ENCODER
 
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
         return not model.kind.startswith("sdxl")
 
-    def __init__(
-        self,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        unet: Any,
-        scheduler: Any,
-        safety_checker: None = None,
-        feature_extractor: Any = None,
-        image_encoder: None = None,
-        requires_safety_checker: bool = True,
-    ) -> None:
-        """Of parts of these names in diffusers. Raises `UsageError` and `CheckpointError`."""
-        super().__init__(locals())
+    def __init__(self, *parts: Any, **named: Any) -> None:
+        super().__init__(*parts, **named)
         # diffusers corrects these two settings of old files in this pipeline alone
         for name, right in (("steps_offset", 1), ("clip_sample", False)):
             if self.scheduler.config.get(name, right) != right:
@@ -264,24 +276,11 @@ class StableDiffusionPipeline(DiffusionPipeline):
             )
             return _finished(call, states, negatives)
 
-    def encode_prompt(
-        self,
-        prompt: Text,
-        device: torch.device | None = None,
-        num_images_per_prompt: int = 1,
-        do_classifier_free_guidance: bool = True,
-        negative_prompt: Text = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        clip_skip: int | None = None,
-    ) -> tuple[Any, Any]:
-        """Text states and negative states (B, T, D)."""
-        given = (prompt_embeds, negative_prompt_embeds, None, None)
-        guided, times = do_classifier_free_guidance, num_images_per_prompt
-        return _encoded(self, (prompt,), (negative_prompt,), given, guided, times, clip_skip)[:2]
-
 
 LCMStableDiffusionPipeline = LatentConsistencyModelPipeline
+PIPELINES = (StableDiffusionXLPipeline, LatentConsistencyModelPipeline, StableDiffusionPipeline)
+"""In the order in which a model is tried: an SDXL model, one whose network reads the guidance, any other."""
+DiffusionPipeline.KINDS = PIPELINES
 
 
 class AutoPipelineForText2Image:
@@ -299,7 +298,7 @@ class AutoPipelineForText2Image:
         """See `DiffusionPipeline.from_pipe`; of a pipeline of diffusers too."""
         if changes.pop("enable_pag", False):
             raise UsageError("enable_pag is not supported: only False")
-        kinds = {each.__name__: each for each in DiffusionPipeline.__subclasses__()}
+        kinds = {each.__name__: each for each in PIPELINES}
         kind = kinds.get(type(pipeline).__name__)
         if kind is None:
             raise UsageError(

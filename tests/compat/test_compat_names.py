@@ -1,0 +1,114 @@
+"""Every public name and argument of diffusers' text-to-image classes is here, or is left out for a reason."""
+
+import inspect
+
+import diffusers.utils
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from sfumato import compat
+from sfumato.compat import utils
+from sfumato.errors import UsageError
+
+LEFT_OUT = {
+    "pictures as input": "encode_image load_ip_adapter prepare_ip_adapter_image_embeds set_ip_adapter_scale "
+    "unload_ip_adapter",
+    "stepping by hand": "check_inputs get_guidance_scale_embedding prepare_extra_step_kwargs prepare_latents "
+    "progress_bar",
+    "a safety checker": "run_safety_checker",
+    "methods that are not supported, with a reason": "decode_latents enable_freeu enable_group_offload "
+    "fuse_qkv_projections push_to_hub denoising_end",
+    "diffusers' own machinery": "config_name extract_init_dict from_config get_config_dict has_compatibles "
+    "ignore_for_config load_config load_lora_into_text_encoder load_lora_into_unet maybe_convert_prompt "
+    "model_cpu_offload_seq pack_weights register_for_auto_class register_to_config save_config "
+    "text_encoder_name to_json_file to_json_string unet_name write_lora_layers",
+}
+"""Of the pipelines."""
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline")
+FAMILIES = dict(zip(PIPELINES, ("sd1", "sdxl", "lcm"), strict=True))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_pipeline_has_every_public_name_of_diffusers_or_a_reason(name, model):
+    pipe = getattr(compat, name).from_pretrained(model(FAMILIES[name]))
+    left_out = {each for names in LEFT_OUT.values() for each in names.split()}
+    public = {each for each in dir(getattr(diffusers, name)) if each[0] != "_"}
+    assert {each for each in public if not hasattr(pipe, each)} == left_out & public
+
+
+@pytest.mark.parametrize("name", [*PIPELINES, "DiffusionPipeline", "AutoPipelineForText2Image"])
+def test_methods_have_the_arguments_of_diffusers(name):
+    ours, theirs = getattr(compat, name), getattr(diffusers, name)
+    methods = [each for each in dir(theirs) if each[0] != "_" or each in ("__call__", "__init__")]
+    if name in ("DiffusionPipeline", "AutoPipelineForText2Image"):
+        methods.remove("__init__")  # made by from_pretrained alone
+    for method in methods:
+        if not hasattr(ours, method) or not inspect.isroutine(getattr(theirs, method)):
+            continue
+        own, other = (inspect.signature(getattr(each, method)).parameters for each in (ours, theirs))
+        open_ended = any(each.kind is each.VAR_KEYWORD for each in own.values())
+        named = [key for key, each in other.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+        assert open_ended or set(named) <= own.keys(), method
+        positional = [key for key, each in own.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+        if method not in ("save_lora_weights", "save_pretrained"):  # these are called by keyword
+            common = [key for key in positional if key in named]
+            assert common == named[: len(common)], method
+        for key in named:
+            default = other[key].default
+            if key in own and default is not inspect.Parameter.empty and key != "components":
+                found = own[key].default
+                assert (list(found) if isinstance(found, tuple) else found) == default or (
+                    default == found
+                ), (method, key)
+
+
+NOT_HERE = {
+    "StableDiffusionImg2ImgPipeline": "it begins with a picture",
+    "StableDiffusionXLInpaintPipeline": "it begins with a picture",
+    "StableDiffusionControlNetPipeline": "pictures as conditions",
+    "ControlNetModel": "pictures as conditions",
+    "AutoPipelineForImage2Image": "it begins with a picture",
+    "AutoPipelineForInpainting": "it begins with a picture",
+    "FluxPipeline": "a transformer in the place of the UNet",
+    "StableDiffusion3Pipeline": "a transformer in the place of the UNet",
+    "AnimateDiffPipeline": "videos are not supported",
+    "KandinskyPipeline": "this family of models is not supported",
+    "IPNDMScheduler": "known: ",
+    "StableDiffusionPipelin": "did you mean 'StableDiffusionPipeline'",
+    "BitsAndBytesConfig": "quantised weights",
+}
+
+
+@pytest.mark.parametrize("name", NOT_HERE)
+def test_a_name_that_is_not_here_says_why_when_it_is_imported(name):
+    with pytest.raises(ImportError, match=f"{name} is not supported") as caught:
+        exec(f"from sfumato.compat import {name}")
+    if name != "IPNDMScheduler":
+        assert NOT_HERE[name] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_pipeline_of_diffusers_that_is_not_here_is_refused_in_one_line():
+    for name in dir(diffusers):
+        if name.endswith(("Pipeline", "Model", "Scheduler")) and name not in compat.__all__:
+            with pytest.raises(ImportError, match=name):
+                getattr(compat, name)
+    assert not hasattr(compat, "nothing")
+
+
+def test_helpers_are_those_of_diffusers(tmp_path):
+    pictures = [PIL.Image.fromarray(np.full((4, 6, 3), 40 * number, np.uint8)) for number in range(6)]
+    for size in (None, 8):
+        ours, theirs = (each.make_image_grid(pictures, 2, 3, size) for each in (utils, diffusers.utils))
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+    pixels = torch.rand(2, 3, 4, 6) * 2 - 1
+    for ours, theirs in zip(utils.pt_to_pil(pixels), diffusers.utils.pt_to_pil(pixels), strict=True):
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+    pictures[1].save(tmp_path / "it.png")
+    assert np.array_equal(np.asarray(utils.load_image(str(tmp_path / "it.png"))), np.asarray(pictures[1]))
+    with pytest.raises(UsageError, match="do not fill a grid"):
+        utils.make_image_grid(pictures, 1, 1)
+    with pytest.raises(UsageError, match="nothing is downloaded"):
+        utils.load_image("https://example.org/a.png")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import weights
-from sfumato.checkpoint import keys, layout, replacement_parts, single
+from sfumato.checkpoint import header_config, keys, layout, replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.loading import build, new_network
 from sfumato.checkpoint.model import ModelNetwork
@@ -28,7 +28,6 @@ from sfumato.nets.tiny_vae import AutoencoderTiny as TinyNetwork
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL as KLNetwork
 from sfumato.nets.vae import Gaussian
-from sfumato.weights import header
 
 
 class PartConfig(dict[str, Any]):
@@ -169,10 +168,11 @@ class ModelPart(nn.Module, ABC):
         where, path = f"{cls.__name__}.from_single_file", pretrained_model_link_or_path_or_dict
         no_others(where, others, ignored=("config", "original_config", "subfolder"))
         file = single_file(path)
-        if cls.PLACE == "vae":
+        head = weights.header(file)
+        if cls.PLACE == "vae" and header_config.ENTRY not in head.metadata:
             part = replacement_parts.vae_part(file, scaling_factor or FAMILIES["sd1"].scaling_factor)
         else:
-            content = single.scan(file, header(file), Report(str(file)), {}, cls.OTHERS)
+            content = single.scan(file, head, Report(str(file)), {}, cls.OTHERS)
             part = content.parts[cls.PLACE]
         made = part_of(build(part, wanted_dtype(where, dtype, torch_dtype)))
         if not isinstance(made, cls):

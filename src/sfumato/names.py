@@ -34,6 +34,7 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "dpm-solver-2m": (),
     "dpm-solver-3m": (),
     "unipc": ("UniPC", "UniPCMultistepScheduler", "uni_pc", "uni_pc_bh2"),
+    "sa-solver": ("SA Solver", "SASolverScheduler", "sa_solver"),
     "lms": ("LMS", "LMSDiscreteScheduler", "k_lms"),
     "deis": ("DEIS", "DEISMultistepScheduler"),
     "pndm": ("PNDM", "PLMS", "PNDMScheduler"),

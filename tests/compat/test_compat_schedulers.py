@@ -15,7 +15,16 @@ LINSPACE = {"timestep_spacing": "linspace"}
 BEFORE_THE_END = {"final_sigmas_type": "sigma_min"}
 
 SETTINGS = {
-    "DDIMScheduler": [{}, {"set_alpha_to_one": True}, {"clip_sample": True}],
+    "DDIMInverseScheduler": [{}, {"set_alpha_to_one": True}],
+    "DDIMParallelScheduler": [{}],
+    "DDIMScheduler": [
+        {},
+        {"set_alpha_to_one": True},
+        {"clip_sample": True},
+        LINSPACE,
+        {"thresholding": True},
+    ],
+    "DDPMParallelScheduler": [{}],
     "DDPMScheduler": [{}, TRAILING, {**LINSPACE, "variance_type": "fixed_large"}, {"clip_sample": True}],
     "PNDMScheduler": [{"skip_prk_steps": True}, {"set_alpha_to_one": True, "skip_prk_steps": True}],
     "LCMScheduler": [{}, {"original_inference_steps": 20, "clip_sample": True}],
@@ -26,8 +35,16 @@ SETTINGS = {
     "KDPM2DiscreteScheduler": [{}, KARRAS],
     "KDPM2AncestralDiscreteScheduler": [{}, KARRAS],
     "LMSDiscreteScheduler": [{}, KARRAS, LINSPACE],
-    "UniPCMultistepScheduler": [{}, KARRAS, {"solver_order": 3, **TRAILING}, BEFORE_THE_END],
-    "DEISMultistepScheduler": [{}, {"solver_order": 3, "lower_order_final": False}],
+    "UniPCMultistepScheduler": [
+        {},
+        KARRAS,
+        {"solver_order": 3, **TRAILING},
+        BEFORE_THE_END,
+        {**KARRAS, **BEFORE_THE_END},
+        {"predict_x0": False, **BEFORE_THE_END},
+        {"disable_corrector": [0, 1]},
+    ],
+    "DEISMultistepScheduler": [{}, KARRAS, {"solver_order": 3, "lower_order_final": False}],
     "DPMSolverMultistepScheduler": [
         {},
         KARRAS,
@@ -39,14 +56,18 @@ SETTINGS = {
         {"algorithm_type": "dpmsolver", **BEFORE_THE_END},
         BEFORE_THE_END,
         {"use_lu_lambdas": True},
-        {"euler_at_final": True},
+        {"euler_at_final": True, **BEFORE_THE_END},
+        {"algorithm_type": "sde-dpmsolver", **BEFORE_THE_END},
+        {"thresholding": True},
     ],
     "DPMSolverSinglestepScheduler": [
         {},
         KARRAS,
         {"solver_order": 3},
         {"algorithm_type": "dpmsolver", **BEFORE_THE_END},
+        {"algorithm_type": "sde-dpmsolver++"},
     ],
+    "SASolverScheduler": [{}, KARRAS, {"algorithm_type": "noise_prediction"}],
 }
 CASES = [(name, settings) for name, many in SETTINGS.items() for settings in many]
 NOT_OURS = {"DPMSolverSDEScheduler"}  # its noise does not come from the caller's generator
@@ -130,14 +151,13 @@ def test_settings_go_from_one_class_to_the_next_and_back():
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("DDIMScheduler", {"thresholding": True}, "thresholding = True is not supported, only False"),
+        ("UniPCMultistepScheduler", {"solver_p": 1}, "solver_p = 1 is not supported, only None"),
         ("DDIMScheduler", {"use_karras": True}, "no setting 'use_karras'"),
-        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"),
-        ("UniPCMultistepScheduler", {"predict_x0": False}, "predict_x0"),
         ("UniPCMultistepScheduler", {"use_dynamic_shifting": True}, "use_dynamic_shifting"),
-        ("UniPCMultistepScheduler", {"shift_terminal": 0.1}, "shift_terminal"),
-        ("EulerDiscreteScheduler", {"interpolation_type": "log_linear"}, "interpolation_type"),
-        ("EulerDiscreteScheduler", {"prediction_type": "flow_prediction"}, "prediction_type"),
+        ("EulerDiscreteScheduler", {"interpolation_type": "cubic"}, "interpolation_type"),
+        ("EulerDiscreteScheduler", {"prediction_type": "score"}, "prediction_type"),
+        ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_max"}, "final_sigmas_type"),
+        ("DDPMScheduler", {"variance_type": "learned"}, "variance_type"),
     ],
 )
 def test_a_setting_that_is_not_supported_is_named(name, settings, words):
@@ -149,9 +169,28 @@ def test_a_setting_that_is_not_supported_is_named(name, settings, words):
     ("name", "settings", "words"),
     [
         ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver"}, "final_sigmas_type = 'sigma_min'"),
-        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver"}, "algorithm_type"),
+        (
+            "DPMSolverMultistepScheduler",
+            {"algorithm_type": "sde-dpmsolver"},
+            "final_sigmas_type = 'sigma_min'",
+        ),
         ("DPMSolverMultistepScheduler", {"solver_order": 4}, "solver_order = 4"),
-        ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}, "solver_order = 1"),
+        ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver"}, "algorithm_type"),
+        ("SASolverScheduler", {"predictor_order": 5}, "predictor_order = 5"),
+        ("EulerDiscreteScheduler", {"prediction_type": "flow_prediction"}, "needs use_flow_sigmas = True"),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_min": 0.0}, "sigma_min is 0.0"),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_min": 99.0}, "above sigma_max"),
+        ("EulerDiscreteScheduler", {"steps_offset": 10**9}, "steps_offset is 1000000000: must be 0 to 999"),
+        ("DDIMScheduler", {"steps_offset": -1}, "steps_offset is -1: must be 0 to 999"),
+        (
+            "DDIMScheduler",
+            {"thresholding": True, "dynamic_thresholding_ratio": 2.0},
+            "ratio is 2.0: must be 0",
+        ),
+        ("DDIMScheduler", {"thresholding": True, "sample_max_value": 0.0}, "sample_max_value is 0.0"),
+        ("DDIMScheduler", {"clip_sample_range": -1.0}, "clip_sample_range is -1.0: must be positive"),
+        ("DPMSolverMultistepScheduler", {"lambda_min_clipped": 9.0}, "no training times are left"),
+        ("DDIMInverseScheduler", {"timestep_spacing": "linspace"}, "timestep_spacing = 'linspace'"),
         ("EulerDiscreteScheduler", {"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'"),
         ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "use_beta_sigmas": True}, "only one of"),
         ("HeunDiscreteScheduler", {"timestep_spacing": "loose"}, "timestep_spacing is 'loose'"),

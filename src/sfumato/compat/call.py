@@ -128,6 +128,7 @@ class Call:
             raise UsageError(f"latents have the shape {tuple(self.latents.shape)}: this call's is {shape}")
         latents = latents * plan.init_noise_sigma
         noise = BatchNoise(self.generator, shape, studio.device, plan.noise_dtype or studio.dtype)
+        noise.skip(plan.unused)
         state.num_timesteps = len(plan.evaluated)
         with _progress_bar(self.args.steps, **pipe.progress) as advance:
             latents = draw(state, denoiser, plan, texts, latents, noise, partial(self._after, advance))

@@ -53,6 +53,12 @@ class BatchNoise:
 
         return noise
 
+    def skip(self, draws: int) -> None:
+        """Draw blocks that no picture sees, before the first that one does."""
+        for _ in range(draws):
+            self.block()
+        self._drawn = 0
+
     def finish(self, draws: int) -> None:
         """Draw up to `draws` blocks: diffusers also draws noise that it does not use."""
         while self._drawn < draws:

@@ -1,46 +1,54 @@
 """What diffusers' schedulers share: settings that pass between classes, and the noise levels they give."""
 
 import math
+import pathlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
-from pathlib import Path
+from itertools import pairwise, takewhile
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 
 from sfumato.checkpoint.schedules import path_of
 from sfumato.checkpoint.source import locate
-from sfumato.compat.clipping import clamped
+from sfumato.compat.clipping import bound_of, bounded
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
 from sfumato.diffusion import spacing
-from sfumato.diffusion.level import CLEAN, Level, VariancePreserving
+from sfumato.diffusion.level import CLEAN, Flow, Level, Path, VariancePreserving
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Sampler, visited
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import read_json
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "thresholding": (False,),
-    "shift_terminal": (None,),
     "use_dynamic_shifting": (False,),
-    "prediction_type": ("epsilon", "v_prediction", "sample"),
-    "use_flow_sigmas": (False, None),
+    "prediction_type": ("epsilon", "v_prediction", "sample", "flow_prediction"),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large"),
-    "lambda_min_clipped": (-math.inf,),
-    "timestep_type": ("discrete",),
-    "interpolation_type": ("linear",),
-    "predict_x0": (True,),
-    "disable_corrector": ([], ()),
+    "timestep_type": ("discrete", "continuous"),
+    "interpolation_type": ("linear", "log_linear"),
+    "final_sigmas_type": ("zero", "sigma_min"),
     "solver_p": (None,),
     "time_shift_type": ("exponential",),
+    "invert_sigmas": (False,),
 }
 """Settings of which only these values are supported."""
 NEARLY_PURE = 2.0**-24
 """What stands for ᾱ = 0 in schedulers that divide by it."""
+
+
+class NearlyPure(VariancePreserving):
+    """A path to pure noise whose noisiest level has ᾱ = `NEARLY_PURE`, be the one before it noisier or not."""
+
+    def level(self, t: float) -> Level:
+        return super().level(t) if t < self.last else self.at(math.sqrt(1 / NEARLY_PURE - 1))
+
+    def at(self, sigma: float) -> Level:
+        level = super().at(sigma)
+        return replace(level, t=self.last) if level.a**2 <= NEARLY_PURE * (1 + 1e-9) else level
 
 
 class SchedulerConfig(dict[str, Any]):
@@ -72,7 +80,8 @@ class SamplingPlan:
     """A sampler and its levels, the last included.
 
     `init_noise_sigma`: the scale of the initial noise. `exploding`: diffusers' latents are scaled to a = 1.
-    `draws`: how many times diffusers draws noise. `noise_dtype`: its precision, if not the network's.
+    `draws`: how many times diffusers draws noise, after `unused` times for steps of no length at the start.
+    `noise_dtype`: its precision, if not the network's.
     """
 
     sampler: Sampler
@@ -80,6 +89,7 @@ class SamplingPlan:
     init_noise_sigma: float = 1.0
     exploding: bool = False
     draws: int = 0
+    unused: int = 0
     noise_dtype: torch.dtype | None = None
 
     @cached_property
@@ -146,7 +156,9 @@ class Scheduler(ABC):
         return made
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, subfolder: str | None = None, **changes: Any) -> Self:
+    def from_pretrained(
+        cls, source: str | pathlib.Path, subfolder: str | None = None, **changes: Any
+    ) -> Self:
         """The scheduler of a model's folder, or of the hub, as this class."""
         folder = locate(source, local_files_only=bool(changes.pop("local_files_only", False)))
         for place in (folder / (subfolder or ""), folder / "scheduler"):
@@ -160,16 +172,23 @@ class Scheduler(ABC):
         return {name: self.config[name] for name in self.defaults()}
 
     @property
-    def path(self) -> VariancePreserving:
-        """The path of its betas. Raises `UsageError` for invalid betas."""
-        name, settings = type(self).__name__, self.settings
-        if settings["trained_betas"] is not None:
+    def path(self) -> Path:
+        """The path that it samples along. Raises `UsageError` for invalid betas."""
+        return self.trained
+
+    @property
+    def trained(self) -> VariancePreserving:
+        """The path of its betas."""
+        name = type(self).__name__
+        settings = {key: value for key, value in self.settings.items() if key not in ScheduleConfig.FIXED}
+        if settings.get("trained_betas") is not None:
             settings["trained_betas"] = [float(beta) for beta in settings["trained_betas"]]
         try:
             path, *_ = path_of(ScheduleConfig.from_dict({"_class_name": name, **settings}, name))
         except CheckpointError as error:
             raise UsageError(str(error)) from None
-        assert isinstance(path, VariancePreserving)
+        if not isinstance(path, VariancePreserving):
+            raise UsageError("prediction_type = 'flow_prediction' needs use_flow_sigmas = True")
         return path
 
     def plan(self, args: SampleArgs) -> SamplingPlan:
@@ -182,10 +201,13 @@ class Scheduler(ABC):
         path = self.path
         levels = self.ended(path, self.levels(path, args))
         sampler, draws = self.sampler(args, levels)
-        return SamplingPlan(sampler, levels, draws=draws)
+        unused = (
+            len([*takewhile(lambda pair: pair[0].sigma == pair[1].sigma, pairwise(levels))]) if draws else 0
+        )
+        return SamplingPlan(sampler, levels, draws=draws - unused, unused=unused)
 
     @abstractmethod
-    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
+    def levels(self, path: Path, args: SampleArgs) -> list[Level]:
         """A level for each step, without the one to end at."""
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
@@ -197,42 +219,51 @@ class Scheduler(ABC):
         """Whether sampling ends without noise, not at the least noisy level of training."""
         return self.settings.get(self.ENDS, self.ENDS) in ("zero", True)
 
-    def ended(self, path: VariancePreserving, levels: Sequence[Level]) -> list[Level]:
-        """`levels` and the one to end at."""
-        if self.ends_clean:
-            return [*levels, CLEAN]
-        least = path.level(0)
-        above = [level for level in levels if level.sigma > least.sigma * (1 + 1e-6)]
-        if not above:
-            raise UsageError(
-                "these settings begin where they end, at the least noisy training time: take more steps"
-            )
-        return [*above, least]
+    def ended(self, path: Path, levels: Sequence[Level]) -> list[Level]:
+        """`levels` and the one to end at, which may be the last of them again."""
+        return [*levels, CLEAN if self.ends_clean else path.level(path.first)]
 
-    def even_levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
-        """Levels at the call's `timesteps`, or as `timestep_spacing` and `steps_offset` say."""
+    def times(self, path: Path, args: SampleArgs) -> list[float]:
+        """The call's `timesteps`, or even times as `timestep_spacing` and `steps_offset` say."""
         settings, count, n = self.settings, self.config["num_train_timesteps"], args.steps
         if args.timesteps is not None:
             given = [float(t) for t in args.timesteps]
             falling = all(before > after for before, after in pairwise(given))
-            if not given or not falling or given[0] >= count or given[-1] < 0:
+            if not (given and falling and given[0] < count and given[-1] >= 0):
                 raise UsageError(f"timesteps must fall from below {count} to 0 or more, not {given}")
-            return [path.level(t) for t in given]
+            return given
         if n > count:
             raise UsageError(f"num_inference_steps is {n}: the scheduler has {count} training times")
+        offset, reach = settings.get("steps_offset", 0), self.reach(path)
+        if not 0 <= offset < count:
+            raise UsageError(f"steps_offset is {offset}: must be 0 to {count - 1}")
+        points = n + self.DROPPED
         match settings.get("timestep_spacing", "linspace"):
             case "leading":
-                offset = settings["steps_offset"]
-                return spacing.leading(path, n, offset=offset, dropped=self.DROPPED)[:-1]
+                if points > reach:
+                    most = f"at most {reach - self.DROPPED} steps, or another timestep_spacing"
+                    raise UsageError(f"num_inference_steps is {n}: 'leading' of this scheduler needs {most}")
+                return [float(offset + (points - 1 - i) * (reach // points)) for i in range(n)]
             case "trailing":
-                return spacing.trailing(path, n)[:-1]
-        if n + self.DROPPED == 1:  # diffusers' linspace of one step is the least noisy time
-            return [path.level(0)]
-        return spacing.linspace(path, n, dropped=self.DROPPED, rounded=self.ROUNDED)[:-1]
+                strides = (i * (count / n) for i in range(n))
+                return [float(round(reach - stride) - 1) for stride in strides if stride < reach]
+        even = np.linspace(0, reach - 1, points)[::-1][:n].tolist()
+        return [float(round(t)) for t in even] if self.ROUNDED else even
 
-    def clamped(self, sampler: Sampler) -> Sampler:
-        """`sampler`, its clean estimates within ±`clip_sample_range` if `clip_sample` asks for it."""
-        return clamped(sampler, self.config["clip_sample_range"]) if self.config["clip_sample"] else sampler
+    def reach(self, path: Path) -> int:
+        """How many training times are used: those of λ above `lambda_min_clipped`."""
+        least: float = self.settings.get("lambda_min_clipped", -math.inf)
+        levels = [path.level(t) for t in range(int(path.last) + 1)] if least > -math.inf else []
+        clipped = sum(level.lam < least for level in levels)
+        left: int = self.config["num_train_timesteps"] - clipped
+        if left < 2:
+            raise UsageError(f"lambda_min_clipped is {least}: no training times are left")
+        return left
+
+    def bounded(self, sampler: Sampler) -> Sampler:
+        """`sampler` with its clean estimates as `thresholding` and `clip_sample` say."""
+        bound = bound_of(self.settings)
+        return sampler if bound is None else bounded(sampler, bound)
 
     def check(self, name: str, allowed: Sequence[Any]) -> None:
         """Raise `UsageError` for a setting whose value is not one of `allowed`."""
@@ -259,8 +290,10 @@ class Scheduler(ABC):
 class TimestepScheduler(Scheduler):
     """Levels at training times; latents are not rescaled."""
 
-    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
-        return self.even_levels(path, args)
+    def levels(self, path: Path, args: SampleArgs) -> list[Level]:
+        times = self.times(path, args)
+        beyond = max(0.0, times[0] - path.last)
+        return [path.level(t - beyond) for t in times]
 
 
 class SigmaScheduler(Scheduler):
@@ -270,36 +303,86 @@ class SigmaScheduler(Scheduler):
     """Whether those spacings span all training times, not the range of the even times."""
     WHOLE: ClassVar[tuple[str, ...]] = ()
     """The spacings whose times are rounded to training times."""
+    TRUNCATED: ClassVar[bool] = False
+    """Whether times are cut off to whole ones at last."""
+    LAST: ClassVar[tuple[str, ...]] = ()
+    """The spacings that end at their own last level where noise is left."""
 
     @property
-    def path(self) -> VariancePreserving:
-        path = super().path
-        if path.level(path.last).a == 0:
-            return VariancePreserving([*path.alphas_cumprod.tolist()[:-1], NEARLY_PURE])
-        return path
+    def path(self) -> Path:
+        if self.settings.get("use_flow_sigmas"):
+            return Flow(float(self.config["num_train_timesteps"]))
+        path = self.trained
+        return NearlyPure(path.alphas_cumprod) if path.level(path.last).a == 0 else path
 
-    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
-        settings = self.settings
-        chosen = [name for name in SIGMA_SPACINGS if settings.get(name)]
+    @property
+    def whole(self) -> Collection[str]:
+        """`WHOLE`, if the other settings allow it."""
+        return self.WHOLE
+
+    @property
+    def other_spacing(self) -> str | None:
+        """The setting of another spacing than even times, if there is one."""
+        chosen = [name for name in (*SIGMA_SPACINGS, "use_flow_sigmas") if self.settings.get(name)]
         if len(chosen) > 1:
             raise UsageError(f"only one of {' and '.join(chosen)} can be used")
+        return chosen[0] if chosen else None
+
+    def levels(self, path: Path, args: SampleArgs) -> list[Level]:
+        settings, chosen = self.settings, self.other_spacing
         if args.timesteps is not None and chosen:
-            raise UsageError(f"timesteps cannot be given together with {chosen[0]}")
+            raise UsageError(f"timesteps cannot be given together with {chosen}")
         if args.sigmas is not None:
-            return [path.at(float(sigma)) for sigma in args.sigmas[:-1]]
-        levels = [_linear_in_sigma(path, level) for level in self.even_levels(path, args)]
-        if not chosen:
-            return levels
-        if self.FULL_RANGE:
-            levels = [path.level(path.last), path.level(path.first)]
-        ends = {
-            "sigma_max": settings.get("sigma_max") or levels[0].sigma,
-            "sigma_min": settings.get("sigma_min") or levels[-1].sigma,
-        }
-        levels = SIGMA_SPACINGS[chosen[0]](path, args.steps, **ends)[:-1]
-        if chosen[0] in self.WHOLE and settings["beta_schedule"] != "squaredcos_cap_v2":
-            return [replace(level, t=float(round(level.t))) for level in levels]
+            return [path.at(sigma) for sigma in _falling(args.sigmas)[:-1]]
+        if chosen == "use_flow_sigmas":
+            levels = self.flow_levels(path, args.steps)
+        elif chosen and self.FULL_RANGE:
+            levels = self.spaced(path, args.steps, chosen, [path.level(path.last), path.level(path.first)])
+        else:
+            levels = [_linear_in_sigma(path, t) for t in self.times(path, args)]
+            if settings.get("interpolation_type") == "log_linear":
+                even = spacing.exponential(path, args.steps + 1)[:-1]
+                times = [*(level.t for level in levels), path.first]
+                levels = [replace(path.at(at.sigma), t=t) for at, t in zip(even, times, strict=True)]
+            if chosen:
+                levels = self.spaced(path, args.steps, chosen, levels)
+            levels = levels[: args.steps]
+        if settings.get("timestep_type") == "continuous" and settings["prediction_type"] == "v_prediction":
+            levels = [replace(level, t=0.25 * math.log(level.sigma)) for level in levels]
+        if self.TRUNCATED:
+            levels = [replace(level, t=float(math.floor(level.t + 1e-6))) for level in levels]
         return levels
+
+    def spaced(self, path: Path, n: int, chosen: str, span: Sequence[Level]) -> list[Level]:
+        """`n` levels by the setting `chosen`, over `sigma_min` to `sigma_max` or else over `span`."""
+        low, high = self.end("sigma_min", span[-1]), self.end("sigma_max", span[0])
+        if low > high and n > 1:
+            raise UsageError(f"sigma_min = {low:g} is above sigma_max = {high:g}")
+        levels = SIGMA_SPACINGS[chosen](path, n, sigma_min=low, sigma_max=high)[:-1]
+        if chosen in self.whole:
+            levels = [replace(level, t=float(round(level.t))) for level in levels]
+        return levels
+
+    def flow_levels(self, path: Path, n: int) -> list[Level]:
+        """Levels at even times of the straight path, shifted by `flow_shift`, without the clean one."""
+        even = np.linspace(0, path.last - 1, n + 1)[:0:-1].tolist()
+        return [path.level(shifted(u / path.last, self.config["flow_shift"]) * path.last) for u in even]
+
+    def end(self, name: str, level: Level) -> float:
+        """One end of another spacing: the setting `name`, or the σ of `level`."""
+        sigma = self.settings.get(name)
+        if sigma is None:
+            return level.sigma
+        if not 0 < sigma < math.inf:
+            raise UsageError(f"{name} is {sigma}: must be positive")
+        return float(sigma)
+
+    def ended(self, path: Path, levels: Sequence[Level]) -> list[Level]:
+        if not self.ends_clean and self.other_spacing in self.LAST:
+            return [*levels, levels[-1]]
+        if self.settings.get("interpolation_type") == "log_linear" and not self.other_spacing:
+            return [*levels, path.level(path.first)]
+        return super().ended(path, levels)
 
 
 class KDiffusionScheduler(SigmaScheduler):
@@ -315,16 +398,16 @@ class KDiffusionScheduler(SigmaScheduler):
 
 
 class SolverScheduler(SigmaScheduler):
-    """DPM-Solver, UniPC and DEIS: even times without the least noisy one, noise in float32."""
+    """DPM-Solver, UniPC and the like: even times without the least noisy one, whole times."""
 
-    ENDS, DROPPED, FULL_RANGE = "final_sigmas_type", 1, True
-    WHOLE = ("use_karras_sigmas", "use_lu_lambdas")
+    DROPPED, FULL_RANGE, TRUNCATED = 1, True, True
+    WHOLE: ClassVar[tuple[str, ...]] = ("use_karras_sigmas",)
+    ORDERS: ClassVar[Mapping[str, tuple[int, ...]]] = {"solver_order": (1, 2, 3)}
 
     def plan(self, args: SampleArgs) -> SamplingPlan:
-        self.check("solver_order", (1, 2, 3))
-        if self.ENDS in self.settings:
-            self.check(self.ENDS, ("zero", "sigma_min"))
-        return replace(super().plan(args), noise_dtype=torch.float32)
+        for name, allowed in self.ORDERS.items():
+            self.check(name, allowed)
+        return super().plan(args)
 
     def chosen(self, name: str, known: Mapping[str, str]) -> str:
         """The value of a setting in this class's terms: `known` translates those of other classes."""
@@ -333,7 +416,7 @@ class SolverScheduler(SigmaScheduler):
         return known[self.config[name]]
 
 
-def beta_sigmas(path: VariancePreserving, n: int, *, sigma_min: float, sigma_max: float) -> list[Level]:
+def beta_sigmas(path: Path, n: int, *, sigma_min: float, sigma_max: float) -> list[Level]:
     """σ, not time, at even quantiles of a Beta(0.6, 0.6) distribution."""
     quantiles = (spacing.beta_quantile(1 - i / max(n - 1, 1), 0.6, 0.6) for i in range(n))
     return [*(path.at(sigma_min + q * (sigma_max - sigma_min)) for q in quantiles), CLEAN]
@@ -347,10 +430,27 @@ SIGMA_SPACINGS = {
 }
 
 
-def _linear_in_sigma(path: VariancePreserving, level: Level) -> Level:
-    """The level at the same time, which need not be whole, σ interpolated linearly instead of ln σ."""
-    below = path.level(math.floor(level.t))
-    part = level.t - below.t
-    if part == 0:
-        return level
-    return replace(path.at((1 - part) * below.sigma + part * path.level(below.t + 1).sigma), t=level.t)
+def shifted(u: float, shift: float) -> float:
+    """A time u of a flow, in [0, 1], moved towards noise (Esser et al. 2024, eq. 23)."""
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def _falling(sigmas: Sequence[float]) -> list[float]:
+    """A call's `sigmas` as numbers. Raises `UsageError` unless they fall to 0 or more."""
+    given = [float(sigma) for sigma in sigmas]
+    falling = all(before > after for before, after in pairwise(given))
+    if len(given) < 2 or not (falling and given[0] < math.inf and given[-1] >= 0):
+        raise UsageError(f"sigmas must fall to 0 or more, at least two of them, not {given}")
+    return given
+
+
+def _linear_in_sigma(path: Path, t: float) -> Level:
+    """The level at time `t`, which need not be whole, σ interpolated linearly instead of ln σ.
+
+    Beyond the path's ends only the time goes on.
+    """
+    below = path.level(math.floor(t))
+    part = t - below.t
+    if part <= 0 or below.t == path.last:
+        return replace(below, t=t)
+    return replace(path.at((1 - part) * below.sigma + part * path.level(below.t + 1).sigma), t=t)

@@ -1,28 +1,38 @@
 """diffusers' schedulers by name: which sampler each is, and with which options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
-from sfumato.compat.clipping import clamped_ddim
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.compat.clipping import bound_of, bounded_ddim
 from sfumato.compat.scheduler import (
+    SIGMA_SPACINGS,
     KDiffusionScheduler,
     SampleArgs,
+    SamplingPlan,
     Scheduler,
     SolverScheduler,
     TimestepScheduler,
+    shifted,
 )
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
 from sfumato.diffusion import spacing
-from sfumato.diffusion.level import Level, VariancePreserving
+from sfumato.diffusion.level import CLEAN, Level, Path
 from sfumato.diffusion.samplers.consistency import lcm, tcd
-from sfumato.diffusion.samplers.ddim import ddim, ddpm, euler_a
+from sfumato.diffusion.samplers.ddim import ddim, ddim_inverse, ddpm, euler_a
 from sfumato.diffusion.samplers.dpm import dpm_solver_multistep, dpmpp_multistep, singlestep
 from sfumato.diffusion.samplers.multistep import deis, lms, pndm
 from sfumato.diffusion.samplers.rules import Solver
 from sfumato.diffusion.samplers.runge_kutta import dpm2_a, heun
+from sfumato.diffusion.samplers.sa_solver import sa_solver
 from sfumato.diffusion.samplers.unipc import unipc
-from sfumato.diffusion.sampling import Sampler
+from sfumato.diffusion.sampling import Noise, Sampler, Sampling, resumed
 from sfumato.errors import UsageError, nearest
 
 _FEW = 15
@@ -35,9 +45,49 @@ class DDIMScheduler(TimestepScheduler):
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         sampler: Sampler = partial(ddim, eta=args.eta)
-        if self.config["clip_sample"]:
-            sampler = partial(clamped_ddim, bound=self.config["clip_sample_range"], eta=args.eta)
-        return sampler, args.steps if args.eta > 0 else 0
+        if (bound := bound_of(self.settings)) is not None:
+            sampler = partial(bounded_ddim, bound=bound, eta=args.eta)
+        # a step goes back by training times / steps, even where the next step begins at another time
+        stride = self.config["num_train_timesteps"] // args.steps
+        befores = [
+            level.path.level(level.t - stride) if level.path and level.t >= stride else levels[-1]
+            for level in levels[:-1]
+        ]
+        return one_by_one(sampler, befores), args.steps if args.eta > 0 else 0
+
+
+def one_by_one(sampler: Sampler, targets: Sequence[Level]) -> Sampler:
+    """`sampler` in steps of their own: from each level to its target, not to the next level."""
+
+    def sample(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
+        for step, (here, there) in enumerate(zip(levels, targets, strict=False)):
+            x = yield from resumed(sampler(x, (here, there), noise), step)
+        return x
+
+    return sample
+
+
+class DDIMParallelScheduler(DDIMScheduler):
+    """`DDIMScheduler`; what it adds is for pipelines that evaluate several steps at once."""
+
+
+class DDIMInverseScheduler(TimestepScheduler):
+    """From a picture's latents to the noise that DDIM draws them from."""
+
+    def levels(self, path: Path, args: SampleArgs) -> list[Level]:
+        self.check("timestep_spacing", ("leading", "trailing"))
+        times = self.times(path, args)[::-1]
+        stride = self.config["num_train_timesteps"] // args.steps
+        first = replace(CLEAN, path=path) if self.config["set_alpha_to_one"] else path.level(path.first)
+        levels = [path.level(t - stride) if t >= stride else first for t in times]
+        return [*(replace(level, t=t) for level, t in zip(levels, times, strict=True)), path.level(times[-1])]
+
+    def ended(self, path: Path, levels: Sequence[Level]) -> list[Level]:
+        return list(levels)
+
+    def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
+        targets = [level.path.level(level.t) if level.path else level for level in levels[:-1]]
+        return one_by_one(partial(ddim_inverse, bound=bound_of(self.settings)), targets), 0
 
 
 class DDPMScheduler(TimestepScheduler):
@@ -45,7 +95,11 @@ class DDPMScheduler(TimestepScheduler):
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         sampler = partial(ddpm, large=self.config["variance_type"] == "fixed_large")
-        return self.clamped(sampler), sum(level.t > 0 for level in levels)
+        return self.bounded(sampler), sum(level.t > 0 for level in levels)
+
+
+class DDPMParallelScheduler(DDPMScheduler):
+    """`DDPMScheduler`; what it adds is for pipelines that evaluate several steps at once."""
 
 
 class PNDMScheduler(TimestepScheduler):
@@ -60,7 +114,7 @@ class _ConsistencyScheduler(TimestepScheduler):
 
     TAKES = _TIMES
 
-    def levels(self, path: VariancePreserving, args: SampleArgs) -> list[Level]:
+    def levels(self, path: Path, args: SampleArgs) -> list[Level]:
         if args.timesteps is not None:
             return super().levels(path, args)
         count = self.config["num_train_timesteps"]
@@ -76,14 +130,16 @@ class _ConsistencyScheduler(TimestepScheduler):
 
 class LCMScheduler(_ConsistencyScheduler):
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
-        return self.clamped(partial(lcm, scaling=self.config["timestep_scaling"])), args.steps - 1
+        return self.bounded(partial(lcm, scaling=self.config["timestep_scaling"])), args.steps - 1
 
 
 class TCDScheduler(_ConsistencyScheduler):
     ENDS = "sigma_min"
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
-        return partial(tcd, eta=args.eta), args.steps - 1 if args.eta > 0 else 0
+        if not 0 <= args.eta <= 1:
+            raise UsageError(f"eta is {args.eta}: must be 0 to 1")
+        return partial(tcd, eta=args.eta, whole=True), args.steps - 1 if args.eta > 0 else 0
 
 
 class EulerDiscreteScheduler(KDiffusionScheduler):
@@ -101,7 +157,7 @@ class HeunDiscreteScheduler(KDiffusionScheduler):
     order = 2
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
-        return self.clamped(heun), 0
+        return self.bounded(heun), 0
 
 
 class KDPM2DiscreteScheduler(KDiffusionScheduler):
@@ -127,72 +183,130 @@ class LMSDiscreteScheduler(KDiffusionScheduler):
 
 
 _SOLVERS = dict.fromkeys(("midpoint", "logrho", "bh1", "bh2"), "midpoint") | {"heun": "heun"}
-_ALGORITHMS = {each: each for each in ("dpmsolver++", "sde-dpmsolver++", "dpmsolver")}
+_ALGORITHMS = {each: each for each in ("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver")}
 _ALGORITHMS["deis"] = "dpmsolver++"
 
 
 class _DPMSolverScheduler(SolverScheduler):
+    ENDS = "final_sigmas_type"
     TAKES = _TIMES
 
     def algorithm(self) -> str:
         """The `algorithm_type`. Raises `UsageError` where it cannot end without noise but should."""
         name = self.chosen("algorithm_type", _ALGORITHMS)
-        if name == "dpmsolver" and self.ends_clean:
-            raise UsageError("algorithm_type = 'dpmsolver' needs final_sigmas_type = 'sigma_min'")
+        if name in ("dpmsolver", "sde-dpmsolver") and self.ends_clean:
+            raise UsageError(f"algorithm_type = {name!r} needs final_sigmas_type = 'sigma_min'")
         return name
+
+    def ended(self, path: Path, levels: Sequence[Level]) -> list[Level]:
+        if self.config["use_flow_sigmas"] and not self.ends_clean:
+            prediction = {"prediction_type": "epsilon"}
+            sigma_min = type(self)(**self.settings | prediction).trained.level(0).sigma
+            return [*levels, path.level(sigma_min * path.last)]
+        return super().ended(path, levels)
 
 
 class DPMSolverMultistepScheduler(_DPMSolverScheduler):
+    WHOLE = ("use_karras_sigmas", "use_lu_lambdas")
+
+    def plan(self, args: SampleArgs) -> SamplingPlan:
+        return replace(super().plan(args), noise_dtype=torch.float32)
+
+    @property
+    def whole(self) -> Collection[str]:
+        return () if self.settings["beta_schedule"] == "squaredcos_cap_v2" else self.WHOLE
+
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         order, algorithm = self.config["solver_order"], self.algorithm()
-        solver = self.chosen("solver_type", _SOLVERS)
-        if not self.ends_clean:
-            self.check("euler_at_final", (False,))
-        options: dict[str, Any] = {
-            "order": order,
-            "solver": "published" if order == 3 else solver,
-            "bootstrap": False,
-            "lower_order_final": self.config["lower_order_final"] and args.steps < _FEW,
-        }
-        if algorithm == "dpmsolver":
-            return partial(dpm_solver_multistep, **options), 0
-        eta = float(algorithm == "sde-dpmsolver++")
-        return partial(dpmpp_multistep, eta=eta, **options), args.steps if eta else 0
+        heun = self.chosen("solver_type", _SOLVERS) == "heun"
+        solver: Solver = "heun" if heun else "midpoint"
+        if order == 3:
+            solver = "published-heun" if heun else "published"
+        eta = float(algorithm.startswith("sde"))
+        sampler = partial(
+            dpm_solver_multistep if algorithm.endswith("dpmsolver") else dpmpp_multistep,
+            order=order,
+            eta=eta,
+            solver=solver,
+            bootstrap=False,
+            lower_order_final=self.config["lower_order_final"] and len(levels) <= _FEW,
+            euler_at_final=self.config["euler_at_final"],
+        )
+        return self.bounded(sampler), len(levels) - 1 if eta else 0
 
 
 class DPMSolverSinglestepScheduler(_DPMSolverScheduler):
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
-        order, algorithm = self.config["solver_order"], self.algorithm()
-        if not self.ends_clean and order > 1 and args.steps % order == 0:
-            self.check("lower_order_final", (False,))
-        if algorithm == "sde-dpmsolver++":
-            if order > 1:
-                raise UsageError(
-                    "DPMSolverSinglestepScheduler: algorithm_type = 'sde-dpmsolver++' is supported with "
-                    "solver_order = 1; DPMSolverMultistepScheduler has it with 2"
-                )
-            return partial(dpmpp_multistep, order=1, eta=1.0), args.steps
+        self.check("algorithm_type", ("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "deis"))
+        algorithm = self.algorithm()
         solver: Solver = "heun" if self.chosen("solver_type", _SOLVERS) == "heun" else "midpoint"
-        return partial(singlestep, order=order, of_noise=algorithm == "dpmsolver", solver=solver), 0
+        eta = float(algorithm == "sde-dpmsolver++")
+        sampler = partial(
+            singlestep,
+            order=self.config["solver_order"],
+            of_noise=algorithm == "dpmsolver",
+            eta=eta,
+            solver=solver,
+            lower_order_final=self.config["lower_order_final"],
+        )
+        return self.bounded(sampler), len(levels) - 1 if eta else 0
 
 
 class UniPCMultistepScheduler(SolverScheduler):
+    ENDS, LAST = "final_sigmas_type", (*SIGMA_SPACINGS, "use_flow_sigmas")
+
+    def flow_levels(self, path: Path, n: int) -> list[Level]:
+        """Levels that begin with noise, all but pure."""
+        even = np.linspace(1, 1 / path.last, n + 1)[:-1].tolist()
+        us = [shifted(u, self.config["flow_shift"]) for u in even]
+        if terminal := self.config["shift_terminal"]:
+            if n == 1:
+                raise UsageError("shift_terminal needs at least 2 steps")
+            us = [1 - (1 - u) * (1 - terminal) / (1 - us[-1]) for u in us]
+        return [path.level(min(u, 1 - 1e-6) * path.last) for u in us]
+
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         known = dict.fromkeys(("bh2", "midpoint", "heun", "logrho"), "bh2") | {"bh1": "bh1"}
-        solver: Solver = "bh1" if self.chosen("solver_type", known) == "bh1" else "midpoint"
-        lower = self.config["lower_order_final"]
-        return partial(unipc, order=self.config["solver_order"], solver=solver, lower_order_final=lower), 0
+        of_noise = not self.config["predict_x0"]
+        sampler = partial(
+            unipc,
+            order=self.config["solver_order"],
+            solver="bh1" if self.chosen("solver_type", known) == "bh1" else "midpoint",
+            of_noise=of_noise,
+            lower_order_final=self.config["lower_order_final"],
+            uncorrected=self.config["disable_corrector"],
+        )
+        # diffusers does not bound estimates with predict_x0 = False
+        return sampler if of_noise else self.bounded(sampler), 0
 
 
 class DEISMultistepScheduler(SolverScheduler):
-    ENDS = "sigma_min"
+    ENDS, LAST = "sigma_min", (*SIGMA_SPACINGS, "use_flow_sigmas")
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         self.chosen("algorithm_type", dict.fromkeys(("deis", "dpmsolver", "dpmsolver++"), "deis"))
         self.chosen("solver_type", dict.fromkeys(("logrho", "midpoint", "heun", "bh1", "bh2"), "logrho"))
-        lower = self.config["lower_order_final"] and args.steps < _FEW
+        lower = self.config["lower_order_final"] and len(levels) <= _FEW
         order = self.config["solver_order"]
-        return partial(deis, order=order, bootstrap=False, lower_order_final=lower), 0
+        return self.bounded(partial(deis, order=order, bootstrap=False, lower_order_final=lower)), 0
+
+
+class SASolverScheduler(SolverScheduler):
+    ENDS, LAST = "sigma_min", (*SIGMA_SPACINGS, "use_flow_sigmas")
+    ORDERS = MappingProxyType({"predictor_order": (1, 2, 3, 4), "corrector_order": (1, 2, 3, 4)})
+
+    def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
+        self.check("algorithm_type", ("data_prediction", "noise_prediction"))
+        tau = self.config["tau_func"] or (lambda t: float(200 <= t <= 800))
+        sampler = partial(
+            sa_solver,
+            tau=lambda level: tau(level.t),
+            predictor_order=self.config["predictor_order"],
+            corrector_order=self.config["corrector_order"],
+            of_noise=self.config["algorithm_type"] == "noise_prediction",
+            lower_order_final=self.config["lower_order_final"],
+        )
+        return self.bounded(sampler), len(levels) - 1
 
 
 SCHEDULERS: dict[str, type[Scheduler]] = {

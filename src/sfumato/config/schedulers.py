@@ -16,7 +16,8 @@ _STABLE = {"beta_start": 0.00085, "beta_end": 0.012}
 """Stable Diffusion's."""
 _ZERO_SNR = {"rescale_betas_zero_snr": False}
 _THRESHOLD = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0}
-_CLIP = {"clip_sample": True, "clip_sample_range": 1.0, **_THRESHOLD}
+_CLIPS = {"clip_sample": True, "clip_sample_range": 1.0}
+_CLIP = {**_CLIPS, **_THRESHOLD}
 _SPACED = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _ENDS = {"sigma_min": None, "sigma_max": None, "final_sigmas_type": "zero"}
 _MULTISTEP = {
@@ -28,6 +29,19 @@ _MULTISTEP = {
     "flow_shift": 1.0,
     "use_dynamic_shifting": False,
     "time_shift_type": "exponential",
+}
+_SA_SOLVER: dict[str, Any] = {
+    **_SPACED,
+    **_THRESHOLD,
+    "predictor_order": 2,
+    "corrector_order": 2,
+    "tau_func": None,
+    "algorithm_type": "data_prediction",
+    "lower_order_final": True,
+    "use_flow_sigmas": False,
+    "flow_shift": 1.0,
+    "lambda_min_clipped": -float("inf"),
+    "variance_type": None,
 }
 _DPM_SOLVER = {
     **_MULTISTEP,
@@ -51,6 +65,9 @@ _CONSISTENCY = {
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "DDIMScheduler": _LEADING | _CLIP | _ZERO_SNR | {"set_alpha_to_one": True},
+    "DDIMInverseScheduler": _LEADING | _CLIPS | _ZERO_SNR | {"set_alpha_to_one": True},
+    "DDIMParallelScheduler": _LEADING | _CLIP | _ZERO_SNR | {"set_alpha_to_one": True},
+    "DDPMParallelScheduler": _LEADING | _CLIP | _ZERO_SNR | {"variance_type": "fixed_small"},
     "DDPMScheduler": _LEADING | _CLIP | _ZERO_SNR | {"variance_type": "fixed_small"},
     "DEISMultistepScheduler": _LINSPACE | _MULTISTEP | {"algorithm_type": "deis", "solver_type": "logrho"},
     "DPMSolverMultistepScheduler": (
@@ -87,6 +104,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "LCMScheduler": _CONSISTENCY,
     "LMSDiscreteScheduler": _LINSPACE | _SPACED,
     "PNDMScheduler": _LEADING | {"skip_prk_steps": False, "set_alpha_to_one": False},
+    "SASolverScheduler": _LINSPACE | _SA_SOLVER,
     "TCDScheduler": _CONSISTENCY,
     "UniPCMultistepScheduler": {
         **_LINSPACE,

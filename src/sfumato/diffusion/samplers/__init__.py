@@ -19,6 +19,7 @@ from sfumato.diffusion.samplers.ddim import ddim, ddpm, euler, euler_a
 from sfumato.diffusion.samplers.dpm import dpm_solver_multistep, dpmpp_multistep, singlestep
 from sfumato.diffusion.samplers.multistep import deis, lms, pndm
 from sfumato.diffusion.samplers.runge_kutta import dpm2, dpm2_a, dpmpp_2s_a, dpmpp_sde, heun
+from sfumato.diffusion.samplers.sa_solver import sa_solver
 from sfumato.diffusion.samplers.unipc import unipc
 from sfumato.diffusion.sampling import Noise, Point, Sampler, Sampling, visited
 from sfumato.diffusion.spacing import linspace
@@ -86,6 +87,8 @@ SAMPLERS = {
                     "fine texture, two evaluations a step", "Lu et al. 2022b; Crowson 2022"),
         SamplerInfo("unipc", unipc, 3, 1, False,
                     "predictor-corrector, multistep: good with few steps", "Zhao et al. 2023"),
+        SamplerInfo("sa-solver", sa_solver, 2, 1, True,
+                    "predictor-corrector with fresh noise in the middle times", "Xue et al. 2023"),
         SamplerInfo("lms", lms, 4, 1, False,
                     "linear multistep: a polynomial in sigma through four eps estimates", "Crowson 2022"),
         SamplerInfo("deis", deis, 3, 1, False,

@@ -39,17 +39,22 @@ def lcm(
     return x
 
 
-def tcd(x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 0.3) -> Sampling:
+def tcd(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, eta: float = 0.3, whole: bool = False
+) -> Sampling:
     """Trajectory consistency sampling (Zheng et al. 2024, algorithm 4), `eta` their γ.
 
-    A step goes by DDIM to the time (1 − γ)·t', then with fresh noise up to t'. γ 0 is DDIM, 1 is consistency
-    sampling.
+    A step goes by DDIM to the time (1 − γ)·t', rounded down if `whole`, then with fresh noise up to t'. γ 0 is
+    DDIM, 1 is consistency sampling.
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)
         s_down = there.s
         if there.s and eta:
-            s_down *= ratio(there, between_times(there, CLEAN, eta))
+            middle = between_times(there, CLEAN, eta)
+            if whole and middle.path:
+                middle = middle.path.level(math.floor(middle.t))
+            s_down *= ratio(there, middle)
         s_up = math.sqrt(max(there.s**2 - s_down**2, 0.0))
         x = with_noise(step_to(x, x0, here, there, s_down), s_up, noise)
     return x

@@ -4,13 +4,13 @@ In (a, s) coordinates they are one rule and differ in how much of the noise is f
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor
 
 from sfumato.diffusion.level import Level
-from sfumato.diffusion.samplers.rules import ancestral, between, step_to, with_noise
+from sfumato.diffusion.samplers.rules import ancestral, between, noise_in, step_to, with_noise
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
 
@@ -26,6 +26,27 @@ def ddim(
         s_down, s_up = ancestral(here, there, eta)
         x = step_to(x, x0, here, there, s_down)
         x = with_noise(x, s_up, noise, s_noise)
+    return x
+
+
+NEARLY_CLEAN = 1e-3
+"""The σ at which a clean latent is evaluated: its noise cannot be read from its clean estimate at σ = 0."""
+
+
+def ddim_inverse(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, bound: Callable[[Tensor], Tensor] | None = None
+) -> Sampling:
+    """DDIM from the picture towards noise, over rising levels (Song et al. 2021, §4.3).
+
+    The result is the noise from which `ddim` over the same levels, falling, returns nearly to `x`. `bound`
+    changes the clean estimates, not the noise in them.
+    """
+    for step, (here, there) in enumerate(pairwise(levels)):
+        at = here if here.s else Level(1 / math.hypot(1, NEARLY_CLEAN), NEARLY_CLEAN, here.t, here.path)
+        x0 = yield Point(x, at, step)
+        eps = noise_in(x, x0, at)
+        x0 = x0 if here.s else x
+        x = there.a * (bound(x0) if bound else x0) + there.s * eps
     return x
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from sfumato.diffusion.level import AnyLevel, Level, Path
 from sfumato.diffusion.sampling import Noise
 
-Solver = Literal["heun", "midpoint", "published", "bh1"]
+Solver = Literal["heun", "midpoint", "published", "published-heun", "bh1"]
 """How estimates are weighted, by the names of the field: see `phi_weights`."""
 
 Estimate = tuple[float, Tensor]
@@ -47,8 +47,8 @@ def noise_in(x: Tensor, x0: Tensor, level: Level) -> Tensor:
 
 
 def ratio(here: Level, there: Level) -> float:
-    """ρ = σ'/σ = e^(−h), in [0, 1): 0 from pure noise and to the picture."""
-    return there.s * here.a / (there.a * here.s)
+    """ρ = σ'/σ = e^(−h), in [0, 1]: 0 from pure noise and to the picture, 1 where a step has no length."""
+    return min(there.s * here.a / (there.a * here.s), 1.0)
 
 
 def ancestral(here: Level, there: Level, eta: float) -> tuple[float, float]:
@@ -67,6 +67,16 @@ def sde_split(here: Level, there: Level, eta: float) -> tuple[float, float]:
     """
     rho = ratio(here, there)
     return there.s * rho**eta, there.s * math.sqrt(1 - rho ** (2 * eta))
+
+
+def sde_split_of_noise(here: Level, there: Level, eta: float) -> tuple[float, float]:
+    """`sde_split` for a solver that interpolates eps: the `s` of `step_along`, and the fresh noise.
+
+    The reverse SDE with noise scaled by √`eta`, eps held constant over the step (Lu et al. 2022b, appendix C;
+    Xue et al. 2023, §4). `there` must not be the picture, where its noise does not vanish.
+    """
+    all_kept = here.s * there.a / here.a
+    return there.s - eta * (all_kept - there.s), math.sqrt(eta * max(all_kept**2 - there.s**2, 0.0))
 
 
 def moments(z: float, count: int) -> list[float]:
@@ -93,14 +103,19 @@ def phi_weights(z: float, count: int, solver: Solver) -> list[float]:
     `heun` takes them as they are. `midpoint` puts ½ for the mean of u where two estimates are known (Lu et
     al. 2022b, eq. 15; B₂ of Zhao et al. 2023), `bh1` puts ½·z/(e^z − 1) (B₁ there). `published` is `midpoint`
     with the third-order multistep formula of the authors' code and its descendants: its second difference
-    lacks the factor 2 of a second derivative, which leaves it second order.
+    lacks the factor 2 of a second derivative, which leaves it second order. `published-heun` is that formula
+    with `heun` where two estimates are known.
     """
     exact = moments(z, count)
-    if count == 2 and solver != "heun":
+    if count == 2 and solver not in ("heun", "published-heun"):
         exact[1] = 0.5 * z / math.expm1(z) if solver == "bh1" else 0.5
-    if count == 3 and solver == "published":
+    if count == 3 and solver in ("published", "published-heun"):
         exact[2] /= 2
     return exact
+
+
+SAME = 1e-7
+"""Coordinates that are no further apart are one: a step between them has no length."""
 
 
 def interpolate(history: Sequence[Estimate], start: float, end: float, rate: float, solver: Solver) -> Tensor:
@@ -108,12 +123,15 @@ def interpolate(history: Sequence[Estimate], start: float, end: float, rate: flo
 
     The estimates in `history`, the first of them made at `start`, are joined by a polynomial in their own
     coordinate u, and its mean is taken with weight e^(rate·(end − u)): rate −1 for x0 in λ, +1 for eps in λ,
-    0 for eps in σ. Over a step of infinite length nothing is interpolated, and estimates infinitely far away
-    are left out.
+    0 for eps in σ. Over a step of infinite length, or of none, nothing is interpolated; estimates infinitely
+    far away are left out, and so are those made where a newer one was.
     """
     h = end - start
-    near = [(place, value) for place, value in history if math.isfinite(place)]
-    if not math.isfinite(h) or len(near) < 2:
+    near: list[Estimate] = []
+    for place, value in history:
+        if math.isfinite(place) and all(abs(place - other) > SAME for other, _ in near):
+            near.append((place, value))
+    if not SAME < abs(h) < math.inf or len(near) < 2:
         return history[0][1]
     powers = np.vander([(place - start) / h for place, _ in near], increasing=True).T
     weights = np.linalg.solve(powers, phi_weights(rate * h, len(near), solver)).tolist()

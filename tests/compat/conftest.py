@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "checkpoint"))
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("checkpoint", "diffusion"))
 
 from checkpoint_families import pipeline
 

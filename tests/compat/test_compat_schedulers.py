@@ -115,8 +115,15 @@ def test_the_settings_and_their_values_are_those_of_diffusers(name):
     assert SCHEDULERS[name].defaults() == config
 
 
-@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize(
+    ("name", "spacing"),
+    [
+        (name, spacing)
+        for name in SCHEDULERS
+        for spacing in ("leading", "linspace", "trailing")
+        if (name, spacing) != ("DDIMInverseScheduler", "linspace")
+    ],
+)
 def test_the_times_are_those_of_diffusers(name, spacing):
     settings = {"steps_offset": 1, "timestep_spacing": spacing, "skip_prk_steps": True}
     settings |= {"set_alpha_to_one": True}
@@ -179,7 +186,7 @@ def test_a_setting_that_is_not_supported_is_named(name, settings, words):
         ("SASolverScheduler", {"predictor_order": 5}, "predictor_order = 5"),
         ("EulerDiscreteScheduler", {"prediction_type": "flow_prediction"}, "needs use_flow_sigmas = True"),
         ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_min": 0.0}, "sigma_min is 0.0"),
-        ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_min": 99.0}, "above sigma_max"),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_min": 999.0}, "above sigma_max"),
         ("EulerDiscreteScheduler", {"steps_offset": 10**9}, "steps_offset is 1000000000: must be 0 to 999"),
         ("DDIMScheduler", {"steps_offset": -1}, "steps_offset is -1: must be 0 to 999"),
         (

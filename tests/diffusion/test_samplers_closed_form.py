@@ -238,7 +238,7 @@ def test_every_sampler_and_spacing_has_a_name_that_is_known_without_torch():
 
 def test_every_scheduler_class_among_the_aliases_exists_in_diffusers():
     classes = [name for others in names.SAMPLERS.values() for name in others if name.endswith("Scheduler")]
-    assert len(classes) == len(set(classes)) == 17
+    assert len(classes) == len(set(classes)) == 18
     assert all(hasattr(diffusers, name) for name in classes)
     assert all(sampler_named(name).name in SAMPLERS for name in classes)
 

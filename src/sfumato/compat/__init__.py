@@ -18,7 +18,10 @@ from sfumato.compat.parts import (
 )
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.schedulers import (
+    DDIMInverseScheduler,
+    DDIMParallelScheduler,
     DDIMScheduler,
+    DDPMParallelScheduler,
     DDPMScheduler,
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
@@ -32,6 +35,7 @@ from sfumato.compat.schedulers import (
     LCMScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    SASolverScheduler,
     TCDScheduler,
     UniPCMultistepScheduler,
 )
@@ -53,7 +57,10 @@ __all__ = [
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
     "CLIPTokenizer",
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
     "DDIMScheduler",
+    "DDPMParallelScheduler",
     "DDPMScheduler",
     "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
@@ -70,6 +77,7 @@ __all__ = [
     "LMSDiscreteScheduler",
     "LatentConsistencyModelPipeline",
     "PNDMScheduler",
+    "SASolverScheduler",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
     "StableDiffusionXLPipeline",

@@ -41,7 +41,7 @@ NEARLY_PURE = 2.0**-24
 
 
 class NearlyPure(VariancePreserving):
-    """A path to pure noise whose noisiest level has ᾱ = `NEARLY_PURE`, be the one before it noisier or not."""
+    """A path to pure noise whose noisiest level has ᾱ = `NEARLY_PURE`, even where the one before has less."""
 
     def level(self, t: float) -> Level:
         return super().level(t) if t < self.last else self.at(math.sqrt(1 / NEARLY_PURE - 1))
@@ -199,7 +199,8 @@ class Scheduler(ABC):
         if args.timesteps is not None and args.sigmas is not None:
             raise UsageError("only one of timesteps and sigmas can be given")
         path = self.path
-        levels = self.ended(path, self.levels(path, args))
+        levels = self.levels(path, args)
+        levels = [*levels, CLEAN] if args.sigmas is not None else self.ended(path, levels)
         sampler, draws = self.sampler(args, levels)
         unused = (
             len([*takewhile(lambda pair: pair[0].sigma == pair[1].sigma, pairwise(levels))]) if draws else 0
@@ -316,6 +317,12 @@ class SigmaScheduler(Scheduler):
         return NearlyPure(path.alphas_cumprod) if path.level(path.last).a == 0 else path
 
     @property
+    def continuous(self) -> bool:
+        """Whether the network is told ln σ/4; other networks than those of v ignore the setting."""
+        v = self.config["prediction_type"] == "v_prediction"
+        return v and self.settings.get("timestep_type") == "continuous"
+
+    @property
     def whole(self) -> Collection[str]:
         """`WHOLE`, if the other settings allow it."""
         return self.WHOLE
@@ -346,8 +353,8 @@ class SigmaScheduler(Scheduler):
                 levels = [replace(path.at(at.sigma), t=t) for at, t in zip(even, times, strict=True)]
             if chosen:
                 levels = self.spaced(path, args.steps, chosen, levels)
-            levels = levels[: args.steps]
-        if settings.get("timestep_type") == "continuous" and settings["prediction_type"] == "v_prediction":
+            levels = levels if self.continuous else levels[: args.steps]
+        if self.continuous:
             levels = [replace(level, t=0.25 * math.log(level.sigma)) for level in levels]
         if self.TRUNCATED:
             levels = [replace(level, t=float(math.floor(level.t + 1e-6))) for level in levels]
@@ -380,7 +387,9 @@ class SigmaScheduler(Scheduler):
     def ended(self, path: Path, levels: Sequence[Level]) -> list[Level]:
         if not self.ends_clean and self.other_spacing in self.LAST:
             return [*levels, levels[-1]]
-        if self.settings.get("interpolation_type") == "log_linear" and not self.other_spacing:
+        if self.settings.get("interpolation_type") == "log_linear" and not (
+            self.other_spacing or self.continuous
+        ):
             return [*levels, path.level(path.first)]
         return super().ended(path, levels)
 

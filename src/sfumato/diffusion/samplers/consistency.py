@@ -44,8 +44,8 @@ def tcd(
 ) -> Sampling:
     """Trajectory consistency sampling (Zheng et al. 2024, algorithm 4), `eta` their γ.
 
-    A step goes by DDIM to the time (1 − γ)·t', rounded down if `whole`, then with fresh noise up to t'. γ 0 is
-    DDIM, 1 is consistency sampling.
+    A step goes by DDIM to the time (1 − γ)·t', rounded down if `whole`, then with fresh noise up to t'. γ 0
+    is DDIM, 1 is consistency sampling.
     """
     for step, (here, there) in enumerate(pairwise(levels)):
         x0 = yield Point(x, here, step)

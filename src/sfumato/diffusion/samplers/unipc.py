@@ -25,9 +25,9 @@ def unipc(
     """UniPC-p (Zhao et al. 2023, algorithms 1 and 2), p = `order`, of order p + 1 in accuracy.
 
     `solver` "midpoint" is the paper's B₂, "bh1" its B₁; they differ only where two estimates are known.
-    `of_noise` interpolates eps instead of x0, for levels that do not begin with pure noise. `lower_order_final` lowers the order towards
-    the last step, for levels that end above the picture. `uncorrected`: steps, counted from 0, whose result is
-    kept as predicted.
+    `of_noise` interpolates eps instead of x0, for levels that do not begin with pure noise.
+    `lower_order_final` lowers the order towards the last step, for levels that end above the picture.
+    `uncorrected`: steps, counted from 0, whose result is kept as predicted.
     """
     history: deque[Estimate] = deque(maxlen=order)
     origin, used = x, 0

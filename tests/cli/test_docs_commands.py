@@ -200,7 +200,7 @@ def test_every_reason_not_to_run_a_command_is_one_of_today():
 @pytest.mark.parametrize("words", RUN, ids=RUN.get)
 def test_a_command_of_a_page_does_what_it_says(words, here, folder, quick, monkeypatch):
     line = RUN[words]
-    for picture in re.findall(r"(?:replay|inspect) (\w+\.png)", line):
+    for picture in re.findall(r"(?:replay|inspect|--like) ([\w-]+\.png)", line):
         assert here("generate", "a red apple", "-o", picture)[0] == 0
     if "prompts.txt" in line:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper((folder / "prompts.txt").open("rb")))

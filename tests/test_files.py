@@ -1,12 +1,14 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import stat
 
 import pytest
+import torch
 
-from sfumato import files
+from sfumato import files, weights
 from sfumato.errors import CheckpointError, OutputError
 
 
@@ -305,3 +307,40 @@ def test_json_that_would_be_much_longer_in_memory_is_not_parsed(monkeypatch, raw
 def test_what_a_string_holds_does_not_make_json_long():
     held = json.dumps([{"tag": [number]} for number in range(600_000)])
     assert files.parse_json(json.dumps({"a": held}).encode(), "it") == {"a": held}
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        (lambda folder: files.check_file(folder / "none" / "a.bin"), "there is no folder"),
+        (lambda folder: files.check_file(folder), "it is a folder"),
+        (lambda folder: files.check_file(folder / "file" / "a.bin"), "not a folder"),
+        (lambda folder: files.check_file(folder / "a.bin", 1 << 60), "1,152,921,504,607 MB, and"),
+        (lambda folder: files.check_folder(folder, marker="m"), "it is not empty and holds no m"),
+        (lambda folder: files.check_folder(folder / "none" / "a", marker="m"), "there is no folder"),
+        (lambda folder: files.check_made(folder / "file" / "deep" / "er"), "not a folder"),
+    ],
+)
+def test_what_could_not_be_written_is_known_before_the_work(check, told, tmp_path):
+    (tmp_path / "file").write_bytes(b"1")
+    with pytest.raises(OutputError, match=told):
+        check(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_can_be_written_passes_and_nothing_is_left_there(tmp_path):
+    (tmp_path / "file").write_bytes(b"1")
+    files.check_file(tmp_path / "file", 100)
+    files.check_file(os.devnull)
+    files.check_folder(tmp_path / "folder", marker="m")
+    files.check_made(tmp_path / "a" / "b")
+    assert (tmp_path / "file").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_weights_are_not_begun_where_their_disk_has_no_room(tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(OutputError, match=r"takes 4 MB, and 0 are free on its disk"):
+        weights.write(tmp_path / "a.safetensors", {"a": torch.zeros(1_000_000)})
+    assert list(tmp_path.iterdir()) == []

@@ -144,6 +144,58 @@ def replace_folder(path: str | os.PathLike[str], *, marker: str, overwrite: bool
         raise output_error(asked, error) from error
 
 
+def check_file(path: str | os.PathLike[str], size: int = 0) -> None:
+    """Raise the `OutputError` that `replace_atomically` would, where that is known before the work.
+
+    `size`: the bytes that the file will take.
+    """
+    asked = Path(path)
+    try:
+        mode = _mode(asked)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if mode is None or stat.S_ISREG(mode):
+            beside = _beside(Path(os.path.realpath(asked)))
+            os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            beside.unlink()
+            check_room(asked, size)
+    except OSError as error:
+        raise output_error(asked, error) from error
+
+
+def check_folder(path: str | os.PathLike[str], *, marker: str, overwrite: bool = False) -> None:
+    """Raise the `OutputError` that `replace_folder` would, where that is known before the work."""
+    asked = Path(path)
+    try:
+        target = Path(os.path.realpath(asked))
+        _folder_to_replace(asked, target, marker, overwrite)
+        beside = _beside(target)
+        beside.mkdir()
+        beside.rmdir()
+    except OSError as error:
+        raise output_error(asked, error) from error
+
+
+def check_made(folder: Path) -> None:
+    """Raise `OutputError` if `folder` is none and cannot be made, or if nothing can be written in it."""
+    there = next(above for above in (folder, *folder.absolute().parents) if os.path.lexists(above))
+    try:
+        beside = _beside(there / "probe")
+        beside.mkdir()
+        beside.rmdir()
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise `OutputError` if a file or folder `path` of `size` bytes has no room on its disk."""
+    there = next(above for above in path.absolute().parents if above.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        needed, left = f"{size / 1e6:,.0f} MB", f"{free / 1e6:,.0f}"
+        raise OutputError(f"cannot write {path}: it takes {needed}, and {left} are free on its disk")
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` outlast a power cut, where the system lets a folder be opened."""
     if not hasattr(os, "O_DIRECTORY"):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.errors import CheckpointError, nearest
-from sfumato.files import open_file, parse_json, read_json, replace_atomically
+from sfumato.files import check_room, open_file, parse_json, read_json, replace_atomically
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 20_000
@@ -280,6 +280,7 @@ def write(
 
     Raises `OutputError`; `ValueError` for what `read` would refuse.
     """
+    check_room(Path(path), sum(tensor.nbytes for tensor in tensors.values()))
     with replace_atomically(path) as file:
         write_to(file, tensors, metadata)
 

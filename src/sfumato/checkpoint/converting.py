@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint import header_config, ldm_keys
-from sfumato.checkpoint.layout import FAST, TINY
+from sfumato.checkpoint.layout import FAST, INDEX, TINY
 from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.loading import load
 from sfumato.checkpoint.model import Model, ModelNetwork
@@ -22,6 +22,7 @@ from sfumato.checkpoint.saving import (
 )
 from sfumato.config import TextConfig
 from sfumato.errors import OutputError, UsageError, warn
+from sfumato.files import check_file, check_folder
 
 SUFFIX = ".safetensors"
 
@@ -66,6 +67,10 @@ def convert(
         raise UsageError("a variant names the weights of a folder; the target is a single file")
     if single and target.exists() and not overwrite:
         raise OutputError(f"will not replace {target}: it is there already (overwrite=True replaces it)")
+    if single:
+        check_file(target)
+    else:
+        check_folder(target, marker=INDEX, overwrite=overwrite)
     model = load(
         source, dtype=dtype, prediction=prediction, vae=vae, base=base, local_files_only=local_files_only
     )

@@ -16,7 +16,7 @@ from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.config import ScheduleConfig
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import UsageError
-from sfumato.files import replace_folder, write_json
+from sfumato.files import check_room, replace_folder, write_json
 from sfumato.version import __version__
 
 # diffusers asks a folder which of its versions wrote it.
@@ -48,6 +48,7 @@ def save(
     if variant is not None and not (variant.isascii() and variant.isidentifier()):
         raise UsageError(f"a variant such as 'fp16' is one word, not {variant!r}")
     with replace_folder(folder, marker=INDEX, overwrite=overwrite) as place:
+        check_room(Path(folder), sum(_bytes(network, dtype) for network in model.networks.values()))
         write_json(place / INDEX, index_content(model))
         if model.own:
             write_json(place / SETTINGS_FILE, model.own)
@@ -61,6 +62,10 @@ def save(
         for name, network in {**model.networks, **({TINY: model.tiny} if model.tiny else {})}.items():
             (place / name).mkdir()
             save_network(place / name, name, network, dtype, variant, shard_bytes)
+
+
+def _bytes(network: ModelNetwork, dtype: torch.dtype | None) -> int:
+    return sum(each.numel() * (dtype or each.dtype).itemsize for each in network.parameters())
 
 
 def save_network(

@@ -116,6 +116,7 @@ def pack(
 
     if megabytes < 1:
         raise UsageError(f"--megabytes {megabytes} must be at least 1")
+    shards.check_place(out)
     found = _found(folder, quiet)
     found.chosen(held_out=False, captioned=False)
     meter = console.Meter(quiet)

@@ -12,6 +12,7 @@ from sfumato.cli import console
 from sfumato.cli.help import MODEL, OUTPUT, PICTURE, RUN
 from sfumato.cli.options import Json, Program, Quiet, device_options, option, request_fields
 from sfumato.errors import UsageError
+from sfumato.files import check_made
 from sfumato.names import SAMPLERS
 from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.request import Request
@@ -110,6 +111,7 @@ def evaluate(
         package_folder("matplotlib")
         check_place(out)
     cache = cache or Path(platformdirs.user_cache_dir("sfumato", appauthor=False)) / "evaluation"
+    check_made(cache)
     plan = run.BenchmarkPlan(count=24, things=1, varied=4, seeds=2) if small else run.BenchmarkPlan()
     plan = replace(plan, seed=seed, count=count or plan.count)
     meter = console.Meter(quiet)

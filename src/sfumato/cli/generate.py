@@ -95,6 +95,8 @@ def generate(
         if output == "-" and given:
             raise UsageError(f"-o - and {name} exclude each other; give -o a file")
     place = target.plan(output, total, clobber=not no_clobber)
+    if place is not None:
+        place.check(request.prompt for request in requests)
     if preview is not None:
         target.make_folder(preview)
     meter = console.Meter(quiet)

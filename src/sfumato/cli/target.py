@@ -5,7 +5,8 @@ import re
 import secrets
 import sys
 import unicodedata
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ class Target:
         stem = _PLACEHOLDER.sub(lambda match: said if match[1] == "prompt" else "", name.stem)
         words = [word for word in re.split(r"[-_. ]+", stem) if word]
         return self._free(self.folder / f"{'-'.join([*words, 'sheet'])}{name.suffix}")
+
+    def check(self, prompts: Iterable[str]) -> None:
+        """Raise `OutputError` where a picture of one of `prompts` could not be written."""
+        for prompt in prompts:
+            path = replace(self, _given=set()).path(self.total, prompt, 2**32)
+            if _is_folder(path):
+                raise OutputError(f"cannot write {path}: it is a folder")
 
     def _free(self, wanted: Path) -> Path:
         path, attempt = wanted, 2

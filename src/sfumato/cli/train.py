@@ -12,6 +12,7 @@ from sfumato.cli.console import counted
 from sfumato.cli.help import RUN
 from sfumato.cli.options import Json, OptionGroup, Program, Quiet, argument, device_option, option
 from sfumato.errors import UsageError
+from sfumato.files import check_folder
 
 if TYPE_CHECKING:
     from sfumato.train.loop import TrainingProgress
@@ -75,6 +76,10 @@ def carry_out(options: Options, *, students: bool = False) -> None:
                 f"{stage.name}: objective {stage.recipe.objective.NAME!r} trains no student of few steps; "
                 "`sfumato train` carries it out"
             )
+    if options.shards is not None:
+        from sfumato.checkpoint.layout import INDEX
+
+        check_folder(options.shards, marker=INDEX, overwrite=True)
     with distributed.process_group(options.device) as place:
         meter = console.Meter(options.quiet or not distributed.is_main())
         several = len(plan.stages) > 1

@@ -22,7 +22,7 @@ from sfumato.data import pack
 from sfumato.data.pack import Drawing
 from sfumato.data.sets import SETS
 from sfumato.errors import DataError, UsageError
-from sfumato.files import regular, replace_atomically
+from sfumato.files import check_made, regular, replace_atomically
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +30,9 @@ MARGIN = 0.06
 """Of the drawing's size, left free around it."""
 LEAST_CONTRAST = 3.0
 """Standard deviation of the pixels below which a drawing counts as blank."""
+
+
+_LACKING = "rendering needs resvg-py: pip install 'sfumato[train]'"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,11 @@ def make(
 
     `offline`: take the pack as it is. `report(message)` says what is fetched; the rest is as for `render`.
     """
+    _check_size(folder, size)
+    check_made(folder)
     packed = folder / pack.FOLDER
+    if not (offline or _renders()):
+        raise UsageError(_LACKING)
     if not offline and not (packed / pack.INDEX).is_file():
         pack.build(packed, folder / "npm", report)
     return render(packed, folder, size, progress, seconds)
@@ -78,8 +85,8 @@ def render(
     _check_size(folder, size)
     work = [(path, pack.drawings(path)) for path in waiting(packed, folder)]
     total, done, made = sum(len(drawings) for _, drawings in work), 0, 0
-    if work and importlib.util.find_spec("resvg_py") is None:
-        raise UsageError("rendering needs resvg-py: pip install 'sfumato[train]'")
+    if work and not _renders():
+        raise UsageError(_LACKING)
     folder.mkdir(parents=True, exist_ok=True)
     # a child that is forked from a process with torch's threads may hang
     context = get_context("spawn")
@@ -99,6 +106,10 @@ def render(
             if time.monotonic() >= ends:
                 break
     return Rendered(made, done - made, tuple(pack.parts(packed)[1]))
+
+
+def _renders() -> bool:
+    return importlib.util.find_spec("resvg_py") is not None
 
 
 def waiting(packed: Path, folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from sfumato.data.folder import FolderContents, Picture, bytes_of
 from sfumato.errors import OutputError
-from sfumato.files import make_folder, replace_atomically
+from sfumato.files import check_made, make_folder, replace_atomically
 
 SHARD_BYTES = 256 << 20
 """Of pictures in one shard, about."""
@@ -26,9 +26,8 @@ def pack(
     `progress(done, total)` counts pictures. To the shards' paths. Raises `OutputError`, also where shards are
     there already; `PictureError` for a picture that cannot be read any more.
     """
+    check_place(out)
     make_folder(out)
-    if there := sorted(out.glob("*.tar")):
-        raise OutputError(f"will not add to {out}: {there[0].name} is there already")
     paths, done = [], 0
     for split, held_out in (("train", False), ("test", True)):
         own = [picture for picture in found.pictures if picture.held_out == held_out]
@@ -45,6 +44,13 @@ def pack(
                     done += 1
                     progress(done, len(found.pictures))
     return paths
+
+
+def check_place(out: Path) -> None:
+    """Raise `OutputError` where `pack` would not or could not write: to be called before the work."""
+    if there := sorted(out.glob("*.tar")):
+        raise OutputError(f"will not add to {out}: {there[0].name} is there already")
+    check_made(out)
 
 
 def _shares(pictures: Sequence[Picture], most: int) -> list[list[Picture]]:

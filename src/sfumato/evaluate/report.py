@@ -4,7 +4,6 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sfumato.evaluate.features import SHA256, package_folder
 from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow
-from sfumato.files import replace_folder
+from sfumato.files import check_folder, replace_folder
 from sfumato.version import __version__
 
 REPORT = "report.json"
@@ -24,10 +23,6 @@ _LETTERS, _MARGIN = 34, 6
 """Of a line: the most letters that are tried, and pixels left free."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-class _NotYetError(Exception):
-    """Ends the trial of writing a report."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +119,7 @@ def cells(row: ResultRow) -> tuple[str, ...]:
 
 def check_place(folder: Path) -> None:
     """Raise `OutputError` where `write` would not or could not: to be called before the work."""
-    with suppress(_NotYetError), replace_folder(folder, marker=REPORT, overwrite=True):
-        raise _NotYetError
+    check_folder(folder, marker=REPORT, overwrite=True)
 
 
 def write(report: EvaluationReport, folder: Path) -> None:

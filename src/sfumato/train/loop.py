@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from sfumato.devices import DTYPES
 from sfumato.errors import NumericsError, UsageError
-from sfumato.files import output_error, read_json, write_json
+from sfumato.files import check_room, output_error, read_json, write_json
 from sfumato.nets.layers import enable_checkpointing
 from sfumato.train import distributed
 from sfumato.train.context import StepContext, seed_of
 from sfumato.train.log import Log
 from sfumato.train.lr_schedule import LR_SCHEDULES
 from sfumato.train.recipe import Recipe
-from sfumato.train.state import State, begin, broadcast, reached, restore, save, tidy
+from sfumato.train.state import FILE, State, begin, broadcast, reached, restore, save, tidy
 from sfumato.train.stopping import Signals
 from sfumato.train.task import B, Task
 
@@ -85,6 +85,9 @@ def train(
         except OSError as error:
             raise output_error(folder, error) from error
         tidy(folder)
+        # the weights, their averages and two moments of those that are trained; the model is not larger
+        trained = sum(weight.nbytes for weight in state.trained.values())
+        check_room(folder / FILE, sum(tensor.nbytes for tensor in state.tensors().values()) + 2 * trained)
         restore(state, recipe, folder)
     broadcast(state)
     if state.progress.step < recipe.steps:

@@ -13,6 +13,7 @@ from torch import Tensor
 from sfumato.checkpoint import Model
 from sfumato.errors import SfumatoWarning
 from sfumato.files import replace_atomically
+from sfumato.formats import MAX_SIDES
 from sfumato.nets.inference import unpacked
 from sfumato.options import DeviceOptions
 from sfumato.request import Request
@@ -46,7 +47,8 @@ def draw(model: Model, prompts: Sequence[str], device: torch.device, guidance: f
 def save(pictures: Tensor, path: Path, columns: int = 8) -> None:
     """Write pictures (B, 3, H, W) in [−1, 1] as one image, `columns` in a row. Raises `OutputError`."""
     count, _, height, width = pictures.shape
-    rows = -(-count // columns)
+    while (rows := -(-count // columns)) * height > MAX_SIDES["WEBP"]:
+        columns += 1
     pixels = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     grid = Image.new("RGB", (columns * width, rows * height), "white")
     for place, one in enumerate(pixels):

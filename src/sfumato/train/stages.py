@@ -25,7 +25,7 @@ from sfumato.config.base import Config
 from sfumato.data import pack, render
 from sfumato.devices import describe
 from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
-from sfumato.files import parse_json, read_json
+from sfumato.files import check_made, parse_json, read_json
 from sfumato.train import distributed, recipe_file
 from sfumato.train.log import throttled
 from sfumato.train.loop import OUTCOME, Outcome, TrainingProgress, check, metrics_of, train
@@ -115,6 +115,9 @@ def carry_out(
     processes call this. Raises what `task` and `train` raise, the stage named.
     """
     ends = time.monotonic() + seconds
+    if distributed.is_main():
+        for stage in plan.stages:
+            check_made(Path(stage.recipe.run))
     goes_on = _make_icons(plan, ends, report)
     begun, results = False, []
     for stage in plan.stages:

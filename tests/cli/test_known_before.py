@@ -1,0 +1,80 @@
+"""What can be known before the work is known before it, in every command."""
+
+import pytest
+
+from sfumato import checkpoint
+from sfumato.data import pack, search, shards
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file where a folder would have to be."""
+    (tmp_path / "file").write_bytes(b"")
+    return tmp_path / "file"
+
+
+def never(*_, **__):
+    pytest.fail("the work was begun")
+
+
+@pytest.mark.parametrize(
+    "target", ["file/a.safetensors", "none/a.safetensors", "file/a", "full", "a.dir.safetensors"]
+)
+def test_a_model_is_not_loaded_to_be_written_where_it_cannot_be(target, here, file, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_bytes(b"")
+    (tmp_path / "a.dir.safetensors").mkdir()
+    monkeypatch.setattr(checkpoint.converting, "load", never)
+    status, out, err = here("convert", "embedded", target, "--overwrite")
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "cannot write" in err or "will not replace" in err
+
+
+def test_pictures_are_not_looked_at_to_be_packed_where_they_cannot_be(here, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "search", never)
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "train-00000.tar").write_bytes(b"")
+    for out in ("file/packed", "packed"):
+        assert here("data", "pack", ".", out)[0] == 1
+    assert shards.check_place(tmp_path / "new") is None
+
+
+def test_icons_are_not_fetched_where_they_cannot_be_rendered(here, file, monkeypatch):
+    monkeypatch.setattr(pack, "build", never)
+    status, _, err = here("data", "icons", "file/icons")
+    assert status == 1
+    assert "cannot write file/icons" in err
+    monkeypatch.setattr("sfumato.data.render._renders", lambda: False)
+    status, _, err = here("data", "icons", "icons")
+    assert status == 2
+    assert "rendering needs resvg-py" in err
+
+
+def test_a_run_is_not_prepared_where_it_cannot_be_kept(here, file, tmp_path, monkeypatch):
+    monkeypatch.setattr("sfumato.train.stages._go_on", never)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_bytes(b"")
+    recipe = tmp_path / "a.toml"
+    recipe.write_text(
+        'run = "run"\nsteps = 1\nbatch_size = 1\n[objective]\nname = "denoiser"\n[data]\nfolder = "data"\n'
+    )
+    for given in (["--run", "file/run"], ["--shards", "full"]):
+        status, _, err = here("train", recipe, *given)
+        assert status == 1, err
+        assert "cannot write" in err or "will not replace" in err
+
+
+def test_nothing_is_drawn_to_be_evaluated_where_it_cannot_be_kept(here, file, monkeypatch):
+    monkeypatch.setattr("sfumato.studio.open_studio", never)
+    for given in (["--cache", "file/cache"], ["--out", "file/report"]):
+        status, _, err = here("evaluate", "--small", *given)
+        assert status == 1, err
+        assert "cannot write" in err
+
+
+def test_a_name_that_is_too_long_is_known_before_anything_is_drawn(here, monkeypatch):
+    monkeypatch.setattr("sfumato.studio.open_studio", never)
+    status, _, err = here("generate", "apple " * 30, "-o", "x" * 180 + "-{prompt}.png")
+    assert status == 1
+    assert "the name is too long" in err

@@ -41,16 +41,23 @@ padconds downcastalphascumprod diffusioninlowbits fullquality modeltype emphasis
 
 
 def is_parameters(text: str) -> bool:
-    """Whether a text has the line of settings that such a record ends with."""
-    return _SETTINGS.search(text) is not None
+    """Whether a text has the line of settings that such a record ends with, or a negative prompt."""
+    return bool(_SETTINGS.search(text) or _NEGATIVE.search(text))
 
 
 def translate(text: str) -> Translation:
     """The `parameters` text of a picture: prompt, negative prompt, and a line of settings."""
-    *_, line = _SETTINGS.finditer(text)
-    prompt, _, negative = _split(text[: line.start()])
-    settings = _pairs(text[line.start() :].partition("\n")[0])
+    start = max((match.start() for match in _SETTINGS.finditer(text)), default=len(text))
+    prompt, _, negative = _split(text[:start])
+    settings = _pairs(text[start:].partition("\n")[0])
     translation = Translation(_program(settings))
+    for resource in _resources(settings.get("Civitai resources")):
+        if resource.get("type") == "checkpoint":
+            translation.take("model", resource.get("modelName"))
+        elif resource.get("type") in adapters.KINDS:
+            translation.take(
+                "loras", {"name": resource.get("modelName"), "weight": resource.get("weight", 1)}
+            )
     translation.take_all(settings, {"Schedule type": "", "Size": "size"}, _IDLE)
     sampler = translation.fields.get("sampler")
     chosen = str(settings.get("Schedule type", "Automatic"))
@@ -106,6 +113,10 @@ def _pairs(line: str) -> dict[str, Any]:
         comma = line.find(",", end)
         place = comma + 1 if comma >= 0 else len(line)
     return found
+
+
+def _resources(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _program(settings: dict[str, Any]) -> str:

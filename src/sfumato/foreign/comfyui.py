@@ -139,6 +139,11 @@ def translate(nodes: Nodes) -> Translation:
         translation.take("prompt" if role == "positive" else role, ", ".join(texts))
     for node in settings:
         graph.take_model(node)
+    if "BasicGuider" in map(graph.kind, settings):
+        translation.take("guidance", 1)
+    for node in nodes:
+        if graph.kind(node) == "VAELoader":
+            translation.take("vae", graph.value(node, ("vae_name",)))
     graph.take_size(sampler)
     return translation
 
@@ -206,7 +211,7 @@ class _Graph:
         """Whether a node between the sampler and the saved picture leaves the picture as it is."""
         kind = self.kind(node)
         return bool(
-            re.search(r"save|preview|^VAEDecode|EmptyLatent", kind, re.IGNORECASE)
+            re.search(r"save|preview|^VAEDecode|EmptyLatent|Loader$", kind, re.IGNORECASE)
         ) or kind.startswith(_PASS)
 
     def value(self, node: str, names: tuple[str, ...]) -> Any:
@@ -237,6 +242,8 @@ class _Graph:
     def texts(self, sampler: str, role: str) -> list[str]:
         """What the positive or negative conditioning of a sampler says."""
         texts: list[str] = []
+        if role == "negative" and role not in self.inputs(sampler):
+            return []
         seen, waiting = {sampler}, self._conditionings(sampler, role)
         while waiting:
             if (node := waiting.pop(0)) in seen:
@@ -313,9 +320,9 @@ class _Graph:
             links = dict(self.links(target))
             target = links.get("model", next(iter(links.values()), None))
         for each in self.upstream(sampler):
-            layer = self.inputs(each).get("stop_at_clip_layer")
+            layer = self.inputs(each).get("stop_at_clip_layer", self.inputs(each).get("clip_skip"))
             if isinstance(layer, int):
-                self.translation.fields["clip_skip"] = max(-layer - 1, 0)
+                self.translation.fields["clip_skip"] = max(abs(layer) - 1, 0)
 
     def _loras(self, inputs: dict[str, Any]) -> Iterator[str]:
         """Take the LoRAs of a node, one or a stack of them; the names of their inputs."""
@@ -330,8 +337,15 @@ class _Graph:
                 weights = [
                     next((inputs[key + slot[1]] for key in keys if key + slot[1] in inputs), None)
                     for keys in (
-                        ("strength_model", "model_weight", "model_str", "lora_wt", "strength"),
-                        ("strength_clip", "clip_weight", "clip_str"),
+                        (
+                            "strength_model",
+                            "model_weight",
+                            "model_str",
+                            "lora_wt",
+                            "lora_model_strength",
+                            "strength",
+                        ),
+                        ("strength_clip", "clip_weight", "clip_str", "lora_clip_strength"),
                     )
                 ]
                 self.translation.adapter(value, 1.0 if weights[0] is None else weights[0], weights[1])

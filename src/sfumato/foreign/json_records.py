@@ -63,10 +63,7 @@ def fooocus(record: Settings) -> Translation:
         name, _, weight = str(settings.pop(key)).rpartition(" : ")
         if not loras and name:
             translation.adapter(name, weight)
-    for each in loras if isinstance(loras, list) else []:
-        if isinstance(each, str) and " - " in each:
-            each = each.partition(" - ")[::-2]
-        translation.take("loras", [list(each) if isinstance(each, tuple) else each])
+    translation.take("loras", loras)
     styles = settings.pop("styles", settings.pop("Styles", None))
     full = [settings.get(key) for key in ("full_prompt", "full_negative_prompt")]
     translation.take_all(settings, {"Fooocus V2 Expansion": ""}, _IDLE)
@@ -162,8 +159,6 @@ def draw_things(record: Settings) -> Translation:
     """The XMP comment of Draw Things."""
     translation = Translation("Draw Things")
     translation.take_all(record, {"c": "prompt", "lora": "loras"}, _IDLE + "shift mask_blur")
-    if isinstance(strength := record.get("strength"), int | float) and strength == 1:
-        translation.notes = [note for note in translation.notes if not note.startswith("strength")]
     return translation
 
 

@@ -18,7 +18,7 @@ _MEANINGS: dict[str, str] = {
     for meaning, names in {
         "prompt": "prompt positiveprompt",
         "negative": "negativeprompt negative uc",
-        "steps": "steps numinferencesteps",
+        "steps": "steps numinferencesteps numberofinferencesteps",
         "guidance": "cfgscale cfg guidancescale scale",
         "guidance_rescale": "cfgrescale cfgrescalemultiplier cfgrescalephi guidancerescale",
         "seed": "seed noiseseed",
@@ -28,7 +28,8 @@ _MEANINGS: dict[str, str] = {
         "sampler": "sampler samplername",
         "spacing": "scheduler schedulername scheduletype noiseschedule",
         "clip_skip": "clipskip",
-        "model": "model modelname basemodel basemodelname usestablediffusionmodel stablediffusionmodel",
+        "model": "model modelname modelid basemodel basemodelname checkpoint ckpt sdmodelcheckpoint "
+        "usestablediffusionmodel stablediffusionmodel",
         "vae": "vae usevaemodel",
         "loras": "loras lora",
     }.items()
@@ -36,6 +37,7 @@ _MEANINGS: dict[str, str] = {
 }
 """What a key means, spelled in small letters and digits only."""
 _SIZE = re.compile(r"(\d+)\D+(\d+)")
+_NOTHING: tuple[Any, ...] = (None, "", False, 0, "None", "(None)", "0", [], {})
 _OTHER_SOLVERS = {"dpmpp 2m sde heun": "dpmpp-2m-sde", "heunpp2": "heun", "dpm fast": "dpm-solver-3s"}
 """Samplers that are not here, and the nearest that are."""
 
@@ -83,7 +85,7 @@ class Translation:
             meaning = meanings.get(_plain(key))
             if meaning:
                 self.take(meaning, value)
-            elif meaning is None and value not in (None, "", False, 0, "None", "0", [], {}):
+            elif meaning is None and value not in _NOTHING and not _is_whole(key, value):
                 unknown.setdefault(re.split(r"[ _]", key)[0], []).append(f"{key}: {value}")
         self.notes += [", ".join(each) for each in unknown.values()]
 
@@ -177,7 +179,11 @@ class Translation:
         try:
             self.fields["spacing"] = spacing_name(label)
         except UsageError:
-            self.notes.append(f"schedule {label}")
+            # what diffusers calls a scheduler is a sampler
+            if label.endswith("Scheduler"):
+                self._sampler(label)
+            else:
+                self.notes.append(f"schedule {label}")
 
     def _model(self, value: Any) -> None:
         self.model = re.sub(r"\s*\[\w+\]$", "", _named(value)) or None
@@ -187,10 +193,11 @@ class Translation:
             if isinstance(each, Mapping):
                 named = next((each[key] for key in ("model", "lora", "name", "file") if each.get(key)), "")
                 self.adapter(named, each.get("weight", 1.0))
-            elif isinstance(each, list) and each:
-                self.adapter(each[0], each[1] if len(each) > 1 else 1.0)
-            elif isinstance(each, str):
-                self.adapter(each)
+            elif isinstance(each, list) and len(each) > 1:
+                self.adapter(each[0], each[1])
+            elif each:
+                weight, dash, name = str(each[0] if isinstance(each, list) else each).partition(" - ")
+                self.adapter(*((name, weight) if dash else (weight,)))
 
 
 def shortened(text: str, limit: int = 120) -> str:
@@ -211,6 +218,11 @@ def json_object(text: object) -> dict[str, Any] | None:
 
 def _plain(key: str) -> str:
     return re.sub(r"[^a-z0-9]", "", key.lower())
+
+
+def _is_whole(key: str, value: Any) -> bool:
+    """Whether a setting says that the picture was drawn from noise alone."""
+    return _plain(key) in ("denoise", "strength", "denoisingstrength") and _number(value) == 1
 
 
 def _words(value: Any) -> str:

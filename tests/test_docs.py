@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from safetensors.torch import load_file
 
 from sfumato import checkpoint, folders
 from sfumato.checkpoint.families import FAMILIES
@@ -44,6 +45,23 @@ def test_every_link_of_a_page_leads_to_a_file(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def linked(path):
+    """The files that a page links to or shows."""
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text("utf-8"))
+    return {(path.parent / target).resolve() for target in targets if "://" not in target}
+
+
+def test_every_page_is_reached_from_the_readme_and_every_picture_is_shown():
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        path = ahead.pop()
+        if path not in reached and path.suffix == ".md":
+            ahead += linked(path)
+        reached.add(path)
+    assert set(PAGES) <= reached
+    assert set(ROOT.glob("docs/pictures/*")) <= reached
 
 
 @pytest.mark.parametrize("name", [*SAMPLERS, *SPACINGS])
@@ -144,6 +162,9 @@ def test_every_option_on_a_page_is_one_of_the_command():
 
 
 EMBEDDED = checkpoint.load("embedded")
+PARTS, TEXT = checkpoint.inspect("embedded").components, EMBEDDED.text_encoders[0].config
+FAST = load_file(checkpoint.embedded() / "fast.safetensors")
+CARD = "src/sfumato/models/icons/README.md"
 
 
 def times(name, steps):
@@ -164,9 +185,19 @@ FIGURES = {
     ],
     "docs/templates.md": [f"at most {MAX_CHARACTERS:,} characters"],
     "docs/samplers.md": ["4 steps are {}, {}, {}, {}".format(*times("lcm", 4)[:4])],
+    CARD: [
+        f"{sum(part.parameters for part in PARTS) / 1e6:.1f} million parameters",
+        f"{sum(part.parameters for part in PARTS) * 2 / 1e6:.0f} MB in half precision",
+        "two levels ({} and {} channels)".format(*EMBEDDED.unet.config.block_out_channels),
+        f"{TEXT.num_hidden_layers} layers, {TEXT.hidden_size} wide, {TEXT.num_attention_heads} heads",
+        f"byte-pair encoding with {TEXT.vocab_size:,} pieces",
+        f"LoRA of rank 16 on {len(FAST) // 2} layers",
+        f"| {sum(map(torch.numel, FAST.values())):,} |",
+    ],
     "docs/how-it-works.md": [f"{256 * 256 * 3 / (4 * 32 * 32):g} times fewer numbers"],
     "docs/checkpoints.md": ["a `global_step` of 875,000", "0.13025 for XL, else 0.18215"],
     "docs/few-steps.md": [
+        f"LCM-LoRA of {(checkpoint.embedded() / 'fast.safetensors').stat().st_size / 1e6:.1f} MB",
         f"--fast # {STEPS} steps, no guidance",
         f"--fast --steps 2 # 1 to {MOST_STEPS}",
         f"c = {consistency.ConsistencyKeys.huber_c}·√d",
@@ -339,7 +370,7 @@ def test_a_ratio_of_a_measured_table_is_that_of_its_figures(name):
 
 
 def test_the_embedded_models_card_has_the_figures_of_the_evaluation():
-    card = table("src/sfumato/models/icons/README.md", ["steps", "guidance"])
+    card = table(CARD, ["steps", "guidance"])
     rows = {
         (row[2], row[3]): row for row in table("docs/evaluation.md", ["pictures of"]) if row[0] == "embedded"
     }

@@ -4,14 +4,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import PIL.Image
-import PIL.ImageDraw
-import PIL.ImageFont
-
 import sfumato
+from sfumato.contact_sheet import contact_sheet
 
 PICTURES = Path(__file__).parent / "pictures"
-CELL, LABEL, MARGIN = 160, 22, 150
+CELL = 160
 
 
 def sheet(
@@ -22,17 +19,14 @@ def sheet(
     cell: int = CELL,
 ) -> None:
     """Lay pictures out in rows, with labels above the columns and before the rows."""
-    left, top = (MARGIN if down else 0), (LABEL if across else 0)
-    page = PIL.Image.new("RGB", (left + cell * max(map(len, rows)), top + cell * len(rows)), "white")
-    pen, font = PIL.ImageDraw.Draw(page), PIL.ImageFont.load_default(15)
-    for column, text in enumerate(across):
-        pen.text((left + cell * column + cell / 2, top / 2), text, "black", font, anchor="mm")
-    for row, text in enumerate(down):
-        pen.text((left - 10, top + cell * row + cell / 2), text, "black", font, anchor="rm")
-    for row, pictures in enumerate(rows):
-        for column, picture in enumerate(pictures):
-            small = picture.pil.resize((cell, cell), PIL.Image.Resampling.LANCZOS)
-            page.paste(small, (left + cell * column, top + cell * row))
+    page = contact_sheet(
+        [picture.pil for row in rows for picture in row],
+        columns=max(map(len, rows)),
+        column_labels=across,
+        row_labels=down,
+        cell=(cell, cell),
+        font_size=15,
+    )
     PICTURES.mkdir(exist_ok=True)
     page.save(PICTURES / name, quality=90)
     print(PICTURES / name)

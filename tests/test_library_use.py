@@ -1,4 +1,4 @@
-"""What a program that imports sfumato tries first: wrong and right arguments, `repr`, `with`, `in`, `show`."""
+"""What a program that imports sfumato tries first: wrong and right arguments, `repr`, `with`, `show`."""
 
 from pathlib import Path
 

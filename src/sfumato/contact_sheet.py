@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -80,11 +80,11 @@ def contact_sheet(
     return page
 
 
-def wrapped(text: str, font: Font, width: int, *, lines: int = CAPTION_LINES) -> Iterable[str]:
+def wrapped(text: str, font: Font, width: int, *, lines: int = CAPTION_LINES) -> list[str]:
     """A text in at most `lines` lines, none wider than `width` pixels; an ellipsis stands for the rest."""
     found: list[str] = []
     for letters in range(max(width // 4, 3), 2, -1):
-        found = textwrap.wrap(text, letters, max_lines=lines, placeholder=" …")
+        found = textwrap.wrap(text[: lines * width], letters, max_lines=lines, placeholder=" …")
         if all(font.getlength(line) <= width for line in found):
             break
     return found

@@ -101,6 +101,7 @@ def evaluate(
         for n in _listed("steps", steps, int)
         for scale in _listed("guidance", guidance, float)
     ]
+    from sfumato import devices
     from sfumato.evaluate import run
     from sfumato.evaluate.candidates import Candidate, SamplingSettings
     from sfumato.evaluate.features import package_folder
@@ -118,7 +119,7 @@ def evaluate(
     try:
         with meter.shown("loading the model"):
             # all are loaded before any draws: what is wrong with the last is told at once
-            studios = [open_studio(ModelOptions(name), device) for name in models]
+            studios = [open_studio(ModelOptions(name), devices.native(device)) for name in models]
             side = size or (SMALL if small else _side(studios[0]))
             squares = [one.changed(width=side, height=side) for one in requests]
             candidates = [

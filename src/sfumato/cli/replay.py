@@ -119,6 +119,7 @@ def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: b
     """
     meter, request = console.Meter(quiet, record.notes), record.request
     with meter.shown("loading the model"):
+        from sfumato import devices
         from sfumato.studio import open_studio
 
         device = replace(
@@ -127,6 +128,8 @@ def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: b
             dtype=device.dtype or record.dtype,
             threads=device.threads or _threads_here(record.threads),
         )
+        if _device_here(record.device) is None:
+            device = devices.native(device)
         source = {"source": model or request.model, "local_files_only": model is None}
         try:
             studio = open_studio(ModelOptions.of_request(request, **source), device)

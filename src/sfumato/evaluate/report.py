@@ -2,27 +2,23 @@
 
 import json
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from sfumato.contact_sheet import contact_sheet
 from sfumato.evaluate.features import SHA256, package_folder
 from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow
 from sfumato.files import check_folder, replace_folder
 from sfumato.version import __version__
 
 REPORT = "report.json"
-_CELL, _ACROSS, _LINES = 192, 8, 2
-"""Of a sheet: pixels of a picture, pictures in a row, and lines of text under each."""
-_LETTERS, _MARGIN = 34, 6
-"""Of a line: the most letters that are tried, and pixels left free."""
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_CELL, _ACROSS = 192, 8
+"""Of a sheet: pixels of a picture, and pictures in a row."""
 
 
 @dataclass(frozen=True)
@@ -225,23 +221,10 @@ def _sheets(report: EvaluationReport, folder: Path) -> dict[str, str]:
 
 
 def _sheet(shown: Sequence[tuple[str, Path]], path: Path) -> None:
-    font = ImageFont.load_default(11)
-    height, rows = _CELL + 14 * _LINES + 4, -(-len(shown) // _ACROSS)
-    page = Image.new("RGB", (_CELL * min(_ACROSS, len(shown)), height * rows), "white")
-    pen = ImageDraw.Draw(page)
-    for place, (prompt, picture) in enumerate(shown):
-        left, top = place % _ACROSS * _CELL, place // _ACROSS * height
+    pictures = []
+    for _, picture in shown:
         with Image.open(picture) as drawn:
-            page.paste(drawn.convert("RGB").resize((_CELL, _CELL), Image.Resampling.LANCZOS), (left, top))
-        lines = _wrapped(prompt, font)
-        pen.text((left + _MARGIN // 2, top + _CELL + 1), "\n".join(lines), "black", font)
+            pictures.append(drawn.convert("RGB"))
+    prompts = [prompt for prompt, _ in shown]
+    page = contact_sheet(pictures, prompts, columns=_ACROSS, cell=(_CELL, _CELL), font_size=11)
     page.save(path, "WEBP", quality=88)
-
-
-def _wrapped(prompt: str, font: Font) -> list[str]:
-    """Lines that are no wider than a cell."""
-    for letters in range(_LETTERS, 2, -1):
-        lines = textwrap.wrap(prompt, letters, max_lines=_LINES, placeholder=" …")
-        if all(font.getlength(line) <= _CELL - _MARGIN for line in lines):
-            break
-    return lines

@@ -127,7 +127,7 @@ def request_page() -> str:
     for name, field in Request.model_json_schema()["properties"].items():
         meaning, _, model_s = field["description"].partition(" Default: ")
         lines.append(f"| `{name}` | {values(field)} | {default(field) or model_s.rstrip('.')} | {meaning} |")
-    for name in ("Request", "adapt.AdapterWeight", "request.Region", "request.Origin"):
+    for name in ("Request", "prompt.meaning.AdapterWeight", "request.Region", "request.Origin"):
         lines += ["", f"::: sfumato.{name}"]
     return "\n".join(lines) + "\n"
 

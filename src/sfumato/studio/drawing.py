@@ -177,6 +177,7 @@ class Studio:
 
     @property
     def name(self) -> str:
+        """The model's name: "embedded", or that of its file or folder."""
         return self.model.name
 
     @property
@@ -186,6 +187,7 @@ class Studio:
 
     @property
     def fingerprint(self) -> str:
+        """What identifies the files of the model; its pictures record it."""
         return self.model.fingerprint
 
     @property

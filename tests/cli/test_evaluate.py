@@ -73,7 +73,7 @@ def kept(cache):
 
 
 def test_an_evaluation_prints_a_table_and_writes_a_report(small, tmp_path):
-    status, out, err = small("--guidance", "1,3", "--out", "report")
+    status, out, err = small("--guidance-scale", "1,3", "--out", "report")
     assert status == 0
     assert out.startswith("8 pictures of held-out concepts, 64 pixels a side; seed 0.\n")
     assert [line.split(" | ")[1:4] for line in out.splitlines() if line.startswith("| embedded | dpm")] == [
@@ -84,6 +84,17 @@ def test_an_evaluation_prints_a_table_and_writes_a_report(small, tmp_path):
     told = json.loads((tmp_path / "report" / "report.json").read_text())
     assert told["models"][0]["name"] == "embedded"
     assert (tmp_path / "report" / "sheet-1-embedded.webp").is_file()
+
+
+def test_a_first_evaluation_needs_no_data(here, cache):
+    always = ("--small", "--count", 8, "--steps", 1, "--scorer", "none", "--device", "cpu", "--cache", cache)
+    status, out, err = here("evaluate", *always)
+    assert status == 0
+    assert out.startswith("8 pictures of held-out concepts, 64 pixels a side; seed 0.\n")
+    assert "there is no data/icons: drawn shapes are the real pictures" in err
+    status, out, err = here("evaluate", *always[1:])
+    assert (status, out) == (2, "")
+    assert "there is no folder data/icons: name one of captioned pictures, or make one" in err
 
 
 def test_what_was_drawn_is_not_drawn_again_and_json_says_the_same(small, cache):

@@ -57,7 +57,7 @@ def test_walks_are_told_of_and_not_made_again_for_a_recipe_that_is_refused(here,
     walks = f"objective.{walks}"
     status, _, err = distil(here, write(more=walks), "--seconds", "0.001")
     assert status == 0
-    assert "run: sampling trajectories, 0/4" in err
+    assert "run: sampling trajectories 0/4" in err
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("trajectories-*")}
     assert len(kept) == 2
     status, _, err = distil(here, write(more=walks.replace("steps = 2", "steps = 4")))

@@ -107,7 +107,9 @@ def test_progress_names_the_stage(whole, tmp_path):
 
     stages.carry_out(plan, CPU, progress=progress, report=said.append)
     assert list(dict.fromkeys(told)) == ["first.toml", "second.toml"]
-    assert [line.split(":")[0] for line in said] == ["first.toml", "second.toml"]
+    stages_said = [line.split(":")[0] for line in said if ".toml: reading the data" in line]
+    assert stages_said == ["first.toml", "second.toml"]
+    assert f"{plan.stages[1].recipe.run}: writing and measuring the result of step 3" in said
 
 
 def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(whole, tmp_path):

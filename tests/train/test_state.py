@@ -40,6 +40,11 @@ def test_a_disk_that_refuses_a_checkpoint_leaves_the_last_one(
     before = (tmp_path / FILE).read_bytes()
     if call == "write":
         monkeypatch.setattr(weights, "write_to", fail_with(number))
+    elif call == "open":  # for writing alone
+        former, fail = files.os.open, fail_with(number)
+        monkeypatch.setattr(
+            files.os, "open", lambda *given: fail() if given[1] & files.os.O_CREAT else former(*given)
+        )
     else:
         monkeypatch.setattr(files.os, call, fail_with(number))
     with pytest.raises(OutputError, match=rf"cannot write .*{FILE}: .*{words}") as caught:

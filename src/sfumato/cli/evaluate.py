@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sfumato.studio import Studio
 
 program = Program()
+ICONS = Path("data/icons")
 GUIDANCE = "1,2,4,7"
 NO_SCORER = "none"
 SMALL = 64
@@ -41,13 +42,14 @@ def evaluate(
         list[str] | None, option("--model MODEL", MODEL, "As for generate. Default: embedded. Repeatable.")
     ] = None,
     data: Annotated[
-        Path, option("--data FOLDER", RUN, "Pictures with captions. Default: data/icons.")
-    ] = Path("data/icons"),
+        Path | None, option("--data FOLDER", RUN, f"Pictures with captions. Default: {ICONS}.")
+    ] = None,
     steps: Annotated[
         str | None, option("--steps N,...", PICTURE, "Sampling steps, as 4,8,20. Default: the model's.")
     ] = None,
     guidance: Annotated[
-        str | None, option("--guidance SCALE,...", PICTURE, f"Guidance scales. Default: {GUIDANCE}.")
+        str | None,
+        option("--guidance, --guidance-scale SCALE,...", PICTURE, f"Guidance scales. Default: {GUIDANCE}."),
     ] = None,
     sampler: Annotated[
         str | None,
@@ -59,7 +61,8 @@ def evaluate(
     count: Annotated[int | None, option("-n, --count N", RUN, "Pictures to compare. Default: 1000.")] = None,
     seed: Annotated[int, option("--seed N", RUN, "Seed for sampling the evaluation set. Default: 0.")] = 0,
     small: Annotated[
-        bool, option("--small", RUN, "Few, small pictures in 4 steps: to see that it works.")
+        bool,
+        option("--small", RUN, "Few, small pictures in 4 steps: to see that it works, even without data."),
     ] = False,
     scorer: Annotated[
         str | None,
@@ -126,6 +129,11 @@ def evaluate(
                 (Candidate.of(studio), [SamplingSettings.of(studio, one) for one in squares])
                 for studio in studios
             ]
+            if data is None and small and not ICONS.is_dir():
+                meter.say(f"there is no {ICONS}: drawn shapes are the real pictures")
+            else:
+                data = data or ICONS
+            meter.begin(f"measuring {data or 'shapes'}")
             benchmark = run.prepare(data, plan, side, cache, *_scorer(scorer, studios[0]))
             total = sum(run.to_draw(*candidate, benchmark) for candidate in candidates)
             results = tuple(

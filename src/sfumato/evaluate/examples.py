@@ -64,8 +64,8 @@ def data(folder: Path, size: int, index: Path) -> Data:
     pictures.
     """
     if not folder.is_dir():
-        missing = f"there is no folder {folder}; `sfumato data icons {folder}` makes one of icons"
-        raise misnamed(DataError(missing))
+        missing = f"there is no folder {folder}: name one of captioned pictures, or make one of icons with"
+        raise misnamed(DataError(f"{missing} `sfumato data icons {folder}`"))
     return IconData(folder, size) if rows(folder) else FolderData(folder, size, index)
 
 

@@ -22,6 +22,7 @@ from sfumato.evaluate.examples import Data, Examples
 from sfumato.evaluate.features import SHA256, Features
 from sfumato.evaluate.fidelity import Fidelity, fidelity
 from sfumato.evaluate.scorer import Retrieval, Scorer, retrieval
+from sfumato.evaluate.shapes import Shapes
 
 CPU = torch.device("cpu")
 AT_ONCE = 32
@@ -131,7 +132,7 @@ class Benchmark:
 
 
 def prepare(
-    folder: Path,
+    folder: Path | None,
     plan: BenchmarkPlan,
     size: int,
     cache: Path,
@@ -139,14 +140,16 @@ def prepare(
     scorer: Scorer | None,
     device: torch.device = CPU,
 ) -> Benchmark:
-    """The benchmark on the data in `folder`, with the metrics of real pictures as references.
+    """The benchmark on the data in `folder`, or on drawn shapes; its references are metrics of real pictures.
 
     `size`: pixels a side of everything that is compared; `device`: where features and scorer are. Raises
     `DataError` and `UsageError` for data that are not there, too few or too small.
     """
     if plan.count < FEWEST:
-        raise UsageError(f"count is {plan.count}: must be at least {FEWEST}; figures settle at about 1000")
-    source = examples.data(folder, size, cache / "folders" / f"{digest(bytes(folder.resolve()))}.json")
+        raise UsageError(f"count is {plan.count}: must be at least {FEWEST}; metrics settle at about 1000")
+    source: Data = Shapes(size)
+    if folder is not None:
+        source = examples.data(folder, size, cache / "folders" / f"{digest(bytes(folder.resolve()))}.json")
     real = source.examples(held_out=True, seed=plan.seed, most=plan.count)
     if len(real) < FEWEST:
         raise DataError(
@@ -155,8 +158,8 @@ def prepare(
         )
     if len(real) < plan.count:
         warn(
-            f"{folder} has {len(real):,} pictures held out for tests, not {plan.count:,}: these figures can "
-            "only be compared with others of as many"
+            f"{folder or 'the set of shapes'} has {len(real):,} pictures held out for tests, not "
+            f"{plan.count:,}: these metrics can only be compared with others of as many"
         )
     look = cached_features(cache, f"features-{SHA256[:12]}", features, device)
     scores = texts = which = None

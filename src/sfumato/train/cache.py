@@ -19,6 +19,7 @@ from sfumato.files import output_error
 from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
+from sfumato.train.log import counts
 
 LATENTS, TEXTS = "latents-{}.safetensors", "texts.safetensors"
 LATENTS_PER_FILE = 4096
@@ -71,18 +72,25 @@ class CachedLatents:
         return latents[sent(torch.tensor([self.places[row] for row in rows]), latents.device)].float()
 
 
-def cache_latents(folder: Path, encoder: LatentEncoder, sizes: Sequence[Size]) -> CachedLatents:
+def cache_latents(
+    folder: Path,
+    encoder: LatentEncoder,
+    sizes: Sequence[Size],
+    report: Callable[[str], None] = lambda _: None,
+) -> CachedLatents:
     """Latents of every picture of the dataset, its centre at its own one of `sizes` (N).
 
     They are cached in `folder`, a few thousand in a file, so that being stopped costs little.
+    `report(message)` is called every 5 s while they are encoded.
     """
+    progress = counts(report, f"{folder}: encoding pictures")
     rows_of: dict[Size, list[int]] = {size: [] for size in sorted(set(sizes))}
     places = []
     for row, size in enumerate(sizes):
         places.append(len(rows_of[size]))
         rows_of[size].append(row)
     base, data = encoder.base.fingerprint, encoder.dataset.digest
-    of_size = {}
+    of_size, done = {}, 0
     for size, rows in rows_of.items():
         parts = []
         for number, start in enumerate(range(0, len(rows), LATENTS_PER_FILE)):
@@ -90,16 +98,27 @@ def cache_latents(folder: Path, encoder: LatentEncoder, sizes: Sequence[Size]) -
             path = folder / LATENTS.format(f"{size[0]}x{size[1]}-{number:03}")
             inputs = {"base": base, "data": data, "precision": str(encoder.dtype)}
             inputs["rows"] = _digest(map(str, some))
-            found = cached(path, inputs, partial(_encoded, encoder, size, some))
+            make = partial(_encoded, encoder, size, some, progress, done, len(sizes))
+            found = cached(path, inputs, make)
+            done += len(some)
             parts.append(found["latents"].to(encoder.device))
         of_size[size] = torch.cat(parts)
     return CachedLatents(of_size, places)
 
 
-def _encoded(encoder: LatentEncoder, size: Size, rows: Sequence[int]) -> dict[str, Tensor]:
+def _encoded(
+    encoder: LatentEncoder,
+    size: Size,
+    rows: Sequence[int],
+    progress: Callable[[int, int], None],
+    done: int,
+    total: int,
+) -> dict[str, Tensor]:
+    """Latents of `rows`; of all `total`, `done` were encoded before."""
     parts = []
     at_once = max(1, PIXELS_PER_BATCH // (size[0] * size[1]))
     for start in range(0, len(rows), at_once):
+        progress(done + start, total)
         some = rows[start : start + at_once]
         parts.append(encoder(some, [Crop(encoder.dataset.sizes[row], size) for row in some]).half())
     return {"latents": torch.cat(parts)}
@@ -152,14 +171,24 @@ def text_bytes(base: Model, count: int) -> int:
     return 2 * count * base.tokenizers[0].limit * width
 
 
-def cache_captions(folder: Path, encoder: CaptionEncoder, texts: Sequence[str]) -> CachedCaptions:
-    """Every different one of `texts`, encoded once; cached in `folder`, unless they are very many."""
+def cache_captions(
+    folder: Path,
+    encoder: CaptionEncoder,
+    texts: Sequence[str],
+    report: Callable[[str], None] = lambda _: None,
+) -> CachedCaptions:
+    """Every different one of `texts`, encoded once; cached in `folder`, unless they are very many.
+
+    `report(message)` is called every 5 s while they are encoded.
+    """
+    progress = counts(report, f"{folder}: encoding captions")
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     different = list(numbers)
 
     def make() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for start in range(0, len(different), TEXTS_PER_BATCH):
+            progress(start, len(different))
             some = different[start : start + TEXTS_PER_BATCH]
             for name, part in zip(("states", "pooled"), encoder(some), strict=True):
                 if part is not None:

@@ -1,6 +1,7 @@
 """The examples that a denoiser learns from: latents of captioned pictures with their texts' states."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, cast
@@ -31,6 +32,7 @@ from sfumato.train.cache import (
     text_bytes,
 )
 from sfumato.train.context import StepContext
+from sfumato.train.log import counts
 from sfumato.train.order import CAPTIONS, CROPS, Epochs, Order, WeightedSampling, random_of
 from sfumato.train.recipe import Count, DataSection, NotNegative, Recipe
 from sfumato.validation import one_of
@@ -114,25 +116,30 @@ class CaptionedBatches:
 
 
 def captioned_batches(
-    recipe: Recipe, base: Model, device: torch.device, *, from_student: bool = False
+    recipe: Recipe,
+    base: Model,
+    device: torch.device,
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    from_student: bool = False,
 ) -> tuple[Model, CaptionedBatches]:
     """The base model, its native size that of the data and its other networks on `device`, and the batches.
 
-    Raises `UsageError` for a base model that reads more than captions; `from_student`: it may read the
-    guidance scale.
+    `report(message)` is called every 5 s while pictures are looked at and encoded. Raises `UsageError` for a
+    base model that reads more than captions; `from_student`: it may read the guidance scale.
     """
     _check_fits(recipe, base, from_student)
     data = cast(CaptionedData, recipe.data)
     for part in (base.vae, *base.text_encoders):
         part.to(device)
     base.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dataset, sizes, order, side = _pictures(recipe, data, base, device)
+    dataset, sizes, order, side = _pictures(recipe, data, base, device, report)
     info = replace(base.info, native_size=(side, side))
     base = replace(base, info=info, own={**base.own, "native_size": [side, side]})
     encoder = LatentEncoder(dataset, base, device, DTYPES[recipe.precision])
     policy, run = data.crop_policy, Path(recipe.run)
-    latents: Latents = cache_latents(run, encoder, sizes) if policy.is_fixed else encoder
-    states = _states(run, data, CaptionEncoder(base, device), dataset)
+    latents: Latents = cache_latents(run, encoder, sizes, report) if policy.is_fixed else encoder
+    states = _states(run, data, CaptionEncoder(base, device), dataset, report)
     return base, CaptionedBatches(dataset, order, data, policy, latents, states, device)
 
 
@@ -141,9 +148,10 @@ def has_icons(folder: Path) -> bool:
     return any(folder.glob("part-*.jsonl"))
 
 
-def folder_contents(recipe: Recipe, *, captioned: bool) -> FolderContents:
+def folder_contents(recipe: Recipe, report: Callable[[str], None], *, captioned: bool) -> FolderContents:
     """What is in the recipe's folder of pictures; warns of what is left out."""
-    found = search(Path(recipe.data.folder), Path(recipe.run) / INDEX)
+    folder = recipe.data.folder
+    found = search(Path(folder), Path(recipe.run) / INDEX, counts(report, f"{folder}: looking at pictures"))
     found.warn(captioned=captioned)
     return found
 
@@ -157,7 +165,11 @@ def side_of(model: Model, resolution: int) -> int:
 
 
 def _pictures(
-    recipe: Recipe, data: CaptionedData, base: Model, device: torch.device
+    recipe: Recipe,
+    data: CaptionedData,
+    base: Model,
+    device: torch.device,
+    report: Callable[[str], None],
 ) -> tuple[Dataset, list[Size], Order, int]:
     """The pictures, the bucket of each, in which order they are shown, and the side of the square bucket."""
     folder = Path(data.folder)
@@ -171,7 +183,7 @@ def _pictures(
         side = side_of(base, data.resolution or icons.side)
         return icons, [(side, side)] * len(icons), WeightedSampling.of(icons.weights, (side, side)), side
     captioned = data.needs_captions
-    own = folder_contents(recipe, captioned=captioned).chosen(held_out=False, captioned=captioned)
+    own = folder_contents(recipe, report, captioned=captioned).chosen(held_out=False, captioned=captioned)
     side = side_of(base, data.resolution)
     buckets = bucket_sizes(side, _bucket_step(data, base, side), data.max_aspect_ratio)
     sizes = [nearest_bucket(size, buckets) for size in own.sizes]
@@ -204,11 +216,17 @@ def _cell(model: Model) -> str:
     return f"{model.factor}, the pixels to one latent along each side"
 
 
-def _states(run: Path, data: CaptionedData, encoder: CaptionEncoder, dataset: Dataset) -> CaptionStates:
+def _states(
+    run: Path,
+    data: CaptionedData,
+    encoder: CaptionEncoder,
+    dataset: Dataset,
+    report: Callable[[str], None],
+) -> CaptionStates:
     """Text states, cached if the recipe or their size says so."""
     if data.cache_text_embeddings is False or data.changes_tags:
         return encoder
     texts = dict.fromkeys(text for own in dataset.captions for text in data.texts(own))
     if data.cache_text_embeddings is None and text_bytes(encoder.base, len(texts)) > MAX_TEXT_BYTES:
         return encoder
-    return cache_captions(run, encoder, list(texts))
+    return cache_captions(run, encoder, list(texts), report)

@@ -91,15 +91,15 @@ class Log:
                 self._board.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")
 
 
-def throttled(report: Callable[[str], None], seconds: float = 5.0) -> Callable[[str], None]:
-    """`report`, called at most once in `seconds`: messages in between are dropped."""
+def counts(report: Callable[[str], None], doing: str, seconds: float = 5.0) -> Callable[[int, int], None]:
+    """`(done, total)` to a `report` of both after what is being done, at most once in `seconds`."""
     last = -math.inf
 
-    def now_and_then(message: str) -> None:
+    def now_and_then(done: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            report(message)
+            report(f"{doing} {done:,}/{total:,}")
 
     return now_and_then
 

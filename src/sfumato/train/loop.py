@@ -69,8 +69,11 @@ def train(
     *,
     seconds: float = math.inf,
     progress: Callable[[TrainingProgress], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Go on with the run in `recipe.run`, or begin it, until its last step or for `seconds`.
+
+    `report(message)` is called before what takes long besides the steps.
 
     SIGINT and SIGTERM wait until the step is done and kept; a second one stops at once. In a `process_group`
     all of its processes call this, the first one writes, and all get the outcome. Raises
@@ -91,8 +94,10 @@ def train(
         restore(state, recipe, folder)
     broadcast(state)
     if state.progress.step < recipe.steps:
-        _slice(task, recipe, state, device, seconds, progress)
-    outcome = _finished(task, recipe, state, folder) if distributed.is_main() else _outcome(state, recipe, {})
+        _slice(task, recipe, state, device, seconds, progress, report)
+    outcome = _outcome(state, recipe, {})
+    if distributed.is_main():
+        outcome = _finished(task, recipe, state, folder, report)
     return distributed.broadcast_object(outcome)
 
 
@@ -125,12 +130,15 @@ def _divided(recipe: Recipe) -> Recipe:
     return replace(recipe, gradient_accumulation=parts)
 
 
-def _finished(task: Task[B], recipe: Recipe, state: State, folder: Path) -> Outcome:
+def _finished(
+    task: Task[B], recipe: Recipe, state: State, folder: Path, report: Callable[[str], None]
+) -> Outcome:
     if (folder / OUTCOME).is_file():
         kept = read_json(folder / OUTCOME)
         if (kept["step"], kept.get("ema")) == (state.progress.step, recipe.result_decay):
             return _outcome(state, recipe, metrics_of(kept))
     task.net.eval()
+    report(f"{folder}: writing and measuring the result of step {state.progress.step:,}")
     outcome = _outcome(state, recipe, task.finish(result(state, recipe), folder))
     content = {**vars(outcome), "ema": recipe.result_decay, "metrics": dict(outcome.metrics)}
     write_json(folder / OUTCOME, content)
@@ -143,7 +151,8 @@ def _slice(
     state: State,
     device: torch.device,
     seconds: float,
-    report: Callable[[TrainingProgress], None],
+    report_progress: Callable[[TrainingProgress], None],
+    report: Callable[[str], None],
 ) -> None:
     """Steps until the last one, until `seconds` are over, or until a signal comes."""
     folder, progress, signals = Path(recipe.run), state.progress, Signals()
@@ -181,11 +190,14 @@ def _slice(
                     log.write(step, progress.examples, progress.seconds, rate, speed)
                 if distributed.is_main():
                     left = min((recipe.steps - step) * recipe.batch_size / speed, seconds - lasted)
-                    report(TrainingProgress(step, recipe.steps, loss, speed, max(0.0, left), written or over))
+                    report_progress(
+                        TrainingProgress(step, recipe.steps, loss, speed, max(0.0, left), written or over)
+                    )
                     if over or step - kept >= recipe.checkpoint_every:
                         save(state, recipe, folder)
                     if drawn and not over:
                         sheet = folder / "samples" / f"{step:07}.webp"
+                        report(f"{folder}: drawing samples of step {step:,}")
                         task.net.eval()
                         task.show(result(state, recipe), sheet)
                         task.net.train()

@@ -41,13 +41,22 @@ class Pictures:
         return self.held_out() if self.held_out else self.seen()
 
 
-def pictures_of(recipe: Recipe, model: Model, resolution: int, device: torch.device) -> Pictures:
-    """The pictures in the recipe's folder: icons at their own size, others at `resolution`, 0 the model's."""
+def pictures_of(
+    recipe: Recipe,
+    model: Model,
+    resolution: int,
+    device: torch.device,
+    report: Callable[[str], None] = lambda _: None,
+) -> Pictures:
+    """The pictures in the recipe's folder: icons at their own size, others at `resolution`, 0 the model's.
+
+    `report(message)` is called every 5 s while they are looked at.
+    """
     folder = Path(recipe.data.folder)
     if has_icons(folder):
         icons, others = (load(folder, held_out=held_out, device=device) for held_out in (False, True))
         return Pictures(IconBatches(icons), lambda: _some_icons(icons), lambda: _some_icons(others))
-    side, found = side_of(model, resolution), folder_contents(recipe, captioned=False)
+    side, found = side_of(model, resolution), folder_contents(recipe, report, captioned=False)
     own, tests = (found.chosen(held_out=held_out, captioned=False) for held_out in (False, True))
     order = Epochs([(side, side)] * len(own.pictures), own.weights, recipe.batch_size, recipe.seed)
     return Pictures(

@@ -27,7 +27,7 @@ from sfumato.devices import describe
 from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
 from sfumato.files import check_made, parse_json, read_json
 from sfumato.train import distributed, recipe_file
-from sfumato.train.log import throttled
+from sfumato.train.log import counts
 from sfumato.train.loop import OUTCOME, Outcome, TrainingProgress, check, metrics_of, train
 from sfumato.train.objectives import task
 from sfumato.train.recipe import MODEL, Recipe
@@ -192,7 +192,9 @@ def _go_on(
             prepared = task(stage.recipe, device, report)
         # what is prepared is kept: should it have taken all the time, the next slice begins with it
         seconds = max(ends - time.monotonic(), 0.0)
-        return train(prepared, stage.recipe, device, seconds=seconds, progress=partial(progress, stage))
+        return train(
+            prepared, stage.recipe, device, seconds=seconds, progress=partial(progress, stage), report=report
+        )
     except SfumatoError as error:
         if len(plan.stages) > 1:
             error.args = (f"{stage.name}: {error}",)
@@ -209,12 +211,11 @@ def _make_icons(plan: Plan, ends: float, report: Callable[[str], None]) -> bool:
 
 
 def _icons(folder: Path, size: int, ends: float, report: Callable[[str], None]) -> bool:
-    now_and_then = throttled(report)
     rendered = render.make(
         folder,
         size,
         report=report,
-        progress=lambda done, total: now_and_then(f"{folder}: rendering {done:,}/{total:,}"),
+        progress=counts(report, f"{folder}: rendering"),
         seconds=ends - time.monotonic(),
     )
     if rendered.missing:

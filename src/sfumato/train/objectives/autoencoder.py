@@ -79,7 +79,7 @@ class Autoencoding(Objective):
         if recipe.compile:
             vae.encoder.compile()
             vae.decoder.compile()
-        pictures = pictures_of(recipe, base, cast(PictureData, recipe.data).resolution, device)
+        pictures = pictures_of(recipe, base, cast(PictureData, recipe.data).resolution, device, report)
         tests = pictures.tests()
 
         def show(state: dict[str, Tensor], path: Path) -> None:

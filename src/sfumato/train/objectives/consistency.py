@@ -120,7 +120,7 @@ class Consistency(GuidedDistillation, ConsistencyKeys):
         refuse_student(recipe, base)
         if not recipe.adapter:
             self._check_strides(recipe, base)
-        base, batches = captioned_batches(recipe, base, device)
+        base, batches = captioned_batches(recipe, base, device, report)
         trained = TrainedUNet(recipe, base, device, self.guidance_embedding)
         teacher = self.teacher(recipe, base, device)
         as_sampled = partial(_as_lcm, steps=self.discretization_steps, guidance=self.learned_range)
@@ -176,7 +176,7 @@ class ConsistencyTraining(ConsistencyKeys):
 
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
-        base, batches = captioned_batches(recipe, base, device)
+        base, batches = captioned_batches(recipe, base, device, report)
         return self.consistency_task(
             TrainedUNet(recipe, base, device),
             batches,

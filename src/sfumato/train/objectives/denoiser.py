@@ -43,7 +43,7 @@ class Denoising(Objective):
 
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
-        base, batches = captioned_batches(recipe, base, device)
+        base, batches = captioned_batches(recipe, base, device, report)
         trained = TrainedUNet(recipe, base, device)
         net = trained.network()
         loss = DenoisingLoss(net, base.path(), prediction_named(base.prediction), self.weighting, device)

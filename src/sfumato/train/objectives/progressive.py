@@ -58,7 +58,7 @@ class Progressive(GuidedDistillation):
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
         self._check_teacher(recipe, base)
-        base, batches = captioned_batches(recipe, base, device, from_student=True)
+        base, batches = captioned_batches(recipe, base, device, report, from_student=True)
         trained = TrainedUNet(recipe, base, device, self.guidance_embedding)
         net = trained.network()
         loss = ProgressiveLoss(

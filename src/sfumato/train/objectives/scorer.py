@@ -40,6 +40,7 @@ from sfumato.evaluate.scorer import (
 from sfumato.nets.sentence_bert import SentenceBert
 from sfumato.train.cache import cached
 from sfumato.train.context import StepContext
+from sfumato.train.log import counts
 from sfumato.train.objectives.common import with_weights
 from sfumato.train.recipe import Count, DataSection, Fraction, Objective, Recipe
 from sfumato.train.task import Task
@@ -84,8 +85,8 @@ class CaptionScoring(Objective):
         data = cast(ScorerData, recipe.data)
         folder = Path(data.folder)
         icons, others = (load(folder, held_out=held_out, device=device) for held_out in (False, True))
-        seen = _features(recipe, icons, data.max_pictures, SEEN, backbone, teacher)
-        held_out = _features(recipe, others, MAX_TESTS, HELD_OUT, backbone, teacher)
+        seen = _features(recipe, icons, data.max_pictures, SEEN, backbone, teacher, report)
+        held_out = _features(recipe, others, MAX_TESTS, HELD_OUT, backbone, teacher, report)
         deviation, head.mean = torch.std_mean(seen["readings"].float(), dim=0)
         head.scale = 1 / deviation.clamp(min=_MIN_DEVIATION)
 
@@ -151,7 +152,13 @@ class CaptionScorerLoss:
 
 @torch.no_grad()
 def _features(
-    recipe: Recipe, icons: Icons, most: int, name: str, backbone: Features, teacher: SentenceBert
+    recipe: Recipe,
+    icons: Icons,
+    most: int,
+    name: str,
+    backbone: Features,
+    teacher: SentenceBert,
+    report: Callable[[str], None],
 ) -> dict[str, Tensor]:
     """Features (N, R) of at most `most` pictures, the rows of their captions (N, K) and the embeddings of
     these (U, P), cached in the run's folder as `name`. Pictures of more weight are more likely among them.
@@ -172,6 +179,7 @@ def _features(
     device, dtype = icons.pictures.device, DTYPES[recipe.precision]
 
     whole = Crop((dataset.side, dataset.side), (dataset.side, dataset.side))
+    progress = counts(report, f"{recipe.run}: measuring pictures")
 
     def make() -> dict[str, Tensor]:
         texts = list(dict.fromkeys(text for own in captions for text in own))
@@ -179,6 +187,7 @@ def _features(
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             parts = []
             for start in range(0, len(drawn), AT_ONCE):
+                progress(start, len(drawn))
                 some = drawn[start : start + AT_ONCE]
                 parts.append(read(backbone, dataset.load(some, [whole] * len(some))).half())
             vectors = of_texts(teacher, texts).half()

@@ -32,6 +32,7 @@ from sfumato.nets.text import CLIPText
 from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.train.cache import cached
 from sfumato.train.context import StepContext
+from sfumato.train.log import counts
 from sfumato.train.objectives.common import BATCH, initial_network, matching_unet, with_weights
 from sfumato.train.recipe import MODEL, Count, DataSection, NotNegative, Objective, Recipe
 from sfumato.train.task import Task
@@ -76,7 +77,7 @@ class TextDistillation(Objective):
             )
         teacher = SentenceBert.load(Path(self.teacher), device) if self.teacher else load_teacher(device)
         texts, frequencies = _texts(recipe)
-        targets = _targets(recipe, teacher, texts, device)
+        targets = _targets(recipe, teacher, texts, device, report)
         order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(recipe.seed))
         tests = order[: min(MAX_TEST_TEXTS, len(texts) // 8)]
         frequencies[tests] = 0
@@ -197,14 +198,22 @@ def _texts(recipe: Recipe) -> tuple[list[str], Tensor]:
     return [*labels, *own, *others], torch.tensor(weights, dtype=torch.float64)
 
 
-def _targets(recipe: Recipe, teacher: SentenceBert, texts: list[str], device: torch.device) -> Tensor:
+def _targets(
+    recipe: Recipe,
+    teacher: SentenceBert,
+    texts: list[str],
+    device: torch.device,
+    report: Callable[[str], None],
+) -> Tensor:
     """The teacher's embedding of every text (N, P), in half precision, cached in the run's folder."""
     dtype = DTYPES[recipe.precision]
+    progress = counts(report, f"{recipe.run}: embedding texts")
 
     def embed() -> dict[str, Tensor]:
         vectors = torch.empty(len(texts), teacher.width, dtype=torch.float16)
         by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # less padding
         for start in range(0, len(texts), BATCH):
+            progress(start, len(texts))
             places = by_length[start : start + BATCH]
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 vectors[places] = teacher.embed([texts[place] for place in places]).half().cpu()

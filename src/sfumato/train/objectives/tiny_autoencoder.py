@@ -72,7 +72,8 @@ class TinyAutoencoding(Objective):
         # some autoencoders overflow in float16
         dtype = torch.float32 if recipe.precision in ("float16", "fp16") else DTYPES[recipe.precision]
         teacher = for_inference(copy.deepcopy(base.vae), device, dtype)
-        pictures, crop_size = pictures_of(recipe, base, 0, device), cast(CroppedData, recipe.data).crop_size
+        pictures = pictures_of(recipe, base, 0, device, report)
+        crop_size = cast(CroppedData, recipe.data).crop_size
         tests = pictures.tests()
 
         def show(state: dict[str, Tensor], path: Path) -> None:

@@ -24,7 +24,7 @@ from sfumato.nets.inputs import SizeConditioning
 from sfumato.train.cache import cached
 from sfumato.train.context import StepContext, seed_of
 from sfumato.train.examples import LatentBatch
-from sfumato.train.log import throttled
+from sfumato.train.log import counts
 from sfumato.train.objectives.distillation import Teacher
 from sfumato.train.objectives.unet import X0Model
 
@@ -116,10 +116,10 @@ def cached_trajectories(
     `inputs`: what they depend on besides their number and seed. `report(message)` is called every 5 s with
     the number sampled so far.
     """
-    files, report = [], throttled(report)
+    files, progress = [], counts(report, f"{folder}: sampling trajectories")
 
     def make(number: int) -> dict[str, Tensor]:
-        report(f"{folder}: sampling trajectories, {number * generate.batch_size:,}/{count:,}")
+        progress(number * generate.batch_size, count)
         return generate(number)
 
     for number in range(-(-count // generate.batch_size)):

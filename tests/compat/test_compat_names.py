@@ -1,5 +1,6 @@
 """Every public name and argument of diffusers' text-to-image classes is here, or is left out for a reason."""
 
+import contextlib
 import inspect
 
 import diffusers.utils
@@ -10,7 +11,7 @@ import torch
 
 from sfumato import compat
 from sfumato.compat import utils
-from sfumato.errors import UsageError
+from sfumato.errors import SfumatoError, UsageError
 
 LEFT_OUT = {
     "pictures as input": "encode_image load_ip_adapter prepare_ip_adapter_image_embeds set_ip_adapter_scale "
@@ -96,6 +97,51 @@ def test_every_pipeline_of_diffusers_that_is_not_here_is_refused_in_one_line():
             with pytest.raises(ImportError, match=name):
                 getattr(compat, name)
     assert not hasattr(compat, "nothing")
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+@pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"])
+def test_a_call_with_an_argument_of_another_kind_raises_nothing_but_an_error_of_ours(name, model):
+    kind = getattr(compat, name)
+    pipe = kind.from_pretrained(model(FAMILIES[name]))
+    pipe.set_progress_bar_config(disable=True)
+    drawn = set()
+    for argument in list(inspect.signature(kind.__call__).parameters)[1:]:
+        for value in ("x", object(), [object()], torch.zeros(2), float("nan"), -3):
+            call = {"prompt": "a cat", "num_inference_steps": 1, "output_type": "latent", argument: value}
+            with contextlib.suppress(SfumatoError):
+                pipe(**call)
+                drawn.add((argument, repr(value)))
+    assert {("prompt", "'x'"), ("guidance_scale", "-3")} <= drawn
+    assert not {(name, "'x'") for name in ("guidance_scale", "generator", "latents", "width")} & drawn
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda pipe: pipe.load_lora_weights(None), "not NoneType"),
+        (lambda pipe: pipe.load_textual_inversion(torch.zeros(2)), "a tensor needs a name"),
+        (lambda pipe: pipe.load_textual_inversion(torch.zeros(2), token=3), "3 is no name"),
+        (lambda pipe: pipe.load_textual_inversion(torch.zeros(2), token=" "), "a token is a word"),
+        (lambda pipe: pipe.set_adapters(None), "None is no name"),
+        (lambda pipe: pipe.fuse_lora(components=["vae"]), "'vae' is not supported"),
+        (lambda pipe: pipe.fuse_lora(components=[]), "cannot be an empty list"),
+        (lambda pipe: pipe.to(object()), "neither a device nor a dtype"),
+        (lambda pipe: pipe.to("nowhere"), "unknown device 'nowhere'"),
+        (lambda pipe: pipe.enable_attention_slicing("x"), "slice_size is 'x'"),
+        (lambda pipe: pipe.save_pretrained("x", max_shard_size="x"), "max_shard_size is 'x'"),
+        (lambda pipe: compat.DiffusionPipeline.from_pretrained("embedded", dtype=3), "dtype is 3"),
+        (lambda pipe: compat.AutoPipelineForText2Image.from_pipe(3), "int is not supported"),
+        (lambda pipe: compat.StableDiffusionXLPipeline.from_pipe(pipe), "does not draw with"),
+        (lambda pipe: compat.UNet2DConditionModel(nonsense=1), "unknown key 'nonsense'"),
+        (lambda pipe: compat.AutoModel.from_pretrained("/nowhere/at/all"), "no file, folder or hub id"),
+    ],
+)
+def test_a_method_with_an_argument_of_another_kind_is_an_error_of_one_line(call, words, model):
+    pipe = compat.StableDiffusionPipeline.from_pretrained(model("sd1"))
+    with pytest.raises(SfumatoError, match=words) as caught:
+        call(pipe)
+    assert "\n" not in str(caught.value)
 
 
 def test_helpers_are_those_of_diffusers(tmp_path):

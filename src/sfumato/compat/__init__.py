@@ -7,8 +7,7 @@ The same generator gives the same latents as there. What is not supported raises
 
 from typing import Any
 
-from sfumato.compat.outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
-from sfumato.compat.parts import (
+from sfumato.compat.models import (
     AutoencoderKL,
     AutoencoderTiny,
     AutoModel,
@@ -16,6 +15,7 @@ from sfumato.compat.parts import (
     CLIPTextModelWithProjection,
     UNet2DConditionModel,
 )
+from sfumato.compat.outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.schedulers import (
     DDIMInverseScheduler,

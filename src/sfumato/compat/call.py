@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -23,6 +25,7 @@ from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.nets.denoiser import Denoiser
 from sfumato.request import Request
+from sfumato.validation import shown
 
 Text = str | Sequence[str] | None
 StepEnd = Callable[..., Mapping[str, Any] | None]
@@ -43,6 +46,7 @@ class Call:
 
         Raises `UsageError` for what is not supported or out of range.
         """
+        _check(given)
         others = {**given["others"], **{name: given[name] for name in _UNSUPPORTED if name in given}}
         self.callback, self.callback_steps = others.pop("callback", None), others.pop("callback_steps", 1)
         no_others(type(pipe).__name__, others)
@@ -68,12 +72,12 @@ class Call:
             eta=number("eta", given.get("eta", 0.0)),
             timesteps=given["timesteps"],
             sigmas=given.get("sigmas"),
-            original_steps=given.get("original_inference_steps"),
+            original_steps=_optional("original_inference_steps", given),
         )
         pipe.state = CallState(
             guidance_scale=number("guidance_scale", given["guidance_scale"]),
             guidance_rescale=number("guidance_rescale", given.get("guidance_rescale", 0.0)),
-            clip_skip=given["clip_skip"],
+            clip_skip=_optional("clip_skip", given),
             cross_attention_kwargs=given["cross_attention_kwargs"],
             reads_guidance=pipe.model.unet.reads_guidance,
         )
@@ -81,13 +85,18 @@ class Call:
         self.pipe = pipe
         self.prompts, self.negatives = listed(given["prompt"]), listed(given.get("negative_prompt"))
         self.size = self._size(given["width"], given["height"])
-        self.per_prompt = whole("num_images_per_prompt", given["num_images_per_prompt"] or 1)
+        per_prompt = given["num_images_per_prompt"]
+        self.per_prompt = 1 if per_prompt is None else whole("num_images_per_prompt", per_prompt)
+        if self.per_prompt < 1:
+            raise UsageError(f"num_images_per_prompt is {self.per_prompt}: must be at least 1")
         self.generator: Generators = given["generator"]
         self.latents: Tensor | None = given["latents"]
         self.return_dict = bool(given["return_dict"])
 
-    def _size(self, width: int | None, height: int | None) -> tuple[int, int]:
+    def _size(self, width: Any, height: Any) -> tuple[int, int]:
         """Width and height in pixels, by default those of training; warns of unsuitable settings."""
+        width = None if width is None else whole("width", width)
+        height = None if height is None else whole("height", height)
         studio, size = self.pipe.studio, self.pipe.model.native_size
         notes: dict[str, None] = {}
         # diffusers accepts any scale, and does not guide at 1 and below
@@ -170,6 +179,59 @@ class Call:
             self.texts = replace(texts, **{_CHANGEABLE[name]: value for name, value in changed.items()})
         latents = result.latents if torch.equal(latents, before) else latents.to(result.latents)
         return latents, self.texts if changed else None
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for an argument of a call that is not of its kind."""
+    for names, right, fits in _KINDS:
+        for name in names.split():
+            if given.get(name) is not None and not fits(given[name]):
+                raise UsageError(f"{name} is {shown(given[name])}: must be {right}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (_is_list(value) and all(isinstance(each, str) for each in value))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0
+
+
+def _are_numbers(value: Any) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim == 1 and len(value) > 0
+    return _is_list(value) and all(isinstance(each, Real) for each in value)
+
+
+def _are_generators(value: Any) -> bool:
+    return all(isinstance(each, torch.Generator) for each in (value if _is_list(value) else [value]))
+
+
+_KINDS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("prompt prompt_2 negative_prompt negative_prompt_2", "a text or a list of texts", _is_text),
+    ("timesteps sigmas", "a list of numbers", _are_numbers),
+    (
+        "original_size target_size crops_coords_top_left negative_original_size negative_target_size "
+        "negative_crops_coords_top_left",
+        "two numbers",
+        lambda value: _are_numbers(value) and len(value) == 2,
+    ),
+    (
+        "latents prompt_embeds negative_prompt_embeds pooled_prompt_embeds negative_pooled_prompt_embeds",
+        "a tensor",
+        lambda value: isinstance(value, Tensor),
+    ),
+    ("generator", "a torch.Generator or a list of them", _are_generators),
+    ("cross_attention_kwargs", "a dictionary", lambda value: isinstance(value, Mapping)),
+    ("callback_on_step_end", "a function", callable),
+    ("callback_on_step_end_tensor_inputs", "a list of names", _is_text),
+    ("return_dict", "True or False", lambda value: isinstance(value, int)),
+)
+"""The arguments of calls, what they are, and whether a value is that."""
+
+
+def _optional(name: str, given: Mapping[str, Any]) -> int | None:
+    return None if given.get(name) is None else whole(name, given[name])
 
 
 def _steps(given: Mapping[str, Any]) -> int:

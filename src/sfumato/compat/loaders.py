@@ -18,6 +18,7 @@ from sfumato.errors import UsageError, nearest, warn
 from sfumato.files import make_folder
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.studio import Studio
+from sfumato.validation import shown
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDING_FILE = "learned_embeds.safetensors"
@@ -213,10 +214,10 @@ class LoaderMixin(ABC):
         `components`: the networks whose weights are meant; the text encoders go together.
         """
         no_others("fuse_lora", others, ignored=("fuse_unet", "fuse_text_encoder"))
-        state = self.adapters
-        for name in list(state.active if adapter_names is None else adapter_names):
+        state, groups = self.adapters, _groups(components)
+        for name in list(state.active) if adapter_names is None else _names(adapter_names):
             use = state.active.get(name) or AdapterWeight(state.own(name))
-            for group in _groups(components):
+            for group in groups:
                 state.fused.setdefault((use.name, group), _scaled(_only(use, group), lora_scale))
 
     def unfuse_lora(self, components: Sequence[str] = _COMPONENTS, **others: Any) -> None:
@@ -276,6 +277,9 @@ class LoaderMixin(ABC):
         no_others("load_textual_inversion", others)
         index, given = self._encoder_index(tokenizer, text_encoder), pretrained_model_name_or_path
         sources = list(given) if isinstance(given, list | tuple) else [given]
+        for each in [token] if token is None or isinstance(token, str) else _names(token):
+            if each is not None and not (isinstance(each, str) and each.strip()):
+                raise UsageError(f"a token is a word for prompts, not {shown(each)}")
         tokens: list[str | None] = [token] if token is None or isinstance(token, str) else [*token]
         if len(sources) == 1 and isinstance(sources[0], Tensor) and len(tokens) > 1:
             sources = list(sources[0])
@@ -359,6 +363,9 @@ def _of_tensors(source: Tensor | Mapping[str, Any], token: str | None) -> Embedd
 
 
 def _names(names: str | Sequence[str]) -> list[str]:
+    """One name or several as a list. Raises `UsageError` for anything else."""
+    if not isinstance(names, Sequence):
+        raise UsageError(f"{shown(names)} is no name and no list of names")
     return [names] if isinstance(names, str) else list(names)
 
 

@@ -17,8 +17,8 @@ from sfumato.checkpoint.source import EMBEDDED, locate, pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.drawing import CallState
 from sfumato.compat.loaders import AdapterState, LoaderMixin
+from sfumato.compat.models import ModelPart, PartConfig, as_part, part_of
 from sfumato.compat.outputs import ImageProcessor
-from sfumato.compat.parts import ModelPart, PartConfig, as_part, part_of
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
 from sfumato.compat.sources import (
@@ -30,6 +30,7 @@ from sfumato.compat.sources import (
     single_file,
     size_in_bytes,
     wanted_dtype,
+    whole,
 )
 from sfumato.compat.tokenizers import CLIPTokenizer, as_tokenizer
 from sfumato.compat.utils import numpy_to_pil
@@ -39,6 +40,7 @@ from sfumato.nets.inference import for_inference
 from sfumato.options import DEFAULT_DEVICE, DeviceOptions, ModelOptions
 from sfumato.studio import Studio
 from sfumato.studio.library import Library
+from sfumato.validation import shown
 
 TILE = 64
 """Latent cells to a side of the tiles of `enable_vae_tiling`."""
@@ -423,6 +425,8 @@ class DiffusionPipeline(LoaderMixin):
                 dtype = devices.pick_dtype(device, value)
             elif isinstance(value, str | int | torch.device):
                 device = devices.pick_device(f"cuda:{value}" if isinstance(value, int) else value)
+            else:
+                raise UsageError(f"to: {shown(value)} is neither a device nor a dtype")
         self._loaded.move(device, dtype)
         return self
 
@@ -505,8 +509,8 @@ class DiffusionPipeline(LoaderMixin):
 
     def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
         """Compute attention for a part of the queries at a time: the same result in less memory."""
-        named: dict[str | int | None, int] = {"auto": SLICES, None: SLICES, "max": 8}
-        self._change(slices=int(named.get(slice_size) or slice_size or 0))
+        named: dict[Any, int] = {"auto": SLICES, None: SLICES, "max": 8}
+        self._change(slices=named.get(slice_size) or whole("slice_size", slice_size))
 
     def disable_attention_slicing(self) -> None:
         self._change(slices=None)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sfumato import devices
 from sfumato.checkpoint.layout import choose
 from sfumato.checkpoint.source import EMBEDDED, embedded, hub_file
 from sfumato.errors import CheckpointError, UsageError, warn
+from sfumato.validation import shown
 
 Dtype = torch.dtype | str | Mapping[str, torch.dtype | str] | None
 """A precision, "auto" for that of the files, or one for each part ("default" for the others)."""
@@ -39,16 +41,17 @@ def no_others(where: str, others: Mapping[str, Any], ignored: Collection[str] = 
 
 def number(name: str, value: Any) -> float:
     """A number that a caller gave as `name`. Raises `UsageError`."""
-    if isinstance(value, str) or not hasattr(type(value), "__float__"):
-        raise UsageError(f"{name} is {value!r}: must be a number")
-    return float(value)
+    try:
+        return float(value + 0)  # which texts do not bear
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} is {shown(value)}: must be a number") from None
 
 
 def whole(name: str, value: Any) -> int:
     """A whole number that a caller gave as `name`. Raises `UsageError`."""
-    if isinstance(value, str) or not hasattr(type(value), "__int__") or int(value) != value:
-        raise UsageError(f"{name} is {value!r}: must be a whole number")
-    return int(value)
+    if not (found := number(name, value)).is_integer():
+        raise UsageError(f"{name} is {shown(value)}: must be a whole number")
+    return int(found)
 
 
 def wanted_dtype(
@@ -71,6 +74,8 @@ def wanted_dtype(
         asked = asked.removeprefix("torch.")
         if asked == "auto":
             return None
+    elif not isinstance(asked, torch.dtype):
+        raise UsageError(f"{where}: dtype is {shown(asked)}: must be a torch.dtype or 'auto'")
     return devices.pick_dtype(torch.device("cpu"), asked)
 
 
@@ -138,6 +143,10 @@ def weight_file(
 
     Raises `UsageError` where several might be meant, and `CheckpointError` where there is none.
     """
+    if not isinstance(source, str | PathLike):
+        raise UsageError(
+            f"weights are loaded from a path, a hub id or a state dict, not {type(source).__name__}"
+        )
     if match := _HUB_URL.fullmatch(str(source)):
         return single_file(match[0])
     path = Path(source).expanduser()

@@ -101,9 +101,12 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
             )
             here, count = (call.size[1], call.size[0]), len(states)
             ids = negative_ids = _ids(
-                original_size or here, crops_coords_top_left, target_size or here, count
+                here if original_size is None else original_size,
+                crops_coords_top_left,
+                here if target_size is None else target_size,
+                count,
             )
-            if negative_original_size and negative_target_size:
+            if negative_original_size is not None and negative_target_size is not None:
                 top_left = negative_crops_coords_top_left
                 negative_ids = _ids(negative_original_size, top_left, negative_target_size, count)
             if negatives is not None:
@@ -337,6 +340,14 @@ def _encoded(
     elif len(prompts) > 1 and pooled is None:
         raise UsageError("prompt_embeds need pooled_prompt_embeds")
     assert states is not None
+    width = model.unet.config.context[-1]
+    if states.ndim != 3 or states.shape[-1] != width:
+        raise UsageError(f"prompt_embeds have the shape {tuple(states.shape)}: must be (B, T, {width})")
+    if negatives is not None and negatives.shape != states.shape:
+        raise UsageError(
+            f"negative_prompt_embeds have the shape {tuple(negatives.shape)}: must be "
+            f"{tuple(states.shape)}, that of prompt_embeds"
+        )
     if not guided:
         negatives = negative_pooled = None
     elif negatives is None and negative_prompts[0] is None and pooled is not None and model.zero_negative:
@@ -373,7 +384,7 @@ def _states(
     for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
         if name in pipe.PARTS and getattr(pipe, name) is None:
             raise UsageError(f"the pipeline has no {name}: give prompt_embeds and negative_prompt_embeds")
-    studio, skip = pipe.studio, whole("clip_skip", clip_skip or 0)
+    studio, skip = pipe.studio, 0 if clip_skip is None else whole("clip_skip", clip_skip)
     known = {
         text: pipe.model.encode(text, skip, studio.device, embeddings=studio.library.embeddings)
         for text in dict.fromkeys([*first, *last])

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from sfumato.compat.parts import PartConfig
+from sfumato.compat.models import PartConfig
 from sfumato.compat.sources import no_others, part_folder
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.files import make_folder

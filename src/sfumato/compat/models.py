@@ -493,12 +493,12 @@ def as_part(name: str, value: Any) -> ModelPart:
     if isinstance(value, ModelPart):
         kind = type(value).__name__
         if kind not in layout.NETWORKS[name]:
-            raise UsageError(f"{name} cannot be an {kind}; {nearest(kind, layout.NETWORKS[name])}")
+            raise UsageError(f"{name} cannot be of class {kind}; {nearest(kind, layout.NETWORKS[name])}")
         return value
     config = getattr(value, "config", None)
     if not isinstance(value, nn.Module) or config is None:
         known = " or ".join(layout.NETWORKS[name])
-        raise UsageError(f"{name} must be an {known}, not {type(value).__name__}")
+        raise UsageError(f"{name} must be of class {known}, not {type(value).__name__}")
     content = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     class_name = type(value).__name__
     content = {key: each for key, each in content.items() if key != "_class_name"}

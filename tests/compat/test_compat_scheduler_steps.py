@@ -11,7 +11,7 @@ import pytest
 import torch
 from peer import Drawn, latents, network, theirs
 
-from sfumato.compat.scheduler import SampleArgs
+from sfumato.compat.plan import SampleArgs
 from sfumato.compat.schedulers import SCHEDULERS
 from sfumato.diffusion.predict import clean_estimate, prediction_named
 from sfumato.diffusion.sampling import run

@@ -131,7 +131,7 @@ def test_the_times_are_those_of_diffusers(name, spacing):
     for steps in (2, 7, 30):
         theirs = getattr(diffusers, name)(**settings)
         theirs.set_timesteps(steps)
-        plan = SCHEDULERS[name](**settings).plan(compat.scheduler.SampleArgs(steps))
+        plan = SCHEDULERS[name](**settings).plan(compat.plan.SampleArgs(steps))
         times = [level.t for level in plan.evaluated]
         assert times == pytest.approx(theirs.timesteps.tolist(), abs=2e-3)
         assert plan.init_noise_sigma == pytest.approx(float(theirs.init_noise_sigma), rel=1e-4)
@@ -205,7 +205,7 @@ def test_a_setting_that_is_not_supported_is_named(name, settings, words):
 )
 def test_what_the_settings_cannot_draw_is_said_before_drawing(name, settings, words):
     with pytest.raises(UsageError, match=words):
-        getattr(compat, name)(**settings).plan(compat.scheduler.SampleArgs(10))
+        getattr(compat, name)(**settings).plan(compat.plan.SampleArgs(10))
 
 
 def test_a_setting_of_another_class_is_left_out_with_a_warning_as_in_diffusers():
@@ -213,8 +213,3 @@ def test_a_setting_of_another_class_is_left_out_with_a_warning_as_in_diffusers()
         SfumatoWarning, match="EulerAncestralDiscreteScheduler has no setting 'use_karras_sigmas'"
     ):
         compat.EulerAncestralDiscreteScheduler.from_config({}, use_karras_sigmas=True)
-
-
-def test_stepping_by_hand_is_refused_by_name():
-    with pytest.raises(AttributeError, match=r"EulerDiscreteScheduler.set_timesteps is not supported"):
-        compat.EulerDiscreteScheduler().set_timesteps(10)

@@ -19,7 +19,7 @@ from sfumato.compat.drawing import CallState, StepResult, Texts, draw
 from sfumato.compat.noise import BatchNoise, Generators
 from sfumato.compat.outputs import FORMS, in_form
 from sfumato.compat.pipeline import DiffusionPipeline
-from sfumato.compat.scheduler import SampleArgs
+from sfumato.compat.plan import SampleArgs
 from sfumato.compat.sources import no_others, number, whole
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError, nearest, warn

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sfumato.compat.noise import BatchNoise
-from sfumato.compat.scheduler import SamplingPlan
+from sfumato.compat.plan import SamplingPlan
 from sfumato.diffusion.guidance import Estimate, Term, weighted_sum
 from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point

@@ -4,23 +4,23 @@ import math
 import pathlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import pairwise, takewhile
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 
 from sfumato.checkpoint.schedules import path_of
 from sfumato.checkpoint.source import locate
 from sfumato.compat.clipping import bound_of, bounded
+from sfumato.compat.plan import SampleArgs, SamplingPlan
+from sfumato.compat.stepping import SteppingMixin
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
 from sfumato.diffusion import spacing
 from sfumato.diffusion.level import CLEAN, Flow, Level, Path, VariancePreserving
 from sfumato.diffusion.samplers import sampler_named
-from sfumato.diffusion.sampling import Sampler, visited
+from sfumato.diffusion.sampling import Sampler
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import read_json
 
@@ -63,49 +63,11 @@ class SchedulerConfig(dict[str, Any]):
         raise AttributeError(f"this scheduler has no setting {name!r}")
 
 
-@dataclass(frozen=True)
-class SampleArgs:
-    """A call's arguments for its scheduler; `timesteps` has `steps` entries, `sigmas` one more."""
-
-    steps: int = 50
-    eta: float = 0.0
-    timesteps: Sequence[float] | None = None
-    sigmas: Sequence[float] | None = None
-    original_steps: int | None = None
-    """The number of times that a consistency model was trained at."""
-
-
-@dataclass(frozen=True, eq=False)
-class SamplingPlan:
-    """A sampler and its levels, the last included.
-
-    `init_noise_sigma`: the scale of the initial noise. `exploding`: diffusers' latents are scaled to a = 1.
-    `draws`: how many times diffusers draws noise, after `unused` times for steps of no length at the start.
-    `noise_dtype`: its precision, if not the network's.
-    """
-
-    sampler: Sampler
-    levels: Sequence[Level]
-    init_noise_sigma: float = 1.0
-    exploding: bool = False
-    draws: int = 0
-    unused: int = 0
-    noise_dtype: torch.dtype | None = None
-
-    @cached_property
-    def evaluated(self) -> list[Level]:
-        """The level of every evaluation."""
-        return visited(self.sampler, self.levels)
-
-    def scale(self, level: Level) -> float:
-        """The factor from diffusers' latents at `level` to a·x0 + s·eps."""
-        return level.a if self.exploding else 1.0
-
-
-class Scheduler(ABC):
+class Scheduler(SteppingMixin, ABC):
     """One of diffusers' schedulers: settings that give a sampler and its levels.
 
-    Only a pipeline uses it; stepping by hand is not supported. Raises `UsageError` for unknown settings.
+    A pipeline reads the settings only; `set_timesteps` and `step` are for a program's own loop. Raises
+    `UsageError` for unknown settings.
     """
 
     TAKES: ClassVar[frozenset[str]] = frozenset()
@@ -120,6 +82,7 @@ class Scheduler(ABC):
     """Evaluations for each step."""
 
     def __init__(self, **settings: Any) -> None:
+        super().__init__()
         known = self.defaults()
         for name in settings:
             if name not in known:
@@ -275,11 +238,6 @@ class Scheduler(ABC):
             )
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("step", "set_timesteps", "scale_model_input", "add_noise", "timesteps", "sigmas"):
-            raise AttributeError(
-                f"{type(self).__name__}.{name} is not supported: schedulers here only hold settings; call "
-                "the pipeline, whose callback_on_step_end sees every step"
-            )
         raise AttributeError(f"{type(self).__name__} has no {name!r}")
 
     def __repr__(self) -> str:
@@ -397,7 +355,7 @@ class SigmaScheduler(Scheduler):
 class KDiffusionScheduler(SigmaScheduler):
     """A sampler of k-diffusion: latents are scaled to a = 1, even times are not rounded."""
 
-    ROUNDED = False
+    ROUNDED, EXPLODING = False, True
 
     def plan(self, args: SampleArgs) -> SamplingPlan:
         plan = super().plan(args)

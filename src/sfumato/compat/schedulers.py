@@ -1,6 +1,6 @@
 """diffusers' schedulers by name: which sampler each is, and with which options."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from sfumato.compat.clipping import bound_of, bounded_ddim
+from sfumato.compat.plan import SampleArgs, SamplingPlan
 from sfumato.compat.scheduler import (
     SIGMA_SPACINGS,
     KDiffusionScheduler,
-    SampleArgs,
-    SamplingPlan,
     Scheduler,
     SolverScheduler,
     TimestepScheduler,
@@ -47,21 +46,21 @@ class DDIMScheduler(TimestepScheduler):
         sampler: Sampler = partial(ddim, eta=args.eta)
         if (bound := bound_of(self.settings)) is not None:
             sampler = partial(bounded_ddim, bound=bound, eta=args.eta)
-        # a step goes back by training times / steps, even where the next step begins at another time
         stride = self.config["num_train_timesteps"] // args.steps
-        befores = [
-            level.path.level(level.t - stride) if level.path and level.t >= stride else levels[-1]
-            for level in levels[:-1]
-        ]
-        return one_by_one(sampler, befores), args.steps if args.eta > 0 else 0
+
+        def target(level: Level) -> Level:
+            """A step goes back by training times / steps, even where the next step begins at another time."""
+            return level.path.level(level.t - stride) if level.path and level.t >= stride else levels[-1]
+
+        return one_by_one(sampler, target), args.steps if args.eta > 0 else 0
 
 
-def one_by_one(sampler: Sampler, targets: Sequence[Level]) -> Sampler:
+def one_by_one(sampler: Sampler, target: Callable[[Level], Level]) -> Sampler:
     """`sampler` in steps of their own: from each level to its target, not to the next level."""
 
     def sample(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
-        for step, (here, there) in enumerate(zip(levels, targets, strict=False)):
-            x = yield from resumed(sampler(x, (here, there), noise), step)
+        for step, here in enumerate(levels[:-1]):
+            x = yield from resumed(sampler(x, (here, target(here)), noise), step)
         return x
 
     return sample
@@ -78,7 +77,7 @@ class DDIMInverseScheduler(TimestepScheduler):
         self.check("timestep_spacing", ("leading", "trailing"))
         times = self.times(path, args)[::-1]
         stride = self.config["num_train_timesteps"] // args.steps
-        first = replace(CLEAN, path=path) if self.config["set_alpha_to_one"] else path.level(path.first)
+        first = CLEAN if self.config["set_alpha_to_one"] else path.level(path.first)
         levels = [path.level(t - stride) if t >= stride else first for t in times]
         return [*(replace(level, t=t) for level, t in zip(levels, times, strict=True)), path.level(times[-1])]
 
@@ -86,8 +85,9 @@ class DDIMInverseScheduler(TimestepScheduler):
         return list(levels)
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
-        targets = [level.path.level(level.t) if level.path else level for level in levels[:-1]]
-        return one_by_one(partial(ddim_inverse, bound=bound_of(self.settings)), targets), 0
+        path = self.path
+        sampler = partial(ddim_inverse, bound=bound_of(self.settings))
+        return one_by_one(sampler, lambda here: path.level(here.t)), 0
 
 
 class DDPMScheduler(TimestepScheduler):

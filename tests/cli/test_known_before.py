@@ -73,6 +73,22 @@ def test_nothing_is_drawn_to_be_evaluated_where_it_cannot_be_kept(here, file, mo
         assert "cannot write" in err
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["x", "--clip-skip", "11"], "clip_skip = 11 is out of range"),
+        (["embedding:none", "--dialect", "comfy"], "unknown embedding 'none'"),
+        (['("a", "b").blend(1, -1)', "--dialect", "compel"], "the weights of a blend sum to 0"),
+    ],
+)
+def test_a_prompt_that_cannot_be_encoded_is_known_before_another_is_drawn(wrong, told, here, monkeypatch):
+    monkeypatch.setattr("sfumato.studio.Studio.job", never)
+    prompt, *options = wrong
+    status, out, err = here("generate", "a red apple, 3d", prompt, *options)
+    assert (status, out) == (2, "")
+    assert told in err
+
+
 def test_a_name_that_is_too_long_is_known_before_anything_is_drawn(here, monkeypatch):
     monkeypatch.setattr("sfumato.studio.open_studio", never)
     status, _, err = here("generate", "apple " * 30, "-o", "x" * 180 + "-{prompt}.png")

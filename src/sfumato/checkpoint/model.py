@@ -19,7 +19,7 @@ from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.prompt.encode import TextEmbedding, Vectors, encode
+from sfumato.prompt.encode import TextEmbedding, Vectors, encode, places, text_encoders
 from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
@@ -138,6 +138,19 @@ class Model:
             clip_skip=clip_skip,
             device=device,
         )
+
+    def places(
+        self,
+        content: Content,
+        clip_skip: int = 0,
+        *,
+        dialect: str = "plain",
+        embeddings: Mapping[str, Vectors] | None = None,
+    ) -> int:
+        """The places T of the text states that `encode` makes of a prompt; raises what it would."""
+        penultimate = self.info.family.penultimate
+        ready = text_encoders(self.tokenizers, self.text_encoders, embeddings, penultimate, clip_skip)
+        return max(places(content, encoder, dialect) for encoder in ready)
 
     def size_ids(self, size: tuple[int, int], *, negative: bool = False) -> Tensor | None:
         """What the UNet is told about a picture of `size` (width, height): (1, 6), (1, 5), or nothing."""

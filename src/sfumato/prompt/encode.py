@@ -1,7 +1,7 @@
 """Prompt encoding: from a parsed prompt to text states, cut into chunks and weighted as its dialect does."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -13,7 +13,7 @@ from sfumato.devices import own_precision
 from sfumato.errors import UsageError
 from sfumato.nets.text import CLIPText
 from sfumato.prompt.chunks import Chunk, chunks
-from sfumato.prompt.meaning import Concatenation, Content, Phrase, WeightedText
+from sfumato.prompt.meaning import Blend, Concatenation, Content, Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 MAX_LENGTH = 77 * 512
@@ -120,7 +120,22 @@ def encode(
     """
     if isinstance(content, str):
         content = Phrase((WeightedText(content),))
-    parts = []
+    ready = text_encoders(tokenizers, encoders, embeddings, penultimate, clip_skip, device)
+    parts = [_encode(content, encoder, dialect) for encoder in ready]
+    longest = max(states.shape[1] for states, _ in parts)
+    states = torch.cat([_filled(states, longest) for states, _ in parts], dim=-1)
+    return TextEmbedding(states, parts[-1][1] if penultimate else None)
+
+
+def text_encoders(
+    tokenizers: Sequence[Tokenizer],
+    encoders: Sequence[CLIPText],
+    embeddings: Mapping[str, Vectors] | None,
+    penultimate: bool,
+    clip_skip: int,
+    device: torch.device | None = None,
+) -> Iterator[TextEncoder]:
+    """The encoders as `encode` reads a text with them. Raises as it does."""
     for index, (tokenizer, network) in enumerate(zip(tokenizers, encoders, strict=True)):
         most = network.config.num_hidden_layers - 1 - penultimate
         if not 0 <= clip_skip <= most:
@@ -129,11 +144,26 @@ def encode(
         found = {name: each.for_width(index, width) for name, each in (embeddings or {}).items()}
         vectors = {name: rows for name, rows in found.items() if rows is not None}
         where = device or next(network.parameters()).device
-        encoder = TextEncoder(tokenizer, network, clip_skip + penultimate, not penultimate, vectors, where)
-        parts.append(_encode(content, encoder, dialect))
-    longest = max(states.shape[1] for states, _ in parts)
-    states = torch.cat([_filled(states, longest) for states, _ in parts], dim=-1)
-    return TextEmbedding(states, parts[-1][1] if penultimate else None)
+        yield TextEncoder(tokenizer, network, clip_skip + penultimate, not penultimate, vectors, where)
+
+
+def places(content: Content, encoder: TextEncoder, dialect: str) -> int:
+    """The places T of the states that `content` is encoded to. Raises what `encode` would."""
+    if isinstance(content, Phrase):
+        return len(encoder.chunks(content, dialect)) * encoder.tokenizer.limit
+    parts = [places(part, encoder, dialect) for part in content.parts]
+    if isinstance(content, Concatenation):
+        return sum(parts)
+    _shares(content)
+    return max(parts)
+
+
+def _shares(blend: Blend) -> list[float]:
+    """The weights of a blend's parts, made to sum to 1 if it asks for that."""
+    total = sum(blend.weights) if blend.normalised else 1.0
+    if not total:
+        raise UsageError("the weights of a blend sum to 0, so that nothing can be made to sum to 1")
+    return [weight / total for weight in blend.weights]
 
 
 def common_length(lengths: Sequence[int]) -> int:
@@ -164,10 +194,7 @@ def _encode(content: Content, encoder: TextEncoder, dialect: str) -> tuple[Tenso
             for (states, _), weight in zip(parts, content.weights, strict=True)
         ]
         return torch.cat(moved, dim=1), parts[0][1]
-    total = sum(content.weights) if content.normalised else 1.0
-    if not total:
-        raise UsageError("the weights of a blend sum to 0, so that nothing can be made to sum to 1")
-    weights = [weight / total for weight in content.weights]
+    weights = _shares(content)
     longest = max(states.shape[1] for states, _ in parts)
     filled = [
         torch.cat([states, _empty(encoder, missing)], dim=1)

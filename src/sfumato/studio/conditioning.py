@@ -52,6 +52,18 @@ class Conditioner:
         self._embedding.cache_clear()
         self._conditioning.cache_clear()
 
+    def check(self, picture: Prepared) -> None:
+        """Raise what encoding the texts of `picture` would, without that work."""
+        request, steps = picture.request, picture.request.steps or 1
+        texts = [
+            text
+            for prompt in (picture.prompt, *picture.regions)
+            for text in self._texts(picture, prompt, steps)
+        ]
+        if request.guidance != 1 or not _sum_to_one(texts, steps):
+            texts += self._texts(picture, picture.negative, steps, negative=True)
+        common_length([self._places(each.conditioning) for each in texts])
+
     def guidance(self, picture: Prepared, size: tuple[int, int], steps: int) -> ClassifierFreeGuidance:
         """The guidance of `picture`, (width, height) `size`, in `steps` steps."""
         request = picture.request
@@ -123,6 +135,11 @@ class Conditioner:
                 embeddings=dict(text.embeddings),
             )
         return embedding.zeroed() if text.zero else embedding
+
+    def _places(self, text: _Text) -> int:
+        return self.model.places(
+            text.content, text.clip_skip, dialect=text.dialect, embeddings=dict(text.embeddings)
+        )
 
     def _condition(
         self, text: _Text, size: tuple[int, int], guidance: float | None, length: int

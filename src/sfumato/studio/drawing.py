@@ -264,7 +264,9 @@ class Studio:
                     loaded = {use.name: self.adapters[use.name] for use in picture.adapters}
                     embeddings = self.library.named(picture)
                 notes = advice.notes(picture, self.model, self.adapters)
-                prepared.append(replace(picture, embeddings=embeddings, loaded=loaded, notes=notes))
+                picture = replace(picture, embeddings=embeddings, loaded=loaded, notes=notes)
+                self._conditioner.check(picture)
+                prepared.append(picture)
         return prepared
 
     @overload  # a str is an Iterable[str] too, and means one request

@@ -40,9 +40,10 @@ def fitted(record: ForeignRecord, studio: Studio) -> ForeignRecord:
     request = _with_adapters(request, studio, notes)
     known = {name.lower() for name in folders.found("embeddings", (".safetensors", ".pt", ".bin"))}
     missing = [name for name in record.embeddings if name.lower() not in known]
-    notes += [
-        f"the embedding {name}: it is not in your folder; its name is read as words" for name in missing
-    ]
+    for name in missing:
+        notes.append(f"the embedding {name}: it is not in your folder; its name is read as words")
+        texts = {key: _without_mark(getattr(request, key), name) for key in ("prompt", "negative")}
+        request = request.filled(**texts)
     try:
         studio.prepare(request)
     except UsageError as error:
@@ -51,6 +52,12 @@ def fitted(record: ForeignRecord, studio: Studio) -> ForeignRecord:
         notes.append(f"clip_skip {request.clip_skip}: {error}")
         request = request.filled(clip_skip=0)
     return replace(record, request=request, left_out=tuple(notes))
+
+
+def _without_mark(text: str, name: str) -> str:
+    """`text` with ComfyUI's "embedding:name" as "name"."""
+    form = re.escape(name).replace("/", r"[\\/]")
+    return re.sub(rf"embedding:({form})(?:\.safetensors|\.pt|\.bin)?", r"\1", text, flags=re.IGNORECASE)
 
 
 def _with_adapters(request: Request, studio: Studio, notes: list[str]) -> Request:

@@ -369,6 +369,32 @@ def test_a_ratio_of_a_measured_table_is_that_of_its_figures(name):
     assert checked
 
 
+def test_a_speed_that_a_row_names_is_that_of_its_seconds():
+    rows = {
+        row[0]: float(row[1])
+        for head, *rows in tables("docs/few-steps.md")
+        if "difference" in head
+        for row in rows
+    }
+    for what, seconds in rows.items():
+        if frames := re.search(r"\(([\d.]+) a second\)", what):
+            assert float(frames[1]) == pytest.approx(1 / seconds, rel=0.02), what
+        if faster := re.search(r"\(([\d.]+) times as fast\)", what):
+            (teacher,) = (
+                value for name, value in rows.items() if "teacher" in name and name.split()[-1] in what
+            )
+            assert float(faster[1]) == pytest.approx(teacher / seconds, rel=0.02), what
+
+
+def test_what_was_seen_in_training_is_the_steps_times_the_batch():
+    pattern = r"([\d,.]+)( million)? (?:pictures|texts), ([\d,]+) steps of (\d+)"
+    found = re.findall(pattern, page("docs/training.md"))
+    assert len(found) >= 6
+    for seen, million, steps, batch in found:
+        total = float(seen.replace(",", "")) * (10**6 if million else 1)
+        assert total == pytest.approx(int(steps.replace(",", "")) * int(batch), rel=2e-3), (seen, steps)
+
+
 def test_the_embedded_models_card_has_the_figures_of_the_evaluation():
     card = table(CARD, ["steps", "guidance"])
     rows = {

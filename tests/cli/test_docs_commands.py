@@ -218,6 +218,8 @@ def test_a_command_of_a_page_does_what_it_says(words, here, folder, quick, monke
 
 CHANGES = {
     "docs/compat.md": {
+        '"madebyollin/sdxl-vae-fp16-fix"': '"../models/dreamy", subfolder="vae"',
+        "StableDiffusionXLPipeline.": "StableDiffusionPipeline.",
         "path/to/model": "../models/dreamy",
         '"cuda"': '"cpu"',
         "float16": "float32",

@@ -256,34 +256,39 @@ def _check_regular(mode: int, path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, why, os.fspath(path))
 
 
-def read_json(path: Path, limit: int = 1 << 20) -> dict[str, Any]:
-    """The JSON object in `path`, at most `limit` bytes. Raises `CheckpointError`, naming the file."""
+def read_json(path: Path, limit: int = 1 << 20, *, infinite: bool = False) -> dict[str, Any]:
+    """The JSON object in `path`, at most `limit` bytes. Raises `CheckpointError`, naming the file.
+
+    `infinite`: its numbers may be.
+    """
     try:
-        return parse_json(read_file(path, limit), str(path))
+        return parse_json(read_file(path, limit), str(path), infinite=infinite)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
 
 
-def parse_json(raw: bytes, where: str) -> dict[str, Any]:
+def parse_json(raw: bytes, where: str, *, infinite: bool = False) -> dict[str, Any]:
     """The JSON object in `raw`. Raises `CheckpointError` as `json_value` does, and for anything else."""
-    found = json_value(raw, where)
+    found = json_value(raw, where, infinite=infinite)
     if not isinstance(found, dict):
         raise CheckpointError(f"{where} must hold a JSON object, not {type(found).__name__}")
     return found
 
 
-def json_value(raw: bytes, where: str) -> Any:
+def json_value(raw: bytes, where: str, *, infinite: bool = False) -> Any:
     """What the JSON in `raw` holds: UTF-8, no key twice, numbers finite, whole characters.
 
+    `infinite`: ±Infinity is a number too, which diffusers writes into the settings of schedulers.
     Raises `CheckpointError`, before parsing where the result would take much memory.
     """
     if is_crowded(raw):
         raise CheckpointError(f"{where} lists far more than such a file may")
+    number = _number if infinite else _finite
     try:
         found = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=number, parse_float=number
         )
         if _HALF_CHARACTER.search(raw):
             json.dumps(found, ensure_ascii=False).encode("utf-8")
@@ -316,6 +321,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(number: str) -> float:
     if not math.isfinite(value := float(number)):
         raise ValueError(f"{number} is not a finite number")
+    return value
+
+
+def _number(number: str) -> float:
+    if math.isnan(value := float(number)):
+        raise ValueError(f"{number} is not a number")
     return value
 
 

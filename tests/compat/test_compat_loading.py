@@ -1,6 +1,7 @@
 """Every loader takes what that of diffusers takes: tensors, dictionaries, parts, folders and its keywords."""
 
 import json
+import math
 import shutil
 
 import diffusers
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sfumato import compat
 from sfumato.checkpoint.converting import convert
+from sfumato.compat.schedulers import SCHEDULERS
 from sfumato.errors import CheckpointError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::sfumato.errors.SfumatoWarning")
@@ -586,6 +588,29 @@ def test_auto_is_the_precision_of_the_files(model, tmp_path):
     for source in (model("sd1"), tmp_path / "half"):
         found = compat.DiffusionPipeline.from_pretrained(source, dtype="auto", variant=None)
         assert found.dtype == (torch.float32 if source == model("sd1") else torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_a_scheduler_that_diffusers_has_saved_is_read_with_its_settings(name, tmp_path):
+    theirs = getattr(diffusers, name)()
+    theirs.save_pretrained(tmp_path)
+    ours = SCHEDULERS[name].from_pretrained(tmp_path)
+    for key, value in ours.settings.items():
+        assert _lists(value) == _lists(theirs.config[key]), key
+
+
+def test_a_model_saved_with_an_infinite_setting_is_read_and_converted(tmp_path):
+    pipe = pipeline("sd1")
+    pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.save_pretrained(tmp_path / "model")
+    assert "-Infinity" in (tmp_path / "model" / "scheduler" / "scheduler_config.json").read_text()
+    ours = compat.StableDiffusionPipeline.from_pretrained(tmp_path / "model")
+    ours.save_pretrained(tmp_path / "again")
+    again = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "again")
+    assert again.scheduler.config.lambda_min_clipped == -math.inf
+    convert(tmp_path / "model", tmp_path / "model.safetensors")
+    file = compat.StableDiffusionPipeline.from_single_file(tmp_path / "model.safetensors")
+    assert file.scheduler.config.lambda_min_clipped == -math.inf
 
 
 def test_a_pipeline_is_saved_as_diffusers_reads_it(model, tmp_path, lora):

@@ -28,7 +28,7 @@ def read(path: Path, header: Header, present: Collection[str]) -> tuple[dict[str
     if ENTRY not in header.metadata:
         return None
     where = f"{path} ({ENTRY})"
-    content = parse_json(header.metadata[ENTRY].encode("utf-8"), where)
+    content = parse_json(header.metadata[ENTRY].encode("utf-8"), where, infinite=True)
     if content.keys() != set(_SECTIONS) or not all(isinstance(part, dict) for part in content.values()):
         raise CheckpointError(f"{where} must have {', '.join(_SECTIONS)}")
     if content["networks"].keys() != set(present):

@@ -243,7 +243,7 @@ def read_schedule(
     Its class is the one that the index names, as in diffusers.
     """
     path = place_of(folder, "scheduler") / "scheduler_config.json"
-    content = read_json(path)
+    content = read_json(path, infinite=True)
     listed = index["scheduler"][1] if "scheduler" in components(index) else content.get("_class_name")
     if "_class_name" in content and listed != content["_class_name"]:
         other = f"scheduler_config.json says {shown(content['_class_name'])}"

@@ -599,9 +599,8 @@ def _refuse_absent(name: str, value: Any) -> None:
 
 def _scheduler_config(source: str | Path) -> dict[str, Any]:
     """The content of `scheduler_config.json` of a model's folder or hub id. Raises `CheckpointError`."""
-    return read_json(
-        part_folder(source, "scheduler", config="scheduler_config.json") / "scheduler_config.json"
-    )
+    name = "scheduler_config.json"
+    return read_json(part_folder(source, "scheduler", config=name) / name, infinite=True)
 
 
 def _prediction(original_config: str | Path | Mapping[str, Any]) -> str | None:

@@ -126,7 +126,7 @@ class Scheduler(SteppingMixin, ABC):
         folder = locate(source, local_files_only=bool(changes.pop("local_files_only", False)))
         for place in (folder / (subfolder or ""), folder / "scheduler"):
             if (place / "scheduler_config.json").is_file():
-                return cls.from_config(read_json(place / "scheduler_config.json"), **changes)
+                return cls.from_config(read_json(place / "scheduler_config.json", infinite=True), **changes)
         raise CheckpointError(f"{folder} has no scheduler/scheduler_config.json")
 
     @property

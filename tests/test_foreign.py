@@ -593,6 +593,33 @@ def test_links_in_a_circle_end(tmp_path):
     assert foreign.read(saved(tmp_path / "a.png", {"prompt": json.dumps(graph)})).request.prompt == ""
 
 
+ODD = [None, True, -1, float("nan"), 1e308, 2**70, "", "x", "\ud800", [], {}, [1, 2], ["3", 0], {"a": 1}]
+
+
+def changed(value, rng):
+    """`value` with some of its parts replaced by what nobody writes."""
+    if rng.random() < 0.1:
+        return ODD[rng.integers(len(ODD))]
+    if isinstance(value, dict):
+        return {key: changed(each, rng) for key, each in value.items()}
+    return [changed(each, rng) for each in value] if isinstance(value, list) else value
+
+
+def test_records_that_nobody_writes_are_read_or_not_but_never_crash():
+    rng = np.random.default_rng(5)
+    whole = [{"prompt": GRAPH}, *(texts for texts, _, _ in JSON_RECORDS.values())]
+    read = 0
+    for attempt in range(400):
+        texts = {key: changed(text, rng) for key, text in whole[attempt % len(whole)].items()}
+        texts = {key: text if isinstance(text, str) else json.dumps(text) for key, text in texts.items()}
+        read += foreign._of_texts(texts) is not None
+        line = list(A1111)
+        for place in rng.integers(0, len(line), 9):
+            line[place] = '"[]{}:,<>\n\0'[rng.integers(11)]
+        foreign._of_texts({"parameters": "".join(line)})
+    assert read > 100
+
+
 def test_values_out_of_range_are_left_out_and_the_rest_is_taken(tmp_path):
     text = "a cat\nSteps: 5000, Sampler: Euler, CFG scale: 900, Seed: -1, Size: 99999x64"
     record = foreign.read(saved(tmp_path / "a.png", {"parameters": text}))

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sfumato.foreign.settings import Translation
+from sfumato.foreign.settings import Translation, listed
 
 Nodes = dict[str, dict[str, Any]]
 
@@ -90,23 +90,23 @@ def nodes_of(graph: Mapping[str, Any]) -> Nodes:
 
 def nodes_of_workflow(workflow: Mapping[str, Any]) -> Nodes:
     """The same of a `workflow`, as the editor keeps it: of kinds whose values have known names."""
-    if len(workflow.get("nodes") or ()) > MOST_NODES:
+    if len(listed(workflow.get("nodes"))) > MOST_NODES:
         return {}
     origins = {
         link[0]: [str(link[1]), link[2]]
-        for link in workflow.get("links") or ()
+        for link in listed(workflow.get("links"))
         if isinstance(link, list) and len(link) > 2 and isinstance(link[0], int)
     }
     nodes: Nodes = {}
-    for node in workflow.get("nodes") or ():
+    for node in listed(workflow.get("nodes")):
         if not isinstance(node, dict) or not isinstance(node.get("type"), str):
             continue
         kind, values = node["type"], node.get("widgets_values")
         inputs: dict[str, Any] = {}
         if node.get("mode") not in (2, 4):
             names = _WIDGETS.get(kind, ())
-            inputs = dict(values if isinstance(values, dict) else zip(names, values or (), strict=False))
-        for slot in node.get("inputs") or ():
+            inputs = dict(values if isinstance(values, dict) else zip(names, listed(values), strict=False))
+        for slot in listed(node.get("inputs")):
             if isinstance(slot, dict) and isinstance(slot.get("link"), int) and slot["link"] in origins:
                 inputs[str(slot.get("name"))] = origins[slot["link"]]
         nodes[str(node.get("id"))] = {"class_type": kind, "inputs": inputs}

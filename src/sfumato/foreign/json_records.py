@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from sfumato.foreign.a1111 import without_tags
-from sfumato.foreign.settings import Translation, json_object
+from sfumato.foreign.settings import Translation, json_object, listed
 from sfumato.prompt.language import escape
 
 Settings = Mapping[str, Any]
@@ -34,14 +34,10 @@ _NOVELAI_PAIRS = {"}": "{", "]": "[", "::": "::"}
 
 def swarmui(record: Settings) -> Translation:
     """`sui_image_params` of SwarmUI."""
-    settings = dict(record.get("sui_image_params") or {})
+    inner = record["sui_image_params"]
+    settings = dict(inner) if isinstance(inner, Mapping) else {}
     translation = Translation("SwarmUI", "comfy")
-    weights = settings.pop("loraweights", None) or []
-    weights = weights.split(",") if isinstance(weights, str) else weights
-    names = settings.pop("loras", None) or []
-    names = names.split(",") if isinstance(names, str) else names
-    for index, name in enumerate(names):
-        translation.adapter(name, weights[index] if index < len(weights) else 1.0)
+    translation.adapters_of(settings.pop("loras", None), settings.pop("loraweights", None))
     layer = settings.pop("clipstopatlayer", None)
     if layer is not None:
         settings["clipskip"] = abs(int(layer)) if re.fullmatch(r"-?\d+", str(layer)) else layer
@@ -89,7 +85,7 @@ def novelai(record: Settings) -> Translation:
         inner = caption.get("caption") if isinstance(caption, Mapping) else None
         if isinstance(inner, Mapping):
             settings.setdefault(name, inner.get("base_caption"))
-            for each in inner.get("char_captions") or ():
+            for each in listed(inner.get("char_captions")):
                 if isinstance(each, Mapping) and each.get("char_caption"):
                     translation.notes.append(f"character: {each['char_caption']}")
     for key in ("sm", "sm_dyn"):
@@ -166,10 +162,7 @@ def easy_diffusion(record: Settings) -> Translation:
     """The settings of Easy Diffusion, in JSON or as texts of their own."""
     settings = {re.sub(r"\W+", "_", key.lower()): value for key, value in record.items()}
     translation = Translation("Easy Diffusion")
-    names, weights = (settings.pop(key, None) or [] for key in ("use_lora_model", "lora_alpha"))
-    names, weights = ([each] if not isinstance(each, list) else each for each in (names, weights))
-    for index, name in enumerate(names):
-        translation.adapter(name, weights[index] if index < len(weights) else 1.0)
+    translation.adapters_of(settings.pop("use_lora_model", None), settings.pop("lora_alpha", None))
     if str(settings.pop("clip_skip", "")).lower() == "true":
         translation.take("clip_skip", 2)
     translation.take_all(settings, idle=_IDLE)

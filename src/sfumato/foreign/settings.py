@@ -1,6 +1,7 @@
 """Settings of another program, by whatever names it has for them, as fields of a request."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -128,6 +129,13 @@ class Translation:
         if found["name"] not in ("", "None"):
             self.adapters.append(found)
 
+    def adapters_of(self, names: Any, weights: Any) -> None:
+        """LoRAs whose names and weights are lists of their own."""
+        names, weights = listed(names), weights if isinstance(weights, int | float) else listed(weights)
+        for index, name in enumerate(names):
+            each = weights if not isinstance(weights, list) else dict(enumerate(weights)).get(index, 1.0)
+            self.adapter(name, each)
+
     def record(self) -> ForeignRecord:
         """What was taken, as a record."""
         request = Request.build(prompt="", templates="off", dialect=self.dialect)
@@ -234,11 +242,18 @@ def _words(value: Any) -> str:
     return str(value).strip()
 
 
+def listed(value: Any) -> list[Any]:
+    """A list, or the one of a text with commas; nothing else is one."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part]
+    return value if isinstance(value, list) else []
+
+
 def _number(value: Any, default: float | None = None) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return default
+    with suppress(TypeError, ValueError, OverflowError):
+        number = float(value)
+        return number if math.isfinite(number) else default
+    return default
 
 
 def _named(value: Any) -> str:

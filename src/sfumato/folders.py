@@ -17,6 +17,10 @@ KINDS: dict[str, str] = {
 }
 """The kinds of file, and what belongs there."""
 
+NAMELESS = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+"""What diffusers and PEFT call every adapter: its folder has the name."""
+_PARTS = ("unet", "text_encoder", "text_encoder_2")
+
 
 def folder(kind: str) -> Path:
     """The folder of one of `KINDS`; it need not exist. `SFUMATO_HOME`, where set, is the folder above."""
@@ -30,6 +34,7 @@ def folder(kind: str) -> Path:
 def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str, Path]:
     """Every file of a kind by its name without suffix; one in a subfolder is "subfolder/name" as well.
 
+    An adapter that diffusers or PEFT saved is its folder, by the folder's name. Hidden files are left out.
     Of two files with one name the one higher up, then the first in the alphabet, has the short name.
     """
     top = folder(kind)
@@ -39,16 +44,23 @@ def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str,
     )
     names: dict[str, Path] = {}
     for path in paths:
-        inside = path.relative_to(top).with_suffix("").as_posix()
+        inside = path.relative_to(top)
+        if any(part.startswith(".") for part in inside.parts):
+            continue
         names.setdefault(path.stem, path)
-        names.setdefault(inside, path)
+        names.setdefault(inside.with_suffix("").as_posix(), path)
+        holder = path.parent.parent if path.parent.name in _PARTS else path.parent
+        if path.name in NAMELESS and holder != top:
+            names.setdefault(holder.name, holder)
+            names.setdefault(holder.relative_to(top).as_posix(), holder)
     return names
 
 
 def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) -> Path:
     """The file that `name` means: a path, or the name of one in the kind's folder. Raises `UsageError`.
 
-    A file of another suffix is what a path means too, if nothing else is: its reader says what is wrong.
+    A file of another suffix is what a path means too, if nothing else is, and for adapters a folder: their
+    reader says what is wrong.
     """
     # the functions of os.path say no to what can be no path; those of Path raise
     path = Path(os.path.expanduser(name))
@@ -58,7 +70,7 @@ def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) ->
     key = name.removesuffix(path.suffix) if path.suffix.lower() in suffixes else name
     if key in known:
         return known[key]
-    if os.path.isfile(path):
+    if os.path.isfile(path) or (kind == "adapters" and os.path.isdir(path)):
         return path
     hint = nearest(key, known) if known else f"it is no file, and {folder(kind)} holds none"
     raise UsageError(f"there is no {kind.removesuffix('s')} {name!r}; {hint}")

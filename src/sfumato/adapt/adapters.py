@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sfumato.adapt import blocks, live
 from sfumato.adapt.delta import SHIFTS, Delta, merged
 from sfumato.adapt.keys import LayerIndex
-from sfumato.adapt.reading import PARTS, Adapter, read
+from sfumato.adapt.reading import Adapter, read
+from sfumato.adapt.source import PARTS
 from sfumato.errors import UsageError, nearest
 from sfumato.nets.inference import Prepacked
 from sfumato.prompt.meaning import AdapterWeight

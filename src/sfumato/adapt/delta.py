@@ -80,17 +80,20 @@ class Delta(nn.Module, ABC):
     def _magnitude(self, weight: Tensor) -> tuple[Tensor, int]:
         """m, ready to be multiplied with the weight, and the dimension that it runs along.
 
-        PEFT keeps one number for each output. LyCORIS keeps either that, or one for each input as (1, in, …);
-        others write those flat.
+        PEFT keeps one number for each output, of a convolution as (1, out, 1, 1). LyCORIS keeps either that
+        as (out, 1, …), or one for each input as (1, in, …). Others write those flat, or turned over. Where a
+        weight has as many outputs as inputs, the shape decides: a row is of inputs.
         """
         role = next(role for role in MAGNITUDES if self.has(role))
         magnitude = self.part(role, weight.device)
-        by_input = role == "dora_scale" and weight.ndim > 1 and len(magnitude) != len(weight)
-        axis = int(by_input)
-        if magnitude.numel() != weight.shape[axis]:
+        sizes = weight.shape[:2]
+        if magnitude.numel() not in sizes:
             raise ValueError(
                 f"magnitudes of shape {list(magnitude.shape)} for a weight of {list(weight.shape)}"
             )
+        of_convolution = role == "magnitude" and magnitude.ndim > 2
+        is_row = magnitude.ndim > 1 and len(magnitude) == 1 and not of_convolution
+        axis = int(is_row) if len(set(sizes)) == 1 else list(sizes).index(magnitude.numel())
         return magnitude.reshape([-1 if dim == axis else 1 for dim in range(weight.ndim)]), axis
 
     def shift(self, device: torch.device) -> Tensor | None:
@@ -210,6 +213,8 @@ KINDS: tuple[type[Delta], ...] = (LoRA, LoHa, LoKr, Diff)
 
 def kind_of(roles: frozenset[str]) -> type[Delta]:
     """The kind of change that parts of these roles write. Raises `ValueError` where they do not make one."""
+    if roles >= set(MAGNITUDES):
+        raise ValueError(f"it has both {' and '.join(MAGNITUDES)}")
     roles -= {*MAGNITUDES, *SHIFTS}
     for kind in KINDS:
         if roles and kind.NEEDS <= roles <= kind.NEEDS | kind.MAY:

@@ -1,6 +1,7 @@
 """Textual inversion: words with vectors of their own (Gal et al. 2023), in every published form."""
 
 import hashlib
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,13 @@ MAX_VECTORS = 1000
 # Keys that name SDXL's two encoders, in their order.
 _PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 _KOHYA = "emb_params"
+_SECOND = ("clip_g", "text_encoders_1")
+_NO_ENCODERS = ("t5", "t5xxl")
+_BUNDLED = re.compile(
+    r"(?:bundle_emb\.(?P<name>.+)\.)?"
+    r"(?P<encoder>string_to_param\.\*|emb_params|clip_[lgh]|text_encoders_[01]|t5|t5xxl)(?P<out>_out)?"
+    r"|(?P<word><[^<>]+>)"
+)
 _PICKLES = (".pt", ".bin", ".pth", ".ckpt", ".pkl")
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "the second encoder of SDXL"}
 
@@ -111,8 +119,37 @@ def read(path: str | Path, name: str | None = None) -> Embedding:
     return from_tensors(weights.read(path), name or path.stem, str(path))
 
 
+@dataclass(frozen=True)
+class BundledKey:
+    """What a key of an adapter's file says of an embedding in it; `problem`, where that cannot be used."""
+
+    name: str
+    encoder: int
+    problem: str = ""
+
+
+def bundled(key: str, name: str) -> BundledKey | None:
+    """The embedding that `key`, of the adapter `name`, belongs to; nothing if it is of the adapter itself.
+
+    OneTrainer and A1111 write `bundle_emb.WORD.…`; one that stands by itself is called as the adapter is.
+    """
+    if not (found := _BUNDLED.fullmatch(key)):
+        return None
+    if found["word"]:
+        return BundledKey(found["word"], 0)
+    if found["encoder"] in _NO_ENCODERS or found["out"]:
+        what = "an embedding of a text encoder's output" if found["out"] else "an embedding for T5"
+        return BundledKey(found["name"] or name, 0, f"is {what}, which is not supported")
+    return BundledKey(found["name"] or name, int(found["encoder"] in _SECOND))
+
+
 def from_tensors(tensors: Mapping[str, Tensor], name: str, where: str = "the state dict") -> Embedding:
     """As `read`, of tensors in memory, called `where` in errors."""
+    found = {key: bundled(key, name) for key in tensors}
+    inside = {each.name for each in found.values() if each}
+    if len(inside) == 1 and any(key.startswith("bundle_emb.") for key in found):
+        kept = ((key, each) for key, each in found.items() if each and not each.problem)
+        tensors = {_PAIRS[0][each.encoder]: tensors[key] for key, each in kept}
     vectors, token = _vectors(where, weights.checked(tensors, where))
     for each in vectors:
         if not each.is_floating_point() or each.ndim != 2 or not 0 < len(each) <= MAX_VECTORS:

@@ -10,15 +10,22 @@ from sfumato.checkpoint.ldm_keys import unet_modules
 from sfumato.nets.unet import UNet
 
 # What follows a layer's name in a key, and the tensor's role: PEFT, diffusers of three ages, kohya, LyCORIS.
+# Magnitudes have either name in either program's surroundings, as files lie about that were half converted.
+_MAGNITUDES = {"lora_magnitude_vector": "magnitude", "dora_scale": "dora_scale"}
 SUFFIXES = {
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
     ".lora_A.default.weight": "down",
     ".lora_B.default.weight": "up",
+    ".lora_A": "down",
+    ".lora_B": "up",
     ".lora_B.bias": "up_bias",
-    ".lora_magnitude_vector": "magnitude",
-    ".lora_magnitude_vector.weight": "magnitude",
-    ".lora_magnitude_vector.default.weight": "magnitude",
+    **{
+        f"{before}{name}{after}": role
+        for before in (".", "_lora.", ".lora.", ".lora_linear_layer.")
+        for name, role in _MAGNITUDES.items()
+        for after in ("", ".weight", ".default", ".default.weight")
+    },
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
     "_lora.down.weight": "down",
@@ -29,7 +36,6 @@ SUFFIXES = {
     ".lora_up.weight": "up",
     ".lora_mid.weight": "mid",
     ".alpha": "alpha",
-    ".dora_scale": "dora_scale",
     ".diff": "diff",
     ".diff_b": "diff_b",
     ".w_norm": "diff",
@@ -71,11 +77,15 @@ _EDGES = {"conv_in": "in", "conv_norm_out": "out", "conv_out": "out", "mid_block
 
 @dataclass(frozen=True)
 class Key:
-    """A parsed key: the network, if it says, the layer as spelled there, and which tensor ("down", …)."""
+    """A parsed key: the network, if it says, the layer as spelled there, and which tensor ("down", …).
+
+    `stem` is what every key of the layer begins with.
+    """
 
     part: str | None
     layer: str
     tensor: str
+    stem: str
 
 
 def parse_key(key: str) -> Key | None:
@@ -89,7 +99,7 @@ def parse_key(key: str) -> Key | None:
     layer = layer.removeprefix(BARE)
     for pattern, replacement in OLD_NAMES:
         layer = pattern.sub(replacement, layer)
-    return Key(part, layer, tensor)
+    return Key(part, layer, tensor, match[1])
 
 
 class LayerIndex:

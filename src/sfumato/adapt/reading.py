@@ -1,6 +1,5 @@
 """Reading adapter files: each key finds its layer and its role, or is reported by name."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -12,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import weights
-from sfumato.adapt import unsupported
-from sfumato.adapt.delta import Delta, kind_of, scale_of
+from sfumato.adapt import source, unsupported
+from sfumato.adapt.delta import MAGNITUDES, Delta, kind_of, scale_of
+from sfumato.adapt.embedding import MAX_VECTORS, Embedding, bundled
 from sfumato.adapt.keys import Key, LayerIndex, parse_key
 from sfumato.adapt.sampling_hints import sampling_hints
 from sfumato.adapt.settings import Settings
+from sfumato.adapt.source import PARTS, Source
 from sfumato.errors import CheckpointError, nearest
-from sfumato.files import open_file
 
-PARTS = ("unet", "text_encoder", "text_encoder_2")
 MAX_TRIGGERS = 10
+_UNUSABLE = "cannot be used"
 META = torch.device("meta")
 """Where shapes are tried and nothing is computed."""
 
@@ -69,6 +69,8 @@ class Adapter:
     metadata: Mapping[str, str] = field(default_factory=dict)
     sampling_hints: Mapping[str, Any] = field(default_factory=dict)
     """How to draw with it, where it is for few steps: see `sfumato.adapt.sampling_hints`."""
+    embeddings: Mapping[str, Embedding] = field(default_factory=dict)
+    """Learned words that came in the same file, which prompts can call while it is in use."""
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{count} layers of {part}" for part, count in self.report.layers.items())
@@ -89,12 +91,14 @@ def read(
 ) -> Adapter:
     """Read an adapter for networks with these `indexes`, in any published form; nothing is applied.
 
-    Raises `CheckpointError` for a file that is unsafe, damaged, something else, or for another family of
-    models; and where keys match nothing, unless `allow_partial`, as long as something is left.
+    `path` is a file, or a folder of PEFT or diffusers. Raises `CheckpointError` for what is unsafe, damaged,
+    something else, or for another family of models; and where keys match nothing, unless `allow_partial`, as
+    long as something is left. A layer of which a part cannot be used is left out as a whole: without its
+    magnitudes a DoRA would be another change.
     """
     path = Path(path)
-    tensors, metadata = weights.read(path), weights.metadata(path)
-    return _adapter(path, tensors, metadata, _fingerprint(path), indexes, name or path.stem, allow_partial)
+    adapter = _adapter(source.read(path), indexes, name or source.name_of(path), allow_partial)
+    return replace(adapter, path=path)
 
 
 def from_tensors(
@@ -107,30 +111,25 @@ def from_tensors(
     """As `read`, of a state dict in memory, whose names are those of any published form."""
     where = Path(f"the state dict of {name!r}")
     checked = weights.checked(tensors, str(where))
-    adapter = _adapter(where, checked, {}, weights.digest(checked), indexes, name, allow_partial)
-    return replace(adapter, path=None)
+    found = Source(where, checked, {}, Settings({}, str(where)), weights.digest(checked))
+    return _adapter(found, indexes, name, allow_partial)
 
 
-def _adapter(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    metadata: dict[str, str],
-    fingerprint: str,
-    indexes: Mapping[str, LayerIndex],
-    name: str,
-    allow_partial: bool,
-) -> Adapter:
+def _adapter(found: Source, indexes: Mapping[str, LayerIndex], name: str, allow_partial: bool) -> Adapter:
+    path, tensors = found.path, found.tensors
+    for part in indexes:
+        found.settings.check(part)
     keys = {key: parsed for key in tensors if (parsed := parse_key(key))}
     if not keys:
         raise CheckpointError(f"{path} is not an adapter: it is {unsupported.described(tensors)}")
     if model := unsupported.named(unsupported.OTHER_MODELS, keys):
         raise CheckpointError(f"{path} was made for {model}, which is not supported")
 
-    sorter = _Sorter(path, indexes, Settings.of(path, metadata), tensors)
+    sorter = _Sorter(name, indexes, found.settings, tensors)
     for key in tensors:
         sorter.sort(key, keys.get(key))
-    deltas = sorter.deltas()
-    left_out = tuple(sorted(sorter.problems.items()))
+    deltas, embeddings = sorter.deltas(), sorter.embeddings()
+    left_out = tuple(sorted(sorter.problems.items(), key=lambda each: (each[1].startswith(_UNUSABLE), each)))
     counted = Counter(part for part, _ in deltas)
     report = Coverage(
         keys=len(tensors),
@@ -150,11 +149,11 @@ def _adapter(
         name=name,
         deltas=deltas,
         report=report,
-        fingerprint=fingerprint,
-        triggers=_triggers(metadata),
-        path=path,
-        metadata=metadata,
-        sampling_hints=sampling_hints(path, metadata),
+        fingerprint=found.fingerprint,
+        triggers=_triggers(found.metadata),
+        metadata=found.metadata,
+        sampling_hints=sampling_hints(path, found.metadata),
+        embeddings=embeddings,
     )
 
 
@@ -162,7 +161,7 @@ def _adapter(
 class _Sorter:
     """Sorts a file's keys by layer; what has no place or does not fit becomes a problem."""
 
-    path: Path
+    name: str
     indexes: Mapping[str, LayerIndex]
     settings: Settings
     tensors: Mapping[str, Tensor]
@@ -170,12 +169,17 @@ class _Sorter:
     unmatched: dict[str, Key] = field(default_factory=dict)
     misfits: int = 0
     found: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    """The keys of each layer, by their roles."""
+    stems: dict[str, tuple[str, str]] = field(default_factory=dict)
+    spoilt: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Layers that cannot be what they were meant to be, and why."""
+    words: dict[str, dict[int, str]] = field(default_factory=dict)
+    """The keys of each embedding, by the text encoder's index."""
 
     def sort(self, key: str, parsed: Key | None) -> None:
         """Put one key to its layer."""
         if parsed is None:
-            kind = unsupported.named(unsupported.OTHER_KINDS, [key])
-            self.problems[key] = f"is not supported: {kind}" if kind else "is no part of an adapter"
+            self._sort_other(key)
             return
         asked = PARTS if parsed.part is None else (parsed.part,)
         parts = [part for part in asked if part in self.indexes]
@@ -188,21 +192,74 @@ class _Sorter:
             return
         layer = self.indexes[home].find(parsed.layer)
         assert layer is not None
+        self.stems[parsed.stem] = home, layer
         roles = self.found.setdefault((home, layer), {})
-        if parsed.tensor in roles:
-            self.problems[key] = f"says the same as {roles[parsed.tensor]!r}"
-        else:
+        if parsed.tensor not in roles:
             roles[parsed.tensor] = key
+        elif not torch.equal(self.tensors[key], self.tensors[roles[parsed.tensor]]):
+            self.problems[key] = f"is for the same as {roles[parsed.tensor]!r}, and differs"
+            self.spoilt[home, layer] = f"{key!r} differs from {roles[parsed.tensor]!r}"
+
+    def _sort_other(self, key: str) -> None:
+        """Put a key that is no part of a layer's change to its embedding."""
+        if word := bundled(key, self.name):
+            self.words.setdefault(word.name, {})[word.encoder] = key
+            if word.problem:
+                self.problems[key] = word.problem
+            return
+        kind = unsupported.named(unsupported.OTHER_KINDS, [key])
+        self.problems[key] = f"is not supported: {kind}" if kind else "is no part of an adapter"
+
+    def embeddings(self) -> dict[str, Embedding]:
+        """The words that came with the adapter, for the text encoders that there are."""
+        widths = [
+            layer.get_parameter("weight").shape[1]
+            for part in PARTS[1:]
+            if part in self.indexes
+            for path, layer in self.indexes[part].layers.items()
+            if path.endswith("token_embedding")
+        ]
+        made = {}
+        for word, keys in self.words.items():
+            rows = {encoder: self.tensors[key] for encoder, key in keys.items()}
+            rows = {encoder: each[None] if each.ndim == 1 else each for encoder, each in rows.items()}
+            problem = next((self.problems[key] for key in keys.values() if key in self.problems), "")
+            for encoder, each in rows.items():
+                if not each.is_floating_point() or each.ndim != 2 or not 0 < len(each) <= MAX_VECTORS:
+                    problem = f"holds {each.dtype} numbers of shape {list(each.shape)}, not an embedding"
+                elif widths and encoder >= len(widths):
+                    problem = "is an embedding for a text_encoder_2, which this model lacks"
+                elif widths and each.shape[1] != widths[encoder]:
+                    problem = (
+                        f"is an embedding {each.shape[1]} wide, where this model's text encoder reads "
+                        f"{widths[encoder]}"
+                    )
+            if len({len(each) for each in rows.values()}) > 1:
+                problem = "is an embedding with as many vectors as its other half has not"
+            if problem:
+                self.problems |= {key: self.problems.get(key, problem) for key in keys.values()}
+                continue
+            count = len(widths) or max(rows) + 1
+            made[word] = Embedding(word, tuple(rows.get(encoder) for encoder in range(count)), word)
+        return made
 
     def deltas(self) -> dict[tuple[str, str], Delta]:
-        """The change of each layer, tried for its shape."""
+        """The change of each layer, tried for its shape. One with a part that is not read is left out."""
+        for key in [key for key in self.problems if key not in self.unmatched]:
+            stem = key
+            while stem and stem not in self.stems:
+                stem = stem.rpartition(".")[0]
+            if stem:
+                self.spoilt.setdefault(self.stems[stem], f"{key!r} belongs to it and is not read")
         made = {}
         for (part, path), roles in self.found.items():
             try:
+                if reason := self.spoilt.get((part, path)):
+                    raise ValueError(reason)
                 made[part, path] = self._delta(part, path, roles)
             except ValueError as error:
                 for key in roles.values():
-                    self.problems[key] = f"cannot be used: {error}"
+                    self.problems[key] = f"{_UNUSABLE}: {error}"
         return made
 
     def _delta(self, part: str, path: str, roles: Mapping[str, str]) -> Delta:
@@ -213,6 +270,8 @@ class _Sorter:
             if not tensor.numel() or not tensor.ndim:
                 raise ValueError(f"{role} has shape {list(tensor.shape)}")
         kind = kind_of(frozenset(parts))
+        if self.settings.has_magnitudes(part) and not set(MAGNITUDES) & set(parts):
+            raise ValueError(f"{self.settings.where} says use_dora, and the magnitudes of {path} are missing")
         layer = self.indexes[part].layers[path]
         shape = published_shape(layer)
         trial = kind({role: torch.empty_like(tensor, device=META) for role, tensor in parts.items()})
@@ -286,11 +345,6 @@ def _complaint(report: Coverage, sorter: _Sorter, most: int = 3) -> str:
     if not report.layers:
         return f"{told}; nothing of it can be used"
     return f"{told}; {report.used} keys fit ({layers}): allow partial use to go on without the rest"
-
-
-def _fingerprint(path: Path) -> str:
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from sfumato import weights
 from sfumato.adapt.delta import Delta
 from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.live import attached
-from sfumato.adapt.reading import PARTS
 from sfumato.adapt.settings import HEADER
+from sfumato.adapt.source import PARTS
 from sfumato.errors import UsageError, nearest
 
 _PEFT = {

@@ -25,12 +25,12 @@ class Library:
         """The embeddings that requests bring, by their files."""
 
     def load_adapter(self, path: str | Path, name: str | None, *, allow_partial: bool) -> str:
-        """Read an adapter's file, or the one of that name in the user's folder, and what it is called.
+        """Read an adapter's file or folder, or that of this name in the user's folder, and what it is called.
 
         Raises `CheckpointError`, and `UsageError` if an adapter of that name is in the weights.
         """
         file = folders.pick("adapters", str(path))
-        adapter = self.adapters.load(file, name or file.stem, allow_partial=allow_partial)
+        adapter = self.adapters.load(file, name, allow_partial=allow_partial)
         if not adapter.report.whole:
             found = "; ".join(adapter.report.lines(most=3))
             warn(f"{file} fits in part: {found}")
@@ -54,14 +54,19 @@ class Library:
                 self.load_adapter(file or each.name, each.name, allow_partial=allow_partial)
 
     def named(self, picture: Prepared) -> dict[str, Embedding]:
-        """The learned embeddings that the picture's texts name: its own, the studio's, those in the
-        folder.
+        """The learned embeddings that the picture's texts name.
+
+        They are its own, its adapters', the studio's, or in the folder.
         """
         for file in picture.request.embeddings:
             if file not in self._files:
                 self._files[file] = self._read(file)
         own = [self._files[file] for file in picture.request.embeddings]
-        known = {**self.embeddings, **{embedding.name: embedding for embedding in own}}
+        known = dict(self.embeddings)
+        for use in picture.adapters:
+            if use.weight or use.text_weight:
+                known |= self.adapters[use.name].embeddings
+        known |= {embedding.name: embedding for embedding in own}
         found = embeddings_in("\n".join(picture.texts), known, self._widths)
         self.embeddings |= found
         known |= found

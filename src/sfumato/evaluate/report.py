@@ -162,7 +162,7 @@ def _plots(report: EvaluationReport, folder: Path) -> dict[str, str]:
             if any(len(points) > 1 for points in curves.values()):
                 file = f"{name}-{along}.png"
                 _plot(curves, title, along, _levels(report, figure), folder / file)
-                made[file] = f"The {title} over {along}"
+                made[file] = f"{title[0].upper()}{title[1:]}, by {along}"
     return made
 
 

@@ -1,10 +1,14 @@
 """Every scheduler by name, with the settings that programs give it, draws the latents of diffusers."""
 
+import math
+import re
+import shutil
+
 import diffusers
 import pytest
 import torch
 
-from sfumato import compat
+from sfumato import checkpoint, compat
 from sfumato.compat.schedulers import SCHEDULERS
 from sfumato.errors import SfumatoWarning, UsageError
 
@@ -213,3 +217,33 @@ def test_a_setting_of_another_class_is_left_out_with_a_warning_as_in_diffusers()
         SfumatoWarning, match="EulerAncestralDiscreteScheduler has no setting 'use_karras_sigmas'"
     ):
         compat.EulerAncestralDiscreteScheduler.from_config({}, use_karras_sigmas=True)
+
+
+def test_a_scheduler_goes_through_a_folder_in_both_directions(tmp_path):
+    changes = {"use_karras_sigmas": True, "solver_order": 3}
+    for library, other in ((diffusers, compat), (compat, diffusers)):
+        library.DPMSolverMultistepScheduler(**changes).save_pretrained(tmp_path)
+        read = other.DPMSolverMultistepScheduler.from_pretrained(tmp_path)
+        assert (read.config.use_karras_sigmas, read.config.solver_order) == (True, 3)
+        assert read.config.lambda_min_clipped == -math.inf
+    assert compat.EulerDiscreteScheduler.from_pretrained(tmp_path, beta_start=0.01).config.beta_start == 0.01
+    assert compat.DDIMScheduler.load_config(tmp_path)["solver_order"] == 3
+
+
+def test_a_model_that_diffusers_saved_with_dpm_solver_is_drawn(tmp_path, model):
+    shutil.copytree(model("sd1"), tmp_path / "model")
+    diffusers.DPMSolverMultistepScheduler().save_pretrained(tmp_path / "model" / "scheduler")
+    index = tmp_path / "model" / "model_index.json"
+    index.write_text(re.sub(r'"\w+Scheduler"', '"DPMSolverMultistepScheduler"', index.read_text()))
+    pipe = compat.StableDiffusionPipeline.from_pretrained(tmp_path / "model")
+    assert isinstance(pipe.scheduler, compat.DPMSolverMultistepScheduler)
+    assert checkpoint.load(tmp_path / "model").schedule.class_name == "DPMSolverMultistepScheduler"
+
+
+def test_settings_can_be_changed_and_none_is_the_default():
+    scheduler = compat.EulerDiscreteScheduler(steps_offset=None)
+    assert scheduler.config.steps_offset == 0
+    scheduler.register_to_config(timestep_spacing="trailing")
+    assert scheduler.config.timestep_spacing == "trailing"
+    with pytest.raises(UsageError, match="EulerDiscreteScheduler: steps_offset is 'x': must be a number"):
+        scheduler.register_to_config(steps_offset="x")

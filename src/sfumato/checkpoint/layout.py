@@ -20,6 +20,7 @@ from sfumato.validation import shown
 from sfumato.weights import Header, TensorInfo
 
 INDEX = "model_index.json"
+SCHEDULER = "scheduler_config.json"
 TINY = "tiny_vae"
 """The folder of a smaller decoder, which may be there and which no index names."""
 FAST = "fast.safetensors"
@@ -242,7 +243,7 @@ def read_schedule(
 
     Its class is the one that the index names, as in diffusers.
     """
-    path = place_of(folder, "scheduler") / "scheduler_config.json"
+    path = place_of(folder, "scheduler") / SCHEDULER
     content = read_json(path, infinite=True)
     listed = index["scheduler"][1] if "scheduler" in components(index) else content.get("_class_name")
     if "_class_name" in content and listed != content["_class_name"]:

@@ -26,7 +26,6 @@ from sfumato.compat.sources import (
     mapped_device,
     no_others,
     number,
-    part_folder,
     single_file,
     size_in_bytes,
     wanted_dtype,
@@ -35,7 +34,7 @@ from sfumato.compat.sources import (
 from sfumato.compat.tokenizers import CLIPTokenizer, as_tokenizer
 from sfumato.compat.utils import numpy_to_pil
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
-from sfumato.files import read_file, read_json
+from sfumato.files import read_file
 from sfumato.nets.inference import for_inference
 from sfumato.options import DEFAULT_DEVICE, DeviceOptions, ModelOptions
 from sfumato.studio import Studio
@@ -272,7 +271,7 @@ class DiffusionPipeline(LoaderMixin):
         if original_config is not None:
             options["prediction"] = _prediction(original_config)
         if config is not None and scheduler is None:
-            scheduler = scheduler_of(_scheduler_config(config))
+            scheduler = scheduler_of(Scheduler.load_config(config))
         return cls._load(file, str(file), wanted, scheduler, device_map, options, others)
 
     @classmethod
@@ -595,12 +594,6 @@ def _refuse_absent(name: str, value: Any) -> None:
     """
     if value is not None and name != "feature_extractor":
         raise UsageError(f"{name} is not supported: only None")
-
-
-def _scheduler_config(source: str | Path) -> dict[str, Any]:
-    """The content of `scheduler_config.json` of a model's folder or hub id. Raises `CheckpointError`."""
-    name = "scheduler_config.json"
-    return read_json(part_folder(source, "scheduler", config=name) / name, infinite=True)
 
 
 def _prediction(original_config: str | Path | Mapping[str, Any]) -> str | None:

@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from sfumato.checkpoint.layout import SCHEDULER
+from sfumato.checkpoint.library import by_name
 from sfumato.checkpoint.schedules import path_of
-from sfumato.checkpoint.source import locate
 from sfumato.compat.clipping import bound_of, bounded
 from sfumato.compat.plan import SampleArgs, SamplingPlan
+from sfumato.compat.sources import IGNORED, no_others, number, part_folder
 from sfumato.compat.stepping import SteppingMixin
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
@@ -22,7 +24,7 @@ from sfumato.diffusion.level import CLEAN, Flow, Level, Path, VariancePreserving
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Sampler
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
-from sfumato.files import read_json
+from sfumato.files import make_folder, read_json, write_json
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_dynamic_shifting": (False,),
@@ -84,9 +86,12 @@ class Scheduler(SteppingMixin, ABC):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         known = self.defaults()
-        for name in settings:
+        for name, value in settings.items():
             if name not in known:
                 raise UsageError(f"{type(self).__name__} has no setting {name!r}; {nearest(name, known)}")
+            if isinstance(known[name], float | int) and value is not None:
+                number(f"{type(self).__name__}: {name}", value)
+        settings = {name: known[name] if value is None else value for name, value in settings.items()}
         left_out = [name for name in known if name not in settings]
         self.config = SchedulerConfig(
             {**known, **settings, "_class_name": type(self).__name__, "_use_default_values": left_out}
@@ -101,11 +106,13 @@ class Scheduler(SteppingMixin, ABC):
         return dict(DEFAULTS[cls.__name__])
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], **changes: Any) -> Self:
-        """A scheduler of this class with the settings of another, and with `changes`.
+    def from_config(cls, config: Mapping[str, Any] | str | pathlib.Path, **changes: Any) -> Self:
+        """A scheduler of this class with the settings of another, or of a folder, and with `changes`.
 
         As in diffusers, settings left at their class's default are not passed on to another class.
         """
+        if not isinstance(config, Mapping):
+            return cls.from_pretrained(config, **changes)
         known = cls.defaults()
         unset = {*config.get("_use_default_values", ()), "_use_default_values"}
         given = {name: value for name, value in config.items() if name not in unset}
@@ -120,14 +127,64 @@ class Scheduler(SteppingMixin, ABC):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | pathlib.Path, subfolder: str | None = None, **changes: Any
+        cls,
+        pretrained_model_name_or_path: str | pathlib.Path,
+        subfolder: str | None = None,
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
     ) -> Self:
-        """The scheduler of a model's folder, or of the hub, as this class."""
-        folder = locate(source, local_files_only=bool(changes.pop("local_files_only", False)))
-        for place in (folder / (subfolder or ""), folder / "scheduler"):
-            if (place / "scheduler_config.json").is_file():
-                return cls.from_config(read_json(place / "scheduler_config.json", infinite=True), **changes)
-        raise CheckpointError(f"{folder} has no scheduler/scheduler_config.json")
+        """The scheduler of a model's folder, or of the hub, as this class, with `changes`.
+
+        Raises `CheckpointError` and `UsageError`.
+        """
+        config = cls.load_config(
+            pretrained_model_name_or_path, subfolder, revision=revision, local_files_only=local_files_only
+        )
+        return cls.from_config(
+            config, **{name: value for name, value in changes.items() if name not in IGNORED}
+        )
+
+    @classmethod
+    def load_config(
+        cls,
+        pretrained_model_name_or_path: str | pathlib.Path,
+        subfolder: str | None = None,
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **others: Any,
+    ) -> dict[str, Any]:
+        """The content of a model's `scheduler_config.json`; `subfolder` is "scheduler" unless given.
+
+        Raises `CheckpointError`.
+        """
+        no_others(f"{cls.__name__}.load_config", others)
+        source = str(by_name(str(pretrained_model_name_or_path)) or pretrained_model_name_or_path)
+        if subfolder is None and not (pathlib.Path(source).expanduser() / SCHEDULER).is_file():
+            subfolder = "scheduler"
+        folder = part_folder(
+            source, subfolder, config=SCHEDULER, revision=revision, local_files_only=bool(local_files_only)
+        )
+        return read_json(folder / SCHEDULER, infinite=True)
+
+    def save_pretrained(self, save_directory: str | pathlib.Path, **others: Any) -> None:
+        """Write `scheduler_config.json` into a folder. Raises `OutputError`."""
+        no_others("save_pretrained", others)
+        make_folder(pathlib.Path(save_directory))
+        content = {
+            name: value
+            for name, value in self.config.items()
+            if (name[0] != "_" or name == "_class_name") and not callable(value) and value != -math.inf
+        }
+        write_json(pathlib.Path(save_directory) / SCHEDULER, content)
+
+    save_config = save_pretrained
+
+    def register_to_config(self, **changes: Any) -> None:
+        """Change settings. Raises `UsageError`."""
+        self.config = SchedulerConfig({**self.config, **type(self)(**self.settings | changes).config})
 
     @property
     def settings(self) -> dict[str, Any]:

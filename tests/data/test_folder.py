@@ -331,6 +331,12 @@ def test_captions_lie_in_caption_files_of_every_trainer(tmp_path):
     }
 
 
+def test_a_caption_file_may_be_utf_16_as_windows_writes_it(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.TXT").write_text("ein Bär", encoding="utf-16")
+    assert captions(tmp_path) == {"a.png": ("ein Bär",)}
+
+
 def test_a_table_may_be_csv(tmp_path):
     for name in ("a.png", "sub/b.png", "sub/c.png"):
         picture(tmp_path / name)

@@ -15,7 +15,7 @@ from sfumato import checkpoint, weights
 from sfumato.data import shards
 from sfumato.data.folder import FolderDataset
 from sfumato.data.search import search
-from sfumato.errors import DataError, OutputError, SfumatoWarning, UsageError
+from sfumato.errors import CheckpointError, DataError, OutputError, SfumatoWarning, UsageError
 from sfumato.formats import READABLE
 from sfumato.train import cache
 from sfumato.train.context import StepContext, seed_of
@@ -398,3 +398,10 @@ def test_what_does_not_fit_is_an_error(changes, said, recipe):
 def test_a_recipe_that_makes_no_sense_is_refused(changes, said):
     with pytest.raises(UsageError, match=said):
         made("denoiser", **{"folder": "x", "run": "y", **changes})
+
+
+def test_a_key_that_the_network_has_not_is_told_before_pictures_are_looked_at(recipe):
+    recipe = changed(recipe, start="scratch", network={"foo": 3})
+    with pytest.raises(CheckpointError, match=r"^\[network\]: unknown key 'foo'; known: addition_embed_type"):
+        task(recipe, CPU)
+    assert not (Path(recipe.run) / INDEX).exists()

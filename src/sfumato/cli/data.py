@@ -40,7 +40,7 @@ def icons(
             folder,
             size,
             offline=offline,
-            report=lambda doing: None if quiet else console.complain(doing),
+            report=meter.begin,
             progress=lambda done, total: meter.update("rendering", done, total),
         )
     line = (

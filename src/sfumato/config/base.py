@@ -74,8 +74,7 @@ class Config:
                     right = " or ".join(repr(right) for right in cls.FIXED[key])
                     raise cls.ERROR(f"{where}: {key} is {shown(value)}: not supported, only {right}")
             elif not key.startswith("_") and key not in cls.IGNORED:
-                known = {*names, *cls.FIXED, *cls.IGNORED}
-                raise cls.ERROR(f"{where}: unknown key {shown(key)}; {nearest(key[:80], known)}")
+                raise cls.ERROR(f"{where}: unknown key {shown(key)}; {nearest(key[:80], names)}")
         try:
             return cls(**values)
         except ValidationError as error:

@@ -219,8 +219,9 @@ def said(raw: bytes, name: str) -> Words:
             return Words() if raw.lstrip()[:1] == b"[" else words_in(json_object(raw, name), name)
         except DataError as error:
             raise PictureError(str(error)) from error
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as some editors of Windows write
     try:
-        lines = raw.decode("utf-8-sig").splitlines()
+        lines = raw.decode("utf-16" if wide else "utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise PictureError(f"{name} is not UTF-8 text") from None
     return Words(tuple(line.strip() for line in lines if line.strip()))

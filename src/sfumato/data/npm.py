@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import DataError, UsageError
-from sfumato.files import open_file
+from sfumato.files import make_folder, open_file
 
 
 def fetch(package: str, folder: Path) -> Path:
@@ -23,7 +23,7 @@ def fetch(package: str, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise UsageError("npm is needed to fetch the icon sets: install Node.js, or bring a finished pack")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     command = [npm, "pack", package, "--silent", "--pack-destination", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     there = archive(package, folder)

@@ -23,7 +23,7 @@ from PIL import Image
 from sfumato.data import npm
 from sfumato.data.sets import EMOJI_WORDS, ENGLISH, FLUENT_3D, SETS, IconSet
 from sfumato.errors import DataError
-from sfumato.files import read_json, regular, replace_atomically, write_json
+from sfumato.files import make_folder, read_json, regular, replace_atomically, write_json
 
 FOLDER = "pack"
 """The folder in the icon set's own that holds the pack it was rendered from."""
@@ -84,7 +84,7 @@ def build(folder: Path, archives: Path, progress: Callable[[str], None] = lambda
     """
     progress("fetching the names of emoji")
     words = emoji_words(npm.fetch(EMOJI_WORDS, archives))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     parts: list[str] = []
     sources, texts = [], set[str]()
     for icons in SETS.values():

@@ -22,7 +22,7 @@ from sfumato.data import pack
 from sfumato.data.pack import Drawing
 from sfumato.data.sets import SETS
 from sfumato.errors import DataError, UsageError
-from sfumato.files import check_made, regular, replace_atomically
+from sfumato.files import check_made, make_folder, regular, replace_atomically
 
 Pixels = NDArray[np.uint8]
 
@@ -87,7 +87,7 @@ def render(
     total, done, made = sum(len(drawings) for _, drawings in work), 0, 0
     if work and not _renders():
         raise UsageError(_LACKING)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # a child that is forked from a process with torch's threads may hang
     context = get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_hush) as pool:

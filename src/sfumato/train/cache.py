@@ -15,7 +15,7 @@ from sfumato.checkpoint import Model
 from sfumato.data.crops import Crop, Dataset, Size
 from sfumato.devices import sent
 from sfumato.errors import CheckpointError
-from sfumato.files import output_error
+from sfumato.files import make_folder
 from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
@@ -215,10 +215,7 @@ def cached(path: Path, inputs: Mapping[str, str], make: Callable[[], dict[str, T
     except CheckpointError:
         pass
     found = make()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(path, error) from error
+    make_folder(path.parent, path)
     weights.write(path, found, inputs)
     return found
 

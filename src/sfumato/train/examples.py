@@ -129,6 +129,8 @@ def captioned_batches(
     base model that reads more than captions; `from_student`: it may read the guidance scale.
     """
     _check_fits(recipe, base, from_student)
+    config = base.unet.config
+    type(config).from_dict({**config.to_dict(), **recipe.network}, "[network]")
     data = cast(CaptionedData, recipe.data)
     for part in (base.vae, *base.text_encoders):
         part.to(device)

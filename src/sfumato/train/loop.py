@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sfumato.devices import DTYPES
 from sfumato.errors import NumericsError, UsageError
-from sfumato.files import check_room, output_error, read_json, write_json
+from sfumato.files import check_room, make_folder, read_json, write_json
 from sfumato.nets.layers import enable_checkpointing
 from sfumato.train import distributed
 from sfumato.train.context import StepContext, seed_of
@@ -83,10 +83,7 @@ def train(
     recipe = _divided(recipe)
     state = begin(task.net, recipe, device, task.ema_networks)
     if distributed.is_main():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(folder, error) from error
+        make_folder(folder)
         tidy(folder)
         # the weights, their averages and two moments of those that are trained; the model is not larger
         trained = sum(weight.nbytes for weight in state.trained.values())

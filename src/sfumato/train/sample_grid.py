@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.checkpoint import Model
 from sfumato.errors import SfumatoWarning
-from sfumato.files import replace_atomically
+from sfumato.files import make_folder, replace_atomically
 from sfumato.formats import MAX_SIDES
 from sfumato.nets.inference import unpacked
 from sfumato.options import DeviceOptions
@@ -53,6 +53,6 @@ def save(pictures: Tensor, path: Path, columns: int = 8) -> None:
     grid = Image.new("RGB", (columns * width, rows * height), "white")
     for place, one in enumerate(pixels):
         grid.paste(Image.fromarray(one), (place % columns * width, place // columns * height))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, path)
     with replace_atomically(path) as file:
         grid.save(file, format="WEBP", quality=85)

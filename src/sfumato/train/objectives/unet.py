@@ -68,7 +68,7 @@ class TrainedUNet:
         if self.guidance_embedding and config.time_cond_proj_dim is None:
             config = replace(config, time_cond_proj_dim=GUIDANCE_CHANNELS)
         if recipe.start == "scratch":
-            config = type(config).from_dict({**config.to_dict(), **recipe.network}, "network of denoiser")
+            config = type(config).from_dict({**config.to_dict(), **recipe.network}, "[network]")
         net = unpacked(UNet(config))
         if recipe.start == "base":
             missing, _ = net.load_state_dict(unpacked(base.unet).state_dict(), strict=False)

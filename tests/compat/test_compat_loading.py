@@ -482,6 +482,24 @@ pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
 pipe.set_progress_bar_config(disable=True)
 result = draw(guidance_scale=8.0)
 """,
+    "a loop of one's own over the parts": """
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+vae = AutoencoderKL.from_pretrained(MODEL, subfolder="vae")
+unet = UNet2DConditionModel.from_pretrained(MODEL, subfolder="unet", use_safetensors=True)
+scheduler = DDIMScheduler.from_pretrained(MODEL, subfolder="scheduler")
+negative, positive = (pipe.encode_prompt(text, "cpu", 1, False)[0] for text in ("", "a cat"))
+states = torch.cat([negative, positive])
+latents = torch.randn(1, unet.config.in_channels, 8, 8, generator=torch.manual_seed(0))
+scheduler.set_timesteps(3)
+latents = latents * scheduler.init_noise_sigma
+for t in scheduler.timesteps:
+    both = scheduler.scale_model_input(torch.cat([latents] * 2), timestep=t)
+    with torch.no_grad():
+        without, guided = unet(both, t, encoder_hidden_states=states).sample.chunk(2)
+    latents = scheduler.step(without + 7.5 * (guided - without), t, latents).prev_sample
+with torch.no_grad():
+    result = vae.decode(1 / vae.config.scaling_factor * latents).sample
+""",
     "the second text encoder": """
 from diffusers import StableDiffusionXLPipeline
 pipe = StableDiffusionXLPipeline.from_pretrained(XL)

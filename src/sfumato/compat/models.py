@@ -394,6 +394,11 @@ class CLIPTextModel(ModelPart):
     PLACE = "text_encoder"
     network: CLIPText
 
+    @property
+    def text_model(self) -> CLIPText:
+        """The encoder without the projection, as transformers 4 has it."""
+        return self.network
+
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of token embeddings (V, D); learned words of pipelines are not in it."""
         return self.network.embeddings.token_embedding

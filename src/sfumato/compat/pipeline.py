@@ -132,8 +132,11 @@ class LoadedModel(LoaderMixin):
             self.made = Studio(self.model, ModelOptions(self.source), options)
             self.library = self.made.library = self.library or self.made.library
         assert self.made is not None
-        for encoder in self.model.text_encoders:  # a program may have moved one by itself
-            for_inference(encoder, self.device, self.made.dtype, offload=options.offload)
+        home = torch.device("cpu") if options.offload else self.device
+        for encoder in self.model.text_encoders:
+            weight = encoder.final_layer_norm.weight
+            if (weight.device, weight.dtype) != (home, self.made.dtype):  # a program has moved it by itself
+                for_inference(encoder, self.device, self.made.dtype, offload=options.offload)
         return self.made
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -173,12 +176,14 @@ class DiffusionPipeline(LoaderMixin):
     """The pipelines that there are, in the order in which a model is tried."""
     hf_device_map: dict[str, str] | None = None
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any] | None = None) -> None:
         """Of the arguments of a constructor: networks and tokenizers, a scheduler, and nothing else.
 
         Raises `UsageError` for a part that is missing or does not fit, `CheckpointError` where the parts do
         not go together.
         """
+        if given is None:
+            raise UsageError(f"{type(self).__name__}: a pipeline is made by from_pretrained, or of its parts")
         for name in ABSENT:
             _refuse_absent(name, given.get(name))
         parts = {name: _as_part(name, given[name]) for name in self.PARTS}

@@ -98,7 +98,6 @@ def differs(name, settings, call):
     """Whether docs/compat.md says that Sfumato differs here."""
     get, steps = settings.get, call.get("num_inference_steps")
     count, prediction = get("num_train_timesteps", 1000), get("prediction_type")
-    uneven = steps and count % steps
     trailing = get("timestep_spacing") == "trailing" and steps
     return (
         (get("rescale_betas_zero_snr") and (prediction == "epsilon" or get("beta_schedule") == "linear"))
@@ -106,7 +105,11 @@ def differs(name, settings, call):
         or (trailing and len(np.arange(count, 0, -count / steps)) != steps)
         or (
             name == "PNDMScheduler"
-            and (prediction != "epsilon" or uneven or get("timestep_spacing") == "linspace")
+            and (
+                prediction != "epsilon"
+                or get("timestep_spacing") == "linspace"
+                or (trailing and count % steps)
+            )
         )
     )
 

@@ -106,7 +106,8 @@ class PNDMScheduler(TimestepScheduler):
     ENDS = "set_alpha_to_one"
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
-        return ddim if len(levels) == 2 else partial(pndm, warm_up=not self.config["skip_prk_steps"]), 0
+        warm_up = not self.config["skip_prk_steps"]
+        return ddim if len(levels) == 2 else partial(pndm, warm_up=warm_up, whole=True), 0
 
 
 class _ConsistencyScheduler(TimestepScheduler):
@@ -312,6 +313,15 @@ class SASolverScheduler(SolverScheduler):
 SCHEDULERS: dict[str, type[Scheduler]] = {
     name: kind for name, kind in sorted(globals().items()) if name in DEFAULTS
 }
+
+
+AysSchedules = {
+    "StableDiffusionTimesteps": [999, 850, 736, 645, 545, 455, 343, 233, 124, 24],
+    "StableDiffusionSigmas": [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.0],
+    "StableDiffusionXLTimesteps": [999, 845, 730, 587, 443, 310, 193, 116, 53, 13],
+    "StableDiffusionXLSigmas": [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.38, 0.234, 0.113, 0.0],
+}
+"""Times and sigmas for ten steps (Sabour et al. 2024, Align Your Steps), for `timesteps=` and `sigmas=`."""
 
 
 def scheduler_of(config: Mapping[str, Any]) -> Scheduler:

@@ -23,6 +23,13 @@ _KINDS = (
     (r"SafetyChecker", "pictures are not checked; leave safety_checker out, or give None"),
     (r"BitsAndBytes|Quant|GGUF|TorchAo", "quantised weights are not supported"),
     (r"Onnx|OpenVINO|Flax", "only torch is supported"),
+    (
+        r"FlowMatch\w*Scheduler",
+        "diffusers' pipelines of Stable Diffusion cannot use it either; "
+        "DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type='flow_prediction') samples flows",
+    ),
+    (r"MultistepInverse", "DDIMInverseScheduler inverts"),
+    (r"ConsistencyDecoder|CMStochastic|IPNDM|KarrasVe|ScoreSde", "it is for networks without text"),
     (r"Scheduler", ""),
     (r"Pipeline", ""),
 )

@@ -1,5 +1,6 @@
 """Linear multistep samplers: polynomials through earlier noise estimates, in σ, in λ or in steps."""
 
+import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from itertools import pairwise
@@ -71,10 +72,12 @@ def deis(
 
 
 def _runge_kutta(
-    x: Tensor, eps: Tensor, here: Level, there: Level, step: int
+    x: Tensor, eps: Tensor, here: Level, there: Level, step: int, whole: bool
 ) -> Generator[Point, Tensor, Tensor]:
     """The noise estimate of a pseudo Runge–Kutta step (Liu et al. 2022, eq. 13) that begins with `eps`."""
     middle = between_times(here, there, 0.5)
+    if whole and middle.path:
+        middle = middle.path.level(math.floor(middle.t))
     total, latest = eps, eps
     for weight, level in ((2, middle), (2, middle), (1, there)):
         trial = step_along(x, latest, here, level)
@@ -84,11 +87,14 @@ def _runge_kutta(
     return total / 6
 
 
-def pndm(x: Tensor, levels: Sequence[Level], noise: Noise, *, warm_up: bool = False) -> Sampling:
+def pndm(
+    x: Tensor, levels: Sequence[Level], noise: Noise, *, warm_up: bool = False, whole: bool = False
+) -> Sampling:
     """PNDM: DDIM's step with a noise estimate by Adams–Bashforth (Liu et al. 2022, eq. 11 and 12).
 
     The weights hold for levels evenly spaced in time. The `warm_up` of the paper takes three steps by pseudo
-    Runge–Kutta, with four evaluations each (eq. 13); without it the first step is improved Euler (two).
+    Runge–Kutta, with four evaluations each (eq. 13), their middle times rounded down if `whole`; without it
+    the first step is improved Euler (two).
     """
     history: deque[Tensor] = deque(maxlen=4)
     for step, (here, there) in enumerate(pairwise(levels)):
@@ -98,7 +104,7 @@ def pndm(x: Tensor, levels: Sequence[Level], noise: Noise, *, warm_up: bool = Fa
             history.clear()
             x = step_to(x, x0, here, there)
         elif warm_up and len(history) < 4 and there.s:
-            x = step_along(x, (yield from _runge_kutta(x, history[0], here, there, step)), here, there)
+            x = step_along(x, (yield from _runge_kutta(x, history[0], here, there, step, whole)), here, there)
         elif len(history) == 1 and there.s:
             trial = step_along(x, history[0], here, there)
             x0 = yield Point(trial, there, step)

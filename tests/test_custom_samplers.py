@@ -124,7 +124,7 @@ def test_a_file_that_registers_another_name_is_told_so_and_the_list_goes_on(regi
 @pytest.mark.parametrize(
     ("name", "said"),
     [("ddim", "ddim is built in"), ("DDIMScheduler", "lower-case"), ("k-heun", "heun is built in")]
-    + [(wrong, "must be lower-case letters") for wrong in ("My", "a b", "../x", "", "a_b")],
+    + [(wrong, "must be a text of lower-case") for wrong in ("My", "a b", "../x", "", "a_b", len)],
 )
 def test_a_name_that_is_ours_or_no_name_is_refused(name, said):
     with pytest.raises(UsageError, match=said):

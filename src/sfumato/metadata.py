@@ -28,6 +28,7 @@ from sfumato.formats import MAX_SIDES, picture_format
 from sfumato.names import SAMPLERS, SPACINGS
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.request import Request
+from sfumato.validation import reworded
 
 NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
@@ -161,7 +162,8 @@ def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"])) or "the whole"
-        raise PictureError(f"the record in {path} cannot be read: {where}: {fault['msg']}") from None
+        said = reworded(fault["msg"])
+        raise PictureError(f"the record in {path} cannot be read: {where}: {said}") from None
 
 
 def holds_record(picture: PIL.Image.Image) -> bool:

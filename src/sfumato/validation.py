@@ -5,7 +5,7 @@ from itertools import groupby, takewhile
 from os import PathLike
 from pathlib import Path
 from reprlib import Repr
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -45,6 +45,12 @@ class Validated(BaseModel):
 
     # As a part of another model it is validated by that one, which collects the faults of all its parts.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            kind = type(self).__name__
+            raise UsageError(f"{name} cannot be set: a {kind} is never changed; make another with {name}=…")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """What differs from the defaults."""

@@ -266,7 +266,7 @@ def test_a_value_that_looks_like_an_option_is_the_values_own(here):
 def test_what_is_named_and_not_there_is_wrong_usage(here, line):
     status, out, err = here(*line)
     assert (status, out) == (2, "")
-    assert err.startswith("error: ")
+    assert err.splitlines()[-1].startswith("error: ")
 
 
 def test_a_new_field_of_the_request_is_an_option_by_itself(monkeypatch):

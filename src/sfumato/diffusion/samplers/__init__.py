@@ -133,8 +133,12 @@ def register_sampler(name: str, *, order: int = 1, summary: str = "", source: st
     `summary` and `source` are for the list of samplers. Registering a name of one's own again replaces it.
     Raises `UsageError` for a name that is ours, and for a sampler that fails over a few levels of numbers.
     """
-    if names.plain(name) != name or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise UsageError(f"sampler name {name!r}: must be lower-case letters, digits and hyphens")
+    if (
+        not isinstance(name, str)
+        or names.plain(name) != name
+        or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name)
+    ):
+        raise UsageError(f"sampler name {name!r}: must be a text of lower-case letters, digits and hyphens")
     if ours := names.find(name, names.BUILT_IN):
         raise UsageError(f"sampler name {name!r}: {ours} is built in; choose another")
 

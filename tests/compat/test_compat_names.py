@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 
+import diffusers.schedulers
 import diffusers.utils
 import numpy as np
 import PIL.Image
@@ -11,6 +12,7 @@ import torch
 
 from sfumato import compat
 from sfumato.compat import utils
+from sfumato.compat.schedulers import SCHEDULERS, AysSchedules
 from sfumato.errors import SfumatoError, UsageError
 
 LEFT_OUT = {
@@ -142,6 +144,14 @@ def test_a_method_with_an_argument_of_another_kind_is_an_error_of_one_line(call,
     with pytest.raises(SfumatoError, match=words) as caught:
         call(pipe)
     assert "\n" not in str(caught.value)
+
+
+def test_schedules_of_ten_steps_and_compatible_schedulers_are_those_of_diffusers():
+    for name, schedule in AysSchedules.items():
+        assert schedule == diffusers.schedulers.AysSchedules[name]
+    ours = {kind.__name__ for kind in compat.EulerDiscreteScheduler().compatibles}
+    theirs = {kind.__name__ for kind in diffusers.EulerDiscreteScheduler().compatibles}
+    assert theirs & SCHEDULERS.keys() <= ours <= SCHEDULERS.keys()
 
 
 def test_helpers_are_those_of_diffusers(tmp_path):

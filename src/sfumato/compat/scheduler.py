@@ -187,6 +187,17 @@ class Scheduler(SteppingMixin, ABC):
         self.config = SchedulerConfig({**self.config, **type(self)(**self.settings | changes).config})
 
     @property
+    def compatibles(self) -> "list[type[Scheduler]]":
+        """The classes that can be made of its settings, by `from_config`."""
+        found: list[type[Scheduler]] = []
+        queue: list[Any] = [Scheduler]
+        while queue:
+            kind = queue.pop()
+            queue += kind.__subclasses__()
+            found += [kind] if kind.__name__ in DEFAULTS else []
+        return sorted(found, key=lambda kind: kind.__name__)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The class's own settings, without those of other classes in `config`."""
         return {name: self.config[name] for name in self.defaults()}

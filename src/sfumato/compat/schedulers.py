@@ -330,12 +330,3 @@ def scheduler_of(config: Mapping[str, Any]) -> Scheduler:
     if name not in SCHEDULERS:
         raise UsageError(f"the scheduler {name} is not supported; {nearest(name, SCHEDULERS)}")
     return SCHEDULERS[name].from_config(config)
-
-
-AysSchedules: dict[str, list[float]] = {
-    "StableDiffusionTimesteps": [999, 850, 736, 645, 545, 455, 343, 233, 124, 24],
-    "StableDiffusionSigmas": [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.0],
-    "StableDiffusionXLTimesteps": [999, 845, 730, 587, 443, 310, 193, 116, 53, 13],
-    "StableDiffusionXLSigmas": [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.38, 0.234, 0.113, 0.0],
-}
-"""Schedules of ten steps for a call's `timesteps` or `sigmas` (Align Your Steps, Sabour et al. 2024)."""

@@ -7,7 +7,7 @@ from typing import Any
 from sfumato.checkpoint.families import FAMILIES, Defaults, Family
 from sfumato.checkpoint.layout import TINY, Content, Part
 from sfumato.checkpoint.report import Report
-from sfumato.checkpoint.schedules import PREDICTIONS, path_of
+from sfumato.checkpoint.schedules import path_of, prediction_of
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.diffusion import level
@@ -78,8 +78,10 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled, told = _distilled(unet, schedule, report), unet.time_cond_proj_dim is not None
-    prediction = PREDICTIONS[schedule.prediction_type]
+    prediction = prediction_of(schedule)
     stated = f"prediction_type = {schedule.prediction_type!r}"
+    if schedule.is_edm:
+        stated += f" of {schedule.class_name}, sigma_data = {schedule.sigma_data:g}"
     report.infer("prediction", prediction, reasons.get("prediction", stated))
     path, named, reason = path_of(schedule)
     report.infer("path", named, reason)
@@ -95,7 +97,7 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
         path=path,
         native_size=native,
         factor=vae.factor,
-        defaults=_defaults(family, distilled, told, own, report),
+        defaults=_defaults(family, schedule, distilled, told, own, report),
         trained_range=_trained_range(distilled, told, own, report),
     )
 
@@ -216,9 +218,16 @@ def _native_size(
 
 
 def _defaults(
-    family: Family, distilled: str | None, told: bool, own: Mapping[str, Any], report: Report
+    family: Family,
+    schedule: ScheduleConfig,
+    distilled: str | None,
+    told: bool,
+    own: Mapping[str, Any],
+    report: Report,
 ) -> Defaults:
     chosen = family.defaults if distilled is None else _LCM_TOLD_GUIDANCE if told else _LCM
+    if schedule.is_edm and distilled is None:
+        chosen = replace(chosen, spacing=schedule.sigma_schedule)
     stated = {key: value for key, value in own.items() if key in Defaults.__dataclass_fields__}
     defaults = Defaults(**{**vars(chosen), **stated})
     report.infer(

@@ -4,10 +4,20 @@ import torch
 
 from sfumato.config import ScheduleConfig
 from sfumato.diffusion import level
+from sfumato.diffusion.predict import SIGMA_DATA
 from sfumato.errors import CheckpointError
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 """What schedulers call the network's answer, and what it is called here."""
+_EDM_PREDICTIONS = {"epsilon": "edm", "v_prediction": "edm-v"}
+
+
+def prediction_of(schedule: ScheduleConfig) -> str:
+    """What the network predicts, a name of `sfumato.diffusion.predict`."""
+    if not schedule.is_edm:
+        return PREDICTIONS[schedule.prediction_type]
+    name = _EDM_PREDICTIONS[schedule.prediction_type]
+    return name if schedule.sigma_data == SIGMA_DATA else f"{name}:{schedule.sigma_data:g}"
 
 
 def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, str, str]:
@@ -16,6 +26,10 @@ def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, s
     Raises `CheckpointError` where the betas make none.
     """
     count = schedule.num_train_timesteps
+    if schedule.is_edm:
+        low, high = schedule.sigma_min or 0.0, schedule.sigma_max or 0.0
+        reason = f"the scheduler is {schedule.class_name}"
+        return level.VarianceExploding(low, high), f"variance exploding, σ {low:g} to {high:g}", reason
     shift, reason = None, f"the scheduler is {schedule.class_name}"
     if schedule.class_name.startswith("FlowMatch"):
         shift = schedule.shift

@@ -1,7 +1,7 @@
 """`scheduler/scheduler_config.json`: the noise that a network was trained on."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -53,6 +53,8 @@ class ScheduleConfig(Config):
     final_sigmas_type: str | None = "zero"
     sigma_min: float | None = None
     sigma_max: float | None = None
+    sigma_data: Positive = 0.5
+    sigma_schedule: Annotated[str, one_of(("karras", "exponential"))] = "karras"
     shift: Shift = 1.0
     use_flow_sigmas: bool | None = False
     flow_shift: Shift | None = 1.0
@@ -66,6 +68,12 @@ class ScheduleConfig(Config):
     timestep_scaling: Positive = 10.0
 
     @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any], where: str) -> Self:
+        if str(mapping.get("_class_name")).startswith("FlowMatch"):  # of which this is no setting
+            mapping = {key: value for key, value in mapping.items() if key != "prediction_type"}
+        return super().from_dict(mapping, where)
+
+    @classmethod
     def defaults(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
         name = mapping.get("_class_name", cls.class_name)
         if not isinstance(name, str) or name not in SCHEDULERS:
@@ -76,11 +84,22 @@ class ScheduleConfig(Config):
         return {"class_name": name, **flow, **own}
 
     @property
+    def is_edm(self) -> bool:
+        """Whether it is a schedule of EDM: noise levels σ, and a network that is preconditioned by them."""
+        return self.class_name.startswith("EDM")
+
+    @property
     def clips(self) -> bool:
         """Whether clean estimates were clipped; other schedulers carry the key along without reading it."""
         return self.clip_sample and self.class_name in _CLIPPING
 
     def check(self) -> None:
+        if self.is_edm and self.prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(f"prediction_type = {self.prediction_type!r} is none of an EDM schedule")
+        if self.is_edm and not 0 < (self.sigma_min or 0) < (self.sigma_max or 0):
+            raise ValueError(f"sigma_min = {self.sigma_min} must be above 0 and below sigma_max")
+        if self.use_flow_sigmas and self.prediction_type != "flow_prediction":
+            raise ValueError(f"use_flow_sigmas and prediction_type = {self.prediction_type!r} exclude each other")
         if self.trained_betas is not None:
             same_length("trained_betas", self.trained_betas, self.num_train_timesteps)
         rises = self.base_image_seq_len < self.max_image_seq_len and self.base_shift <= self.max_shift

@@ -51,6 +51,16 @@ _DPM_SOLVER = {
     "lambda_min_clipped": -float("inf"),
     "variance_type": None,
 }
+_EDM = {
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sigma_min": 0.002,
+    "sigma_max": 80.0,
+    "sigma_data": 0.5,
+    "sigma_schedule": "karras",
+    "rho": 7.0,
+    "final_sigmas_type": "zero",
+}
 _CONSISTENCY = {
     **_LEADING,
     **_STABLE,
@@ -75,6 +85,16 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     ),
     "DPMSolverSDEScheduler": _LINSPACE | _STABLE | _SPACED | {"noise_sampler_seed": None},
     "DPMSolverSinglestepScheduler": _BETAS | _DPM_SOLVER | {"lower_order_final": False},
+    "EDMDPMSolverMultistepScheduler": {
+        **_EDM,
+        **_THRESHOLD,
+        "solver_order": 2,
+        "algorithm_type": "dpmsolver++",
+        "solver_type": "midpoint",
+        "lower_order_final": True,
+        "euler_at_final": False,
+    },
+    "EDMEulerScheduler": _EDM,
     "EulerAncestralDiscreteScheduler": _LINSPACE | _ZERO_SNR,
     "EulerDiscreteScheduler": (
         _LINSPACE

@@ -4,6 +4,7 @@ With x = a·x0 + s·eps, each row says how the network is shown x, how its answe
 training target is.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,23 +37,30 @@ class Prediction:
 
 
 SIGMA_DATA = 0.5
-"""The standard deviation of the data that EDM's networks assume."""
+"""The standard deviation of the data that EDM's networks assume, unless they say another."""
 
 
-def _edm(a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """c_skip and c_out (Karras et al. 2022, table 1), in any scaling of x."""
-    total = s * s + SIGMA_DATA**2 * a * a
-    return SIGMA_DATA**2 * a / total, s * SIGMA_DATA / total.sqrt()
+def edm(name: str, sigma_data: float = SIGMA_DATA, sign: float = 1.0) -> Prediction:
+    """EDM's preconditioning (Karras et al. 2022, eq. 7): x0 = c_skip·x + c_out·F(c_in·x), in any scale of x.
 
+    `sign` of c_out: −1 for networks that predict v (diffusers' `v_prediction` of an EDM scheduler).
+    """
 
-def _edm_x0(x: Tensor, out: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    skip, scale = _edm(a, s)
-    return skip * x + scale * out
+    def total(a: Tensor, s: Tensor) -> Tensor:
+        return s * s + sigma_data**2 * a * a
 
+    def c_skip(a: Tensor, s: Tensor) -> Tensor:
+        return sigma_data**2 * a / total(a, s)
 
-def _edm_target(x0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    skip, scale = _edm(a, s)
-    return (x0 - skip * (a * x0 + s * eps)) / scale
+    def c_out(a: Tensor, s: Tensor) -> Tensor:
+        return sign * sigma_data * s / total(a, s).sqrt()
+
+    return Prediction(
+        name,
+        x0=lambda x, out, a, s: c_skip(a, s) * x + c_out(a, s) * out,
+        target=lambda x0, eps, a, s: (x0 - c_skip(a, s) * (a * x0 + s * eps)) / c_out(a, s),
+        input_scale=lambda a, s: 1 / total(a, s).sqrt(),
+    )
 
 
 PREDICTIONS = {
@@ -78,20 +86,20 @@ PREDICTIONS = {
             x0=lambda x, out, a, s: (x - s * out) / (a + s),
             target=lambda x0, eps, a, s: eps - x0,
         ),
-        # Karras et al. 2022, eq. 7; c_in = 1/√(σ² + σ_data²) of x/a
-        Prediction(
-            "edm",
-            x0=_edm_x0,
-            target=_edm_target,
-            input_scale=lambda a, s: 1 / (s * s + SIGMA_DATA**2 * a * a).sqrt(),
-        ),
+        edm("edm"),
+        edm("edm-v", sign=-1.0),
     )
 }
 
 
 def prediction_named(name: str) -> Prediction:
-    """The table's row, by our name or diffusers' (`v_prediction`, `sample`, `flow_prediction`)."""
+    """The table's row, by our name or diffusers' (`v_prediction`, `sample`, `flow_prediction`).
+
+    `edm` and `edm-v` may be followed by σ_data, as in "edm-v:1".
+    """
     ours = {"v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}.get(name, name)
+    if match := re.fullmatch(r"edm(-v)?:(\d+(?:\.\d+)?(?:e-?\d+)?)", ours):
+        return edm(name, float(match[2]), -1.0 if match[1] else 1.0)
     if ours not in PREDICTIONS:
         raise UsageError(f"unknown prediction {name!r}; {nearest(name, PREDICTIONS)}")
     return PREDICTIONS[ours]

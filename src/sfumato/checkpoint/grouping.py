@@ -43,7 +43,7 @@ FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
 _EMA = "model_ema."
 _UNREAD = re.compile(
     r"betas|(?:sqrt_|log_)?(?:one_minus_)?alphas_cumprod(?:_prev)?|sqrt_recip(?:m1)?_alphas_cumprod|"
-    r"posterior_.*|logvar|lvlb_weights|scale_factor|global_step|v_pred|ztsnr|denoiser\..*|"
+    r"posterior_.*|logvar|lvlb_weights|scale_factor|global_step|v_pred|ztsnr|edm_.*|denoiser\..*|"
     r"embedding_manager\..*|"
     r"(?:cond_stage_model|conditioner\.embedders\.\d)\.(?:logit_scale|text_projection)"
 )

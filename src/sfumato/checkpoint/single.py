@@ -14,7 +14,7 @@ from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
-from sfumato.errors import CheckpointError
+from sfumato.errors import CheckpointError, warn
 from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.weights import Header
 
@@ -32,6 +32,8 @@ _SPREAD_OF = (
     "output_blocks.11.1.transformer_blocks.0.norm1.bias",
     "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
 )
+_EDM_MARKS = frozenset({"edm_mean", "edm_std"})
+"""Tensors of Playground v2.5: the mean and standard deviation of the latents, by channel."""
 _SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -43,12 +45,18 @@ _SCHEDULE = {
 
 
 def scan(
-    path: Path, header: Header, report: Report, lent: Mapping[str, Part], given: Collection[str]
+    path: Path,
+    header: Header,
+    report: Report,
+    lent: Mapping[str, Part],
+    given: Collection[str],
+    prediction: str | None = None,
 ) -> Content:
     """Work out everything about the checkpoint `path`; conclusions go into `report`.
 
     `lent`: another model's parts, of which those are taken that the file lacks; `given`: parts that will come
-    from elsewhere. Tokenizers are those of its own text encoders only. Raises `CheckpointError`.
+    from elsewhere; `prediction`: what the UNet predicts, as schedulers call it, whatever the file says.
+    Tokenizers are those of its own text encoders only. Raises `CheckpointError`.
     """
     groups = grouped(path, header, report)
     lent = borrowed(path, groups, lent, given)
@@ -59,7 +67,11 @@ def scan(
         content.parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()} | lent
         return content
     family = _family(groups, lent, report)
-    prediction, reason = _prediction(path, header, groups["unet"], family)
+    edm = _edm(path, header)
+    if prediction is None:
+        prediction, reason = _prediction(path, header, groups["unet"], family, edm)
+    else:
+        reason = "asked for"
     side = family.latent_sides[prediction == "v_prediction"]
     configs = {name: part.config for name, part in lent.items()}
     for name in TOKENIZERS:
@@ -68,17 +80,20 @@ def scan(
     configs["unet"] = unet = _unet(path, groups["unet"], configs, family, side, report)
     if "vae" in groups:
         configs["vae"] = vae_config(groups["vae"], family.scaling_factor, 8 * side, str(path))
+        if _EDM_MARKS <= header.tensors.keys() and isinstance(configs["vae"], VAEConfig):
+            configs["vae"] = _normalised(configs["vae"], path)
     parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()}
     return Content(
         parts=parts | lent,
         tokenizers={
             TOKENIZERS[name]: _tokenizer(parts[name], family) for name in TOKENIZERS if name in parts
         },
-        scheduler=_scheduler(unet, family, prediction, "ztsnr" in header.tensors),
+        scheduler=_scheduler(unet, family, prediction, "ztsnr" in header.tensors, edm),
         reasons={
             "prediction": reason,
             "native size": f"{family.name} models that predict {prediction} are trained at {8 * side} pixels",
             "latent scale": f"{family.name} models have it",
+            "zero terminal SNR": "the file is marked by a tensor 'ztsnr'",
         },
     )
 
@@ -99,13 +114,42 @@ def _family(groups: Mapping[str, Group], lent: Mapping[str, Part], report: Repor
     return FAMILIES[name]
 
 
-def _prediction(path: Path, header: Header, unet: Group, family: Family) -> tuple[str, str]:
+def _edm(path: Path, header: Header) -> dict[str, Any]:
+    """The EDM schedule that a file is marked with, empty without a mark."""
+    if _EDM_MARKS <= header.tensors.keys():
+        return {"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon"}
+    if "edm_vpred.sigma_max" not in header.tensors:
+        return {}
+    ends = weights.read(path, names=["edm_vpred.sigma_min", "edm_vpred.sigma_max"])
+    sigmas = {name.removeprefix("edm_vpred."): float(sigma.float().sum()) for name, sigma in ends.items()}
+    return {"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction", "sigma_data": 1.0, **sigmas}
+
+
+def _normalised(config: VAEConfig, path: Path) -> VAEConfig:
+    """The autoencoder of a file that carries its latents' mean and standard deviation by channel."""
+    statistics = weights.read(path, names=_EDM_MARKS)
+    mean, std = (tuple(statistics[f"edm_{name}"].float().flatten().tolist()) for name in ("mean", "std"))
+    content = {**config.to_dict(), "scaling_factor": 0.5, "latents_mean": [*mean], "latents_std": [*std]}
+    return VAEConfig.from_dict(content, f"{path}: edm_mean, edm_std")
+
+
+def _prediction(
+    path: Path, header: Header, unet: Group, family: Family, edm: Mapping[str, Any]
+) -> tuple[str, str]:
     """What the UNet predicts, as schedulers call it, and how that is known."""
-    if "v_pred" in header.tensors:
-        return "v_prediction", "the file is marked by a tensor 'v_pred'"
+    if edm:
+        mark = next(name for name in header.tensors if name.startswith("edm_"))
+        return edm["prediction_type"], f"the file is marked by a tensor {mark!r}"
     # ComfyUI calls the standard's entry by a name of its own
     marks = (header.metadata.get(f"modelspec.{name}") for name in ("prediction_type", "predict_key"))
     said = next((mark for mark in marks if mark in ("v", "epsilon")), None)
+    if "v_pred" in header.tensors:
+        if said == "epsilon":
+            warn(
+                f"{path} is marked by a tensor 'v_pred', and its header says epsilon (modelspec): taken for v; "
+                "--prediction decides"
+            )
+        return "v_prediction", "the file is marked by a tensor 'v_pred'"
     if said:
         return "v_prediction" if said == "v" else "epsilon", f"the header says so (modelspec: {said})"
     if not family.predicts_v:
@@ -204,8 +248,12 @@ def _tokenizer(part: Part, family: Family) -> Tokenizer:
     return clip_tokenizer("!") if family.open_clip or part.name == "text_encoder_2" else clip_tokenizer()
 
 
-def _scheduler(unet: UNetConfig, family: Family, prediction: str, zero_snr: bool) -> dict[str, Any]:
-    """The noise that all of them were trained on, as a scheduler's configuration."""
+def _scheduler(
+    unet: UNetConfig, family: Family, prediction: str, zero_snr: bool, edm: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The noise that it was trained on, as a scheduler's configuration."""
+    if edm:
+        return {**edm, "prediction_type": prediction}
     named = family.scheduler if unet.time_cond_proj_dim is None else {"_class_name": "LCMScheduler"}
     content = {**named, **_SCHEDULE, "prediction_type": prediction}
     return content | {"rescale_betas_zero_snr": True} if zero_snr else content

@@ -22,7 +22,8 @@ class ModelOptions:
     `source`: "embedded", a diffusers folder, a `.safetensors` file, a hub id such as "org/name", or the name
     of a model in the user's folder. `variant`: of the weight files, such as "fp16". `vae`: a file or folder
     with another autoencoder. `tiny`: one with a tiny autoencoder, such as TAESD. `base`: a model that has
-    what a file with a UNet alone lacks. `prediction`: what the network predicts, where its file does not say.
+    what a file with a UNet alone lacks. `prediction`: what the network predicts, whatever its files say.
+    `zero_terminal_snr`: whether its noise levels end in pure noise, whatever its files say.
     `local_files_only`: never ask the hub.
     """
 
@@ -32,6 +33,7 @@ class ModelOptions:
     tiny: str | None = None
     base: str | None = None
     prediction: str | None = None
+    zero_terminal_snr: bool | None = None
     local_files_only: bool = False
 
     def __post_init__(self) -> None:

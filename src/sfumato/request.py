@@ -92,6 +92,7 @@ class RequestOptions(TypedDict, total=False):
     tiny: str | None
     base: str | None
     prediction: Literal["epsilon", "v", "x0", "flow"] | None
+    zero_terminal_snr: bool | None
     negative_prompt: str
     guidance_scale: float | None
     num_inference_steps: int | None
@@ -196,7 +197,10 @@ class Request(Validated):
     )
     base: Name | None = Field(None, description="The model with the parts that a file of a UNet alone lacks.")
     prediction: Literal["epsilon", "v", "x0", "flow"] | None = Field(
-        None, description="What the network predicts: epsilon, v, x0 or flow. Default: as its file says."
+        None, description="What the network predicts: epsilon, v, x0 or flow. Default: as its files say."
+    )
+    zero_terminal_snr: bool | None = Field(
+        None, description="Whether the noise levels end in pure noise. Default: as the model's files say."
     )
 
     if TYPE_CHECKING:

@@ -143,6 +143,7 @@ def test_truncated_weights_are_named(folder):
         ("text_encoder/config.json", {"vocab_size": 6000}, "and text_encoder only 6000"),
         ("text_encoder/config.json", {"max_position_embeddings": 50}, "text_encoder reads 50"),
         ("scheduler/scheduler_config.json", {"beta_end": 2.0}, "beta"),
+        ("scheduler/scheduler_config.json", {"use_flow_sigmas": True}, "use_flow_sigmas and prediction_type"),
         (
             "scheduler/scheduler_config.json",
             {"trained_betas": [1e-20, 1e-20], "num_train_timesteps": 2},

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,10 @@ from sfumato.checkpoint.saving import (
     scheduler_content,
     tokenizer_names,
 )
-from sfumato.config import TextConfig
+from sfumato.config import TextConfig, VAEConfig
 from sfumato.errors import OutputError, UsageError, warn
 from sfumato.files import check_file, check_folder
+from sfumato.options import ModelOptions
 
 SUFFIX = ".safetensors"
 
@@ -41,22 +43,19 @@ class Conversion:
 
 
 def convert(
-    source: str | Path,
+    source: str | Path | ModelOptions,
     target: str | Path,
     *,
     dtype: torch.dtype | None = None,
     variant: str | None = None,
     overwrite: bool = False,
-    prediction: str | None = None,
-    vae: str | Path | None = None,
-    base: str | Path | None = None,
-    local_files_only: bool = False,
+    **others: Any,
 ) -> Conversion:
     """Write the model `source` as `target`: a single file where that ends in .safetensors, else a folder.
 
     All of it is written or nothing. `dtype`: what to convert the weights to; as they are if `None`. `variant`
     goes into the names of a folder's weights, as in `model.fp16.safetensors`. What is there already is
-    replaced only with `overwrite`. The other arguments are those of `load`. A file is in the original layout
+    replaced only with `overwrite`. `others`: those of `ModelOptions`. A file is in the original layout
     and carries the configurations in its header, so that the way back gives the same folder, save
     for what `save_file` leaves out. Raises `CheckpointError`, `OutputError` and `UsageError` as `load` and
     `save` do.
@@ -71,9 +70,7 @@ def convert(
         check_file(target)
     else:
         check_folder(target, marker=INDEX, overwrite=overwrite)
-    model = load(
-        source, dtype=dtype, prediction=prediction, vae=vae, base=base, local_files_only=local_files_only
-    )
+    model = load(source, dtype=dtype, **others)
     if single:
         save_file(model, target)
     else:
@@ -105,11 +102,27 @@ def save_file(model: Model, path: str | Path) -> None:
         tensors["v_pred"] = torch.empty(0)
     if model.schedule.rescale_betas_zero_snr:
         tensors["ztsnr"] = torch.empty(0)
+    tensors |= _edm_marks(model)
     weights.write(path, tensors, _metadata(model))
     beside = ((f"the tiny decoder ({TINY})", model.tiny), (f"the LoRA of --fast ({FAST})", model.fast))
     if lacking := [what for what, there in beside if there]:
         told = f"{path} is without {' and '.join(lacking)}: only a folder holds such"
         warn(told)
+
+
+def _edm_marks(model: Model) -> dict[str, Tensor]:
+    """What other programs know a model with an EDM schedule by: Playground v2.5's tensors, or CosXL's."""
+    vae, schedule = model.vae.config, model.schedule
+    if not schedule.is_edm:
+        return {}
+    if model.prediction == "edm" and isinstance(vae, VAEConfig) and vae.latents_mean and vae.latents_std:
+        statistics = {"edm_mean": vae.latents_mean, "edm_std": vae.latents_std}
+        return {name: torch.tensor(values).view(1, -1, 1, 1) for name, values in statistics.items()}
+    if model.prediction == "edm-v:1":
+        return {
+            f"edm_vpred.{name}": torch.tensor(getattr(schedule, name)) for name in ("sigma_min", "sigma_max")
+        }
+    return {}
 
 
 def _table(model: Model, name: str, network: ModelNetwork, state: dict[str, Tensor]) -> Table:

@@ -78,6 +78,9 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
     distilled, told = _distilled(unet, schedule, report), unet.time_cond_proj_dim is not None
+    if schedule.use_flow_sigmas and not schedule.is_flow:
+        stated = f"use_flow_sigmas and prediction_type = {schedule.prediction_type!r}"
+        raise CheckpointError(f"scheduler: {stated} exclude each other: say --prediction flow")
     prediction = prediction_of(schedule)
     stated = f"prediction_type = {schedule.prediction_type!r}"
     if schedule.is_edm:

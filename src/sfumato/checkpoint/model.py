@@ -15,6 +15,7 @@ from sfumato.config import ScheduleConfig
 from sfumato.diffusion.latent import LatentSpec
 from sfumato.diffusion.level import DynamicFlow, Level, Path
 from sfumato.diffusion.spacing import spacing_named
+from sfumato.errors import UsageError
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
@@ -112,11 +113,20 @@ class Model:
     def levels(self, spacing: str, steps: int, size: tuple[int, int] | None = None) -> list[Level]:
         """The noise levels of a picture of `size` (width, height) in `steps`, `lcm` ones as it was distilled.
 
-        Raises `UsageError` for an unknown spacing.
+        Raises `UsageError` for an unknown spacing, and for one that begins with pure noise where the network
+        predicts the noise.
         """
         named = spacing_named(spacing)
         own = {"origin": self.schedule.original_inference_steps} if named.name == "lcm" else {}
-        return named.levels(self.path(size), steps, **own)
+        levels = named.levels(self.path(size), steps, **own)
+        if levels[0].a == 0 and self.schedule.predicts_noise:
+            why = " (rescale_betas_zero_snr)" if self.schedule.rescale_betas_zero_snr else ""
+            raise UsageError(
+                f"{self.name} predicts epsilon, which has no answer at pure noise, and its levels begin there"
+                f"{why}: --prediction v if it predicts v, else --no-zero-terminal-snr, or a spacing that "
+                "begins below, such as leading"
+            )
+        return levels
 
     def encode(
         self,

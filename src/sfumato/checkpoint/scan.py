@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from sfumato import weights
 from sfumato.checkpoint import replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
@@ -30,6 +32,7 @@ from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, VA
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.options import ModelOptions
 from sfumato.prompt.tokenizer import Tokenizer
+from sfumato.validation import described
 
 T = TypeVar("T")
 
@@ -90,10 +93,11 @@ class Scan(Content):
         self, options: ModelOptions, prefer_half: bool, base: "Scan | None", given: Mapping[str, Config]
     ) -> None:
         """Read every configuration, header and tokenizer; a file takes what it lacks from `base`."""
+        prediction = _scheduler_name(options.prediction)
         if self.place.is_dir():
             self._read_folder(options.variant, prefer_half, given)
         else:
-            self.attempt(self._read_file, base, {*given, *(["vae"] if options.vae else [])})
+            self.attempt(self._read_file, base, {*given, *(["vae"] if options.vae else [])}, prediction)
             self._take(given)
         if options.vae and self.parts:
             self.attempt(self._replace_vae, Path(options.vae))
@@ -103,19 +107,39 @@ class Scan(Content):
         for name in TOKENIZERS:
             if name in self.parts and TOKENIZERS[name] in self.tokenizers:
                 self.attempt(self._check_tokenizer, name)
-        if options.prediction is not None:
-            self.override_prediction(options.prediction)
-
-    def override_prediction(self, name: str) -> None:
-        """Take the UNet's answer for what `name` says, whatever the files say. Raises `UsageError`."""
-        ours = {short: theirs for theirs, short in PREDICTIONS.items()}
-        if name not in ours:
-            raise UsageError(f"unknown prediction {name!r}; {nearest(name, ours)}")
-        self.asked = name
-        self.reasons["prediction"] = "asked for"
         if self.schedule is not None:
-            self.scheduler = {**self.scheduler, "prediction_type": ours[name]}
-            self.schedule = replace(self.schedule, prediction_type=ours[name])
+            self._override(self.schedule, prediction, options.zero_terminal_snr)
+            self.attempt(self._check_marks, self.schedule, options.zero_terminal_snr)
+
+    def _override(self, schedule: ScheduleConfig, prediction: str | None, zero_snr: bool | None) -> None:
+        """Put what was asked for in the place of what the files say. Raises `UsageError`."""
+        changes: dict[str, Any] = {}
+        if prediction is not None:
+            changes["prediction_type"] = prediction
+            self.reasons["prediction"] = "asked for"
+        if zero_snr is not None:
+            if schedule.is_edm or schedule.is_flow:
+                raise UsageError(f"zero_terminal_snr is about betas, which {self.place} has none of")
+            changes["rescale_betas_zero_snr"] = zero_snr
+            self.report.infer("zero terminal SNR", "yes" if zero_snr else "no", "asked for")
+        elif prediction == "epsilon" and schedule.rescale_betas_zero_snr:
+            changes["rescale_betas_zero_snr"] = False
+            self.report.infer("zero terminal SNR", "no", "prediction epsilon was asked for")
+        try:
+            self.schedule = replace(schedule, **changes)
+        except ValidationError as error:
+            raise UsageError(next(described(error, ScheduleConfig.__pydantic_fields__))) from None
+        self.scheduler = {**self.scheduler, **changes}
+        self.asked = " ".join(str(each) for each in changes.values())
+
+    def _check_marks(self, schedule: ScheduleConfig, zero_snr: bool | None) -> None:
+        mark = self.reasons.get("zero terminal SNR")
+        if mark and zero_snr is None and schedule.rescale_betas_zero_snr and schedule.predicts_noise:
+            raise CheckpointError(
+                f"{self.place}: {mark} (zero terminal SNR), but predicts epsilon "
+                f"({self.reasons['prediction']}), which has no answer at pure noise: --prediction v if it "
+                "predicts v, else --no-zero-terminal-snr"
+            )
 
     def model_info(self) -> ModelInfo:
         """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
@@ -162,9 +186,10 @@ class Scan(Content):
         place = place_of(self.place, name)
         return read_network(place, name, self.index, variant=variant, prefer_half=prefer_half)
 
-    def _read_file(self, base: "Scan | None", given: set[str]) -> None:
+    def _read_file(self, base: "Scan | None", given: set[str], prediction: str | None) -> None:
         lent: Mapping[str, Part] = base.parts if base else {}
-        vars(self).update(vars(single.scan(self.place, weights.header(self.place), self.report, lent, given)))
+        header = weights.header(self.place)
+        vars(self).update(vars(single.scan(self.place, header, self.report, lent, given, prediction)))
         self.parts = {name: self.parts[name] for name in _ORDER if name in self.parts}
         self.schedule = ScheduleConfig.from_dict(self.scheduler, f"{self.place}: scheduler")
         self.networks = len({*self.parts, *given})
@@ -222,6 +247,14 @@ class Scan(Content):
                 f"{where} makes windows of {tokenizer.limit} tokens, and {encoder} reads "
                 f"{config.max_position_embeddings} (max_position_embeddings)"
             )
+
+
+def _scheduler_name(prediction: str | None) -> str | None:
+    """What schedulers call a prediction. Raises `UsageError` for an unknown one."""
+    theirs = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    if prediction is not None and prediction not in theirs:
+        raise UsageError(f"unknown prediction {prediction!r}; {nearest(prediction, theirs)}")
+    return prediction and theirs[prediction]
 
 
 _ORDER = ("unet", "vae", "text_encoder", "text_encoder_2")

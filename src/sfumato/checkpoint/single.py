@@ -34,6 +34,7 @@ _SPREAD_OF = (
 )
 _EDM_MARKS = frozenset({"edm_mean", "edm_std"})
 """Tensors of Playground v2.5: the mean and standard deviation of the latents, by channel."""
+_ZERO_SNR = "the file is marked by a tensor 'ztsnr'"
 _SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -68,10 +69,12 @@ def scan(
         return content
     family = _family(groups, lent, report)
     edm = _edm(path, header)
-    if prediction is None:
-        prediction, reason = _prediction(path, header, groups["unet"], family, edm)
-    else:
-        reason = "asked for"
+    reason = "asked for"
+    if prediction is None and edm:
+        mark = next(name for name in header.tensors if name.startswith("edm_"))
+        prediction, reason = edm["prediction_type"], f"the file is marked by a tensor {mark!r}"
+    elif prediction is None:
+        prediction, reason = _prediction(path, header, groups["unet"], family)
     side = family.latent_sides[prediction == "v_prediction"]
     configs = {name: part.config for name, part in lent.items()}
     for name in TOKENIZERS:
@@ -80,7 +83,7 @@ def scan(
     configs["unet"] = unet = _unet(path, groups["unet"], configs, family, side, report)
     if "vae" in groups:
         configs["vae"] = vae_config(groups["vae"], family.scaling_factor, 8 * side, str(path))
-        if _EDM_MARKS <= header.tensors.keys() and isinstance(configs["vae"], VAEConfig):
+        if header.tensors.keys() >= _EDM_MARKS and isinstance(configs["vae"], VAEConfig):
             configs["vae"] = _normalised(configs["vae"], path)
     parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()}
     return Content(
@@ -90,10 +93,10 @@ def scan(
         },
         scheduler=_scheduler(unet, family, prediction, "ztsnr" in header.tensors, edm),
         reasons={
+            **({"zero terminal SNR": _ZERO_SNR} if "ztsnr" in header.tensors else {}),
             "prediction": reason,
             "native size": f"{family.name} models that predict {prediction} are trained at {8 * side} pixels",
             "latent scale": f"{family.name} models have it",
-            "zero terminal SNR": "the file is marked by a tensor 'ztsnr'",
         },
     )
 
@@ -116,13 +119,14 @@ def _family(groups: Mapping[str, Group], lent: Mapping[str, Part], report: Repor
 
 def _edm(path: Path, header: Header) -> dict[str, Any]:
     """The EDM schedule that a file is marked with, empty without a mark."""
-    if _EDM_MARKS <= header.tensors.keys():
+    if header.tensors.keys() >= _EDM_MARKS:
         return {"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon"}
     if "edm_vpred.sigma_max" not in header.tensors:
         return {}
     ends = weights.read(path, names=["edm_vpred.sigma_min", "edm_vpred.sigma_max"])
     sigmas = {name.removeprefix("edm_vpred."): float(sigma.float().sum()) for name, sigma in ends.items()}
-    return {"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction", "sigma_data": 1.0, **sigmas}
+    content = {"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction", "sigma_data": 1.0}
+    return content | sigmas
 
 
 def _normalised(config: VAEConfig, path: Path) -> VAEConfig:
@@ -133,21 +137,16 @@ def _normalised(config: VAEConfig, path: Path) -> VAEConfig:
     return VAEConfig.from_dict(content, f"{path}: edm_mean, edm_std")
 
 
-def _prediction(
-    path: Path, header: Header, unet: Group, family: Family, edm: Mapping[str, Any]
-) -> tuple[str, str]:
+def _prediction(path: Path, header: Header, unet: Group, family: Family) -> tuple[str, str]:
     """What the UNet predicts, as schedulers call it, and how that is known."""
-    if edm:
-        mark = next(name for name in header.tensors if name.startswith("edm_"))
-        return edm["prediction_type"], f"the file is marked by a tensor {mark!r}"
     # ComfyUI calls the standard's entry by a name of its own
     marks = (header.metadata.get(f"modelspec.{name}") for name in ("prediction_type", "predict_key"))
     said = next((mark for mark in marks if mark in ("v", "epsilon")), None)
     if "v_pred" in header.tensors:
         if said == "epsilon":
             warn(
-                f"{path} is marked by a tensor 'v_pred', and its header says epsilon (modelspec): taken for v; "
-                "--prediction decides"
+                f"{path} is marked by a tensor 'v_pred', and its header says epsilon (modelspec): taken for "
+                "v; --prediction decides"
             )
         return "v_prediction", "the file is marked by a tensor 'v_pred'"
     if said:

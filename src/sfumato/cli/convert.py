@@ -8,7 +8,7 @@ from sfumato.cli import console
 from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import Json, Program, argument, option, request_fields
 from sfumato.errors import OutputError
-from sfumato.options import DeviceOptions
+from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.request import Request
 
 program = Program()
@@ -27,7 +27,7 @@ def convert(
             "TARGET", "A .safetensors file, in Stable Diffusion's original layout, or a diffusers folder."
         ),
     ],
-    parts: Annotated[dict[str, Any], request_fields("vae", "base", "prediction")],
+    parts: Annotated[dict[str, Any], request_fields("vae", "base", "prediction", "zero_terminal_snr")],
     dtype: Annotated[
         str | None, option("--dtype NAME", OUTPUT, "fp32, fp16 or bf16. Default: as it is stored.")
     ] = None,
@@ -58,12 +58,11 @@ def convert(
 
     with console.Meter().shown("converting"):
         done = checkpoint.convert(
-            source,
+            ModelOptions.of(source, **parts),
             target,
             dtype=None if dtype is None else devices.DTYPES[dtype],
             variant=variant,
             overwrite=overwrite,
-            **parts,
         )
     report = done.model.report
     if as_json:

@@ -174,6 +174,7 @@ FIELDS = {
     "tiny": Field("--tiny FILE", MODEL),
     "base": Field("--base MODEL", MODEL),
     "prediction": Field(panel=MODEL),
+    "zero_terminal_snr": Field(panel=MODEL),
 }
 
 
@@ -186,7 +187,12 @@ def request_fields(*names: str) -> OptionGroup:
 
     def make(values: dict[str, Any]) -> dict[str, Any]:
         schemas = _schemas()
-        given = {name: value for name, value in values.items() if value not in (None, False)}
+        flags = {name for name in values if schemas[name]["default"] is False}
+        given = {
+            name: value
+            for name, value in values.items()
+            if value or (value is not None and name not in flags)
+        }
         return {name: _parsed(name, value, schemas[name]) for name, value in given.items()}
 
     return OptionGroup(options, make)
@@ -207,7 +213,8 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
 
     own, kind, default = FIELDS.get(name, Field()), schema.get("type", "string"), schema["default"]
     pair = "prefixItems" in schema
-    shape = {"boolean": bool, "array": tuple[str, str] | None if pair else list[str] | None}
+    flag = bool if default is False else bool | None
+    shape: dict[str, Any] = {"boolean": flag, "array": tuple[str, str] | None if pair else list[str] | None}
     text = [schema["description"].replace("`", ""), own.syntax]
     if name in (embedded := _embedded_defaults()):
         text[0] = text[0].replace("Default: the model's.", f"Default: the model's ({embedded[name]}).")
@@ -219,7 +226,9 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
     if kind == "array" and not pair:
         text.append("Repeatable.")
     metavar = {"boolean": "", "number": "N", "integer": "N"}.get(kind, "NAME")
-    spec = own.spec or f"--{name.replace('_', '-')} {metavar}"
+    dashed = name.replace("_", "-")
+    either = "" if kind != "boolean" or default is False else f"/--no-{dashed}"
+    spec = own.spec or f"--{dashed}{either} {metavar}"
     described = option(spec, own.panel, " ".join(filter(None, text)), own.known or schema.get("enum", ()))
     return _keyword(name, shape.get(kind, str | None), described)
 

@@ -89,6 +89,16 @@ class ScheduleConfig(Config):
         return self.class_name.startswith("EDM")
 
     @property
+    def is_flow(self) -> bool:
+        """Whether it is a schedule of flow matching."""
+        return self.class_name.startswith("FlowMatch") or self.prediction_type == "flow_prediction"
+
+    @property
+    def predicts_noise(self) -> bool:
+        """Whether the network's answer is the noise, of which no picture follows at pure noise."""
+        return self.prediction_type == "epsilon" and not self.is_edm
+
+    @property
     def clips(self) -> bool:
         """Whether clean estimates were clipped; other schedulers carry the key along without reading it."""
         return self.clip_sample and self.class_name in _CLIPPING
@@ -98,8 +108,6 @@ class ScheduleConfig(Config):
             raise ValueError(f"prediction_type = {self.prediction_type!r} is none of an EDM schedule")
         if self.is_edm and not 0 < (self.sigma_min or 0) < (self.sigma_max or 0):
             raise ValueError(f"sigma_min = {self.sigma_min} must be above 0 and below sigma_max")
-        if self.use_flow_sigmas and self.prediction_type != "flow_prediction":
-            raise ValueError(f"use_flow_sigmas and prediction_type = {self.prediction_type!r} exclude each other")
         if self.trained_betas is not None:
             same_length("trained_betas", self.trained_betas, self.num_train_timesteps)
         rises = self.base_image_seq_len < self.max_image_seq_len and self.base_shift <= self.max_shift

@@ -249,6 +249,7 @@ class Studio:
             tiny=options.tiny if request.decoder == TINY else None,
             base=options.base,
             prediction=options.prediction,
+            zero_terminal_snr=options.zero_terminal_snr,
         )
 
     def prepare(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Prepared]:

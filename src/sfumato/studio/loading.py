@@ -20,6 +20,7 @@ def load(
     tiny: str | Path | None = None,
     base: str | Path | None = None,
     prediction: str | None = None,
+    zero_terminal_snr: bool | None = None,
     slices: int | None = None,
     tile: int | None = None,
     offload: bool = False,
@@ -36,7 +37,8 @@ def load(
     `variant`: of the weight files, such as "fp16". `vae`: a file or folder with another autoencoder.
     `tiny`: one with a tiny autoencoder, such as TAESD, for previews and the decoder "tiny". `base`: a model
     that has what a file with a UNet alone lacks. `prediction`: what the network predicts, "epsilon", "v",
-    "x0" or "flow", where its file does not say.
+    "x0" or "flow", and `zero_terminal_snr`: whether the noise levels end in pure noise, whatever the files
+    say.
     To draw in less memory: `slices`, parts into which attention splits its queries, and `offload`, keep
     weights in main memory and bring them to the device part by part, with the same result; `tile`, the side
     in latent cells of the tiles that large pictures are decoded in, with nearly the same one.
@@ -52,6 +54,7 @@ def load(
         tiny=tiny,
         base=base,
         prediction=prediction,
+        zero_terminal_snr=zero_terminal_snr,
         local_files_only=local_files_only,
     )
     device_options = DeviceOptions(

@@ -101,7 +101,11 @@ def differs(name, settings, call):
     trailing = get("timestep_spacing") == "trailing" and steps
     return (
         (get("rescale_betas_zero_snr") and (prediction == "epsilon" or get("beta_schedule") == "linear"))
-        or (str(get("algorithm_type")).startswith("sde") and get("solver_order") == 3)
+        or (
+            name == "DPMSolverSinglestepScheduler"
+            and (get("algorithm_type"), get("solver_order"), get("solver_type"))
+            == ("sde-dpmsolver++", 3, "heun")
+        )
         or (trailing and len(np.arange(count, 0, -count / steps)) != steps)
         or (
             name == "PNDMScheduler"

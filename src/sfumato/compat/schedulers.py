@@ -219,11 +219,12 @@ class DPMSolverMultistepScheduler(_DPMSolverScheduler):
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         order, algorithm = self.config["solver_order"], self.algorithm()
-        heun = self.chosen("solver_type", _SOLVERS) == "heun"
+        heun, eta = self.chosen("solver_type", _SOLVERS) == "heun", float(algorithm.startswith("sde"))
         solver: Solver = "heun" if heun else "midpoint"
-        if order == 3:
+        if order == 3 and algorithm == "sde-dpmsolver++":
+            solver = "published-sde-heun" if heun else "published-sde"
+        elif order == 3:
             solver = "published-heun" if heun else "published"
-        eta = float(algorithm.startswith("sde"))
         sampler = partial(
             dpm_solver_multistep if algorithm.endswith("dpmsolver") else dpmpp_multistep,
             order=order,

@@ -17,7 +17,9 @@ from torch import Tensor
 from sfumato.diffusion.level import AnyLevel, Level, Path
 from sfumato.diffusion.sampling import Noise
 
-Solver = Literal["heun", "midpoint", "published", "published-heun", "bh1"]
+Solver = Literal[
+    "heun", "midpoint", "published", "published-heun", "published-sde", "published-sde-heun", "bh1"
+]
 """How estimates are weighted, by the names of the field: see `phi_weights`."""
 
 Estimate = tuple[float, Tensor]
@@ -103,14 +105,15 @@ def phi_weights(z: float, count: int, solver: Solver) -> list[float]:
     `heun` takes them as they are. `midpoint` puts ½ for the mean of u where two estimates are known (Lu et
     al. 2022b, eq. 15; B₂ of Zhao et al. 2023), `bh1` puts ½·z/(e^z − 1) (B₁ there). `published` is `midpoint`
     with the third-order multistep formula of the authors' code and its descendants: its second difference
-    lacks the factor 2 of a second derivative, which leaves it second order. `published-heun` is that formula
-    with `heun` where two estimates are known.
+    lacks the factor 2 of a second derivative, which leaves it second order. `published-sde` is theirs for the
+    SDE (z = −2h), where a part of that difference has the wrong sign as well. Both go with `midpoint` where
+    two estimates are known, or with `heun` if they say so.
     """
     exact = moments(z, count)
-    if count == 2 and solver not in ("heun", "published-heun"):
+    if count == 2 and not solver.endswith("heun"):
         exact[1] = 0.5 * z / math.expm1(z) if solver == "bh1" else 0.5
-    if count == 3 and solver in ("published", "published-heun"):
-        exact[2] /= 2
+    if count == 3 and solver.startswith("published"):
+        exact[2] = exact[2] / 2 + (1 / math.expm1(z) if "sde" in solver else 0)
     return exact
 
 

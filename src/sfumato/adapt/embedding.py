@@ -68,7 +68,7 @@ class Embedding:
         Raises `CheckpointError` if they do not fit.
         """
         if index >= len(self.vectors):
-            made = _family(self._present[0].shape[1])
+            made = family(self._present[0].shape[1])
             raise CheckpointError(
                 f"the embedding {self.name!r} has nothing for this model's text encoder {index + 1}: "
                 f"it was made for {made}"
@@ -77,7 +77,7 @@ class Embedding:
         if found is not None and found.shape[1] != width:
             raise CheckpointError(
                 f"the embedding {self.name!r} is {found.shape[1]} wide, made for "
-                f"{_family(found.shape[1])}; this model's text encoder {index + 1} reads {width}"
+                f"{family(found.shape[1])}; this model's text encoder {index + 1} reads {width}"
             )
         return found
 
@@ -198,5 +198,6 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor[None] if tensor.ndim == 1 else tensor
 
 
-def _family(width: int) -> str:
+def family(width: int) -> str:
+    """What an embedding so wide is for."""
     return _WIDTHS.get(width, f"a model whose text encoder is {width} wide")

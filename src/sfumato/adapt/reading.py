@@ -150,7 +150,7 @@ def _adapter(found: Source, indexes: Mapping[str, LayerIndex], name: str, allow_
         deltas=deltas,
         report=report,
         fingerprint=found.fingerprint,
-        triggers=_triggers(found.metadata),
+        triggers=trigger_words(found.metadata),
         metadata=found.metadata,
         sampling_hints=sampling_hints(path, found.metadata),
         embeddings=embeddings,
@@ -347,17 +347,22 @@ def _complaint(report: Coverage, sorter: _Sorter, most: int = 3) -> str:
     return f"{told}; {report.used} keys fit ({layers}): allow partial use to go on without the rest"
 
 
-def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
+def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """The trigger phrase that a header gives, else the words that the captions of training had most."""
     if phrase := metadata.get("modelspec.trigger_phrase", "").strip():
         return tuple(word for part in phrase.split(",") if (word := part.strip()))[:MAX_TRIGGERS]
+    return tuple(tag for tag, _ in tag_counts(metadata).most_common(MAX_TRIGGERS))
+
+
+def tag_counts(metadata: Mapping[str, str]) -> Counter[str]:
+    """How often each word stood in the captions of training, all folders together, as kohya writes it."""
+    counts: Counter[str] = Counter()
     try:
         folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
     except (ValueError, RecursionError):
-        return ()
-    counts: Counter[str] = Counter()
+        return counts
     for tags in folders.values() if isinstance(folders, dict) else ():
         for tag, count in tags.items() if isinstance(tags, dict) else ():
             if type(count) is int and count > 0:
                 counts[tag.strip()] += count
-    return tuple(tag for tag, _ in counts.most_common(MAX_TRIGGERS))
+    return counts

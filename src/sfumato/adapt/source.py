@@ -29,20 +29,27 @@ class Source:
 
 def read(path: Path) -> Source:
     """Read a file, or the adapter of a folder. Raises `CheckpointError`."""
-    if not path.is_dir():
-        metadata = weights.metadata(path)
-        return Source(path, weights.read(path), metadata, Settings.of(path, metadata), _fingerprint(path))
-    parts = {part: path / part / _PEFT for part in PARTS if (path / part / _PEFT).is_file()}
-    if not parts:
-        return read(file_in(path))
+    files = files_of(path)
+    if "" in files:
+        file = files[""]
+        metadata = weights.metadata(file)
+        return Source(file, weights.read(file), metadata, Settings.of(file, metadata), _fingerprint(file))
     tensors: dict[str, Tensor] = {}
     settings: dict[str, Any] = {}
-    for part, file in parts.items():
+    for part, file in files.items():
         tensors |= {f"{part}.{key}": tensor for key, tensor in weights.read(file).items()}
         if (file.parent / BESIDE).is_file():
             settings |= {f"{part}.{key}": value for key, value in read_json(file.parent / BESIDE).items()}
-    digest = hashlib.sha256("".join(map(_fingerprint, parts.values())).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("".join(map(_fingerprint, files.values())).encode()).hexdigest()[:16]
     return Source(path, tensors, {}, Settings(settings, f"{path}/*/{BESIDE}"), digest)
+
+
+def files_of(path: Path) -> dict[str, Path]:
+    """The file of an adapter, at "", or of its networks, by their places. Raises `CheckpointError`."""
+    if not path.is_dir():
+        return {"": path}
+    parts = {part: path / part / _PEFT for part in PARTS if (path / part / _PEFT).is_file()}
+    return parts or {"": _file_in(path)}
 
 
 def name_of(path: Path) -> str:
@@ -50,7 +57,7 @@ def name_of(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def file_in(folder: Path) -> Path:
+def _file_in(folder: Path) -> Path:
     """The adapter's file in a folder of diffusers or PEFT, or the only one there.
 
     PEFT has a folder below for each adapter that is not called "default". Raises `CheckpointError`.

@@ -1,8 +1,10 @@
-"""`sfumato inspect`: what a checkpoint is and how that was inferred, or what a picture carries."""
+"""`sfumato inspect`: what a checkpoint or an adapter is and how that was inferred, what a picture carries."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
+from sfumato import folders
 from sfumato.cli import console
 from sfumato.cli.options import Json, Program, argument
 from sfumato.errors import PictureError
@@ -14,7 +16,11 @@ program = Program()
 @program.add()
 def inspect(
     source: Annotated[
-        str, argument("MODEL|IMAGE", "A model's folder or file, a hub id, embedded, or a picture.")
+        str,
+        argument(
+            "MODEL|ADAPTER|IMAGE",
+            "A model's folder or file, a hub id, embedded; a LoRA or an embedding; or a picture.",
+        ),
     ],
     as_json: Json = False,
 ) -> int:
@@ -24,7 +30,11 @@ def inspect(
         _picture(path, as_json)
         return 0
     from sfumato import checkpoint
+    from sfumato.adapt.description import describe
 
+    if described := describe(_adapter_file(path)):
+        console.result(console.as_json(described.to_dict()) if as_json else "\n".join(described.lines()))
+        return 0
     report = checkpoint.inspect(source)
     if as_json:
         console.result(console.as_json(report.to_dict()))
@@ -33,6 +43,20 @@ def inspect(
     for problem in report.problems:
         console.complain(f"error: {problem}")
     return 1 if report.problems else 0
+
+
+def _adapter_file(path: Path) -> Path:
+    """The adapter or embedding of that name in the user's folders, where it is no path or model's name."""
+    if os.path.exists(path) or str(path) in folders.found("models"):
+        return path
+    return next(
+        (
+            found[str(path)]
+            for kind in ("adapters", "embeddings")
+            if str(path) in (found := folders.found(kind))
+        ),
+        path,
+    )
 
 
 def _picture(path: Path, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from sfumato.version import __version__
 
 # Threads of torch wait for one another by spinning, which on a busy machine takes several times as long as
 # the work. It reads this when it is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "200")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from sfumato.diffusion.samplers import register_sampler as register_sampler

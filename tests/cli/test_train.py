@@ -91,8 +91,13 @@ def test_stages_are_told_one_by_one(here, packed, tmp_path):
         (["train", "recipe.toml", "--seconds", "0"], 2, "--seconds 0 must be more than 0"),
         (["train", "recipe.toml", "--steps", "0"], 2, "steps is 0: must be"),
         (["train", "all.toml", "--steps", "5"], 2, "--steps cannot be the same for all stages"),
-        (["train", "recipe.toml", "--device", "cpu"], 2, "cannot read the folder data"),
-        (["train", "recipe.toml", "--base", "nowhere"], 2, "nowhere"),
+        (["train", "recipe.toml", "--device", "cpu"], 2, "there is no folder data: name one of captioned"),
+        (["train", "recipe.toml", "--base", "nowhere", "--data", "."], 2, "nowhere"),
+        (
+            ["train", "recipe.toml", "--base", "runs/a/model"],
+            2,
+            "first carry out the recipe with run = 'runs/a'",
+        ),
         (["data", "icons", "empty", "--offline"], 1, "pack.json is missing"),
     ],
 )

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from sfumato.data.captions import TINTS, caption, tint, tinted_caption
 from sfumato.data.crops import CropPolicy
+from sfumato.data.folder import check_is_there
 from sfumato.data.icons import Icons, Row, load, rows, tinted, to_signal
 from sfumato.data.pack import Drawing
 from sfumato.data.search import search
 from sfumato.data.sets import SETS
-from sfumato.errors import DataError, UsageError, misnamed
+from sfumato.errors import UsageError
 from sfumato.evaluate import colours
 
 Coloured = list[tuple[str, Tensor]]
@@ -63,9 +64,7 @@ def data(folder: Path, size: int, index: Path) -> Data:
     `index`: a file in which to keep what was found there. Raises `DataError`, and `UsageError` for smaller
     pictures.
     """
-    if not folder.is_dir():
-        missing = f"there is no folder {folder}: name one of captioned pictures, or make one of icons with"
-        raise misnamed(DataError(f"{missing} `sfumato data icons {folder}`"))
+    check_is_there(folder)
     return IconData(folder, size) if rows(folder) else FolderData(folder, size, index)
 
 

@@ -23,6 +23,7 @@ from sfumato import checkpoint, weights
 from sfumato.checkpoint.layout import INDEX
 from sfumato.config.base import Config
 from sfumato.data import pack, render
+from sfumato.data.folder import check_is_there
 from sfumato.devices import describe
 from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
 from sfumato.files import check_made, parse_json, read_json
@@ -188,6 +189,7 @@ def _go_on(
     report(f"{stage.name}: reading the data; training on {describe(device)}{processes}")
     try:
         check(stage.recipe)
+        _check_is_there(stage.recipe)
         with distributed.main_first():
             prepared = task(stage.recipe, device, report)
         # what is prepared is kept: should it have taken all the time, the next slice begins with it
@@ -199,6 +201,17 @@ def _go_on(
         if len(plan.stages) > 1:
             error.args = (f"{stage.name}: {error}",)
         raise
+
+
+def _check_is_there(recipe: Recipe) -> None:
+    """Raise `UsageError` for a base that another run has not made yet, `DataError` without data."""
+    base = Path(recipe.base)
+    if base.name == MODEL and base.parent.name and not base.exists():
+        raise UsageError(
+            f"base = {recipe.base!r} is not there yet: first carry out the recipe with run = "
+            f"{str(base.parent)!r}"
+        )
+    check_is_there(Path(recipe.data.folder))
 
 
 def _make_icons(plan: Plan, ends: float, report: Callable[[str], None]) -> bool:

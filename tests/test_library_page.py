@@ -16,6 +16,6 @@ def test_the_programs_of_the_page_run_one_after_another(tmp_path, monkeypatch):
     names = {}
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
-    assert {path.name for path in tmp_path.iterdir()} == {"0.png", "1.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"0.png", "1.png", "theirs.json"}
     assert names["pixels"].shape == (1, 3, 256, 256)
     assert names["finished"].pixels.shape == (1, 3, 256, 256)

@@ -96,3 +96,15 @@ def test_styles_are_listed_with_what_they_add(here):
     only = here("styles", "--model", "embedded")[1]
     assert "watercolour" not in only
     assert "did you mean 'embedded'" in here("styles", "--model", "embeded")[2]
+
+
+def test_what_was_left_out_of_a_template_is_one_line_of_warning(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
+    (tmp_path / "wildcards" / "items").mkdir(parents=True)
+    (tmp_path / "wildcards" / "items" / "gold.txt").write_text("ring\n")
+    (tmp_path / "wildcards" / "items" / "empty.txt").touch()
+    status, out, err = here("prompt", "a __items/*__ // gold")
+    assert status == 0
+    assert out.startswith('filled in with seed 0: "a ring "\n')
+    assert err.startswith("warning: the wildcard file ")
+    assert err.count("\n") == 1

@@ -90,7 +90,9 @@ def generate(
             {"prompt": prompt, "templates": "random"} for prompt in _prompts(prompts or ())
         ]
         requests = [found.request.changed(**{**text, **fields}) for text in texts or [{}]]
-    total = sum(map(expansion.pictures, requests))
+    meter = console.Meter(quiet)
+    with meter.shown("reading the prompts"):
+        total = sum(map(expansion.pictures, requests))
     for name, given in (("--json", as_json), ("--sheet", sheet), ("--open", show)):
         if output == "-" and given:
             raise UsageError(f"-o - and {name} exclude each other; give -o a file")
@@ -99,7 +101,6 @@ def generate(
         place.check(request.prompt for request in requests)
     if preview is not None:
         target.make_folder(preview)
-    meter = console.Meter(quiet)
     done: list[Path] = []
     cells: list[tuple[PIL.Image.Image, str]] = []
     try:

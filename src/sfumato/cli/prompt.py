@@ -23,12 +23,14 @@ def prompt(
     from sfumato import expansion
 
     request = Request.build(prompt=text, **{"seed": 0, **fields})
-    single = next(expansion.expand(request)).request
+    meter = console.Meter()
+    with meter.shown("reading the prompt"):
+        single = next(expansion.expand(request)).request
     from sfumato import checkpoint
     from sfumato.adapt.embedding import embeddings_in
     from sfumato.prompt.explain import explain
 
-    with console.Meter().shown("loading the model"):
+    with meter.shown("loading the model"):
         model = checkpoint.load(request.model)
         widths = [encoder.config.hidden_size for encoder in model.text_encoders]
         embeddings = embeddings_in(single.prompt, (), widths)

@@ -26,7 +26,9 @@ def styles(
 
     if model is not None and model not in MODELS:
         raise UsageError(f"unknown kind of model {model!r}; {nearest(model, MODELS)}")
-    listed = [one for one in load_styles().values() if model is None or not one.models or model in one.models]
+    with console.Meter().shown("reading styles"):
+        known = load_styles().values()
+    listed = [one for one in known if model is None or not one.models or model in one.models]
     if as_json:
         for one in listed:
             console.result(console.as_json(dataclasses.asdict(one)))

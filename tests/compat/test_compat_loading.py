@@ -714,6 +714,45 @@ result = draw(output_type="pt")
     assert apart(program, model("sd1"), TINY=str(tmp_path)) < 1e-3
 
 
+@pytest.fixture
+def cache(model, lora, tmp_path):
+    """A cache of the hub's library with a model, and a repository with an adapter and an embedding."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for repository in ("some/model", "some/adapters"):
+        top = tmp_path / "cache" / f"models--{repository.replace('/', '--')}"
+        (top / "refs").mkdir(parents=True)
+        (top / "refs" / "main").write_text(commit)
+        (top / "snapshots" / commit).mkdir(parents=True)
+    shutil.copytree(
+        model("sd1"), tmp_path / "cache/models--some--model/snapshots" / commit, dirs_exist_ok=True
+    )
+    adapters = tmp_path / "cache/models--some--adapters/snapshots" / commit
+    save_file(lora, adapters / "pytorch_lora_weights.safetensors")
+    save_file({"<cat>": rows(2, 24)}, adapters / "learned_embeds.safetensors")
+    return {"cache_dir": str(tmp_path / "cache"), "local_files_only": True}
+
+
+@pytest.mark.parametrize("revision", [None, "main", "0123456789abcdef0123456789abcdef01234567"])
+def test_every_loader_takes_a_cache_a_revision_and_a_token(revision, cache, model):
+    where = {**cache, "revision": revision, "token": "hf_none"}
+    pipe = compat.DiffusionPipeline.from_pretrained("some/model", **where)
+    vae = compat.AutoencoderKL.from_pretrained("some/model", subfolder="vae", **where)
+    empty = compat.UNet2DConditionModel.from_config("some/model", subfolder="unet", **where)
+    scheduler = compat.DDIMScheduler.from_pretrained("some/model", subfolder="scheduler", **cache)
+    assert compat.DiffusionPipeline.download("some/model", **where).name.startswith("0123")
+    assert isinstance(compat.AutoModel.from_pretrained("some/model", subfolder="unet", **where), type(empty))
+    pipe = compat.StableDiffusionPipeline.from_pretrained("some/model", vae=vae, scheduler=scheduler, **where)
+    pipe.load_lora_weights("some/adapters", **where)
+    pipe.load_textual_inversion("some/adapters", **where)
+    assert pipe.lora_state_dict("some/adapters", **where)[0]
+    local = compat.StableDiffusionPipeline.from_pretrained(model("sd1"))
+    call = {"num_inference_steps": 1, "output_type": "latent"}
+    found, plain = (each("a <cat>", generator=torch.manual_seed(1), **call).images for each in (pipe, local))
+    assert (found - plain).abs().max() > 1e-3
+    with pytest.raises(CheckpointError, match="not in the local cache"):
+        compat.DiffusionPipeline.from_pretrained("some/other", **where)
+
+
 def test_a_part_moves_and_compiles_with_its_pipeline(model):
     pipe = compat.StableDiffusionPipeline.from_pretrained(model("sd1"))
     pipe.unet.to(memory_format=torch.channels_last)

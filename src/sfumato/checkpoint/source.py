@@ -2,8 +2,11 @@
 
 import os
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from sfumato import weights
 from sfumato.checkpoint.layout import (
@@ -55,23 +58,39 @@ def locate(
     raise misnamed(CheckpointError(f"there is no model {str(source)!r}{_near(path)}"))
 
 
-def pull(repository: str, *, variant: str | None = None, revision: str | None = None) -> Path:
+def pull(
+    repository: str,
+    *,
+    variant: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    **access: Any,
+) -> Path:
     """Bring the model "org/name" from the hub into the cache, as `locate` does; the folder it is in.
 
-    `revision`: a branch, a tag or a commit, else "main". What is there already is not asked for again. Raises
-    `CheckpointError`.
+    `revision`: a branch, a tag or a commit, else "main". `access`: `cache_dir` and `token`, as the hub's
+    library has them. What is there already is not asked for again. Raises `CheckpointError`.
     """
     if not _HUB_ID.fullmatch(repository):
         raise misnamed(CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"'))
-    return _from_hub(repository, variant, prefer_half=False, local_files_only=False, revision=revision)
+    return _from_hub(repository, variant, False, local_files_only, revision, _given(access))
+
+
+def _given(access: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in access.items() if value is not None}
 
 
 def hub_file(
-    repository: str, name: str, *, revision: str | None = None, local_files_only: bool = False
+    repository: str,
+    name: str,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    **access: Any,
 ) -> Path:
     """One file of the hub's repository "org/name", downloaded unless cached. Raises `CheckpointError`.
 
-    `revision`: a branch, a tag or a commit, else "main".
+    `revision`: a branch, a tag or a commit, else "main". `access` as in `pull`.
     """
     if not _HUB_ID.fullmatch(repository):
         raise CheckpointError(f"there is no file, folder or hub id {repository!r}")
@@ -80,7 +99,7 @@ def hub_file(
     try:
         return Path(
             huggingface_hub.hf_hub_download(
-                repository, name, revision=revision, local_files_only=local_files_only
+                repository, name, revision=revision, local_files_only=local_files_only, **_given(access)
             )
         )
     except Exception as error:  # the hub's library passes on whatever its network library raises
@@ -118,13 +137,16 @@ def _from_hub(
     prefer_half: bool,
     local_files_only: bool,
     revision: str | None = None,
+    access: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     # The hub's library takes a while to import, and local models do without it.
     import huggingface_hub
     from huggingface_hub import errors
 
     try:
-        kept = huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True)
+        kept = huggingface_hub.snapshot_download(
+            repository, revision=revision, local_files_only=True, **access
+        )
         folder = Path(kept)
         if _complete(folder, variant, prefer_half):
             return folder
@@ -137,14 +159,18 @@ def _from_hub(
         why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
         raise CheckpointError(f"{repository} is not{cached} in the local cache, and {why}")
     try:
-        listed = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10).siblings or []
+        token = {name: value for name, value in access.items() if name == "token"}
+        known = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10, **token)
+        listed = known.siblings or []
         names = [sibling.rfilename for sibling in listed]
         if INDEX not in names:
             raise CheckpointError(
                 f"{repository} on the hub is not in the diffusers layout: it has no {INDEX}"
             )
         wanted = _wanted(repository, names, variant, prefer_half)
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted))
+        return Path(
+            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted, **access)
+        )
     except CheckpointError:
         raise
     except errors.GatedRepoError:

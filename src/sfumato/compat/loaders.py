@@ -13,7 +13,7 @@ from sfumato import weights
 from sfumato.adapt import embedding, reading
 from sfumato.adapt.embedding import Embedding
 from sfumato.adapt.settings import HEADER
-from sfumato.compat.sources import no_others, number, weight_file
+from sfumato.compat.sources import hub_options, no_others, number, weight_file
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.files import make_folder
 from sfumato.prompt.meaning import AdapterWeight
@@ -74,8 +74,6 @@ class LoaderMixin(ABC):
         *,
         weight_name: str | None = None,
         subfolder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
         **others: Any,
     ) -> None:
         """Load a LoRA from a file, a folder, the hub or a state dict, and make it the only active adapter.
@@ -83,6 +81,7 @@ class LoaderMixin(ABC):
         `hotswap`: in the place of the one of that name, which stays as active as it was. Raises `UsageError`
         and `CheckpointError`.
         """
+        hub = hub_options(others)
         no_others("load_lora_weights", others, ignored=("unet_config", "return_lora_metadata"))
         state, studio, source = self.adapters, self.studio, pretrained_model_name_or_path_or_dict
         name = adapter_name or f"default_{len(state.known)}"
@@ -95,8 +94,7 @@ class LoaderMixin(ABC):
             with studio.lock:
                 studio.adapters.add(reading.from_tensors(source, studio.adapters.indexes, own))
         else:
-            where: dict[str, Any] = {"revision": revision, "local_files_only": bool(local_files_only)}
-            studio.load_adapter(weight_file(source, weight_name, LORA_FILE, subfolder, **where), own)
+            studio.load_adapter(weight_file(source, weight_name, LORA_FILE, subfolder, **hub), own)
         state.count += 1
         state.known[name] = own
         if not hotswap:
@@ -112,17 +110,15 @@ class LoaderMixin(ABC):
         *,
         weight_name: str | None = None,
         subfolder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
         **others: Any,
     ) -> tuple[dict[str, Tensor], None]:
         """The tensors of a LoRA as they are in its file, for `load_lora_weights`, and no table of alphas."""
+        hub = hub_options(others)
         no_others("lora_state_dict", others, ignored=("unet_config",))
         source = pretrained_model_name_or_path_or_dict
         if isinstance(source, Mapping):
             return dict(source), None
-        where: dict[str, Any] = {"revision": revision, "local_files_only": bool(local_files_only)}
-        return weights.read(weight_file(source, weight_name, LORA_FILE, subfolder, **where)), None
+        return weights.read(weight_file(source, weight_name, LORA_FILE, subfolder, **hub)), None
 
     @classmethod
     def save_lora_weights(
@@ -263,8 +259,6 @@ class LoaderMixin(ABC):
         *,
         weight_name: str | None = None,
         subfolder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
         **others: Any,
     ) -> None:
         """Load learned embeddings under `token`, or under the token that comes with them.
@@ -274,6 +268,7 @@ class LoaderMixin(ABC):
         the one of SDXL's that they are for; without it what has vectors for both is for both, the rest for
         the first. Raises `UsageError` and `CheckpointError`.
         """
+        hub = hub_options(others)
         no_others("load_textual_inversion", others)
         index, given = self._encoder_index(tokenizer, text_encoder), pretrained_model_name_or_path
         sources = list(given) if isinstance(given, list | tuple) else [given]
@@ -289,12 +284,11 @@ class LoaderMixin(ABC):
             raise UsageError(f"{len(sources)} embeddings were given, and {len(tokens)} tokens")
         if len(set(tokens) - {None}) < len(tokens) - tokens.count(None):
             raise UsageError(f"a token was given twice: {', '.join(map(repr, tokens))}")
-        where: dict[str, Any] = {"revision": revision, "local_files_only": bool(local_files_only)}
         for source, name in zip(sources, tokens, strict=True):
             if isinstance(source, Tensor | Mapping):
                 found = _of_tensors(source, name)
             else:
-                found = embedding.read(weight_file(source, weight_name, EMBEDDING_FILE, subfolder, **where))
+                found = embedding.read(weight_file(source, weight_name, EMBEDDING_FILE, subfolder, **hub))
             self._learn(name or found.token or found.name, found.vectors, index)
 
     def _learn(self, token: str, vectors: Sequence[Tensor | None], index: int | None) -> None:

@@ -18,7 +18,15 @@ from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.saving import save_network
 from sfumato.compat.noise import BatchNoise, Generators
 from sfumato.compat.outputs import Output
-from sfumato.compat.sources import Dtype, mapped_device, no_others, part_folder, single_file, wanted_dtype
+from sfumato.compat.sources import (
+    Dtype,
+    hub_options,
+    mapped_device,
+    no_others,
+    part_folder,
+    single_file,
+    wanted_dtype,
+)
 from sfumato.config import Config
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.files import make_folder, read_json
@@ -125,8 +133,6 @@ class ModelPart(nn.Module, ABC):
         torch_dtype: Dtype = None,
         dtype: Dtype = None,
         variant: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
         device_map: str | Mapping[str, Any] | None = None,
         **others: Any,
     ) -> Self:
@@ -134,7 +140,11 @@ class ModelPart(nn.Module, ABC):
 
         Raises `CheckpointError` and `UsageError`.
         """
-        where, source = f"{cls.__name__}.from_pretrained", pretrained_model_name_or_path
+        where, source, hub = (
+            f"{cls.__name__}.from_pretrained",
+            pretrained_model_name_or_path,
+            hub_options(others),
+        )
         no_others(where, others)
         precision = wanted_dtype(where, dtype, torch_dtype)
         folder = part_folder(
@@ -142,8 +152,7 @@ class ModelPart(nn.Module, ABC):
             subfolder,
             weights=True,
             variant=variant,
-            revision=revision,
-            local_files_only=local_files_only,
+            **hub,
         )
         part = layout.read_network(folder, cls.PLACE, {}, variant=variant)
         made = part_of(build(part, precision))
@@ -187,15 +196,16 @@ class ModelPart(nn.Module, ABC):
 
         Raises `CheckpointError`.
         """
+        hub = hub_options(others)
         no_others(f"{cls.__name__}.from_config", others)
         if not isinstance(config, Mapping):
-            config = read_json(part_folder(config, subfolder) / "config.json")
+            config = read_json(part_folder(config, subfolder, **hub) / "config.json")
         return cls(**config)
 
     @classmethod
     def load_config(cls, source: str | Path, subfolder: str | None = None, **others: Any) -> dict[str, Any]:
         """The content of the part's `config.json`."""
-        return read_json(part_folder(source, subfolder) / "config.json")
+        return read_json(part_folder(source, subfolder, **hub_options(others)) / "config.json")
 
     def save_pretrained(
         self,
@@ -464,7 +474,7 @@ class AutoModel:
     @staticmethod
     def from_pretrained(source: str | Path, *, subfolder: str | None = None, **settings: Any) -> ModelPart:
         """See `ModelPart.from_pretrained`. Raises `CheckpointError` for a class that is not supported."""
-        folder = part_folder(source, subfolder)
+        folder = part_folder(source, subfolder, **hub_options(dict(settings)))
         kind = _class_in(read_json(folder / "config.json"), str(folder))
         return kind.from_pretrained(source, subfolder=subfolder, **settings)
 
@@ -474,7 +484,8 @@ class AutoModel:
     ) -> ModelPart:
         """See `ModelPart.from_config`."""
         if not isinstance(config, Mapping):
-            config = read_json(part_folder(config, subfolder) / "config.json")
+            hub = hub_options(dict(others))
+            config = read_json(part_folder(config, subfolder, **hub) / "config.json")
         return _class_in(config, "the config").from_config(config, **others)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from sfumato import checkpoint, devices
 from sfumato.checkpoint.saving import index_content
-from sfumato.checkpoint.source import EMBEDDED, locate, pull
+from sfumato.checkpoint.source import EMBEDDED, pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.drawing import CallState
 from sfumato.compat.loaders import AdapterState, LoaderMixin
@@ -23,6 +23,7 @@ from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
 from sfumato.compat.sources import (
     Dtype,
+    hub_options,
     mapped_device,
     no_others,
     number,
@@ -228,8 +229,6 @@ class DiffusionPipeline(LoaderMixin):
         dtype: Dtype = None,
         variant: str | None = None,
         scheduler: Any = None,
-        local_files_only: bool = False,
-        revision: str | None = None,
         custom_pipeline: str | None = None,
         device_map: str | Mapping[str, Any] | None = None,
         **others: Any,
@@ -242,11 +241,12 @@ class DiffusionPipeline(LoaderMixin):
         if custom_pipeline is not None and custom_pipeline not in _PIPELINES:
             known = nearest(custom_pipeline, _PIPELINES)
             raise UsageError(f"custom_pipeline = {custom_pipeline!r} is not supported; {known}")
-        place = source
-        if revision is not None and not Path(source).expanduser().exists() and source != EMBEDDED:
-            place = pull(str(source), variant=variant, revision=revision)
+        place, hub = source, hub_options(others)
+        local = hub.pop("local_files_only")
+        if any(hub.values()) and source != EMBEDDED and not Path(source).expanduser().exists():
+            place = pull(str(source), variant=variant, local_files_only=local, **hub)
         wanted = wanted_dtype("from_pretrained", dtype, torch_dtype)
-        options = {"variant": variant, "local_files_only": bool(local_files_only)}
+        options = {"variant": variant, "local_files_only": local}
         return cls._load(place, str(source), wanted, scheduler, device_map, options, others)
 
     @classmethod
@@ -268,8 +268,9 @@ class DiffusionPipeline(LoaderMixin):
         of the YAML that came with a checkpoint, which says what its network predicts. What else these say is
         in the file itself.
         """
-        file = single_file(pretrained_model_link_or_path)
-        ignored = ("variant", "local_files_only", "revision", "load_safety_checker", "original_config_file")
+        hub = hub_options(others)
+        file = single_file(pretrained_model_link_or_path, **hub)
+        ignored = ("variant", "load_safety_checker", "original_config_file")
         others = {name: value for name, value in others.items() if name not in ignored}
         wanted = wanted_dtype("from_single_file", dtype, torch_dtype)
         options: dict[str, Any] = {"local_files_only": True}
@@ -339,12 +340,11 @@ class DiffusionPipeline(LoaderMixin):
     @classmethod
     def download(cls, pretrained_model_name: str, **settings: Any) -> Path:
         """Bring a model from the hub into the cache; the folder that it is in. Raises `CheckpointError`."""
-        known = {name: settings.pop(name, None) for name in ("variant", "revision")}
-        local = bool(settings.pop("local_files_only", False))
+        hub, variant = hub_options(settings), settings.pop("variant", None)
         no_others("download", settings)
-        if local or Path(pretrained_model_name).is_dir():
-            return locate(pretrained_model_name, variant=known["variant"], local_files_only=local)
-        return pull(pretrained_model_name, **known)
+        if Path(pretrained_model_name).is_dir():
+            return Path(pretrained_model_name)
+        return pull(pretrained_model_name, variant=variant, **hub)
 
     def save_pretrained(
         self,

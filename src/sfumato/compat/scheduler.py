@@ -15,7 +15,7 @@ from sfumato.checkpoint.library import by_name
 from sfumato.checkpoint.schedules import path_of
 from sfumato.compat.clipping import bound_of, bounded
 from sfumato.compat.plan import SampleArgs, SamplingPlan
-from sfumato.compat.sources import IGNORED, no_others, number, part_folder
+from sfumato.compat.sources import IGNORED, hub_options, no_others, number, part_folder
 from sfumato.compat.stepping import SteppingMixin
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
@@ -130,18 +130,13 @@ class Scheduler(SteppingMixin, ABC):
         cls,
         pretrained_model_name_or_path: str | pathlib.Path,
         subfolder: str | None = None,
-        *,
-        revision: str | None = None,
-        local_files_only: bool = False,
         **changes: Any,
     ) -> Self:
         """The scheduler of a model's folder, or of the hub, as this class, with `changes`.
 
         Raises `CheckpointError` and `UsageError`.
         """
-        config = cls.load_config(
-            pretrained_model_name_or_path, subfolder, revision=revision, local_files_only=local_files_only
-        )
+        config = cls.load_config(pretrained_model_name_or_path, subfolder, **hub_options(changes))
         return cls.from_config(
             config, **{name: value for name, value in changes.items() if name not in IGNORED}
         )
@@ -151,22 +146,18 @@ class Scheduler(SteppingMixin, ABC):
         cls,
         pretrained_model_name_or_path: str | pathlib.Path,
         subfolder: str | None = None,
-        *,
-        revision: str | None = None,
-        local_files_only: bool = False,
         **others: Any,
     ) -> dict[str, Any]:
         """The content of a model's `scheduler_config.json`; `subfolder` is "scheduler" unless given.
 
         Raises `CheckpointError`.
         """
+        hub = hub_options(others)
         no_others(f"{cls.__name__}.load_config", others)
         source = str(by_name(str(pretrained_model_name_or_path)) or pretrained_model_name_or_path)
         if subfolder is None and not (pathlib.Path(source).expanduser() / SCHEDULER).is_file():
             subfolder = "scheduler"
-        folder = part_folder(
-            source, subfolder, config=SCHEDULER, revision=revision, local_files_only=bool(local_files_only)
-        )
+        folder = part_folder(source, subfolder, config=SCHEDULER, **hub)
         return read_json(folder / SCHEDULER, infinite=True)
 
     def save_pretrained(self, save_directory: str | pathlib.Path, **others: Any) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from sfumato.checkpoint.layout import choose
 from sfumato.checkpoint.source import EMBEDDED, embedded, hub_file
 from sfumato.errors import CheckpointError, UsageError, warn
 from sfumato.validation import shown
+from sfumato.weights import shards
 
 Dtype = torch.dtype | str | Mapping[str, torch.dtype | str] | None
 """A precision, "auto" for that of the files, or one for each part ("default" for the others)."""
 
-_IGNORED = """add_watermarker cache_dir custom_revision disable_mmap force_download hf_token
+_IGNORED = """add_watermarker custom_revision disable_mmap force_download
     ignore_mismatched_sizes load_connected_pipeline low_cpu_mem_usage max_memory mirror
     offload_folder offload_state_dict proxies requires_aesthetics_score requires_safety_checker
     resume_download token trust_remote_code use_auth_token use_flashpack use_onnx user_agent"""
@@ -37,6 +39,17 @@ def no_others(where: str, others: Mapping[str, Any], ignored: Collection[str] = 
         known = name == "use_safetensors" or name in IGNORED or name in ignored
         if value is not None and value is not False and not known:
             raise UsageError(f"{where}: {name} is not supported; leave it out")
+
+
+def hub_options(others: dict[str, Any]) -> dict[str, Any]:
+    """The arguments among `others` that say what to ask the hub for and how, which are taken out."""
+    tokens = [others.pop(name, None) for name in ("token", "hf_token", "use_auth_token")]
+    return {
+        "revision": others.pop("revision", None),
+        "local_files_only": bool(others.pop("local_files_only", False)),
+        "cache_dir": others.pop("cache_dir", None),
+        "token": next((token for token in tokens if token is not None), None),
+    }
 
 
 def number(name: str, value: Any) -> float:
@@ -88,11 +101,11 @@ def mapped_device(device_map: str | Mapping[str, Any] | None) -> torch.device:
     return devices.pick_device(None if device_map in ("balanced", "auto") else device_map)
 
 
-def single_file(path: str | Path) -> Path:
+def single_file(path: str | Path, **hub: Any) -> Path:
     """The file at `path`, or at an address on the hub. Raises `CheckpointError`."""
     if match := _HUB_URL.fullmatch(str(path)):
         repository, revision, name = match.groups()
-        return hub_file(repository, name, revision=revision)
+        return hub_file(repository, name, **hub | {"revision": revision})
     if re.match(r"https?://", str(path)):
         raise CheckpointError(f"{path} is not on the Hugging Face hub: download it, and give the file's path")
     return Path(path).expanduser()
@@ -105,27 +118,30 @@ def part_folder(
     config: str = "config.json",
     weights: bool = False,
     variant: str | None = None,
-    revision: str | None = None,
-    local_files_only: bool = False,
+    **hub: Any,
 ) -> Path:
     """The folder of one part of a model: a local one, "embedded", or one on the hub, which is downloaded.
 
-    `config`: the file that it must have; `weights`: whether those are wanted too. Raises `CheckpointError`.
+    `config`: the file that it must have; `weights`: whether those are wanted too; `hub`: as `hub_options` has
+    them. Raises `CheckpointError`.
     """
     top = embedded() if source == EMBEDDED else Path(source).expanduser()
     if top.is_dir():
         return top / (subfolder or "")
     inside = f"{subfolder}/" if subfolder else ""
-    settings = hub_file(str(source), inside + config, revision=revision, local_files_only=local_files_only)
+    settings = hub_file(str(source), inside + config, **hub)
     if weights:
-        stems = ("diffusion_pytorch_model", "model")
-        names = [f"{stem}{mark}.safetensors" for mark in (f".{variant}", "", ".fp16") for stem in stems]
-        for name in names[0 if variant else len(stems) :]:
+        stems, names = ("diffusion_pytorch_model", "model"), []
+        for mark, stem in product((f".{variant}", "", ".fp16")[not variant :], stems):
+            names += [f"{stem}{mark}.safetensors", f"{stem}.safetensors.index{mark}.json"]
+        for name in names:
             try:
-                hub_file(str(source), inside + name, revision=revision, local_files_only=local_files_only)
-                break
+                found = hub_file(str(source), inside + name, **hub)
             except CheckpointError:
                 continue
+            for shard in shards(found) if found.suffix == ".json" else ():
+                hub_file(str(source), inside + shard.name, **hub)
+            break
         choose([each.name for each in settings.parent.iterdir()], f"{source}/{inside}", variant=variant)
     return settings.parent
 
@@ -135,20 +151,19 @@ def weight_file(
     weight_name: str | None,
     default: str,
     subfolder: str | None = None,
-    *,
-    revision: str | None = None,
-    local_files_only: bool = False,
+    **hub: Any,
 ) -> Path:
     """The weight file at `source`: the file itself, one in a folder, or one on the hub.
 
-    Raises `UsageError` where several might be meant, and `CheckpointError` where there is none.
+    `hub`: as `hub_options` has them. Raises `UsageError` where several might be meant, and `CheckpointError`
+    where there is none.
     """
     if not isinstance(source, str | PathLike):
         raise UsageError(
             f"weights are loaded from a path, a hub id or a state dict, not {type(source).__name__}"
         )
     if match := _HUB_URL.fullmatch(str(source)):
-        return single_file(match[0])
+        return single_file(match[0], **hub)
     path = Path(source).expanduser()
     if path.is_file():
         return path
@@ -163,7 +178,7 @@ def weight_file(
             raise UsageError(f"{folder} holds several files ({shown}): name one as weight_name")
         return files[0]
     name = "/".join(filter(None, (subfolder, weight_name or default)))
-    return hub_file(str(source), name, revision=revision, local_files_only=local_files_only)
+    return hub_file(str(source), name, **hub)
 
 
 def size_in_bytes(size: int | str | None) -> int | None:

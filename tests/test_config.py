@@ -256,7 +256,7 @@ def test_only_schedulers_that_clip_are_said_to():
         (
             ScheduleConfig,
             {"_class_name": "DDIMSchedular"},
-            "'DDIMSchedular' is not supported; known: DDIMScheduler, ",
+            "'DDIMSchedular' is not supported; known: DDIM",
         ),
         (
             ScheduleConfig,

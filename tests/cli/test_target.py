@@ -86,6 +86,7 @@ def test_no_clobber_replaces_no_file_that_is_named(tmp_path):
         (None, "a red apple", "a-red-apple-sheet.png"),
         (None, "", "sheet.png"),
         ("cat.jpg", "a cat", "cat-sheet.jpg"),
+        ("my_cat.png", "a cat", "my_cat-sheet.png"),
         ("out/", "", "out/sheet.png"),
         ("out/{n}_{seed}.webp", "", "out/sheet.webp"),
         ("a-{n}-of-{seed}.png", "", "a-of-sheet.png"),

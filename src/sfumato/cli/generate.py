@@ -96,9 +96,9 @@ def generate(
     for name, given in (("--json", as_json), ("--sheet", sheet), ("--open", show)):
         if output == "-" and given:
             raise UsageError(f"-o - and {name} exclude each other; give -o a file")
-    place = target.plan(output, total, clobber=not no_clobber)
-    if place is not None:
-        place.check(request.prompt for request in requests)
+    destination = target.plan(output, total, clobber=not no_clobber)
+    if destination is not None:
+        destination.check(request.prompt for request in requests)
     if preview is not None:
         target.make_folder(preview)
     done: list[Path] = []
@@ -113,14 +113,14 @@ def generate(
             studio = open_studio(ModelOptions.of_request(requests[0]), devices.native(device))
             if found is not None and model_picture is not None:
                 requests = [like.fitted(model_picture, found, request, studio) for request in requests]
-            if place is not None and picture_format(file_name := Path(place.name)) in LOSSY:
+            if destination is not None and picture_format(file_name := Path(destination.name)) in LOSSY:
                 for picture in studio.prepare(requests):
                     studio.check_fits(picture, file_name)
             for image, seconds in _pictures(studio, requests, preview, meter):
-                if place is None:
+                if destination is None:
                     console.result_bytes(image.png())
                     continue
-                path = place.path(len(done) + 1, image.request.prompt, image.request.seed or 0)
+                path = destination.path(len(done) + 1, image.request.prompt, image.request.seed or 0)
                 image.save(path)
                 done.append(path)
                 if sheet:
@@ -130,8 +130,8 @@ def generate(
         if done:
             interrupted.add_note(f"{len(done)} of {total} pictures are finished")
         raise
-    if place is not None and sheet:
-        done.insert(0, place.sheet(requests[0].prompt if len(requests) == 1 else ""))
+    if destination is not None and sheet:
+        done.insert(0, destination.sheet(requests[0].prompt if len(requests) == 1 else ""))
         with replace_atomically(done[0]) as file:
             page = contact_sheet.contact_sheet(*zip(*cells, strict=True))
             page.save(file, picture_format(done[0]), quality=90)

@@ -44,10 +44,10 @@ class Target:
     def sheet(self, prompt: str) -> Path:
         """Where the contact sheet of the run goes: beside its pictures, and called after their `prompt`."""
         name = Path(self.name)
-        said = slug(prompt) if prompt else ""
-        stem = _PLACEHOLDER.sub(lambda match: said if match[1] == "prompt" else "", name.stem)
-        words = [word for word in re.split(r"[-_. ]+", stem) if word]
-        return self._free(self.folder / f"{'-'.join([*words, 'sheet'])}{name.suffix}")
+        words = slug(prompt) if prompt else ""
+        stem = _PLACEHOLDER.sub(lambda match: words if match[1] == "prompt" else "", name.stem)
+        stem = re.sub(r"([-_. ])[-_. ]+", r"\1", stem).strip("-_. ")
+        return self._free(self.folder / f"{stem}{'-' if stem else ''}sheet{name.suffix}")
 
     def check(self, prompts: Iterable[str]) -> None:
         """Raise `OutputError` where a picture of one of `prompts` could not be written."""

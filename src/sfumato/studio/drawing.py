@@ -422,8 +422,8 @@ class Studio:
                 own = kept or guidance()
                 self._select(picture.adapters)
                 points = [Point(row, level, step) for row in x.split(1)]
-                asked = [(point, own, active_terms(own, point)) for point in points]
-                return torch.cat(guided_estimates(self.networks, asked))
+                questions = [(point, own, active_terms(own, point)) for point in points]
+                return torch.cat(guided_estimates(self.networks, questions))
 
         return denoise
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from sfumato.formats import MAX_SIDES
 from sfumato.pictures import MAX_PIXELS
 
 Size = tuple[int, int]
@@ -24,12 +25,15 @@ def columns_for(count: int) -> int:
 def cell_size(size: Size, count: int, columns: int | None = None) -> Size:
     """Width and height that each of `count` pictures of `size` has on a page that can be read back.
 
-    Their own, or as much smaller as a page of at most `pictures.MAX_PIXELS` needs.
+    Their own, or as much smaller as a page needs of at most `pictures.MAX_PIXELS`, in any format.
     """
     columns = columns or columns_for(count)
     rows = -(-count // columns)
     width, height = size
-    scale = min(1.0, math.sqrt(0.7 * MAX_PIXELS / (columns * width * rows * height)))
+    # captions and labels take a part of both too
+    room, side = 0.7 * MAX_PIXELS, 0.8 * min(MAX_SIDES.values())
+    across, down = columns * width, rows * height
+    scale = min(1.0, math.sqrt(room / (across * down)), side / across, side / down)
     return max(int(width * scale), 1), max(int(height * scale), 1)
 
 

@@ -99,6 +99,12 @@ def describe(device: torch.device) -> str:
     return f"cuda:{index} {torch.cuda.get_device_name(index)}"
 
 
+def set_threads(options: DeviceOptions) -> None:
+    """Have torch compute with as many threads of the CPU as `options` say, if they do."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+
+
 @cache
 def processor() -> str:
     """The processor as a record names it, with the instructions that torch uses."""

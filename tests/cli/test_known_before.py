@@ -3,7 +3,9 @@
 import pytest
 
 from sfumato import checkpoint
+from sfumato.contact_sheet import cell_size, columns_for
 from sfumato.data import pack, search, shards
+from sfumato.formats import MAX_SIDES
 
 
 @pytest.fixture
@@ -94,3 +96,18 @@ def test_a_name_that_is_too_long_is_known_before_anything_is_drawn(here, monkeyp
     status, _, err = here("generate", "apple " * 30, "-o", "x" * 180 + "-{prompt}.png")
     assert status == 1
     assert "the name is too long" in err
+
+
+@pytest.mark.parametrize("size", [(64, 4096), (4096, 64), (4096, 4096)])
+def test_a_page_of_many_pictures_fits_into_every_format(size):
+    columns = columns_for(1000)
+    cell = cell_size(size, 1000, columns)
+    assert max(columns * cell[0], -(-1000 // columns) * cell[1]) < 0.9 * min(MAX_SIDES.values())
+
+
+def test_threads_are_told_to_be_a_number_within_bounds(here, tmp_path):
+    for given, told in (("0", "at least 1"), ("2000", "at most 1024")):
+        for command in (["generate", "x"], ["evaluate", "--small"], ["train", "none.toml"]):
+            status, _, err = here(*command, "--threads", given)
+            assert status == 2
+            assert f"threads is {given}: must be {told}" in err

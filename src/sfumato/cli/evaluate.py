@@ -37,7 +37,7 @@ sfumato evaluate --small --json"""
 )
 def evaluate(
     fields: Annotated[dict[str, Any], request_fields("fast", "spacing", "decoder")],
-    device: Annotated[DeviceOptions, device_options("device", "dtype")],
+    device: Annotated[DeviceOptions, device_options("device", "dtype", "threads")],
     models: Annotated[
         list[str] | None, option("--model MODEL", MODEL, "As for generate. Default: embedded. Repeatable.")
     ] = None,

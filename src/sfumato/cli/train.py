@@ -13,6 +13,7 @@ from sfumato.cli.help import RUN
 from sfumato.cli.options import Json, OptionGroup, Program, Quiet, argument, device_option, option
 from sfumato.errors import UsageError
 from sfumato.files import check_folder
+from sfumato.options import DeviceOptions
 
 if TYPE_CHECKING:
     from sfumato.train.loop import TrainingProgress
@@ -41,6 +42,7 @@ class Options:
         Path | None, option("--shards FOLDER", RUN, "Save the model in files below 15 MB, too. Default: not.")
     ] = None
     device: Annotated[str | None, device_option("device")] = None
+    threads: Annotated[int | None, device_option("threads")] = None
     as_json: Json = False
     quiet: Quiet = False
 
@@ -59,8 +61,11 @@ def train(options: RunOptions) -> None:
 
 def carry_out(options: Options, *, students: bool = False) -> None:
     """Train by a recipe. `students`: refuse a recipe that trains no student of few steps."""
+    computing = DeviceOptions(device=options.device, threads=options.threads)
+    from sfumato import devices
     from sfumato.train import distributed, stages
 
+    devices.set_threads(computing)
     if options.seconds is not None and options.seconds <= 0:
         raise UsageError(f"--seconds {options.seconds:g} must be more than 0")
     changes = {name: getattr(options, name) for name in ("steps", "base", "run")}

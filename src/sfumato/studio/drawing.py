@@ -113,8 +113,7 @@ class Studio:
         """See `load` for the options; `reload` fetches the model again in another precision."""
         self.model, self.options, self.device_options = model, options, device_options
         self._reload = reload
-        if device_options.threads is not None:
-            torch.set_num_threads(device_options.threads)
+        devices.set_threads(device_options)
         self.device = device = devices.pick_device(device_options.device)
         self.dtype = dtype = devices.pick_dtype(device, device_options.dtype)
         self.lock = RLock()

@@ -35,6 +35,8 @@ def packed(tmp_path):
 def test_a_pack_is_rendered_and_trained_on_in_slices(here, packed, tmp_path):
     status, out, err = here("data", "icons", "data", "--size", "16", "--offline")
     assert (status, out, err) == (0, "data: 4 pictures rendered, 0 drawings left out as broken\n", "")
+    told = "data: icons of `sfumato data icons`, 4, 1 of them held out\n"
+    assert here("data", "check", "data") == (0, told, "")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     status, out, err = here("train", "recipe.toml", "--steps", "2", "--seconds", "0.001", "--device", "cpu")
     assert status == 0

@@ -312,12 +312,14 @@ def test_an_srgb_profile_changes_no_pixel(tmp_path):
 
 
 def test_captions_lie_in_caption_files_of_every_trainer(tmp_path):
-    for name in "abcdef":
+    for name in "abcdefgh":
         picture(tmp_path / f"{name}.png")
     (tmp_path / "a.caption").write_text("a small dog\n")
     (tmp_path / "b.json").write_text('{"caption": "a boat", "width": 8}')
     (tmp_path / "c.png.txt").write_text("a house")
     (tmp_path / "d.json").write_text('{"tags": ["red", "wall"], "score": 9}')
+    (tmp_path / "g.json").write_text('{"tags": {"general": ["sea", "sky"], "artist": ["ann"]}}')
+    (tmp_path / "h.json").write_text('{"tags": {"sea": 0.9, "sky": 0.4}}')
     (tmp_path / "e.txt").write_text("")
     (tmp_path / "e.caption").write_text("an elk")
     (tmp_path / "f.json").write_text('[{"shapes": []}]')
@@ -328,6 +330,8 @@ def test_captions_lie_in_caption_files_of_every_trainer(tmp_path):
         "d.png": ("red, wall",),
         "e.png": ("an elk",),
         "f.png": (),
+        "g.png": ("sea, sky, ann",),
+        "h.png": ("sea, sky",),
     }
 
 

@@ -71,6 +71,7 @@ def check(
 ) -> int:
     """Report captions, size buckets and broken files of a folder; exit status 1 if some are broken."""
     from sfumato.data.crops import bucket_sizes, nearest_bucket
+    from sfumato.data.icons import rows
 
     if resolution < 1:
         raise UsageError(f"--resolution {resolution} must be at least 1")
@@ -78,6 +79,12 @@ def check(
         raise UsageError(f"--max-aspect-ratio {max_aspect_ratio:g} must be in [1, 8]")
     if not 0 <= bucket_step <= resolution:
         raise UsageError(f"--bucket-step {bucket_step} must be in [0, {resolution}], the resolution")
+    if described := rows(folder):
+        held_out = sum(row.held_out for part in described.values() for row in part)
+        icons = {"folder": str(folder), "icons": sum(map(len, described.values())), "held_out": held_out}
+        line = f"{folder}: icons of `sfumato data icons`, {icons['icons']:,}, {held_out:,} of them held out"
+        console.result(console.as_json(icons) if as_json else line)
+        return 0
     found = _found(folder, quiet)
     among = bucket_sizes(resolution, bucket_step or max(1, min(64, resolution // 8)), max_aspect_ratio)
     shown = {picture.name: nearest_bucket(picture.size, among) for picture in found.pictures}

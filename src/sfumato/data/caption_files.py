@@ -29,7 +29,8 @@ CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 CAPTION_KEYS = ("text", "caption", "prompt")
 """Of a row, or of a JSON file beside a picture."""
 LOOKED_FOR = (
-    "captions are looked for in metadata.jsonl and metadata.csv, in kohya's meta_cap.json and meta_lat.json, "
+    "captions are looked for in metadata.jsonl and metadata.csv (file_name, and text, caption or prompt), "
+    "in kohya's meta_cap.json and meta_lat.json, "
     "in a .txt, .caption or .json of each picture's name, and in the names of folders such as '20_sks dog'"
 )
 MOST_WORDS = 1 << 20
@@ -164,10 +165,18 @@ def words_in(row: Mapping[str, Any], where: str) -> Words:
     captions = [value] if isinstance(value, str) else value
     if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
         raise DataError(f"{where}: a caption must be text, or a list of texts")
-    tags = row.get("tags")
-    if not captions and tags:
-        captions = [tags if isinstance(tags, str) else ", ".join(map(str, tags))]
+    if not captions:
+        captions = [", ".join(_tags(row.get("tags")))]
     return Words(tuple(one.strip() for one in captions if one.strip()), _weight(row, where))
+
+
+def _tags(value: Any) -> list[str]:
+    """Tags from a text or a list; from a table with their scores, or of lists of several kinds."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict) and any(isinstance(one, list) for one in value.values()):
+        value = [tag for one in value.values() if isinstance(one, list) for tag in one]
+    return [tag for tag in value if isinstance(tag, str)] if isinstance(value, list | dict) else []
 
 
 def _weight(row: Mapping[str, Any], where: str) -> float | None:

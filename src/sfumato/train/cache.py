@@ -81,7 +81,7 @@ def cache_latents(
     """Latents of every picture of the dataset, its centre at its own one of `sizes` (N).
 
     They are cached in `folder`, a few thousand in a file, so that being stopped costs little.
-    `report(message)` is called every 5 s while they are encoded.
+    `report(message)` is called every few seconds while they are encoded.
     """
     progress = counts(report, f"{folder}: encoding pictures")
     rows_of: dict[Size, list[int]] = {size: [] for size in sorted(set(sizes))}
@@ -179,7 +179,7 @@ def cache_captions(
 ) -> CachedCaptions:
     """Every different one of `texts`, encoded once; cached in `folder`, unless they are very many.
 
-    `report(message)` is called every 5 s while they are encoded.
+    `report(message)` is called every few seconds while they are encoded.
     """
     progress = counts(report, f"{folder}: encoding captions")
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}

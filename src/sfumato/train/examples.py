@@ -125,8 +125,9 @@ def captioned_batches(
 ) -> tuple[Model, CaptionedBatches]:
     """The base model, its native size that of the data and its other networks on `device`, and the batches.
 
-    `report(message)` is called every 5 s while pictures are looked at and encoded. Raises `UsageError` for a
-    base model that reads more than captions; `from_student`: it may read the guidance scale.
+    `report(message)` is called every few seconds while pictures are looked at and encoded. Raises
+    `UsageError` for a base model that reads more than captions; `from_student`: it may read the guidance
+    scale.
     """
     _check_fits(recipe, base, from_student)
     config = base.unet.config

@@ -91,7 +91,7 @@ class Log:
                 self._board.add_image("samples", np.asarray(grid.convert("RGB")), step, dataformats="HWC")
 
 
-def counts(report: Callable[[str], None], doing: str, seconds: float = 5.0) -> Callable[[int, int], None]:
+def counts(report: Callable[[str], None], doing: str, seconds: float = 3.0) -> Callable[[int, int], None]:
     """`(done, total)` to a `report` of both after what is being done, at most once in `seconds`."""
     last = -math.inf
 

@@ -50,7 +50,7 @@ def pictures_of(
 ) -> Pictures:
     """The pictures in the recipe's folder: icons at their own size, others at `resolution`, 0 the model's.
 
-    `report(message)` is called every 5 s while they are looked at.
+    `report(message)` is called every few seconds while they are looked at.
     """
     folder = Path(recipe.data.folder)
     if has_icons(folder):

@@ -113,8 +113,8 @@ def cached_trajectories(
 ) -> Trajectories:
     """At least `count` trajectories in files of one batch, each sampled once.
 
-    `inputs`: what they depend on besides their number and seed. `report(message)` is called every 5 s with
-    the number sampled so far.
+    `inputs`: what they depend on besides their number and seed. `report(message)` is called every few
+    seconds with the number sampled so far.
     """
     files, progress = [], counts(report, f"{folder}: sampling trajectories")
 

@@ -32,7 +32,7 @@ from sfumato.train import stages
 from sfumato.train.objectives import OBJECTIVES, consistency
 from sfumato.train.objectives.denoiser import SNR_LIMIT
 from sfumato.train.objectives.text import MAX_TEST_TEXTS
-from sfumato.train.recipe import SECTIONS, AdapterSection, Optimizer, Recipe, Samples
+from sfumato.train.recipe import LR_SCHEDULES, SECTIONS, AdapterSection, Optimizer, Recipe, Samples
 from sfumato.train.recipe_file import RENAMED
 
 ROOT = Path(__file__).parents[1]
@@ -294,6 +294,12 @@ def test_every_key_of_a_recipe_is_in_its_section():
     assert rows["samples"] == {each.name for each in fields(Samples)}
     data = set().union(*({each.name for each in fields(each.DATA)} for each in OBJECTIVES.values()))
     assert rows["data"] == data
+
+
+@pytest.mark.parametrize("name", LR_SCHEDULES)
+def test_every_schedule_of_the_learning_rate_is_on_both_pages(name):
+    assert f"`{name}`" in page("docs/training.md")
+    assert f'"{name}"`' in page("docs/objectives.md")
 
 
 def test_the_losses_are_those_that_the_code_states():

@@ -358,6 +358,23 @@ def test_a_pipeline_of_parts_draws_the_pictures_of_diffusers(name, model, other,
     assert apart(decoded, model("sd1"), **given) < 1e-3
 
 
+def test_a_part_of_another_pipeline_brings_nothing_else_along(model, other, lora):
+    first = compat.StableDiffusionPipeline.from_pretrained(other)
+    first.load_lora_weights(lora)
+    call = {"num_inference_steps": 2, "output_type": "latent"}
+
+    def draw(pipe):
+        return pipe("a cat", generator=torch.Generator().manual_seed(1), **call).images
+
+    before = draw(first)
+    plain = compat.StableDiffusionPipeline.from_pretrained(model("sd1"))
+    mixed = compat.StableDiffusionPipeline.from_pretrained(model("sd1"), vae=first.vae)
+    assert mixed.vae is first.vae
+    assert (mixed.name_or_path, mixed.get_list_adapters()) == (plain.name_or_path, {})
+    assert torch.equal(draw(mixed), draw(plain))
+    assert torch.equal(draw(compat.StableDiffusionPipeline(**first.components)), before)
+
+
 def test_the_networks_of_diffusers_themselves_can_be_parts(model, other):
     theirs = diffusers.StableDiffusionPipeline.from_pretrained(other)
     call = {"num_inference_steps": 2, "output_type": "latent"}

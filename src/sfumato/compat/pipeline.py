@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from inspect import signature
 from pathlib import Path
+from threading import RLock
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from sfumato.checkpoint.source import EMBEDDED, pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.drawing import CallState
 from sfumato.compat.loaders import AdapterState, LoaderMixin
-from sfumato.compat.models import ModelPart, PartConfig, as_part, part_of
+from sfumato.compat.models import PartConfig, as_part, part_of
 from sfumato.compat.outputs import ImageProcessor
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
@@ -78,6 +79,7 @@ class LoadedModel(LoaderMixin):
 
     `options` but for the device and the precision, which are those of the UNet, unless weights stay in main
     memory. `parts`: its networks and tokenizers under diffusers' names. `left_out`: parts given as `None`.
+    `library` outlives the studio that was `made` last.
     """
 
     model: checkpoint.Model
@@ -88,11 +90,12 @@ class LoadedModel(LoaderMixin):
     state: AdapterState = field(default_factory=AdapterState)
     library: Library | None = None
     made: Studio | None = None
+    lock: RLock = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
         for name, network in self.model.networks.items():
             part = self.parts.setdefault(name, part_of(network))
-            part.loaded = part.loaded or self
+            part.loaded = self
         for name, tokenizer in zip(TOKENIZERS, self.model.tokenizers, strict=False):
             self.parts.setdefault(name, CLIPTokenizer(tokenizer))
 
@@ -119,6 +122,10 @@ class LoadedModel(LoaderMixin):
     @property
     def studio(self) -> Studio:
         """The studio that draws, made anew when the device, the precision or the memory savings change."""
+        with self.lock:
+            return self._studio()
+
+    def _studio(self) -> Studio:
         unet, old = self.parts["unet"], self.made
         options = replace(
             self.options,
@@ -190,7 +197,7 @@ class DiffusionPipeline(LoaderMixin):
         parts = {name: _as_part(name, given[name]) for name in self.PARTS}
         scheduler = as_scheduler(given["scheduler"])
         owner: LoadedModel | None = next(
-            (part.loaded for part in parts.values() if isinstance(part, ModelPart) and part.loaded), None
+            (parts[name].loaded for name in NETWORKS if parts.get(name) and parts[name].loaded), None
         )
         if owner is None:
             for name, part in parts.items():

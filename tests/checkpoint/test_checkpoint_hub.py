@@ -1,11 +1,14 @@
+import json
 import shutil
 from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
-from huggingface_hub import errors
+import torch
+from huggingface_hub import constants, errors
 
 from sfumato import checkpoint
+from sfumato.checkpoint import library, source
 from sfumato.errors import CheckpointError
 
 
@@ -111,7 +114,10 @@ def test_an_incomplete_cache_is_completed_or_named(hub, saved):
     hub.add("org/name", saved("sd1"))
     checkpoint.load("org/name")
     (hub.cache / "org/name/vae/diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="is not completely in the local cache, and local_files_only"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"is not completely in the local cache \(vae holds no weights.*\), and local_files_only",
+    ):
         checkpoint.load("org/name", local_files_only=True)
     checkpoint.load("org/name")
 
@@ -119,7 +125,7 @@ def test_an_incomplete_cache_is_completed_or_named(hub, saved):
 def test_a_missing_model_is_one_clear_line_offline(hub):
     hub.offline = True
     with pytest.raises(
-        CheckpointError, match="org/name is not in the local cache, and HF_HUB_OFFLINE is set"
+        CheckpointError, match=r"org/name is not in the local cache \(.*\), and HF_HUB_OFFLINE is set"
     ):
         checkpoint.load("org/name")
     assert hub.requests == []
@@ -129,7 +135,7 @@ def test_a_missing_model_is_one_clear_line_offline(hub):
     ("error", "words"),
     [
         (failing(errors.RepositoryNotFoundError), "the hub does not know it"),
-        (failing(errors.RevisionNotFoundError), "has no revision None"),
+        (failing(errors.RevisionNotFoundError), "has no revision 'main'"),
         (failing(errors.GatedRepoError), "asks for its terms to be accepted"),
         (ConnectionError("[Errno -2] Name or service not known\nmore"), "cannot be reached: .*not known$"),
         (TimeoutError(), "cannot be reached: TimeoutError"),
@@ -155,7 +161,140 @@ def test_a_mistyped_local_path_never_reaches_the_hub(hub, saved, tmp_path):
     shutil.copytree(saved("sd1"), tmp_path / "models" / "mine")
     with pytest.raises(CheckpointError, match="did you mean 'mine'"):
         checkpoint.load("models/mien")
-    for source in ("./org/name", "/org/name", "a/b/c", "org\\name", "org/na me"):
+    for name in ("./org/name", "/org/name", "a/b/c", "org\\name", "org/na me"):
         with pytest.raises(CheckpointError, match="there is no model"):
-            checkpoint.load(source)
+            checkpoint.load(name)
     assert hub.requests == []
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The hub's cache as its library lays it out, and no network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: True)
+    monkeypatch.chdir(tmp_path)
+
+    def keep(folder, commit="a" * 40, *refs, repository="org/name"):
+        place = tmp_path / "cache" / f"models--{repository.replace('/', '--')}"
+        for file in folder.rglob("*"):
+            if file.is_file():
+                link = place / "snapshots" / commit / file.relative_to(folder)
+                blob = place / "blobs" / f"{commit}-{len(list((place / 'blobs').glob('*')))}"
+                for each in (link, blob):
+                    each.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, blob)
+                link.symlink_to(blob)
+        for ref in refs or ("main",):
+            (place / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
+            (place / "refs" / ref).write_text(commit)
+        return place / "snapshots" / commit
+
+    return keep
+
+
+def refusal(source, **options):
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(source, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def mixed(saved, pipelines, tmp_path):
+    """A folder of which the UNet alone has weights of variant fp16 beside the plain ones."""
+    pipelines("sd1").save_pretrained(tmp_path / "half", variant="fp16")
+    folder = shutil.copytree(saved("sd1"), tmp_path / "mixed")
+    name = "unet/diffusion_pytorch_model.fp16.safetensors"
+    shutil.copy(tmp_path / "half" / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("variant", [None, "fp16", "bf16"])
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_a_hub_id_and_its_snapshots_folder_are_the_same_model(cache, mixed, variant, dtype):
+    snapshot = cache(mixed)
+    if variant == "bf16":
+        for source in ("org/name", "org/name@main", snapshot):
+            told = refusal(source, variant="bf16")
+            assert "no weights of variant 'bf16'" in told
+            assert "there are unet plain, vae plain, text_encoder plain" in told
+        return
+    options = {"variant": variant, "dtype": dtype}
+    models = [checkpoint.load(source, **options) for source in ("org/name", "org/name@main", snapshot)]
+    files = [[(part.name, part.files) for part in model.report.components] for model in models]
+    assert files[0] == files[1] == files[2]
+    half = variant == "fp16" or dtype is not None
+    assert (".fp16" in str(files[0])) == half
+    assert len({model.fingerprint for model in models}) == 1
+
+
+def test_every_way_to_name_a_revision_works(cache, saved):
+    snapshots = {
+        "main": cache(saved("sd1"), "a1b2c3d4" + "0" * 32, "main"),
+        "fp16": cache(saved("sd2"), "b1b2c3d4" + "0" * 32, "fp16", "refs/pr/7"),
+    }
+    for name, snapshot in {
+        "org/name": snapshots["main"],
+        "org/name@main": snapshots["main"],
+        "org/name@a1b2c3d40000000000000000000000000000000000000000"[:49]: snapshots["main"],
+        "org/name@a1b2c3d4": snapshots["main"],
+        "org/name@a1b2c": snapshots["main"],
+        "org/name@fp16": snapshots["fp16"],
+        "org/name@refs/pr/7": snapshots["fp16"],
+        "org/name@b1b2c3d4": snapshots["fp16"],
+    }.items():
+        assert source.locate(name).samefile(snapshot), name
+        assert library.path(name).samefile(snapshot), name
+        assert source.pull(name).samefile(snapshot), name
+    assert checkpoint.inspect("org/name@b1b2c").problems == []
+    assert checkpoint.load("org/name@fp16").name == "org/name@fp16"
+
+
+def test_what_is_cached_is_said_where_something_is_missing(cache, saved, tmp_path):
+    assert "holds no model), and HF_HUB_OFFLINE is set" in refusal("org/name")
+    snapshot = cache(saved("sd1"), "a1b2c3d4" + "0" * 32, "main", "v1")
+    assert "org/other is not in the local cache (" in refusal("org/other")
+    assert "cache holds org/name)" in refusal("org/other")
+    told = refusal("org/name@v2")
+    assert "org/name@v2 is not in the local cache (its revisions there: main, v1, a1b2c3d4)" in told
+    for name in ("vae/config.json", "tokenizer/tokenizer.json", "scheduler/scheduler_config.json"):
+        (snapshot / name).unlink()
+        told = refusal("org/name")
+        assert "org/name is not completely in the local cache" in told
+        assert name.partition("/")[0] in told
+        (snapshot / name).symlink_to(saved("sd1") / name)
+    weights = next((snapshot / "unet").glob("*.safetensors"))
+    weights.resolve().unlink()  # a link that leads nowhere, as after a cleaning
+    assert "unet holds no weights" in refusal("org/name", local_files_only=True)
+
+
+def test_a_family_that_is_not_supported_is_named_before_its_weights_are_downloaded(hub, tmp_path):
+    index = {"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}
+    (tmp_path / "flux" / "vae").mkdir(parents=True)
+    (tmp_path / "flux" / "model_index.json").write_text(json.dumps(index))
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (tmp_path / "flux" / "vae" / name).write_bytes(b"{}")
+    hub.add("org/flux", tmp_path / "flux")
+    assert "Flux is not supported" in refusal("org/flux")
+    assert hub.cached("org/flux") == {"model_index.json"}
+
+
+def test_a_variant_that_no_part_has_is_known_before_the_download(hub, saved):
+    hub.add("org/name", saved("sd1"))
+    assert "org/name on the hub has no weights of variant 'fp16'" in refusal("org/name", variant="fp16")
+    assert "snapshot_download" not in hub.requests
+
+
+def test_the_lora_for_few_steps_comes_with_its_model(hub, saved, tmp_path):
+    folder = shutil.copytree(saved("sd1"), tmp_path / "m")
+    (folder / "fast.safetensors").touch()
+    hub.add("org/name", folder)
+    assert (source.locate("org/name") / "fast.safetensors").is_file()
+
+
+def test_a_model_that_is_nowhere_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert f"no file of that name here or in {tmp_path / 'home' / 'models'}" in refusal("dreamy.safetensors")
+    assert "no folder of that name here or in" in refusal("dreamy")
+    assert "no file of that name, and" in refusal(str(tmp_path / "dreamy.safetensors"))

@@ -116,7 +116,9 @@ def test_a_model_in_the_folder_is_loaded_by_its_name(home, saved):
     shutil.copytree(saved("sd1"), home / "org" / "name")
     assert source.locate("name") == source.locate("org/name") == home / "org" / "name"
     assert checkpoint.inspect("name").problems == []
-    with pytest.raises(CheckpointError, match="there is no model 'nmae'; did you mean 'org/name'"):
+    with pytest.raises(
+        CheckpointError, match=r"there is no model 'nmae' here or in .*; did you mean 'org/name'"
+    ):
         source.locate("nmae")
 
 

@@ -47,6 +47,7 @@ def test_what_is_here_is_a_table_or_lines_of_json(dreamy, capfdbinary):
         "kind": "sd1",
         "bytes": dreamy.stat().st_size,
         "path": str(dreamy),
+        "refs": [],
     }
 
 
@@ -91,7 +92,7 @@ def test_pulling_prints_the_folder(home, monkeypatch, capfdbinary):
         return str(home)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    monkeypatch.setattr("sfumato.checkpoint.source._complete", lambda *_arguments: True)
+    monkeypatch.setattr("sfumato.checkpoint.source.lacking", lambda *_arguments: None)
     models.pull("org/name", "v2", None)
     assert capfdbinary.readouterr().out.decode() == f"{home}\n"
     assert asked == [("org/name", {"revision": "v2", "local_files_only": True})]

@@ -150,6 +150,54 @@ def components(index: dict[str, Any]) -> list[str]:
     ]
 
 
+def networks_of(folder: Path, index: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The networks that a folder is to hold, and those among them that encode text, by their places."""
+    named = components(index)
+    encoders = [name for name in TOKENIZERS if name in named] or ["text_encoder"]
+    return ["unet", "vae", *encoders, *([TINY] if (folder / TINY).is_dir() else [])], encoders
+
+
+def lacking(folder: Path, variant: str | None, prefer_half: bool) -> str | None:
+    """What a model's folder lacks of the files that loading reads, in words; `None` where it is whole."""
+    if not (folder / INDEX).is_file():
+        return f"it is not a model folder: {_instead(folder)}"
+    try:
+        networks, encoders = networks_of(folder, read_index(folder))
+    except CheckpointError:
+        return None  # which loading says
+    try:
+        chosen: dict[str, str | None] = {}
+        for name in networks:
+            file, chosen[name] = choose_in(place_of(folder, name), variant, prefer_half)
+            shards = weights.shards(folder / name / file) if file.endswith(".json") else ()
+            for path in (folder / name / "config.json", *shards):
+                if not path.is_file():
+                    return f"{name}/{path.name} is missing"
+        require_variant(variant, chosen, folder)
+        for name in (TOKENIZERS[encoder] for encoder in encoders):
+            there = {entry.name for entry in place_of(folder, name).iterdir() if entry.is_file()}
+            if not ("tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there):
+                return f"{name}/ has no vocabulary"
+        if not (place_of(folder, "scheduler") / "scheduler_config.json").is_file():
+            return "scheduler/scheduler_config.json is missing"
+    except CheckpointError as error:
+        return str(error).removeprefix(f"{folder} ").replace(f"{folder}/", "")
+    return None
+
+
+def require_variant(variant: str | None, found: Mapping[str, str | None], where: object) -> None:
+    """Raise `CheckpointError` where a variant is asked for that none of the networks has.
+
+    `found`: which one was chosen of each, by its name.
+    """
+    if variant is not None and variant not in found.values():
+        others = ", ".join(f"{name} {other or 'plain'}" for name, other in found.items())
+        raise CheckpointError(
+            f"{where} has no weights of variant {variant!r} (as in model.{variant}.safetensors); "
+            f"there are {others}"
+        )
+
+
 def choose(
     names: Collection[str], where: str, *, variant: str | None = None, prefer_half: bool = False
 ) -> tuple[str, str | None]:
@@ -181,6 +229,12 @@ def choose(
     return found[chosen], chosen
 
 
+def choose_in(place: Path, variant: str | None, prefer_half: bool) -> tuple[str, str | None]:
+    """As `choose`, of the files in a component's folder; a link that leads nowhere is none of them."""
+    names = [entry.name for entry in place.iterdir() if entry.exists()] if place.is_dir() else []
+    return choose(names, str(place), variant=variant, prefer_half=prefer_half)
+
+
 def read_network(
     place: Path,
     name: str,
@@ -205,8 +259,7 @@ def read_headers(
     place: Path, *, variant: str | None = None, prefer_half: bool = False
 ) -> tuple[dict[Path, Header], str | None]:
     """The header of each file of weights of a component's folder, and their variant. See `choose`."""
-    names = [entry.name for entry in place.iterdir()] if place.is_dir() else []
-    chosen, found = choose(names, str(place), variant=variant, prefer_half=prefer_half)
+    chosen, found = choose_in(place, variant, prefer_half)
     file = place / chosen
     return weights.sharded_header(file) if file.suffix == ".json" else {file: weights.header(file)}, found
 

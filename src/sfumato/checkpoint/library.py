@@ -1,5 +1,6 @@
 """Which models are here: those in the user's folder of models, and those that the hub's cache keeps."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".safetensors"
 _DEPTH = 4
 _SHORT_HASH = 8
+_COMMIT = re.compile(r"[0-9a-f]{4,40}")
 
 _CONTEXTS = {family.context: family.name for family in FAMILIES.values()}
 
@@ -39,6 +41,8 @@ class Installed:
     kind: str
     bytes: int
     path: Path
+    refs: tuple[str, ...] = ()
+    """Of one in the cache: its branches and tags, then its commit."""
 
 
 def installed() -> list[Installed]:
@@ -50,16 +54,12 @@ def installed() -> list[Installed]:
 
 
 def by_name(name: str) -> Path | None:
-    """The model that `name` means in the user's folder, or a revision in the hub's cache ("org/name@ref").
+    """The model that `name` means in the user's folder.
 
     A model's name is its path below the folder, without `.safetensors`, or only the last part of it where
     that means no other; the suffix may be given.
     """
-    if path := _names().get(name):
-        return path
-    if "@" in name:
-        return next((model.path for model in _cached() if model.name == name), None)
-    return None
+    return _names().get(name)
 
 
 def path(name: str) -> Path:
@@ -84,11 +84,43 @@ def remove(name: str) -> Installed:
 def _listed(name: str) -> Installed:
     models = installed()
     own = _names().get(name)
+    repository, _, revision = name.partition("@")
+    revision = whole_commit(repository, revision or None) or ""
     for model in models:
         if model.name == name or model.path == own:
             return model
+        if model.name.partition("@")[0] == repository and revision in model.refs:
+            return model
     hint = nearest(name, [model.name for model in models]) if models else "no model is installed"
     raise UsageError(f"there is no installed model {name!r}; {hint}")
+
+
+def whole_commit(repository: str, revision: str | None) -> str | None:
+    """`revision`, or the commit of a cached snapshot of which it is the beginning."""
+    if revision is None or not _COMMIT.fullmatch(revision):
+        return revision
+    found = [each for each in _snapshots(repository) if each.startswith(revision)]
+    return found[0] if len(found) == 1 else revision
+
+
+def cached_of(repository: str) -> str:
+    """What the hub's cache keeps of a repository, or else of others, in words."""
+    from huggingface_hub import constants
+
+    models = [model for model in _cached() if model.name.partition("@")[0] == repository]
+    if models:
+        kept = "; ".join(", ".join([*model.refs[:-1], model.refs[-1][:_SHORT_HASH]]) for model in models)
+        return f"its revisions there: {kept}"
+    others = sorted({model.name.partition("@")[0] for model in _cached()})
+    return f"{constants.HF_HUB_CACHE} holds " + (", ".join(others[:8]) or "no model")
+
+
+def _snapshots(repository: str) -> list[str]:
+    """The commits of a repository of which the hub's cache keeps files."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return [entry.name for entry in place.iterdir()] if place.is_dir() else []
 
 
 def _own() -> list[Installed]:
@@ -194,6 +226,7 @@ def _cached() -> list[Installed]:
                     kind=_kind(revision.snapshot_path),
                     bytes=revision.size_on_disk,
                     path=revision.snapshot_path,
+                    refs=(*sorted(revision.refs), revision.commit_hash),
                 )
             )
     return sorted(models, key=lambda model: model.name)

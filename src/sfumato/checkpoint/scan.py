@@ -17,13 +17,14 @@ from sfumato.checkpoint.layout import (
     TOKENIZERS,
     Content,
     Part,
-    components,
     fingerprint,
+    networks_of,
     place_of,
     read_index,
     read_network,
     read_schedule,
     read_settings,
+    require_variant,
 )
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.schedules import PREDICTIONS
@@ -164,9 +165,7 @@ class Scan(Content):
     def _read_folder(self, variant: str | None, prefer_half: bool, given: Mapping[str, Config]) -> None:
         self.index = read_index(self.place)
         self.own = self.attempt(read_settings, self.place) or {}
-        named = components(self.index)
-        encoders = [name for name in TOKENIZERS if name in named] or ["text_encoder"]
-        networks = ["unet", "vae", *encoders, *([TINY] if (self.place / TINY).is_dir() else [])]
+        networks, encoders = networks_of(self.place, self.index)
         self.networks = len(networks)
         for name in networks:
             if name not in given and (part := self.attempt(self._read_network, name, variant, prefer_half)):
@@ -175,8 +174,8 @@ class Scan(Content):
                     asked = "asked for" if part.variant == variant else "found"
                     self.report.infer(f"{name} variant", part.variant, f"{part.files[0].name} was {asked}")
         self._take({name: given[name] for name in networks if name in given})
-        if variant:
-            self.attempt(self._require_variant, variant)
+        chosen = {name: part.variant for name, part in self.parts.items()}
+        self.attempt(require_variant, variant, chosen, self.place)
         for name in encoders:
             self.attempt(self._read_tokenizer, name)
         if read := self.attempt(read_schedule, self.place, self.index, self.report):
@@ -217,12 +216,6 @@ class Scan(Content):
     def _replace_tiny(self, path: Path) -> None:
         self.parts[TINY] = replacement_parts.tiny_part(path)
         self.report.infer("tiny decoder", path.name, "asked for")
-
-    def _require_variant(self, variant: str) -> None:
-        if all(part.variant != variant for part in self.parts.values()):
-            raise CheckpointError(
-                f"{self.place} has no weights of variant {variant!r} (as in model.{variant}.safetensors)"
-            )
 
     def _read_tokenizer(self, encoder: str) -> None:
         name = TOKENIZERS[encoder]

@@ -8,22 +8,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sfumato import weights
 from sfumato.checkpoint.layout import (
+    FAST,
     INDEX,
     NETWORKS,
     TOKENIZERS,
-    UNUSED,
     choose,
-    components,
+    lacking,
     read_index,
+    require_variant,
 )
-from sfumato.checkpoint.library import by_name, installed
+from sfumato.checkpoint.library import by_name, cached_of, installed, whole_commit
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import CheckpointError, misnamed, nearest
+from sfumato.folders import folder
 
 EMBEDDED = "embedded"
+SUFFIX = ".safetensors"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", re.ASCII)
+_HUB_NAME = re.compile(
+    rf"(?P<repository>{_HUB_ID.pattern})(?:@(?P<revision>[\w.\-]+(?:/[\w.\-]+)*))?", re.ASCII
+)
 _SHARD = re.compile(r"(?P<stem>.+?)-\d{5}-of-\d{5}(?P<variant>\.\w+)?\.safetensors")
 
 
@@ -41,20 +46,23 @@ def locate(
 ) -> Path:
     """The folder or file of the model `source`: "embedded", either's path or name, or a hub id.
 
-    A name is one in the user's folder. Local models need no network. A hub id that the local cache holds
+    A name is one in the user's folder. A hub id may name a revision: a branch, a tag, a commit or, of one
+    that is cached, its beginning ("org/name@main"). Local models need no network. What the local cache holds
     completely is taken from there, without asking the hub; else what is missing is downloaded:
-    configurations, tokenizers and one variant of the safetensors, never a pickle. Raises `CheckpointError`.
+    configurations, tokenizers and one variant of the safetensors, never a pickle. Which files of a folder are
+    read does not depend on how it is named. Raises `CheckpointError`.
     """
     if source == EMBEDDED:
         return embedded()
     # the functions of os.path say no to what can be no path; those of Path raise
     path = Path(os.path.expanduser(source))
-    if os.path.isdir(path) or os.path.isfile(path):
+    if os.path.exists(path):
         return path
-    if isinstance(source, str) and (named := by_name(source)):
-        return locate(named)
-    if isinstance(source, str) and _is_hub_id(source):
-        return _from_hub(source, variant, prefer_half, local_files_only)
+    if isinstance(source, str) and (own := by_name(source)):
+        return own
+    if isinstance(source, str) and (named := hub_name(source)):
+        repository, revision = named
+        return _from_hub(repository, variant, prefer_half, local_files_only, revision)
     raise misnamed(CheckpointError(f"there is no model {str(source)!r}{_near(path)}"))
 
 
@@ -71,9 +79,10 @@ def pull(
     `revision`: a branch, a tag or a commit, else "main". `access`: `cache_dir` and `token`, as the hub's
     library has them. What is there already is not asked for again. Raises `CheckpointError`.
     """
-    if not _HUB_ID.fullmatch(repository):
+    if not (match := _HUB_NAME.fullmatch(repository)):
         raise misnamed(CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"'))
-    return _from_hub(repository, variant, False, local_files_only, revision, _given(access))
+    revision = revision or match["revision"]
+    return _from_hub(match["repository"], variant, False, local_files_only, revision, _given(access))
 
 
 def _given(access: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,22 +122,29 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _is_hub_id(source: str) -> bool:
-    """Whether `source` can only mean a repository: "org/name" where there is no local folder "org"."""
-    return bool(_HUB_ID.fullmatch(source)) and not Path(source).parent.is_dir()
+def hub_name(source: str) -> tuple[str, str | None] | None:
+    """Repository and revision of "org/name" or "org/name@revision", unless there is a local folder "org"."""
+    match = _HUB_NAME.fullmatch(source)
+    if match is None or Path(source).parts[0] in (".", "..") or Path(Path(source).parts[0]).is_dir():
+        return None
+    return match["repository"], match["revision"]
 
 
 def _near(path: Path) -> str:
-    """What a missing folder's name comes nearest to, beside it or by name, as the end of an error."""
+    """What a missing model's name comes nearest to, beside it or by name, as the end of an error."""
     parent = path.parent
     if not os.path.isdir(parent):
         return f": there is no folder {str(parent)!r}"
-    known = [entry.name for entry in parent.iterdir() if (entry / INDEX).is_file()]
+    endings = (SUFFIX,) if path.suffix == SUFFIX else ()
+    known = [entry.name for entry in parent.iterdir() if (entry / INDEX).is_file() or entry.suffix in endings]
+    searched = ""
     if len(path.parts) == 1:
         known += [model.name for model in installed()]
-    if not known:
-        return f': no folder of that name, and it is neither "{EMBEDDED}" nor a hub id like "org/name"'
-    return f"; {nearest(path.name, known)}"
+        searched = f" here or in {folder('models')}"
+    if known:
+        return f"{searched}; {nearest(path.name, known)}"
+    kind = "file" if path.suffix in (SUFFIX, ".ckpt", ".pt", ".bin") else "folder"
+    return f': no {kind} of that name{searched}, and it is neither "{EMBEDDED}" nor a hub id like "org/name"'
 
 
 def _from_hub(
@@ -143,34 +159,42 @@ def _from_hub(
     import huggingface_hub
     from huggingface_hub import errors
 
+    called = repository if revision is None else f"{repository}@{revision}"
+    revision = whole_commit(repository, revision)
     try:
-        kept = huggingface_hub.snapshot_download(
+        found = huggingface_hub.snapshot_download(
             repository, revision=revision, local_files_only=True, **access
         )
-        folder = Path(kept)
-        if _complete(folder, variant, prefer_half):
-            return folder
-        cached = " completely"
+        kept = Path(found)
+        lack = lacking(kept, variant, prefer_half)
+        if lack is None:
+            return kept
+        absent = f"{called} is not completely in the local cache ({lack})"
     except errors.LocalEntryNotFoundError:
-        cached = ""
+        absent = f"{called} is not in the local cache ({cached_of(repository)})"
     except errors.HFValidationError as error:
-        raise misnamed(CheckpointError(f"{repository!r} is not a hub id: {error}")) from error
+        raise misnamed(CheckpointError(f"{called!r} is not a hub id: {error}")) from error
     if local_files_only or huggingface_hub.is_offline_mode():
         why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
-        raise CheckpointError(f"{repository} is not{cached} in the local cache, and {why}")
+        raise CheckpointError(f"{absent}, and {why}")
     try:
         token = {name: value for name, value in access.items() if name == "token"}
         known = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10, **token)
         listed = known.siblings or []
         names = [sibling.rfilename for sibling in listed]
         if INDEX not in names:
-            raise CheckpointError(
-                f"{repository} on the hub is not in the diffusers layout: it has no {INDEX}"
+            raise CheckpointError(f"{called} on the hub is not in the diffusers layout: it has no {INDEX}")
+        wanted = _wanted(called, names, variant, prefer_half)
+
+        def download(patterns: list[str]) -> Path:
+            return Path(
+                huggingface_hub.snapshot_download(
+                    repository, revision=revision, allow_patterns=patterns, **access
+                )
             )
-        wanted = _wanted(repository, names, variant, prefer_half)
-        return Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted, **access)
-        )
+
+        read_index(download([INDEX]))  # which refuses what is not supported before its weights are there
+        return download(wanted)
     except CheckpointError:
         raise
     except errors.GatedRepoError:
@@ -182,16 +206,18 @@ def _from_hub(
             f"there is no model {repository!r}: no folder of that name, and the hub does not know it"
         ) from None
     except errors.RevisionNotFoundError:
-        raise CheckpointError(f"{repository} on the hub has no revision {revision!r}") from None
-    except Exception as error:  # the hub's library passes on whatever its network library raises
         raise CheckpointError(
-            f"{repository} is not{cached} in the local cache, and the hub cannot be reached: {_reason(error)}"
-        ) from error
+            f"{repository} on the hub has no revision {revision or 'main'!r}; in the cache: "
+            f"{cached_of(repository)}"
+        ) from None
+    except Exception as error:  # the hub's library passes on whatever its network library raises
+        raise CheckpointError(f"{absent}, and the hub cannot be reached: {_reason(error)}") from error
 
 
 def _wanted(repository: str, names: list[str], variant: str | None, prefer_half: bool) -> list[str]:
     """The files to download: the small ones of known components, and one variant of the weights of each."""
-    wanted = [name for name in (INDEX, SETTINGS_FILE) if name in names]
+    wanted = [name for name in (INDEX, SETTINGS_FILE, FAST) if name in names]
+    chosen: dict[str, str | None] = {}
     for part in (*NETWORKS, *TOKENIZERS.values(), "scheduler"):
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         inside = [name for name in inside if "/" not in name]
@@ -199,9 +225,11 @@ def _wanted(repository: str, names: list[str], variant: str | None, prefer_half:
         if part in NETWORKS and inside:
             file, found = choose(inside, f"{repository}/{part}", variant=variant, prefer_half=prefer_half)
             texts.append(file)
+            chosen[part] = found
             if file.endswith(".json"):
                 texts += [name for name in inside if _variant_of_shard(name) == (found or "")]
         wanted += [f"{part}/{name}" for name in texts]
+    require_variant(variant, chosen, f"{repository} on the hub")
     return wanted
 
 
@@ -210,20 +238,3 @@ def _variant_of_shard(name: str) -> str | None:
     if not (match := _SHARD.fullmatch(name)):
         return None
     return match["variant"].removeprefix(".") if match["variant"] else match["stem"].partition(".")[2]
-
-
-def _complete(folder: Path, variant: str | None, prefer_half: bool) -> bool:
-    """Whether a cached snapshot holds every file that loading needs."""
-    try:
-        for part in components(read_index(folder)):
-            if part in NETWORKS:
-                names = [entry.name for entry in (folder / part).iterdir()]
-                file, found = choose(names, part, variant=variant, prefer_half=prefer_half)
-                shards = weights.shards(folder / part / file) if file.endswith(".json") else ()
-                if (variant and found != variant) or not all(path.is_file() for path in shards):
-                    return False
-            elif part not in UNUSED and not any((folder / part).iterdir()):
-                return False
-    except (CheckpointError, OSError):
-        return False
-    return True

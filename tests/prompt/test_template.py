@@ -265,7 +265,7 @@ JSON = '{"clothes": {"hat": ["cap", "3::beret", "yes", {"content": "bowler"}, 7,
         (".json", JSON, ["cap", "beret", "yes", "bowler", "7"]),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*entry that contains a colon needs quotes")
+@pytest.mark.filterwarnings("ignore:.*needs quotes around it")
 def test_wildcards_are_read_from_the_keys_of_yaml_and_json(tmp_path, monkeypatch, suffix, content, hats):
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
     path = tmp_path / "wildcards" / "packs" / f"w{suffix}"
@@ -307,7 +307,8 @@ def test_a_damaged_or_hostile_yaml_file_is_warned_of_and_left_out(files, tmp_pat
     path = tmp_path / "w.yaml"
     path.write_text(content)
     with warnings.catch_warnings(record=True) as warned:
-        assert every("__it__", wildcards={**files(it="red\n"), "w": path}) == ["red"]
+        wildcards = {**files(it="red\n"), "w": path}
+        assert every("__i*__", wildcards=wildcards) == every("__it__", wildcards=wildcards) == ["red"]
     assert message is None or any(message in str(each.message) for each in warned)
 
 
@@ -664,3 +665,13 @@ def test_the_guides_examples_come_out_as_it_says(files, template, results):
     )
     wildcards |= {"pets/cat": wildcards["cat"], "pets/dog": wildcards["dog"]}
     assert every(template, wildcards=wildcards) == results.split(" · ")
+
+
+def test_a_file_of_another_kind_is_named_where_its_name_is_called(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
+    (tmp_path / "wildcards").mkdir()
+    (tmp_path / "wildcards" / "moss.docx").touch()
+    with pytest.raises(
+        UsageError, match=r"no wildcard 'moss': .*moss\.docx is no .txt, .yaml, .yml or .json file"
+    ):
+        expand(["__moss__"], seed=1)

@@ -27,6 +27,7 @@ OTHER_KINDS = (
     (("on_input", "ia3_l"), "IA³"),
     (("hada_", "lokr_"), "LyCORIS parts of an unknown kind"),
     (("vera_lambda",), "VeRA"),
+    ((".a1.weight", ".b1.weight"), "GLoRA"),
     (("lora_embedding_",), "changes of token embeddings"),
 )
 TEXT_WIDTHS = {family.context: family.title for family in FAMILIES.values()}

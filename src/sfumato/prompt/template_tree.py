@@ -563,6 +563,7 @@ class _Pools:
     def __init__(self, wildcards: Mapping[str, Path] | None) -> None:
         self._wildcards = wildcards
         self._known: dict[str, WildcardList] | None = None
+        self._unread: list[str] = []
         self._pools: dict[str, Variants] = {}
         self._failed: dict[str, str] = {}
         self._lists: dict[WildcardList, list[_Option]] = {}
@@ -598,14 +599,14 @@ class _Pools:
     def _options(self, name: str) -> list[_Option]:
         """Every entry of the lists that `name` means; without any, why is kept."""
         if self._known is None:
-            self._known = sources(self._wildcards)
+            self._known, self._unread = sources(self._wildcards)
         try:
             lists = matching(name, self._known)
         except UsageError as error:
-            self._failed[name] = str(error)
+            self._failed[name] = "; ".join([str(error), *self._unread])
             return []
         found: list[_Option] = []
-        problems = []
+        problems = list(self._unread) if name not in self._known else []
         for source in lists:
             try:
                 found += self._list(source)

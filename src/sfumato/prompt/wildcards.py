@@ -42,12 +42,12 @@ class WildcardEntry:
     weight: float = 1.0
 
 
-def sources(wildcards: Mapping[str, Path] | None = None) -> dict[str, WildcardList]:
-    """Every list by its name: those of the files `wildcards`, else those in the user's folder.
+def sources(wildcards: Mapping[str, Path] | None = None) -> tuple[dict[str, WildcardList], list[str]]:
+    """Every list by its name, of the files `wildcards` or in the user's folder; and what could not be read.
 
     A list in a subfolder or under a key is "pets/cat", and "cat" as well where nothing else is called so.
-    YAML and JSON files that cannot be read are warned of and left out.
     """
+    problems = []
     top = folders.folder("wildcards")
     paths = folders.found("wildcards", SUFFIXES) if wildcards is None else wildcards
     found: dict[str, WildcardList] = {}
@@ -65,13 +65,13 @@ def sources(wildcards: Mapping[str, Path] | None = None) -> dict[str, WildcardLi
         try:
             keys = _lists(path)
         except UsageError as error:
-            warn(f"{error}; its wildcards are left out")
+            problems.append(str(error))
             continue
         for key in keys:
             whole = "/".join(part for part in (above, key or name.rpartition("/")[2]) if part)
             found.setdefault(whole, WildcardList(path, key))
             short.setdefault(whole.rpartition("/")[2], WildcardList(path, key))
-    return {**short, **found}
+    return {**short, **found}, problems
 
 
 def matching(name: str, known: Mapping[str, WildcardList]) -> list[WildcardList]:
@@ -87,7 +87,12 @@ def matching(name: str, known: Mapping[str, WildcardList]) -> list[WildcardList]
         for each in (name, name.removeprefix("**/").removeprefix("*/"), f"*/{name}"):
             if found := [known[key] for key in sorted(known) if fnmatchcase(fold(key), fold(each))]:
                 return list(dict.fromkeys(found))
-    hint = nearest(name, known) if known else f"{folders.folder('wildcards')} holds none"
+    top = folders.folder("wildcards")
+    if other := next((path for path in top.rglob("*") if name in (path.stem, path.name)), None):
+        raise UsageError(
+            f"there is no wildcard {name!r}: {other} is no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
+        )
+    hint = nearest(name, known) if known else f"{top} holds none"
     raise UsageError(f"there is no wildcard {name!r}; {hint}")
 
 
@@ -108,7 +113,7 @@ def entries(source: WildcardList) -> Iterator[WildcardEntry]:
         except (TypeError, ValueError):
             factor = -1.0
         if isinstance(text, dict | list) or (text is None and table is item) or not 0 <= factor < math.inf:
-            warn(f"{where} is left out: it is not text; an entry that contains a colon needs quotes")
+            warn(f"{where} is left out: a colon inside or a brace at the beginning needs quotes around it")
         elif written:
             yield WildcardEntry(written, where, factor)
 

@@ -67,6 +67,12 @@ def test_without_a_name_the_picture_is_named_after_its_prompt(theirs, here):
     told = json.loads(out)
     assert status == 0
     assert (told["program"], told["output"]) == ("SwarmUI", "a-red-apple-3.png")
+    assert [line.split(":")[0] for line in told["left_out"]] == [
+        "the model someone/dreamy.safetensors",
+        "refinermethod",
+        "size 68×64",
+        "the LoRA ink",
+    ]
 
 
 def test_a_picture_gives_another_the_settings_that_are_not_given(theirs, here, tmp_path):

@@ -112,7 +112,7 @@ def generate(
 
             studio = open_studio(ModelOptions.of_request(requests[0]), devices.native(device))
             if found is not None and model_picture is not None:
-                requests = [like.fitted(model_picture, found, request, studio) for request in requests]
+                requests = [like.fitted(model_picture, found, each, studio).request for each in requests]
             if destination is not None and picture_format(file_name := Path(destination.name)) in LOSSY:
                 for picture in studio.prepare(requests):
                     studio.check_fits(picture, file_name)

@@ -8,7 +8,7 @@ from sfumato import folders
 from sfumato.cli import console
 from sfumato.cli.options import Json, Program, argument
 from sfumato.errors import PictureError
-from sfumato.formats import FORMATS
+from sfumato.formats import READ_FORMATS
 
 program = Program()
 
@@ -26,7 +26,7 @@ def inspect(
 ) -> int:
     """Print the report on `source`; 1 for a checkpoint that has problems."""
     path = Path(source)
-    if path.suffix.lower() in FORMATS and not path.is_dir():
+    if path.suffix.lower() in READ_FORMATS and not path.is_dir():
         _picture(path, as_json)
         return 0
     from sfumato import checkpoint

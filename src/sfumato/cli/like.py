@@ -40,13 +40,13 @@ def record(path: Path, model: str | None = None) -> "ForeignRecord":
     return with_model(found) if model is None else replace(found, request=found.request.filled(model=model))
 
 
-def fitted(path: Path, found: "ForeignRecord", request: "Request", studio: "Studio") -> "Request":
-    """`request`, made of the record of `path`, as `studio` draws it; warns of all that is not taken over."""
+def fitted(path: Path, found: "ForeignRecord", request: "Request", studio: "Studio") -> "ForeignRecord":
+    """The record of `path` with `request`, as `studio` draws it; warns of all that is not taken over."""
     if found.program == OURS:
-        return request
+        return replace(found, request=request)
     from sfumato.studio import fitted
 
     record = fitted(replace(found, request=request), studio)
     for note in record.left_out:
         warn(f"{path.name}, by {record.program}, not taken over: {note}")
-    return record.request
+    return record

@@ -96,16 +96,16 @@ def _replay_foreign(
 
         options = ModelOptions.of_request(found.request, local_files_only=model is None)
         studio = open_studio(options, device)
-        request = like.fitted(path, found, found.request, studio)
+        found = like.fitted(path, found, found.request, studio)
         image: Image | None = None
-        for step in studio.stream(request):
+        for step in studio.stream(found.request):
             meter.advance("drawing", step.total)
             image = step.image
     assert image is not None
     assert place is not None
     saved = image.save(place.path(1, image.request.prompt, image.request.seed or 0))
     if as_json:
-        told = {"path": str(path), "program": found.program, "output": str(saved)}
+        told = {"path": str(path), "program": found.program, "output": str(saved), "left_out": found.left_out}
         console.result(console.as_json({**told, **image.record.model_dump(mode="json")}))
     else:
         console.result(str(saved))

@@ -79,13 +79,17 @@ WRONG = {
     ("generate", "a red apple,", "3d render"): "generate 'a red apple, 3d render'",
     ("generate", "'a", "red", "apple'"): "sfumato generate 'a red apple'",
     ("generate", "cat", "dog"): "without quotes these are 2 prompts",
+    ("generate", "a red apple", "3d", "render"): "sfumato generate 'a red apple 3d render'",
+    ("prompt", "a", "red", "apple"): "too many arguments: red apple; put quotes around what has spaces (see",
+    ("replay", "my", "picture.png"): "too many arguments: picture.png; put quotes around what has spaces",
+    ("samplers", "x"): "too many arguments: x; this command takes none (see sfumato samplers --help)",
     ("generate", " "): "the prompt is empty",
     ("generate", "-"): "standard input holds no prompt",
     ("generate", "\udcff"): "half of a surrogate pair at character 0",
     ("replay",): "Missing argument 'IMAGE'.",
     ("replay", "none.png"): "there is no picture 'none.png'",
     ("replay", "none.png", "-o", "a.gif"): "'a.gif' has unknown suffix '.gif'",
-    ("inspect",): "Missing argument 'MODEL|IMAGE'.",
+    ("inspect",): "Missing argument 'MODEL|ADAPTER|IMAGE'.",
 }
 UNWRITABLE = {
     ("generate", "x", "-o", "/proc/a.png"): "cannot write in '/proc': it takes no files",

@@ -186,10 +186,8 @@ def _prompts(arguments: Sequence[str]) -> list[str]:
 
 def _check_quoted(arguments: Sequence[str]) -> None:
     """Raise `UsageError` where one prompt was probably meant, and the shell made several of its words."""
-    words = all(len(one.split()) == 1 for one in arguments) or any(
-        one.endswith(",") for one in arguments[:-1]
-    )
-    if len(arguments) < 2 or not words or "-" in arguments:
+    words = [one for one in arguments if len(one.split()) == 1]
+    if "-" in arguments or (len(words) < 2 and not any(one.endswith(",") for one in arguments[:-1])):
         return
     whole = " ".join(arguments).strip("'")
     quoted = f'"{whole}"' if sys.platform == "win32" else shlex.quote(whole)

@@ -69,6 +69,11 @@ class HelpfulCommand(TyperCommand):
                 raise UsageError(
                     f"{name} is {fault['input']!r}: {reworded(fault['msg'])} {see(ctx)}"
                 ) from None
+            if (message := error.format_message()).startswith("Got unexpected extra argument"):
+                extra = message.partition("(s) (")[2].removesuffix(")")
+                takes = any(param.param_type_name == "argument" for param in self.params)
+                right = "put quotes around what has spaces" if takes else "this command takes none"
+                raise UsageError(f"too many arguments: {extra}; {right} {see(ctx)}") from None
             raise
 
     def _right(self, wrong: str) -> str:

@@ -53,7 +53,7 @@ def tcd(
         if there.s and eta:
             middle = between_times(there, CLEAN, eta)
             if whole and middle.path:
-                middle = middle.path.level(math.floor(middle.t))
+                middle = middle.path.level(math.floor(middle.t + 1e-6))
             s_down *= ratio(there, middle)
         s_up = math.sqrt(max(there.s**2 - s_down**2, 0.0))
         x = with_noise(step_to(x, x0, here, there, s_down), s_up, noise)

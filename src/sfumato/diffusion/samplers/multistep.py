@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from torch import Tensor
@@ -76,8 +77,8 @@ def _runge_kutta(
 ) -> Generator[Point, Tensor, Tensor]:
     """The noise estimate of a pseudo Runge–Kutta step (Liu et al. 2022, eq. 13) that begins with `eps`."""
     middle = between_times(here, there, 0.5)
-    if whole and middle.path:
-        middle = middle.path.level(math.floor(middle.t))
+    if whole:
+        middle = replace(middle, t=float(math.floor(middle.t + 1e-6)))
     total, latest = eps, eps
     for weight, level in ((2, middle), (2, middle), (1, there)):
         trial = step_along(x, latest, here, level)
@@ -93,8 +94,8 @@ def pndm(
     """PNDM: DDIM's step with a noise estimate by Adams–Bashforth (Liu et al. 2022, eq. 11 and 12).
 
     The weights hold for levels evenly spaced in time. The `warm_up` of the paper takes three steps by pseudo
-    Runge–Kutta, with four evaluations each (eq. 13), their middle times rounded down if `whole`; without it
-    the first step is improved Euler (two).
+    Runge–Kutta, with four evaluations each (eq. 13); without it the first step is improved Euler (two).
+    `whole`: the network is told the middle times of the warm-up rounded down.
     """
     history: deque[Tensor] = deque(maxlen=4)
     for step, (here, there) in enumerate(pairwise(levels)):

@@ -13,7 +13,7 @@ from peer import Drawn, latents, network, theirs
 
 from sfumato.compat.plan import SampleArgs
 from sfumato.compat.schedulers import SCHEDULERS
-from sfumato.diffusion.predict import clean_estimate, prediction_named
+from sfumato.diffusion.predict import clean_estimate, network_input, prediction_named
 from sfumato.diffusion.sampling import run
 from sfumato.errors import UsageError
 
@@ -47,6 +47,9 @@ CHOICES = {
     "skip_prk_steps": [True, False],
     "flow_shift": [1.0, 3.0],
     "shift_terminal": [None, 0.1],
+    "sigma_schedule": ["karras", "exponential"],
+    "sigma_data": [0.5, 1.0],
+    "rho": [7.0, 5.0],
 }
 SPACINGS = [
     "use_karras_sigmas",
@@ -56,6 +59,18 @@ SPACINGS = [
     "use_flow_sigmas",
 ]
 OWN_CHOICES = {
+    "EDMEulerScheduler": {
+        "prediction_type": ["epsilon", "v_prediction"],
+        "sigma_min": [0.002, 0.01],
+        "sigma_max": [80.0, 120.0],
+    },
+    "EDMDPMSolverMultistepScheduler": {
+        "prediction_type": ["epsilon", "v_prediction"],
+        "sigma_min": [0.002, 0.01],
+        "sigma_max": [80.0, 120.0],
+        "algorithm_type": ["dpmsolver++", "sde-dpmsolver++"],
+        "solver_type": ["midpoint", "heun"],
+    },
     "DPMSolverMultistepScheduler": {
         "algorithm_type": ["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"],
         "solver_type": ["midpoint", "heun"],
@@ -106,6 +121,7 @@ def differs(name, settings, call):
             and (get("algorithm_type"), get("solver_order"), get("solver_type"))
             == ("sde-dpmsolver++", 3, "heun")
         )
+        or (name.startswith("EDM") and steps == 1)
         or (trailing and len(np.arange(count, 0, -count / steps)) != steps)
         or (
             name == "PNDMScheduler"
@@ -156,16 +172,21 @@ def our_run(name, settings, call, eta):
     plan = scheduler.plan(
         SampleArgs(steps, eta=eta, timesteps=call.get("timesteps"), sigmas=call.get("sigmas"))
     )
-    kind, record = prediction_named(scheduler.config["prediction_type"]), asked(inputs)
+    kind, record = prediction_named(scheduler.prediction), asked(inputs)
 
     def denoise(x, level):
-        return clean_estimate(kind, x, record(x, level.t), [level] * len(x))
+        out = record(network_input(kind, x, [level] * len(x)), level.t)
+        return clean_estimate(kind, x, out, [level] * len(x))
+
+    def scale(level):  # 1 where a² + s² = 1, as `theirs` has it
+        return math.hypot(level.sigma, 1) * plan.scale(level) if plan.exploding else 1.0
 
     noise = Drawn()
     noise.count = plan.unused
     if name == "DPMSolverSDEScheduler":
         noise = torch.zeros_like
-    return inputs, run(plan.sampler(latents(torch.float64), plan.levels, noise), denoise)
+    x = latents(torch.float64) * scale(plan.levels[0])
+    return inputs, run(plan.sampler(x, plan.levels, noise), denoise) / scale(plan.levels[-1])
 
 
 def apart(mine, peer):

@@ -71,6 +71,8 @@ SETTINGS = {
         {"algorithm_type": "dpmsolver", **BEFORE_THE_END},
         {"algorithm_type": "sde-dpmsolver++"},
     ],
+    "EDMEulerScheduler": [{}, {"sigma_schedule": "exponential", **BEFORE_THE_END}],
+    "EDMDPMSolverMultistepScheduler": [{}, {"algorithm_type": "sde-dpmsolver++"}],
     "SASolverScheduler": [{}, KARRAS, {"algorithm_type": "noise_prediction"}],
 }
 CASES = [(name, settings) for name, many in SETTINGS.items() for settings in many]

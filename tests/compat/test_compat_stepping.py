@@ -67,8 +67,9 @@ def test_noise_is_added_as_in_diffusers(name):
         times = theirs.timesteps[[0, 4]]
         mine, other = (scheduler.add_noise(x, noise, times) for scheduler in (ours, theirs))
         assert torch.allclose(mine, other, rtol=1e-3, atol=1e-3)
-    assert torch.allclose(ours.alphas_cumprod, theirs.alphas_cumprod, rtol=1e-3)
-    assert torch.allclose(ours.betas, theirs.betas, rtol=1e-3)
+    if hasattr(theirs, "betas"):  # not in those of EDM
+        assert torch.allclose(ours.alphas_cumprod, theirs.alphas_cumprod, rtol=1e-3)
+        assert torch.allclose(ours.betas, theirs.betas, rtol=1e-3)
     assert len(ours) == len(theirs) == 1000
 
 

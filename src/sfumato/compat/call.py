@@ -21,7 +21,6 @@ from sfumato.compat.outputs import FORMS, in_form
 from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.plan import SampleArgs
 from sfumato.compat.sources import no_others, number, whole
-from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.nets.denoiser import Denoiser
 from sfumato.request import Request
@@ -124,9 +123,8 @@ class Call:
         pipe, studio, state = self.pipe, self.pipe.studio, self.pipe.state
         self.texts = texts
         plan = pipe.scheduler.plan(self.args)
-        prediction = prediction_named(pipe.scheduler.config["prediction_type"])
         slices = studio.device_options.slices
-        denoiser = Denoiser(pipe.model.unet, prediction.name, studio.device, slices=slices)
+        denoiser = Denoiser(pipe.model.unet, pipe.scheduler.prediction, studio.device, slices=slices)
         count = len(texts.states) // (2 if state.do_classifier_free_guidance else 1)
         shape = (count, *pipe.model.latent.shape(self.size)[1:])
         if self.latents is None:

@@ -3,10 +3,10 @@
 import math
 import pathlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
 from sfumato.diffusion import spacing
 from sfumato.diffusion.level import CLEAN, Flow, Level, Path, VariancePreserving
+from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Sampler
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
@@ -38,6 +39,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "invert_sigmas": (False,),
 }
 """Settings of which only these values are supported."""
+Found = TypeVar("Found")
 NEARLY_PURE = 2.0**-24
 """What stands for ᾱ = 0 in schedulers that divide by it."""
 
@@ -201,17 +203,26 @@ class Scheduler(SteppingMixin, ABC):
     @property
     def trained(self) -> VariancePreserving:
         """The path of its betas."""
+        path = self._from_schedule(lambda schedule: path_of(schedule)[0])
+        if not isinstance(path, VariancePreserving):
+            raise UsageError("prediction_type = 'flow_prediction' needs use_flow_sigmas = True")
+        return path
+
+    @property
+    def prediction(self) -> str:
+        """What the network predicts, a name of `sfumato.diffusion.predict`."""
+        return prediction_named(self.config["prediction_type"]).name
+
+    def _from_schedule(self, found: Callable[[ScheduleConfig], Found]) -> Found:
+        """What the settings say of the network. Raises `UsageError` for invalid ones."""
         name = type(self).__name__
         settings = {key: value for key, value in self.settings.items() if key not in ScheduleConfig.FIXED}
         if settings.get("trained_betas") is not None:
             settings["trained_betas"] = [float(beta) for beta in settings["trained_betas"]]
         try:
-            path, *_ = path_of(ScheduleConfig.from_dict({"_class_name": name, **settings}, name))
+            return found(ScheduleConfig.from_dict({"_class_name": name, **settings}, name))
         except CheckpointError as error:
             raise UsageError(str(error)) from None
-        if not isinstance(path, VariancePreserving):
-            raise UsageError("prediction_type = 'flow_prediction' needs use_flow_sigmas = True")
-        return path
 
     def plan(self, args: SampleArgs) -> SamplingPlan:
         """The sampler and levels for `args`. Raises `UsageError` for what the class does not support."""

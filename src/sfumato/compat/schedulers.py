@@ -1,5 +1,6 @@
 """diffusers' schedulers by name: which sampler each is, and with which options."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.checkpoint.schedules import path_of, prediction_of
 from sfumato.compat.clipping import bound_of, bounded_ddim
 from sfumato.compat.plan import SampleArgs, SamplingPlan
 from sfumato.compat.scheduler import (
@@ -22,9 +24,9 @@ from sfumato.compat.scheduler import (
 )
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
 from sfumato.diffusion import spacing
-from sfumato.diffusion.level import CLEAN, Level, Path
+from sfumato.diffusion.level import CLEAN, Level, Path, VarianceExploding, VariancePreserving
 from sfumato.diffusion.samplers.consistency import lcm, tcd
-from sfumato.diffusion.samplers.ddim import ddim, ddim_inverse, ddpm, euler_a
+from sfumato.diffusion.samplers.ddim import ddim, ddim_inverse, ddpm, euler, euler_a
 from sfumato.diffusion.samplers.dpm import dpm_solver_multistep, dpmpp_multistep, singlestep
 from sfumato.diffusion.samplers.multistep import deis, lms, pndm
 from sfumato.diffusion.samplers.rules import Solver
@@ -235,6 +237,51 @@ class DPMSolverMultistepScheduler(_DPMSolverScheduler):
             euler_at_final=self.config["euler_at_final"],
         )
         return self.bounded(sampler), len(levels) - 1 if eta else 0
+
+
+class EDMScheduler(Scheduler):
+    """A scheduler of EDM (Karras et al. 2022): levels by σ alone, latents in the scale a = 1."""
+
+    ENDS, EXPLODING = "final_sigmas_type", True
+
+    @property
+    def path(self) -> Path:
+        path = self._from_schedule(lambda schedule: path_of(schedule)[0])
+        assert isinstance(path, VarianceExploding)
+        return path
+
+    @property
+    def prediction(self) -> str:
+        return self._from_schedule(prediction_of)
+
+    @property
+    def trained(self) -> VariancePreserving:
+        raise UsageError(f"{type(self).__name__} has no betas: its levels are sigmas")
+
+    def levels(self, path: Path, args: SampleArgs) -> list[Level]:
+        if self.config["sigma_schedule"] == "karras":
+            return spacing.karras(path, args.steps, rho=self.config["rho"])[:-1]
+        return spacing.exponential(path, args.steps)[:-1]
+
+    def plan(self, args: SampleArgs) -> SamplingPlan:
+        start = math.hypot(self.config["sigma_max"], 1)
+        return replace(super().plan(args), init_noise_sigma=start, exploding=True)
+
+    def ended(self, path: Path, levels: Sequence[Level]) -> list[Level]:
+        return [*levels, CLEAN if self.ends_clean else path.at(self.config["sigma_min"])]
+
+
+class EDMEulerScheduler(EDMScheduler):
+    def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
+        return euler, 0
+
+
+class EDMDPMSolverMultistepScheduler(EDMScheduler, DPMSolverMultistepScheduler):
+    TAKES = frozenset()
+
+    def algorithm(self) -> str:
+        self.check("algorithm_type", ("dpmsolver++", "sde-dpmsolver++", "deis"))
+        return super().algorithm()
 
 
 class DPMSolverSinglestepScheduler(_DPMSolverScheduler):

@@ -12,7 +12,7 @@ from sfumato.compat.noise import BatchNoise, Generators
 from sfumato.compat.outputs import Output
 from sfumato.compat.plan import SampleArgs, SamplingPlan
 from sfumato.diffusion.level import Level, Path, VariancePreserving
-from sfumato.diffusion.predict import clean_estimate, prediction_named
+from sfumato.diffusion.predict import clean_estimate, network_input, prediction_named
 from sfumato.diffusion.sampling import Point, Sampling
 from sfumato.errors import UsageError
 
@@ -93,6 +93,10 @@ class SteppingMixin:
     @abstractmethod
     def trained(self) -> VariancePreserving: ...
 
+    @property
+    @abstractmethod
+    def prediction(self) -> str: ...
+
     @abstractmethod
     def plan(self, args: SampleArgs) -> SamplingPlan: ...
 
@@ -166,7 +170,8 @@ class SteppingMixin:
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """`sample` (B, …) in the scale in which the network sees it at `timestep`."""
         steps = self._at(timestep)
-        return sample * steps.plan.scale(steps.level)
+        x = sample * steps.plan.scale(steps.level)
+        return network_input(prediction_named(self.prediction), x, [steps.level] * len(x))
 
     def step(
         self,
@@ -184,9 +189,8 @@ class SteppingMixin:
         Raises `UsageError` for another time than the next.
         """
         steps = self._at(timestep, eta)
-        prediction = self.config["prediction_type"]
         with torch.no_grad():
-            made = steps.step(prediction, model_output, sample, generator)
+            made = steps.step(self.prediction, model_output, sample, generator)
         if steps.point is None:
             self._steps = None
         return made if return_dict else (made.prev_sample, made.pred_original_sample)
@@ -201,8 +205,8 @@ class SteppingMixin:
             if eta is not None and eta != self._args.eta:
                 self._args = replace(self._args, eta=eta)
                 self._plan = self.plan(self._args)
-            numbers = [i for i, level in enumerate(self._plan.levels[:-1]) if _same(level.t, t)]
-            self._steps = Steps(self._plan, numbers[0]) if numbers else None
+            first = _nearest(self._plan.levels[:-1], t)
+            self._steps = Steps(self._plan, self._plan.levels.index(first)) if first else None
         steps = self._steps
         if steps is None or not _same(steps.level.t, t):
             due = self.timesteps.tolist() if steps is None else [steps.level.t]
@@ -212,8 +216,8 @@ class SteppingMixin:
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """`original_samples` (B, …) with the noise of `timesteps` (B,), in the scale of the latents."""
         plan, exploding, given = self._plan, self.EXPLODING, torch.as_tensor(timesteps).flatten().tolist()
-        due = {} if plan is None else {level.t: level for level in reversed(plan.evaluated)}
-        levels = [due.get(float(t)) or self.path.level(float(t)) for t in given]
+        due = [] if plan is None else plan.evaluated
+        levels = [_nearest(due, float(t)) or self.path.level(float(t)) for t in given]
         a = _column([1.0 if exploding else level.a for level in levels], original_samples)
         s = _column([level.sigma if exploding else level.s for level in levels], original_samples)
         return a * original_samples + s * noise
@@ -229,6 +233,12 @@ class SteppingMixin:
 def _column(numbers: Sequence[float], like: Tensor) -> Tensor:
     """One number for each row of `like` (B, …)."""
     return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(-1, *(1,) * (like.ndim - 1))
+
+
+def _nearest(levels: Sequence[Level], t: float) -> Level | None:
+    """The first of those `levels` that are nearest to time `t`, if it is one of theirs."""
+    nearest = min(levels, key=lambda level: abs(level.t - t), default=None)
+    return nearest if nearest is not None and _same(nearest.t, t) else None
 
 
 def _same(t: float, other: float) -> bool:

@@ -24,8 +24,9 @@ from sfumato.diffusion.spacing import spacing_named
 from sfumato.evaluate import colours, distances, features
 from sfumato.evaluate import run as evaluation
 from sfumato.few_steps import MOST_STEPS, STEPS
+from sfumato.formats import READABLE
 from sfumato.names import SAMPLERS, SPACINGS
-from sfumato.prompt import chunks
+from sfumato.prompt import chunks, styles, wildcards
 from sfumato.prompt.language import MAX_TERMS, own, parse, tree
 from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.train import stages
@@ -210,6 +211,7 @@ FIGURES = {
     ],
     "docs/training.md": [
         f"{len(SETS)} sets under permissive licences",
+        f"in {READABLE} files or in tar shards",
         f"in files of at most {stages.SHARD_BYTES / 1e6:g} MB",
     ],
     "docs/evaluation.md": [
@@ -280,6 +282,9 @@ def test_the_most_accurate_sampler_is_so_in_the_table():
 def test_the_folders_are_those_where_files_are_found():
     rows = table("docs/getting-started.md", ["folder", "holds"])
     assert [row[0].strip("`") for row in rows] == list(folders.KINDS)
+    suffixes = {row[0].strip("`"): tuple(re.findall(r"`(\.\w+)`", row[1])) for row in rows}
+    assert suffixes["wildcards"] == wildcards.SUFFIXES
+    assert suffixes["styles"] == styles.SUFFIXES
 
 
 def test_every_key_of_a_recipe_is_in_its_section():

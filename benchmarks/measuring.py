@@ -1,7 +1,6 @@
 """What the benchmarks share: figures printed as they are measured, the machine and its load beside them."""
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from sfumato import devices
+from sfumato.machine import processor as processor_name
 
 LOAD = f"load of {os.cpu_count()} cores"
 """The head of a table's column of loads."""
@@ -30,13 +30,8 @@ def load() -> str:
 
 def processor() -> str:
     """The processor's name, and which bfloat16 instructions it has."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), name)
     abilities = [key for key in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(key)]
-    return f"{name} ({', '.join(abilities) or 'no bfloat16 instructions'})"
+    return f"{processor_name()} ({', '.join(abilities) or 'no bfloat16 instructions'})"
 
 
 def machine(device: str) -> str:

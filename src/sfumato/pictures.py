@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeGuard
 
 import numpy as np
 import PIL.Image
@@ -109,13 +109,17 @@ def texts(picture: PIL.Image.Image) -> dict[str, str]:
     exif = picture.getexif()
     for tags in (exif, exif.get_ifd(ExifTags.IFD.Exif)):
         for tag, value in tags.items():
-            if isinstance(value, bytes | str) and (name := ExifTags.TAGS.get(tag)):
+            if _is_text(value) and (name := ExifTags.TAGS.get(tag)):
                 found[name] = _exif_text(value)
     for name in ("comment", "xmp"):
-        if isinstance(value := picture.info.get(name), bytes):
-            found[name] = value.decode("utf-8", "replace")
+        if _is_text(value := picture.info.get(name)):
+            found[name] = value if isinstance(value, str) else value.decode("utf-8", "replace")
     plain = {key: text for key, text in picture.info.items() if isinstance(text, str)}
     return {**found, **picture.info.get(_TEXTS, plain)}
+
+
+def _is_text(value: object) -> TypeGuard[bytes | str]:
+    return isinstance(value, bytes | str) and len(value) <= png_text.MAX_TEXT
 
 
 def _exif_text(value: bytes | str) -> str:

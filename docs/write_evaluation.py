@@ -30,4 +30,6 @@ def write(report: Path, page: Path = PAGE) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     write(Path(sys.argv[1]))

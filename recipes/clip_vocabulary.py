@@ -20,6 +20,8 @@ TARGET = Path(__file__).parents[1] / "src/sfumato/models/clip/merges.txt.gz"
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
     with zipfile.ZipFile(sys.argv[1]) as wheel:
         published = wheel.read(PUBLISHED)
     if hashlib.sha256(published).hexdigest() != SHA256:

@@ -87,7 +87,7 @@ def _add_rows(
     several: dict[str, Words] = {}
     for where, row in rows:
         if not isinstance(row.get("file_name"), str):
-            raise DataError(f"{where}: file_name must say which picture is meant")
+            raise DataError(f"{where}: file_name must say which picture is meant{_instead(row)}")
         name, words = _joined(path, row["file_name"]), words_in(row, where)
         before = several.get(name, Words())
         several[name] = Words(before.captions + words.captions, words.weight) | before
@@ -98,6 +98,10 @@ def _add_rows(
         found.words[name] = words | found.words.get(name, Words())
         if name not in files:
             found.missing.append(f"{name} is named in {path.name}, but is not there")
+
+
+def _instead(row: Mapping[str, Any]) -> str:
+    return f"; there are only {', '.join(row)}" if row and "file_name" not in row else ""
 
 
 def _joined(path: PurePosixPath, name: str) -> str:

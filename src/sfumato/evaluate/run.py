@@ -153,8 +153,8 @@ def prepare(
     real = source.examples(held_out=True, seed=plan.seed, most=plan.count)
     if len(real) < FEWEST:
         raise DataError(
-            f"{folder} has {len(real)} captioned pictures held out for tests: at least {FEWEST} are needed; "
-            f"`sfumato data check {folder}` says what is there"
+            f"{folder} has {len(real)} captioned pictures held out for tests: at least {FEWEST} are needed, "
+            f"as in a folder called test; `sfumato data check {folder}` says what is there"
         )
     if len(real) < plan.count:
         warn(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sfumato import weights
 from sfumato.checkpoint import header_config, keys, layout, replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
-from sfumato.checkpoint.loading import build, new_network
+from sfumato.checkpoint.loading import build, empty_network, new_network
 from sfumato.checkpoint.model import ModelNetwork
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.saving import save_network
@@ -519,7 +519,9 @@ def as_part(name: str, value: Any) -> ModelPart:
     class_name = type(value).__name__
     content = {key: each for key, each in content.items() if key != "_class_name"}
     _, known_config = layout.config_of(name, content, f"the {name} that was given", class_name)
-    network = new_network(known_config).to(next(value.parameters()).dtype)
-    part = PARTS[class_name](network.requires_grad_(False).eval())
-    part.load_state_dict(value.state_dict())
+    part = PARTS[class_name](empty_network(known_config).eval())
+    part.load_state_dict(
+        {key: each.detach().clone() for key, each in value.state_dict().items()}, assign=True
+    )
+    part.requires_grad_(False)
     return part

@@ -315,7 +315,7 @@ def test_what_a_string_holds_does_not_make_json_long():
         (lambda folder: files.check_file(folder / "none" / "a.bin"), "there is no folder"),
         (lambda folder: files.check_file(folder), "it is a folder"),
         (lambda folder: files.check_file(folder / "file" / "a.bin"), "not a folder"),
-        (lambda folder: files.check_file(folder / "a.bin", 1 << 60), "1,152,921,504,607 MB, and"),
+        (lambda folder: files.check_file(folder / "a.bin", 1 << 60), "1,152,921,504,606,846,976 bytes, and"),
         (lambda folder: files.check_folder(folder, marker="m"), "it is not empty and holds no m"),
         (lambda folder: files.check_folder(folder / "none" / "a", marker="m"), "there is no folder"),
         (lambda folder: files.check_made(folder / "file" / "deep" / "er"), "not a folder"),
@@ -341,6 +341,6 @@ def test_a_place_that_can_be_written_passes_and_nothing_is_left_there(tmp_path):
 def test_weights_are_not_begun_where_their_disk_has_no_room(tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    with pytest.raises(OutputError, match=r"takes 4 MB, and 0 are free on its disk"):
+    with pytest.raises(OutputError, match=r"takes 4,000,000 bytes, and its disk has 1,000 free"):
         weights.write(tmp_path / "a.safetensors", {"a": torch.zeros(1_000_000)})
     assert list(tmp_path.iterdir()) == []

@@ -192,8 +192,7 @@ def check_room(path: Path, size: int) -> None:
     there = next(above for above in path.absolute().parents if above.is_dir())
     free = shutil.disk_usage(there).free
     if free < size:
-        needed, left = f"{size / 1e6:,.0f} MB", f"{free / 1e6:,.0f}"
-        raise OutputError(f"cannot write {path}: it takes {needed}, and {left} are free on its disk")
+        raise OutputError(f"cannot write {path}: it takes {size:,} bytes, and its disk has {free:,} free")
 
 
 def sync_folder(folder: Path) -> None:

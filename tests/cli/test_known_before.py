@@ -1,5 +1,7 @@
 """What can be known before the work is known before it, in every command."""
 
+import shutil
+
 import pytest
 
 from sfumato import checkpoint
@@ -96,6 +98,15 @@ def test_a_name_that_is_too_long_is_known_before_anything_is_drawn(here, monkeyp
     status, _, err = here("generate", "apple " * 30, "-o", "x" * 180 + "-{prompt}.png")
     assert status == 1
     assert "the name is too long" in err
+
+
+def test_a_full_disk_is_known_before_anything_is_drawn(here, tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr("sfumato.studio.Studio.stream", never)
+    status, _, err = here("generate", "a red apple, 3d render", "-n", "4", "-o", "a.png")
+    assert status == 1
+    assert "cannot write a-{n}.png: it takes 26,214 bytes, and its disk has 1,000 free" in err
 
 
 @pytest.mark.parametrize("size", [(64, 4096), (4096, 64), (4096, 4096)])

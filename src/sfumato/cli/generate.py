@@ -1,5 +1,6 @@
 """`sfumato generate`: prompts in, pictures out. Whatever is wrong is found before torch is imported."""
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from sfumato.cli import console, like, target
 from sfumato.cli.help import OUTPUT, PROMPT
 from sfumato.cli.options import Device, Program, Quiet, argument, option, request_fields
 from sfumato.errors import UsageError, warn
-from sfumato.files import replace_atomically
+from sfumato.files import check_room, replace_atomically
 from sfumato.formats import LOSSY, picture_format
 from sfumato.options import ModelOptions
 from sfumato.request import Request
@@ -113,6 +114,11 @@ def generate(
             studio = open_studio(ModelOptions.of_request(requests[0]), devices.native(device))
             if found is not None and model_picture is not None:
                 requests = [like.fitted(model_picture, found, each, studio).request for each in requests]
+            if destination is not None:
+                asked = [(math.prod(studio.resolve(each).size), expansion.count(each)) for each in requests]
+                # a picture takes a tenth of a byte a pixel at the least, however it is compressed
+                least = sum(pixels * count for pixels, count in asked) // 10
+                check_room(destination.folder / destination.name, least)
             if destination is not None and picture_format(file_name := Path(destination.name)) in LOSSY:
                 for picture in studio.prepare(requests):
                     studio.check_fits(picture, file_name)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from sfumato.data.folder import FolderContents, Picture, bytes_of
 from sfumato.errors import OutputError
-from sfumato.files import check_made, make_folder, replace_atomically
+from sfumato.files import check_made, check_room, make_folder, replace_atomically
 
 SHARD_BYTES = 256 << 20
 """Of pictures in one shard, about."""
@@ -28,6 +28,7 @@ def pack(
     """
     check_place(out)
     make_folder(out)
+    check_room(out / "train", sum(picture.length for picture in found.pictures))
     paths, done = [], 0
     for split, held_out in (("train", False), ("test", True)):
         own = [picture for picture in found.pictures if picture.held_out == held_out]

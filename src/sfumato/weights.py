@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sfumato import machine
 from sfumato.errors import CheckpointError, nearest
 from sfumato.files import check_room, open_file, parse_json, read_json, replace_atomically
 
@@ -166,6 +167,8 @@ def read(
     found = {}
     with _opened(path) as file:
         checked = header_of(file, path)
+        wanted = [info for name, info in checked.tensors.items() if names is None or name in names]
+        check_memory(bytes_of(wanted, dtype), str(path))
         for name, info in checked.tensors.items():
             if names is not None and name not in names:
                 continue
@@ -199,6 +202,21 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {list(tensor.shape)}\n".encode())
         total.update(tensor.float().contiguous().numpy().tobytes())
     return total.hexdigest()[:16]
+
+
+def check_memory(needed: int, where: str) -> None:
+    """Raise `CheckpointError` where `needed` bytes are more than this machine has in all."""
+    total = machine.memory().get("memory")
+    if total is not None and needed > total:
+        raise CheckpointError(
+            f"{where} takes {needed / 1e9:,.1f} GB of memory, and this machine has {total / 1e9:,.1f} GB"
+        )
+
+
+def bytes_of(tensors: Iterable[TensorInfo], dtype: torch.dtype | None) -> int:
+    """Bytes that they take once they are read; floating point numbers become `dtype`, if given."""
+    kinds = ((info, dtype if dtype and _is_float(info) else DTYPES[info.dtype]) for info in tensors)
+    return sum(info.count * kind.itemsize for info, kind in kinds)
 
 
 def _read_tensor(file: BinaryIO, info: TensorInfo) -> tuple[Tensor, str]:
@@ -257,7 +275,7 @@ def sharded_header(index_path: str | os.PathLike[str]) -> dict[Path, Header]:
     """The checked header of every shard. Raises `CheckpointError` where shards and index disagree."""
     promised = shards(index_path)
     for path in promised:
-        if not path.is_file():
+        if not path.exists():
             raise CheckpointError(f"{path} is missing, which {Path(index_path).name} names")
     headers = {path: header(path) for path in promised}
     home = {name: path for path, names in promised.items() for name in names}

@@ -1,11 +1,12 @@
 import json
+import os
 import shutil
 
 import pytest
 import safetensors.torch
 import torch
 
-from sfumato import checkpoint
+from sfumato import checkpoint, machine, weights
 from sfumato.errors import CheckpointError
 
 NETWORKS = ("unet", "vae", "text_encoder")
@@ -197,3 +198,67 @@ def test_inspect_lists_every_problem_at_once(folder):
     problems = "\n".join(checkpoint.inspect(folder).problems)
     for words in ("scheduler/ is missing", "vae/config.json is missing", "auto_map", "cannot be told"):
         assert words in problems
+
+
+EVERY_FILE = (
+    "model_index.json",
+    "sfumato.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "scheduler/scheduler_config.json",
+)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("file", EVERY_FILE)
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_named_at_once(folder, file, kind):
+    path = folder / file
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    told = refusal(folder)
+    assert f"{path}: it is a " in told
+    assert kind in told
+    if file != "model_index.json":
+        assert told in checkpoint.inspect(folder).problems
+
+
+def test_what_no_loading_reads_may_be_anything(folder):
+    (folder / "unet" / "notes.txt").symlink_to("/dev/zero")
+    os.mkfifo(folder / "tokenizer" / "more.json")
+    assert checkpoint.inspect(folder).problems == []
+    assert checkpoint.load(folder).fingerprint
+
+
+def test_a_pipe_or_a_device_named_as_a_model_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert "it is a named pipe, not a file" in refusal(tmp_path / "pipe.safetensors")
+    (tmp_path / "zero.safetensors").symlink_to("/dev/zero")
+    assert "it is a device, not a file" in refusal(tmp_path / "zero.safetensors")
+
+
+def test_a_sparse_file_of_a_network_larger_than_the_memory_is_refused_before_it_is_read(folder, monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: {"memory": 300_000})
+    assert "takes 0.0 GB of memory, and this machine has 0.0 GB" in refusal(folder)
+    monkeypatch.undo()
+    entry = {"x": {"dtype": "F32", "shape": [1 << 38], "data_offsets": [0, 1 << 40]}}
+    header = json.dumps(entry).encode()
+    path = folder / "huge.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + (1 << 40))
+    with pytest.raises(CheckpointError, match=r"huge.safetensors takes 1,099\.5 GB of memory"):
+        weights.read(path)
+
+
+def test_a_vocabulary_of_millions_of_merges_is_refused(folder):
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    (folder / "tokenizer" / "vocab.json").write_text("{}")
+    (folder / "tokenizer" / "merges.txt").write_text("a b\n" * 600_000)
+    assert "merges.txt has 600,001 merges; at most 524,288 are read" in refusal(folder)

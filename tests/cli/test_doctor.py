@@ -6,8 +6,7 @@ import json
 import pytest
 import torch
 
-from sfumato import checkpoint, devices
-from sfumato.cli import doctor
+from sfumato import checkpoint, devices, machine
 
 
 def test_the_doctor_names_versions_machine_and_what_is_drawn_with(here):
@@ -86,5 +85,5 @@ def test_the_memory_limit_of_a_container_counts(limit, used, seen, monkeypatch):
         "/sys/fs/cgroup/memory.max": [limit],
         "/sys/fs/cgroup/memory.current": [used],
     }
-    monkeypatch.setattr(doctor, "_lines", files.get)
-    assert doctor._memory() == {"memory": seen[0], "memory_available": seen[1]}
+    monkeypatch.setattr(machine, "lines", files.get)
+    assert machine.memory() == {"memory": seen[0], "memory_available": seen[1]}

@@ -1,15 +1,17 @@
 import io
 import json
+import shutil
 import sys
 
 import pytest
 import torch
 from huggingface_hub import constants
 
-from sfumato import weights
+from sfumato import checkpoint, weights
 from sfumato.cli import models
 from sfumato.cli.convert import convert
 from sfumato.errors import CheckpointError, UsageError
+from sfumato.image import Image
 
 
 @pytest.fixture
@@ -111,3 +113,33 @@ def test_a_converted_pickle_says_what_was_trusted(home, capfdbinary):
     out = capfdbinary.readouterr().out.decode()
     assert "trusted: torch's weights-only unpickler" in out
     assert "left out: epoch (int)" in out
+
+
+def test_inspect_writes_what_is_wrong_to_stderr(here, tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors at all")
+    status, out, err = here("inspect", "broken.safetensors")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: broken.safetensors")
+    status, out, err = here("inspect", "broken.safetensors", "--json")
+    assert (status, len(json.loads(out)["problems"])) == (1, 1)
+    assert err.startswith("error: broken.safetensors")
+
+
+def test_inspect_of_a_model_that_lacks_a_part_says_what_is_there_and_what_is_not(here, tmp_path):
+    folder = shutil.copytree(checkpoint.embedded(), tmp_path / "model")
+    shutil.rmtree(folder / "vae")
+    status, out, err = here("inspect", "model")
+    assert status == 1
+    assert "unet: UNet2DConditionModel" in out
+    assert "missing" not in out
+    assert "error: model is incomplete: the folder vae/ is missing" in err
+
+
+@pytest.mark.parametrize(
+    ("switch", "asked"), [("--no-zero-terminal-snr", False), ("--zero-terminal-snr", True)]
+)
+def test_zero_terminal_snr_is_switched_on_the_command_line(here, tmp_path, switch, asked):
+    drawn = ("generate", "a", "--steps", "1", "--width", "64", "--height", "64", "-o", "a.png", switch)
+    status, _, err = here(*drawn)
+    assert status == 0, err
+    assert Image.open(tmp_path / "a.png").request.zero_terminal_snr is asked

@@ -47,6 +47,8 @@ def load(
     found = scan(options, prefer_half=half, given=configs)
     info = found.model_info()
     assert found.schedule is not None
+    needed = sum(weights.bytes_of(part.tensors.values(), dtype) for part in found.parts.values())
+    weights.check_memory(needed, options.source)
     built = {name: given[name] if name in given else build(part, dtype) for name, part in found.parts.items()}
     unet, autoencoder, small = built.pop("unet"), built.pop("vae"), built.pop(TINY, None)
     encoders = [network for network in built.values() if isinstance(network, CLIPText)]

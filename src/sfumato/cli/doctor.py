@@ -58,7 +58,7 @@ def doctor(as_json: Json = False) -> int:
 def examine() -> tuple[dict[str, Any], list[str]]:
     """What there is, by topic, and what is not."""
     versions, missing = _versions()
-    memory = _memory()
+    memory = machine.memory()
     here = {
         "system": platform.platform(),
         "cpu": machine.processor(),
@@ -142,25 +142,11 @@ def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _cpu_features() -> list[str]:
     """Those of `FLAGS` that the kernel reports."""
-    for line in _lines("/proc/cpuinfo"):
+    for line in machine.lines("/proc/cpuinfo"):
         if line.startswith(("flags", "Features")):
             there = set(line.partition(":")[2].split())
             return [flag for flag in FLAGS if flag in there]
     return []
-
-
-def _memory() -> dict[str, int]:
-    """Bytes of main memory in all and available, within the limit of a container."""
-    kilobytes = {
-        line.split(":")[0]: int(line.split()[1]) for line in _lines("/proc/meminfo") if " kB" in line
-    }
-    if "MemTotal" not in kilobytes:
-        return {}
-    total, available = kilobytes["MemTotal"] << 10, kilobytes["MemAvailable"] << 10
-    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit and used and limit[0].isdigit():
-        total, available = min(total, int(limit[0])), min(available, int(limit[0]) - int(used[0]))
-    return {"memory": total, "memory_available": available}
 
 
 def _cache() -> dict[str, Any]:
@@ -186,13 +172,6 @@ def _embedded() -> dict[str, Any]:
     except Exception as error:  # whatever is wrong with it is the finding
         return {"there": False, "why": str(error)}
     return {"there": not report.problems, "why": "; ".join(report.problems), "parameters": report.parameters}
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 def _topic(name: str, value: Any) -> list[str]:

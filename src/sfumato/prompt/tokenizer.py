@@ -15,6 +15,7 @@ from sfumato.files import read_file, read_json, replace_atomically, write_json
 from sfumato.prompt.meaning import MAX_CHARACTERS
 
 _MAX_FILE_BYTES = 16 << 20
+_MOST_MERGES = 1 << 19
 _NO_LIMIT = 1 << 16
 
 # Radford et al. 2021: what a word is, before it is cut into pieces.
@@ -83,15 +84,15 @@ class Tokenizer:
         Raises `CheckpointError` where files are missing or damaged, or describe another kind of tokenizer.
         """
         special, limit = _settings(folder)
-        if (folder / "tokenizer.json").is_file():
+        if (folder / "tokenizer.json").exists():
             where = folder / "tokenizer.json"
             vocab, merges, added = _from_single(where)
-        elif (folder / "vocab.json").is_file():
+        elif (folder / "vocab.json").exists():
             where = folder / "vocab.json"
             vocab = read_json(where, _MAX_FILE_BYTES)
             merges = _from_lines(folder / "merges.txt")
             later = folder / "added_tokens.json"
-            added = read_json(later, _MAX_FILE_BYTES) if later.is_file() else {}
+            added = read_json(later, _MAX_FILE_BYTES) if later.exists() else {}
         else:
             raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.json")
         vocab = {**vocab, **added}
@@ -162,7 +163,7 @@ def _settings(folder: Path) -> tuple[dict[str, str], int]:
     """
     special, limit = dict(_ROLES), 77
     paths = [folder / "tokenizer_config.json", folder / "special_tokens_map.json"]
-    found = [(path, read_json(path)) for path in paths if path.is_file()]
+    found = [(path, read_json(path)) for path in paths if path.exists()]
     if any("added_tokens_decoder" in content for _, content in found):
         found.reverse()
     for path, content in found:
@@ -204,6 +205,8 @@ def _from_single(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], dic
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise CheckpointError(f"{path} has no vocabulary or no merges")
+    if len(merges) > _MOST_MERGES:
+        raise CheckpointError(f"{path} has {len(merges):,} merges; at most {_MOST_MERGES:,} are read")
     pairs = [_pair(entry.split(" ") if isinstance(entry, str) else entry, path) for entry in merges]
     return vocab, pairs, _added(content.get("added_tokens"), path)
 
@@ -233,6 +236,8 @@ def _from_lines(path: Path) -> list[tuple[str, str]]:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not UTF-8 at byte {error.start}") from error
+    if len(lines) > _MOST_MERGES:
+        raise CheckpointError(f"{path} has {len(lines):,} merges; at most {_MOST_MERGES:,} are read")
     return [
         _pair(line.split(" "), path) for line in lines if line.strip() and not line.startswith("#version")
     ]

@@ -171,6 +171,9 @@ def test_settings_go_from_one_class_to_the_next_and_back():
         ("EulerDiscreteScheduler", {"prediction_type": "score"}, "prediction_type"),
         ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_max"}, "final_sigmas_type"),
         ("DDPMScheduler", {"variance_type": "learned"}, "variance_type"),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": "yes"}, "is 'yes': must be True or False"),
+        ("EulerDiscreteScheduler", {"steps_offset": 1.5}, "steps_offset is 1.5: must be a whole number"),
+        ("EulerDiscreteScheduler", {"beta_end": "x"}, "beta_end is 'x': must be a number"),
     ],
 )
 def test_a_setting_that_is_not_supported_is_named(name, settings, words):

@@ -107,5 +107,8 @@ def test_set_timesteps_takes_one_way_to_say_them():
         scheduler.set_timesteps(3, timesteps=[9, 1])
     with pytest.raises(UsageError, match="num_inference_steps is 0"):
         scheduler.set_timesteps(0)
+    karras = compat.UniPCMultistepScheduler(use_karras_sigmas=True)
+    with pytest.raises(UsageError, match="num_inference_steps is 1000000000: must be at most 1000"):
+        karras.set_timesteps(10**9)
     scheduler.set_timesteps(sigmas=[10.0, 1.0, 0.0])
     assert scheduler.sigmas.tolist() == [10.0, 1.0, 0.0]

@@ -15,7 +15,7 @@ from sfumato.checkpoint.library import by_name
 from sfumato.checkpoint.schedules import path_of
 from sfumato.compat.clipping import bound_of, bounded
 from sfumato.compat.plan import SampleArgs, SamplingPlan
-from sfumato.compat.sources import IGNORED, hub_options, no_others, number, part_folder
+from sfumato.compat.sources import IGNORED, hub_options, no_others, number, part_folder, whole
 from sfumato.compat.stepping import SteppingMixin
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.schedulers import SCHEDULERS as DEFAULTS
@@ -40,6 +40,8 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 """Settings of which only these values are supported."""
 Found = TypeVar("Found")
+MOST_STEPS = 1000
+"""Steps of spacings by σ that a scheduler with fewer training times takes."""
 NEARLY_PURE = 2.0**-24
 """What stands for ᾱ = 0 in schedulers that divide by it."""
 
@@ -88,12 +90,19 @@ class Scheduler(SteppingMixin, ABC):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         known = self.defaults()
-        for name, value in settings.items():
+        for name, value in list(settings.items()):
             if name not in known:
                 raise UsageError(f"{type(self).__name__} has no setting {name!r}; {nearest(name, known)}")
-            if isinstance(known[name], float | int) and value is not None:
-                number(f"{type(self).__name__}: {name}", value)
-        settings = {name: known[name] if value is None else value for name, value in settings.items()}
+            where, default = f"{type(self).__name__}: {name}", known[name]
+            if value is None:
+                settings[name] = default
+            elif isinstance(default, bool):
+                if value not in (True, False):
+                    raise UsageError(f"{where} is {value!r}: must be True or False")
+            elif isinstance(default, int):
+                settings[name] = whole(where, value)
+            elif isinstance(default, float):
+                number(where, value)
         left_out = [name for name in known if name not in settings]
         self.config = SchedulerConfig(
             {**known, **settings, "_class_name": type(self).__name__, "_use_default_values": left_out}
@@ -231,6 +240,8 @@ class Scheduler(SteppingMixin, ABC):
                 raise UsageError(f"{type(self).__name__} takes no {name}")
         if args.timesteps is not None and args.sigmas is not None:
             raise UsageError("only one of timesteps and sigmas can be given")
+        if args.steps > (most := max(self.config["num_train_timesteps"], MOST_STEPS)):
+            raise UsageError(f"num_inference_steps is {args.steps}: must be at most {most}")
         path = self.path
         levels = self.levels(path, args)
         levels = [*levels, CLEAN] if args.sigmas is not None else self.ended(path, levels)

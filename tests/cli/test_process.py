@@ -33,7 +33,7 @@ def test_a_picture_is_drawn_and_replays_as_identical_in_another_process(threads,
     status, out, err = process("generate", "a red apple", "-o", "apple.png", *SMALL, cwd=tmp_path, env=env)
     assert (status, out) == (0, "apple.png\n")
     assert "warning: 64×64 is far from" in err
-    assert process("replay", "apple.png", cwd=tmp_path, env=env) == (0, "identical: apple.png\n", "")
+    assert process("replay", "apple.png", "-q", cwd=tmp_path, env=env) == (0, "identical: apple.png\n", "")
 
 
 def test_the_embedded_model_is_drawn_with_and_no_hub_library_is_imported(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_families import give_scheduler, pipeline
-from single_files import write
+from single_files import autoencoder, write
 
 import sfumato
 from sfumato import checkpoint
@@ -117,3 +117,12 @@ def test_a_folder_goes_into_a_file_and_back(config, pipe, tmp_path):
     assert len({(each.prediction, each.path().level(1).s, each.vae.config) for each in models}) == 1
     again = diffusers.StableDiffusionXLPipeline.from_pretrained(tmp_path / "again")
     assert again.scheduler.config.sigma_data == pipe.scheduler.config.sigma_data
+
+
+def test_a_vae_from_a_file_keeps_the_models_statistics(published, tmp_path):
+    marks = {"edm_mean": torch.tensor(MEAN), "edm_std": torch.tensor(STD)}
+    write(published("sdxl")[1] | marks, tmp_path / "playground.safetensors")
+    write(autoencoder().state_dict(), tmp_path / "vae.safetensors")
+    config = checkpoint.load(tmp_path / "playground.safetensors", vae=tmp_path / "vae.safetensors").vae.config
+    assert config.scaling_factor == 0.5
+    assert config.latents_mean == pytest.approx(MEAN)

@@ -126,7 +126,7 @@ def test_a_model_in_the_folder_is_loaded_by_its_name(home, saved):
 def test_a_name_that_can_be_no_path_is_an_unknown_model(home, name):
     with pytest.raises(CheckpointError, match="there is no model"):
         source.locate(name)
-    assert any("is missing" in problem for problem in checkpoint.inspect("embedded", vae=name).problems)
+    assert any("there is no VAE" in problem for problem in checkpoint.inspect("embedded", vae=name).problems)
 
 
 def test_the_hubs_cache_is_listed_by_revision(home, saved, tmp_path):

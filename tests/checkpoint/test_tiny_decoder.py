@@ -138,7 +138,7 @@ def test_what_is_no_tiny_autoencoder_is_refused_by_name(saved, tmp_path):
     for place, said in (
         (tmp_path / "full.safetensors", "holds a full autoencoder; a tiny one"),
         (saved("sd1") / "vae", "'AutoencoderKL' is not supported.*AutoencoderTiny"),
-        (tmp_path / "absent", "absent is missing"),
+        (tmp_path / "absent", "there is no VAE"),
         (tmp_path / "empty", "config.json is missing"),
     ):
         with pytest.raises(CheckpointError, match=said):

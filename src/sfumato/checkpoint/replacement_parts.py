@@ -7,9 +7,11 @@ from pathlib import Path
 from sfumato import weights
 from sfumato.checkpoint import grouping, single
 from sfumato.checkpoint.layout import TINY, Part, read_network
+from sfumato.checkpoint.library import by_name
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import TinyVAEConfig
 from sfumato.errors import CheckpointError, misnamed
+from sfumato.folders import folder
 
 _HALVES = ("encoder", "decoder")
 
@@ -21,9 +23,7 @@ def vae_part(path: Path, scaling: float) -> Part:
     diffusers' layout, or half of a TAESD, whose other half lies beside it. A file does not say what its
     latents are multiplied by: that is `scaling`. Raises `CheckpointError`.
     """
-    path = Path(os.path.expanduser(path))
-    if not os.path.exists(path):
-        raise misnamed(CheckpointError(f"{path} is missing"))
+    path = _located(path)
     if path.is_dir():
         inside = path if (path / "config.json").is_file() else path / "vae"
         return read_network(inside, "vae", {})
@@ -38,7 +38,7 @@ def vae_part(path: Path, scaling: float) -> Part:
 
 def tiny_part(path: Path) -> Part:
     """The tiny autoencoder in `path`, a file or folder as `vae_part` reads it. Raises `CheckpointError`."""
-    path = Path(os.path.expanduser(path))
+    path = _located(path)
     if path.is_dir():
         inside = next((place for place in (path, path / TINY) if (place / "config.json").is_file()), path)
         return read_network(inside, TINY, {})
@@ -46,6 +46,17 @@ def tiny_part(path: Path) -> Part:
     if not isinstance(part.config, TinyVAEConfig):
         raise CheckpointError(f"{path} holds a full autoencoder; a tiny one, such as TAESD, is asked for")
     return replace(part, name=TINY)
+
+
+def _located(path: Path) -> Path:
+    """A file or folder by its path, or by its name in the models folder. Raises `CheckpointError`."""
+    found = Path(os.path.expanduser(path))
+    if os.path.exists(found):
+        return found
+    if named := by_name(str(path)):
+        return named
+    where = f"no file or folder of that name, here or in {folder('models')}"
+    raise misnamed(CheckpointError(f"there is no VAE {str(path)!r}: {where}"))
 
 
 def _halves(path: Path) -> Part:

@@ -204,7 +204,17 @@ class Scan(Content):
             scaling = own.config.scaling_factor
         else:
             scaling = FAMILIES[self.report.value("family") or "sd1"].scaling_factor
-        self.parts["vae"] = part = replacement_parts.vae_part(path, scaling)
+        part = replacement_parts.vae_part(path, scaling)
+        if (
+            not path.is_dir()
+            and own
+            and isinstance(own.config, VAEConfig)
+            and isinstance(part.config, VAEConfig)
+        ):
+            mean, std = own.config.latents_mean, own.config.latents_std
+            if own.config.latent_channels == part.config.latent_channels:
+                part = replace(part, config=replace(part.config, latents_mean=mean, latents_std=std))
+        self.parts["vae"] = part
         self.report.infer(
             "vae", path.name, "asked for, in the place of the model's own" if own else "asked for"
         )

@@ -10,19 +10,13 @@ import torch
 
 from sfumato import machine
 from sfumato.errors import UsageError, nearest, warn
+from sfumato.options import DTYPES as DTYPE_NAMES
 from sfumato.options import DeviceOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, theirs) for name, theirs in DTYPE_NAMES.items()}
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:

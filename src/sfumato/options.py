@@ -10,7 +10,15 @@ from sfumato.errors import UsageError, nearest
 EMBEDDED = "embedded"
 """The name of the model that the package carries."""
 DEVICES = ("cpu", "cuda", "mps")
-DTYPES = ("float32", "fp32", "bfloat16", "bf16", "float16", "fp16")
+DTYPES = {
+    "float32": "float32",
+    "fp32": "float32",
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "float16": "float16",
+    "fp16": "float16",
+}
+"""Precisions by all their names, each with torch's."""
 
 MAX_THREADS = 1024
 

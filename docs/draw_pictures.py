@@ -3,6 +3,10 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import PIL.ImageDraw
 
 import sfumato
 from sfumato.contact_sheet import contact_sheet
@@ -154,10 +158,72 @@ def gliding(studio: sfumato.Studio) -> None:
     sheet("live.webp", [frames], cell=120)
 
 
+def strength(studio: sfumato.Studio) -> None:
+    """A picture drawn anew by more and more."""
+    apple = studio.generate("a red apple, 3d render", seed=7)
+    amounts = (0, 0.3, 0.6, 0.8, 1)
+    drawn = [
+        studio.generate("a blue apple, 3d render", image=apple, strength=amount, seed=3) for amount in amounts
+    ]
+    sheet("editing-strength.webp", [[apple, *drawn]], ["image", *map(str, amounts)])
+
+
+def mask(studio: sfumato.Studio) -> None:
+    """Sunglasses drawn into a picture, plainly and by RePaint."""
+    apple = studio.generate("a red apple, 3d render", seed=7)
+    shape = PIL.Image.new("L", apple.size)
+    PIL.ImageDraw.Draw(shape).rounded_rectangle((40, 90, 216, 170), 24, fill=255)
+    ways: dict[str, dict[str, Any]] = {
+        "mask": {},
+        "feather 8": {"feather": 8},
+        "resample 4": {"resample": 4, "sampler": "ddim"},
+    }
+    drawn = [
+        studio.generate("sunglasses, 3d render", image=apple, mask=shape, seed=5, **way)
+        for way in ways.values()
+    ]
+    page = contact_sheet(
+        [apple.pil, shape.convert("RGB"), *(picture.pil for picture in drawn)],
+        columns=5,
+        column_labels=["image", "mask, white", *ways],
+        cell=(CELL, CELL),
+        font_size=15,
+    )
+    page.save(PICTURES / "editing-mask.webp", quality=90)
+
+
+def inversion(studio: sfumato.Studio) -> None:
+    """A picture given back by its own noise, and changed by another prompt."""
+    source = "a red apple, 3d render"
+    apple = studio.generate(source, seed=7)
+    rows = []
+    for way in ("ddim", "ddpm"):
+        given: dict[str, Any] = {"image": apple, "inversion": way, "source": source, "seed": 1, "strength": 1}
+        prompts = (source, "a blue apple, 3d render", "a lemon, 3d render")
+        changed = [
+            studio.generate(prompt, guidance=1 if prompt == source else 5, **given) for prompt in prompts
+        ]
+        rows.append([apple, *changed])
+    sheet("editing-inversion.webp", rows, ["image", "same prompt", "blue", "lemon"], ["ddim", "ddpm"])
+
+
 if __name__ == "__main__":
     pages = {
         page.__name__: page
-        for page in (front, evolution, samplers, spacings, guidance, weights, schedule, mixing, gliding)
+        for page in (
+            front,
+            evolution,
+            samplers,
+            spacings,
+            guidance,
+            weights,
+            schedule,
+            mixing,
+            gliding,
+            strength,
+            mask,
+            inversion,
+        )
     }
     loaded = sfumato.load()
     for wanted in sys.argv[1:] or pages:

@@ -215,7 +215,7 @@ def test_wrappers_go_around_the_sampler_the_first_innermost(studio):
 def test_a_model_that_edits_loads_and_says_what_it_lacks_when_it_is_to_draw(studio):
     model = sfumato.load(device="cpu", dtype="float32")
     model.model.info = model.model.info.__class__(**{**vars(model.model.info), "task": "inpaint"})
-    with pytest.raises(UsageError, match="inpaint model: it edits pictures, and needs one to begin"):
+    with pytest.raises(UsageError, match="inpaint model: it edits pictures, and needs image"):
         model.generate("a red apple", **SMALL)
 
 

@@ -17,7 +17,10 @@ FLOORS = [
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
-    {"request", "expansion", "foreign", "metadata", "image", "engine", "few_steps", "decoders", "studio"},
+    {
+        "inputs", "request", "edit", "expansion", "foreign", "metadata", "image", "engine", "few_steps",
+        "decoders", "studio",
+    },
     {"data", "evaluate", "train", "compat"},
     {"cli", "server", "__main__"},
 ]  # fmt: skip

@@ -72,6 +72,24 @@ class Decoders:
                 return pixels
         raise NumericsError(f"the decoded picture is not finite, in {self._dtypes(name)[0]} and in float32")
 
+    @torch.no_grad()
+    @devices.own_precision
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [−1, 1] as the UNet's latent (B, C, h, w) in float32: the most likely one.
+
+        Encoded once more in float32 if half precision overflows. Raises `NumericsError` where that is not
+        finite either.
+        """
+        tile = self.options.tile
+        for dtype in self._dtypes(FULL):
+            net = self._ready(FULL, dtype)
+            x = pixels.to(self.device, dtype)
+            mean = (net.encode_tiled(x, tile, tile // 4) if tile else net.encode(x)).mean
+            latent = net.scale(mean.float())
+            if bool(torch.isfinite(latent).all()):
+                return latent
+        raise NumericsError("the encoded picture is not finite, in float32 either")
+
     def latent_rgb(self, latent: Tensor) -> Tensor:
         """Pixels (B, 3, h, w), one for each latent cell: the linear map nearest to what the decoder does."""
         weight, bias = self._colours

@@ -14,6 +14,7 @@ from sfumato.request import MAX_COUNT, MAX_SEED, Origin, Request
 if TYPE_CHECKING:
     from sfumato.adapt.embedding import Embedding
     from sfumato.adapt.reading import Adapter
+    from sfumato.edit.canvas import Canvas
 
 FAST_LORA = "fast, the model's own"
 """What the LoRA of `fast` is called among a studio's adapters."""
@@ -24,8 +25,8 @@ class Prepared:
     """One picture to draw, its texts parsed once: what travels down from the request to the engine.
 
     `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
-    learned ones that its texts name. `loaded`: its adapters as they were read. `notes`: what the user should
-    know of it.
+    learned ones that its texts name. `loaded`: its adapters as they were read. `canvas`: what it draws over.
+    `notes`: what the user should know of it.
     """
 
     request: Request
@@ -34,6 +35,7 @@ class Prepared:
     regions: tuple[Prompt, ...] = ()
     embeddings: Mapping[str, "Embedding"] = field(default_factory=dict)
     loaded: Mapping[str, "Adapter"] = field(default_factory=dict)
+    canvas: "Canvas | None" = None
     notes: tuple[str, ...] = ()
 
     @classmethod

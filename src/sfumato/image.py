@@ -13,7 +13,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sfumato import metadata, pictures, viewer
-from sfumato.errors import OutputError, UsageError
+from sfumato.errors import OutputError, UsageError, warn
 from sfumato.files import replace_atomically
 from sfumato.formats import picture_format
 from sfumato.metadata import Record, pixel_digest
@@ -67,11 +67,15 @@ class Image:
         """Whether the pixels are those that were drawn: not compressed with loss, nor edited since."""
         return pixel_digest(self.pixels) == self.record.pixels
 
-    def save(self, path: str | Path, *, quality: int = 95, overwrite: bool = True) -> Path:
+    def save(
+        self, path: str | Path, *, quality: int = 95, overwrite: bool = True, embed: bool = True
+    ) -> Path:
         """Write the picture with its record, whole or not at all, in the format that the suffix names.
 
-        PNG keeps every pixel; JPEG and WebP lose a little by `quality` (1 to 100). Raises `UsageError` for
-        another suffix and `OutputError` where the file cannot be written.
+        The record holds pictures that the request began from as well, unless they are large or `embed` is
+        false; it then has their names and hashes, and a replay needs the files. PNG keeps every pixel; JPEG
+        and WebP lose a little by `quality` (1 to 100). Raises `UsageError` for another suffix and
+        `OutputError` where the file cannot be written.
         """
         path = as_path(path)
         kind = picture_format(path)
@@ -80,24 +84,27 @@ class Image:
         if not overwrite and path.exists():
             raise OutputError(f"will not replace {path}: it exists")
         self.record.check_fits(path)
-        encoded = self._encoded(kind, quality)
+        encoded = self._encoded(kind, quality, embed)
         with replace_atomically(path) as file:
             file.write(encoded)
         return path
 
     def png(self) -> bytes:
         """The picture as a PNG file, record included."""
-        return self._encoded("PNG", 100)
+        return self._encoded("PNG", 100, embed=True)
 
     def _repr_png_(self) -> bytes:
         return self.png()
 
-    def _encoded(self, kind: str, quality: int) -> bytes:
-        buffer = io.BytesIO()
+    def _encoded(self, kind: str, quality: int, embed: bool) -> bytes:
+        record, buffer = self.record.for_file(kind, embed), io.BytesIO()
+        if embed and record is not self.record:
+            names = " and ".join(each.name or field for field, each in record.request.inputs.items())
+            warn(f"the record names {names} without the content, which is too large: a replay needs the file")
         if kind == "PNG":
-            self.pil.save(buffer, "PNG", pnginfo=metadata.png_info(self.record))
+            self.pil.save(buffer, "PNG", pnginfo=metadata.png_info(record))
             return buffer.getvalue()
-        held: dict[str, Any] = {"exif": metadata.exif(self.record), "xmp": metadata.xmp(self.record)}
+        held: dict[str, Any] = {"exif": metadata.exif(record), "xmp": metadata.xmp(record)}
         if kind == "JPEG":
             held["subsampling"] = 0
         self.pil.save(buffer, kind, quality=quality, **held)

@@ -34,6 +34,8 @@ NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
 MAX_JPEG_RECORD = 65_000
 """Bytes of a record that one segment of a JPEG holds, with its head."""
+MAX_INPUTS = {"PNG": 2 << 20, "WEBP": 2 << 20, "JPEG": 16 << 10}
+"""Bytes of pictures that a request began from which a record holds, by the format of its file."""
 _XMP_RECORD = re.compile(r'\ssfumato:record="([^"<>]*)"')
 _FOREIGN = "; it was drawn by {}, and `sfumato replay` takes over its settings"
 _USER_COMMENT = int(ExifTags.Base.UserComment)
@@ -70,6 +72,18 @@ class Record(BaseModel):
     notes: tuple[str, ...] = ()
     """Warnings that applied."""
 
+    def for_file(self, kind: str, embed: bool = True) -> "Record":
+        """What a file of the format `kind` holds of it: all, or all but the bytes of pictures in its request.
+
+        They are left out unless `embed`, and where they take more than `MAX_INPUTS`.
+        """
+        request = self.request
+        most = MAX_INPUTS[kind] if embed else 0
+        if sum(len(each.data or b"") for each in request.inputs.values()) <= most:
+            return self
+        bare = {name: each.without_data() for name, each in request.inputs.items()}
+        return self.model_copy(update={"request": request.filled(**bare)})
+
     def check_fits(self, path: Path) -> None:
         """Raise `UsageError` if the format that `path` names cannot hold a picture with this record."""
         kind, size = picture_format(path), self.request.size
@@ -77,7 +91,8 @@ class Record(BaseModel):
             raise UsageError(
                 "{}×{} pixels are too many for a {}: at most {} a side".format(*size, kind, most)
             )
-        if kind == "JPEG" and max(len(exif(self)), len(xmp(self))) > MAX_JPEG_RECORD:
+        held = self.for_file(kind)
+        if kind == "JPEG" and max(len(exif(held)), len(xmp(held))) > MAX_JPEG_RECORD:
             raise UsageError("the prompt is too long for a JPEG, which holds 64 KB of it; save as .png")
 
 

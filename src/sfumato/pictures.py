@@ -156,20 +156,28 @@ def _refuse_large_entries(content: BinaryIO, name: str | Path) -> None:
         )
 
 
-def srgb(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture as programs show it, mode "RGB": upright, in sRGB by its ICC profile, transparency on white.
+def rgba(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture as programs show it, mode "RGBA": upright, in sRGB by its ICC profile.
 
     A profile that is damaged, or of other colours than the picture has, is ignored, as browsers do.
     """
     profile = picture.info.get("icc_profile")
     upright = _eight_bits(ImageOps.exif_transpose(picture))
     if "A" not in upright.getbands() and "transparency" not in upright.info:
-        return _by_profile(upright, profile)
+        return _by_profile(upright, profile).convert("RGBA")
     drawn = upright.convert("RGBA")
     if profile:
         alpha = drawn.getchannel("A")
         drawn = _by_profile(drawn if upright.mode in ("P", "PA") else upright, profile)
         drawn.putalpha(alpha)
+    return drawn
+
+
+def srgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """The same in mode "RGB", transparency on white."""
+    drawn = rgba(picture)
+    if drawn.getchannel("A").getextrema()[0] == 255:
+        return drawn.convert("RGB")
     white = PIL.Image.new("RGBA", drawn.size, "white")
     return PIL.Image.alpha_composite(white, drawn).convert("RGB")
 

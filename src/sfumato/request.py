@@ -5,12 +5,14 @@ is what an image carries.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpack
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import SfumatoError, UsageError, nearest
+from sfumato.inputs import InputImage, PictureSource
 from sfumato.names import DIALECTS, spacing_name, split_label
 from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
@@ -23,6 +25,9 @@ MAX_SEED = 2**63 - 1
 
 MAX_TERMS = 16
 
+FILLS = ("keep", "noise", "blur")
+"""What may stand in a mask before it is drawn, besides a colour."""
+
 ALIASES = {
     "negative_prompt": "negative",
     "guidance_scale": "guidance",
@@ -30,6 +35,7 @@ ALIASES = {
     "num_images_per_prompt": "count",
 }
 """What diffusers calls fields of a request; both names are accepted."""
+
 
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
@@ -85,6 +91,16 @@ class RequestOptions(TypedDict, total=False):
     embeddings: str | Sequence[str]
     allow_partial: bool
     regions: Sequence[Region | Mapping[str, Any]]
+    image: PictureSource | InputImage | None
+    strength: float | None
+    inversion: Literal["ddim", "ddpm"] | None
+    source: str
+    image_guidance: float | None
+    mask: PictureSource | InputImage | None
+    fill: str
+    feather: int
+    crop: int | None
+    resample: int
     clip_skip: int
     decoder: Literal["full", "tiny"]
     model: str
@@ -183,6 +199,46 @@ class Request(Validated):
     regions: tuple[Region, ...] = Field(
         (), max_length=MAX_TERMS, description="Prompts for parts of the picture."
     )
+    image: InputImage | None = Field(None, description="A picture to begin with (img2img), or to draw into.")
+    strength: Fraction | None = Field(
+        None,
+        description="How much of the picture is drawn anew: 0 keeps it, 1 begins from noise alone. Default: "
+        "0.8, with a mask 1.",
+    )
+    inversion: Literal["ddim", "ddpm"] | None = Field(
+        None,
+        description="Begin with the picture's own noise, to keep what the prompts have in common: its latent "
+        "inverted (ddim), or the noise of every step (ddpm).",
+    )
+    source: str = Field(
+        "", max_length=MAX_CHARACTERS, description="What the picture shows, the prompt of its inversion."
+    )
+    image_guidance: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Guidance scale γ_I of the picture, for models that edit by instruction. Default: 1.5.",
+    )
+    mask: InputImage | Literal["alpha"] | None = Field(
+        None,
+        description="Which part of the picture is drawn anew: a picture of its size, white where it is; or "
+        "alpha, where the picture is transparent.",
+    )
+    fill: str = Field(
+        "keep",
+        description="What stands in the mask before it is drawn: keep, noise, blur or a colour as #rrggbb.",
+    )
+    feather: int = Field(0, ge=0, le=512, description="Fade the mask out over so many pixels.")
+    crop: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_SIDE,
+        description="Draw only the mask and so many pixels around it, at the model's size.",
+    )
+    resample: int = Field(
+        1, ge=1, le=100, description="Take each step so often, to fit the mask's part to the rest (RePaint)."
+    )
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to skip.")
     decoder: Literal["full", "tiny"] = Field(
         "full", description="Decoder of the final latent: full, or tiny, several times faster and less exact."
@@ -239,13 +295,19 @@ class Request(Validated):
         return self.model_copy(update=fields)
 
     @property
+    def inputs(self) -> dict[str, InputImage]:
+        """The pictures that it begins from, by field."""
+        given = {"image": self.image, "mask": self.mask}
+        return {name: each for name, each in given.items() if isinstance(each, InputImage)}
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of a resolved request, in pixels."""
         assert self.width is not None
         assert self.height is not None
         return self.width, self.height
 
-    @field_validator("prompt", "negative", mode="before")
+    @field_validator("prompt", "negative", "source", mode="before")
     @classmethod
     def _encodable(cls, text: Any) -> Any:
         if isinstance(text, str):
@@ -253,6 +315,26 @@ class Request(Validated):
                 if "\ud800" <= character <= "\udfff":
                     raise ValueError(f"holds half of a surrogate pair at character {position}")
         return text
+
+    @field_validator("image", "mask", mode="before")
+    @classmethod
+    def _picture(cls, source: Any, info: ValidationInfo) -> Any:
+        """Anything that `InputImage.of` takes."""
+        if source is None or isinstance(source, dict):
+            return source
+        if isinstance(source, str) and source == "alpha" and info.field_name == "mask":
+            return source
+        try:
+            return InputImage.of(source)
+        except SfumatoError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("fill")
+    @classmethod
+    def _fill_known(cls, fill: str) -> str:
+        if fill not in FILLS and not re.fullmatch("#[0-9a-fA-F]{6}", fill):
+            raise ValueError(f"must be {', '.join(FILLS)} or a colour as #rrggbb")
+        return fill
 
     @field_validator("dialect")
     @classmethod
@@ -296,6 +378,19 @@ class Request(Validated):
         except UsageError as error:
             raise ValueError(str(error)) from None
         return named
+
+    @model_validator(mode="after")
+    def _of_a_picture(self) -> Self:
+        """What is said of a picture needs one; what is said of a mask needs that."""
+        for name in ("strength", "inversion", "image_guidance", "mask"):
+            if self.image is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is given without image, the picture that it is about")
+        if self.source and self.inversion is None:
+            raise ValueError("source is given without inversion, whose prompt it is")
+        for name in ("fill", "feather", "crop", "resample"):
+            if self.mask is None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is given without mask, the part of the picture to draw")
+        return self
 
     @model_validator(mode="after")
     def _interval_ordered(self) -> Self:

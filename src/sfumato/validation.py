@@ -56,6 +56,8 @@ class Validated(BaseModel):
         """What differs from the defaults."""
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
+            if not field.repr:
+                continue
             if field.is_required() or value != field.get_default(call_default_factory=True):
                 yield name, value
 
@@ -93,7 +95,7 @@ def shown(value: Any) -> str:
     """`repr(value)` at a bounded length: a hostile file must not fill the screen."""
     short = Repr()
     short.maxstring = short.maxother = 80
-    return short.repr(value)
+    return " ".join(short.repr(value).split())
 
 
 def _line(tried: list[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:

@@ -70,6 +70,9 @@ def generate(
         bool,
         option("--open", OUTPUT, "Open the picture (the sheet, or the first of several) when it is done."),
     ] = False,
+    no_embed: Annotated[
+        bool, option("--no-embed", OUTPUT, "Keep the content of --image and --mask out of the record.")
+    ] = False,
     preview: Annotated[
         Path | None,
         option("--preview FOLDER", OUTPUT, "Save a preview after every network evaluation. Default: none."),
@@ -127,7 +130,7 @@ def generate(
                     console.result_bytes(image.png())
                     continue
                 path = destination.path(len(done) + 1, image.request.prompt, image.request.seed or 0)
-                image.save(path)
+                image.save(path, embed=not no_embed)
                 done.append(path)
                 if sheet:
                     cells.append((contact_sheet.shrunk(image.pil, total), _caption(image, requests)))
@@ -175,7 +178,12 @@ def _described(path: Path, image: "Image", seconds: float) -> dict[str, Any]:
     """What `--json` prints of a picture."""
     found = {"path": str(path), "seed": image.request.seed, "seconds": round(seconds, 3)}
     width, height = image.size
-    return {**found, "width": width, "height": height, **image.record.model_dump(mode="json")}
+    return {
+        **found,
+        "width": width,
+        "height": height,
+        **image.record.for_file("PNG", embed=False).model_dump(mode="json"),
+    }
 
 
 def _prompts(arguments: Sequence[str]) -> list[str]:

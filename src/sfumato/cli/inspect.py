@@ -66,7 +66,7 @@ def _picture(path: Path, as_json: bool) -> None:
     with pictures.opened(path) as picture:
         size, kind, texts = picture.size, picture.format, pictures.texts(picture)
         try:
-            record = metadata.record_of(picture, path).model_dump(mode="json")
+            record = metadata.record_of(picture, path).for_file("PNG", embed=False).model_dump(mode="json")
         except PictureError:
             theirs = foreign.record_of(picture)
             if theirs is None:

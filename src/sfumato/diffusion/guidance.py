@@ -6,7 +6,7 @@ every prediction. A term whose weight is zero at a point is not evaluated there.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -132,6 +132,69 @@ class ClassifierFreeGuidance:
         if not bool(torch.as_tensor(whole != 0).all()):
             return guided
         return _rescaled(guided, weighted_sum(prompts) / whole, self.rescale)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageGuidance:
+    """ε̂ = ε(∅, ∅) + γ_I·(ε(∅, I) − ε(∅, ∅)) + γ·(ε(c, I) − ε(∅, I)), of a text c and a picture I (Brooks et
+    al. 2023, eq. 3).
+
+    `text`: the guidance by the text, all of whose conditionings hold the picture. `without`: its negatives
+    without the picture, (∅, ∅). `scale`: γ_I; 1 is `text` alone.
+    """
+
+    text: ClassifierFreeGuidance
+    without: tuple[WeightedConditioning, ...]
+    scale: float = 1.0
+
+    def terms(self, point: Point) -> list[Term]:
+        extra = self.scale - 1
+        shares = [each.at(point.step) for each in self.text.negatives]
+        whole = _total(shares)
+        more = [
+            Term(each.conditioning, sign * extra * (share / whole), conditional=False)
+            for sign, each_of in ((1, self.text.negatives), (-1, self.without))
+            for each, share in zip(each_of, shares, strict=True)
+        ]
+        return _merged([*self.text.terms(point), *more])
+
+    def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
+        return self.text.combine(point, estimates)
+
+
+@dataclass(frozen=True, eq=False)
+class InversionGuidance:
+    """`inversion` for the points of an inversion, whose steps are negative (`diffusion.inversion`), and
+    `drawing` for all others.
+    """
+
+    drawing: Guidance
+    inversion: Guidance
+
+    def terms(self, point: Point) -> Sequence[Term]:
+        return self._of(point).terms(_interval(point))
+
+    def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
+        return self._of(point).combine(_interval(point), estimates)
+
+    def _of(self, point: Point) -> Guidance:
+        return self.inversion if point.step < 0 else self.drawing
+
+
+def _interval(point: Point) -> Point:
+    """The point with the number of its interval between levels for a step."""
+    return replace(point, step=-1 - point.step) if point.step < 0 else point
+
+
+def _merged(terms: Sequence[Term]) -> list[Term]:
+    """`terms`, those of one conditioning made one."""
+    merged: dict[int, Term] = {}
+    for term in terms:
+        same = merged.get(id(term.conditioning))
+        merged[id(term.conditioning)] = (
+            term if same is None else replace(same, weight=same.weight + term.weight)
+        )
+    return list(merged.values())
 
 
 def _total(weights: Sequence[Weight]) -> Weight:

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
-from sfumato.diffusion.guidance import ClassifierFreeGuidance, WeightedConditioning
+from sfumato.diffusion.guidance import (
+    ClassifierFreeGuidance,
+    Guidance,
+    ImageGuidance,
+    WeightedConditioning,
+)
 from sfumato.expansion import Prepared
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import SizeConditioning
@@ -64,8 +69,13 @@ class Conditioner:
             texts += self._texts(picture, picture.negative, steps, negative=True)
         common_length([self._places(each.conditioning) for each in texts])
 
-    def guidance(self, picture: Prepared, size: tuple[int, int], steps: int) -> ClassifierFreeGuidance:
-        """The guidance of `picture`, (width, height) `size`, in `steps` steps."""
+    def guidance(
+        self, picture: Prepared, size: tuple[int, int], steps: int, channels: Tensor | None = None
+    ) -> Guidance:
+        """The guidance of `picture`, (width, height) `size`, in `steps` steps.
+
+        `channels` (1, C, h, w): what the network is given of a picture besides the latent.
+        """
         request = picture.request
         assert request.guidance is not None
         scale, guidance = request.guidance, None
@@ -73,22 +83,31 @@ class Conditioner:
             scale, guidance = 1.0, scale
         prompts = self._prompts(picture, size, steps)
         negatives: list[WeightedConditioning] = []
-        if scale != 1 or not _sum_to_one(prompts, steps):
+        image_scale = 1.0 if request.image_guidance is None else request.image_guidance
+        if scale != 1 or image_scale != 1 or not _sum_to_one(prompts, steps):
             negatives = self._texts(picture, picture.negative, steps, negative=True)
         embeddings = [self._embedding(each.conditioning) for each in (*prompts, *negatives)]
         length = common_length([embedding.states.shape[1] for embedding in embeddings])
 
-        def weighted(each: WeightedConditioning) -> WeightedConditioning:
-            conditioning = self._conditioning(each.conditioning, size, guidance, length)
-            return replace(each, conditioning=conditioning)
+        def weighted(
+            texts: Sequence[WeightedConditioning], channels: Tensor | None
+        ) -> tuple[WeightedConditioning, ...]:
+            made = (self._conditioning(each.conditioning, size, guidance, length, channels) for each in texts)
+            return tuple(
+                replace(each, conditioning=conditioning)
+                for each, conditioning in zip(texts, made, strict=True)
+            )
 
-        return ClassifierFreeGuidance(
-            tuple(map(weighted, prompts)),
-            tuple(map(weighted, negatives)),
+        by_text = ClassifierFreeGuidance(
+            weighted(prompts, channels),
+            weighted(negatives, channels),
             scale,
             request.guidance_interval or (0.0, math.inf),
             request.guidance_rescale,
         )
+        if image_scale == 1 or channels is None:
+            return by_text
+        return ImageGuidance(by_text, weighted(negatives, torch.zeros_like(channels)), image_scale)
 
     def _prompts(self, picture: Prepared, size: tuple[int, int], steps: int) -> list[WeightedConditioning]:
         """The prompt's texts, and those of the regions, which leave to the prompt what they do not cover."""
@@ -142,7 +161,12 @@ class Conditioner:
         )
 
     def _condition(
-        self, text: _Text, size: tuple[int, int], guidance: float | None, length: int
+        self,
+        text: _Text,
+        size: tuple[int, int],
+        guidance: float | None,
+        length: int,
+        channels: Tensor | None = None,
     ) -> Conditioning:
         """One content made ready for the network at one picture size and length of text."""
         embedding = self._embedding(text).repeated(length)
@@ -150,7 +174,7 @@ class Conditioner:
         added = None
         if embedding.pooled is not None and ids is not None:
             added = SizeConditioning(embedding.pooled, ids)
-        return self.denoiser.condition(embedding.states, added, guidance)
+        return self.denoiser.condition(embedding.states, added, guidance, channels=channels)
 
 
 def _sum_to_one(texts: Sequence[WeightedConditioning], steps: int) -> bool:

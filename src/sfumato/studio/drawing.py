@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
@@ -18,10 +18,23 @@ from sfumato import checkpoint, devices, expansion
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
 from sfumato.decoders import TINY, Decoders
-from sfumato.diffusion.guidance import MAIN, Guidance, active_terms
-from sfumato.diffusion.level import Level
-from sfumato.diffusion.samplers import evaluations, sampler_named
-from sfumato.diffusion.sampling import Point, SeededNoise, Start, Wrapper, resumed
+from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, active_terms
+from sfumato.diffusion.inpainting import keep_known, resampled
+from sfumato.diffusion.inversion import ddim_inversion, ddpm_inversion, with_residuals
+from sfumato.diffusion.level import CLEAN, Level
+from sfumato.diffusion.samplers import sampler_named
+from sfumato.diffusion.sampling import (
+    Noise,
+    Point,
+    Sampler,
+    Sampling,
+    SeededNoise,
+    Start,
+    Wrapper,
+    resumed,
+    visited,
+)
+from sfumato.edit.canvas import Canvas, canvas_of
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
@@ -31,6 +44,7 @@ from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inference import for_inference, unpacked
 from sfumato.options import DEFAULT_DEVICE, DEFAULT_MODEL, DeviceOptions, ModelOptions
+from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import Request, RequestFields
@@ -46,6 +60,10 @@ Requests = Request | str | Iterable[Request | str]
 """One request or several; a text is a request's prompt."""
 ROWS_AT_ONCE = 16
 """Rows of the native size that a batch may hold on a GPU; a CPU gains nothing from batches."""
+DEFAULT_STRENGTH = 0.8
+"""Of a drawing that begins with a picture; in a mask it begins with noise."""
+DEFAULT_IMAGE_GUIDANCE = 1.5
+"""γ_I of a model that edits by instruction, as in diffusers."""
 CELLS_DECODED = 4 * 64 * 64
 """Latent cells that are decoded at once on a GPU, as of four pictures of 512 × 512 pixels."""
 
@@ -216,13 +234,16 @@ class Studio:
         model that draws from more than a text.
         """
         request = _request(request, {})
-        if self.model.task != "text":
-            raise UsageError(
-                f"{self.model.name} is an {self.model.task} model: it edits pictures, and needs one to begin"
-            )
+        task = self.model.task
+        if task != "text" and request.image is None:
+            raise UsageError(f"{self.model.name} is an {task} model: it edits pictures, and needs image")
+        if task == "inpaint" and request.mask is None:
+            raise UsageError(f"{self.model.name} is an inpaint model: it needs mask, the part to draw anew")
         self.decoders.check(request.decoder)
         defaults = self.model.defaults
-        width, height = request.width or self.native_size[0], request.height or self.native_size[1]
+        canvas = canvas_of(request, self.native_size, self.factor)
+        native = self.native_size if canvas is None else canvas.size
+        width, height = request.width or native[0], request.height or native[1]
         for name, value in (("width", width), ("height", height)):
             if value % self.factor:
                 below = max(value // self.factor, 1) * self.factor
@@ -230,9 +251,16 @@ class Studio:
                     f"{name} is {value}: must be a multiple of {self.factor} for this model, "
                     f"such as {below} or {below + self.factor}"
                 )
+        if canvas is not None and request.strength is None:
+            from_noise = canvas.mask is not None or task == "instruct"
+            request = request.filled(strength=1.0 if from_noise else DEFAULT_STRENGTH)
+        if task == "instruct" and request.image_guidance is None:
+            request = request.filled(image_guidance=DEFAULT_IMAGE_GUIDANCE)
         if request.fast:
             request = apply_fast(request, self.model)
-        sampler = request.sampler or defaults.sampler
+        sampler = request.sampler or request.inversion or defaults.sampler
+        if request.inversion == "ddpm" and sampler != "ddpm":
+            raise UsageError(f"sampler is {sampler}: with inversion ddpm it is ddpm, whose noise is kept")
         spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
         options = self.options
         return request.filled(
@@ -263,8 +291,9 @@ class Studio:
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
                     loaded = {use.name: self.adapters[use.name] for use in picture.adapters}
                     embeddings = self.library.named(picture)
+                canvas = canvas_of(picture.request, self.native_size, self.factor)
                 notes = advice.notes(picture, self.model, self.adapters)
-                picture = replace(picture, embeddings=embeddings, loaded=loaded, notes=notes)
+                picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
                 self._conditioner.check(picture)
                 prepared.append(picture)
         return prepared
@@ -352,7 +381,9 @@ class Studio:
                         yield step(index, event, None)
                 elif isinstance(event, Finished):
                     assert event.pixels is not None
-                    yield step(index, last.pop(index), self.image(event.pixels, pictures[index]))
+                    # at strength 0 nothing is evaluated
+                    done = last.pop(index, Evaluated(index, 0, 0, CLEAN, event.latent, event.latent, True))
+                    yield step(index, done, self.image(event.pixels, pictures[index]))
                 else:
                     for again in self._again(pictures[index], event):
                         yield replace(again, image_index=index, image_count=len(pictures))
@@ -378,17 +409,60 @@ class Studio:
             noise = SeededNoise([_set(request.seed)])
             eps = noise(torch.empty(self.model.latent.shape(request.size))).to(self.device)
             with torch.no_grad():
-                guidance = self._conditioner.guidance(picture, request.size, len(levels) - 1)
-        if start is None:
-            x, first = eps * math.hypot(levels[0].a, levels[0].s), 0
+                guidance = self._guidance(picture, len(levels) - 1)
+        if picture.canvas is not None and request.inversion:
+            with self.lock:
+                x0 = self.decoders.encode(picture.canvas.shown).to(eps)
+            sampling = self._inverted(request)(x0, levels, noise)
         else:
-            x, first = start.noisy(levels, eps), start.step
-        sampler = sampler_named(_set(request.sampler))
-        own = {"scaling": self.model.schedule.timestep_scaling} if sampler.name == "lcm" else {}
-        sampling = resumed(sampler.sample(x, levels[first:], noise, **own), first)
+            if picture.canvas is not None:
+                begun, inner = self._over(picture.canvas, request, eps, noise)
+                start, wrappers = start or begun, (*inner, *wrappers)
+            if start is None:
+                x, first = eps * math.hypot(levels[0].a, levels[0].s), 0
+            else:
+                x, first = start.noisy(levels, eps), start.step
+            sampling = resumed(self._sampler(request)(x, levels[first:], noise), first)
         for wrapper in wrappers:
             sampling = wrapper(sampling)
         return Job(key, sampling, guidance, picture.adapters, self.decoders.function(request.decoder))
+
+    def _guidance(self, picture: Prepared, steps: int) -> Guidance:
+        request = picture.request
+        drawing = self._conditioner.guidance(picture, request.size, steps, self._channels(picture))
+        if request.inversion is None:
+            return drawing
+        source = replace(picture, prompt=parse(request.source, request.dialect), regions=())
+        source = replace(source, request=request.filled(regions=(), guidance=1.0, guidance_rescale=0.0))
+        return InversionGuidance(drawing, self._conditioner.guidance(source, request.size, steps))
+
+    def _channels(self, picture: Prepared) -> Tensor | None:
+        """What the network is given of a picture besides the latent, by the model's task."""
+        canvas, task = picture.canvas, self.model.task
+        if canvas is None or task == "text":
+            return None
+        if task == "instruct":
+            # as it was trained: the raw latent
+            return self.model.vae.unscale(self.decoders.encode(canvas.shown))
+        mask = canvas.cells(self.factor)
+        assert mask is not None
+        return torch.cat([mask.to(self.device), self.decoders.encode(canvas.kept)], dim=1)
+
+    def _over(
+        self, canvas: Canvas, request: Request, eps: Tensor, noise: Noise
+    ) -> tuple[Start | None, list[Wrapper]]:
+        """What a drawing over `canvas` begins with, `None` if with noise alone, and what keeps the rest."""
+        with self.lock:
+            x0 = self.decoders.encode(canvas.shown).to(eps)
+            mask = canvas.cells(self.factor)
+            mask = None if mask is None else mask.to(eps)
+        if mask is not None and request.fill == "noise":
+            x0 = mask * noise(x0) + (1 - mask) * x0
+        first = _first_step(request)
+        start = Start(x0, first) if first else None
+        if mask is None or self.model.task == "inpaint":
+            return start, []
+        return start, [partial(keep_known, known=x0, eps=eps, mask=mask)]
 
     def denoiser(
         self, request: Request | str | None = None, **fields: Unpack[RequestFields]
@@ -409,7 +483,7 @@ class Studio:
 
         def guidance() -> Guidance:
             self._select(picture.adapters)
-            return self._conditioner.guidance(picture, picture.request.size, len(levels) - 1)
+            return self._guidance(picture, len(levels) - 1)
 
         with self.lock:
             kept = None if self.device_options.trainable else guidance()
@@ -431,7 +505,34 @@ class Studio:
 
     def _evaluations(self, request: Request) -> int:
         """How often drawing a single picture asks the network."""
-        return evaluations(sampler_named(_set(request.sampler)).name, self._levels(request))
+        levels = self._levels(request)
+        if request.inversion:
+            return len(visited(self._inverted(request), levels))
+        return len(visited(self._sampler(request), levels[_first_step(request) :]))
+
+    def _inverted(self, request: Request) -> Sampler:
+        """From a clean latent to the noise that draws it, and from there by the request."""
+
+        def sample(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
+            first = _first_step(request)
+            if request.inversion == "ddpm":
+                x, residuals = yield from ddpm_inversion(x, levels, noise, first=first)
+                drawing = with_residuals(x, levels[first:], residuals)
+            else:
+                x = yield from ddim_inversion(x, levels, first=first)
+                drawing = self._sampler(request)(x, levels[first:], noise)
+            return (yield from resumed(drawing, first))
+
+        return sample
+
+    def _sampler(self, request: Request) -> Sampler:
+        """The sampler of a single picture, as the request has it step."""
+        info = sampler_named(_set(request.sampler))
+        own: dict[str, Any] = {}
+        if info.name == "lcm":
+            own = {"scaling": self.model.schedule.timestep_scaling}
+        sample = partial(info.sample, **own)
+        return resampled(sample, request.resample) if request.resample > 1 else sample
 
     def _select(self, adapters: Sequence[AdapterWeight]) -> None:
         """Have the weights hold these adapters and no others, which must be ready."""
@@ -505,9 +606,14 @@ class Studio:
             self._select(uses)
 
     def image(self, pixels: Tensor, picture: Prepared) -> Image:
-        """Pixels (1, 3, H, W) in [−1, 1] as a picture that carries how it was drawn."""
+        """Pixels (1, 3, H, W) in [−1, 1] as a picture that carries how it was drawn.
+
+        What it was drawn over is around them, where they have the size at which it was drawn.
+        """
         rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
+        if picture.canvas is not None and array.shape[1::-1] == picture.canvas.size:
+            array = picture.canvas.put_back(array)
         for name, adapter in picture.loaded.items():
             if name not in self.adapters.names or self.adapters[name] is not adapter:
                 raise UsageError(f"the adapter {name!r} was loaded anew while a picture was drawn with it")
@@ -580,6 +686,12 @@ def _single(requests: list[Request], rule: str) -> list[Request]:
     if (count := sum(map(expansion.count, requests))) != 1:
         raise UsageError(f"the request is for {count} pictures: {rule}")
     return requests
+
+
+def _first_step(request: Request) -> int:
+    """The step that a drawing begins with, by its strength; those taken are rounded down, as in diffusers."""
+    steps = _set(request.steps)
+    return 0 if request.strength is None else steps - int(steps * request.strength)
 
 
 def _set(value: T | None) -> T:

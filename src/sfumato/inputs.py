@@ -1,0 +1,145 @@
+"""Pictures that a request begins from, held as the bytes of their files, so that a record can carry them."""
+
+import hashlib
+import io
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from sfumato.errors import PictureError, UsageError
+from sfumato.files import read_file
+from sfumato.validation import Validated
+
+if TYPE_CHECKING:
+    import numpy as np
+    import PIL.Image
+    from numpy.typing import NDArray
+
+MAX_BYTES = 64 << 20
+"""The most that is read of a picture's file."""
+
+
+class PixelArray(Protocol):
+    """An array of numpy's, or a picture of Pillow's."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+class Drawn(Protocol):
+    """A picture that has been drawn, as a `sfumato.Image`."""
+
+    @property
+    def pil(self) -> PixelArray: ...
+
+
+PictureSource = str | os.PathLike[str] | bytes | PixelArray | Drawn
+"""What a picture may be given as: see `InputImage.of`."""
+
+
+class InputImage(Validated):
+    """A picture given to a request: `name` of its file, `sha256` of its bytes, and the bytes themselves.
+
+    `data` is `None` in a record that leaves the bytes out; they are then looked for under `name`. Fields of a
+    request take whatever `of` takes.
+    """
+
+    model_config = ConfigDict(
+        ser_json_bytes="base64", val_json_bytes="base64", ignored_types=(cached_property,)
+    )
+
+    name: str = Field("", max_length=4096)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    data: bytes | None = Field(None, repr=False)
+
+    @classmethod
+    def of(cls, source: Any) -> Self:
+        """From a path, the bytes of a picture file, a Pillow picture, an array (H, W), (H, W, 3) or
+        (H, W, 4) of bytes, or a `sfumato.Image`.
+
+        Raises `PictureError` for what is no such picture or too large, and `UsageError` for anything else.
+        """
+        if isinstance(source, cls):
+            return source
+        name, data = _content(source)
+        from sfumato import pictures
+
+        with pictures.opened_content(io.BytesIO(data), name or "the picture"):
+            return cls(name=name, sha256=hashlib.sha256(data).hexdigest(), data=data)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.data is not None and hashlib.sha256(self.data).hexdigest() != self.sha256:
+            raise ValueError("the bytes are not those of its sha256")
+        return self
+
+    def loaded(self) -> Self:
+        """Itself, or with the bytes of the file `name` if it has none. Raises `PictureError` without them."""
+        if self.data is not None:
+            return self
+        wanted = f"the picture {self.name!r} (sha256 {self.sha256[:12]}…), which this record only names"
+        try:
+            data = read_file(Path(self.name), MAX_BYTES)
+        except OSError as error:
+            raise PictureError(f"{wanted}, is not here: {error}") from None
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise PictureError(f"{wanted}, is not the file of that name here")
+        return type(self)(name=self.name, sha256=self.sha256, data=data)
+
+    def without_data(self) -> Self:
+        """Its name and hash alone."""
+        return type(self)(name=self.name, sha256=self.sha256, data=None)
+
+    @cached_property
+    def rgba(self) -> "NDArray[np.uint8]":
+        """Pixels (H, W, 4), upright, sRGB. Raises `PictureError`."""
+        import numpy as np
+
+        from sfumato import pictures
+
+        held = self.loaded().data
+        assert held is not None
+        with pictures.opened_content(io.BytesIO(held), self.name or "the picture") as picture:
+            return np.asarray(pictures.rgba(picture))
+
+
+def _content(source: Any) -> tuple[str, bytes]:
+    """The name of a picture's file, if it has one, and the bytes of it, or of a PNG with its pixels."""
+    if isinstance(source, bytes):
+        return "", source
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        try:
+            return path.name, read_file(path, MAX_BYTES)
+        except OSError as error:
+            raise PictureError(f"cannot read {path}: {error.strerror or error}") from None
+    import numpy as np
+    import PIL.Image
+
+    picture = getattr(source, "pil", source)
+    if isinstance(source, np.ndarray):
+        shape = source.shape
+        if source.dtype != np.uint8 or shape[2:] not in ((), (3,), (4,)) or len(shape) < 2:
+            raise UsageError(
+                f"an array of shape {shape} and type {source.dtype} is no picture: it must be (H, W), "
+                "(H, W, 3) or (H, W, 4) of bytes (uint8)"
+            )
+        picture = PIL.Image.fromarray(source)
+    if not isinstance(picture, PIL.Image.Image):
+        raise UsageError(
+            "a picture is a path, the bytes of a file, a Pillow picture, an array or a sfumato.Image; "
+            f"this is {type(source).__name__}"
+        )
+    return "", _png(picture)
+
+
+def _png(picture: "PIL.Image.Image") -> bytes:
+    buffer = io.BytesIO()
+    try:
+        picture.save(buffer, "PNG", compress_level=1)
+    except OSError:  # modes that PNG has not
+        picture.convert("RGBA").save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -298,3 +298,11 @@ def test_a_model_that_is_nowhere_says_where_it_was_looked_for(tmp_path, monkeypa
     assert f"no file of that name here or in {tmp_path / 'home' / 'models'}" in refusal("dreamy.safetensors")
     assert "no folder of that name here or in" in refusal("dreamy")
     assert "no file of that name, and" in refusal(str(tmp_path / "dreamy.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["nope/thing.safetensors", "nope/old.ckpt"])
+def test_a_file_of_weights_that_is_not_there_is_no_hub_id(hub, name):
+    assert refusal(name) == f"there is no model {name!r}: there is no folder 'nope'"
+    with pytest.raises(CheckpointError, match=f"there is no file '{name}'"):
+        source.hub_file(name, "learned_embeds.safetensors")
+    assert hub.requests == []

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 
+from sfumato import errors
 from sfumato.cli import console, options, outcome
 from sfumato.errors import CheckpointError, NumericsError, OutputError, SfumatoWarning, UsageError
 
@@ -90,6 +91,18 @@ def test_each_warning_is_told_once_and_those_of_others_not_at_all(capsys):
             warnings.warn(text, SfumatoWarning, stacklevel=1)
         warnings.warn("not ours", UserWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: new\nwarning: other\n"
+
+
+def test_a_warning_outside_of_a_bar_is_a_line_like_the_others(capsys, monkeypatch):
+    def work(_arguments):
+        for text in ("new", "new"):
+            errors.warn(text)
+        warnings.warn("not ours", UserWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(outcome, "_carry_out", work)
+    assert outcome.run([]) == 0
+    assert capsys.readouterr().err == "warning: new\n"
 
 
 def test_where_no_bar_shows_it_a_long_silence_is_broken_by_what_is_being_done(capsys, monkeypatch):

@@ -693,6 +693,8 @@ def test_a_single_file_takes_the_keywords_of_diffusers(model, tmp_path):
     )
     with pytest.raises(CheckpointError, match="is not on the Hugging Face hub"):
         load("https://example.org/model.safetensors")
+    with pytest.raises(CheckpointError, match=r"there is no file 'none\.safetensors'"):
+        load("none.safetensors")
 
 
 def test_parts_are_loaded_from_single_files(model, tmp_path):

@@ -275,5 +275,5 @@ def test_every_kind_of_file_is_read_where_it_lies_and_others_are_named(tmp_path,
     with pytest.warns(SfumatoWarning) as warned:
         assert "Grey" in load_styles()
     messages = " ".join(str(each.message) for each in warned)
-    assert f"notes.docx in {folder} are not read: styles are .toml, .csv, .json files" in messages
+    assert f"not read in {folder}: notes.docx; styles are .toml, .csv, .json files" in messages
     assert "broken.json is not valid JSON" in messages

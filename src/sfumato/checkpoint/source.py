@@ -25,6 +25,8 @@ from sfumato.folders import folder
 
 EMBEDDED = "embedded"
 SUFFIX = ".safetensors"
+_SUFFIXES = (SUFFIX, ".ckpt", ".pt", ".pth", ".bin")
+"""What files of weights are called; what ends so is no hub id."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", re.ASCII)
 _HUB_NAME = re.compile(
     rf"(?P<repository>{_HUB_ID.pattern})(?:@(?P<revision>[\w.\-]+(?:/[\w.\-]+)*))?", re.ASCII
@@ -101,6 +103,8 @@ def hub_file(
 
     `revision`: a branch, a tag or a commit, else "main". `access` as in `pull`.
     """
+    if repository.endswith(_SUFFIXES):
+        raise CheckpointError(f"there is no file {repository!r}")
     if not _HUB_ID.fullmatch(repository):
         raise CheckpointError(f"there is no file, folder or hub id {repository!r}")
     import huggingface_hub
@@ -123,9 +127,17 @@ def _reason(error: Exception) -> str:
 
 
 def hub_name(source: str) -> tuple[str, str | None] | None:
-    """Repository and revision of "org/name" or "org/name@revision", unless there is a local folder "org"."""
-    match = _HUB_NAME.fullmatch(source)
-    if match is None or Path(source).parts[0] in (".", "..") or Path(Path(source).parts[0]).is_dir():
+    """Repository and revision of "org/name" or "org/name@revision", unless there is a local folder "org".
+
+    A file of weights is none, whether it is there or not.
+    """
+    match, first = _HUB_NAME.fullmatch(source), source.partition("/")[0]
+    if (
+        match is None
+        or match["repository"].endswith(_SUFFIXES)
+        or first in (".", "..")
+        or Path(first).is_dir()
+    ):
         return None
     return match["repository"], match["revision"]
 
@@ -143,7 +155,7 @@ def _near(path: Path) -> str:
         searched = f" here or in {folder('models')}"
     if known:
         return f"{searched}; {nearest(path.name, known)}"
-    kind = "file" if path.suffix in (SUFFIX, ".ckpt", ".pt", ".bin") else "folder"
+    kind = "file" if path.suffix in _SUFFIXES else "folder"
     return f': no {kind} of that name{searched}, and it is neither "{EMBEDDED}" nor a hub id like "org/name"'
 
 

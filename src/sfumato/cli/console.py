@@ -83,12 +83,18 @@ class Meter:
         self._said = time.monotonic()
 
     @contextmanager
-    def shown(self, doing: str) -> Iterator[None]:
-        """Show the bar, labelled `doing` until the first progress, and print each warning once above it."""
+    def told_warnings(self) -> Iterator[None]:
+        """In the block, print each warning of this package once, and no other."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("ignore" if self._quiet else "always", SfumatoWarning)
             warnings.showwarning = lambda message, *_args, **_kwargs: self._warn(str(message))
+            yield
+
+    @contextmanager
+    def shown(self, doing: str) -> Iterator[None]:
+        """Show the bar, labelled `doing` until the first progress, and print each warning once above it."""
+        with self.told_warnings():
             self._doing = doing
             if self._quiet:
                 yield

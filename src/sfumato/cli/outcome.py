@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import typer
 
-from sfumato.cli.console import Interrupted, ReaderGoneError, complain
+from sfumato.cli.console import Interrupted, Meter, ReaderGoneError, complain
 from sfumato.errors import SfumatoError
 
 USAGE, INTERRUPTED, READER_GONE = 2, 130, 141
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     arguments, debug = _without_debug(arguments)
     received: list[Interrupted] = []
     try:
-        with _signals(received):
+        with _signals(received), Meter().told_warnings():
             return _carry_out(arguments)
     except BaseException as error:
         if debug:

@@ -214,7 +214,7 @@ class DiffusionPipeline(LoaderMixin):
             loaded = owner.varied(changes) if changes else owner
         if not self.fits(loaded.model):
             raise UsageError(
-                f"{type(self).__name__} does not draw with {loaded.model.name}, an {loaded.model.kind} model"
+                f"{type(self).__name__} does not draw with {loaded.model.name}, of kind {loaded.model.kind}"
             )
         self._loaded = loaded
         self.scheduler = scheduler
@@ -310,7 +310,7 @@ class DiffusionPipeline(LoaderMixin):
         kinds = cls.KINDS if cls is DiffusionPipeline else (cls,)
         kind: Any = next((each for each in kinds if each.fits(model)), None)
         if kind is None:
-            raise UsageError(f"{cls.__name__} does not draw with {model.name}, an {model.kind} model")
+            raise UsageError(f"{cls.__name__} does not draw with {model.name}, of kind {model.kind}")
         if zeros is not None:
             model.index = {**model.index, ZEROS: bool(zeros)}
         left_out = frozenset(name for name, value in given.items() if value is None)

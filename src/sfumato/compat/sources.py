@@ -108,7 +108,9 @@ def single_file(path: str | Path, **hub: Any) -> Path:
         return hub_file(repository, name, **hub | {"revision": revision})
     if re.match(r"https?://", str(path)):
         raise CheckpointError(f"{path} is not on the Hugging Face hub: download it, and give the file's path")
-    return Path(path).expanduser()
+    if not (local := Path(path).expanduser()).exists():
+        raise CheckpointError(f"there is no file {str(path)!r}, and it is no address on the Hugging Face hub")
+    return local
 
 
 def part_folder(

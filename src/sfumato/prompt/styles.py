@@ -92,7 +92,7 @@ def _own() -> list[Path]:
     ]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        warn(f"{', '.join(others[:3])}{more} in {top} are not read: styles are {', '.join(SUFFIXES)} files")
+        warn(f"not read in {top}: {', '.join(others[:3])}{more}; styles are {', '.join(SUFFIXES)} files")
     read = [path for path in visible if path.suffix.lower() in SUFFIXES]
     return sorted(read, key=lambda path: (path.suffix.lower() == ".toml", path))
 

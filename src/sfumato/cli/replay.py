@@ -54,7 +54,7 @@ def replay(
     if output is not None:
         picture_format(output)
         target.check_writable(output.parent)
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"there is no picture {str(path)!r}")
     from sfumato.image import Image
 

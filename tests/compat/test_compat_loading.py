@@ -697,6 +697,37 @@ def test_a_single_file_takes_the_keywords_of_diffusers(model, tmp_path):
         load("none.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("family", "file", "changes"),
+    [
+        ("sd1", "vae/config.json", {"scaling_factor": 0.5}),
+        ("sd1", "unet/config.json", {"sample_size": 12, "attention_head_dim": 4}),
+        ("sd1", "text_encoder/config.json", {"hidden_act": "gelu"}),
+        ("sd1", "scheduler/scheduler_config.json", {"prediction_type": "v_prediction", "beta_end": 0.02}),
+        ("sdxl", "model_index.json", {"force_zeros_for_empty_prompt": False}),
+    ],
+)
+def test_a_single_file_takes_all_settings_of_its_config(family, file, changes, model, tmp_path):
+    convert(model(family), tmp_path / "model.safetensors")
+    config = shutil.copytree(model(family), tmp_path / "config")
+    (config / file).write_text(json.dumps(json.loads((config / file).read_text()) | changes))
+    for weights_file in config.rglob("*.safetensors"):
+        weights_file.unlink()
+    name = "StableDiffusionXLPipeline" if family == "sdxl" else "StableDiffusionPipeline"
+    drawn = []
+    for library, others in ((compat, {}), (diffusers, {"local_files_only": True})):
+        pipe = getattr(library, name).from_single_file(
+            tmp_path / "model.safetensors", config=str(config), **others
+        )
+        options = {"num_inference_steps": 2, "output_type": "np"}
+        drawn.append(pipe("a cat", generator=torch.Generator().manual_seed(0), **options).images)
+    assert drawn[0].shape == drawn[1].shape
+    assert abs(drawn[0] - drawn[1]).max() < 1e-4
+    undone = getattr(compat, name).from_single_file(tmp_path / "model.safetensors")
+    undone = undone("a cat", generator=torch.Generator().manual_seed(0), **options).images
+    assert undone.shape != drawn[0].shape or abs(undone - drawn[0]).max() > 1e-3
+
+
 def test_parts_are_loaded_from_single_files(model, tmp_path):
     vae = load_file(model("sd1") / "vae" / "diffusion_pytorch_model.safetensors")
     save_file(vae, tmp_path / "vae.safetensors")

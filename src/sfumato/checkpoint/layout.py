@@ -306,6 +306,29 @@ def read_schedule(
     return content, ScheduleConfig.from_dict(content, str(path))
 
 
+def read_configs(folder: Path, present: Collection[str], report: Report) -> tuple[dict[str, Config], Content]:
+    """What the other files of a model's folder say about the networks `present`, whose weights are elsewhere.
+
+    Raises `CheckpointError`.
+    """
+    index = read_index(folder)
+    listed = {name: index[name][1] for name in components(index)}
+    files = {name: place_of(folder, name) / "config.json" for name in present}
+    configs = {
+        name: config_of(name, read_json(file), str(file), listed.get(name))[1] for name, file in files.items()
+    }
+    return configs, Content(
+        tokenizers={
+            name: Tokenizer.load(place_of(folder, name))
+            for encoder, name in TOKENIZERS.items()
+            if encoder in present
+        },
+        scheduler=read_schedule(folder, index, report)[0],
+        index=index,
+        own=read_settings(folder),
+    )
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """The content of `sfumato.json`, empty where there is none. Raises `CheckpointError`."""
     path = folder / SETTINGS_FILE

@@ -30,6 +30,7 @@ def load(
     *,
     dtype: torch.dtype | None = None,
     given: Mapping[str, ModelNetwork] | None = None,
+    configs_of: Path | None = None,
     **others: Any,
 ) -> Model:
     """Load "embedded", a diffusers folder, a `.safetensors` file, or a hub id such as "org/name", on the CPU.
@@ -37,14 +38,15 @@ def load(
     `dtype`: what to convert the weights to as they are read; as stored if `None`, except that numbers of 8
     bits become those of 16. `others`: those of `ModelOptions`; without a `variant` plain files are preferred,
     or "fp16" where only that exists or `dtype` is half precision. `given`: networks to use in the places of
-    the model's own, whose files are not read. Raises `CheckpointError` for anything
-    missing, damaged, unsafe, or not supported.
+    the model's own, whose files are not read. `configs_of`: a model's folder that has the configurations and
+    tokenizers for a single file. Raises `CheckpointError` for anything missing, damaged, unsafe, or not
+    supported.
     """
     options = ModelOptions.of(source, **others)
     half = dtype in (torch.float16, torch.bfloat16)
     given = given or {}
     configs = {name: network.config for name, network in given.items()}
-    found = scan(options, prefer_half=half, given=configs)
+    found = scan(options, prefer_half=half, given=configs, configs_of=configs_of)
     info = found.model_info()
     assert found.schedule is not None
     needed = sum(weights.bytes_of(part.tensors.values(), dtype) for part in found.parts.values())

@@ -44,8 +44,11 @@ def scan(
     prefer_half: bool = False,
     collect_errors: bool = False,
     given: Mapping[str, Config] | None = None,
+    configs_of: Path | None = None,
 ) -> "Scan":
     """Everything about a model but its weights; parts that are `given` come from elsewhere.
+
+    `configs_of`: a model's folder that has the configurations and tokenizers for a single file.
 
     Raises `CheckpointError`, and `UsageError` as `Scan.read`.
     """
@@ -56,7 +59,7 @@ def scan(
     if options.base is not None:
         lender = ModelOptions(options.base, variant=variant, local_files_only=local)
         base = scan(lender, prefer_half=prefer_half)
-    found.read(options, prefer_half, base, given or {})
+    found.read(options, prefer_half, base, given or {}, configs_of)
     return found
 
 
@@ -91,14 +94,20 @@ class Scan(Content):
             return None
 
     def read(
-        self, options: ModelOptions, prefer_half: bool, base: "Scan | None", given: Mapping[str, Config]
+        self,
+        options: ModelOptions,
+        prefer_half: bool,
+        base: "Scan | None",
+        given: Mapping[str, Config],
+        configs_of: Path | None,
     ) -> None:
         """Read every configuration, header and tokenizer; a file takes what it lacks from `base`."""
         prediction = _scheduler_name(options.prediction)
         if self.place.is_dir():
             self._read_folder(options.variant, prefer_half, given)
         else:
-            self.attempt(self._read_file, base, {*given, *(["vae"] if options.vae else [])}, prediction)
+            elsewhere = {*given, *(["vae"] if options.vae else [])}
+            self.attempt(self._read_file, base, elsewhere, prediction, configs_of)
             self._take(given)
         if options.vae and self.parts:
             self.attempt(self._replace_vae, Path(options.vae))
@@ -185,10 +194,13 @@ class Scan(Content):
         place = place_of(self.place, name)
         return read_network(place, name, self.index, variant=variant, prefer_half=prefer_half)
 
-    def _read_file(self, base: "Scan | None", given: set[str], prediction: str | None) -> None:
+    def _read_file(
+        self, base: "Scan | None", given: set[str], prediction: str | None, configs_of: Path | None
+    ) -> None:
         lent: Mapping[str, Part] = base.parts if base else {}
         header = weights.header(self.place)
-        vars(self).update(vars(single.scan(self.place, header, self.report, lent, given, prediction)))
+        found = single.scan(self.place, header, self.report, lent, given, prediction, configs_of)
+        vars(self).update(vars(found))
         self.parts = {name: self.parts[name] for name in _ORDER if name in self.parts}
         self.schedule = ScheduleConfig.from_dict(self.scheduler, f"{self.place}: scheduler")
         self.networks = len({*self.parts, *given})

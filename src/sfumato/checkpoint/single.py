@@ -10,7 +10,7 @@ from sfumato import weights
 from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config
 from sfumato.checkpoint.families import FAMILIES, Family
 from sfumato.checkpoint.grouping import FIRST, SIZE_EMBEDDING, Group, borrowed, grouped
-from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part
+from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part, read_configs
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
@@ -52,18 +52,24 @@ def scan(
     lent: Mapping[str, Part],
     given: Collection[str],
     prediction: str | None = None,
+    configs_of: Path | None = None,
 ) -> Content:
     """Work out everything about the checkpoint `path`; conclusions go into `report`.
 
     `lent`: another model's parts, of which those are taken that the file lacks; `given`: parts that will come
-    from elsewhere; `prediction`: what the UNet predicts, as schedulers call it, whatever the file says.
+    from elsewhere; `prediction`: what the UNet predicts, as schedulers call it, whatever the file says;
+    `configs_of`: a model's folder whose configurations and tokenizers are taken as they are.
     Tokenizers are those of its own text encoders only. Raises `CheckpointError`.
     """
     groups = grouped(path, header, report)
     lent = borrowed(path, groups, lent, given)
-    if stated := header_config.read(path, header, groups):
-        configs, content = stated
+    if configs_of is not None:
+        stated, reason = read_configs(configs_of, groups, report), f"{configs_of} has it, as asked for"
+    else:
         reason = f"the header of {path.name} carries it ({header_config.ENTRY})"
+        stated = header_config.read(path, header, groups)
+    if stated:
+        configs, content = stated
         report.infer("configuration", "stated", reason)
         content.parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()} | lent
         return content

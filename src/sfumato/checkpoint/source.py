@@ -103,6 +103,18 @@ def hub_file(
 
     `revision`: a branch, a tag or a commit, else "main". `access` as in `pull`.
     """
+    options = {"revision": revision, "local_files_only": local_files_only, **access}
+    return _had(repository, name, "hf_hub_download", filename=name, **options)
+
+
+def hub_configs(repository: str, **options: Any) -> Path:
+    """A folder of all configurations and tokenizers of the hub's model "org/name"; see `hub_file`."""
+    files = [INDEX, "*/*.json", "*/*.txt"]
+    return _had(repository, "the configuration", "snapshot_download", allow_patterns=files, **options)
+
+
+def _had(repository: str, what: str, function: str, **options: Any) -> Path:
+    """What `function` of the hub's library returns for a repository. Raises `CheckpointError`."""
     if repository.endswith(_SUFFIXES):
         raise CheckpointError(f"there is no file {repository!r}")
     if not _HUB_ID.fullmatch(repository):
@@ -110,14 +122,10 @@ def hub_file(
     import huggingface_hub
 
     try:
-        return Path(
-            huggingface_hub.hf_hub_download(
-                repository, name, revision=revision, local_files_only=local_files_only, **_given(access)
-            )
-        )
+        return Path(getattr(huggingface_hub, function)(repository, **_given(options)))
     except Exception as error:  # the hub's library passes on whatever its network library raises
         raise CheckpointError(
-            f"{name} of {repository} cannot be had from the hub: {_reason(error)}"
+            f"{what} of {repository} cannot be had from the hub: {_reason(error)}"
         ) from error
 
 

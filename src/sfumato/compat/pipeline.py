@@ -24,6 +24,7 @@ from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
 from sfumato.compat.sources import (
     Dtype,
+    config_folder,
     hub_options,
     mapped_device,
     no_others,
@@ -271,9 +272,9 @@ class DiffusionPipeline(LoaderMixin):
     ) -> Self:
         """Load one `.safetensors` file, a local one or at an address on the hub; see `from_pretrained`.
 
-        `config`: a model's folder or hub id, whose scheduler is taken. `original_config`: the file or content
-        of the YAML that came with a checkpoint, which says what its network predicts. What else these say is
-        in the file itself.
+        `config`: a model's folder or hub id, whose configurations, tokenizers and scheduler are taken.
+        `original_config`: the file or content of the YAML that came with a checkpoint, which says what its
+        network predicts. What else it says is in the file itself.
         """
         hub = hub_options(others)
         file = single_file(pretrained_model_link_or_path, **hub)
@@ -283,8 +284,8 @@ class DiffusionPipeline(LoaderMixin):
         options: dict[str, Any] = {"local_files_only": True}
         if original_config is not None:
             options["prediction"] = _prediction(original_config)
-        if config is not None and scheduler is None:
-            scheduler = scheduler_of(Scheduler.load_config(config))
+        if config is not None:
+            options["configs_of"] = config_folder(config, **hub)
         return cls._load(file, str(file), wanted, scheduler, device_map, options, others)
 
     @classmethod

@@ -11,7 +11,8 @@ import torch
 
 from sfumato import devices
 from sfumato.checkpoint.layout import choose
-from sfumato.checkpoint.source import EMBEDDED, embedded, hub_file
+from sfumato.checkpoint.library import by_name
+from sfumato.checkpoint.source import EMBEDDED, embedded, hub_configs, hub_file
 from sfumato.errors import CheckpointError, UsageError, warn
 from sfumato.validation import shown
 from sfumato.weights import shards
@@ -111,6 +112,12 @@ def single_file(path: str | Path, **hub: Any) -> Path:
     if not (local := Path(path).expanduser()).exists():
         raise CheckpointError(f"there is no file {str(path)!r}, and it is no address on the Hugging Face hub")
     return local
+
+
+def config_folder(config: str | Path, **hub: Any) -> Path:
+    """The folder of a model, or of all but its weights if it is on the hub. Raises `CheckpointError`."""
+    folder = embedded() if config == EMBEDDED else by_name(str(config)) or Path(config).expanduser()
+    return folder if folder.is_dir() else hub_configs(str(config), **hub)
 
 
 def part_folder(

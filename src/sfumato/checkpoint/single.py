@@ -63,12 +63,12 @@ def scan(
     """
     groups = grouped(path, header, report)
     lent = borrowed(path, groups, lent, given)
-    if configs_of is not None:
-        stated, reason = read_configs(configs_of, groups, report), f"{configs_of} has it, as asked for"
-    else:
-        reason = f"the header of {path.name} carries it ({header_config.ENTRY})"
-        stated = header_config.read(path, header, groups)
+    stated = (
+        read_configs(configs_of, groups, report) if configs_of else header_config.read(path, header, groups)
+    )
     if stated:
+        carried = f"the header of {path.name} carries it ({header_config.ENTRY})"
+        reason = f"{configs_of} has it, as asked for" if configs_of else carried
         configs, content = stated
         report.infer("configuration", "stated", reason)
         content.parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()} | lent

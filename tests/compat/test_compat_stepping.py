@@ -16,10 +16,10 @@ OWN_NOISE = "DPMSolverSDEScheduler"  # of diffusers, which is not drawn from a g
 SETTINGS = {"skip_prk_steps": True, "set_alpha_to_one": False, "clip_sample": False}
 
 
-def loop(scheduler, steps, first=0):
+def loop(scheduler, steps, first=0, **options):
     """The latents after every step, the last number of the generator; callers change latents in between."""
     generator, found = torch.Generator().manual_seed(3), []
-    options = {"eta": 0.5, "generator": generator}
+    options = {"generator": generator, **options}
     known = inspect.signature(getattr(diffusers, type(scheduler).__name__).step).parameters
     options = {key: value for key, value in options.items() if key in known}
     scheduler.set_timesteps(steps)
@@ -38,10 +38,12 @@ def both(name, **settings):
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != OWN_NOISE])
 def test_a_loop_of_ones_own_takes_the_steps_of_diffusers(name):
-    (theirs, drawn), (ours, mine) = (loop(scheduler, 6) for scheduler in both(name))
-    for step, other in zip(ours, theirs, strict=True):
-        assert (step - other).abs().max() < 1e-3 * other.abs().max().clamp(min=1)
-    assert mine == drawn
+    for clean, options in ((False, {"eta": 0.5}), (True, {})):
+        schedulers = both(name, set_alpha_to_one=clean)
+        (theirs, drawn), (ours, mine) = (loop(scheduler, 6, **options) for scheduler in schedulers)
+        for step, other in zip(ours, theirs, strict=True):
+            assert (step - other).abs().max() < 1e-3 * other.abs().max().clamp(min=1)
+        assert mine == drawn
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ class LCMScheduler(_ConsistencyScheduler):
 
 class TCDScheduler(_ConsistencyScheduler):
     ENDS = "sigma_min"
+    ETA = 0.3
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         if not 0 <= args.eta <= 1:

@@ -42,11 +42,11 @@ class Steps:
 
     def step(self, prediction: str, out: Tensor, sample: Tensor, generator: Generators) -> SchedulerOutput:
         """Give the sampler the network's answer `out` (B, …) to `sample` (B, …) at `level`."""
-        plan, level = self.plan, self.level
+        plan = self.plan
         draw = self._draw = BatchNoise(
             generator, tuple(out.shape), out.device, plan.noise_dtype or out.dtype
         ).block
-        x = sample.to(torch.promote_types(sample.dtype, torch.float32)) * plan.scale(level)
+        x = sample.to(torch.promote_types(sample.dtype, torch.float32)) * plan.scale(self.level)
         if self.sampling is None:
             for _ in range(plan.unused if self.first == 0 else 0):
                 draw()
@@ -54,7 +54,7 @@ class Steps:
             self.point = next(self.sampling)
         elif sample is not self.returned:
             self._point.x.copy_(x)
-        x0 = clean_estimate(prediction_named(prediction), self._point.x, out, [level] * len(x))
+        x0 = clean_estimate(prediction_named(prediction), self._point.x, out, [self._point.level] * len(x))
         try:
             self.point = self.sampling.send(x0)
             there, latents = self.point.level, self.point.x
@@ -80,6 +80,8 @@ class SteppingMixin:
 
     EXPLODING: ClassVar[bool] = False
     """Whether diffusers' latents are scaled to a = 1."""
+    ETA: ClassVar[float] = 0.0
+    """What `step` has for `eta` unless it is told."""
     config: Any
     _args: SampleArgs | None = None
     _plan: SamplingPlan | None = None
@@ -185,10 +187,11 @@ class SteppingMixin:
     ) -> Any:
         """The latents of the next time from the network's answer to `sample` (B, …) at `timestep`.
 
-        Times follow those of `set_timesteps`; a loop may begin at any of them. `eta`: that of DDIM and TCD.
+        Times follow those of `set_timesteps`; a loop may begin at any of them. `eta`: that of DDIM and TCD,
+        by default 0 and 0.3.
         Raises `UsageError` for another time than the next.
         """
-        steps = self._at(timestep, eta)
+        steps = self._at(timestep, self.ETA if eta is None else eta)
         with torch.no_grad():
             made = steps.step(self.prediction, model_output, sample, generator)
         if steps.point is None:

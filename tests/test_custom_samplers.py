@@ -113,6 +113,12 @@ def test_a_file_is_found_by_name_without_being_run(registries):
         samplers.sampler_named("loud-one")
 
 
+def test_a_file_that_ends_the_process_ends_only_itself(registries):
+    (registries / "one.py").write_text("raise SystemExit(3)")
+    with pytest.raises(UsageError, match=r"one\.py cannot be run: SystemExit: 3"):
+        samplers.sampler_named("one")
+
+
 def test_a_file_that_registers_another_name_is_told_so_and_the_list_goes_on(registries):
     (registries / "one.py").write_text("")
     with pytest.raises(UsageError, match=r"one\.py registers no sampler 'one': add @sfumato.register"):

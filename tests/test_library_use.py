@@ -43,6 +43,8 @@ def studio(tmp_path_factory):
         (["a cat", None], {}, "cannot draw None"),
         ("a cat", {"prompt": "a dog"}, "prompt is given twice"),
         ("a cat", {"steeps": 3}, "unknown field 'steeps'; did you mean 'steps'?"),
+        ("a cat", {"size": 64}, "unknown field 'size'; here it is width and height"),
+        ("a cat", {"cfg_scale": 7}, "unknown field 'cfg_scale'; here it is guidance"),
         ("a cat", {"seed": -1}, "seed is -1: must be at least 0 .*; for a random seed leave it out"),
         ("a cat", {"guidance": "much"}, "guidance is 'much': must be a valid number"),
         ("a cat", {"width": 100}, "width is 100: must be a multiple of 8"),

@@ -11,7 +11,7 @@ import torch
 from sfumato import machine
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.options import DTYPES as DTYPE_NAMES
-from sfumato.options import DeviceOptions
+from sfumato.options import KNOWN_DEVICES, DeviceOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +28,7 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"unknown device {name!r}; {nearest(str(name), ('cpu', 'cuda', 'mps'))}") from None
+        raise UsageError(f"unknown device {name!r}; {KNOWN_DEVICES}") from None
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, False):
         here = ", ".join(kind for kind, there in available.items() if there)
@@ -96,6 +96,8 @@ def describe(device: torch.device) -> str:
 def set_threads(options: DeviceOptions) -> None:
     """Have torch compute with as many threads of the CPU as `options` say, if they do."""
     if options.threads is not None:
+        if options.threads > machine.cores():
+            warn(f"threads is {options.threads}, more than the {machine.cores()} cores here: that is slower")
         torch.set_num_threads(options.threads)
 
 

@@ -60,6 +60,29 @@ SPACINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+_SIDES = ("width", "height")
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "cfg": ("guidance",),
+    "cfg_scale": ("guidance",),
+    "scale": ("guidance",),
+    "uncond_prompt": ("negative",),
+    "num_inference_steps": ("steps",),
+    "n": ("count",),
+    "num_images": ("count",),
+    "num_images_per_prompt": ("count",),
+    "batch_size": ("count",),
+    "scheduler": ("sampler",),
+    "size": _SIDES,
+    "resolution": _SIDES,
+    "image_size": _SIDES,
+    "output_dir": ("output",),
+    "outdir": ("output",),
+    "ckpt": ("model",),
+    "checkpoint": ("model",),
+    "loras": ("adapters",),
+}
+"""What other programs call fields of a request and options of the command, and what they are called here."""
+
 DIALECTS: dict[str, str] = {
     "sfumato": "A1111's syntax, with clear errors instead of its quirks",
     "a1111": "as Stable Diffusion WebUI reads it",

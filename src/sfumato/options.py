@@ -10,6 +10,7 @@ from sfumato.errors import UsageError, nearest
 EMBEDDED = "embedded"
 """The name of the model that the package carries."""
 DEVICES = ("cpu", "cuda", "mps")
+KNOWN_DEVICES = "known: cpu, cuda, cuda:1 (the second GPU), mps"
 DTYPES = {
     "float32": "float32",
     "fp32": "float32",
@@ -97,7 +98,7 @@ class DeviceOptions:
 
     def __post_init__(self) -> None:
         if self.device is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", self.device):
-            raise UsageError(f"unknown device {self.device!r}; {nearest(self.device, DEVICES)}")
+            raise UsageError(f"unknown device {self.device!r}; {KNOWN_DEVICES}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
         for name in ("slices", "tile", "threads"):

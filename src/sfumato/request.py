@@ -13,7 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sfumato.errors import SfumatoError, UsageError, nearest
 from sfumato.inputs import InputImage, PictureSource
-from sfumato.names import DIALECTS, spacing_name, split_label
+from sfumato.names import DIALECTS, ELSEWHERE, spacing_name, split_label
 from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
 from sfumato.validation import Validated
@@ -273,7 +273,9 @@ class Request(Validated):
             known = {*type(self).model_fields, *ALIASES}
             for name in fields:
                 if name not in known:
-                    raise UsageError(f"unknown field {name!r}; {nearest(name, known)}")
+                    here = [each for each in ELSEWHERE.get(name, ()) if each in known]
+                    right = f"here it is {' and '.join(here)}" if here else nearest(name, known)
+                    raise UsageError(f"unknown field {name!r}; {right}")
             super().__init__(**fields)
 
         __init__.__pydantic_base_init__ = True

@@ -21,6 +21,7 @@ from sfumato.version import __version__
 
 WRONG = {
     ("generate",): "Missing argument 'PROMPT...': say what to draw, or take it --like PICTURE",
+    ("a red apple",): "no command is given; to draw a picture: sfumato generate 'a red apple'",
     ("generat", "x"): "No such command 'generat'. Did you mean 'generate'? (see sfumato --help)",
     (
         "generate",
@@ -58,7 +59,7 @@ WRONG = {
     ("generate", "x", "--guidance-interval", "a", "1"): "guidance_interval.0 is 'a': must be a valid number",
     ("generate", "x", "--guidance-rescale", "2"): "guidance_rescale is 2: must be at most 1",
     ("generate", "x", "--clip-skip", "12"): "clip_skip is 12: must be at most 11",
-    ("generate", "x", "--device", "gpu"): "unknown device 'gpu'; did you mean 'cpu'?",
+    ("generate", "x", "--device", "gpu"): "unknown device 'gpu'; known: cpu, cuda, cuda:1 (the",
     ("generate", "x", "--dtype", "fp8"): "unknown dtype 'fp8'; did you mean 'fp32'?",
     ("generate", "x", "--slices", "0"): "slices is 0: must be at least 1",
     ("generate", "x", "--tile", "0"): "tile is 0: must be at least 1",
@@ -80,15 +81,15 @@ WRONG = {
     ("generate", "'a", "red", "apple'"): "sfumato generate 'a red apple'",
     ("generate", "cat", "dog"): "without quotes these are 2 prompts",
     ("generate", "a red apple", "3d", "render"): "sfumato generate 'a red apple 3d render'",
-    ("prompt", "a", "red", "apple"): "too many arguments: red apple; put quotes around what has spaces (see",
-    ("replay", "my", "picture.png"): "too many arguments: picture.png; put quotes around what has spaces",
-    ("samplers", "x"): "too many arguments: x; this command takes none (see sfumato samplers --help)",
+    ("prompt", "a", "red", "apple"): "too many arguments: red apple; it takes 1; put quotes around",
+    ("replay", "my", "picture.png"): "too many arguments: picture.png; it takes 1; put quotes around",
+    ("samplers", "x"): "too many arguments: x; it takes none (see sfumato samplers --help)",
     ("generate", " "): "the prompt is empty",
     ("generate", "-"): "standard input holds no prompt",
     ("generate", "\udcff"): "half of a surrogate pair at character 0",
     ("replay",): "Missing argument 'IMAGE'.",
     ("replay", "none.png"): "there is no picture 'none.png'",
-    ("replay", "none.png", "-o", "a.gif"): "'a.gif' has unknown suffix '.gif'",
+    ("replay", "file.png", "-o", "a.gif"): "'a.gif' has unknown suffix '.gif'",
     ("inspect",): "Missing argument 'MODEL|ADAPTER|IMAGE'.",
 }
 UNWRITABLE = {
@@ -97,7 +98,7 @@ UNWRITABLE = {
     ("generate", "x", "-o", "file.png/a.png"): "cannot write",
     ("generate", "x", "-o", "a" * 300 + ".png"): "the name is too long",
     ("generate", "x", "--preview", "file.png"): "cannot write in 'file.png': it is not a folder",
-    ("replay", "file.png", "-o", "none/a.png"): "cannot write in 'none': there is no such folder",
+    ("replay", "file.png", "-o", "/proc/none/a.png"): "cannot write /proc/none: ",
 }
 
 
@@ -232,6 +233,8 @@ def test_the_help_names_the_embedded_models_defaults(here):
         (["--num-inference-steps", "7"], "here it is --steps"),
         (["--size", "512"], "here it is --width and --height"),
         (["--out", "a.png"], "did you mean '--output'?"),
+        (["-p", "a cat"], "the prompt is given without an option, in quotes"),
+        (["--uncond-prompt", "a cat"], "here it is --negative"),
         (["--prompt", "a cat"], "the prompt is given without an option, in quotes"),
         (["--guidance-interval", "3"], "requires 2 arguments. (see sfumato generate --help)"),
         (["--seed"], "requires an argument. (see sfumato generate --help)"),
@@ -260,7 +263,9 @@ def test_a_value_that_looks_like_an_option_is_the_values_own(here):
         ("generate", "x", "--lora", "none", "-o", "a.png"),
         ("generate", "x", "--vae", "none", "-o", "a.png"),
         ("evaluate", "--data", "none"),
+        ("evaluate", "--scorer", "none.safetensors", "--small"),
         ("data", "check", "none"),
+        ("data", "icons", "none", "--offline"),
         ("train", "none.toml"),
         ("models", "path", "none"),
         ("models", "pull", "a/b/c"),
@@ -270,7 +275,8 @@ def test_a_value_that_looks_like_an_option_is_the_values_own(here):
 def test_what_is_named_and_not_there_is_wrong_usage(here, line):
     status, out, err = here(*line)
     assert (status, out) == (2, "")
-    assert err.splitlines()[-1].startswith("error: ")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
 
 
 def test_a_new_field_of_the_request_is_an_option_by_itself(monkeypatch):

@@ -1,11 +1,13 @@
 """The `sfumato` command: each subcommand is imported from the file of its name when it is called."""
 
 from importlib import import_module
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
 from sfumato.cli.help import HelpfulCommand, HelpfulGroup
+from sfumato.errors import UsageError
 from sfumato.version import __version__
 
 COMMANDS = {
@@ -35,6 +37,8 @@ class Commands(HelpfulGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """As the base class, with the subcommand itself in the place of its entry in the list."""
+        if " " in args[0]:
+            raise UsageError(f"no command is given; to draw a picture: sfumato generate {quote(args[0])}")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             text, program = command.help, import_module(f"sfumato.cli.{name}").program

@@ -105,6 +105,7 @@ def evaluate(
         for scale in _listed("guidance", guidance, float)
     ]
     from sfumato import devices
+    from sfumato.data.folder import check_is_there
     from sfumato.evaluate import run
     from sfumato.evaluate.candidates import Candidate, SamplingSettings
     from sfumato.evaluate.features import package_folder
@@ -116,6 +117,12 @@ def evaluate(
         check_place(out)
     cache = cache or Path(platformdirs.user_cache_dir("sfumato", appauthor=False)) / "evaluation"
     check_made(cache)
+    if scorer not in (None, NO_SCORER) and not Path(scorer).is_file():
+        raise UsageError(f"there is no scorer {scorer!r}: name its file, or {NO_SCORER}")
+    shapes = data is None and small and not ICONS.is_dir()
+    if not shapes:
+        data = data or ICONS
+        check_is_there(data)
     plan = run.BenchmarkPlan(count=24, things=1, varied=4, seeds=2) if small else run.BenchmarkPlan()
     plan = replace(plan, seed=seed, count=count or plan.count)
     meter = console.Meter(quiet)
@@ -129,12 +136,11 @@ def evaluate(
                 (Candidate.of(studio), [SamplingSettings.of(studio, one) for one in squares])
                 for studio in studios
             ]
-            if data is None and small and not ICONS.is_dir():
+            judges = _scorer(scorer, studios[0])
+            if shapes:
                 meter.say(f"there is no {ICONS}: drawn shapes are the real pictures")
-            else:
-                data = data or ICONS
             meter.begin(f"measuring {data or 'shapes'}")
-            benchmark = run.prepare(data, plan, side, cache, *_scorer(scorer, studios[0]))
+            benchmark = run.prepare(data, plan, side, cache, *judges)
             total = sum(run.to_draw(*candidate, benchmark) for candidate in candidates)
             results = tuple(
                 run.evaluate(*each, benchmark, lambda doing: meter.advance(doing, total), _row_printer(quiet))

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sfumato.errors import UsageError, nearest
+from sfumato.names import ELSEWHERE
 
 PICTURE, PROMPT, GUIDANCE, RUN, OUTPUT, MODEL, OTHER = PANELS = (
     "Picture",
@@ -23,26 +24,6 @@ PICTURE, PROMPT, GUIDANCE, RUN, OUTPUT, MODEL, OTHER = PANELS = (
 """The headings that options stand below, in their order."""
 COLUMN = 28
 WIDEST = 100
-
-
-NAMES_ELSEWHERE = {
-    "--cfg": "--guidance",
-    "--cfg-scale": "--guidance",
-    "--scale": "--guidance",
-    "--num-inference-steps": "--steps",
-    "--num-images": "--count",
-    "--num-images-per-prompt": "--count",
-    "--batch-size": "--count",
-    "--n": "--count",
-    "--scheduler": "--sampler",
-    "--size": "--width and --height",
-    "--resolution": "--width and --height",
-    "--output-dir": "--output",
-    "--outdir": "--output",
-    "--ckpt": "--model",
-    "--checkpoint": "--model",
-}
-"""What other programs call some options, and what they are called here."""
 
 
 class HelpfulCommand(TyperCommand):
@@ -71,18 +52,18 @@ class HelpfulCommand(TyperCommand):
                 ) from None
             if (message := error.format_message()).startswith("Got unexpected extra argument"):
                 extra = message.partition("(s) (")[2].removesuffix(")")
-                takes = any(param.param_type_name == "argument" for param in self.params)
-                right = "put quotes around what has spaces" if takes else "this command takes none"
+                takes = sum(param.param_type_name == "argument" for param in self.params)
+                right = f"it takes {takes or 'none'}{'; put quotes around what has spaces' if takes else ''}"
                 raise UsageError(f"too many arguments: {extra}; {right} {see(ctx)}") from None
             raise
 
     def _right(self, wrong: str) -> str:
         """What to type instead of the option `wrong`."""
         known = [name for param in self.params for name in param.opts if name.startswith("--")]
-        elsewhere = NAMES_ELSEWHERE.get(wrong, "")
-        if elsewhere.split(" ")[0] in known:
-            return f"here it is {elsewhere}"
-        if wrong == "--prompt" and any(param.param_type_name == "argument" for param in self.params):
+        here = [f"--{name}" for name in ELSEWHERE.get(wrong.lstrip("-").replace("-", "_"), ())]
+        if here and {*here} <= {*known}:
+            return f"here it is {' and '.join(here)}"
+        if wrong in ("-p", "--prompt") and any(param.param_type_name == "argument" for param in self.params):
             return "the prompt is given without an option, in quotes"
         return nearest(wrong, known)
 
@@ -137,7 +118,7 @@ def _commands(command: HelpfulCommand | HelpfulGroup) -> list[tuple[str, str]]:
 def _spelled(option: Any) -> str:
     """An option as it is typed: "-n, --count N"."""
     value = f" {option.metavar}" if option.metavar else ""
-    names = sorted(option.opts, key=len)
+    names = sorted([*option.opts, *option.secondary_opts], key=len)
     return f"{'' if len(names[0]) == 2 else '    '}{', '.join(names)}{value}"
 
 

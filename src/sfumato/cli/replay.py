@@ -8,7 +8,7 @@ from sfumato.cli import console, like, target
 from sfumato.cli.help import MODEL, OUTPUT
 from sfumato.cli.options import Device, Json, Program, Quiet, argument, option
 from sfumato.errors import CheckpointError, UsageError
-from sfumato.formats import LOSSY, picture_format
+from sfumato.formats import LOSSY
 from sfumato.machine import cores
 from sfumato.options import DeviceOptions, ModelOptions
 
@@ -44,18 +44,22 @@ def replay(
         str | None, option("--model MODEL", MODEL, "Where the model is now. Default: as the picture says.")
     ] = None,
     output: Annotated[
-        Path | None,
-        option("-o, --output FILE", OUTPUT, "Save the new picture. Default: it is only compared."),
+        str | None,
+        option(
+            "-o, --output PATH",
+            OUTPUT,
+            "Save the new picture, named as for generate. Default: ours are only compared.",
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Redraw the picture at `path`; 0 if identical and 1 if not."""
-    if output is not None:
-        picture_format(output)
-        target.check_writable(output.parent)
+    if output == "-":
+        raise UsageError("replay writes no picture to standard output; give -o a file or a folder/")
     if not path.exists():
         raise UsageError(f"there is no picture {str(path)!r}")
+    place = None if output is None else target.plan(output, 1)
     from sfumato.image import Image
 
     if not like.holds_record(path):
@@ -64,13 +68,15 @@ def replay(
 
     with pictures.opened(path) as picture:
         lossy, drawn = picture.format in LOSSY, Image.decode(picture, path)
-    if output is not None:
-        drawn.record.check_fits(output)
+    saved = None
+    if place is not None:
+        saved = place.path(1, drawn.request.prompt, drawn.request.seed or 0)
+        drawn.record.check_fits(saved)
     again = _redraw(drawn.record, device, model, quiet)
     difference = _difference(drawn, again, lossy)
     causes = _causes(drawn.record, again.record) if difference else []
-    if output is not None:
-        again.save(output)
+    if saved is not None:
+        again.save(saved)
     if as_json:
         found = {"path": str(path), "identical": not difference, "difference": difference, "causes": causes}
         console.result(console.as_json(found))
@@ -85,10 +91,10 @@ def replay(
 
 
 def _replay_foreign(
-    path: Path, device: DeviceOptions, model: str | None, output: Path | None, as_json: bool, quiet: bool
+    path: Path, device: DeviceOptions, model: str | None, output: str | None, as_json: bool, quiet: bool
 ) -> int:
     """Draw by the settings of another program, which are all there is to go by; 0."""
-    place = target.plan(None if output is None else str(output), 1)
+    place = target.plan(output, 1)
     meter = console.Meter(quiet)
     with meter.shown("loading the model"):
         found = like.record(path, model)

@@ -62,7 +62,9 @@ def make(
     packed = folder / pack.FOLDER
     if not (offline or _renders()):
         raise UsageError(_LACKING)
-    if not offline and not (packed / pack.INDEX).is_file():
+    if not (packed / pack.INDEX).is_file():
+        if offline:
+            raise UsageError(f"there is no pack in {packed}, and offline none is fetched")
         pack.build(packed, folder / "npm", report)
     return render(packed, folder, size, progress, seconds)
 
@@ -118,6 +120,8 @@ def waiting(packed: Path, folder: Path) -> list[Path]:
 
 
 def _check_size(folder: Path, size: int) -> None:
+    if not 8 <= size <= 4096:
+        raise UsageError(f"size is {size}: must be in [8, 4096] pixels")
     for path in sorted(folder.glob("part-*.npy"))[:1]:
         try:
             side = np.load(regular(path), mmap_mode="r").shape[1]

@@ -210,7 +210,7 @@ def _read(file: Path, name: str) -> None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except SfumatoError as error:
         raise UsageError(f"{file}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
     if name not in SAMPLERS:
         raise UsageError(f"{file} registers no sampler {name!r}: add @sfumato.register_sampler({name!r})")

@@ -83,6 +83,8 @@ def test_a_folder_is_packed_into_shards_that_hold_the_same(here, photos):
         (["check", "nowhere"], 2, "cannot read the folder nowhere"),
         (["check", "photos", "--max-aspect-ratio", "0.5"], 2, "--max-aspect-ratio 0.5"),
         (["pack", "photos", "out", "--megabytes", "0"], 2, "--megabytes 0 must be at least 1"),
+        (["icons", "out", "--size", "0"], 2, "size is 0: must be in [8, 4096] pixels"),
+        (["icons", "out", "--offline"], 2, "there is no pack in out/pack, and offline none is fetched"),
         (["pack", "empty", "out"], 1, "empty holds no pictures"),
         (["pack", "photos", "photos/0.png"], 1, "cannot write photos/0.png"),
     ],

@@ -230,7 +230,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(small, monkeypatch, 
         (["--device", "tpu"], 2, "unknown device 'tpu'"),
         (["--data", "missing"], 2, "there is no folder missing"),
         (["--data", "."], 1, "`sfumato data check .` says what is there"),
-        (["--scorer", "missing.safetensors"], 1, "missing.safetensors"),
+        (["--scorer", "missing.safetensors"], 2, "there is no scorer 'missing.safetensors'"),
         (["--out", "."], 1, "will not replace .: it is not empty and holds no report.json"),
         (["--out", "letter.txt"], 1, "cannot write the folder letter.txt: a file of that name is there"),
         (

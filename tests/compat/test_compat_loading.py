@@ -181,6 +181,9 @@ pipe.save_lora_weights(
 )
 pipe.load_lora_weights(FOLDER, weight_name="pytorch_lora_weights.safetensors", subfolder=None)
 """,
+    "the unet's layers": """
+pipe.unet.load_lora_adapter(LORA, prefix="unet", adapter_name="it")
+""",
     "fused into the unet alone": """
 pipe.load_lora_weights(LORA)
 pipe.fuse_lora(components=["unet"], lora_scale=0.5)
@@ -659,6 +662,7 @@ def test_a_pipeline_is_saved_as_diffusers_reads_it(model, tmp_path, lora):
     theirs.set_progress_bar_config(disable=True)
     assert theirs.scheduler.config.timestep_spacing == "trailing"
     assert pipe.config["unet"] == ["diffusers", "UNet2DConditionModel"]
+    assert json.loads(repr(pipe).removeprefix("StableDiffusionPipeline ")) == pipe.config
     ours, expected = (
         each(
             "a cat", generator=torch.Generator().manual_seed(1), num_inference_steps=2, output_type="latent"
@@ -740,6 +744,12 @@ def test_parts_are_loaded_from_single_files(model, tmp_path):
         assert ours.config.block_out_channels == folder.config.block_out_channels
         for mine, theirs in zip(ours.state_dict().values(), folder.state_dict().values(), strict=True):
             assert torch.equal(mine, theirs)
+        settings = {**json.loads((model("sdxl") / name / "config.json").read_text()), "sample_size": 24}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(settings))
+        other = kind.from_single_file(tmp_path / "model.safetensors", config=tmp_path, subfolder=name)
+        assert other.config.sample_size == 24
+        assert torch.equal(next(other.parameters()), next(ours.parameters()))
 
 
 def test_a_tiny_autoencoder_decodes_as_in_diffusers(model, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import weights
-from sfumato.checkpoint import header_config, keys, layout, replacement_parts, single
+from sfumato.checkpoint import grouping, header_config, keys, layout, replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.loading import build, empty_network, new_network
 from sfumato.checkpoint.model import ModelNetwork
@@ -168,17 +168,31 @@ class ModelPart(nn.Module, ABC):
         torch_dtype: Dtype = None,
         dtype: Dtype = None,
         scaling_factor: float | None = None,
+        config: str | Path | None = None,
+        subfolder: str | None = None,
         **others: Any,
     ) -> Self:
         """Load the part in a `.safetensors` file, an autoencoder's own or a whole model's.
 
+        `config`: the folder or hub id whose `config.json`, or that in its `subfolder`, has the settings.
         Raises `CheckpointError` and `UsageError`.
         """
         where, path = f"{cls.__name__}.from_single_file", pretrained_model_link_or_path_or_dict
-        no_others(where, others, ignored=("config", "original_config", "subfolder"))
-        file = single_file(path)
+        hub = hub_options(others)
+        no_others(where, others, ignored=("original_config",))
+        file = single_file(path, **hub)
         head = weights.header(file)
-        if cls.PLACE == "vae" and header_config.ENTRY not in head.metadata:
+        if config is not None:
+            settings = read_json(part_folder(config, subfolder, **hub) / "config.json")
+            _, stated = layout.config_of(cls.PLACE, settings, f"{config}: config.json")
+            found = grouping.vae_group(head.tensors)
+            group = (
+                found if cls.PLACE == "vae" else grouping.grouped(file, head, Report(str(file)))[cls.PLACE]
+            )
+            if group is None:
+                raise CheckpointError(f"{file} holds no {cls.PLACE}")
+            part = single.part(file, head, group, stated)
+        elif cls.PLACE == "vae" and header_config.ENTRY not in head.metadata:
             part = replacement_parts.vae_part(file, scaling_factor or FAMILIES["sd1"].scaling_factor)
         else:
             content = single.scan(file, head, Report(str(file)), {}, cls.OTHERS)
@@ -328,9 +342,28 @@ class UNet2DConditionModel(ModelPart):
 
     def load_attn_procs(self, pretrained_model_name_or_path_or_dict: Any, **settings: Any) -> None:
         """The older name of a pipeline's `load_lora_weights`. Raises `UsageError` without a pipeline."""
+        self._pipeline().load_lora_weights(pretrained_model_name_or_path_or_dict, **settings)
+
+    def load_lora_adapter(
+        self, pretrained_model_name_or_path_or_dict: Any, prefix: str | None = None, **settings: Any
+    ) -> None:
+        """Load the layers of a LoRA whose names begin with `prefix`, or all; see `load_lora_weights`.
+
+        Raises `UsageError` without a pipeline, and where there are no such layers.
+        """
+        use = {name: settings.pop(name) for name in ("adapter_name", "hotswap") if name in settings}
+        state, _ = self._pipeline().lora_state_dict(pretrained_model_name_or_path_or_dict, **settings)
+        layers = {name: each for name, each in state.items() if not prefix or name.startswith(f"{prefix}.")}
+        if not layers:
+            first = next(iter(state), "")
+            raise UsageError(f"load_lora_adapter: no layer begins with '{prefix}.', as {first!r} does not")
+        self._pipeline().load_lora_weights(layers, **use)
+
+    def _pipeline(self) -> Any:
+        """The model that it is a part of, with its loaders."""
         if self.loaded is None:
-            raise UsageError("load_attn_procs: put the unet into a pipeline first, then load_lora_weights")
-        self.loaded.load_lora_weights(pretrained_model_name_or_path_or_dict, **settings)
+            raise UsageError("put the unet into a pipeline first, then load_lora_weights")
+        return self.loaded
 
 
 class _Autoencoder(ModelPart):

@@ -1,5 +1,6 @@
 """What diffusers' pipelines share: loading, parts, devices and memory, and the `Studio` that draws."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -422,6 +423,9 @@ class DiffusionPipeline(LoaderMixin):
         """What `model_index.json` says: the class of each part, and where the model came from."""
         content = index_content(self.model)
         return PartConfig(content | {"_class_name": type(self).__name__, "_name_or_path": self.name_or_path})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {json.dumps(self.config, indent=2, default=str)}"
 
     @property
     def name_or_path(self) -> str:

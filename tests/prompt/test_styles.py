@@ -272,8 +272,10 @@ def test_every_kind_of_file_is_read_where_it_lies_and_others_are_named(tmp_path,
     assert words(load_styles()) == {**WORDS, "Grey": ("grey", ""), "Mist": ("mine", "")}
     (folder / "notes.docx").touch()
     (folder / "broken.json").write_text("[")
+    (folder / "graph.json").write_text('{"3": {"class_type": "KSampler", "inputs": {}}}')
     with pytest.warns(SfumatoWarning) as warned:
         assert "Grey" in load_styles()
     messages = " ".join(str(each.message) for each in warned)
     assert f"not read in {folder}: notes.docx; styles are .toml, .csv, .json files" in messages
     assert "broken.json is not valid JSON" in messages
+    assert "graph.json must hold a list of styles with name and prompt" in messages

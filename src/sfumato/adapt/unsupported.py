@@ -17,11 +17,26 @@ NO_ADAPTERS = (
     (("ip_adapter", "image_proj"), "an IP-Adapter"),
 )
 OTHER_MODELS = (
-    (("double_blocks", "single_blocks", "single_transformer_blocks"), "Flux"),
-    (("joint_blocks", "joint_transformer_blocks"), "Stable Diffusion 3"),
-    (("lora_prior_",), "Stable Cascade"),
     (("motion_modules",), "AnimateDiff"),
-)
+    (("temporal_transformer_blocks", "time_stack"), "Stable Video Diffusion"),
+    (("double_stream_blocks", "single_stream_blocks"), "HiDream"),
+    (("distilled_guidance_layer",), "Chroma"),
+    (("double_blocks", "single_blocks"), "Flux or HunyuanVideo"),
+    (("single_transformer_blocks",), "Flux"),
+    (("joint_transformer_blocks", "double_layers"), "AuraFlow"),
+    (("img_mod", "txt_mod", "img_mlp", "txt_mlp"), "Qwen-Image"),
+    (("joint_blocks", "ff_context"), "Stable Diffusion 3"),
+    ((".attn.add_q_proj", ".attn.add_k_proj"), "Stable Diffusion 3 or Qwen-Image"),
+    (("lora_prior_", "channelwise"), "Stable Cascade"),
+    (("noise_refiner", "context_refiner", ".attention.to_", ".attention.qkv", "_attention_to_"),
+     "Z-Image or Lumina 2"),
+    (("patchify_proj",), "LTX-Video"),
+    (("cross_attn",), "Wan"),
+    (("transformer.transformer_blocks.", "transformer.blocks.", "transformer.layers.", "lora_transformer_",
+      "diffusion_model.transformer_blocks.", "diffusion_model.blocks.", "diffusion_model.layers.",
+      "lora_unet_blocks_", "lora_unet_layers_"),
+     "a diffusion transformer (Stable Diffusion 3, Flux and later)"),
+)  # fmt: skip
 OTHER_KINDS = (
     (("oft_blocks", "oft_diag", "oft_R"), "orthogonal adapters (OFT, BOFT)"),
     (("on_input", "ia3_l"), "IA³"),

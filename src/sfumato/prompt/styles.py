@@ -205,7 +205,10 @@ def _from_json(path: Path, text: str) -> Iterator[Style]:
                 {"name": name, **each} if isinstance(each, dict) else each for name, each in content.items()
             ]
         )
-    if not isinstance(content, list) or not any(isinstance(each, dict) for each in content):
+    named = {*_PROMPTS, *_NEGATIVES}
+    if not isinstance(content, list) or not any(
+        isinstance(each, dict) and named & each.keys() for each in content
+    ):
         raise UsageError(f"the style file {path} must hold a list of styles with name and prompt")
     for number, each in enumerate(content, start=1):
         yield from _brought(each, f"{path}, style {number}")

@@ -129,6 +129,7 @@ class Meter:
     def begin(self, doing: str) -> None:
         """Start something of unknown length."""
         if self._bar is not None and self._task is not None:
+            self._bar.refresh()  # what was begun before is seen to its end
             self._bar.remove_task(self._task)
             self._task = self._bar.add_task(doing, total=None, of="", left="")
         self._doing = doing

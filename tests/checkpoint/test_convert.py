@@ -182,6 +182,13 @@ def test_what_is_there_is_replaced_only_on_demand_and_survives_a_failure(saved, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["a.ckpt", "a.PT", "a.gguf"])
+def test_the_name_of_another_kind_of_file_is_no_folders(name, tmp_path):
+    with pytest.raises(UsageError, match=r"a single file is named \.safetensors, anything else is a folder"):
+        convert("embedded", tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_variant_is_for_folders(saved, tmp_path):
     with pytest.raises(UsageError, match="a variant names the weights of a folder"):
         convert(saved("sd1"), tmp_path / "model.safetensors", variant="fp16")

@@ -86,11 +86,14 @@ def test_a_folder_is_packed_into_shards_that_hold_the_same(here, photos):
         (["icons", "out", "--size", "0"], 2, "size is 0: must be in [8, 4096] pixels"),
         (["icons", "out", "--offline"], 2, "there is no pack in out/pack, and offline none is fetched"),
         (["pack", "empty", "out"], 1, "empty holds no pictures"),
-        (["pack", "photos", "photos/0.png"], 1, "cannot write photos/0.png"),
+        (["pack", "photos", "letter.txt"], 1, "cannot write letter.txt"),
+        (["pack", "photos", "photos"], 2, "photos lies in photos, whose pictures would be there twice"),
+        (["pack", "photos", "photos/../photos/packed"], 2, "whose pictures would be there twice"),
     ],
 )
 def test_what_cannot_be_done_with_pictures_is_told_in_one_line(here, photos, arguments, status, said):
     (photos.parent / "empty").mkdir()
+    (photos.parent / "letter.txt").touch()
     ended, out, err = here("data", *arguments, "-q")
     assert (ended, out) == (status, "")
     assert said in err

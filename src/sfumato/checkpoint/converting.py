@@ -27,6 +27,8 @@ from sfumato.files import check_file, check_folder
 from sfumato.options import ModelOptions
 
 SUFFIX = ".safetensors"
+_NOT_WRITTEN = (".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".sft")
+"""Suffixes of files of weights, which no folder is meant by."""
 
 _IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
 
@@ -62,6 +64,8 @@ def convert(
     """
     target = Path(os.path.expanduser(target))
     single = target.suffix.lower() == SUFFIX
+    if target.suffix.lower() in _NOT_WRITTEN:
+        raise UsageError(f"cannot write {target}: a single file is named {SUFFIX}, anything else is a folder")
     if single and variant is not None:
         raise UsageError("a variant names the weights of a folder; the target is a single file")
     if single and target.exists() and not overwrite:

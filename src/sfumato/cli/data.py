@@ -124,6 +124,8 @@ def pack(
     if megabytes < 1:
         raise UsageError(f"--megabytes {megabytes} must be at least 1")
     shards.check_place(out)
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{out} lies in {folder}, whose pictures would be there twice: name another folder")
     found = _found(folder, quiet)
     found.chosen(held_out=False, captioned=False)
     meter = console.Meter(quiet)

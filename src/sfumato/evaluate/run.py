@@ -51,6 +51,11 @@ class BenchmarkPlan:
     seeds: int = 4
     """from so many."""
 
+    def __post_init__(self) -> None:
+        if self.count < FEWEST:
+            least = f"must be at least {FEWEST}; metrics settle at about 1000"
+            raise UsageError(f"count is {self.count}: {least}")
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -145,8 +150,6 @@ def prepare(
     `size`: pixels a side of everything that is compared; `device`: where features and scorer are. Raises
     `DataError` and `UsageError` for data that are not there, too few or too small.
     """
-    if plan.count < FEWEST:
-        raise UsageError(f"count is {plan.count}: must be at least {FEWEST}; metrics settle at about 1000")
     source: Data = Shapes(size)
     if folder is not None:
         source = examples.data(folder, size, cache / "folders" / f"{digest(bytes(folder.resolve()))}.json")

@@ -1,5 +1,6 @@
 """Samplers of one's own: registered by a program or a file, drawn with, recorded, and refused when wrong."""
 
+import os
 import re
 import warnings
 from itertools import pairwise
@@ -117,6 +118,12 @@ def test_a_file_that_ends_the_process_ends_only_itself(registries):
     (registries / "one.py").write_text("raise SystemExit(3)")
     with pytest.raises(UsageError, match=r"one\.py cannot be run: SystemExit: 3"):
         samplers.sampler_named("one")
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(registries):
+    os.mkfifo(registries / "waits.py")
+    with pytest.raises(UsageError, match=r"cannot read .*waits\.py: it is a named pipe, not a file"):
+        samplers.sampler_named("waits")
 
 
 def test_a_file_that_registers_another_name_is_told_so_and_the_list_goes_on(registries):

@@ -24,6 +24,7 @@ from sfumato.diffusion.samplers.unipc import unipc
 from sfumato.diffusion.sampling import Noise, Point, Sampler, Sampling, visited
 from sfumato.diffusion.spacing import linspace
 from sfumato.errors import SfumatoError, UsageError, warn
+from sfumato.files import regular
 from sfumato.names import sampler_name
 
 S = TypeVar("S", bound=Sampler)
@@ -206,6 +207,10 @@ def _read(file: Path, name: str) -> None:
     spec = importlib.util.spec_from_file_location(f"sfumato_samplers.{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None
+    try:
+        regular(file)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except SfumatoError as error:

@@ -1,5 +1,6 @@
 """What pydantic finds wrong, in this package's form: field, value and what is allowed in one line."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, takewhile
 from os import PathLike
@@ -85,10 +86,10 @@ def described(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterat
 
 
 def as_path(path: Any) -> Path:
-    """`path` as a `Path`. Raises `UsageError` for what names no file."""
+    """`path` as a `Path`, `~` as the home folder. Raises `UsageError` for what names no file."""
     if not isinstance(path, str | PathLike):
         raise UsageError(f"path is {shown(path)}: must be the name of a file")
-    return Path(path)
+    return Path(os.path.expanduser(path))
 
 
 def shown(value: Any) -> str:

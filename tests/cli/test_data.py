@@ -77,6 +77,12 @@ def test_a_folder_is_packed_into_shards_that_hold_the_same(here, photos):
     assert "packed: 8 pictures, 0 of them held out for tests, with 12 captions" in out
 
 
+def test_the_home_folder_is_meant_by_a_tilde_that_the_shell_left(here, photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(photos.parent))
+    assert here("data", "pack", "~/photos", "~/packed", "-q")[0] == 0
+    assert (photos.parent / "packed" / "train-00000.tar").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

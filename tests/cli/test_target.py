@@ -26,6 +26,13 @@ def test_one_picture_goes_to_the_file_named():
     assert names("apple.png", 1) == ["apple.png"]
 
 
+def test_the_home_folder_is_meant_by_a_tilde_that_the_shell_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert names("~/new/apple.png", 1) == [str(tmp_path / "home" / "new" / "apple.png")]
+    assert names("~/", 1) == [str(tmp_path / "home" / "a-red-apple-7.png")]
+    assert not (tmp_path / "~").exists()
+
+
 def test_several_pictures_are_numbered_before_the_suffix():
     assert names("apple.jpg", 4) == ["apple-1.jpg", "apple-2.jpg", "apple-3.jpg", "apple-4.jpg"]
     assert names("apple.png", 12)[:2] == ["apple-01.png", "apple-02.png"]

@@ -1,6 +1,7 @@
 """Options of the command, each described once: request fields, the device, and what commands share."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -90,6 +91,11 @@ def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(**values: Any) -> Any:
+        # the shell leaves ~ as it is in --out=~/report
+        values = {
+            name: Path(os.path.expanduser(one)) if isinstance(one, Path) else one
+            for name, one in values.items()
+        }
         for name, (group, own) in groups.items():
             values[name] = group.make({one: values.pop(one) for one in own})
         return function(**values)

@@ -90,7 +90,7 @@ def plan(output: str | None, total: int, *, clobber: bool = True) -> Target | No
 def _target(output: str | None, total: int, clobber: bool) -> Target:
     if output is None:
         return Target(Path(), DEFAULT_NAME, total, overwrite=False)
-    path = Path(output)
+    path = Path(os.path.expanduser(output))
     if output.endswith(("/", os.sep)) or _is_folder(path):
         _check_no_placeholders(path, output)
         return Target(path, DEFAULT_NAME, total, overwrite=False)

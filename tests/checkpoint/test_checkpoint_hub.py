@@ -306,3 +306,13 @@ def test_a_file_of_weights_that_is_not_there_is_no_hub_id(hub, name):
     with pytest.raises(CheckpointError, match=f"there is no file '{name}'"):
         source.hub_file(name, "learned_embeds.safetensors")
     assert hub.requests == []
+
+
+def test_the_address_of_a_page_on_the_hub_is_the_models_name(hub, saved):
+    hub.add("org/name", saved("sd1"))
+    for site in ("https://huggingface.co", "http://hf.co"):
+        assert source.locate(f"{site}/org/name") == hub.cache / "org" / "name"
+        assert source.pull(f"{site}/org/name/") == hub.cache / "org" / "name"
+        assert source.locate(f"{site}/org/name/tree/v1.0?a=b") == hub.cache / "org" / "name" / "v1.0"
+    for other in ("https://example.org/org/name", "https://huggingface.co/org/name/blob/main/a.safetensors"):
+        assert "only those of models on huggingface.co" in refusal(other)

@@ -31,6 +31,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", re.ASCII)
 _HUB_NAME = re.compile(
     rf"(?P<repository>{_HUB_ID.pattern})(?:@(?P<revision>[\w.\-]+(?:/[\w.\-]+)*))?", re.ASCII
 )
+_ADDRESS = re.compile(
+    rf"https?://(?:huggingface\.co|hf\.co)/({_HUB_ID.pattern})(?:/tree/([^?#]+?))?/?(?:[?#].*)?", re.ASCII
+)
 _SHARD = re.compile(r"(?P<stem>.+?)-\d{5}-of-\d{5}(?P<variant>\.\w+)?\.safetensors")
 
 
@@ -65,7 +68,9 @@ def locate(
     if isinstance(source, str) and (named := hub_name(source)):
         repository, revision = named
         return _from_hub(repository, variant, prefer_half, local_files_only, revision)
-    raise misnamed(CheckpointError(f"there is no model {str(source)!r}{_near(path)}"))
+    elsewhere = ": of addresses only those of models on huggingface.co are read; download the file"
+    hint = elsewhere if "://" in str(source) else _near(path)
+    raise misnamed(CheckpointError(f"there is no model {str(source)!r}{hint}"))
 
 
 def pull(
@@ -81,7 +86,7 @@ def pull(
     `revision`: a branch, a tag or a commit, else "main". `access`: `cache_dir` and `token`, as the hub's
     library has them. What is there already is not asked for again. Raises `CheckpointError`.
     """
-    if not (match := _HUB_NAME.fullmatch(repository)):
+    if not (match := _HUB_NAME.fullmatch(_as_name(repository))):
         raise misnamed(CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"'))
     revision = revision or match["revision"]
     return _from_hub(match["repository"], variant, False, local_files_only, revision, _given(access))
@@ -137,9 +142,9 @@ def _reason(error: Exception) -> str:
 def hub_name(source: str) -> tuple[str, str | None] | None:
     """Repository and revision of "org/name" or "org/name@revision", unless there is a local folder "org".
 
-    A file of weights is none, whether it is there or not.
+    The address of its page on the hub means the same. A file of weights is none, whether it is there or not.
     """
-    match, first = _HUB_NAME.fullmatch(source), source.partition("/")[0]
+    match, first = _HUB_NAME.fullmatch(_as_name(source)), source.partition("/")[0]
     if (
         match is None
         or match["repository"].endswith(_SUFFIXES)
@@ -148,6 +153,14 @@ def hub_name(source: str) -> tuple[str, str | None] | None:
     ):
         return None
     return match["repository"], match["revision"]
+
+
+def _as_name(source: str) -> str:
+    """`source`, or "org/name" or "org/name@revision" where it is the address of a page on the hub."""
+    if not (match := _ADDRESS.fullmatch(source)):
+        return source
+    repository, revision = match.groups()
+    return f"{repository}@{revision}" if revision else str(repository)
 
 
 def _near(path: Path) -> str:

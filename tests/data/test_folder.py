@@ -192,6 +192,18 @@ def test_a_picture_of_a_kind_that_is_not_read_is_called_so_and_not_broken(tmp_pa
         found.warn(captioned=False)
 
 
+@pytest.mark.parametrize("name", ["captions.csv", "train.jsonl", "labels.tsv"])
+def test_a_table_of_another_name_is_told_where_no_caption_is_found(tmp_path, name):
+    picture(tmp_path / "a.png")
+    (tmp_path / name).write_text("a.png,a cat")
+    (line,) = search(tmp_path).unsupported
+    assert line.startswith(
+        f"{name} is a table of another name: as metadata.csv or metadata.jsonl, with file_name"
+    )
+    (tmp_path / "a.txt").write_text("a cat")
+    assert search(tmp_path).unsupported == ()
+
+
 def test_a_picture_of_more_pixels_than_are_read_is_told_by_its_header(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.data.search.MOST_PIXELS", 40)
     picture(tmp_path / "a.png")

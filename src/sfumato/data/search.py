@@ -18,14 +18,14 @@ from pathlib import Path, PurePosixPath
 
 from sfumato import pictures
 from sfumato.data import caption_files
-from sfumato.data.caption_files import MOST_WORDS, Words
+from sfumato.data.caption_files import CSV, JSON_LINES, MOST_WORDS, Words
 from sfumato.data.crops import Size
 from sfumato.data.folder import MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
 from sfumato.errors import DataError, PictureError, UnsupportedPictureError, misnamed, warn
 from sfumato.files import make_folder, open_file, read_file, write_json
 from sfumato.formats import READ_FORMATS, READABLE
 
-VERSION = 2
+VERSION = 3
 """Of what is kept of a search: another version's is not read, as it may have read less."""
 ONE_IN = 40
 """Of how many pictures one is held out for tests, where the folder does not say itself."""
@@ -41,6 +41,11 @@ _UNREAD = {
     ),
 }
 """What else may hold pictures, by suffix, and what to do about it."""
+_OTHER_TABLES = dict.fromkeys(
+    (".csv", ".jsonl", ".tsv"),
+    f"a table of another name: as {CSV} or {JSON_LINES}, with file_name and text, it is read",
+)
+"""The same where no caption is found elsewhere."""
 _MASK = re.compile(r"(.+)(-masklabel|-condlabel|[-_.]mask)", re.IGNORECASE)
 """The name of a picture's mask, after the picture's own: OneTrainer's, and what others write."""
 _MASK_FOLDER = re.compile(r"masks?|conditioning.*|.*[-_ ]masks?", re.IGNORECASE)
@@ -162,14 +167,16 @@ def _candidates(
         except PictureError as error:
             broken.append(str(error))
     masks = tables.companions & words.keys() | _masks(words)
+    silent = words and not any(each.captions for each in words.values())
+    unread = _UNREAD | _OTHER_TABLES if silent else _UNREAD
     for name, status in files.items():
         suffix = _suffix(name)
         if suffix == ".tar":
             found += _members(folder, name, status.st_mtime_ns)
         elif name in words and name not in masks:
             found.append(_picture(folder, name, name, 0, status.st_size, status.st_mtime_ns, words[name]))
-        elif suffix in _UNREAD:
-            unsupported.append(f"{name} is {_UNREAD[suffix]}")
+        elif suffix in unread and PurePosixPath(name).name not in (JSON_LINES, CSV):
+            unsupported.append(f"{name} is {unread[suffix]}")
         elif suffix not in READ_FORMATS and _is_named_picture(name):
             unsupported.append(f"{name} is not a {READABLE} picture: convert it")
     return found, broken, unsupported, masks

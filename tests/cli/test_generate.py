@@ -125,6 +125,15 @@ def test_several_prompts_and_a_count_give_numbered_pictures_with_seeds_that_coun
     ]
 
 
+@pytest.mark.parametrize("wrong", [b"a (cat", b"a {cat|", b"a __none__"])
+def test_of_several_prompts_the_wrong_one_is_told_by_its_number(here, wrong, monkeypatch):
+    feed(monkeypatch, b"a cat\n\n" + wrong + b"\na dog\n")
+    status, out, err = here("generate", "-", "-o", "new/", *SMALL)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: prompt 2 of 3: ")
+    assert err.count("\n") == 1
+
+
 def test_prompts_come_from_stdin_one_a_line_and_json_goes_out_one_line_a_picture(here, tmp_path, monkeypatch):
     feed(monkeypatch, "\ufeffa red apple\r\n\n  一只蓝猫 \n".encode())
     status, out, err = here("generate", "-", "--json", "-o", "out/", *SMALL)

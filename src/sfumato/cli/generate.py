@@ -96,7 +96,14 @@ def generate(
         requests = [found.request.changed(**{**text, **fields}) for text in texts or [{}]]
     meter = console.Meter(quiet)
     with meter.shown("reading the prompts"):
-        total = sum(map(expansion.pictures, requests))
+        total = 0
+        for number, each in enumerate(requests, start=1):
+            try:
+                total += expansion.pictures(each)
+            except UsageError as error:
+                if len(requests) == 1:
+                    raise
+                raise UsageError(f"prompt {number} of {len(requests)}: {error}") from None
     for name, given in (("--json", as_json), ("--sheet", sheet), ("--open", show)):
         if output == "-" and given:
             raise UsageError(f"-o - and {name} exclude each other; give -o a file")

@@ -8,7 +8,7 @@ from sfumato.errors import nearest
 _KINDS = (
     (
         r"Img2Img|Image2Image|Inpaint|InstructPix2Pix|Depth2Img|Upscale|ImageVariation|Diffedit|RePaint",
-        "it begins with a picture, and sfumato draws from a text alone so far",
+        "it begins with a picture: pipe.studio.generate(prompt, image=…, strength=0.8) draws from one",
     ),
     (r"ControlNet|T2IAdapter|MultiAdapter|IPAdapter", "pictures as conditions are not supported yet"),
     (r"Video|Animate|Motion|Mochi|Wan|LTX|CogVideo", "videos are not supported"),

@@ -662,6 +662,8 @@ def test_a_pipeline_is_saved_as_diffusers_reads_it(model, tmp_path, lora):
     theirs.set_progress_bar_config(disable=True)
     assert theirs.scheduler.config.timestep_spacing == "trailing"
     assert pipe.config["unet"] == ["diffusers", "UNet2DConditionModel"]
+    index = compat.DiffusionPipeline.load_config(tmp_path / "saved")
+    assert index["_class_name"] == diffusers.DiffusionPipeline.load_config(tmp_path / "saved")["_class_name"]
     assert json.loads(repr(pipe).removeprefix("StableDiffusionPipeline ")) == pipe.config
     ours, expected = (
         each(

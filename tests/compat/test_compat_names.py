@@ -24,7 +24,7 @@ LEFT_OUT = {
     "methods that are not supported, with a reason": "decode_latents enable_freeu enable_group_offload "
     "fuse_qkv_projections push_to_hub denoising_end",
     "diffusers' own machinery": "config_name extract_init_dict from_config get_config_dict has_compatibles "
-    "ignore_for_config load_config load_lora_into_text_encoder load_lora_into_unet maybe_convert_prompt "
+    "ignore_for_config load_lora_into_text_encoder load_lora_into_unet maybe_convert_prompt "
     "model_cpu_offload_seq pack_weights register_for_auto_class register_to_config save_config "
     "text_encoder_name to_json_file to_json_string unet_name write_lora_layers",
 }

@@ -14,6 +14,7 @@ import PIL.Image
 import torch
 
 from sfumato import checkpoint, devices
+from sfumato.checkpoint.layout import INDEX
 from sfumato.checkpoint.saving import index_content
 from sfumato.checkpoint.source import EMBEDDED, pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
@@ -30,6 +31,7 @@ from sfumato.compat.sources import (
     mapped_device,
     no_others,
     number,
+    part_folder,
     single_file,
     size_in_bytes,
     wanted_dtype,
@@ -38,7 +40,7 @@ from sfumato.compat.sources import (
 from sfumato.compat.tokenizers import CLIPTokenizer, as_tokenizer
 from sfumato.compat.utils import numpy_to_pil
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
-from sfumato.files import read_file
+from sfumato.files import read_file, read_json
 from sfumato.nets.inference import for_inference
 from sfumato.options import DEFAULT_DEVICE, DeviceOptions, ModelOptions
 from sfumato.studio import Studio
@@ -354,6 +356,13 @@ class DiffusionPipeline(LoaderMixin):
         if Path(pretrained_model_name).is_dir():
             return Path(pretrained_model_name)
         return pull(pretrained_model_name, variant=variant, **hub)
+
+    @classmethod
+    def load_config(cls, pretrained_model_name_or_path: str | Path, **others: Any) -> dict[str, Any]:
+        """The content of a model's `model_index.json`. Raises `CheckpointError`."""
+        hub = hub_options(others)
+        no_others("load_config", others)
+        return read_json(part_folder(pretrained_model_name_or_path, None, config=INDEX, **hub) / INDEX)
 
     def save_pretrained(
         self,

@@ -250,6 +250,7 @@ def test_a_replay_says_what_differs_and_why(here, tmp_path):
         f"  model weights: beef then, {now.fingerprint} now",
         f"  torch: 1.0 then, {torch.__version__} now",
         "  device: cuda:0 NVIDIA H100 then, cpu now",
+        "again.png",
     ]
     told = json.loads(here("replay", "b.png", "--json")[1])
     assert told["identical"] is False

@@ -65,8 +65,15 @@ def test_a_picture_of_another_program_is_drawn_and_what_is_left_out_is_said(thei
 def test_a_folder_that_is_missing_is_made_for_a_replay_of_either_kind(theirs, here, tmp_path):
     assert here("replay", "theirs.png", "-o", "new/")[:2] == (0, "new/a-red-apple-3.png\n")
     assert here("replay", "new/a-red-apple-3.png", "-o", "again/{seed:04d}.png")[0] == 0
-    assert here("replay", "new/a-red-apple-3.png", "-o", "again/", "-q")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["0003.png", "a-red-apple-3.png"]
+    said = "identical: new/a-red-apple-3.png\nagain/a-red-apple-3.png\n"
+    assert here("replay", "new/a-red-apple-3.png", "-o", "again/", "-q")[:2] == (0, said)
+    told = json.loads(here("replay", "new/a-red-apple-3.png", "-o", "again/{n}.png", "--json")[1])
+    assert (told["identical"], told["output"]) == (True, "again/1.png")
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+        "0003.png",
+        "1.png",
+        "a-red-apple-3.png",
+    ]
     status, _, err = here("replay", "theirs.png", "-o", "-")
     assert (status, err.count("\n")) == (2, 1)
 

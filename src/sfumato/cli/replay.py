@@ -79,7 +79,7 @@ def replay(
         again.save(saved)
     if as_json:
         found = {"path": str(path), "identical": not difference, "difference": difference, "causes": causes}
-        console.result(console.as_json(found))
+        console.result(console.as_json(found if saved is None else {**found, "output": str(saved)}))
     elif difference:
         console.result("\n".join([f"differs: {path}: {difference}", *(f"  {cause}" for cause in causes)]))
     elif drawn.as_drawn:
@@ -87,6 +87,8 @@ def replay(
     else:
         lost = f"the file itself is compressed: {drawn.differs(again)} lost"
         console.result(f"identical: {path} as it was drawn ({lost})")
+    if saved is not None and not as_json:
+        console.result(str(saved))
     return 1 if difference else 0
 
 

@@ -10,6 +10,7 @@ sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
 from commandline import Here
 
+from sfumato.cli import console
 from sfumato.image import Image
 from sfumato.train.recipe import LORA, MODEL
 
@@ -33,6 +34,7 @@ DRAWN = ("generate", "a red square", "--device", "cpu", "--seed", "1", "-o")
 @pytest.fixture
 def here(capfdbinary, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "SILENCE", 600.0)  # a busy machine does not add to what is said
     return Here(capfdbinary)
 
 

@@ -10,6 +10,7 @@ from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.objectives.autoencoder import (
     LOG_VARIANCE_OFFSET,
     AutoencoderLoss,
+    border_loss,
     latent_statistics,
     normalise_latents,
     psnr,
@@ -99,3 +100,26 @@ def test_an_autoencoder_that_knows_nothing_puts_little_noise_into_its_latents(pi
         after = vae.encode(pictures)
         assert torch.equal(after.mean, before.mean)
         assert torch.allclose(after.logvar, before.logvar - LOG_VARIANCE_OFFSET, atol=1e-5)
+
+
+def test_the_border_loss_is_that_of_the_outermost_pixels_and_of_the_corners_once_more():
+    x = torch.zeros(1, 3, 32, 24)
+    y = x.clone()
+    y[..., 4:-4, 4:-4] = 5
+    assert border_loss(y, x) == 0
+    y = x.clone()
+    y[..., :4, :] = 0.5  # one of two sides of rows, 8 of 64 columns' pixels, half of the corners
+    columns = 0.5 * (4 * 8) / (32 * 8)
+    assert float(border_loss(y, x)) == pytest.approx(0.25 + columns + 0.25)
+    y = x.clone()
+    y[..., 0, 0] = 1
+    assert float(border_loss(y, x)) == pytest.approx(1 / (8 * 24) + 1 / (32 * 8) + 1 / 64)
+
+
+def test_the_border_weighs_in_the_loss_as_much_as_it_is_told(vae, pictures):
+    plain, _ = AutoencoderLoss(vae, kl_weight=0, decoder_only=True)(pictures, torch.Generator())
+    more, _ = AutoencoderLoss(vae, kl_weight=0, decoder_only=True, border_weight=2)(
+        pictures, torch.Generator()
+    )
+    y = vae.decode(vae.encode(pictures).mean)
+    torch.testing.assert_close(more - plain, 2 * border_loss(y, pictures))

@@ -3,7 +3,8 @@
     loss = 1.5·|y − x| + 2·(y − x)² + 2·|mean₈ y − mean₈ x| + 0.4·Σ_s |∇ mean_s y − ∇ mean_s x| + kl_weight·KL
 
 with mean_s the average over s × s pixels, s = 1, 2, 4 in the sum: edges count at three scales, and the colour
-of areas once more, because a shifted texture is less visible than a washed-out colour.
+of areas once more, because a shifted texture is less visible than a washed-out colour. `border_loss` may be
+added.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,9 @@ from sfumato.train.pictures import pictures_of
 from sfumato.train.recipe import MODEL, DataSection, NotNegative, Objective, Recipe
 from sfumato.train.task import Task
 
+BORDER = 4
+"""How many pixels wide the border of `border_loss` is."""
+
 LOG_VARIANCE_OFFSET = 6.0
 """By how much the log-variance of latents begins below that of random weights."""
 
@@ -52,6 +56,8 @@ class Autoencoding(Objective):
     """Weight of the KL divergence from a standard normal distribution."""
     decoder_only: bool = False
     """Leave the encoder, and so the latents, as they are."""
+    border_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of `border_loss`. The convolutions pad with zeros, which tints the outermost pixels."""
 
     def usage(self, recipe: Recipe) -> list[str]:
         return super().usage(recipe) if recipe.start == "base" else []
@@ -108,7 +114,7 @@ class Autoencoding(Objective):
             checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
             return metrics
 
-        loss = AutoencoderLoss(vae, self.kl_weight, self.decoder_only)
+        loss = AutoencoderLoss(vae, self.kl_weight, self.decoder_only, self.border_weight)
         return Task(vae, pictures.batches, loss, show, finish)
 
 
@@ -119,6 +125,7 @@ class AutoencoderLoss:
     vae: AutoencoderKL
     kl_weight: float
     decoder_only: bool = False
+    border_weight: float = 0.0
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """`x` (B, 3, S, S) to the loss (B,), and the mean squared error and divergence."""
@@ -135,6 +142,7 @@ class AutoencoderLoss:
         y = self.vae.decode(z).float()
         mse = _mean((y - x) ** 2)
         loss = reconstruction_loss(y, x, mse) + self.kl_weight * divergence
+        loss = loss + self.border_weight * border_loss(y, x)
         return loss, {"mse": mse.mean(), "kl": divergence.mean()}
 
 
@@ -146,6 +154,18 @@ def reconstruction_loss(y: Tensor, x: Tensor, mse: Tensor) -> Tensor:
         error = F.avg_pool2d(y - x, size) if size > 1 else y - x
         loss = loss + 0.4 * (_mean(error.diff(dim=2).abs()) + _mean(error.diff(dim=3).abs()))
     return loss
+
+
+def border_loss(y: Tensor, x: Tensor) -> Tensor:
+    """Mean absolute error of `y` for `x` (B, C, H, W) in the outermost pixels, to (B,).
+
+    Of the four sides, and of the four corners once more, which are few pixels and the farthest off.
+    """
+    error = (y - x).abs()
+    rows = torch.cat([error[..., :BORDER, :], error[..., -BORDER:, :]], dim=-2)
+    columns = torch.cat([error[..., :BORDER], error[..., -BORDER:]], dim=-1)
+    corners = torch.cat([rows[..., :BORDER], rows[..., -BORDER:]], dim=-1)
+    return _mean(rows) + _mean(columns) + _mean(corners)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from sfumato.errors import UsageError
 from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
-from sfumato.train.objectives.autoencoder import psnr_of, reconstruction_loss
+from sfumato.train.objectives.autoencoder import border_loss, psnr_of, reconstruction_loss
 from sfumato.train.objectives.common import initial_network, save_reconstructions, with_weights
 from sfumato.train.pictures import RandomCrops, pictures_of
 from sfumato.train.recipe import MODEL, DataSection, Objective, Recipe
@@ -47,6 +47,9 @@ class TinyAutoencoding(Objective):
     """Trains a tiny autoencoder for the base model's latents."""
 
     NAME, DATA = "tiny", CroppedData
+
+    border_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of `border_loss`, as for the full autoencoder."""
 
     def usage(self, recipe: Recipe) -> list[str]:
         return [*super().usage(recipe), "--decoder", "tiny"]
@@ -89,7 +92,7 @@ class TinyAutoencoding(Objective):
             return {f"psnr_{which}_{name}": value for name, value in metrics.items()}
 
         batches = RandomCrops(pictures.batches, crop_size) if crop_size else pictures.batches
-        return Task(tiny, batches, TinyAutoencoderLoss(teacher, tiny), show, finish)
+        return Task(tiny, batches, TinyAutoencoderLoss(teacher, tiny, self.border_weight), show, finish)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,7 @@ class TinyAutoencoderLoss:
 
     full: AutoencoderKL
     tiny: AutoencoderTiny
+    border_weight: float = 0.0
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """`x` (B, 3, S, S) to the loss (B,), and the mean squared errors of pictures and latents."""
@@ -106,7 +110,8 @@ class TinyAutoencoderLoss:
         mse = ((y - x) ** 2).mean((1, 2, 3))
         guess = self.tiny.scale(self.tiny.encode(x).mean).float()
         apart = ((guess - z) ** 2).mean((1, 2, 3))
-        return reconstruction_loss(y, x, mse) + apart, {"mse": mse.mean(), "latent": apart.mean()}
+        loss = reconstruction_loss(y, x, mse) + apart + self.border_weight * border_loss(y, x)
+        return loss, {"mse": mse.mean(), "latent": apart.mean()}
 
 
 @torch.no_grad()

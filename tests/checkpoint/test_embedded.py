@@ -2,6 +2,8 @@ import re
 import subprocess
 import sys
 
+import torch
+
 from sfumato import checkpoint
 from sfumato.names import sampler_name, spacing_name
 
@@ -40,3 +42,16 @@ def test_its_card_counts_its_parameters_and_names_every_licence():
     attribution = (folder / "ATTRIBUTION.md").read_text()
     licences = set(re.findall(r"\| (Apache-2\.0|MIT|CC-BY-[\d.]+|WordNet licence) \|", attribution))
     assert licences == {"Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-3.0", "WordNet licence"}
+
+
+def test_its_decoder_leaves_the_corners_of_white_pictures_white():
+    """In bytes: the blue of the last pixel is known to be darker."""
+    vae = checkpoint.load("embedded", dtype=torch.float32).vae
+    white = torch.ones(1, 3, 256, 256)
+    with torch.no_grad():
+        drawn = vae.decode(vae.encode(white).mean)
+    darker = 127.5 * (white - drawn)[0][:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    last_blue = darker[2, 3]
+    assert darker.max() == last_blue
+    assert darker.flatten()[:-1].max() < 6
+    assert darker.abs().mean() < 5

@@ -225,7 +225,7 @@ class Recipe(Section):
         now = {key: (value, default) for key, value, default in self._identifying()}
         # of an earlier version, which could not change it
         adjustable = {f"optimizer.{name}" for name in self.optimizer.ADJUSTABLE}
-        for key in (*now, *(before.keys() - adjustable)):
+        for key in (*now, *(key for key in before if key not in adjustable)):
             value, default = now.get(key, (None, None))
             if _plain(before.get(key, default)) != _plain(value):
                 return key

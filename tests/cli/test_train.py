@@ -100,7 +100,7 @@ def test_stages_are_told_one_by_one(here, packed, tmp_path):
             2,
             "first carry out the recipe with run = 'runs/a'",
         ),
-        (["data", "icons", "empty", "--offline"], 2, "pack.json is missing"),
+        (["data", "icons", "empty", "--offline"], 2, "there is no pack in empty/pack"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(here, tmp_path, arguments, status, said):

@@ -20,6 +20,7 @@ from sfumato.config import TinyVAEConfig
 from sfumato.errors import CheckpointError
 from sfumato.image import Image
 from sfumato.nets.tiny_vae import AutoencoderTiny
+from sfumato.studio import Studio
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
 
@@ -373,3 +374,16 @@ def test_a_device_that_is_not_here_is_told(here):
     status, _, err = here("generate", "x", "--device", "cuda:77", "-o", "a.png")
     assert status == 2
     assert "'cuda:77'" in err
+
+
+def test_what_is_checked_before_drawing_is_what_is_drawn(here, tmp_path, monkeypatch):
+    """A template chooses by the seed, which is drawn once."""
+    checked, check_fits = [], Studio.check_fits
+    monkeypatch.setattr(
+        Studio,
+        "check_fits",
+        lambda studio, picture, path: checked.append(picture.request) or check_fits(studio, picture, path),
+    )
+    here("generate", "a {red|blue|green} apple", "-n", "2", "-o", "a-{n}.webp", *SMALL[:-2])
+    drawn = [metadata.read(tmp_path / f"a-{number}.webp").request for number in (1, 2)]
+    assert [(one.prompt, one.seed) for one in drawn] == [(one.prompt, one.seed) for one in checked]

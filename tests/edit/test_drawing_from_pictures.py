@@ -1,6 +1,7 @@
 """Drawing from pictures by the embedded model, as a user does it: library, record, command."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,3 +141,18 @@ def test_what_an_edit_is_drawn_over_is_worked_out_once(studio, picture, monkeypa
     )
     studio.generate("a lemon", image=picture, strength=0, **SMALL)
     assert len(calls) <= 2
+
+
+def test_a_request_for_many_pictures_works_out_once_what_they_are_drawn_over(studio, picture, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "sfumato.studio.drawing.canvas_of", lambda *given: made.append(canvas_of(*given)) or made[-1]
+    )
+    prepared = studio.prepare("a lemon", image=picture, count=5, **SMALL)
+    assert len({id(each.canvas) for each in prepared}) == 1
+    assert len(made) == 2
+
+
+def test_a_drawing_that_begins_with_noise_alone_encodes_no_picture(studio, picture, monkeypatch):
+    monkeypatch.setattr(studio.decoders, "encode", None)
+    studio.generate("a lemon", image=picture, strength=1, **SMALL)

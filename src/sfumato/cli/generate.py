@@ -124,8 +124,10 @@ def generate(
             studio = open_studio(ModelOptions.of_request(requests[0]), devices.native(device))
             if found is not None and model_picture is not None:
                 requests = [like.fitted(model_picture, found, each, studio).request for each in requests]
+            # once, so that what is checked is what is drawn: templates choose by the seed
+            requests = [studio.resolve(each) for each in requests]
             if destination is not None:
-                asked = [(math.prod(studio.resolve(each).size), expansion.count(each)) for each in requests]
+                asked = [(math.prod(each.size), expansion.count(each)) for each in requests]
                 # a picture takes a tenth of a byte a pixel at the least, however it is compressed
                 least = sum(pixels * count for pixels, count in asked) // 10
                 check_room(destination.folder / destination.name, least)

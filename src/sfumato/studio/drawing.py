@@ -19,22 +19,19 @@ from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
 from sfumato.decoders import TINY, Decoders
 from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, active_terms
-from sfumato.diffusion.inpainting import keep_known, resampled
-from sfumato.diffusion.inversion import ddim_inversion, ddpm_inversion, with_residuals
+from sfumato.diffusion.inpainting import resampled
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import (
-    Noise,
     Point,
     Sampler,
-    Sampling,
     SeededNoise,
     Start,
     Wrapper,
     resumed,
     visited,
 )
-from sfumato.edit.canvas import Canvas, canvas_of
+from sfumato.edit.canvas import canvas_of
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
@@ -48,7 +45,7 @@ from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import Request, RequestFields
-from sfumato.studio import advice
+from sfumato.studio import advice, editing
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.library import Library
 from sfumato.validation import as_path, shown
@@ -286,12 +283,13 @@ class Studio:
         """
         prepared = []
         for each in _requests(request, fields):
-            for picture in expansion.expand(self.resolve(each)):
+            resolved = self.resolve(each)
+            canvas = canvas_of(resolved, self.native_size, self.factor)
+            for picture in expansion.expand(resolved):
                 with self.lock:
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
                     loaded = {use.name: self.adapters[use.name] for use in picture.adapters}
                     embeddings = self.library.named(picture)
-                canvas = canvas_of(picture.request, self.native_size, self.factor)
                 notes = advice.notes(picture, self.model, self.adapters)
                 picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
                 self._conditioner.check(picture)
@@ -413,10 +411,13 @@ class Studio:
         if picture.canvas is not None and request.inversion:
             with self.lock:
                 x0 = self.decoders.encode(picture.canvas.shown).to(eps)
-            sampling = self._inverted(request)(x0, levels, noise)
+            sampling = editing.inverted(request, self._sampler(request))(x0, levels, noise)
         else:
             if picture.canvas is not None:
-                begun, inner = self._over(picture.canvas, request, eps, noise)
+                with self.lock:
+                    begun, inner = editing.begun(
+                        self.model, self.decoders, picture.canvas, request, eps, noise
+                    )
                 start, wrappers = start or begun, (*inner, *wrappers)
             if start is None:
                 x, first = eps * math.hypot(levels[0].a, levels[0].s), 0
@@ -429,40 +430,13 @@ class Studio:
 
     def _guidance(self, picture: Prepared, steps: int) -> Guidance:
         request = picture.request
-        drawing = self._conditioner.guidance(picture, request.size, steps, self._channels(picture))
+        channels = editing.input_channels(self.model, self.decoders, picture.canvas)
+        drawing = self._conditioner.guidance(picture, request.size, steps, channels)
         if request.inversion is None:
             return drawing
         source = replace(picture, prompt=parse(request.source, request.dialect), regions=())
         source = replace(source, request=request.filled(regions=(), guidance=1.0, guidance_rescale=0.0))
         return InversionGuidance(drawing, self._conditioner.guidance(source, request.size, steps))
-
-    def _channels(self, picture: Prepared) -> Tensor | None:
-        """What the network is given of a picture besides the latent, by the model's task."""
-        canvas, task = picture.canvas, self.model.task
-        if canvas is None or task == "text":
-            return None
-        if task == "instruct":
-            # as it was trained: the raw latent
-            return self.model.vae.unscale(self.decoders.encode(canvas.shown))
-        mask = canvas.cells(self.factor)
-        assert mask is not None
-        return torch.cat([mask.to(self.device), self.decoders.encode(canvas.kept)], dim=1)
-
-    def _over(
-        self, canvas: Canvas, request: Request, eps: Tensor, noise: Noise
-    ) -> tuple[Start | None, list[Wrapper]]:
-        """What a drawing over `canvas` begins with, `None` if with noise alone, and what keeps the rest."""
-        with self.lock:
-            x0 = self.decoders.encode(canvas.shown).to(eps)
-            mask = canvas.cells(self.factor)
-            mask = None if mask is None else mask.to(eps)
-        if mask is not None and request.fill == "noise":
-            x0 = mask * noise(x0) + (1 - mask) * x0
-        first = _first_step(request)
-        start = Start(x0, first) if first else None
-        if mask is None or self.model.task == "inpaint":
-            return start, []
-        return start, [partial(keep_known, known=x0, eps=eps, mask=mask)]
 
     def denoiser(
         self, request: Request | str | None = None, **fields: Unpack[RequestFields]
@@ -507,23 +481,8 @@ class Studio:
         """How often drawing a single picture asks the network."""
         levels = self._levels(request)
         if request.inversion:
-            return len(visited(self._inverted(request), levels))
-        return len(visited(self._sampler(request), levels[_first_step(request) :]))
-
-    def _inverted(self, request: Request) -> Sampler:
-        """From a clean latent to the noise that draws it, and from there by the request."""
-
-        def sample(x: Tensor, levels: Sequence[Level], noise: Noise) -> Sampling:
-            first = _first_step(request)
-            if request.inversion == "ddpm":
-                x, residuals = yield from ddpm_inversion(x, levels, noise, first=first)
-                drawing = with_residuals(x, levels[first:], residuals)
-            else:
-                x = yield from ddim_inversion(x, levels, first=first)
-                drawing = self._sampler(request)(x, levels[first:], noise)
-            return (yield from resumed(drawing, first))
-
-        return sample
+            return len(visited(editing.inverted(request, self._sampler(request)), levels))
+        return len(visited(self._sampler(request), levels[editing.first_step(request) :]))
 
     def _sampler(self, request: Request) -> Sampler:
         """The sampler of a single picture, as the request has it step."""
@@ -686,12 +645,6 @@ def _single(requests: list[Request], rule: str) -> list[Request]:
     if (count := sum(map(expansion.count, requests))) != 1:
         raise UsageError(f"the request is for {count} pictures: {rule}")
     return requests
-
-
-def _first_step(request: Request) -> int:
-    """The step that a drawing begins with, by its strength; those taken are rounded down, as in diffusers."""
-    steps = _set(request.steps)
-    return 0 if request.strength is None else steps - int(steps * request.strength)
 
 
 def _set(value: T | None) -> T:

@@ -143,6 +143,18 @@ def test_what_an_edit_is_drawn_over_is_worked_out_once(studio, picture, monkeypa
     assert len(calls) <= 2
 
 
+def test_what_only_other_models_read_is_refused(studio, picture):
+    with pytest.raises(UsageError, match="image_guidance is 3: embedded is no model that edits"):
+        studio.generate("a lemon", image=picture, image_guidance=3, **SMALL)
+
+
+def test_a_model_with_inputs_of_its_own_has_no_inversion(picture, mask):
+    studio = sfumato.load(device="cpu", dtype="float32")
+    studio.model.info = replace(studio.model.info, task="inpaint")
+    with pytest.raises(UsageError, match="inversion is ddim: embedded, an inpaint model, has none"):
+        studio.generate("a lemon", image=picture, mask=mask, inversion="ddim", **SMALL)
+
+
 def test_a_request_for_many_pictures_works_out_once_what_they_are_drawn_over(studio, picture, monkeypatch):
     made = []
     monkeypatch.setattr(

@@ -234,6 +234,15 @@ class Studio:
         task = self.model.task
         if task != "text" and request.image is None:
             raise UsageError(f"{self.model.name} is an {task} model: it edits pictures, and needs image")
+        if task != "text" and request.inversion:
+            raise UsageError(
+                f"inversion is {request.inversion}: {self.model.name}, an {task} model, has none"
+            )
+        if task != "instruct" and request.image_guidance is not None:
+            raise UsageError(
+                f"image_guidance is {request.image_guidance:g}: {self.model.name} is no model that edits by "
+                "instruction, which alone reads it; see strength"
+            )
         if task == "inpaint" and request.mask is None:
             raise UsageError(f"{self.model.name} is an inpaint model: it needs mask, the part to draw anew")
         self.decoders.check(request.decoder)

@@ -194,8 +194,9 @@ def test_keys_of_an_image_prompt_are_attended_to_as_in_diffusers():
     denoiser = Denoiser(ours, "epsilon", CPU)
 
     def conditioning(states, weight):
-        kv = ImageKV(tuple((k.detach(), v.detach()) for k, v in pairs), torch.full((1, 1, 1), weight))
-        return denoiser.condition(states, image=kv)
+        weights = torch.full((1, len(ours.cross)), weight)
+        kv = ImageKV(tuple((k.detach(), v.detach()) for k, v in pairs), weights)
+        return denoiser.condition(states, images=[kv])
 
     with_image = conditioning(states, scale)
     (x0,) = denoiser([(point, Term(with_image))])
@@ -234,7 +235,7 @@ class Ideal:
     def __init__(self, path, std=0.5):
         self.path, self.std, self.seen = path, std, []
 
-    def context(self, states, image=None):
+    def context(self, states, images=()):
         return ToyContext(states[:, 0, 0])
 
     def embed_time(self, t, size=None, guidance=None):

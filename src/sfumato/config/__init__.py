@@ -3,7 +3,18 @@
 from sfumato.config.autoencoders import TinyVAEConfig, VAEConfig
 from sfumato.config.base import Config
 from sfumato.config.schedule import ScheduleConfig
+from sfumato.config.t2i_adapter import T2IAdapterConfig
 from sfumato.config.text import TextConfig
 from sfumato.config.unet import UNetConfig
+from sfumato.config.vision import VisionConfig
 
-__all__ = ["Config", "ScheduleConfig", "TextConfig", "TinyVAEConfig", "UNetConfig", "VAEConfig"]
+__all__ = [
+    "Config",
+    "ScheduleConfig",
+    "T2IAdapterConfig",
+    "TextConfig",
+    "TinyVAEConfig",
+    "UNetConfig",
+    "VAEConfig",
+    "VisionConfig",
+]

@@ -11,6 +11,8 @@ from sfumato.validation import one_of
 _IGNORED = """architectures chunk_size_feed_forward dtype gradient_checkpointing id2label initializer_factor
     initializer_range is_encoder_decoder label2id output_attentions output_hidden_states problem_type
     return_dict tie_word_embeddings torch_dtype torchscript transformers_version use_bfloat16 use_cache"""
+IGNORED_BY_TRANSFORMERS = frozenset(_IGNORED.split())
+"""Keys of transformers' configurations that change nothing in its CLIP."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TextConfig(Config):
         "dropout": (0.0,),
         "model_type": ("clip_text_model",),
     }
-    IGNORED = frozenset(_IGNORED.split())
+    IGNORED = IGNORED_BY_TRANSFORMERS
     DERIVED = frozenset({"with_projection"})
 
     vocab_size: Tokens = 49408

@@ -97,11 +97,12 @@ class CrossAttention(Attention):
 
     def forward(self, h: Tensor, inputs: BlockInputs, add: Tensor) -> Tensor:
         """(P or R, N, C), and what to add to the answer (R, N, C), to (R, N, C)."""
-        text, image = inputs.text, inputs.text.image
+        text = inputs.text
         q, (k, v) = inputs.expand_rows(self.to_q(h)), text.pairs[self.index]
         answer = self.attend(q, k, v, inputs.slices, text.mask)
-        if image is not None:
-            answer = answer + image.weight * self.attend(q, *image.pairs[self.index], inputs.slices)
+        for image in text.images:
+            weight = image.weights[:, self.index, None, None]
+            answer = answer + weight * self.attend(q, *image.pairs[self.index], inputs.slices)
         return self.to_out[0](answer, add=add)
 
 

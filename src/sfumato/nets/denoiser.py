@@ -37,7 +37,7 @@ class Control(Protocol):
 class Conditioning:
     """One prompt made ready for a network, one row of each.
 
-    `context`: what the network keeps of the text (and of an image prompt). `size`: SDXL's pooled text and
+    `context`: what the network keeps of the text (and of image prompts). `size`: SDXL's pooled text and
     sizes. `guidance`: the scale, for networks that read it. `channels` (1, C', …): input channels besides the
     latent's own (a mask and a masked picture for inpainting, a picture for instructions). `controls`:
     networks whose residuals are added.
@@ -93,13 +93,13 @@ class Denoiser:
         size: SizeConditioning | None = None,
         guidance: float | None = None,
         *,
-        image: Any = None,
+        images: Sequence[Any] = (),
         channels: Tensor | None = None,
         controls: Sequence[Control] = (),
     ) -> Conditioning:
         """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture."""
         with self._mode():
-            context = self.net.context(states.to(self.device, self.dtype), image)
+            context = self.net.context(states.to(self.device, self.dtype), images)
         if size is not None:
             size = size.to(self.device, self.dtype)
         if channels is not None:
@@ -110,7 +110,8 @@ class Denoiser:
         """Rows of equal groups can share a batch: same latent shape, same kinds of conditioning."""
         point, conditioning = row[0], row[1].conditioning
         channels = None if conditioning.channels is None else conditioning.channels.shape[1]
-        return point.x.shape[1:], conditioning.context.group, channels, bool(conditioning.controls)
+        controls = frozenset(map(type, conditioning.controls))
+        return point.x.shape[1:], conditioning.context.group, channels, controls
 
     @own_precision
     def __call__(self, rows: Sequence[tuple[Point, Term]]) -> list[Tensor]:
@@ -163,11 +164,12 @@ class Denoiser:
         channels = asked[0][1].channels
         latents = x if channels is None else x[:, : -channels.shape[1]]
         rows = [
-            _sum([control(latents[row : row + 1], point.level) for control in conditioning.controls])
+            Residuals.total(
+                [control(latents[row : row + 1], point.level) for control in conditioning.controls]
+            )
             for row, (point, conditioning) in enumerate(asked)
         ]
-        skips = zip(*(row.skips for row in rows), strict=True)
-        return Residuals(tuple(map(torch.cat, skips)), torch.cat([row.mid for row in rows]))
+        return Residuals.cat(rows)
 
     def _time(self, level: Level, conditioning: Conditioning) -> Tensor:
         """The time embedding (1, E) of a level and what enters with it, kept for other steps and pictures."""
@@ -187,13 +189,3 @@ class Denoiser:
 
     def _mode(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.trainable else torch.inference_mode()
-
-
-def _sum(residuals: Sequence[Residuals]) -> Residuals:
-    """Their sum, tensor by tensor."""
-    first, *others = residuals
-    skips, mid = list(first.skips), first.mid
-    for other in others:
-        skips = [a + b for a, b in zip(skips, other.skips, strict=True)]
-        mid = mid + other.mid
-    return Residuals(tuple(skips), mid)

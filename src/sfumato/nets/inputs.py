@@ -33,12 +33,17 @@ KV = tuple[Tensor, Tensor]
 class ImageKV:
     """Keys and values of an image prompt for every cross-attention, (R, M, C) each, in the order of `TextKV`.
 
-    Each attention attends to them apart from the text, and `weight` (R, 1, 1) times the answer is added to
-    the text's (IP-Adapter, Ye et al. 2023, eq. 5).
+    Each attention attends to them apart from the text, and its own of `weights` (R, A), of A attentions,
+    times the answer is added to the text's (IP-Adapter, Ye et al. 2023, eq. 5).
     """
 
     pairs: tuple[KV, ...]
-    weight: Tensor
+    weights: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """M, the tokens of each row."""
+        return self.pairs[0][0].shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +56,10 @@ class TextKV:
     """T, the number of tokens of the longest row."""
     mask: Tensor | None = None
     """(1, M) or (R, M): 0 for the tokens and −∞ for what fills up the rest; nothing where M = T."""
-    image: ImageKV | None = None
+    images: tuple[ImageKV, ...] = ()
 
     @staticmethod
-    def of(pairs: Sequence[KV], image: ImageKV | None = None) -> "TextKV":
+    def of(pairs: Sequence[KV], images: Sequence[ImageKV] = ()) -> "TextKV":
         """Keys and values (R, T, C), filled up to a multiple of 16 on a CPU.
 
         CPUs multiply in blocks of 16: attention to 80 keys takes half the time of 77.
@@ -63,11 +68,11 @@ class TextKV:
         length = first.shape[1] if pairs else 0
         missing = -length % 16 if first.device.type == "cpu" else 0
         if not missing:
-            return TextKV(tuple(pairs), length, image=image)
+            return TextKV(tuple(pairs), length, images=tuple(images))
         mask = first.new_zeros(1, length + missing)
         mask[:, length:] = -torch.inf
         return TextKV(
-            tuple((_filled(k, missing), _filled(v, missing)) for k, v in pairs), length, mask, image
+            tuple((_filled(k, missing), _filled(v, missing)) for k, v in pairs), length, mask, tuple(images)
         )
 
     def __len__(self) -> int:
@@ -75,9 +80,9 @@ class TextKV:
         return len(self.pairs[0][0])
 
     @property
-    def group(self) -> int | None:
+    def group(self) -> tuple[int, ...]:
         """Rows with image prompts of so many tokens can be joined; those of any text lengths can."""
-        return None if self.image is None else self.image.pairs[0][0].shape[1]
+        return tuple(image.tokens for image in self.images)
 
     @classmethod
     def cat(cls, parts: Sequence["TextKV"]) -> "TextKV":
@@ -89,12 +94,12 @@ class TextKV:
         if any(part.length != first.length for part in parts):
             mask = torch.cat([part._row_mask(longest) for part in parts])
             parts = [part._filled_to(longest) for part in parts]
-        image = None
-        if first.image is not None:
-            own = [part.image for part in parts if part.image is not None]
-            image = ImageKV(_joined([each.pairs for each in own]), torch.cat([each.weight for each in own]))
+        images = tuple(
+            ImageKV(_joined([each.pairs for each in own]), torch.cat([each.weights for each in own]))
+            for own in zip(*(part.images for part in parts), strict=True)
+        )
         return TextKV(
-            _joined([part.pairs for part in parts]), max(part.length for part in parts), mask, image
+            _joined([part.pairs for part in parts]), max(part.length for part in parts), mask, images
         )
 
     def _row_mask(self, width: int) -> Tensor:

@@ -30,12 +30,43 @@ class Context(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """What a network beside the denoiser adds to it (ControlNet, Zhang et al. 2023): one for each skip."""
+    """What networks beside the denoiser add to it.
 
-    skips: tuple[Tensor, ...]
-    """(R, C, H, W) each, in the order of the way down."""
-    mid: Tensor
+    A ControlNet (Zhang et al. 2023) adds to what the way down hands to the way up, a T2I-Adapter (Mou et al.
+    2023) within the way down.
+    """
+
+    skips: tuple[Tensor, ...] = ()
+    """(R, C, H, W) each, in the order of the way down: one for each skip, or none at all."""
+    mid: Tensor | None = None
     """(R, C, H, W): for the deepest part."""
+    features: tuple[Tensor, ...] = ()
+    """(R, C, H, W) each: one for each level of the way down, and where there is one more the deepest part."""
+
+    @classmethod
+    def total(cls, parts: Sequence["Residuals"]) -> "Residuals":
+        """The sum of what several networks add to the same rows."""
+        mids = [part.mid for part in parts if part.mid is not None]
+        return cls(
+            _sums([part.skips for part in parts if part.skips]),
+            sum(mids[1:], mids[0]) if mids else None,
+            _sums([part.features for part in parts if part.features]),
+        )
+
+    @classmethod
+    def cat(cls, rows: Sequence["Residuals"]) -> "Residuals":
+        """All rows, to which networks of the same kinds add."""
+        mids = [row.mid for row in rows if row.mid is not None]
+        return cls(
+            tuple(torch.cat(each) for each in zip(*(row.skips for row in rows), strict=True)),
+            torch.cat(mids) if mids else None,
+            tuple(torch.cat(each) for each in zip(*(row.features for row in rows), strict=True)),
+        )
+
+
+def _sums(parts: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Their sum, tensor by tensor."""
+    return tuple(sum(each[1:], each[0]) for each in zip(*parts, strict=True))
 
 
 class Network(Protocol):
@@ -51,8 +82,8 @@ class Network(Protocol):
         """Whether it is told the guidance scale, which it has learned (guidance distillation)."""
         ...
 
-    def context(self, states: Tensor, image: Any = None) -> Any:
-        """The `Context` of text `states` (R, T, D) and, where the network takes one, of an image prompt."""
+    def context(self, states: Tensor, images: Sequence[Any] = ()) -> Any:
+        """The `Context` of text `states` (R, T, D) and, where the network takes them, of image prompts."""
         ...
 
     def embed_time(

@@ -5,17 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sfumato.config import TextConfig
-from sfumato.nets.attention import attend
+from sfumato.nets.clip import START, CLIPEncoder
 from sfumato.nets.layers import Checkpointed
 
 LEGACY_EOS = 2
 """What early configurations say instead of the true end-of-text id, which is then the largest of a row."""
-
-START = 0.02
-"""Standard deviation of embeddings that have learned nothing yet (Radford et al. 2021, §2.4)."""
 
 Placed = tuple[int, int, Tensor]
 """Row, place, and the vector (D,) to put there."""
@@ -50,59 +46,6 @@ class Embeddings(nn.Module):
         return tokens + self.position_embedding(places)
 
 
-class CLIPAttention(nn.Module):
-    """Each token looks at itself and those before it."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, h: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, D) to the same shape; `mask` (B, 1, T, T), causal itself, where some tokens are hidden."""
-        q, k, v = self.q_proj(h), self.k_proj(h), self.v_proj(h)
-        return self.out_proj(attend(q, k, v, self.heads, causal=mask is None, mask=mask))
-
-
-class MLP(nn.Module):
-    """Two layers; OpenAI's encoder approximates GELU by x·sigmoid(1.702 x) (Hendrycks & Gimpel 2016, §2)."""
-
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.quick = config.hidden_act == "quick_gelu"
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, h: Tensor) -> Tensor:
-        """(B, T, D) to the same shape."""
-        h = self.fc1(h)
-        return self.fc2(h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h))
-
-
-class Layer(nn.Module):
-    """Attention and MLP, each normalised before and added after."""
-
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.layer_norm1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.self_attn = CLIPAttention(config.hidden_size, config.num_attention_heads)
-        self.layer_norm2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.mlp = MLP(config)
-
-    def forward(self, h: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, D) to the same shape."""
-        h = h + self.self_attn(self.layer_norm1(h), mask)
-        return h + self.mlp(self.layer_norm2(h))
-
-
-class CLIPEncoder(nn.Module):
-    """The layers, under the published name."""
-
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-
-
 class CLIPText(Checkpointed):
     """Token ids to states and one pooled vector."""
 
@@ -110,7 +53,7 @@ class CLIPText(Checkpointed):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = CLIPEncoder(config)
+        self.encoder = CLIPEncoder(config, causal=True)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.text_projection = (
             nn.Linear(config.hidden_size, config.projection_dim or 0, bias=False)

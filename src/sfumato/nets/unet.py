@@ -65,15 +65,24 @@ class DownBlock(Block):
         last = level == len(config.block_out_channels) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
 
-    def forward(self, h: Tensor, inputs: BlockInputs) -> tuple[Tensor, list[Tensor]]:
-        """(P or R, C, H, W) to half the size, and what the way up will read."""
+    def forward(
+        self, h: Tensor, inputs: BlockInputs, feature: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(P or R, C, H, W) to half the size, and what the way up will read.
+
+        `feature` (R, C, h, w) is added after the last transformer, or where there is none at the end.
+        """
         skips = []
         for layer in self.layers():
             h = layer(h, inputs)
             skips.append(h)
+        if feature is not None and self.attentions:
+            h = skips[-1] = h + feature
         for downsample in self.downsamplers:
             h = downsample(h)
             skips.append(h)
+        if feature is not None and not self.attentions:
+            h = skips[-1] = h + feature
         return h, skips
 
 
@@ -190,9 +199,9 @@ class UNet(nn.Module):
     def _waves(self, t: Tensor, width: int) -> Tensor:
         return sinusoids(t, width, self.config.flip_sin_to_cos, self.config.freq_shift).to(self.dtype)
 
-    def context(self, states: Tensor, image: ImageKV | None = None) -> TextKV:
-        """Keys and values of every cross-attention for the text `states` (R, T, D), and those of an image."""
-        return TextKV.of([attention.project(states) for attention in self.cross], image)
+    def context(self, states: Tensor, images: Sequence[ImageKV] = ()) -> TextKV:
+        """Keys and values of every cross-attention for the text `states` (R, T, D), and those of images."""
+        return TextKV.of([attention.project(states) for attention in self.cross], images)
 
     def denoise(
         self,
@@ -208,8 +217,8 @@ class UNet(nn.Module):
 
         `time` (P, E), from `embed_time`. `rows` (R,) says which point a row of the text belongs to; what
         comes before the first cross-attention is computed once for each point and shared by its rows. Without
-        it R = P. `slices` bounds the memory of attention, see `attend`. `residuals` (R = P) are added to what
-        the way up reads and to the deepest part. Height and width are free: the way up takes its sizes from
+        it R = P. `slices` bounds the memory of attention, see `attend`. `residuals` (R = P) are added where
+        they say. Height and width are free: the way up takes its sizes from
         the way down. Raises `ValueError` where the numbers of rows do not agree.
         """
         if len(time) != len(x):
@@ -221,16 +230,19 @@ class UNet(nn.Module):
             x, time, rows = x[rows], time[rows], None
         inputs = BlockInputs(time, time if rows is None else time[rows], context, rows, slices)
 
+        added = residuals or Residuals()
+
         h = self.conv_in(x)
         skips = [h]
-        for down in self.down_blocks:
-            h, more = down(h, inputs)
+        for down, feature in zip_longest(self.down_blocks, added.features[: len(self.down_blocks)]):
+            h, more = down(h, inputs, feature)
             skips += more
         if self.mid_block is not None:
             h = self.mid_block(h, inputs)
-        if residuals is not None:
-            skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]
-            h = h + residuals.mid
+        for deepest in (*added.features[len(self.down_blocks) :], added.mid):
+            h = h if deepest is None else h + deepest
+        if added.skips:
+            skips = [skip + more for skip, more in zip(skips, added.skips, strict=True)]
         for up in self.up_blocks:
             h = up(h, skips, inputs)
         return inputs.expand_rows(self.conv_out(self.conv_norm_out(h)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sfumato.formats import MAX_SIDES
-from sfumato.pictures import MAX_PIXELS
+from sfumato.pictures import MAX_PIXELS, srgb
 
 Size = tuple[int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -76,7 +76,7 @@ def contact_sheet(
         pen.text((left - GAP, top + (height + below) * row + height / 2), label, "black", font, anchor="rm")
     for place, picture in enumerate(pictures):
         corner = left + place % columns * width, top + place // columns * (height + below)
-        fitted = ImageOps.pad(picture.convert("RGB"), (width, height), color="white")
+        fitted = ImageOps.pad(srgb(picture), (width, height), color="white")
         page.paste(fitted, corner)
         if captions:
             text = "\n".join(wrapped(captions[place], font, width - GAP))

@@ -23,7 +23,10 @@ from sfumato.validation import as_path, shown
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """`pixels` `(H, W, 3)` in 0..255, sRGB, and the `record` of how they came about."""
+    """`pixels` in 0..255, sRGB, and the `record` of how they came about.
+
+    They are `(H, W, 3)`, or `(H, W, 4)` with alpha if the request has it.
+    """
 
     pixels: NDArray[np.uint8]
     record: Record
@@ -121,7 +124,8 @@ class Image:
     def decode(cls, picture: PIL.Image.Image, path: str | Path) -> Self:
         """What `pictures.opened(path)` gives, with its record. Raises `PictureError`."""
         record = metadata.record_of(picture, path)
-        return cls(np.asarray(pictures.srgb(picture), dtype=np.uint8), record)
+        read = pictures.rgba if record.request.has_alpha else pictures.srgb
+        return cls(np.asarray(read(picture), dtype=np.uint8), record)
 
     def differs(self, other: "Image") -> str | None:
         """How the pixels of `other` differ, as "at most 3/255 in 120 of 65536 pixels", or `None`."""

@@ -91,13 +91,15 @@ class Record(BaseModel):
             raise UsageError(
                 "{}×{} pixels are too many for a {}: at most {} a side".format(*size, kind, most)
             )
+        if kind == "JPEG" and self.request.has_alpha:
+            raise UsageError(f"{str(path)!r} is a JPEG, which is never transparent; save as .png or .webp")
         held = self.for_file(kind)
         if kind == "JPEG" and max(len(exif(held)), len(xmp(held))) > MAX_JPEG_RECORD:
             raise UsageError("the prompt is too long for a JPEG, which holds 64 KB of it; save as .png")
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:
-    """SHA-256, hexadecimal, of a picture `(H, W, 3)`: its shape and its bytes."""
+    """SHA-256, hexadecimal, of a picture `(H, W, 3)` or `(H, W, 4)`: its shape and its bytes."""
     height, width, channels = pixels.shape
     digest = hashlib.sha256(f"{width}x{height}x{channels}:".encode())
     digest.update(np.ascontiguousarray(pixels).data)

@@ -101,6 +101,8 @@ class RequestOptions(TypedDict, total=False):
     feather: int
     crop: int | None
     resample: int
+    transparent: bool
+    sticker: int
     clip_skip: int
     decoder: Literal["full", "tiny"]
     model: str
@@ -239,6 +241,12 @@ class Request(Validated):
     resample: int = Field(
         1, ge=1, le=100, description="Take each step so often, to fit the mask's part to the rest (RePaint)."
     )
+    transparent: bool = Field(
+        False, description="Cut the object out of its plain background, which becomes transparent."
+    )
+    sticker: int = Field(
+        0, ge=0, le=256, description="Put a white outline so many pixels wide around it; transparent too."
+    )
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to skip.")
     decoder: Literal["full", "tiny"] = Field(
         "full", description="Decoder of the final latent: full, or tiny, several times faster and less exact."
@@ -301,6 +309,11 @@ class Request(Validated):
         """The pictures that it begins from, by field."""
         given = {"image": self.image, "mask": self.mask}
         return {name: each for name, each in given.items() if isinstance(each, InputImage)}
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether its pictures are transparent where there is no object."""
+        return self.transparent or self.sticker > 0
 
     @property
     def size(self) -> tuple[int, int]:

@@ -158,6 +158,7 @@ FIELDS = {
     "sampler": Field(known=SAMPLERS),
     "spacing": Field(known=SPACINGS),
     "count": Field("-n, --count N"),
+    "sticker": Field("--sticker PX"),
     "dialect": Field(panel=PROMPT, known=DIALECTS),
     "style": Field(panel=PROMPT),
     "templates": Field("--templates HOW", PROMPT),

@@ -32,6 +32,7 @@ from sfumato.diffusion.sampling import (
     visited,
 )
 from sfumato.edit.canvas import canvas_of
+from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
@@ -103,12 +104,9 @@ class Step:
         name = decoder or decoders.quickest
         with self._studio.lock:
             pixels = decoders.latent_rgb(self._estimate) if quick else decoders.decode(self._estimate, name)
-        picture = (
-            self._picture
-            if quick
-            else replace(self._picture, request=self._picture.request.filled(decoder=name))
-        )
-        return self._studio.image(pixels, picture)
+        request = self._picture.request.filled(transparent=False, sticker=0)
+        request = request if quick else request.filled(decoder=name)
+        return self._studio.image(pixels, replace(self._picture, request=request))
 
 
 class Studio:
@@ -586,6 +584,12 @@ class Studio:
             if name not in self.adapters.names or self.adapters[name] is not adapter:
                 raise UsageError(f"the adapter {name!r} was loaded anew while a picture was drawn with it")
         request = picture.request
+        if request.has_alpha:
+            matte = cut_out(array)
+            array = outlined(matte.pixels, request.sticker) if request.sticker else matte.pixels
+            for note in matte.notes:
+                warn(note)
+            picture = replace(picture, notes=(*picture.notes, *matte.notes))
         if not all(adapter.report.whole for adapter in picture.loaded.values()):
             request = request.filled(allow_partial=True)
         record = self._record(picture, request, pixel_digest(array))

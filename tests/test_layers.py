@@ -18,8 +18,8 @@ FLOORS = [
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
     {
-        "inputs", "request", "edit", "expansion", "foreign", "metadata", "image", "engine", "few_steps",
-        "decoders", "studio",
+        "control", "inputs", "request", "edit", "expansion", "foreign", "metadata", "image", "engine",
+        "few_steps", "decoders", "studio",
     },
     {"data", "evaluate", "train", "compat"},
     {"cli", "server", "__main__"},

@@ -26,7 +26,7 @@ class Prepared:
 
     `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
     learned ones that its texts name. `loaded`: its adapters as they were read. `canvas`: what it draws over.
-    `notes`: what the user should know of it.
+    `controls`: the fingerprints of its controls' networks. `notes`: what the user should know of it.
     """
 
     request: Request
@@ -36,6 +36,7 @@ class Prepared:
     embeddings: Mapping[str, "Embedding"] = field(default_factory=dict)
     loaded: Mapping[str, "Adapter"] = field(default_factory=dict)
     canvas: "Canvas | None" = None
+    controls: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod

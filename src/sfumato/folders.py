@@ -1,6 +1,7 @@
 """Where a user's own files are: each kind, models, adapters or styles, in its folder."""
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -10,6 +11,7 @@ from sfumato.errors import UsageError, nearest
 KINDS: dict[str, str] = {
     "models": "checkpoints: diffusers folders and .safetensors files",
     "adapters": "LoRA files, named in prompts as <lora:name:weight>",
+    "controls": "ControlNets: diffusers folders",
     "embeddings": "textual inversion embeddings, named in prompts by their file's name",
     "wildcards": "lists of words, as text, YAML or JSON, named in prompts as __name__",
     "styles": "style presets, as TOML, CSV or JSON",
@@ -19,6 +21,9 @@ KINDS: dict[str, str] = {
 
 NAMELESS = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 """What diffusers and PEFT call every adapter: its folder has the name."""
+_WITH_CONFIG = re.compile(r"diffusion_pytorch_model(\.\w+)?\.safetensors")
+"""What diffusers calls the weights of every network: its folder has the name, and the `config.json`."""
+_FOLDERS = ("adapters", "controls")
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
 
 
@@ -34,7 +39,7 @@ def folder(kind: str) -> Path:
 def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str, Path]:
     """Every file of a kind by its name without suffix; one in a subfolder is "subfolder/name" as well.
 
-    An adapter that diffusers or PEFT saved is its folder, by the folder's name. Hidden files are left out.
+    What diffusers or PEFT saved is its folder, by the folder's name. Hidden files are left out.
     Of two files with one name the one higher up, then the first in the alphabet, has the short name.
     """
     top = folder(kind)
@@ -50,7 +55,8 @@ def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str,
         names.setdefault(path.stem, path)
         names.setdefault(inside.with_suffix("").as_posix(), path)
         holder = path.parent.parent if path.parent.name in _PARTS else path.parent
-        if path.name in NAMELESS and holder != top:
+        nameless = path.name in NAMELESS or (kind == "controls" and _WITH_CONFIG.fullmatch(path.name))
+        if nameless and holder != top:
             names.setdefault(holder.name, holder)
             names.setdefault(holder.relative_to(top).as_posix(), holder)
     return names
@@ -59,8 +65,8 @@ def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str,
 def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) -> Path:
     """The file that `name` means: a path, or the name of one in the kind's folder. Raises `UsageError`.
 
-    A file of another suffix is what a path means too, if nothing else is, and for adapters a folder: their
-    reader says what is wrong.
+    A file of another suffix is what a path means too, if nothing else is, and for adapters and controls a
+    folder: their reader says what is wrong.
     """
     # the functions of os.path say no to what can be no path; those of Path raise
     path = Path(os.path.expanduser(name))
@@ -70,7 +76,7 @@ def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) ->
     key = name.removesuffix(path.suffix) if path.suffix.lower() in suffixes else name
     if key in known:
         return known[key]
-    if os.path.isfile(path) or (kind == "adapters" and os.path.isdir(path)):
+    if os.path.isfile(path) or (kind in _FOLDERS and os.path.isdir(path)):
         return path
     hint = nearest(key, known) if known else f"it is no file, and {folder(kind)} holds none"
     raise UsageError(f"there is no {kind.removesuffix('s')} {name!r}; {hint}")

@@ -5,11 +5,11 @@ import io
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from sfumato.errors import PictureError, UsageError
+from sfumato.errors import PictureError, SfumatoError, UsageError
 from sfumato.files import read_file
 from sfumato.validation import Validated
 
@@ -104,6 +104,20 @@ class InputImage(Validated):
         assert held is not None
         with pictures.opened_content(io.BytesIO(held), self.name or "the picture") as picture:
             return np.asarray(pictures.rgba(picture))
+
+
+def input_image(source: Any) -> Any:
+    """Anything that `InputImage.of` takes as one; nothing, and what a record holds, as it is."""
+    if source is None or isinstance(source, dict):
+        return source
+    try:
+        return InputImage.of(source)
+    except SfumatoError as error:
+        raise ValueError(str(error)) from None
+
+
+Picture = Annotated[InputImage, BeforeValidator(input_image)]
+"""A field of a request that takes whatever `InputImage.of` takes."""
 
 
 def _content(source: Any) -> tuple[str, bytes]:

@@ -69,6 +69,8 @@ class Record(BaseModel):
     """The fingerprint of every adapter that was in use, by its name."""
     embeddings: dict[str, str] = {}
     """The same of the learned embeddings that the prompts named."""
+    controls: dict[str, str] = {}
+    """The same of the networks of the request's controls, by their models."""
     notes: tuple[str, ...] = ()
     """Warnings that applied."""
 
@@ -81,8 +83,7 @@ class Record(BaseModel):
         most = MAX_INPUTS[kind] if embed else 0
         if sum(len(each.data or b"") for each in request.inputs.values()) <= most:
             return self
-        bare = {name: each.without_data() for name, each in request.inputs.items()}
-        return self.model_copy(update={"request": request.filled(**bare)})
+        return self.model_copy(update={"request": request.without_inputs()})
 
     def check_fits(self, path: Path) -> None:
         """Raise `UsageError` if the format that `path` names cannot hold a picture with this record."""

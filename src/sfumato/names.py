@@ -83,6 +83,13 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
 }
 """What other programs call fields of a request and options of the command, and what they are called here."""
 
+PREPROCESSORS: dict[str, str] = {
+    "none": "the picture as it is",
+    "canny": "its edges, light on black (Canny 1986)",
+    "invert": "light and dark exchanged, for dark lines on white",
+}
+"""What may be made of a control's picture before its network reads it."""
+
 DIALECTS: dict[str, str] = {
     "sfumato": "A1111's syntax, with clear errors instead of its quirks",
     "a1111": "as Stable Diffusion WebUI reads it",

@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpack
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from sfumato.errors import SfumatoError, UsageError, nearest
-from sfumato.inputs import InputImage, PictureSource
+from sfumato.control import Control, Fraction
+from sfumato.errors import UsageError, nearest
+from sfumato.inputs import InputImage, Picture, PictureSource, input_image
 from sfumato.names import DIALECTS, ELSEWHERE, spacing_name, split_label
 from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
@@ -39,7 +40,6 @@ ALIASES = {
 
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -103,6 +103,7 @@ class RequestOptions(TypedDict, total=False):
     resample: int
     transparent: bool
     sticker: int
+    controls: Control | Mapping[str, Any] | Sequence[Control | Mapping[str, Any]]
     clip_skip: int
     decoder: Literal["full", "tiny"]
     model: str
@@ -201,7 +202,7 @@ class Request(Validated):
     regions: tuple[Region, ...] = Field(
         (), max_length=MAX_TERMS, description="Prompts for parts of the picture."
     )
-    image: InputImage | None = Field(None, description="A picture to begin with (img2img), or to draw into.")
+    image: Picture | None = Field(None, description="A picture to begin with (img2img), or to draw into.")
     strength: Fraction | None = Field(
         None,
         description="How much of the picture is drawn anew: 0 keeps it, 1 begins from noise alone. Default: "
@@ -246,6 +247,12 @@ class Request(Validated):
     )
     sticker: int = Field(
         0, ge=0, le=256, description="Put a white outline so many pixels wide around it; transparent too."
+    )
+    controls: tuple[Control, ...] = Field(
+        (),
+        max_length=MAX_TERMS,
+        description="Pictures that steer the drawing through a ControlNet: a folder, a file, a hub id, a "
+        "name in your folder, or edges (the embedded model's).",
     )
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to skip.")
     decoder: Literal["full", "tiny"] = Field(
@@ -308,7 +315,17 @@ class Request(Validated):
     def inputs(self) -> dict[str, InputImage]:
         """The pictures that it begins from, by field."""
         given = {"image": self.image, "mask": self.mask}
+        given |= {f"controls.{number}": each.image for number, each in enumerate(self.controls)}
         return {name: each for name, each in given.items() if isinstance(each, InputImage)}
+
+    def without_inputs(self) -> Self:
+        """This request with the names and hashes of `inputs`, without their bytes."""
+
+        def bare(picture: Any) -> Any:
+            return picture.without_data() if isinstance(picture, InputImage) else picture
+
+        controls = (each.model_copy(update={"image": bare(each.image)}) for each in self.controls)
+        return self.filled(image=bare(self.image), mask=bare(self.mask), controls=tuple(controls))
 
     @property
     def has_alpha(self) -> bool:
@@ -331,18 +348,10 @@ class Request(Validated):
                     raise ValueError(f"holds half of a surrogate pair at character {position}")
         return text
 
-    @field_validator("image", "mask", mode="before")
+    @field_validator("mask", mode="before")
     @classmethod
-    def _picture(cls, source: Any, info: ValidationInfo) -> Any:
-        """Anything that `InputImage.of` takes."""
-        if source is None or isinstance(source, dict):
-            return source
-        if isinstance(source, str) and source == "alpha" and info.field_name == "mask":
-            return source
-        try:
-            return InputImage.of(source)
-        except SfumatoError as error:
-            raise ValueError(str(error)) from None
+    def _mask_picture(cls, source: Any) -> Any:
+        return source if isinstance(source, str) and source == "alpha" else input_image(source)
 
     @field_validator("fill")
     @classmethod
@@ -369,6 +378,11 @@ class Request(Validated):
     @classmethod
     def _one_name(cls, names: Any) -> Any:
         return (names,) if isinstance(names, str) else names
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _one_control(cls, controls: Any) -> Any:
+        return (controls,) if isinstance(controls, Control | Mapping) else controls
 
     @field_validator("adapters", mode="before")
     @classmethod

@@ -86,7 +86,7 @@ def test_every_command_of_a_page_can_be_given(words, folder):
     command, values = parsed(words)
     if command.name == "generate":
         fields = {name: value for name, value in values.items() if name in Request.model_fields and value}
-        assert Request.build(prompt="", **{**fields, "adapters": (), "regions": ()})
+        assert Request.build(prompt="", **{**fields, "adapters": (), "regions": (), "controls": ()})
     for recipe in (word for word in words if re.fullmatch(r"recipes/\S+\.toml", word)):
         assert stages.read(ROOT / recipe).stages
 

@@ -23,7 +23,7 @@ from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Finished, Job
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inputs import ImageKV, SizeConditioning
-from sfumato.nets.network import Residuals
+from sfumato.nets.network import AppliedControl, Residuals
 
 CPU = torch.device("cpu")
 PATH = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
@@ -126,9 +126,10 @@ class FixedControl:
     def __init__(self, shapes, seed):
         self.skips = [randn(*shape, seed=seed + i) / 3 for i, shape in enumerate(shapes)]
 
-    def __call__(self, x, level):
+    def residuals(self, x, t, inputs):
         assert x.shape[1] == 4
-        scale = x.mean() + level.t / 1000
+        assert len(x) == len(t) == len(inputs)
+        scale = x.mean((1, 2, 3), keepdim=True) + t.view(-1, 1, 1, 1) / 1000
         *skips, mid = (scale * each for each in self.skips)
         return Residuals(tuple(skips), mid)
 
@@ -145,7 +146,12 @@ def test_residuals_of_controls_are_added_as_in_diffusers(family):
         if level < len(config.block_out_channels) - 1:
             shapes.append((1, channels, (side + 1) // 2, (side + 1) // 2))
     shapes.append((1, config.block_out_channels[-1], *shapes[-1][2:]))
-    controls = [FixedControl(shapes, 10), FixedControl(shapes, 50)]
+    networks = [FixedControl(shapes, 10), FixedControl(shapes, 50)]
+    controls = [
+        AppliedControl(networks[0], None),
+        AppliedControl(networks[1], None, 0.5),
+        AppliedControl(networks[1], None, steps=range(1, 3)),
+    ]
     denoiser = Denoiser(ours, "epsilon", CPU)
     (point,) = points(1)
     states = randn(1, 77, config.context[-1], seed=3)
@@ -157,7 +163,8 @@ def test_residuals_of_controls_are_added_as_in_diffusers(family):
         extra = {"text_embeds": size.pooled, "time_ids": size.ids}
     conditioning = denoiser.condition(states, size, controls=controls)
     (x0,) = denoiser([(point, Term(conditioning))])
-    one, other = (control(point.x, point.level) for control in controls)
+    one, other = (network.residuals(point.x, torch.tensor([point.level.t]), [None]) for network in networks)
+    other = other.map(lambda part: part / 2)
     with torch.no_grad():
         eps = theirs(
             point.x,
@@ -170,6 +177,9 @@ def test_residuals_of_controls_are_added_as_in_diffusers(family):
     assert_close(x0, (point.x - point.level.s * eps) / point.level.a)
     plain = denoiser.condition(randn(1, 77, config.context[-1], seed=4), size, controls=controls[:1])
     agree(denoiser, [(point, Term(conditioning)), (point, Term(plain))])
+    later = denoiser.condition(states, size, controls=controls[2:])
+    assert denoiser.group((point, Term(later))) != denoiser.group((point, Term(plain)))
+    agree(denoiser, [(replace(point, step=1), Term(conditioning)), (replace(point, step=1), Term(later))])
 
 
 def test_keys_of_an_image_prompt_are_attended_to_as_in_diffusers():

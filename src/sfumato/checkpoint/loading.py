@@ -16,7 +16,8 @@ from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.scan import scan
 from sfumato.checkpoint.source import EMBEDDED, embedded
-from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import Config, ControlNetConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
@@ -72,6 +73,7 @@ def load(
         own=found.own,
         tiny=small,
         fast=found.fast,
+        controls=found.controls,
     )
 
 
@@ -92,6 +94,7 @@ def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
 
 _NETWORKS: dict[type[Config], Callable[[Any], ModelNetwork]] = {
     UNetConfig: UNet,
+    ControlNetConfig: ControlNet,
     VAEConfig: AutoencoderKL,
     TinyVAEConfig: AutoencoderTiny,
     TextConfig: CLIPText,

@@ -1,7 +1,7 @@
 """A loaded checkpoint: networks, tokenizers, and what was worked out about them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -16,6 +16,7 @@ from sfumato.diffusion.latent import LatentSpec
 from sfumato.diffusion.level import DynamicFlow, Level, Path
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.errors import UsageError
+from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
@@ -24,7 +25,8 @@ from sfumato.prompt.encode import TextEmbedding, Vectors, encode, places, text_e
 from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
-ModelNetwork = UNet | AutoencoderKL | AutoencoderTiny | CLIPText
+ModelNetwork = UNet | AutoencoderKL | AutoencoderTiny | CLIPText | ControlNet
+"""A network of a model's, or one that is used beside it."""
 
 
 @dataclass(eq=False)
@@ -51,6 +53,8 @@ class Model:
     """A smaller decoder of the same latents, for previews and for haste."""
     fast: FilePath | None = None
     """The file of a LoRA with which it draws in few steps."""
+    controls: Mapping[str, FilePath] = field(default_factory=dict)
+    """The folders of the controls that it brings with it, by their names."""
 
     def __repr__(self) -> str:
         width, height = self.native_size

@@ -13,8 +13,10 @@ from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.infer import ModelInfo, model_info
 from sfumato.checkpoint.layout import (
     FAST,
+    NETWORKS,
     TINY,
     TOKENIZERS,
+    UNUSED,
     Content,
     Part,
     fingerprint,
@@ -82,6 +84,12 @@ class Scan(Content):
         """The file of a folder's LoRA for few steps, if there is one."""
         file = self.place / FAST
         return file if file.is_file() else None
+
+    @property
+    def controls(self) -> dict[str, Path]:
+        """The folders in a model's own that hold networks which are no part of it, by their names."""
+        configs = sorted(self.place.glob("*/config.json")) if self.place.is_dir() else []
+        return {file.parent.name: file.parent for file in configs if file.parent.name not in _PLACES}
 
     def attempt(self, step: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
         """Do one step; a `CheckpointError` becomes a noted problem with `collect_errors`."""
@@ -272,4 +280,5 @@ def _scheduler_name(prediction: str | None) -> str | None:
     return prediction and theirs[prediction]
 
 
+_PLACES = frozenset({*NETWORKS, *UNUSED})
 _ORDER = ("unet", "vae", "text_encoder", "text_encoder_2")

@@ -15,7 +15,7 @@ import typer
 
 from sfumato.cli.help import GUIDANCE, MODEL, OUTPUT, PICTURE, PROMPT, HelpfulCommand, HelpfulGroup
 from sfumato.errors import SfumatoError, UsageError
-from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
+from sfumato.names import DIALECTS, PREPROCESSORS, SAMPLERS, SPACINGS
 from sfumato.options import EMBEDDED, DeviceOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -134,6 +134,29 @@ def region(text: str) -> dict[str, Any]:
     return {"prompt": prompt.strip(), "box": [edge.strip() for edge in edges]}
 
 
+def control(text: str) -> dict[str, Any]:
+    """`--control MODEL:IMAGE[:WEIGHT[:START-END]]` as a field of `Request.controls`.
+
+    Before IMAGE may stand a preprocessor, as in edges:canny:photo.png. Raises `UsageError`.
+    """
+    match = _CONTROL.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"--control {text!r}: it must be MODEL:IMAGE[:WEIGHT[:START-END]], as edges:drawing.png:0.8:0-0.5"
+        )
+    given = {name: value for name, value in match.groupdict().items() if value is not None}
+    return {**given, "image": os.path.expanduser(given["image"])}
+
+
+_FILE = r"(?:[A-Za-z]:[\\/])?"
+"""The drive of a path on Windows, whose colon separates nothing."""
+_NUMBER = r"[\d.]+"
+_CONTROL = re.compile(
+    rf"(?P<model>{_FILE}[^:]+):(?:(?P<preprocessor>{'|'.join(PREPROCESSORS)}):)?(?P<image>{_FILE}.+?)"
+    rf"(?::(?P<weight>{_NUMBER})(?::(?P<start>{_NUMBER})-(?P<end>{_NUMBER}))?)?"
+)
+
+
 @dataclass(frozen=True)
 class Field:
     """What the command adds to a field of `Request`, whose type, meaning, range and default it takes over."""
@@ -175,6 +198,12 @@ FIELDS = {
         PROMPT,
         syntax="Edges are fractions: 0,0,0.5,1 is the left half.",
         parse=region,
+    ),
+    "controls": Field(
+        "--control MODEL:IMAGE[:W[:START-END]]",
+        syntax="W: its weight; START-END: of the steps, as 0-0.5. MODEL:canny:IMAGE takes the picture's "
+        "edges, MODEL:invert:IMAGE dark lines on white.",
+        parse=control,
     ),
     "model": Field("--model MODEL", MODEL),
     "vae": Field("--vae FILE", MODEL),

@@ -22,6 +22,7 @@ COMPARED = {
     "fingerprint": "model weights",
     "adapters": "adapters",
     "embeddings": "embeddings",
+    "controls": "controls",
     "torch": "torch",
     "device": "device",
     "dtype": "dtype",

@@ -2,6 +2,7 @@
 
 from sfumato.config.autoencoders import TinyVAEConfig, VAEConfig
 from sfumato.config.base import Config
+from sfumato.config.controlnet import ControlNetConfig
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.t2i_adapter import T2IAdapterConfig
 from sfumato.config.text import TextConfig
@@ -10,6 +11,7 @@ from sfumato.config.vision import VisionConfig
 
 __all__ = [
     "Config",
+    "ControlNetConfig",
     "ScheduleConfig",
     "T2IAdapterConfig",
     "TextConfig",

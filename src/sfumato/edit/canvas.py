@@ -117,7 +117,7 @@ def canvas_of(request: Request, native: tuple[int, int], factor: int) -> Canvas 
             box = _cropped(around, request.crop, (width, height), native)
     given = request.width, request.height
     size = drawn_size((box[2] - box[0], box[3] - box[1]), given, native, factor)
-    return Canvas(_on_white(rgba), mask, box, size, request.fill)
+    return Canvas(on_white(rgba), mask, box, size, request.fill)
 
 
 def drawn_size(
@@ -158,7 +158,8 @@ def _mask(given: InputImage, shape: tuple[int, ...]) -> Mask:
     return mask
 
 
-def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels (H, W, 4) as (H, W, 3), transparency laid on white."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return (rgba[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
 

@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +20,10 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate, network_input, prediction_named
 from sfumato.diffusion.sampling import Point
 from sfumato.nets.inputs import SizeConditioning
-from sfumato.nets.network import Context, Network, Residuals
+from sfumato.nets.network import AppliedControl, Context, ControlNetwork, Network, Residuals
 
 EMBEDDINGS_KEPT = 256
 """Time embeddings that a denoiser remembers, the least recently used one going first."""
-
-
-class Control(Protocol):
-    """A network beside the denoiser, such as a ControlNet, with a picture and a text of its own."""
-
-    def __call__(self, x: Tensor, level: Level) -> Residuals:
-        """What it adds to the denoiser's answer to `x` (1, C, …), as the denoiser reads it, at `level`."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +40,11 @@ class Conditioning:
     size: SizeConditioning | None = None
     guidance: float | None = None
     channels: Tensor | None = None
-    controls: tuple[Control, ...] = ()
+    controls: tuple[AppliedControl, ...] = ()
+
+    def controls_in(self, step: int) -> list[AppliedControl]:
+        """Those that count in this step."""
+        return [control for control in self.controls if control.counts_in(step)]
 
     @property
     def time_only(self) -> bool:
@@ -95,7 +92,7 @@ class Denoiser:
         *,
         images: Sequence[Any] = (),
         channels: Tensor | None = None,
-        controls: Sequence[Control] = (),
+        controls: Sequence[AppliedControl] = (),
     ) -> Conditioning:
         """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture."""
         with self._mode():
@@ -110,8 +107,8 @@ class Denoiser:
         """Rows of equal groups can share a batch: same latent shape, same kinds of conditioning."""
         point, conditioning = row[0], row[1].conditioning
         channels = None if conditioning.channels is None else conditioning.channels.shape[1]
-        controls = frozenset(map(type, conditioning.controls))
-        return point.x.shape[1:], conditioning.context.group, channels, controls
+        controlled = bool(conditioning.controls_in(point.step))
+        return point.x.shape[1:], conditioning.context.group, channels, controlled
 
     @own_precision
     def __call__(self, rows: Sequence[tuple[Point, Term]]) -> list[Tensor]:
@@ -147,7 +144,10 @@ class Denoiser:
         """Whether some rows have one point, and rows of one point differ in nothing but their context."""
         channels = {(id(point), id(term.conditioning.channels)) for point, term in rows}
         points = {id(point) for point, _ in rows}
-        plain = all(term.conditioning.time_only and not term.conditioning.controls for _, term in rows)
+        plain = all(
+            term.conditioning.time_only and not term.conditioning.controls_in(point.step)
+            for point, term in rows
+        )
         return plain and len(channels) == len(points) < len(rows)
 
     def _input(self, latents: Tensor, asked: Sequence[tuple[Point, Conditioning]]) -> Tensor:
@@ -158,18 +158,21 @@ class Denoiser:
         return torch.cat([x, torch.cat(channels)], dim=1) if channels else x
 
     def _residuals(self, x: Tensor, asked: Sequence[tuple[Point, Conditioning]]) -> Residuals | None:
-        """The sum of what the controls of each row add, or nothing."""
-        if not asked[0][1].controls:
-            return None
+        """The sum of what the controls of each row add, or nothing; every network is asked once."""
+        networks: dict[ControlNetwork, list[tuple[int, AppliedControl]]] = {}
+        for row, (point, conditioning) in enumerate(asked):
+            for control in conditioning.controls_in(point.step):
+                networks.setdefault(control.network, []).append((row, control))
         channels = asked[0][1].channels
         latents = x if channels is None else x[:, : -channels.shape[1]]
-        rows = [
-            Residuals.total(
-                [control(latents[row : row + 1], point.level) for control in conditioning.controls]
-            )
-            for row, (point, conditioning) in enumerate(asked)
-        ]
-        return Residuals.cat(rows)
+        parts = []
+        for network, members in networks.items():
+            rows = torch.tensor([row for row, _ in members], device=x.device)
+            t = torch.tensor([asked[row][0].level.t for row, _ in members], device=x.device)
+            weights = torch.tensor([control.weight for _, control in members], device=x.device, dtype=x.dtype)
+            found = network.residuals(latents[rows], t, [control.inputs for _, control in members])
+            parts.append(found.map(partial(_placed, weights=weights, rows=rows, count=len(x))))
+        return Residuals.total(parts) if parts else None
 
     def _time(self, level: Level, conditioning: Conditioning) -> Tensor:
         """The time embedding (1, E) of a level and what enters with it, kept for other steps and pictures."""
@@ -189,3 +192,9 @@ class Denoiser:
 
     def _mode(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.trainable else torch.inference_mode()
+
+
+def _placed(part: Tensor, weights: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Each row of `part` (N, …) times its weight (N,), added to row `rows` (N,) of `count` rows of zeros."""
+    weighted = part * weights.view(-1, *[1] * (part.ndim - 1))
+    return part.new_zeros(count, *part.shape[1:]).index_add(0, rows, weighted)

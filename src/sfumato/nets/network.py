@@ -4,7 +4,7 @@ What depends on the prompt alone is computed once a prompt, what depends on the 
 rest at every step. A UNet, a transformer (MMDiT) and a video UNet are three networks behind this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -53,20 +53,42 @@ class Residuals:
             _sums([part.features for part in parts if part.features]),
         )
 
-    @classmethod
-    def cat(cls, rows: Sequence["Residuals"]) -> "Residuals":
-        """All rows, to which networks of the same kinds add."""
-        mids = [row.mid for row in rows if row.mid is not None]
-        return cls(
-            tuple(torch.cat(each) for each in zip(*(row.skips for row in rows), strict=True)),
-            torch.cat(mids) if mids else None,
-            tuple(torch.cat(each) for each in zip(*(row.features for row in rows), strict=True)),
-        )
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Residuals":
+        """Every tensor changed so."""
+        mid = None if self.mid is None else change(self.mid)
+        return Residuals(tuple(map(change, self.skips)), mid, tuple(map(change, self.features)))
 
 
 def _sums(parts: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
     """Their sum, tensor by tensor."""
     return tuple(sum(each[1:], each[0]) for each in zip(*parts, strict=True))
+
+
+class ControlNetwork(Protocol):
+    """A network beside the denoiser, such as a ControlNet."""
+
+    def residuals(self, x: Tensor, t: Tensor, inputs: Sequence[Any]) -> Residuals:
+        """What it adds to the denoiser's answers to `x` (R, C, …), as the denoiser reads them, at times `t`
+        (R,): each row under its own of `inputs`, a picture and a text made ready for it.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class AppliedControl:
+    """A network beside the denoiser and what it is given for one row; how much it counts, and in which steps.
+
+    `steps`: the intervals between levels in which it is asked; all if `None`.
+    """
+
+    network: ControlNetwork
+    inputs: Any
+    weight: float = 1.0
+    steps: range | None = None
+
+    def counts_in(self, step: int) -> bool:
+        """Whether it is asked in this step."""
+        return bool(self.weight) and (self.steps is None or step in self.steps)
 
 
 class Network(Protocol):

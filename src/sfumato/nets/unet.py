@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.config import UNetConfig
+from sfumato.config.unet import EncoderConfig
 from sfumato.nets.attention import CrossAttention, SpatialTransformer
 from sfumato.nets.inference import Conv, NormSiLU
 from sfumato.nets.inputs import BlockInputs, ImageKV, SizeConditioning, TextKV
@@ -23,7 +24,7 @@ class Block(Checkpointed):
     """
 
     def __init__(
-        self, config: UNetConfig, level: int, widths: Sequence[int], depths: Sequence[int] | None
+        self, config: EncoderConfig, level: int, widths: Sequence[int], depths: Sequence[int] | None
     ) -> None:
         super().__init__()
         channels, groups = config.block_out_channels[level], config.norm_num_groups
@@ -57,7 +58,7 @@ def _both(resnet: nn.Module, attention: nn.Module | None, h: Tensor, inputs: Blo
 class DownBlock(Block):
     """One level on the way down."""
 
-    def __init__(self, config: UNetConfig, level: int) -> None:
+    def __init__(self, config: EncoderConfig, level: int) -> None:
         before, channels = (config.block_out_channels[max(i, 0)] for i in (level - 1, level))
         widths = [before] + [channels] * (config.layers[level] - 1)
         attends = config.down_block_types[level] == "CrossAttnDownBlock2D"
@@ -89,7 +90,7 @@ class DownBlock(Block):
 class MidBlock(Block):
     """The deepest part: a residual block, and where it attends to the text a transformer and another."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         channels = config.block_out_channels[-1]
         attends = config.mid_block_type == "UNetMidBlock2DCrossAttn"
         depths = config.down_depths[-1][:1] if attends else None
@@ -128,24 +129,24 @@ class UpBlock(Block):
         return h
 
 
-class UNet(nn.Module):
-    """Predicts what the checkpoint was trained to predict, from a noisy latent, its time and a prompt."""
+class Encoder(nn.Module):
+    """What a UNet and the networks beside it begin with: the time, the way down, the deepest part."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
         channels = config.block_out_channels
         self.conv_in = Conv(config.in_channels, channels[0], 3, padding=1)
-        self.time_embedding = TimeMLP(channels[0], config.time_width, config.time_cond_proj_dim)
+        self.time_embedding = TimeMLP(channels[0], config.time_width, config.guidance_width)
         added = config.projection_class_embeddings_input_dim if config.addition_embed_type else None
         self.add_embedding = TimeMLP(added, config.time_width) if added else None
-        levels = range(len(channels))
-        self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
+        self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(channels)))
         self.mid_block = MidBlock(config) if config.mid_block_type else None
-        self.up_blocks = nn.ModuleList(UpBlock(config, level) for level in reversed(levels))
-        self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
-        self.conv_out = Conv(channels[0], config.out_channels, 3, padding=1)
+        self.resnets: tuple[ResnetBlock, ...] = ()
+        self.cross: tuple[CrossAttention, ...] = ()
 
+    def count_blocks(self) -> None:
+        """Find all residual blocks and cross-attentions, and tell each its place among them."""
         self.resnets = tuple(module for module in self.modules() if isinstance(module, ResnetBlock))
         ends = [0]
         for resnet in self.resnets:
@@ -161,11 +162,6 @@ class UNet(nn.Module):
         """The weights' own."""
         return self.conv_in.weight.dtype
 
-    @property
-    def reads_guidance(self) -> bool:
-        """Whether it is told the guidance scale, as latent consistency models are."""
-        return self.config.time_cond_proj_dim is not None
-
     def embed_time(
         self, t: Tensor, size: SizeConditioning | None = None, guidance: Tensor | None = None
     ) -> Tensor:
@@ -179,14 +175,14 @@ class UNet(nn.Module):
         config = self.config
         for name, value, wanted in (
             ("size", size, self.add_embedding),
-            ("guidance", guidance, config.time_cond_proj_dim),
+            ("guidance", guidance, config.guidance_width),
         ):
             if (value is None) != (wanted is None):
                 raise ValueError(f"{name!r} must{' not' if wanted is None else ''} be given to this network")
         w = None
         if guidance is not None:
             w = 1000 * (guidance - 1).float().to(t.device)
-            w = sinusoids(w, config.time_cond_proj_dim or 0).to(self.dtype)
+            w = sinusoids(w, config.guidance_width or 0).to(self.dtype)
         embedding = self.time_embedding(self._waves(t, config.block_out_channels[0]), w)
         if size is not None and self.add_embedding is not None:
             ids = self._waves(size.ids.flatten(), config.addition_time_embed_dim or 0)
@@ -202,6 +198,42 @@ class UNet(nn.Module):
     def context(self, states: Tensor, images: Sequence[ImageKV] = ()) -> TextKV:
         """Keys and values of every cross-attention for the text `states` (R, T, D), and those of images."""
         return TextKV.of([attention.project(states) for attention in self.cross], images)
+
+    def encode(
+        self, h: Tensor, inputs: BlockInputs, features: Sequence[Tensor] = ()
+    ) -> tuple[list[Tensor], Tensor]:
+        """From what `conv_in` gave, (P, C, H, W), to what the way up reads, and the deepest part.
+
+        `features`: see `Residuals`.
+        """
+        skips = [h]
+        for down, feature in zip_longest(self.down_blocks, features[: len(self.down_blocks)]):
+            h, more = down(h, inputs, feature)
+            skips += more
+        if self.mid_block is not None:
+            h = self.mid_block(h, inputs)
+        for deepest in features[len(self.down_blocks) :]:
+            h = h + deepest
+        return skips, h
+
+
+class UNet(Encoder):
+    """Predicts what the checkpoint was trained to predict, from a noisy latent, its time and a prompt."""
+
+    config: UNetConfig
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        channels = config.block_out_channels
+        self.up_blocks = nn.ModuleList(UpBlock(config, level) for level in reversed(range(len(channels))))
+        self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
+        self.conv_out = Conv(channels[0], config.out_channels, 3, padding=1)
+        self.count_blocks()
+
+    @property
+    def reads_guidance(self) -> bool:
+        """Whether it is told the guidance scale, as latent consistency models are."""
+        return self.config.time_cond_proj_dim is not None
 
     def denoise(
         self,
@@ -231,16 +263,8 @@ class UNet(nn.Module):
         inputs = BlockInputs(time, time if rows is None else time[rows], context, rows, slices)
 
         added = residuals or Residuals()
-
-        h = self.conv_in(x)
-        skips = [h]
-        for down, feature in zip_longest(self.down_blocks, added.features[: len(self.down_blocks)]):
-            h, more = down(h, inputs, feature)
-            skips += more
-        if self.mid_block is not None:
-            h = self.mid_block(h, inputs)
-        for deepest in (*added.features[len(self.down_blocks) :], added.mid):
-            h = h if deepest is None else h + deepest
+        skips, h = self.encode(self.conv_in(x), inputs, added.features)
+        h = h if added.mid is None else h + added.mid
         if added.skips:
             skips = [skip + more for skip, more in zip(skips, added.skips, strict=True)]
         for up in self.up_blocks:

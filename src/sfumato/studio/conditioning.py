@@ -24,6 +24,7 @@ from sfumato.prompt.encode import TextEmbedding, common_length
 from sfumato.prompt.language import Prompt
 from sfumato.prompt.meaning import Content
 from sfumato.request import Region
+from sfumato.studio.controls import ReadyControl
 
 KEPT = 64
 """Text embeddings and conditionings that are remembered."""
@@ -70,11 +71,17 @@ class Conditioner:
         common_length([self._places(each.conditioning) for each in texts])
 
     def guidance(
-        self, picture: Prepared, size: tuple[int, int], steps: int, channels: Tensor | None = None
+        self,
+        picture: Prepared,
+        size: tuple[int, int],
+        steps: int,
+        channels: Tensor | None = None,
+        controls: tuple[ReadyControl, ...] = (),
     ) -> Guidance:
         """The guidance of `picture`, (width, height) `size`, in `steps` steps.
 
-        `channels` (1, C, h, w): what the network is given of a picture besides the latent.
+        `channels` (1, C, h, w): what the network is given of a picture besides the latent. `controls`: what
+        adds to its answers, to those without the prompt as well.
         """
         request = picture.request
         assert request.guidance is not None
@@ -92,7 +99,10 @@ class Conditioner:
         def weighted(
             texts: Sequence[WeightedConditioning], channels: Tensor | None
         ) -> tuple[WeightedConditioning, ...]:
-            made = (self._conditioning(each.conditioning, size, guidance, length, channels) for each in texts)
+            made = (
+                self._conditioning(each.conditioning, size, guidance, length, channels, controls)
+                for each in texts
+            )
             return tuple(
                 replace(each, conditioning=conditioning)
                 for each, conditioning in zip(texts, made, strict=True)
@@ -167,6 +177,7 @@ class Conditioner:
         guidance: float | None,
         length: int,
         channels: Tensor | None = None,
+        controls: tuple[ReadyControl, ...] = (),
     ) -> Conditioning:
         """One content made ready for the network at one picture size and length of text."""
         embedding = self._embedding(text).repeated(length)
@@ -174,7 +185,9 @@ class Conditioner:
         added = None
         if embedding.pooled is not None and ids is not None:
             added = SizeConditioning(embedding.pooled, ids)
-        return self.denoiser.condition(embedding.states, added, guidance, channels=channels)
+        states = embedding.states.to(self.denoiser.device)
+        applied = [control.of(states, added) for control in controls]
+        return self.denoiser.condition(states, added, guidance, channels=channels, controls=applied)
 
 
 def _sum_to_one(texts: Sequence[WeightedConditioning], steps: int) -> bool:

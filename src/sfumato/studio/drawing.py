@@ -48,6 +48,7 @@ from sfumato.prompt.styles import load_styles
 from sfumato.request import Request, RequestFields
 from sfumato.studio import advice, editing
 from sfumato.studio.conditioning import Conditioner
+from sfumato.studio.controls import Controls
 from sfumato.studio.library import Library
 from sfumato.validation import as_path, shown
 from sfumato.version import __version__
@@ -150,6 +151,7 @@ class Studio:
         """What the terms of a guidance may ask, by name."""
         self.library = Library(model)
         self._conditioner = Conditioner(model, denoiser)
+        self.controls = Controls(model, denoiser, device_options, local_files_only=options.local_files_only)
         native = math.prod(model.latent.shape(model.native_size)[2:])
         self.budget: float = ROWS_AT_ONCE * native if device.type == "cuda" else 0
         """How large a batch may be, in rows × latent cells: see `Engine`."""
@@ -292,6 +294,8 @@ class Studio:
         for each in _requests(request, fields):
             resolved = self.resolve(each)
             canvas = canvas_of(resolved, self.native_size, self.factor)
+            with self.lock:
+                controls = self.controls.fetch(resolved.controls, resolved.size)
             for picture in expansion.expand(resolved):
                 with self.lock:
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
@@ -299,6 +303,7 @@ class Studio:
                     embeddings = self.library.named(picture)
                 notes = advice.notes(picture, self.model, self.adapters)
                 picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
+                picture = replace(picture, controls=controls)
                 self._conditioner.check(picture)
                 prepared.append(picture)
         return prepared
@@ -438,7 +443,9 @@ class Studio:
     def _guidance(self, picture: Prepared, steps: int) -> Guidance:
         request = picture.request
         channels = editing.input_channels(self.model, self.decoders, picture.canvas)
-        drawing = self._conditioner.guidance(picture, request.size, steps, channels)
+        taken = range(editing.first_step(request), steps)
+        controls = self.controls.ready(request.controls, request.size, taken)
+        drawing = self._conditioner.guidance(picture, request.size, steps, channels, controls)
         if request.inversion is None:
             return drawing
         source = replace(picture, prompt=parse(request.source, request.dialect), regions=())
@@ -614,6 +621,7 @@ class Studio:
             pixels=pixels,
             adapters={name: adapter.fingerprint for name, adapter in picture.loaded.items()},
             embeddings={name: each.fingerprint for name, each in picture.embeddings.items()},
+            controls=dict(picture.controls),
             notes=(*picture.notes, *([f"decoded in tiles of {tile}"] if tile else [])),
         )
 

@@ -1,0 +1,109 @@
+"""Networks that steer a drawing by a picture: found, recognised by their files, and loaded."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sfumato import folders, weights
+from sfumato.checkpoint import layout, source
+from sfumato.checkpoint.layout import Part
+from sfumato.checkpoint.loading import build
+from sfumato.checkpoint.unsupported import described, family_of_classes
+from sfumato.config import Config, ControlNetConfig
+from sfumato.errors import CheckpointError, UsageError, misnamed
+from sfumato.files import read_json
+from sfumato.nets.controlnet import ControlNet
+from sfumato.validation import shown
+
+ControlNetwork = ControlNet
+"""What a control's file may hold."""
+
+CLASSES: dict[str, type[Config]] = {"ControlNetModel": ControlNetConfig}
+"""The classes that a folder's config.json may name. They are only compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedControl:
+    """A control's network, on the CPU; `fingerprint` identifies its files."""
+
+    name: str
+    network: ControlNetwork
+    fingerprint: str
+
+
+def load_control(
+    name: str,
+    *,
+    own: Mapping[str, Path] | None = None,
+    dtype: torch.dtype | None = None,
+    local_files_only: bool = False,
+) -> LoadedControl:
+    """Load the control `name`: a diffusers folder, a `.safetensors` file, a hub id, or a name.
+
+    A name is one in the user's folder `controls`, or of `own`, what the drawing's model brings with it.
+    `dtype`: what to convert the weights to; as stored if `None`. Raises `CheckpointError`.
+    """
+    half = dtype in (torch.float16, torch.bfloat16)
+    path = locate_control(name, own or {}, prefer_half=half, local_files_only=local_files_only)
+    part = control_part(path, prefer_half=half)
+    network = build(part, dtype)
+    assert isinstance(network, ControlNetwork)
+    asked = json.dumps(part.config.to_dict(), sort_keys=True)
+    return LoadedControl(name, network, layout.fingerprint(path, [part], asked))
+
+
+def locate_control(
+    name: str, own: Mapping[str, Path], *, prefer_half: bool = False, local_files_only: bool = False
+) -> Path:
+    """The file or folder of the control `name`; see `load_control`. Raises `CheckpointError`."""
+    if name in own:
+        return own[name]
+    path = Path(os.path.expanduser(name))
+    if os.path.exists(path):
+        return path
+    try:
+        return folders.pick("controls", name)
+    except UsageError as error:
+        if named := source.hub_name(name):
+            return _from_hub(*named, prefer_half, local_files_only)
+        brings = f"; the model brings {', '.join(own)}" if own else ""
+        raise misnamed(CheckpointError(f"{error}{brings}")) from None
+
+
+def _from_hub(repository: str, revision: str | None, prefer_half: bool, local_files_only: bool) -> Path:
+    """The folder of a control on the hub, in the cache. Raises `CheckpointError`."""
+    found = source.hub_file(repository, "config.json", revision=revision, local_files_only=local_files_only)
+    names = [f"diffusion_pytorch_model{infix}.safetensors" for infix in ("", ".fp16")]
+    errors = []
+    for file in reversed(names) if prefer_half else names:
+        try:
+            source.hub_file(repository, file, revision=revision, local_files_only=local_files_only)
+        except CheckpointError as error:
+            errors.append(error)
+        else:
+            return found.parent
+    raise errors[0]
+
+
+def control_part(path: Path, *, prefer_half: bool = False) -> Part:
+    """The network in `path`, a folder with its `config.json` or a file. Raises `CheckpointError`."""
+    if not path.is_dir():
+        tensors = weights.header(path).tensors
+        what = described(tensors) or "no control"
+        raise CheckpointError(f"{path} is {what}; a control is a ControlNet's folder with its config.json")
+    file = path / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"{path} holds no control: it has no config.json")
+    content = read_json(file)
+    name = content.get("_class_name")
+    if name not in CLASSES:
+        what = family_of_classes([name]) or f"a network of class {shown(name)}"
+        raise CheckpointError(f"{file}: {what} is no control; {' or '.join(CLASSES)} is")
+    config = CLASSES[name].from_dict(content, str(file))
+    headers, variant = layout.read_headers(path, prefer_half=prefer_half)
+    tensors = {key: info for header in headers.values() for key, info in header.tensors.items()}
+    return Part("control", name, config, str(path), headers, tensors, variant)

@@ -128,6 +128,7 @@ STEM = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
         ({f"{STEM}.lora_down.weight": torch.zeros(0, 16)}, [], r"down has shape \[0, 16\]"),
         ({f"{STEM}.lora_down.weight": torch.ones(3, 16).int()}, [], "down holds torch.int32"),
         ({f"{STEM}.alpha": torch.ones(2)}, [], r"alpha has shape \[2\]"),
+        ({f"{STEM}.scalar": torch.ones(2)}, [], r"scalar has shape \[2\]"),
         ({f"{STEM}.hada_w1_a": torch.ones(2, 2)}, [], "is not a known form"),
         ({f"{STEM}.diff_b": torch.ones(16)}, [], r"has no bias of shape \[16\]"),
         ({f"{STEM}.dora_scale": torch.ones(3)}, [], r"magnitudes of shape \[3\] for a weight of \[16, 16\]"),

@@ -15,7 +15,7 @@ from adapt_families import (
     question,
 )
 from adapter_files import CONVOLUTIONS, TARGETS, TEXT, kohya, layers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from sfumato.adapt import Adapters, AdapterWeight, attach_new, live, save_lora
@@ -142,6 +142,27 @@ def test_folded_in_and_beside_are_the_same_and_leave_no_trace(kind, networks, tm
     adapters.detach()
     assert_same_bits(bits(networks), state)
     assert_same_bits(ask_ours(networks, "sd1"), before)
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "full"])
+def test_a_scalar_multiplies_the_change_and_a_scale_stands_for_alpha_over_rank(kind, networks, tmp_path):
+    path = written(kind, tmp_path / "plain.safetensors", networks)
+    tensors = load_file(path)
+    stem = next(key for key in tensors if key.startswith("lora_unet_")).partition(".")[0]
+    plain = {key: part for key, part in tensors.items() if key.startswith(f"{stem}.")}
+    save_file(plain | {f"{stem}.scalar": torch.tensor([0.5])}, tmp_path / "scalar.safetensors")
+    save_file(
+        plain | {f"{stem}.scale": torch.tensor(3.0), f"{stem}.scalar": torch.tensor(-2.0)},
+        tmp_path / "scale.safetensors",
+    )
+    adapters = Adapters(networks)
+    scales = {}
+    for name in ("plain", "scalar", "scale"):
+        adapters.load(tmp_path / f"{name}.safetensors", name)
+        assert adapters[name].report.whole
+        scales[name] = next(iter(adapters[name].deltas.values())).scale
+    assert scales["scalar"] == pytest.approx(0.5 * scales["plain"])
+    assert scales["scale"] == pytest.approx(-6)
 
 
 def test_tuckers_form_is_three_convolutions_one_after_another(networks, tmp_path):

@@ -102,18 +102,24 @@ def test_an_autoencoder_that_knows_nothing_puts_little_noise_into_its_latents(pi
         assert torch.allclose(after.logvar, before.logvar - LOG_VARIANCE_OFFSET, atol=1e-5)
 
 
-def test_the_border_loss_is_that_of_the_outermost_pixels_and_of_the_corners_once_more():
+@pytest.mark.parametrize("width", [1, 4])
+def test_the_border_loss_is_that_of_the_outermost_pixels_of_two_widths_and_of_the_corners_once_more(width):
+    """A term is the share of its pixels that are 1 off."""
     x = torch.zeros(1, 3, 32, 24)
     y = x.clone()
     y[..., 4:-4, 4:-4] = 5
     assert border_loss(y, x) == 0
     y = x.clone()
-    y[..., :4, :] = 0.5  # one of two sides of rows, 8 of 64 columns' pixels, half of the corners
-    columns = 0.5 * (4 * 8) / (32 * 8)
-    assert float(border_loss(y, x)) == pytest.approx(0.25 + columns + 0.25)
+    y[..., :width, :] = 1
+    due = 0.0
+    for counted in (4, 1):
+        rows = corners = min(width / counted, 1) / 2
+        due += rows + width / 32 + corners
+    assert float(border_loss(y, x)) == pytest.approx(due)
     y = x.clone()
     y[..., 0, 0] = 1
-    assert float(border_loss(y, x)) == pytest.approx(1 / (8 * 24) + 1 / (32 * 8) + 1 / 64)
+    of_four = 1 / (8 * 24) + 1 / (32 * 8) + 1 / 64
+    assert float(border_loss(y, x)) == pytest.approx(of_four + 1 / (2 * 24) + 1 / (32 * 2) + 1 / 4)
 
 
 def test_the_border_weighs_in_the_loss_as_much_as_it_is_told(vae, pictures):

@@ -10,7 +10,7 @@ from typing import Any
 from sfumato import weights
 from sfumato.adapt import embedding, unsupported
 from sfumato.adapt.delta import MAGNITUDES, kind_of
-from sfumato.adapt.keys import Key, parse_key
+from sfumato.adapt.keys import NUMBERS, Key, parse_key
 from sfumato.adapt.reading import tag_counts, trigger_words
 from sfumato.adapt.settings import Settings
 from sfumato.adapt.source import PARTS, files_of
@@ -163,7 +163,7 @@ def _embedding(
 
 
 def _kind(roles: Mapping[str, str]) -> str:
-    names = frozenset(roles) - {"alpha"}
+    names = frozenset(roles) - NUMBERS
     try:
         kind = kind_of(names).__name__
     except ValueError:

@@ -36,6 +36,8 @@ SUFFIXES = {
     ".lora_up.weight": "up",
     ".lora_mid.weight": "mid",
     ".alpha": "alpha",
+    ".scale": "scale",
+    ".scalar": "scalar",
     ".diff": "diff",
     ".diff_b": "diff_b",
     ".w_norm": "diff",
@@ -43,6 +45,9 @@ SUFFIXES = {
     **{f".hada_{name}": f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
     **{f".lokr_{name}": f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
 }
+
+NUMBERS = frozenset({"alpha", "scale", "scalar"})
+"""The roles of one number each, which scale the product of the others."""
 
 # What precedes it, and the network that is meant; without one of these it must be told from the layers.
 PREFIXES = {

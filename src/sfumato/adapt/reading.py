@@ -14,7 +14,7 @@ from sfumato import weights
 from sfumato.adapt import source, unsupported
 from sfumato.adapt.delta import MAGNITUDES, Delta, kind_of, scale_of
 from sfumato.adapt.embedding import MAX_VECTORS, Embedding, bundled
-from sfumato.adapt.keys import Key, LayerIndex, parse_key
+from sfumato.adapt.keys import NUMBERS, Key, LayerIndex, parse_key
 from sfumato.adapt.sampling_hints import sampling_hints
 from sfumato.adapt.settings import Settings
 from sfumato.adapt.source import PARTS, Source
@@ -263,7 +263,7 @@ class _Sorter:
         return made
 
     def _delta(self, part: str, path: str, roles: Mapping[str, str]) -> Delta:
-        parts = {role: self.tensors[key] for role, key in roles.items() if role != "alpha"}
+        parts = {role: self.tensors[key] for role, key in roles.items() if role not in NUMBERS}
         for role, tensor in parts.items():
             if not tensor.is_floating_point():
                 raise ValueError(f"{role} holds {tensor.dtype}, not floating point numbers")
@@ -286,19 +286,21 @@ class _Sorter:
             layer._parameters.get("bias") is None or shift.shape != layer.bias.shape
         ):
             raise ValueError(f"{path} has no bias of shape {list(shift.shape)}")
-        rank = trial.rank
-        alpha: float | None = None
-        if "alpha" in roles:
-            alpha = self._alpha(self.tensors[roles["alpha"]])
-        else:
+        return kind(parts, self._scale(part, path, roles, trial.rank))
+
+    def _scale(self, part: str, path: str, roles: Mapping[str, str], rank: int | None) -> float:
+        """What the product of the parts is multiplied with.
+
+        That is alpha / rank, or `scale` in its place, where a file has it (as AUTOMATIC1111's reader does),
+        times the `scalar` that LyCORIS before 1.8 trained along (later versions multiply it in).
+        """
+        numbers = {role: _number(role, self.tensors[key]) for role, key in roles.items() if role in NUMBERS}
+        alpha = numbers.get("alpha")
+        if alpha is None:
             alpha = self.settings.alpha(part, path)
             rank = rank if rank is not None or alpha is None else self.settings.rank(part, path)
-        return kind(parts, scale_of(alpha, rank, self.settings.rank_stabilised(part)))
-
-    def _alpha(self, tensor: Tensor) -> float:
-        if tensor.numel() != 1:
-            raise ValueError(f"alpha has shape {list(tensor.shape)}")
-        return float(tensor.item())
+        scale = scale_of(alpha, rank, self.settings.rank_stabilised(part))
+        return numbers.get("scale", scale) * numbers.get("scalar", 1.0)
 
     def hint(self, key: str) -> str:
         """The name nearest to that of a key which matched nothing, in brackets."""
@@ -333,6 +335,12 @@ def published_shape(layer: nn.Module) -> tuple[int, ...]:
     if isinstance(layer, nn.Linear):
         return (layer.out_features, layer.in_features)
     return tuple(layer.get_parameter("weight").shape)
+
+
+def _number(role: str, tensor: Tensor) -> float:
+    if tensor.numel() != 1:
+        raise ValueError(f"{role} has shape {list(tensor.shape)}")
+    return float(tensor.item())
 
 
 def _complaint(report: Coverage, sorter: _Sorter, most: int = 3) -> str:

@@ -22,25 +22,27 @@ from sfumato import checkpoint
 from sfumato.errors import UsageError
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.objectives.common import (
+    CroppedData,
+    cropped,
     initial_network,
     matching_unet,
     save_reconstructions,
     with_weights,
 )
 from sfumato.train.pictures import pictures_of
-from sfumato.train.recipe import MODEL, DataSection, NotNegative, Objective, Recipe
+from sfumato.train.recipe import MODEL, NotNegative, Objective, Recipe
 from sfumato.train.task import Task
 
-BORDER = 4
-"""How many pixels wide the border of `border_loss` is."""
+BORDERS = (4, 1)
+"""The widths in pixels of the borders of `border_loss`."""
 
 LOG_VARIANCE_OFFSET = 6.0
 """By how much the log-variance of latents begins below that of random weights."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class PictureData(DataSection):
-    """Pictures; captions are not read."""
+class PictureData(CroppedData):
+    """Pictures, or crops of them; captions are not read."""
 
     resolution: NotNegative = 0
     """Width and height in pixels of the crops of a folder's pictures; 0: the base model's."""
@@ -85,7 +87,8 @@ class Autoencoding(Objective):
         if recipe.compile:
             vae.encoder.compile()
             vae.decoder.compile()
-        pictures = pictures_of(recipe, base, cast(PictureData, recipe.data).resolution, device, report)
+        data = cast(PictureData, recipe.data)
+        pictures = pictures_of(recipe, base, data.resolution, device, report)
         tests = pictures.tests()
 
         def show(state: dict[str, Tensor], path: Path) -> None:
@@ -115,7 +118,7 @@ class Autoencoding(Objective):
             return metrics
 
         loss = AutoencoderLoss(vae, self.kl_weight, self.decoder_only, self.border_weight)
-        return Task(vae, pictures.batches, loss, show, finish)
+        return Task(vae, cropped(pictures.batches, data), loss, show, finish)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,15 +160,19 @@ def reconstruction_loss(y: Tensor, x: Tensor, mse: Tensor) -> Tensor:
 
 
 def border_loss(y: Tensor, x: Tensor) -> Tensor:
-    """Mean absolute error of `y` for `x` (B, C, H, W) in the outermost pixels, to (B,).
+    """Mean absolute error of `y` for `x` (B, C, H, W) in the outermost four pixels and in the last, to (B,).
 
-    Of the four sides, and of the four corners once more, which are few pixels and the farthest off.
+    For each of the two widths of the four sides, and of the four corners once more, which are few pixels and
+    the farthest off.
     """
     error = (y - x).abs()
-    rows = torch.cat([error[..., :BORDER, :], error[..., -BORDER:, :]], dim=-2)
-    columns = torch.cat([error[..., :BORDER], error[..., -BORDER:]], dim=-1)
-    corners = torch.cat([rows[..., :BORDER], rows[..., -BORDER:]], dim=-1)
-    return _mean(rows) + _mean(columns) + _mean(corners)
+    loss = error.new_zeros(len(error))
+    for width in BORDERS:
+        rows = torch.cat([error[..., :width, :], error[..., -width:, :]], dim=-2)
+        columns = torch.cat([error[..., :width], error[..., -width:]], dim=-1)
+        corners = torch.cat([rows[..., :width], rows[..., -width:]], dim=-1)
+        loss = loss + _mean(rows) + _mean(columns) + _mean(corners)
+    return loss
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -3,22 +3,38 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
+import pydantic.dataclasses
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from sfumato.config import Config
 from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
-from sfumato.train.recipe import Recipe
+from sfumato.train.pictures import PictureBatches, RandomCrops
+from sfumato.train.recipe import DataSection, Recipe
 
 BATCH = 256
 """Pictures and texts that are encoded at once."""
 SHOWN = 32
 """Pairs of pictures in a grid."""
 N = TypeVar("N", bound=nn.Module)
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class CroppedData(DataSection):
+    """Pictures, or crops of them."""
+
+    crop_size: Annotated[int, Field(ge=0, multiple_of=8)] = 0
+    """Side in pixels of a random crop of each picture, for large pictures; 0: the whole."""
+
+
+def cropped(batches: PictureBatches, data: CroppedData) -> PictureBatches:
+    """`batches`, or random crops of their pictures where `data` says so."""
+    return RandomCrops(batches, data.crop_size) if data.crop_size else batches
 
 
 def initial_network(recipe: Recipe, net: N, config: Config, where: str) -> N:

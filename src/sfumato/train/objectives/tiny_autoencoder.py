@@ -28,18 +28,16 @@ from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL
 from sfumato.train.objectives.autoencoder import border_loss, psnr_of, reconstruction_loss
-from sfumato.train.objectives.common import initial_network, save_reconstructions, with_weights
-from sfumato.train.pictures import RandomCrops, pictures_of
-from sfumato.train.recipe import MODEL, DataSection, Objective, Recipe
+from sfumato.train.objectives.common import (
+    CroppedData,
+    cropped,
+    initial_network,
+    save_reconstructions,
+    with_weights,
+)
+from sfumato.train.pictures import pictures_of
+from sfumato.train.recipe import MODEL, Objective, Recipe
 from sfumato.train.task import Task
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class CroppedData(DataSection):
-    """Pictures, or crops of them."""
-
-    crop_size: Annotated[int, Field(ge=0, multiple_of=8)] = 0
-    """Side in pixels of a random crop of each picture, for large pictures; 0: the whole."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
@@ -76,7 +74,6 @@ class TinyAutoencoding(Objective):
         dtype = torch.float32 if recipe.precision in ("float16", "fp16") else DTYPES[recipe.precision]
         teacher = for_inference(copy.deepcopy(base.vae), device, dtype)
         pictures = pictures_of(recipe, base, 0, device, report)
-        crop_size = cast(CroppedData, recipe.data).crop_size
         tests = pictures.tests()
 
         def show(state: dict[str, Tensor], path: Path) -> None:
@@ -91,7 +88,7 @@ class TinyAutoencoding(Objective):
             checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
             return {f"psnr_{which}_{name}": value for name, value in metrics.items()}
 
-        batches = RandomCrops(pictures.batches, crop_size) if crop_size else pictures.batches
+        batches = cropped(pictures.batches, cast(CroppedData, recipe.data))
         return Task(tiny, batches, TinyAutoencoderLoss(teacher, tiny, self.border_weight), show, finish)
 
 

@@ -90,7 +90,9 @@ def count(request: Request) -> int:
 
 
 def expand(request: Request) -> Iterator[Prepared]:
-    """Each picture of a request whose `seed` is set, with a seed of its own.
+    """Each picture of a request whose seeds are set, with a seed of its own.
+
+    With a variation it is the last of the variation seeds that counts up, and the seed stays.
 
     At random every picture makes its choices with its own seed. In combinations all of one go with the same
     seeds, so that only the words make the difference. `{@a|b}` moves on with each picture. Raises
@@ -98,21 +100,25 @@ def expand(request: Request) -> Iterator[Prepared]:
     """
     assert request.seed is not None
     total = count(request)
-    if request.seed + request.count - 1 > MAX_SEED:
-        raise UsageError(
-            f"seed is {request.seed}: with {request.count} images the last seed passes {MAX_SEED}"
-        )
+    kept, last = request.variation_seed[:-1], request.variation_seed[-1:]
+    varies = request.variation_amount[-1:] > (0,)
+    name, first = ("variation_seed", last[0]) if varies else ("seed", request.seed)
+    if first + request.count - 1 > MAX_SEED:
+        raise UsageError(f"{name} is {first}: with {request.count} images the last seed passes {MAX_SEED}")
     texts = _styled(request)
     for index in range(total):
         way, place = divmod(index, request.count)
-        seed = request.seed + place
+        seed = request.seed + (0 if varies else place)
         if request.templates == "off":
             words = texts
         elif request.templates == "combinatorial":
             words = template.combination(texts, way, seed=request.seed + index, turn=index)
         else:
             words = template.expand(texts, seed=seed, turn=place)
-        yield Prepared.of(_single(request, words, seed))
+        single = _single(request, words, seed)
+        if varies:
+            single = single.filled(variation_seed=(*kept, first + place))
+        yield Prepared.of(single)
 
 
 def _single(request: Request, words: list[str], seed: int) -> Request:

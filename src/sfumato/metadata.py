@@ -116,6 +116,7 @@ def a1111_line(record: Record) -> str:
     settings |= {
         "CFG scale": f"{request.guidance:.10g}",
         "Seed": request.seed,
+        **_a1111_variation(request),
         "Size": f"{request.width}x{request.height}",
         "Model hash": record.fingerprint[:10],
         "Model": record.model,
@@ -205,6 +206,14 @@ def _a1111_sampler(name: str) -> str:
     """A1111's label of a sampler; ours where the web UI has none."""
     others = SAMPLERS.get(name, ())
     return next((other for other in others if not other.endswith("Scheduler")), name)
+
+
+def _a1111_variation(request: Request) -> dict[str, object]:
+    """The web UI's settings of a variation, of which it has one."""
+    if len(request.variation_amount) != 1:
+        return {}
+    (amount,), (seed,) = request.variation_amount, request.variation_seed
+    return {"Variation seed": seed, "Variation seed strength": f"{amount:.10g}"}
 
 
 def _a1111_lora(use: AdapterWeight) -> str:

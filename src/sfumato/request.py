@@ -40,6 +40,7 @@ ALIASES = {
 
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -82,6 +83,8 @@ class RequestOptions(TypedDict, total=False):
     spacing: str | None
     seed: int | None
     count: int
+    variation_seed: int | Sequence[int]
+    variation_amount: float | Sequence[float]
     fast: bool
     dialect: str
     style: str | Sequence[str]
@@ -175,6 +178,18 @@ class Request(Validated):
         description="Seed of the first picture; the next ones count up. Default: random.",
     )
     count: int = Field(1, ge=1, le=MAX_COUNT, description="Pictures of each prompt.")
+    variation_seed: tuple[Seed, ...] = Field(
+        (),
+        max_length=MAX_TERMS,
+        description="Seed of the noise that `variation_amount` mixes in; in place of the seed it counts up "
+        "with the pictures. Default: random.",
+    )
+    variation_amount: tuple[Fraction, ...] = Field(
+        (),
+        max_length=MAX_TERMS,
+        description="How much of the noise of `variation_seed` is mixed into that of the seed: 0 none, 1 it "
+        "alone. Several are mixed in one after another.",
+    )
     fast: bool = Field(
         False,
         description="Draw in 4 steps, or in 1 to 8 given as steps, with the model's few-step LoRA.",
@@ -384,6 +399,13 @@ class Request(Validated):
     def _one_control(cls, controls: Any) -> Any:
         return (controls,) if isinstance(controls, Control | Mapping) else controls
 
+    @field_validator("variation_seed", "variation_amount", mode="before")
+    @classmethod
+    def _one_number(cls, numbers: Any) -> Any:
+        if numbers is None:
+            return ()
+        return (numbers,) if isinstance(numbers, int | float | str) else numbers
+
     @field_validator("adapters", mode="before")
     @classmethod
     def _adapters_by_name(cls, adapters: Any) -> Any:
@@ -419,6 +441,18 @@ class Request(Validated):
         for name in ("fill", "feather", "crop", "resample"):
             if self.mask is None and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is given without mask, the part of the picture to draw")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_have_amounts(self) -> Self:
+        if (seeds := len(self.variation_seed)) > (amounts := len(self.variation_amount)):
+            given = "without variation_amount" if not amounts else f"for {amounts} of variation_amount"
+            raise ValueError(f"{seeds} of variation_seed are given {given}: each needs an amount, 0 to 1")
+        if self.variation_amount and self.inversion == "ddpm":
+            raise ValueError(
+                "variation_amount is given with inversion ddpm, which keeps the noise of every step; ddim is "
+                "the one that can be varied"
+            )
         return self
 
     @model_validator(mode="after")

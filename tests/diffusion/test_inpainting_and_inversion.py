@@ -9,7 +9,7 @@ from paths import PATHS
 
 from sfumato.diffusion.guidance import ClassifierFreeGuidance, ImageGuidance, active_terms, weighted_sum
 from sfumato.diffusion.inpainting import forward, keep_known, resampled
-from sfumato.diffusion.inversion import ddim_inversion, ddpm_inversion, slerp, with_residuals
+from sfumato.diffusion.inversion import ddim_inversion, ddpm_inversion, with_residuals
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Point, SeededNoise, mapped, run
@@ -127,27 +127,3 @@ def test_the_points_of_an_inversion_have_the_negative_steps_of_their_intervals()
         points = asked(sampling)
         assert [point.step for point in points] == wanted
         assert all(point.level == levels[-1 - point.step] for point in points)
-
-
-def test_spherical_interpolation_of_noise_is_noise_and_has_its_ends():
-    a, b = (torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    torch.testing.assert_close(slerp(a, b, 0.0), a)
-    torch.testing.assert_close(slerp(a, b, 1.0), b)
-    torch.testing.assert_close(slerp(a, a, 0.3), a)
-    assert float(slerp(a, b, 0.5).std()) == pytest.approx(1.0, abs=0.02)
-    assert float(((a + b) / 2).std()) < 0.75
-
-
-def test_three_terms_are_those_of_the_paper():
-    point = Point(torch.zeros(SHAPE), Level(0.5, 0.5, 3.0), 0)
-    estimates = {name: torch.randn(SHAPE) for name in ("text and picture", "picture", "nothing")}
-    text = ClassifierFreeGuidance.of("text and picture", "picture", 7.0)
-    (without,) = ClassifierFreeGuidance.of("x", "nothing", 7.0).negatives
-    guidance = ImageGuidance(text, (without,), 1.4)
-    terms = active_terms(guidance, point)
-    assert len(terms) == 3
-    found = guidance.combine(point, [(term, estimates[term.conditioning]) for term in terms])
-    both, picture, nothing = estimates.values()
-    wanted = nothing + 1.4 * (picture - nothing) + 7.0 * (both - picture)
-    torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(weighted_sum([(t, torch.ones(SHAPE)) for t in terms]), torch.ones(SHAPE))

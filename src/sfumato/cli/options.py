@@ -182,6 +182,8 @@ FIELDS = {
     "spacing": Field(known=SPACINGS),
     "count": Field("-n, --count N"),
     "sticker": Field("--sticker PX"),
+    "variation_seed": Field("--variation-seed N", parse=number),
+    "variation_amount": Field("--variation-amount X", parse=number),
     "dialect": Field(panel=PROMPT, known=DIALECTS),
     "style": Field(panel=PROMPT),
     "templates": Field("--templates HOW", PROMPT),

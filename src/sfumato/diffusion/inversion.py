@@ -4,7 +4,6 @@ The points of an inversion have negative steps: −1 − i in the interval i bet
 noisiest, so that a guidance can tell them from those of a drawing (`diffusion.guidance.InversionGuidance`).
 """
 
-import math
 from collections.abc import Generator, Sequence
 
 from torch import Tensor
@@ -66,16 +65,3 @@ def with_residuals(x: Tensor, levels: Sequence[Level], residuals: Sequence[Tenso
         x0 = yield Point(x, here, step)
         x = step_to(x, x0, here, there, ancestral(here, there, 1.0)[0]) + residual
     return x
-
-
-def slerp(a: Tensor, b: Tensor, amount: float) -> Tensor:
-    """Spherical interpolation from `a` to `b` (1, …) by `amount`, 0 to 1 (Shoemake 1985).
-
-    Noise in between has the spread of noise. Of nearly parallel tensors it is linear.
-    """
-    u, v = a.flatten(), b.flatten()
-    cosine = float((u @ v) / (u.norm() * v.norm()))
-    angle = math.acos(max(-1.0, min(1.0, cosine)))
-    if math.sin(angle) < 1e-4:
-        return (1 - amount) * a + amount * b
-    return (math.sin((1 - amount) * angle) * a + math.sin(amount * angle) * b) / math.sin(angle)

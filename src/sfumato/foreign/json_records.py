@@ -25,7 +25,7 @@ v4_prompt v4_negative_prompt reference_information_extracted_multiple extra_pass
 lora_unet_weights lora_clip_weights hires_fix_used
 """
 _INVOKEAI_IDLE = """
-image positive_style_prompt negative_style_prompt type variations threshold perlin postprocessing
+image positive_style_prompt negative_style_prompt type threshold perlin postprocessing
 canvas_v2_metadata ref_images regions
 """
 _NOVELAI = re.compile(r"(-?\d*\.?\d+)::|::|[{}\[\]]|(?:(?!-?\d*\.?\d+::|::)[^{}\[\]])+", re.DOTALL)

@@ -23,6 +23,9 @@ _MEANINGS: dict[str, str] = {
         "guidance": "cfgscale cfg guidancescale scale",
         "guidance_rescale": "cfgrescale cfgrescalemultiplier cfgrescalephi guidancerescale",
         "seed": "seed noiseseed",
+        "variation_seed": "variationseed subseed",
+        "variation_amount": "variationseedstrength variationstrength subseedstrength",
+        "variations": "variations",
         "width": "width",
         "height": "height",
         "size": "size resolution",
@@ -97,7 +100,11 @@ class Translation:
         if meaning in ("prompt", "negative"):
             self.fields[meaning] = _words(value)
         elif meaning == "seed":
-            self._seed(value)
+            self._seed("seed", value)
+        elif meaning == "variation_seed":
+            self._seed("variation_seed", value)
+        elif meaning == "variations":
+            self._variations(value)
         elif meaning == "size":
             if size := _SIZE.search(str(value)):
                 self.fields |= {"width": int(size[1]), "height": int(size[2])}
@@ -141,10 +148,13 @@ class Translation:
         request = Request.build(prompt="", templates="off", dialect=self.dialect)
         if not self.fields.get("prompt"):
             self.notes.append("the prompt: none was found")
-        fields = {**self.fields, "adapters": self.adapters}
-        for name, value in fields.items():
+        fields: dict[str, Any] = {**self.fields, "adapters": self.adapters}
+        variation = {name: fields.pop(name, None) for name in ("variation_seed", "variation_amount")}
+        if not variation["variation_amount"]:
+            variation = {}
+        for given in (*({name: value} for name, value in fields.items()), variation):
             try:
-                request = request.changed(**{name: value})
+                request = request.changed(**given)
             except UsageError as error:
                 self.notes.append(str(error))
         try:
@@ -159,13 +169,21 @@ class Translation:
             self.program, request, self.model, tuple(notes), tuple(dict.fromkeys(map(_file, named)))
         )
 
-    def _seed(self, value: Any) -> None:
+    def _seed(self, name: str, value: Any) -> None:
         with suppress(ValueError):
             seed = int(str(value))
             if seed > MAX_SEED:
-                self.notes.append(f"seed {seed}, which is above {MAX_SEED}: drawn with {seed & MAX_SEED}")
+                self.notes.append(f"{name} {seed}, which is above {MAX_SEED}: drawn with {seed & MAX_SEED}")
             if seed >= 0:
-                self.fields["seed"] = seed & MAX_SEED
+                self.fields[name] = seed & MAX_SEED
+
+    def _variations(self, value: Any) -> None:
+        """InvokeAI's pairs of a seed and a weight, mixed in one after another."""
+        pairs = [each for each in value if isinstance(each, list | tuple)] if isinstance(value, list) else []
+        found = [(seed, _number(weight)) for seed, weight in (each[:2] for each in pairs if len(each) > 1)]
+        if found:
+            self.fields["variation_seed"] = [seed for seed, _ in found]
+            self.fields["variation_amount"] = [weight for _, weight in found]
 
     def _sampler(self, label: str) -> None:
         known = label.removesuffix("_gpu").removesuffix("_cfg_pp")

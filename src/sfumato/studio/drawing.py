@@ -31,6 +31,7 @@ from sfumato.diffusion.sampling import (
     resumed,
     visited,
 )
+from sfumato.diffusion.variation import varied
 from sfumato.edit.canvas import canvas_of
 from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
@@ -269,6 +270,7 @@ class Studio:
             raise UsageError(f"sampler is {sampler}: with inversion ddpm it is ddpm, whose noise is kept")
         spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
         options = self.options
+        unseeded = request.variation_amount[len(request.variation_seed) :]
         return request.filled(
             width=width,
             height=height,
@@ -276,7 +278,8 @@ class Studio:
             guidance=defaults.guidance if request.guidance is None else request.guidance,
             sampler=sampler,
             spacing=request.spacing or spacing,
-            seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
+            seed=_random_seed() if request.seed is None else request.seed,
+            variation_seed=(*request.variation_seed, *(_random_seed() for _ in unseeded)),
             model=options.source,
             vae=options.vae,
             tiny=options.tiny if request.decoder == TINY else None,
@@ -417,7 +420,8 @@ class Studio:
             self._select(picture.adapters)
             levels = self._levels(request)
             noise = SeededNoise([_set(request.seed)])
-            eps = noise(torch.empty(self.model.latent.shape(request.size))).to(self.device)
+            eps = noise(torch.empty(self.model.latent.shape(request.size)))
+            eps = varied(eps, request.variation_seed, request.variation_amount).to(self.device)
             with torch.no_grad():
                 guidance = self._guidance(picture, len(levels) - 1)
         if picture.canvas is not None and request.inversion:
@@ -666,6 +670,10 @@ def _single(requests: list[Request], rule: str) -> list[Request]:
     if (count := sum(map(expansion.count, requests))) != 1:
         raise UsageError(f"the request is for {count} pictures: {rule}")
     return requests
+
+
+def _random_seed() -> int:
+    return secrets.randbelow(2**32)
 
 
 def _set(value: T | None) -> T:

@@ -448,10 +448,10 @@ class Request(Validated):
         if (seeds := len(self.variation_seed)) > (amounts := len(self.variation_amount)):
             given = "without variation_amount" if not amounts else f"for {amounts} of variation_amount"
             raise ValueError(f"{seeds} of variation_seed are given {given}: each needs an amount, 0 to 1")
-        if self.variation_amount and self.inversion == "ddpm":
+        if self.variation_amount and self.inversion:
             raise ValueError(
-                "variation_amount is given with inversion ddpm, which keeps the noise of every step; ddim is "
-                "the one that can be varied"
+                "variation_amount is given with inversion, which begins with the picture's own noise; a "
+                "picture is varied by strength"
             )
         return self
 

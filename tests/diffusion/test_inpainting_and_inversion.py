@@ -127,3 +127,18 @@ def test_the_points_of_an_inversion_have_the_negative_steps_of_their_intervals()
         points = asked(sampling)
         assert [point.step for point in points] == wanted
         assert all(point.level == levels[-1 - point.step] for point in points)
+
+
+def test_three_terms_are_those_of_the_paper():
+    point = Point(torch.zeros(SHAPE), Level(0.5, 0.5, 3.0), 0)
+    estimates = {name: torch.randn(SHAPE) for name in ("text and picture", "picture", "nothing")}
+    text = ClassifierFreeGuidance.of("text and picture", "picture", 7.0)
+    (without,) = ClassifierFreeGuidance.of("x", "nothing", 7.0).negatives
+    guidance = ImageGuidance(text, (without,), 1.4)
+    terms = active_terms(guidance, point)
+    assert len(terms) == 3
+    found = guidance.combine(point, [(term, estimates[term.conditioning]) for term in terms])
+    both, picture, nothing = estimates.values()
+    wanted = nothing + 1.4 * (picture - nothing) + 7.0 * (both - picture)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(weighted_sum([(t, torch.ones(SHAPE)) for t in terms]), torch.ones(SHAPE))

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from sfumato.diffusion.level import Level
 from sfumato.diffusion.sampling import SeededNoise
-from sfumato.diffusion.variation import slerp, varied, varied_latent
+from sfumato.diffusion.variation import slerp, varied
 
 
 def noise(seed):
@@ -60,16 +59,3 @@ def test_several_noises_are_mixed_in_one_after_another():
     )
     assert varied(a, (), ()) is a
     assert torch.equal(varied(a, (1, 2), (0.0, 0.0)), a)
-
-
-def test_a_latent_is_varied_in_its_noise_alone():
-    level = Level(0.6, 0.8, 500.0)
-    x0, eps = noise(3), noise(4)
-    x = level.noisy(x0, eps)
-    assert varied_latent(x, x0, level, (5,), (0.0,)) is x
-    torch.testing.assert_close(
-        varied_latent(x, x0, level, (5,), (0.3,)),
-        level.noisy(x0, slerp(eps, noise(5), 0.3)),
-        rtol=1e-4,
-        atol=1e-5,
-    )

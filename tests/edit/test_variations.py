@@ -49,7 +49,9 @@ def test_the_noise_of_a_samplers_steps_stays_that_of_the_seed(studio):
 
 def test_more_of_the_other_noise_changes_more(studio, apple):
     amounts = (0.02, 0.1, 0.4)
-    apart = [distance(apple, studio.vary(apple, 1, amount, variation_seed=5)[0]) for amount in amounts]
+    apart = [
+        distance(apple, studio.vary(apple, count=1, amount=amount, variation_seed=5)[0]) for amount in amounts
+    ]
     assert 0 < apart[0] < apart[1] < apart[2]
 
 
@@ -62,30 +64,31 @@ def test_variations_of_a_picture_keep_its_seed_and_count_the_other_one_up(studio
 
 
 def test_a_variation_and_a_variation_of_it_are_replayed_by_their_records(studio, apple, tmp_path):
-    (first,) = studio.vary(apple, 1, 0.2)
-    (second,) = studio.vary(first, 1, 0.1)
+    (first,) = studio.vary(apple, count=1)
+    (second,) = studio.vary(first, count=1, amount=0.1)
     assert second.request.variation_amount == (0.2, 0.1)
     assert second.request.variation_seed[0] == first.request.variation_seed[0]
     for name, each in (("first.png", first), ("second.png", second)):
-        again = sfumato.open_image(each.save(tmp_path / name))
+        again = sfumato.Image.open(each.save(tmp_path / name))
         assert studio.generate(again.request).differs(each) is None
 
 
-def test_amount_0_of_any_other_picture_gives_it_back_as_the_autoencoder_has_it(studio):
+def test_any_other_picture_is_varied_from_itself_by_the_amount(studio):
     rows, columns = np.indices((64, 64))
     picture = np.stack([rows * 4, columns * 4, np.full_like(rows, 90)], -1).astype(np.uint8)
-    (same,) = studio.vary(picture, 1, 0, **SMALL)
-    (varied,) = studio.vary(picture, 1, 0.3, **SMALL)
-    known = studio.generate("", image=picture, strength=0, **SMALL)
-    assert distance(same, known) < distance(varied, known)
+    (same,) = studio.vary(picture, count=1, amount=0, **SMALL)
+    assert same.differs(studio.generate("", image=picture, strength=0, **SMALL)) is None
+    one, two = studio.vary(picture, count=2, amount=0.7, **SMALL)
+    assert one.differs(two) is not None
+    assert 0 < distance(one, same) < distance(studio.generate("", **SMALL), same)
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"variation_seed": 3}, "without variation_amount"),
-        ({"variation_amount": 1.5}, "variation_amount is 1.5: must be at most 1"),
-        ({"variation_seed": -1, "variation_amount": 0.1}, "variation_seed is -1: must be at least 0"),
+        ({"variation_amount": 1.5}, "variation_amount.0 is 1.5: must be at most 1"),
+        ({"variation_seed": -1, "variation_amount": 0.1}, "variation_seed.0 is -1: must be at least 0"),
         ({"variation_seed": (1, 2), "variation_amount": 0.1}, "each needs an amount"),
     ],
 )
@@ -99,6 +102,6 @@ def test_a_count_beyond_the_last_variation_seed_is_told_before_drawing(studio):
         studio.prepare(APPLE, seed=1, variation_seed=2**63 - 1, variation_amount=0.1, count=2)
 
 
-def test_the_noise_of_ddpm_inversion_is_not_varied(studio, apple):
-    with pytest.raises(UsageError, match="ddim is the one that can be varied"):
-        studio.generate(APPLE, image=apple, inversion="ddpm", variation_amount=0.1)
+def test_the_noise_of_an_inversion_is_not_varied(apple):
+    with pytest.raises(UsageError, match="varied by strength"):
+        sfumato.Request(APPLE, image=apple, inversion="ddim", variation_amount=0.1)

@@ -216,12 +216,16 @@ FIELDS = {
 }
 
 
-def request_fields(*names: str) -> OptionGroup:
-    """The fields of `Request`, or those named, as options: a dictionary of the ones that were given."""
+def request_fields(*names: str, but: Collection[str] = ()) -> OptionGroup:
+    """The fields of `Request`, or those named, as options: a dictionary of the ones that were given.
+
+    `but`: fields to leave out.
+    """
 
     def options() -> Iterable[inspect.Parameter]:
         schemas = _schemas()
-        return [_parameter(name, schemas[name]) for name in names or schemas if name not in NO_OPTIONS]
+        left_out = {*NO_OPTIONS, *but}
+        return [_parameter(name, schemas[name]) for name in names or schemas if name not in left_out]
 
     def make(values: dict[str, Any]) -> dict[str, Any]:
         schemas = _schemas()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sfumato.diffusion.level import Level
 from sfumato.diffusion.sampling import SeededNoise
 
 
@@ -22,7 +21,9 @@ def slerp(a: Tensor, b: Tensor, amount: float) -> Tensor:
     angle = math.acos(max(-1.0, min(1.0, cosine)))
     if math.sin(angle) < 1e-4:
         return (1 - amount) * a + amount * b
-    return math.sin((1 - amount) * angle) / math.sin(angle) * a + math.sin(amount * angle) / math.sin(angle) * b
+    return (
+        math.sin((1 - amount) * angle) / math.sin(angle) * a + math.sin(amount * angle) / math.sin(angle) * b
+    )
 
 
 def varied(eps: Tensor, seeds: Sequence[int], amounts: Sequence[float]) -> Tensor:
@@ -30,10 +31,3 @@ def varied(eps: Tensor, seeds: Sequence[int], amounts: Sequence[float]) -> Tenso
     for seed, amount in zip(seeds, amounts, strict=True):
         eps = slerp(eps, SeededNoise([seed])(eps), amount)
     return eps
-
-
-def varied_latent(x: Tensor, x0: Tensor, level: Level, seeds: Sequence[int], amounts: Sequence[float]) -> Tensor:
-    """The latent `x` = a·x0 + s·eps (1, …) at `level`, noisier than clean, with its noise `varied`."""
-    if not any(amounts):
-        return x
-    return level.noisy(x0, varied((x - level.a * x0) / level.s, seeds, amounts))

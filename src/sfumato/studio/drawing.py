@@ -34,11 +34,13 @@ from sfumato.diffusion.sampling import (
 from sfumato.diffusion.variation import varied
 from sfumato.edit.canvas import canvas_of
 from sfumato.edit.matting import cut_out, outlined
+from sfumato.edit.variation import AMOUNT, variation
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
 from sfumato.few_steps import apply_fast
 from sfumato.image import Image
+from sfumato.inputs import PictureSource
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inference import for_inference, unpacked
@@ -339,6 +341,17 @@ class Studio:
         """
         drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
         return [drawn[index] for index in sorted(drawn)]
+
+    def vary(
+        self, picture: Image | PictureSource, *, amount: float = AMOUNT, **fields: Unpack[RequestFields]
+    ) -> list[Image]:
+        """Draw variations of `picture`: `amount`, 0 to 1, of other noises mixed into its own.
+
+        A `sfumato.Image` is drawn by its request. Any other picture is drawn from (img2img) with the strength
+        `amount`. `fields` replace those of the request: `count`, 4 unless given, and `variation_seed`, the
+        first of the other seeds, random unless given.
+        """
+        return self.generate_batch(variation(picture, amount, **fields))
 
     def stream(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> Iterator[Step]:
         """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.

@@ -12,7 +12,6 @@ from sfumato.diffusion.inpainting import keep_known
 from sfumato.diffusion.inversion import ddim_inversion, ddpm_inversion, with_residuals
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.sampling import Noise, Sampler, Sampling, Start, Wrapper, resumed
-from sfumato.diffusion.variation import varied_latent
 from sfumato.edit.canvas import Canvas
 from sfumato.request import Request
 
@@ -64,9 +63,7 @@ def inverted(request: Request, sampler: Sampler) -> Sampler:
             x, residuals = yield from ddpm_inversion(x, levels, noise, first=first)
             drawing = with_residuals(x, levels[first:], residuals)
         else:
-            x0, seeds, amounts = x, request.variation_seed, request.variation_amount
-            x = yield from ddim_inversion(x0, levels, first=first)
-            x = varied_latent(x, x0, levels[first], seeds, amounts)
+            x = yield from ddim_inversion(x, levels, first=first)
             drawing = sampler(x, levels[first:], noise)
         return (yield from resumed(drawing, first))
 

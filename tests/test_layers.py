@@ -19,7 +19,7 @@ FLOORS = [
     {"prompt", "checkpoint", "adapt"},
     {
         "control", "inputs", "request", "edit", "expansion", "foreign", "metadata", "image", "engine",
-        "few_steps", "decoders", "studio",
+        "few_steps", "decoders", "series", "studio",
     },
     {"data", "evaluate", "train", "compat"},
     {"cli", "server", "__main__"},

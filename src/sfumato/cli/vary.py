@@ -40,8 +40,8 @@ def vary(
     A picture that Sfumato drew is drawn again with a little of another noise in its own. Any other picture is
     where drawing begins, as by generate --image, with a strength of the amount.
     """
-    from sfumato.edit.variation import variation
     from sfumato.image import Image
+    from sfumato.series.variation import variation
 
     fields |= {"count": number(count)} | ({} if prompt is None else {"prompt": prompt})
     own = like.holds_record(path)

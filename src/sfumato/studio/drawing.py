@@ -34,7 +34,6 @@ from sfumato.diffusion.sampling import (
 from sfumato.diffusion.variation import varied
 from sfumato.edit.canvas import canvas_of
 from sfumato.edit.matting import cut_out, outlined
-from sfumato.edit.variation import AMOUNT, variation
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
@@ -49,6 +48,7 @@ from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import Request, RequestFields
+from sfumato.series.variation import AMOUNT, variation
 from sfumato.studio import advice, editing
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.controls import Controls

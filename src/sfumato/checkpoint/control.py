@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from sfumato import folders, weights
-from sfumato.checkpoint import layout, source
+from sfumato.checkpoint import controlnet_file, layout, source
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.loading import build
 from sfumato.checkpoint.unsupported import described, family_of_classes
-from sfumato.config import Config, ControlNetConfig
+from sfumato.config import Config, ControlNetConfig, UNetConfig
 from sfumato.errors import CheckpointError, UsageError, misnamed
 from sfumato.files import read_json
 from sfumato.nets.controlnet import ControlNet
@@ -37,19 +37,20 @@ class LoadedControl:
 
 def load_control(
     name: str,
+    unet: UNetConfig,
     *,
     own: Mapping[str, Path] | None = None,
     dtype: torch.dtype | None = None,
     local_files_only: bool = False,
 ) -> LoadedControl:
-    """Load the control `name`: a diffusers folder, a `.safetensors` file, a hub id, or a name.
+    """Load the control `name` for a `unet`: a diffusers folder, a `.safetensors` file, a hub id, or a name.
 
     A name is one in the user's folder `controls`, or of `own`, what the drawing's model brings with it.
     `dtype`: what to convert the weights to; as stored if `None`. Raises `CheckpointError`.
     """
     half = dtype in (torch.float16, torch.bfloat16)
     path = locate_control(name, own or {}, prefer_half=half, local_files_only=local_files_only)
-    part = control_part(path, prefer_half=half)
+    part = control_part(path, unet, prefer_half=half)
     network = build(part, dtype)
     assert isinstance(network, ControlNetwork)
     asked = json.dumps(part.config.to_dict(), sort_keys=True)
@@ -89,12 +90,13 @@ def _from_hub(repository: str, revision: str | None, prefer_half: bool, local_fi
     raise errors[0]
 
 
-def control_part(path: Path, *, prefer_half: bool = False) -> Part:
-    """The network in `path`, a folder with its `config.json` or a file. Raises `CheckpointError`."""
+def control_part(path: Path, unet: UNetConfig, *, prefer_half: bool = False) -> Part:
+    """The network in `path`, a folder with its `config.json` or a file. Raises `CheckpointError`.
+
+    What a file does not tell is as it must be beside `unet`.
+    """
     if not path.is_dir():
-        tensors = weights.header(path).tensors
-        what = described(tensors) or "no control"
-        raise CheckpointError(f"{path} is {what}; a control is a ControlNet's folder with its config.json")
+        return _file_part(path, unet)
     file = path / "config.json"
     if not file.is_file():
         raise CheckpointError(f"{path} holds no control: it has no config.json")
@@ -107,3 +109,12 @@ def control_part(path: Path, *, prefer_half: bool = False) -> Part:
     headers, variant = layout.read_headers(path, prefer_half=prefer_half)
     tensors = {key: info for header in headers.values() for key, info in header.tensors.items()}
     return Part("control", name, config, str(path), headers, tensors, variant)
+
+
+def _file_part(path: Path, unet: UNetConfig) -> Part:
+    """The network in a file, by its tensors. Raises `CheckpointError`."""
+    header = weights.header(path)
+    if controlnet_file.is_controlnet(header.tensors):
+        return controlnet_file.controlnet_part(path, header, unet)
+    what = described(header.tensors)
+    raise CheckpointError(f"{path} is {what or 'no control'}; a control is a ControlNet")

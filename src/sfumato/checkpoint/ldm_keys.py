@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import (
+    Config,
+    ControlNetConfig,
+    TextConfig,
+    TinyVAEConfig,
+    UNetConfig,
+    VAEConfig,
+)
+from sfumato.config.unet import EncoderConfig
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -20,10 +28,12 @@ CONDITIONER = "conditioner.embedders."
 OPENAI = "transformer.text_model."
 OPEN_CLIP = "model."
 
-_UNET_ENDS = {
+_ENCODER_ENDS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+}
+_UNET_ENDS = {
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
@@ -73,11 +83,9 @@ Table = dict[str, SourceKey]
 """By the name of a parameter here."""
 
 
-def unet_modules(config: UNetConfig) -> dict[str, str]:
-    """The original path of every layer of a UNet that has parameters, by its path here."""
-    names = dict(_UNET_ENDS)
-    if config.time_cond_proj_dim is not None:
-        names |= _GUIDANCE
+def _encoder_modules(config: EncoderConfig) -> dict[str, str]:
+    """What `unet_modules` gives, for the layers that a ControlNet has as well."""
+    names = dict(_ENCODER_ENDS)
     if config.addition_embed_type is not None:
         names |= _ADDED
     channels, count = config.block_out_channels, len(config.block_out_channels)
@@ -99,6 +107,15 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
     if config.mid_block_type == "UNetMidBlock2DCrossAttn":
         names |= _spatial("mid_block.attentions.0", "middle_block.1", config.down_depths[-1][0])
         names |= _unet_resnet("mid_block.resnets.1", "middle_block.2", False)
+    return names
+
+
+def unet_modules(config: UNetConfig) -> dict[str, str]:
+    """The original path of every layer of a UNet that has parameters, by its path here."""
+    names = _encoder_modules(config) | _UNET_ENDS
+    if config.time_cond_proj_dim is not None:
+        names |= _GUIDANCE
+    count = len(config.block_out_channels)
     place = 0
     for level, kind in enumerate(config.up_block_types):
         ours, attends = f"up_blocks.{level}", kind == "CrossAttnUpBlock2D"
@@ -112,6 +129,19 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
         if level < count - 1:
             after = 2 if attends else 1
             names[f"{ours}.upsamplers.0.conv"] = f"output_blocks.{place - 1}.{after}.conv"
+    return names
+
+
+def controlnet_modules(config: ControlNetConfig) -> dict[str, str]:
+    """The original path of every layer of a ControlNet that has parameters, by its path here."""
+    names = _encoder_modules(config)
+    for place in range(len(config.skip_channels)):
+        names[f"controlnet_down_blocks.{place}"] = f"zero_convs.{place}.0"
+    names["controlnet_mid_block"] = "middle_block_out.0"
+    last = 2 * len(config.conditioning_embedding_out_channels) - 1
+    layers = ["conv_in", *(f"blocks.{number}" for number in range(last - 1)), "conv_out"]
+    for place, layer in enumerate(layers):
+        names[f"controlnet_cond_embedding.{layer}"] = f"input_hint_block.{2 * place}"
     return names
 
 
@@ -202,6 +232,8 @@ def table_of(config: Config, prefix: str, open_clip: bool, parameters: Iterable[
     """Where files keep the `parameters` of the network that `config` describes, under names with `prefix`."""
     if isinstance(config, UNetConfig):
         return unet_table(config, parameters, prefix)
+    if isinstance(config, ControlNetConfig):
+        return _by_module(controlnet_modules(config), parameters, prefix)
     if isinstance(config, VAEConfig):
         return vae_table(config, parameters, prefix)
     if isinstance(config, TinyVAEConfig):

@@ -7,12 +7,13 @@ all tensors are there is checked later, against the network that the configurati
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import count, takewhile
 from typing import Any
 
-from sfumato.config import TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import ControlNetConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.config.base import MOST_LEVELS
+from sfumato.config.unet import EncoderConfig
 from sfumato.errors import CheckpointError
 from sfumato.weights import TensorInfo
 
@@ -61,21 +62,14 @@ def unet(
     plan = (_original_plan if original else _diffusers_plan)(tensors, where)
     names = _ORIGINAL_ENDS if original else _DIFFUSERS_ENDS
     first, last = _shape(tensors, names["in"], 4, where), _shape(tensors, names["out"], 4, where)
-    context = {
-        info.shape[1]
-        for name, info in tensors.items()
-        if name.endswith(".attn2.to_k.weight") and len(info.shape) == 2
-    }
-    linear = any(name.endswith(".proj_in.weight") and len(info.shape) == 2 for name, info in tensors.items())
+    context, linear = _contexts(tensors), _linear(tensors)
     widths = tuple(level.width for level in plan.down)
     content: dict[str, Any] = {
         "in_channels": first[1],
         "out_channels": last[0],
         "block_out_channels": widths,
         "layers_per_block": _same([len(level.depths) for level in plan.down]),
-        "down_block_types": tuple(
-            "CrossAttnDownBlock2D" if any(level.depths) else "DownBlock2D" for level in plan.down
-        ),
+        "down_block_types": _down_types(plan),
         "up_block_types": tuple("CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in plan.up),
         "mid_block_type": None if plan.middle is None else _MIDDLES[plan.middle > 0],
         "use_linear_projection": linear,
@@ -101,6 +95,60 @@ def unet(
     if names["guidance"] in tensors:
         content["time_cond_proj_dim"] = _shape(tensors, names["guidance"], 2, where)[1]
     return UNetConfig.from_dict(content, where)
+
+
+def controlnet(
+    tensors: Tensors, original: bool, unet: UNetConfig, embedding: tuple[int, ...], where: str
+) -> ControlNetConfig:
+    """The configuration of a ControlNet by its `tensors`; what they leave open is as in `unet`.
+
+    `embedding`: the channels that the picture is brought to, in turn.
+    """
+    plan = (_original_plan if original else _diffusers_plan)(tensors, where)
+    names = _ORIGINAL_ENDS if original else _DIFFUSERS_ENDS
+    widths = tuple(level.width for level in plan.down)
+    content = {each.name: getattr(unet, each.name) for each in fields(EncoderConfig)} | {
+        "in_channels": _shape(tensors, names["in"], 4, where)[1],
+        "block_out_channels": widths,
+        "layers_per_block": _same([len(level.depths) for level in plan.down]),
+        "down_block_types": _down_types(plan),
+        "mid_block_type": None if plan.middle is None else _MIDDLES[plan.middle > 0],
+        "use_linear_projection": _linear(tensors),
+        "transformer_layers_per_block": _depths(plan)["transformer_layers_per_block"],
+        "conditioning_embedding_out_channels": embedding,
+    }
+    if context := _contexts(tensors):
+        content["cross_attention_dim"] = max(context)
+    if widths != unet.block_out_channels:
+        content["attention_head_dim"] = 1  # it fits no model that is here, as will be said
+    if names["added"] in tensors:
+        width = _shape(tensors, names["added"], 2, where)[1]
+        content |= {
+            "addition_embed_type": "text_time",
+            "projection_class_embeddings_input_dim": width,
+            "addition_time_embed_dim": unet.addition_time_embed_dim or SIZE_WIDTH,
+        }
+    else:
+        content |= {"addition_embed_type": None, "projection_class_embeddings_input_dim": None}
+    return ControlNetConfig.from_dict(content, where)
+
+
+def _down_types(plan: _Plan) -> tuple[str, ...]:
+    return tuple("CrossAttnDownBlock2D" if any(level.depths) else "DownBlock2D" for level in plan.down)
+
+
+def _contexts(tensors: Tensors) -> set[int]:
+    """The widths of the text states that cross-attentions read."""
+    return {
+        info.shape[1]
+        for name, info in tensors.items()
+        if name.endswith(".attn2.to_k.weight") and len(info.shape) == 2
+    }
+
+
+def _linear(tensors: Tensors) -> bool:
+    """Whether transformers' projections are matrices, not convolutions."""
+    return any(name.endswith(".proj_in.weight") and len(info.shape) == 2 for name, info in tensors.items())
 
 
 _ORIGINAL_ENDS = {

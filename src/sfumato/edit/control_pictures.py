@@ -2,6 +2,7 @@
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFilter
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,3 +44,10 @@ def canny(pixels: NDArray[np.uint8], low: float = LOW, high: float = HIGH) -> ND
         raise UsageError(NEEDS_OPENCV) from None
     edges: NDArray[np.uint8] = np.asarray(cv2.Canny(pixels, low, high), dtype=np.uint8)
     return edges
+
+
+def thickened(lines: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """`lines` (H, W) of one pixel made `width` pixels wide, which must be odd."""
+    if width == 1:
+        return lines
+    return np.asarray(PIL.Image.fromarray(lines).filter(PIL.ImageFilter.MaxFilter(width)))

@@ -56,6 +56,17 @@ class Controls:
         self._loaded: dict[str, LoadedControl] = {}
         self._condition = lru_cache(maxsize=KEPT)(self._embedded)
 
+    def add(self, control: LoadedControl) -> None:
+        """Have a network that is in memory ready, under its name. Raises `CheckpointError`."""
+        check_fits(control.name, control.network, self.model)
+        denoiser, options = self.denoiser, self.options
+        if options.trainable:
+            control.network.to(denoiser.device, denoiser.dtype)
+        else:
+            for_inference(control.network, denoiser.device, denoiser.dtype, offload=options.offload)
+        self._loaded[control.name] = control
+        self._condition.cache_clear()
+
     def fetch(self, controls: Sequence[Control], size: tuple[int, int]) -> dict[str, str]:
         """Have the networks and the pictures of `controls` ready; the networks' fingerprints, by their names.
 
@@ -63,7 +74,15 @@ class Controls:
         """
         for each in controls:
             if each.model not in self._loaded:
-                self._loaded[each.model] = self._read(each.model)
+                self.add(
+                    load_control(
+                        each.model,
+                        self.model.unet.config,
+                        own=self.model.controls,
+                        dtype=self.denoiser.dtype,
+                        local_files_only=self.local_files_only,
+                    )
+                )
             self._condition(each.model, each.image, each.preprocessor, size)
         return {each.model: self._loaded[each.model].fingerprint for each in controls}
 
@@ -84,18 +103,6 @@ class Controls:
         network, picture = self._loaded[name].network, control_picture(image, preprocessor, size)
         with torch.no_grad():
             return network.embed(picture.to(self.denoiser.device, network.dtype))
-
-    def _read(self, name: str) -> LoadedControl:
-        denoiser, options = self.denoiser, self.options
-        found = load_control(
-            name, own=self.model.controls, dtype=denoiser.dtype, local_files_only=self.local_files_only
-        )
-        check_fits(name, found.network, self.model)
-        if options.trainable:
-            found.network.to(denoiser.device, denoiser.dtype)
-        else:
-            for_inference(found.network, denoiser.device, denoiser.dtype, offload=options.offload)
-        return found
 
 
 def check_fits(name: str, network: ControlNet, model: Model) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Annotated, cast
 
 import pydantic.dataclasses
@@ -33,7 +34,7 @@ from sfumato.train.cache import (
 )
 from sfumato.train.context import StepContext
 from sfumato.train.log import counts
-from sfumato.train.order import CAPTIONS, CROPS, Epochs, Order, WeightedSampling, random_of
+from sfumato.train.order import CAPTIONS, CONDITIONS, CROPS, Epochs, Order, WeightedSampling, random_of
 from sfumato.train.recipe import Count, DataSection, NotNegative, Recipe
 from sfumato.validation import one_of
 
@@ -85,6 +86,8 @@ class LatentBatch:
     """For SDXL: the texts' pooled embeddings (B, P) and each picture's sizes and crop (B, 6)."""
     step: int = 0
     """Of the run."""
+    condition: Tensor | None = None
+    """What a control is shown of the pictures (B, 3, H, W), in [0, 1], if one is trained."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,8 @@ class CaptionedBatches:
     latents: Latents
     states: CaptionStates
     device: torch.device
+    condition: Callable[[Tensor, Random], Tensor] | None = None
+    """From pictures (B, 3, H, W) in [−1, 1] to what a control is shown of them."""
 
     def __call__(self, context: StepContext, count: int) -> LatentBatch:
         """`count` examples."""
@@ -112,7 +117,11 @@ class CaptionedBatches:
         if pooled is not None:
             ids = [size_ids(size, original=crop.original, crop=crop.visible_corner) for crop in crops]
             added = SizeConditioning(pooled, sent(torch.cat(ids), self.device))
-        return LatentBatch(x0, states, added, context.step)
+        condition = None
+        if self.condition is not None:
+            pictures = self.dataset.load(rows, crops)
+            condition = sent(self.condition(pictures, random_of(context, CONDITIONS)), self.device)
+        return LatentBatch(x0, states, added, context.step, condition)
 
 
 def captioned_batches(
@@ -122,12 +131,13 @@ def captioned_batches(
     report: Callable[[str], None] = lambda _: None,
     *,
     from_student: bool = False,
+    condition: Callable[[Tensor, Random], Tensor] | None = None,
 ) -> tuple[Model, CaptionedBatches]:
     """The base model, its native size that of the data and its other networks on `device`, and the batches.
 
     `report(message)` is called every few seconds while pictures are looked at and encoded. Raises
     `UsageError` for a base model that reads more than captions; `from_student`: it may read the guidance
-    scale.
+    scale. `condition`: see `CaptionedBatches`.
     """
     _check_fits(recipe, base, from_student)
     config = base.unet.config
@@ -143,7 +153,7 @@ def captioned_batches(
     policy, run = data.crop_policy, Path(recipe.run)
     latents: Latents = cache_latents(run, encoder, sizes, report) if policy.is_fixed else encoder
     states = _states(run, data, CaptionEncoder(base, device), dataset, report)
-    return base, CaptionedBatches(dataset, order, data, policy, latents, states, device)
+    return base, CaptionedBatches(dataset, order, data, policy, latents, states, device, condition)
 
 
 def has_icons(folder: Path) -> bool:

@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.checkpoint import Model
+from sfumato.checkpoint.control import LoadedControl
 from sfumato.errors import SfumatoWarning
 from sfumato.files import make_folder, replace_atomically
 from sfumato.formats import MAX_SIDES
@@ -24,16 +26,34 @@ AT_ONCE = 32
 
 
 @torch.no_grad()
-def draw(model: Model, prompts: Sequence[str], device: torch.device, guidance: float | None = None) -> Tensor:
+def draw(
+    model: Model,
+    prompts: Sequence[str],
+    device: torch.device,
+    guidance: float | None = None,
+    *,
+    controls: Sequence[Sequence[Mapping[str, Any]]] = (),
+    networks: Sequence[LoadedControl] = (),
+) -> Tensor:
     """Pictures (B, 3, H, W) in [−1, 1], one for each prompt, their seeds counting from 0.
 
-    Prompts are plain text. Sampler and steps are the model's own; so is the guidance scale, unless given. Its
-    networks are left with plain weights in float32.
+    Prompts are plain text. Sampler and steps are the model's own; so is the guidance scale, unless given.
+    `controls`: of each prompt, through those of `networks` that they name. The model's networks are left with
+    plain weights in float32.
     """
     studio = Studio(model, device_options=DeviceOptions(str(device), "float32", trainable=True))
+    for control in networks:
+        studio.controls.add(control)
     studio.budget = 2 * AT_ONCE * math.prod(model.latent.shape(model.native_size)[2:])
     requests = [
-        Request.build(prompt=prompt, guidance=guidance, seed=seed, dialect="plain", templates="off")
+        Request.build(
+            prompt=prompt,
+            guidance=guidance,
+            seed=seed,
+            dialect="plain",
+            templates="off",
+            controls=controls[seed] if controls else (),
+        )
         for seed, prompt in enumerate(prompts)
     ]
     with warnings.catch_warnings():

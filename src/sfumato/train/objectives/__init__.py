@@ -11,6 +11,7 @@ import torch
 
 from sfumato.train.objectives.autoencoder import Autoencoding
 from sfumato.train.objectives.consistency import Consistency, ConsistencyTraining, LatentConsistency
+from sfumato.train.objectives.controlnet import ControlNetTraining
 from sfumato.train.objectives.denoiser import Denoising
 from sfumato.train.objectives.progressive import Progressive
 from sfumato.train.objectives.scorer import CaptionScoring
@@ -26,6 +27,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         Autoencoding,
         TinyAutoencoding,
         Denoising,
+        ControlNetTraining,
         CaptionScoring,
         LatentConsistency,
         Consistency,

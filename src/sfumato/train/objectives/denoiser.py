@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import pydantic.dataclasses
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato import checkpoint
 from sfumato.diffusion.level import Path
@@ -51,12 +51,19 @@ class Denoising(Objective):
 
 
 class DenoisingLoss:
-    """The loss of a network `net(x, t, states, added)`."""
+    """The loss of a network `net(x, t, states, added)`, or `net(x, t, states, added, condition)`."""
 
     def __init__(
-        self, net: nn.Module, path: Path, prediction: Prediction, weighting: str, device: torch.device
+        self,
+        net: Callable[..., Tensor],
+        path: Path,
+        prediction: Prediction,
+        weighting: str,
+        device: torch.device,
+        shift: float = 1.0,
     ) -> None:
-        self.net, self.prediction = net, prediction
+        """`shift`: of the times, s·u / (1 + (s − 1)·u) for a uniform u (Esser et al. 2024, eq. 23)."""
+        self.net, self.prediction, self.shift = net, prediction, shift
         self.times = torch.arange(path.first, path.last + 1, device=device)
         levels = [path.level(t) for t in self.times.tolist()]
         a, s = torch.tensor([(level.a, level.s) for level in levels], dtype=torch.float64).unbind(1)
@@ -67,11 +74,14 @@ class DenoisingLoss:
         """The loss (B,); the metric is the unweighted one of the noisier half of the path."""
         x0, count, device = batch.x0, len(batch.x0), batch.x0.device
         u = torch.rand(count, generator=generator, device=device) + torch.arange(count, device=device)
-        index = (u / count * len(self.times)).long().clamp(max=len(self.times) - 1)
+        u = u / count
+        u = self.shift * u / (1 + (self.shift - 1) * u)
+        index = (u * len(self.times)).long().clamp(max=len(self.times) - 1)
         a, s = (table[index].view(-1, *[1] * (x0.ndim - 1)) for table in (self.a, self.s))
         eps = torch.randn(x0.shape, generator=generator, device=device)
         x = self.prediction.input(a * x0 + s * eps, a, s)
-        out = self.net(x, self.times[index], batch.states, batch.added)
+        shown = () if batch.condition is None else (batch.condition,)
+        out = self.net(x, self.times[index], batch.states, batch.added, *shown)
         error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean(tuple(range(1, x0.ndim)))
         noisy = index >= len(self.times) // 2
         half = (error * noisy).sum() / noisy.sum().clamp(min=1)

@@ -53,6 +53,8 @@ _LEFT_BEHIND = (
 )
 # In which the first textual inversions keep their vectors; only those are taken out of it.
 _PARAMETERS = "torch.nn.modules.container.ParameterDict"
+_IP_ADAPTER = ("image_proj", "ip_adapter")
+"""The two tables of an IP-Adapter's pickle."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def convert(
 ) -> Summary:
     """Write the tensors of the pickle `source` (.ckpt, .pt, .bin, .pth) as the safetensors file `target`.
 
-    A nested `state_dict` is unwrapped, and a textual inversion's `string_to_param` becomes `emb_params`. It
-    takes as much memory as the pickle is large. Raises `CheckpointError` for a pickle that asks for anything
+    A nested `state_dict` is unwrapped, a textual inversion's `string_to_param` becomes `emb_params`, and the
+    two tables of an IP-Adapter become one. It takes as much memory as the pickle is large. Raises `CheckpointError` for a pickle that asks for anything
     but tensors, is damaged, or is not what it claims to be; `OutputError` where `target` cannot be written.
     """
     source, target = Path(source), Path(target)
@@ -272,6 +274,9 @@ def _state(loaded: object, most: int) -> tuple[dict[str, Tensor], list[str]]:
         if len(inner) != 1:
             raise CheckpointError(f"it is a textual inversion of {len(inner)} words, where one is due")
         loaded = {"emb_params": next(iter(inner.values()))}
+    if isinstance(loaded, Mapping) and all(isinstance(loaded.get(part), Mapping) for part in _IP_ADAPTER):
+        inside = {f"{part}.{name}": value for part in _IP_ADAPTER for name, value in loaded[part].items()}
+        loaded = inside | {name: value for name, value in loaded.items() if name not in _IP_ADAPTER}
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"it holds {type(loaded).__name__}, not a table of tensors")
     state: dict[str, Tensor] = {}

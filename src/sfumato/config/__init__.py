@@ -3,6 +3,7 @@
 from sfumato.config.autoencoders import TinyVAEConfig, VAEConfig
 from sfumato.config.base import Config
 from sfumato.config.controlnet import ControlNetConfig
+from sfumato.config.ip_adapter import IPAdapterConfig
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.t2i_adapter import T2IAdapterConfig
 from sfumato.config.text import TextConfig
@@ -12,6 +13,7 @@ from sfumato.config.vision import VisionConfig
 __all__ = [
     "Config",
     "ControlNetConfig",
+    "IPAdapterConfig",
     "ScheduleConfig",
     "T2IAdapterConfig",
     "TextConfig",

@@ -59,7 +59,7 @@ class TextKV:
     images: tuple[ImageKV, ...] = ()
 
     @staticmethod
-    def of(pairs: Sequence[KV], images: Sequence[ImageKV] = ()) -> "TextKV":
+    def of(pairs: Sequence[KV]) -> "TextKV":
         """Keys and values (R, T, C), filled up to a multiple of 16 on a CPU.
 
         CPUs multiply in blocks of 16: attention to 80 keys takes half the time of 77.
@@ -68,12 +68,14 @@ class TextKV:
         length = first.shape[1] if pairs else 0
         missing = -length % 16 if first.device.type == "cpu" else 0
         if not missing:
-            return TextKV(tuple(pairs), length, images=tuple(images))
+            return TextKV(tuple(pairs), length)
         mask = first.new_zeros(1, length + missing)
         mask[:, length:] = -torch.inf
-        return TextKV(
-            tuple((_filled(k, missing), _filled(v, missing)) for k, v in pairs), length, mask, tuple(images)
-        )
+        return TextKV(tuple((_filled(k, missing), _filled(v, missing)) for k, v in pairs), length, mask)
+
+    def with_images(self, images: Sequence[ImageKV]) -> "TextKV":
+        """The same with these image prompts, of as many rows."""
+        return replace(self, images=tuple(images))
 
     def __len__(self) -> int:
         """R, the number of rows."""

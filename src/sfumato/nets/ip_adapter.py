@@ -1,11 +1,10 @@
 """IP-Adapter (Ye et al. 2023): a picture as tokens, and their keys and values for each cross-attention."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from sfumato.config import IPAdapterConfig
+from sfumato.config.ip_adapter import BASE, FULL
 from sfumato.nets.attention import attend
 from sfumato.nets.inputs import KV
 
@@ -13,59 +12,13 @@ HEAD = 64
 """Width of the resampler's heads, which is the same in all that were published."""
 
 
-@dataclass(frozen=True)
-class LinearShape:
-    """The first kind: `tokens` made of CLIP's pooled vector of a picture, `width` numbers."""
-
-    width: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class FullShape:
-    """The "full" kind: a token of each of CLIP's states of a picture, `width` wide."""
-
-    width: int
-
-
-@dataclass(frozen=True)
-class ResamplerShape:
-    """The "plus" kind: `tokens` that attend to CLIP's states, `width` wide, in `depth` layers.
-
-    `hidden` is the resampler's own width, in which its feed-forward layers are `feed_forward` wide.
-    """
-
-    width: int
-    tokens: int
-    hidden: int
-    heads: int
-    depth: int
-    feed_forward: int
-
-
-@dataclass(frozen=True)
-class IPAdapterShape:
-    """An IP-Adapter's sizes, which its tensors tell: no configuration was published with it."""
-
-    projection: LinearShape | FullShape | ResamplerShape
-    context: int
-    """Width of the tokens, which is that of the model's text states."""
-    attentions: tuple[int, ...]
-    """Width of each cross-attention of the UNet, in the order of the file: way down, way up, middle."""
-
-    @property
-    def pooled(self) -> bool:
-        """Whether it reads CLIP's pooled vector, not the states."""
-        return isinstance(self.projection, LinearShape)
-
-
 class LinearProjection(nn.Module):
     """One vector to several tokens (Ye et al. 2023, §3.2.1)."""
 
-    def __init__(self, shape: LinearShape, context: int) -> None:
+    def __init__(self, config: IPAdapterConfig) -> None:
         super().__init__()
-        self.proj = nn.Linear(shape.width, shape.tokens * context)
-        self.norm = nn.LayerNorm(context)
+        self.proj = nn.Linear(config.width, config.tokens * config.context)
+        self.norm = nn.LayerNorm(config.context)
 
     def forward(self, vector: Tensor) -> Tensor:
         """(N, P) to (N, tokens, context)."""
@@ -75,9 +28,9 @@ class LinearProjection(nn.Module):
 class FullProjection(nn.Module):
     """Each state to a token."""
 
-    def __init__(self, shape: FullShape, context: int) -> None:
+    def __init__(self, config: IPAdapterConfig) -> None:
         super().__init__()
-        width = shape.width
+        width, context = config.width, config.context
         self.proj = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.Linear(width, context), nn.LayerNorm(context)
         )
@@ -108,15 +61,15 @@ class PerceiverAttention(nn.Module):
 class ResamplerLayer(nn.ModuleList):
     """Attention and a feed-forward part, under the published numbers."""
 
-    def __init__(self, shape: ResamplerShape) -> None:
-        hidden, wide = shape.hidden, shape.feed_forward
+    def __init__(self, config: IPAdapterConfig) -> None:
+        hidden, wide = config.hidden, config.feed_forward
         feed_forward = nn.Sequential(
             nn.LayerNorm(hidden),
             nn.Linear(hidden, wide, bias=False),
             nn.GELU(),
             nn.Linear(wide, hidden, bias=False),
         )
-        super().__init__([PerceiverAttention(hidden, shape.heads), feed_forward])
+        super().__init__([PerceiverAttention(hidden, config.heads), feed_forward])
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """`x` (N, L, D) and `tokens` (N, T, D) to (N, T, D)."""
@@ -128,14 +81,14 @@ class ResamplerLayer(nn.ModuleList):
 class Resampler(nn.Module):
     """Any number of states to a fixed number of tokens (the perceiver resampler of Alayrac et al. 2022)."""
 
-    def __init__(self, shape: ResamplerShape, context: int) -> None:
+    def __init__(self, config: IPAdapterConfig) -> None:
         super().__init__()
-        hidden = shape.hidden
-        self.latents = nn.Parameter(torch.randn(1, shape.tokens, hidden) / hidden**0.5)
-        self.proj_in = nn.Linear(shape.width, hidden)
-        self.layers = nn.ModuleList(ResamplerLayer(shape) for _ in range(shape.depth))
-        self.proj_out = nn.Linear(hidden, context)
-        self.norm_out = nn.LayerNorm(context)
+        hidden = config.hidden
+        self.latents = nn.Parameter(torch.randn(1, config.tokens, hidden) / hidden**0.5)
+        self.proj_in = nn.Linear(config.width, hidden)
+        self.layers = nn.ModuleList(ResamplerLayer(config) for _ in range(config.depth))
+        self.proj_out = nn.Linear(hidden, config.context)
+        self.norm_out = nn.LayerNorm(config.context)
 
     def forward(self, states: Tensor) -> Tensor:
         """(N, L, D) to (N, tokens, context)."""
@@ -160,24 +113,26 @@ class KeysValues(nn.Module):
 
 
 class IPAdapter(nn.Module):
-    """What an IP-Adapter's file holds. Its attentions are in the order of the file, see `IPAdapterShape`."""
+    """What an IP-Adapter's file holds."""
 
-    def __init__(self, shape: IPAdapterShape) -> None:
+    def __init__(self, config: IPAdapterConfig) -> None:
         super().__init__()
-        self.shape = shape
-        match shape.projection:
-            case LinearShape():
-                self.image_proj: nn.Module = LinearProjection(shape.projection, shape.context)
-            case FullShape():
-                self.image_proj = FullProjection(shape.projection, shape.context)
-            case ResamplerShape():
-                self.image_proj = Resampler(shape.projection, shape.context)
-        self.ip_adapter = nn.ModuleList(KeysValues(shape.context, width) for width in shape.attentions)
+        self.config = config
+        self.image_proj = _PROJECTIONS.get(config.kind, Resampler)(config)
+        self.ip_adapter = nn.ModuleList(KeysValues(config.context, width) for width in config.attentions)
 
-    def forward(self, pictures: Tensor) -> Sequence[KV]:
-        """Keys and values (1, N·T, C) for each attention, of what CLIP sees of N pictures.
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' own."""
+        return self.ip_adapter[0].to_k_ip.weight.dtype
 
-        `pictures` are vectors (N, P) where the shape is `pooled`, else states (N, L, D).
+    def forward(self, pictures: Tensor) -> list[KV]:
+        """Keys and values (1, N·T, C) for each attention, in the order of the file, of N pictures.
+
+        `pictures` is what CLIP sees of them: vectors (N, P) for the kind "base", else states (N, L, D).
         """
         tokens = self.image_proj(pictures).flatten(0, 1)[None]
         return [attention(tokens) for attention in self.ip_adapter]
+
+
+_PROJECTIONS: dict[str, type[nn.Module]] = {BASE: LinearProjection, FULL: FullProjection}

@@ -104,8 +104,8 @@ class Network(Protocol):
         """Whether it is told the guidance scale, which it has learned (guidance distillation)."""
         ...
 
-    def context(self, states: Tensor, images: Sequence[Any] = ()) -> Any:
-        """The `Context` of text `states` (R, T, D) and, where the network takes them, of image prompts."""
+    def context(self, states: Tensor) -> Any:
+        """The `Context` of text `states` (R, T, D)."""
         ...
 
     def embed_time(

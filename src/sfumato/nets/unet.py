@@ -12,7 +12,7 @@ from sfumato.config import UNetConfig
 from sfumato.config.unet import EncoderConfig
 from sfumato.nets.attention import CrossAttention, SpatialTransformer
 from sfumato.nets.inference import Conv, NormSiLU
-from sfumato.nets.inputs import BlockInputs, ImageKV, SizeConditioning, TextKV
+from sfumato.nets.inputs import KV, BlockInputs, SizeConditioning, TextKV
 from sfumato.nets.layers import Checkpointed, Downsample, ResnetBlock, TimeMLP, Upsample, sinusoids
 from sfumato.nets.network import Residuals
 
@@ -195,9 +195,9 @@ class Encoder(nn.Module):
     def _waves(self, t: Tensor, width: int) -> Tensor:
         return sinusoids(t, width, self.config.flip_sin_to_cos, self.config.freq_shift).to(self.dtype)
 
-    def context(self, states: Tensor, images: Sequence[ImageKV] = ()) -> TextKV:
-        """Keys and values of every cross-attention for the text `states` (R, T, D), and those of images."""
-        return TextKV.of([attention.project(states) for attention in self.cross], images)
+    def context(self, states: Tensor) -> TextKV:
+        """Keys and values of every cross-attention for the text `states` (R, T, D)."""
+        return TextKV.of([attention.project(states) for attention in self.cross])
 
     def encode(
         self, h: Tensor, inputs: BlockInputs, features: Sequence[Tensor] = ()
@@ -234,6 +234,17 @@ class UNet(Encoder):
     def reads_guidance(self) -> bool:
         """Whether it is told the guidance scale, as latent consistency models are."""
         return self.config.time_cond_proj_dim is not None
+
+    @property
+    def cross_as_published(self) -> list[CrossAttention]:
+        """Every cross-attention in the order of IP-Adapters' files: way down, way up, middle."""
+        ways = (*self.down_blocks, *self.up_blocks, *([] if self.mid_block is None else [self.mid_block]))
+        return [module for way in ways for module in way.modules() if isinstance(module, CrossAttention)]
+
+    def image_pairs(self, published: Sequence[KV]) -> tuple[KV, ...]:
+        """Keys and values of an image prompt as `TextKV` has them, from those in the order of the file."""
+        pairs = dict(zip(self.cross_as_published, published, strict=True))
+        return tuple(pairs[attention] for attention in self.cross)
 
     def denoise(
         self,

@@ -119,6 +119,14 @@ def test_an_old_file_of_an_embedding_becomes_emb_params(convert, tmp_path):
     assert torch.equal(weights.read(tmp_path / "out.safetensors")["emb_params"], W)
 
 
+def test_the_two_tables_of_an_ip_adapter_become_one(convert, tmp_path):
+    tables = {"image_proj": {"proj.weight": W}, "ip_adapter": {"1.to_k_ip.weight": 2 * W}, "step": 500}
+    assert convert(zipped(tables)).dropped == ("step (int)",)
+    held = weights.read(tmp_path / "out.safetensors")
+    assert held.keys() == {"image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"}
+    assert torch.equal(held["ip_adapter.1.to_k_ip.weight"], 2 * W)
+
+
 def test_the_first_embeddings_keep_their_vectors_in_a_module(convert, tmp_path):
     table = torch.nn.ParameterDict({"*": torch.nn.Parameter(W)})
     convert(zipped({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": table}))

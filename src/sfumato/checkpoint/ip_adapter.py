@@ -67,8 +67,8 @@ def ip_adapter_config(shapes: Mapping[str, tuple[int, ...]], where: str) -> IPAd
     faces = "image_proj.proj.0.weight" in shapes and "image_proj.proj.3.weight" not in shapes
     if faces or any("_lora." in name for name in shapes):
         raise CheckpointError(
-            f"{where} is an IP-Adapter FaceID, which reads another network's vectors of a face: not supported, "
-            "only IP-Adapters that read pictures"
+            f"{where} is an IP-Adapter FaceID, which reads another network's vectors of a face: that is not "
+            "supported, only IP-Adapters that read pictures"
         )
     attentions = tuple(size(f"ip_adapter.{number}.to_k_ip.weight", 0) for number in _numbers(shapes))
     values: dict[str, object]

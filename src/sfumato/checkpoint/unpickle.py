@@ -93,8 +93,9 @@ def convert(
     """Write the tensors of the pickle `source` (.ckpt, .pt, .bin, .pth) as the safetensors file `target`.
 
     A nested `state_dict` is unwrapped, a textual inversion's `string_to_param` becomes `emb_params`, and the
-    two tables of an IP-Adapter become one. It takes as much memory as the pickle is large. Raises `CheckpointError` for a pickle that asks for anything
-    but tensors, is damaged, or is not what it claims to be; `OutputError` where `target` cannot be written.
+    two tables of an IP-Adapter become one. It takes as much memory as the pickle is large. Raises
+    `CheckpointError` for a pickle that asks for anything but tensors, is damaged, or is not what it claims to
+    be; `OutputError` where `target` cannot be written.
     """
     source, target = Path(source), Path(target)
     if target.suffix.lower() != ".safetensors":

@@ -330,7 +330,10 @@ class Request(Validated):
     def inputs(self) -> dict[str, InputImage]:
         """The pictures that it begins from, by field."""
         given = {"image": self.image, "mask": self.mask}
-        given |= {f"controls.{number}": each.image for number, each in enumerate(self.controls)}
+        for number, control in enumerate(self.controls):
+            several = len(control.images) > 1
+            for index, image in enumerate(control.images):
+                given[f"controls.{number}.{index}" if several else f"controls.{number}"] = image
         return {name: each for name, each in given.items() if isinstance(each, InputImage)}
 
     def without_inputs(self) -> Self:
@@ -339,7 +342,11 @@ class Request(Validated):
         def bare(picture: Any) -> Any:
             return picture.without_data() if isinstance(picture, InputImage) else picture
 
-        controls = (each.model_copy(update={"image": bare(each.image)}) for each in self.controls)
+        controls = []
+        for each in self.controls:
+            several = isinstance(each.image, tuple)
+            image = tuple(map(bare, each.image)) if several else bare(each.image)
+            controls.append(each.model_copy(update={"image": image}))
         return self.filled(image=bare(self.image), mask=bare(self.mask), controls=tuple(controls))
 
     @property

@@ -23,7 +23,7 @@ from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Finished, Job
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inputs import ImageKV, SizeConditioning
-from sfumato.nets.network import AppliedControl, Residuals
+from sfumato.nets.network import AppliedControl, AppliedImage, Residuals
 
 CPU = torch.device("cpu")
 PATH = VariancePreserving(alphas_cumprod(scaled_linear_betas()))
@@ -203,10 +203,10 @@ def test_keys_of_an_image_prompt_are_attended_to_as_in_diffusers():
     states = randn(1, 77, width, seed=3)
     denoiser = Denoiser(ours, "epsilon", CPU)
 
-    def conditioning(states, weight):
+    def conditioning(states, weight, steps=None):
         weights = torch.full((1, len(ours.cross)), weight)
         kv = ImageKV(tuple((k.detach(), v.detach()) for k, v in pairs), weights)
-        return denoiser.condition(states, images=[kv])
+        return denoiser.condition(states, images=[AppliedImage(kv, steps)])
 
     with_image = conditioning(states, scale)
     (x0,) = denoiser([(point, Term(with_image))])
@@ -218,6 +218,10 @@ def test_keys_of_an_image_prompt_are_attended_to_as_in_diffusers():
     )
     without = Term(denoiser.condition(states))
     assert denoiser.group((point, without)) != denoiser.group((point, Term(with_image)))
+    later = Term(conditioning(states, scale, range(1, 3)))
+    assert denoiser.group((point, without)) == denoiser.group((point, later))
+    assert torch.equal(denoiser([(point, later)])[0], denoiser([(point, without)])[0])
+    assert torch.equal(denoiser([(replace(point, step=1), later)])[0], x0)
 
 
 class ToyContext:
@@ -245,7 +249,7 @@ class Ideal:
     def __init__(self, path, std=0.5):
         self.path, self.std, self.seen = path, std, []
 
-    def context(self, states, images=()):
+    def context(self, states):
         return ToyContext(states[:, 0, 0])
 
     def embed_time(self, t, size=None, guidance=None):

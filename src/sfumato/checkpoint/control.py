@@ -10,29 +10,38 @@ import torch
 
 from sfumato import folders, weights
 from sfumato.checkpoint import controlnet_file, layout, source
+from sfumato.checkpoint.ip_adapter import encoder_part, ip_adapter_part, is_ip_adapter
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.loading import build
+from sfumato.checkpoint.t2i_adapter import is_t2i_adapter, t2i_adapter_part
 from sfumato.checkpoint.unsupported import described, family_of_classes
-from sfumato.config import Config, ControlNetConfig, UNetConfig
+from sfumato.config import Config, ControlNetConfig, IPAdapterConfig, T2IAdapterConfig, UNetConfig
 from sfumato.errors import CheckpointError, UsageError, misnamed
 from sfumato.files import read_json
 from sfumato.nets.controlnet import ControlNet
+from sfumato.nets.ip_adapter import IPAdapter
+from sfumato.nets.t2i_adapter import T2IAdapter
+from sfumato.nets.vision import CLIPVision
 from sfumato.validation import shown
 
-ControlNetwork = ControlNet
+ControlNetwork = ControlNet | T2IAdapter | IPAdapter
 """What a control's file may hold."""
 
-CLASSES: dict[str, type[Config]] = {"ControlNetModel": ControlNetConfig}
+CLASSES: dict[str, type[Config]] = {"ControlNetModel": ControlNetConfig, "T2IAdapter": T2IAdapterConfig}
 """The classes that a folder's config.json may name. They are only compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedControl:
-    """A control's network, on the CPU; `fingerprint` identifies its files."""
+    """A control's network, on the CPU; `fingerprint` identifies its files.
+
+    `encoder`: of an IP-Adapter, the network through which it sees pictures, or the files of that.
+    """
 
     name: str
     network: ControlNetwork
     fingerprint: str
+    encoder: CLIPVision | Part | None = None
 
 
 def load_control(
@@ -40,21 +49,27 @@ def load_control(
     unet: UNetConfig,
     *,
     own: Mapping[str, Path] | None = None,
+    image_encoder: Path | None = None,
     dtype: torch.dtype | None = None,
     local_files_only: bool = False,
 ) -> LoadedControl:
     """Load the control `name` for a `unet`: a diffusers folder, a `.safetensors` file, a hub id, or a name.
 
     A name is one in the user's folder `controls`, or of `own`, what the drawing's model brings with it.
-    `dtype`: what to convert the weights to; as stored if `None`. Raises `CheckpointError`.
+    `image_encoder`: its folder, if it brings one. `dtype`: what to convert the weights to; as stored if
+    `None`. Raises `CheckpointError`.
     """
     half = dtype in (torch.float16, torch.bfloat16)
     path = locate_control(name, own or {}, prefer_half=half, local_files_only=local_files_only)
     part = control_part(path, unet, prefer_half=half)
+    parts, encoder = [part], None
+    if isinstance(part.config, IPAdapterConfig):
+        encoder = encoder_part(part.files[0], part.config, image_encoder)
+        parts.append(encoder)
     network = build(part, dtype)
     assert isinstance(network, ControlNetwork)
-    asked = json.dumps(part.config.to_dict(), sort_keys=True)
-    return LoadedControl(name, network, layout.fingerprint(path, [part], asked))
+    asked = json.dumps([each.config.to_dict() for each in parts], sort_keys=True)
+    return LoadedControl(name, network, layout.fingerprint(path, parts, asked), encoder)
 
 
 def locate_control(
@@ -95,11 +110,9 @@ def control_part(path: Path, unet: UNetConfig, *, prefer_half: bool = False) -> 
 
     What a file does not tell is as it must be beside `unet`.
     """
-    if not path.is_dir():
-        return _file_part(path, unet)
     file = path / "config.json"
     if not file.is_file():
-        raise CheckpointError(f"{path} holds no control: it has no config.json")
+        return _file_part(_only_file(path) if path.is_dir() else path, unet)
     content = read_json(file)
     name = content.get("_class_name")
     if name not in CLASSES:
@@ -111,10 +124,29 @@ def control_part(path: Path, unet: UNetConfig, *, prefer_half: bool = False) -> 
     return Part("control", name, config, str(path), headers, tensors, variant)
 
 
+def _only_file(folder: Path) -> Path:
+    """The file of a folder without a configuration. Raises `CheckpointError` where there is not just one."""
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return files[0]
+    if files:
+        some = ", ".join(file.name for file in files[:5])
+        raise CheckpointError(f"{folder} holds {len(files)} files: name one of {some}")
+    raise CheckpointError(
+        f"{folder} holds no control: it has no config.json, and no .safetensors file that needs none"
+    )
+
+
 def _file_part(path: Path, unet: UNetConfig) -> Part:
     """The network in a file, by its tensors. Raises `CheckpointError`."""
     header = weights.header(path)
+    if is_ip_adapter(header.tensors):
+        return ip_adapter_part(path, header)
+    if is_t2i_adapter(header.tensors):
+        return t2i_adapter_part(path, header)
     if controlnet_file.is_controlnet(header.tensors):
         return controlnet_file.controlnet_part(path, header, unet)
     what = described(header.tensors)
-    raise CheckpointError(f"{path} is {what or 'no control'}; a control is a ControlNet")
+    raise CheckpointError(
+        f"{path} is {what or 'no control'}; a control is a ControlNet, a T2I-Adapter or an IP-Adapter"
+    )

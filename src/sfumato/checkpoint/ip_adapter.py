@@ -94,15 +94,17 @@ def ip_adapter_config(shapes: Mapping[str, tuple[int, ...]], where: str) -> IPAd
     return IPAdapterConfig.from_dict({**values, "context": context, "attentions": attentions}, where)
 
 
-def encoder_part(path: Path, adapter: IPAdapterConfig, also: Iterable[Path] = ()) -> Part:
+def encoder_part(path: Path, adapter: IPAdapterConfig, last: Path | None = None) -> Part:
     """The image encoder of the IP-Adapter in the file `path`: the first one that is as wide as it reads.
 
     It is looked for as it was published: in the folder `image_encoder` beside the file, then in that beside
-    the file's folder, and in that of `models` there; at last in the folders `also`. Raises `CheckpointError`.
+    the file's folder, and in that of `models` there; the `last` folder is the drawing's model's. Raises
+    `CheckpointError`.
     """
-    places = [path.parent / ENCODER, path.parent.parent / ENCODER, path.parent.parent / "models" / ENCODER]
+    here, above = path.parent, path.parent.parent
+    places = [here / ENCODER, above / ENCODER, above / "models" / ENCODER, *([last] if last else [])]
     wrong = []
-    for place in dict.fromkeys([*places, *also]):
+    for place in dict.fromkeys(places):
         if (place / "config.json").is_file():
             part = read_encoder(place)
             assert isinstance(part.config, VisionConfig)

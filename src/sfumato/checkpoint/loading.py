@@ -16,12 +16,25 @@ from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.scan import scan
 from sfumato.checkpoint.source import EMBEDDED, embedded
-from sfumato.config import Config, ControlNetConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import (
+    Config,
+    ControlNetConfig,
+    IPAdapterConfig,
+    T2IAdapterConfig,
+    TextConfig,
+    TinyVAEConfig,
+    UNetConfig,
+    VAEConfig,
+    VisionConfig,
+)
 from sfumato.nets.controlnet import ControlNet
+from sfumato.nets.ip_adapter import IPAdapter
+from sfumato.nets.t2i_adapter import T2IAdapter
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
+from sfumato.nets.vision import CLIPVision
 from sfumato.options import ModelOptions
 from sfumato.weights import TensorInfo
 
@@ -74,6 +87,7 @@ def load(
         tiny=small,
         fast=found.fast,
         controls=found.controls,
+        image_encoder=found.image_encoder,
     )
 
 
@@ -98,6 +112,9 @@ _NETWORKS: dict[type[Config], Callable[[Any], ModelNetwork]] = {
     VAEConfig: AutoencoderKL,
     TinyVAEConfig: AutoencoderTiny,
     TextConfig: CLIPText,
+    T2IAdapterConfig: T2IAdapter,
+    IPAdapterConfig: IPAdapter,
+    VisionConfig: CLIPVision,
 }
 
 

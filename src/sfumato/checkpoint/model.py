@@ -17,15 +17,20 @@ from sfumato.diffusion.level import DynamicFlow, Level, Path
 from sfumato.diffusion.spacing import spacing_named
 from sfumato.errors import UsageError
 from sfumato.nets.controlnet import ControlNet
+from sfumato.nets.ip_adapter import IPAdapter
+from sfumato.nets.t2i_adapter import T2IAdapter
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
+from sfumato.nets.vision import CLIPVision
 from sfumato.prompt.encode import TextEmbedding, Vectors, encode, places, text_encoders
 from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
-ModelNetwork = UNet | AutoencoderKL | AutoencoderTiny | CLIPText | ControlNet
+ModelNetwork = (
+    UNet | AutoencoderKL | AutoencoderTiny | CLIPText | ControlNet | T2IAdapter | IPAdapter | CLIPVision
+)
 """A network of a model's, or one that is used beside it."""
 
 
@@ -55,6 +60,8 @@ class Model:
     """The file of a LoRA with which it draws in few steps."""
     controls: Mapping[str, FilePath] = field(default_factory=dict)
     """The folders of the controls that it brings with it, by their names."""
+    image_encoder: FilePath | None = None
+    """The folder of the image encoder that it brings with it for IP-Adapters."""
 
     def __repr__(self) -> str:
         width, height = self.native_size

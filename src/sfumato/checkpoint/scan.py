@@ -11,6 +11,7 @@ from sfumato import weights
 from sfumato.checkpoint import replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.infer import ModelInfo, model_info
+from sfumato.checkpoint.ip_adapter import ENCODER
 from sfumato.checkpoint.layout import (
     FAST,
     NETWORKS,
@@ -90,6 +91,12 @@ class Scan(Content):
         """The folders in a model's own that hold networks which are no part of it, by their names."""
         configs = sorted(self.place.glob("*/config.json")) if self.place.is_dir() else []
         return {file.parent.name: file.parent for file in configs if file.parent.name not in _PLACES}
+
+    @property
+    def image_encoder(self) -> Path | None:
+        """The folder of its image encoder."""
+        folder = self.place / ENCODER
+        return folder if (folder / "config.json").is_file() else None
 
     def attempt(self, step: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
         """Do one step; a `CheckpointError` becomes a noted problem with `collect_errors`."""

@@ -20,7 +20,7 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate, network_input, prediction_named
 from sfumato.diffusion.sampling import Point
 from sfumato.nets.inputs import SizeConditioning
-from sfumato.nets.network import AppliedControl, Context, ControlNetwork, Network, Residuals
+from sfumato.nets.network import AppliedControl, AppliedImage, Context, ControlNetwork, Network, Residuals
 
 EMBEDDINGS_KEPT = 256
 """Time embeddings that a denoiser remembers, the least recently used one going first."""
@@ -30,10 +30,10 @@ EMBEDDINGS_KEPT = 256
 class Conditioning:
     """One prompt made ready for a network, one row of each.
 
-    `context`: what the network keeps of the text (and of image prompts). `size`: SDXL's pooled text and
+    `context`: what the network keeps of the text. `size`: SDXL's pooled text and
     sizes. `guidance`: the scale, for networks that read it. `channels` (1, C', …): input channels besides the
     latent's own (a mask and a masked picture for inpainting, a picture for instructions). `controls`:
-    networks whose residuals are added.
+    networks whose residuals are added. `images`: image prompts beside the text.
     """
 
     context: Context
@@ -41,6 +41,12 @@ class Conditioning:
     guidance: float | None = None
     channels: Tensor | None = None
     controls: tuple[AppliedControl, ...] = ()
+    images: tuple[AppliedImage, ...] = ()
+
+    def context_in(self, step: int) -> Context:
+        """The context, with the image prompts that count in this step."""
+        images = [image.prompt for image in self.images if image.counts_in(step)]
+        return self.context.with_images(images) if images else self.context
 
     def controls_in(self, step: int) -> list[AppliedControl]:
         """Those that count in this step."""
@@ -90,25 +96,25 @@ class Denoiser:
         size: SizeConditioning | None = None,
         guidance: float | None = None,
         *,
-        images: Sequence[Any] = (),
         channels: Tensor | None = None,
         controls: Sequence[AppliedControl] = (),
+        images: Sequence[AppliedImage] = (),
     ) -> Conditioning:
         """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture."""
         with self._mode():
-            context = self.net.context(states.to(self.device, self.dtype), images)
+            context = self.net.context(states.to(self.device, self.dtype))
         if size is not None:
             size = size.to(self.device, self.dtype)
         if channels is not None:
             channels = channels.to(self.device, self.dtype)
-        return Conditioning(context, size, guidance, channels, tuple(controls))
+        return Conditioning(context, size, guidance, channels, tuple(controls), tuple(images))
 
     def group(self, row: tuple[Point, Term]) -> Hashable:
         """Rows of equal groups can share a batch: same latent shape, same kinds of conditioning."""
         point, conditioning = row[0], row[1].conditioning
         channels = None if conditioning.channels is None else conditioning.channels.shape[1]
         controlled = bool(conditioning.controls_in(point.step))
-        return point.x.shape[1:], conditioning.context.group, channels, controlled
+        return point.x.shape[1:], conditioning.context_in(point.step).group, channels, controlled
 
     @own_precision
     def __call__(self, rows: Sequence[tuple[Point, Term]]) -> list[Tensor]:
@@ -125,7 +131,7 @@ class Denoiser:
             asked = [(point, first[point]) for point in points]
         latents = torch.cat([point.x for point, _ in asked])
         with self._mode():
-            contexts = [term.conditioning.context for _, term in rows]
+            contexts = [term.conditioning.context_in(point.step) for point, term in rows]
             x = self._input(latents, asked)
             out = self.net.denoise(
                 x,

@@ -124,7 +124,7 @@ class IPAdapter(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The weights' own."""
-        return self.ip_adapter[0].to_k_ip.weight.dtype
+        return next(self.parameters()).dtype
 
     def forward(self, pictures: Tensor) -> list[KV]:
         """Keys and values (1, N·T, C) for each attention, in the order of the file, of N pictures.

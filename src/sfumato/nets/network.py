@@ -27,6 +27,10 @@ class Context(Protocol):
         """All rows of all `parts`, in their order."""
         ...
 
+    def with_images(self, images: Sequence[Any]) -> Self:
+        """The same with image prompts, where the network takes them."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
@@ -89,6 +93,21 @@ class AppliedControl:
     def counts_in(self, step: int) -> bool:
         """Whether it is asked in this step."""
         return bool(self.weight) and (self.steps is None or step in self.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class AppliedImage:
+    """An image prompt as the network's context takes it, of one row, and in which steps it counts.
+
+    `steps`: the intervals between levels in which it does; all if `None`.
+    """
+
+    prompt: Any
+    steps: range | None = None
+
+    def counts_in(self, step: int) -> bool:
+        """Whether it counts in this step."""
+        return self.steps is None or step in self.steps
 
 
 class Network(Protocol):

@@ -1,11 +1,15 @@
 """T2I-Adapter (Mou et al. 2023): features of a picture, which are added to those of the UNet's way down."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.config import T2IAdapterConfig
 from sfumato.config.t2i_adapter import LIGHT
 from sfumato.nets.inference import Conv
+from sfumato.nets.network import Residuals
 
 
 class ResidualBlock(nn.Module):
@@ -77,6 +81,15 @@ class T2IAdapter(nn.Module):
         super().__init__()
         self.config = config
         self.adapter = Body(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' own."""
+        return next(self.parameters()).dtype
+
+    def residuals(self, x: Tensor, t: Tensor, inputs: Sequence[tuple[Tensor, ...]]) -> Residuals:
+        """What it adds to each row: its own of `inputs`, features (1, C, h, w) of its picture."""
+        return Residuals(features=tuple(torch.cat(rows) for rows in zip(*inputs, strict=True)))
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) in [0, 1] to features (B, C, h, w), one for each of `config.widths`.

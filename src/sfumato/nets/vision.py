@@ -34,7 +34,8 @@ class VisionEmbeddings(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, 1 + N, D)."""
         first = self.class_embedding.expand(len(pixels), 1, -1)
-        return torch.cat([first, to_tokens(self.patch_embedding(pixels))], 1) + self.position_embedding.weight
+        h = torch.cat([first, to_tokens(self.patch_embedding(pixels))], dim=1)
+        return h + self.position_embedding(torch.arange(h.shape[1], device=h.device))
 
 
 class VisionTransformer(nn.Module):

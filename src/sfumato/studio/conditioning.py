@@ -19,12 +19,13 @@ from sfumato.diffusion.guidance import (
 from sfumato.expansion import Prepared
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import SizeConditioning
+from sfumato.nets.network import AppliedControl, AppliedImage
 from sfumato.prompt.chunks import mentioned
 from sfumato.prompt.encode import TextEmbedding, common_length
 from sfumato.prompt.language import Prompt
 from sfumato.prompt.meaning import Content
 from sfumato.request import Region
-from sfumato.studio.controls import ReadyControl
+from sfumato.studio.ready_controls import ReadyControl
 
 KEPT = 64
 """Text embeddings and conditionings that are remembered."""
@@ -186,8 +187,15 @@ class Conditioner:
         if embedding.pooled is not None and ids is not None:
             added = SizeConditioning(embedding.pooled, ids)
         states = embedding.states.to(self.denoiser.device)
-        applied = [control.of(states, added) for control in controls]
-        return self.denoiser.condition(states, added, guidance, channels=channels, controls=applied)
+        applied = [control.of(states, added, text.negative) for control in controls]
+        return self.denoiser.condition(
+            states,
+            added,
+            guidance,
+            channels=channels,
+            controls=[each for each in applied if isinstance(each, AppliedControl)],
+            images=[each for each in applied if isinstance(each, AppliedImage)],
+        )
 
 
 def _sum_to_one(texts: Sequence[WeightedConditioning], steps: int) -> bool:

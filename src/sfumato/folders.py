@@ -11,7 +11,7 @@ from sfumato.errors import UsageError, nearest
 KINDS: dict[str, str] = {
     "models": "checkpoints: diffusers folders and .safetensors files",
     "adapters": "LoRA files, named in prompts as <lora:name:weight>",
-    "controls": "ControlNets: diffusers folders",
+    "controls": "ControlNets, T2I-Adapters and IP-Adapters: diffusers folders and .safetensors files",
     "embeddings": "textual inversion embeddings, named in prompts by their file's name",
     "wildcards": "lists of words, as text, YAML or JSON, named in prompts as __name__",
     "styles": "style presets, as TOML, CSV or JSON",

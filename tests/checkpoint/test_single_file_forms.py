@@ -314,7 +314,7 @@ def test_a_tiny_autoencoder_replaces_the_models(form, published, path, tmp_path)
         ({"emb_params": (2, 768)}, "is a textual inversion embedding: put it into the embeddings folder"),
         ({"clip_l": (1, 768), "clip_g": (1, 1280)}, "is a textual inversion embedding"),
         ({"<cat-toy>": (768,)}, "is a textual inversion embedding"),
-        ({"control_model.input_hint_block.0.weight": (1,)}, "is a ControlNet, which is not supported"),
+        ({"control_model.input_hint_block.0.weight": (1,)}, "is a ControlNet: give it beside a model"),
         ({"encoder.conv_in.weight": (32, 3, 3, 3), "decoder.conv_in.weight": (1,)}, "is a VAE alone"),
         ({"1.weight": (8, 4, 3, 3)}, "is a VAE alone: give it beside a model, with --vae"),
         ({"text_model.encoder.layers.0.mlp.fc1.bias": (8,)}, "is a text encoder alone"),

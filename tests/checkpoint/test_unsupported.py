@@ -107,8 +107,8 @@ def test_a_component_of_no_known_family_is_named_with_its_class(tmp_path):
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"_class_name": "ControlNetModel"}, "it is a ControlNet, which is not supported"),
-        ({"_class_name": "T2IAdapter"}, "it is a T2I-Adapter, which is not supported"),
+        ({"_class_name": "ControlNetModel"}, "it is a ControlNet: give it beside a model, with --control"),
+        ({"_class_name": "T2IAdapter"}, "it is a T2I-Adapter: give it beside a model, with --control"),
         ({"_class_name": "MotionAdapter"}, "it is AnimateDiff"),
         ({"_class_name": "SD3Transformer2DModel"}, "it is Stable Diffusion 3"),
         ({"_class_name": "AutoencoderKL"}, "it is a VAE alone: give it beside a model, with --vae"),
@@ -161,7 +161,8 @@ def test_a_folder_that_holds_something_else_says_what_to_name_instead(tmp_path):
 def test_a_file_of_another_family_is_named_by_its_tensors(prefix, names, family, tmp_path):
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file({prefix + name: torch.zeros(1) for name in names}, path)
-    assert re.search(f"model.safetensors is {family}\\b.*, which is not supported", refusal(path))
+    belongs = "(, which is not supported|: give it beside a model, with --control)"
+    assert re.search(f"model.safetensors is {family}\\b.*{belongs}", refusal(path))
 
 
 @pytest.mark.parametrize(

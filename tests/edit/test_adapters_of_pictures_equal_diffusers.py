@@ -14,6 +14,7 @@ from test_controls_equal_diffusers import controlnet
 import sfumato
 from sfumato import weights
 from sfumato.engine import Engine
+from sfumato.errors import SfumatoError
 
 sys.path.append(str(Path(__file__).parents[1] / "nets"))
 
@@ -26,6 +27,11 @@ from checkpoint_families import pipeline, unet
 pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
 SIZE = (24, 16)
 STEPS = 4
+UNET = {
+    "block_out_channels": [8, 16, 16],
+    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+}
 XL_UNET = {
     "block_out_channels": [8, 16, 16],
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
@@ -36,9 +42,9 @@ XL_UNET = {
     "use_linear_projection": True,
 }
 ADAPTERS = {
-    "sd1": {"channels": [8, 16], "downscale_factor": 4},
+    "sd1": {"channels": [8, 16, 16], "downscale_factor": 2},
     "sdxl": {"channels": [8, 16, 16, 16], "downscale_factor": 4, "adapter_type": "full_adapter_xl"},
-    "light": {"channels": [8], "downscale_factor": 2, "adapter_type": "light_adapter"},
+    "light": {"channels": [8, 16], "downscale_factor": 2, "adapter_type": "light_adapter"},
 }
 
 
@@ -49,18 +55,14 @@ def noise(seed, size=SIZE):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Pipelines of a family with their folders: SD1 that attends to text on both levels, SDXL of three."""
+    """Pipelines of a family with their folders, their UNets of three levels."""
     made = {}
 
     def get(family):
         if family not in made:
             pipe = pipeline(family)
             torch.manual_seed(7)
-            attending = {
-                "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-                "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-            }
-            pipe.register_modules(unet=unet(**(XL_UNET if family == "sdxl" else attending)))
+            pipe.register_modules(unet=unet(**(XL_UNET if family == "sdxl" else UNET)))
             folder = tmp_path_factory.mktemp("steered") / family
             pipe.save_pretrained(folder)
             made[family] = pipe, folder
@@ -261,3 +263,84 @@ def test_an_ip_adapter_that_counts_in_the_first_half_changes_just_that(fresh, pr
     )
     control = {"model": str(top / "base.safetensors"), "image": shown, "weight": 0.7, "end": 0.5}
     assert apart(ours(folder, control), known) < 1e-3
+
+
+@pytest.fixture(scope="session")
+def refusal(models):
+    """The one line that a family's model refuses controls with, before anything is drawn."""
+    studios = {}
+
+    def get(family, controls, **fields):
+        if family not in studios:
+            studios[family] = sfumato.load(models(family)[1], device="cpu", dtype="float32")
+        with pytest.raises(SfumatoError) as caught:
+            studios[family].prepare("a red apple", controls=controls, **{"width": 24, "height": 16, **fields})
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return get
+
+
+def test_controls_of_another_family_are_refused_and_both_are_named(refusal, prompted, tmp_path):
+    control = {"model": saved(t2i_adapter("sdxl", 1), tmp_path, "xl"), "image": noise(3)}
+    told = refusal("sd1", control)
+    assert told.startswith(
+        f"the T2I-Adapter {tmp_path / 'xl'} is for Stable Diffusion XL (features of 8, 16, 16, 16"
+    )
+    assert "sd1 is another kind of model (levels of 8, 16, 16 channels" in told
+    top, _ = prompted("sdxl")
+    told = refusal("sd1", {"model": str(top / "base.safetensors"), "image": noise(3)})
+    assert "base.safetensors is for another kind of model (11 attentions to text of 24); sd1 is" in told
+
+
+def test_pictures_that_a_control_cannot_read_are_refused(refusal, prompted, tmp_path):
+    sketch = {"model": saved(t2i_adapter("sd1", 1), tmp_path, "sketch"), "image": noise(3)}
+    xl = {**sketch, "model": saved(t2i_adapter("sdxl", 1), tmp_path, "xl")}
+    assert refusal("sdxl", xl, width=22) == "width is 22: with this T2I-Adapter it must be a multiple of 4"
+    four = saved(t2i_adapter("sd1", 1, in_channels=4), tmp_path, "four")
+    told = refusal("sd1", {**sketch, "model": four})
+    assert told.endswith("reads pictures of 4 channels: only those of 3, or of 1 (grey), are supported")
+    told = refusal("sd1", {**sketch, "image": [noise(3), noise(4)]})
+    assert told == f"2 pictures are given to the control {sketch['model']}, which reads one"
+    assert "must be a picture, or several" in refusal("sd1", {**sketch, "image": []})
+    top, _ = prompted("sd1")
+    control = {"model": str(top / "base.safetensors"), "image": noise(3), "preprocessor": "invert"}
+    assert refusal("sd1", control).endswith("base.safetensors reads pictures as they are")
+
+
+def test_an_ip_adapter_without_its_image_encoder_or_of_faces_is_refused(refusal, prompted, tmp_path):
+    top, tables = prompted("sd1")
+    alone = tmp_path / "models" / "alone.safetensors"
+    alone.parent.mkdir()
+    weights.write(alone, flat(tables["plus"]))
+    told = refusal("sd1", {"model": str(alone), "image": noise(3)})
+    assert "whose states are 16 wide, in a folder image_encoder beside it: it is in none of" in told
+    assert str(tmp_path / "models" / "image_encoder") in told
+    wider = {**tables["base"], "image_proj": states(unet(), "base", 14)["image_proj"]}
+    weights.write(top / "wider.safetensors", flat(wider))
+    told = refusal("sd1", {"model": str(top / "wider.safetensors"), "image": noise(3)})
+    assert told.endswith(f"they are 12 wide in {top / 'image_encoder'}")
+    faces = {
+        "proj.0.weight": torch.ones(8, 4),
+        "proj.2.weight": torch.ones(96, 8),
+        "norm.weight": torch.ones(24),
+    }
+    weights.write(top / "faces.safetensors", flat({**tables["base"], "image_proj": faces}))
+    assert "is an IP-Adapter FaceID" in refusal(
+        "sd1", {"model": str(top / "faces.safetensors"), "image": noise(3)}
+    )
+    assert "name one of" in refusal("sd1", {"model": str(top), "image": noise(3)})
+
+
+def test_a_picture_steered_by_an_ip_adapter_is_drawn_again_from_its_record_alone(models, prompted, tmp_path):
+    top, _ = prompted("sd1")
+    pictures = [noise(4, (20, 20)), noise(5, (64, 90))]
+    control = {"model": str(top / "plus.safetensors"), "image": pictures, "weight": 0.4}
+    studio = sfumato.load(models("sd1")[1], device="cpu", dtype="float32")
+    drawn = studio.generate("a red apple", controls=control, width=24, height=16, steps=2, seed=1)
+    again = studio.generate(sfumato.Request.model_validate_json(drawn.record.request.model_dump_json()))
+    assert np.array_equal(again.pixels, drawn.pixels)
+    assert list(drawn.record.request.inputs) == ["controls.0.0", "controls.0.1"]
+    bare = drawn.record.request.without_inputs()
+    assert [each.data for each in bare.controls[0].images] == [None, None]
+    assert drawn.record.controls.keys() == {str(top / "plus.safetensors")}

@@ -14,7 +14,7 @@ from sfumato.checkpoint.ip_adapter import encoder_part, ip_adapter_part, is_ip_a
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.loading import build
 from sfumato.checkpoint.t2i_adapter import is_t2i_adapter, t2i_adapter_part
-from sfumato.checkpoint.unsupported import described, family_of_classes
+from sfumato.checkpoint.unsupported import CONTROLS, described, family_of_classes, family_of_tensors
 from sfumato.config import Config, ControlNetConfig, IPAdapterConfig, T2IAdapterConfig, UNetConfig
 from sfumato.errors import CheckpointError, UsageError, misnamed
 from sfumato.files import read_json
@@ -146,6 +146,8 @@ def _file_part(path: Path, unet: UNetConfig) -> Part:
         return t2i_adapter_part(path, header)
     if controlnet_file.is_controlnet(header.tensors):
         return controlnet_file.controlnet_part(path, header, unet)
+    if (family := family_of_tensors(header.tensors)) in CONTROLS:
+        raise CheckpointError(f"{path} is {family} of a kind that is not supported")
     what = described(header.tensors)
     raise CheckpointError(
         f"{path} is {what or 'no control'}; a control is a ControlNet, a T2I-Adapter or an IP-Adapter"

@@ -10,7 +10,7 @@ from typing import Any
 from sfumato import weights
 from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.report import Component, Report
-from sfumato.checkpoint.unsupported import SUPPORTED, family_of_classes
+from sfumato.checkpoint.unsupported import SUPPORTED, belonging, family_of_classes
 from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.config.model_settings import SETTINGS_FILE, checked_settings
 from sfumato.errors import CheckpointError
@@ -132,7 +132,7 @@ def _instead(folder: Path) -> str:
         content = read_json(folder / "config.json")
         classes = [content.get("_class_name"), *_listed(content.get("architectures"))]
         if family := family_of_classes(classes):
-            return f"it is {family}, which is not supported; {SUPPORTED}"
+            return f"it is {belonging(family)}"
         if not {"AutoencoderKL", "AutoencoderTiny"}.isdisjoint(map(str, classes)):
             return "it is a VAE alone: give it beside a model, with --vae"
         return "of a UNet's folder, load the .safetensors file, with a base model for the rest"

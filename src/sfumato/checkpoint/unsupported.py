@@ -122,6 +122,10 @@ _EMBEDDING = {"emb_params", "clip_l", "clip_g"}
 _WIDTHS = (768, 1024, 1280)
 
 
+CONTROLS = ("a ControlNet", "a T2I-Adapter", "an IP-Adapter")
+"""What is no model, but steers one."""
+
+
 def family_of_classes(names: Iterable[object]) -> str | None:
     """The family that is not supported, by the classes that a folder's files name, the pipeline's first."""
     classes = [name for name in names if isinstance(name, str)]
@@ -137,6 +141,13 @@ def family_of_tensors(names: Collection[str]) -> str | None:
     return _TENSORS[min(rows)][1] if rows else None
 
 
+def belonging(family: str) -> str:
+    """A family with where it belongs, if it is one of controls, or else that it is not supported."""
+    if family in CONTROLS:
+        return f"{family}: give it beside a model, with --control"
+    return f"{family}, which is not supported; {SUPPORTED}"
+
+
 def described(tensors: Mapping[str, TensorInfo]) -> str | None:
     """What holds these `tensors`, with what to do with it; `None` for what is not known either."""
     names = list(tensors)
@@ -148,7 +159,7 @@ def described(tensors: Mapping[str, TensorInfo]) -> str | None:
             f"({folder('embeddings')}) and write its name in the prompt"
         )
     if family := family_of_tensors(names):
-        return f"{family}, which is not supported; {SUPPORTED}"
+        return belonging(family)
     if is_vae(names):
         return "a VAE alone: give it beside a model, with --vae"
     if any(name.startswith(("text_model.encoder.", "transformer.resblocks.")) for name in names):

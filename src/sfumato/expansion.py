@@ -26,7 +26,8 @@ class Prepared:
 
     `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
     learned ones that its texts name. `loaded`: its adapters as they were read. `canvas`: what it draws over.
-    `controls`: the fingerprints of its controls' networks. `notes`: what the user should know of it.
+    `controls`: the fingerprints of its controls' networks. `notes`: what the user should know of it. `parts`:
+    the passes of a picture that is drawn in several.
     """
 
     request: Request
@@ -38,6 +39,7 @@ class Prepared:
     canvas: "Canvas | None" = None
     controls: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    parts: "tuple[Prepared, ...]" = ()
 
     @classmethod
     def of(cls, request: Request) -> "Prepared":
@@ -55,6 +57,14 @@ class Prepared:
         fast = (AdapterWeight(FAST_LORA),) if self.request.fast else ()
         called = (call for prompt in (self.prompt, *self.regions) for call in prompt.adapters)
         return (*self.request.adapters, *fast, *called)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of its pixels, C with alpha 4."""
+        width, height = self.request.size
+        if self.canvas is not None and self.canvas.mask is not None:
+            height, width = self.canvas.mask.shape
+        return height, width, 4 if self.request.has_alpha else 3
 
     @property
     def texts(self) -> tuple[str, ...]:

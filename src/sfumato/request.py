@@ -39,6 +39,7 @@ ALIASES = {
 
 
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
+Extension = Annotated[int, Field(ge=0, le=MAX_SIDE)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -58,6 +59,21 @@ class Region(Validated):
         left, top, right, bottom = self.box
         if left >= right or top >= bottom:
             raise ValueError(f"box {self.box} is empty: it must be left < right and top < bottom")
+        return self
+
+
+class Extend(Validated):
+    """How many pixels a picture is extended by, on each side."""
+
+    left: Extension = 0
+    top: Extension = 0
+    right: Extension = 0
+    bottom: Extension = 0
+
+    @model_validator(mode="after")
+    def _by_anything(self) -> Self:
+        if not any((self.left, self.top, self.right, self.bottom)):
+            raise ValueError("must be more than 0 on some side: left, top, right or bottom")
         return self
 
 
@@ -103,7 +119,8 @@ class RequestOptions(TypedDict, total=False):
     fill: str
     feather: int
     crop: int | None
-    resample: int
+    resample: int | None
+    extend: Extend | Mapping[str, int] | None
     transparent: bool
     sticker: int
     controls: Control | Mapping[str, Any] | Sequence[Control | Mapping[str, Any]]
@@ -254,8 +271,15 @@ class Request(Validated):
         le=MAX_SIDE,
         description="Draw only the mask and so many pixels around it, at the model's size.",
     )
-    resample: int = Field(
-        1, ge=1, le=100, description="Take each step so often, to fit the mask's part to the rest (RePaint)."
+    resample: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="Take each step so often, to fit the mask's part to the rest (RePaint). Default: 1, with "
+        "extend 3.",
+    )
+    extend: Extend | None = Field(
+        None, description="Draw beyond the picture's edges, by so many pixels on each side."
     )
     transparent: bool = Field(
         False, description="Cut the object out of its plain background, which becomes transparent."
@@ -440,13 +464,21 @@ class Request(Validated):
     @model_validator(mode="after")
     def _of_a_picture(self) -> Self:
         """What is said of a picture needs one; what is said of a mask needs that."""
-        for name in ("strength", "inversion", "image_guidance", "mask"):
+        for name in ("strength", "inversion", "image_guidance", "mask", "extend"):
             if self.image is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} is given without image, the picture that it is about")
         if self.source and self.inversion is None:
             raise ValueError("source is given without inversion, whose prompt it is")
-        for name in ("fill", "feather", "crop", "resample"):
-            if self.mask is None and getattr(self, name) != type(self).model_fields[name].default:
+        if self.extend is not None:
+            for name in ("mask", "inversion", "controls"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is given with extend, which draws just what is new")
+        without: dict[str, tuple[Any, ...]] = {"fill": ("keep",), "feather": (0,), "crop": (None,)}
+        if self.extend is None:
+            # records of earlier versions have 1
+            without["resample"] = (None, 1)
+        for name, defaults in without.items():
+            if self.mask is None and getattr(self, name) not in defaults:
                 raise ValueError(f"{name} is given without mask, the part of the picture to draw")
         return self
 

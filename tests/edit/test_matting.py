@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from sfumato.edit.matting import connected_to_border, cut_out, distances, outlined
+from sfumato.edit.masks import distances
+from sfumato.edit.matting import connected_to_border, cut_out, outlined
 
 SIZE = 128
 

@@ -13,6 +13,7 @@ from sfumato.version import __version__
 COMMANDS = {
     "generate": "Draw pictures from prompts.",
     "vary": "Draw variations of a picture.",
+    "extend": "Draw beyond the edges of a picture, whose pixels are kept.",
     "replay": "Draw a picture again from its file alone: identical (exit status 0), or how it differs (1).",
     "inspect": "Show what a model is and why, or the record of a picture.",
     "samplers": "List samplers and spacings and what each is for.",

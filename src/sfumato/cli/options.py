@@ -170,7 +170,7 @@ class Field:
     """A value from its text; numbers are recognised, anything else is left for `Request` to read."""
 
 
-NO_OPTIONS = ("prompt", "origin")
+NO_OPTIONS = ("prompt", "origin", "extend")
 FIELDS = {
     "negative": Field("--negative, --negative-prompt TEXT", PROMPT),
     "width": Field("-W, --width PX"),

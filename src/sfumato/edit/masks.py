@@ -1,5 +1,7 @@
 """Masks: float32 (H, W) in [0, 1], 1 where the picture is drawn anew and 0 where it is kept."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Mask = NDArray[np.float32]
+Flags = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, the last two exclusive."""
 
@@ -45,3 +48,33 @@ def cells(mask: Mask, size: tuple[int, int], factor: int) -> Tensor:
     width, height = size
     whole = torch.from_numpy(np.ascontiguousarray(mask > 0)).float()[None, None]
     return F.adaptive_max_pool2d(whole, (height // factor, width // factor))
+
+
+def distances(flags: Flags, most: float) -> NDArray[np.float32]:
+    """How many pixels each of `flags` (H, W) is from the nearest that is set, `most` where it is farther."""
+    squared = np.where(flags, np.float32(0), np.float32(most**2))
+    for axis in (0, 1):
+        lines = np.moveaxis(squared, axis, 0)
+        found = lines.copy()
+        for step in range(1, math.ceil(most)):
+            np.minimum(found[step:], lines[:-step] + step**2, out=found[step:])
+            np.minimum(found[:-step], lines[step:] + step**2, out=found[:-step])
+        squared = np.moveaxis(found, 0, axis)
+    return np.sqrt(squared)
+
+
+def spread(values: NDArray[np.float32], weight: Mask, least: int, most: int) -> NDArray[np.float32]:
+    """`values` (H, W, C), already times their `weight` (H, W), spread to where that is 0.
+
+    Each is the mean over the smallest square with any weight: to `least` pixels on every side, or twice as
+    many and so on, up to `most`; 0 where there is none.
+    """
+    known = torch.from_numpy(values).permute(2, 0, 1)[None]
+    there = torch.from_numpy(weight)[None, None]
+    result, radius = torch.zeros_like(known), most
+    while radius >= least:
+        total = box_blur(there, radius)
+        result = torch.where(total > 1e-4, box_blur(known, radius) / total.clamp(min=1e-6), result)
+        radius //= 2
+    found: NDArray[np.float32] = result[0].permute(1, 2, 0).numpy()
+    return found

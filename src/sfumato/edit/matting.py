@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.edit.masks import Flags, distances
+
 Values = NDArray[np.float32]
-Flags = NDArray[np.bool_]
 
 OUTLINE = 255
 """The grey of an outline."""
@@ -167,16 +168,3 @@ def _along_rows(flags: Flags, reached: Flags) -> Flags:
     hit = np.bincount(runs[reached], minlength=int(runs.max(initial=0)) + 1) > 0
     whole: Flags = flags & hit[runs]
     return whole
-
-
-def distances(flags: Flags, most: float) -> Values:
-    """How many pixels each of `flags` (H, W) is from the nearest that is set, `most` where it is farther."""
-    squared = np.where(flags, np.float32(0), np.float32(most**2))
-    for axis in (0, 1):
-        lines = np.moveaxis(squared, axis, 0)
-        found = lines.copy()
-        for step in range(1, math.ceil(most)):
-            np.minimum(found[step:], lines[:-step] + step**2, out=found[step:])
-            np.minimum(found[:-step], lines[step:] + step**2, out=found[:-step])
-        squared = np.moveaxis(found, 0, axis)
-    return np.sqrt(squared)

@@ -11,7 +11,9 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato import checkpoint, devices, expansion
@@ -32,7 +34,8 @@ from sfumato.diffusion.sampling import (
     visited,
 )
 from sfumato.diffusion.variation import varied
-from sfumato.edit.canvas import canvas_of
+from sfumato.edit import outpainting
+from sfumato.edit.canvas import Canvas, canvas_of
 from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
@@ -49,7 +52,7 @@ from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import Request, RequestFields
 from sfumato.series.variation import AMOUNT, variation
-from sfumato.studio import advice, editing
+from sfumato.studio import advice, editing, passes
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.controls import Controls
 from sfumato.studio.library import Library
@@ -246,11 +249,11 @@ class Studio:
                 f"image_guidance is {request.image_guidance:g}: {self.model.name} is no model that edits by "
                 "instruction, which alone reads it; see strength"
             )
-        if task == "inpaint" and request.mask is None:
+        if task == "inpaint" and request.mask is None and request.extend is None:
             raise UsageError(f"{self.model.name} is an inpaint model: it needs mask, the part to draw anew")
         self.decoders.check(request.decoder)
         defaults = self.model.defaults
-        canvas = canvas_of(request, self.native_size, self.factor)
+        canvas = self._canvas(request)
         native = self.native_size if canvas is None else canvas.size
         width, height = request.width or native[0], request.height or native[1]
         for name, value in (("width", width), ("height", height)):
@@ -260,6 +263,10 @@ class Studio:
                     f"{name} is {value}: must be a multiple of {self.factor} for this model, "
                     f"such as {below} or {below + self.factor}"
                 )
+        if request.extend is not None:
+            request = outpainting.resolved(request, task)
+        elif request.mask is not None:
+            request = request.filled(resample=request.resample or 1)
         if canvas is not None and request.strength is None:
             from_noise = canvas.mask is not None or task == "instruct"
             request = request.filled(strength=1.0 if from_noise else DEFAULT_STRENGTH)
@@ -298,7 +305,7 @@ class Studio:
         prepared = []
         for each in _requests(request, fields):
             resolved = self.resolve(each)
-            canvas = canvas_of(resolved, self.native_size, self.factor)
+            canvas = self._canvas(resolved)
             with self.lock:
                 controls = self.controls.fetch(resolved.controls, resolved.size)
             for picture in expansion.expand(resolved):
@@ -310,8 +317,12 @@ class Studio:
                 picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
                 picture = replace(picture, controls=controls)
                 self._conditioner.check(picture)
-                prepared.append(picture)
+                prepared.append(passes.prepared(picture, self))
         return prepared
+
+    def _canvas(self, request: Request) -> Canvas | None:
+        """What a request draws over by itself, not in passes."""
+        return None if request.extend else canvas_of(request, self.native_size, self.factor)
 
     @overload  # a str is an Iterable[str] too, and means one request
     def generate(  # type: ignore[overload-overlap]
@@ -366,15 +377,24 @@ class Studio:
         notes = [note for each in requests for note in advice.style_notes(each, self.model, styles)]
         for note in dict.fromkeys([*notes, *(note for picture in pictures for note in picture.notes)]):
             warn(note)
-        return self._stream(pictures)
+        return self.steps(pictures)
 
-    def _stream(self, pictures: Sequence[Prepared]) -> Iterator[Step]:
-        for _, group in groupby(range(len(pictures)), lambda index: pictures[index].adapters):
-            yield from self._draw(pictures, list(group))
+    def steps(self, pictures: Sequence[Prepared]) -> Iterator[Step]:
+        """The steps of pictures that `prepare` has worked out, as those of `stream`."""
+
+        def alike(index: int) -> tuple[int | None, Sequence[AdapterWeight]]:
+            return index if pictures[index].parts else None, pictures[index].adapters
+
+        for (single, _), group in groupby(range(len(pictures)), alike):
+            if single is None:
+                yield from self._draw(pictures, list(group))
+            else:
+                for step in passes.drawn(pictures[single], self):
+                    yield replace(step, image_index=single, image_count=len(pictures))
 
     def _draw(self, pictures: Sequence[Prepared], chosen: Sequence[int]) -> Iterator[Step]:
         """The steps of the `chosen` ones of `pictures`, by their indices."""
-        totals = {index: self._evaluations(pictures[index].request) for index in chosen}
+        totals = {index: self.evaluations(pictures[index]) for index in chosen}
         last: dict[int, Evaluated] = {}
         engine = Engine(self.networks, self.budget, self._select, decode_budget=self.decode_budget)
 
@@ -429,6 +449,8 @@ class Studio:
         evaluated with the picture's adapters in the weights: the engine selects them.
         """
         request = picture.request
+        if picture.parts:
+            raise UsageError("a picture that is drawn in passes is no single job: see Studio.steps")
         with self.lock:
             self._select(picture.adapters)
             levels = self._levels(request)
@@ -508,8 +530,11 @@ class Studio:
     def _levels(self, request: Request) -> list[Level]:
         return self.model.levels(_set(request.spacing), _set(request.steps), request.size)
 
-    def _evaluations(self, request: Request) -> int:
-        """How often drawing a single picture asks the network."""
+    def evaluations(self, picture: Prepared) -> int:
+        """How often drawing a picture that `prepare` has worked out asks the network."""
+        if picture.parts:
+            return sum(map(self.evaluations, picture.parts))
+        request = picture.request
         levels = self._levels(request)
         if request.inversion:
             return len(visited(editing.inverted(request, self._sampler(request)), levels))
@@ -522,7 +547,7 @@ class Studio:
         if info.name == "lcm":
             own = {"scaling": self.model.schedule.timestep_scaling}
         sample = partial(info.sample, **own)
-        return resampled(sample, request.resample) if request.resample > 1 else sample
+        return resampled(sample, times) if (times := request.resample or 1) > 1 else sample
 
     def _select(self, adapters: Sequence[AdapterWeight]) -> None:
         """Have the weights hold these adapters and no others, which must be ready."""
@@ -604,6 +629,10 @@ class Studio:
         array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         if picture.canvas is not None and array.shape[1::-1] == picture.canvas.size:
             array = picture.canvas.put_back(array)
+        return self.finished(array, picture)
+
+    def finished(self, array: NDArray[np.uint8], picture: Prepared) -> Image:
+        """Pixels (H, W, 3) as a picture that carries how it was drawn, cut out if that is asked."""
         for name, adapter in picture.loaded.items():
             if name not in self.adapters.names or self.adapters[name] is not adapter:
                 raise UsageError(f"the adapter {name!r} was loaded anew while a picture was drawn with it")

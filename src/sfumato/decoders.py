@@ -74,18 +74,19 @@ class Decoders:
 
     @torch.no_grad()
     @devices.own_precision
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) in [−1, 1] as the UNet's latent (B, C, h, w) in float32: the most likely one.
+    def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Pixels (B, 3, H, W) in [−1, 1] as the UNet's latent (B, C, h, w) in float32.
 
-        Encoded once more in float32 if half precision overflows. Raises `NumericsError` where that is not
-        finite either.
+        The most likely one, or with standard normal `noise` (B, C, h, w) one drawn at random. Encoded once
+        more in float32 if half precision overflows. Raises `NumericsError` where that is not finite either.
         """
         tile = self.options.tile
         for dtype in self._dtypes(FULL):
             net = self._ready(FULL, dtype)
             x = pixels.to(self.device, dtype)
-            mean = (net.encode_tiled(x, tile, tile // 4) if tile else net.encode(x)).mean
-            latent = net.scale(mean.float())
+            found = net.encode_tiled(x, tile, tile // 4) if tile else net.encode(x)
+            raw = found.mean.float() if noise is None else found.float().sample(noise.to(self.device))
+            latent = net.scale(raw)
             if bool(torch.isfinite(latent).all()):
                 return latent
         raise NumericsError("the encoded picture is not finite, in float32 either")

@@ -1,4 +1,4 @@
-"""Every public name and argument of diffusers' text-to-image classes is here, or is left out for a reason."""
+"""Every public name and argument of diffusers' pipelines is here, or is left out for a reason."""
 
 import contextlib
 import inspect
@@ -18,22 +18,37 @@ from sfumato.errors import SfumatoError, UsageError
 LEFT_OUT = {
     "pictures as input": "encode_image load_ip_adapter prepare_ip_adapter_image_embeds set_ip_adapter_scale "
     "unload_ip_adapter",
-    "stepping by hand": "check_inputs get_guidance_scale_embedding prepare_extra_step_kwargs prepare_latents "
-    "progress_bar",
+    "stepping by hand": "check_inputs get_guidance_scale_embedding get_timesteps prepare_extra_step_kwargs "
+    "prepare_image_latents prepare_latents prepare_mask_latents",
     "a safety checker": "run_safety_checker",
     "methods that are not supported, with a reason": "decode_latents enable_freeu enable_group_offload "
-    "fuse_qkv_projections push_to_hub denoising_end",
+    "fuse_qkv_projections push_to_hub",
     "diffusers' own machinery": "config_name extract_init_dict from_config get_config_dict has_compatibles "
     "ignore_for_config load_lora_into_text_encoder load_lora_into_unet maybe_convert_prompt "
     "model_cpu_offload_seq pack_weights register_for_auto_class register_to_config save_config "
     "text_encoder_name to_json_file to_json_string unet_name write_lora_layers",
 }
 """Of the pipelines."""
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline")
-FAMILIES = dict(zip(PIPELINES, ("sd1", "sdxl", "lcm"), strict=True))
+FAMILIES = {
+    "StableDiffusionPipeline": "sd1",
+    "StableDiffusionXLPipeline": "sdxl",
+    "LatentConsistencyModelPipeline": "lcm",
+    "StableDiffusionImg2ImgPipeline": "sd1",
+    "StableDiffusionXLImg2ImgPipeline": "refiner",
+    "LatentConsistencyModelImg2ImgPipeline": "lcm",
+    "StableDiffusionInpaintPipeline": "inpaint",
+    "StableDiffusionXLInpaintPipeline": "sdxl",
+    "StableDiffusionInstructPix2PixPipeline": "instruct",
+}
+CHOOSERS = (
+    "DiffusionPipeline",
+    "AutoPipelineForText2Image",
+    "AutoPipelineForImage2Image",
+    "AutoPipelineForInpainting",
+)
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_pipeline_has_every_public_name_of_diffusers_or_a_reason(name, model):
     pipe = getattr(compat, name).from_pretrained(model(FAMILIES[name]))
     left_out = {each for names in LEFT_OUT.values() for each in names.split()}
@@ -41,11 +56,13 @@ def test_a_pipeline_has_every_public_name_of_diffusers_or_a_reason(name, model):
     assert {each for each in public if not hasattr(pipe, each)} == left_out & public
 
 
-@pytest.mark.parametrize("name", [*PIPELINES, "DiffusionPipeline", "AutoPipelineForText2Image"])
+@pytest.mark.parametrize(
+    "name", [*FAMILIES, *CHOOSERS, "StableDiffusionXLInstructPix2PixPipeline", "VaeImageProcessor"]
+)
 def test_methods_have_the_arguments_of_diffusers(name):
     ours, theirs = getattr(compat, name), getattr(diffusers, name)
     methods = [each for each in dir(theirs) if each[0] != "_" or each in ("__call__", "__init__")]
-    if name in ("DiffusionPipeline", "AutoPipelineForText2Image"):
+    if name in CHOOSERS:
         methods.remove("__init__")  # made by from_pretrained alone
     for method in methods:
         if not hasattr(ours, method) or not inspect.isroutine(getattr(theirs, method)):
@@ -68,12 +85,10 @@ def test_methods_have_the_arguments_of_diffusers(name):
 
 
 NOT_HERE = {
-    "StableDiffusionImg2ImgPipeline": "it begins with a picture",
-    "StableDiffusionXLInpaintPipeline": "it begins with a picture",
+    "StableDiffusionUpscalePipeline": "its networks are of another kind",
+    "StableDiffusionDepth2ImgPipeline": "its networks are of another kind",
     "StableDiffusionControlNetPipeline": "pictures as conditions",
     "ControlNetModel": "pictures as conditions",
-    "AutoPipelineForImage2Image": "it begins with a picture",
-    "AutoPipelineForInpainting": "it begins with a picture",
     "FluxPipeline": "a transformer in the place of the UNet",
     "StableDiffusion3Pipeline": "a transformer in the place of the UNet",
     "AnimateDiffPipeline": "videos are not supported",
@@ -102,20 +117,42 @@ def test_every_pipeline_of_diffusers_that_is_not_here_is_refused_in_one_line():
 
 
 @pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
-@pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "StableDiffusionXLPipeline",
+        "LatentConsistencyModelPipeline",
+        "StableDiffusionXLInpaintPipeline",
+        "StableDiffusionInstructPix2PixPipeline",
+    ],
+)
 def test_a_call_with_an_argument_of_another_kind_raises_nothing_but_an_error_of_ours(name, model):
     kind = getattr(compat, name)
     pipe = kind.from_pretrained(model(FAMILIES[name]))
     pipe.set_progress_bar_config(disable=True)
     drawn = set()
-    for argument in list(inspect.signature(kind.__call__).parameters)[1:]:
+    arguments = list(inspect.signature(kind.__call__).parameters)[1:]
+    picture = PIL.Image.fromarray(np.full((16, 16, 3), 200, np.uint8))
+    pictures = {name: picture for name in ("image", "mask_image") if name in arguments}
+    for argument in arguments:
         for value in ("x", object(), [object()], torch.zeros(2), float("nan"), -3):
-            call = {"prompt": "a cat", "num_inference_steps": 1, "output_type": "latent", argument: value}
+            call = {"prompt": "a cat", "num_inference_steps": 2, "output_type": "latent", **pictures}
+            call[argument] = value
             with contextlib.suppress(SfumatoError):
                 pipe(**call)
                 drawn.add((argument, repr(value)))
     assert {("prompt", "'x'"), ("guidance_scale", "-3")} <= drawn
-    assert not {(name, "'x'") for name in ("guidance_scale", "generator", "latents", "width")} & drawn
+    wrong = (
+        "guidance_scale",
+        "generator",
+        "latents",
+        "width",
+        "image",
+        "mask_image",
+        "strength",
+        "denoising_end",
+    )
+    assert not {(name, "'x'") for name in wrong} & drawn
 
 
 @pytest.mark.parametrize(

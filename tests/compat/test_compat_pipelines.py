@@ -265,12 +265,6 @@ def test_parts_can_be_read(model):
     assert pipe.studio.device_options.compiled
 
 
-@pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"])
-def test_pipelines_that_edit_are_refused_by_name(name):
-    with pytest.raises(ImportError, match=f"{name} is not supported"):
-        exec(f"from sfumato.compat import {name}")
-
-
 def test_other_names_of_diffusers_are_refused_by_name():
     with pytest.raises(ImportError, match="ControlNetModel"):
         exec("from sfumato.compat import ControlNetModel")

@@ -24,7 +24,7 @@ _LAYOUT = "0.42.1"
 FORMAT = {"format": "pt"}
 """What the header of a file of weights says, which the libraries ask for."""
 # What else `model_index.json` may say that another program would miss.
-_KEPT = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "add_watermarker")
+_KEPT = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "add_watermarker", "is_cosxl_edit")
 
 
 def save(

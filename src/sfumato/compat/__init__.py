@@ -7,6 +7,22 @@ The same generator gives the same latents as there. What is not supported raises
 
 from typing import Any
 
+from sfumato.compat.auto import (
+    AutoPipelineForImage2Image,
+    AutoPipelineForInpainting,
+    AutoPipelineForText2Image,
+)
+from sfumato.compat.image_processor import VaeImageProcessor
+from sfumato.compat.image_to_image import (
+    LatentConsistencyModelImg2ImgPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+)
+from sfumato.compat.inpainting import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
+from sfumato.compat.instruction import (
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionXLInstructPix2PixPipeline,
+)
 from sfumato.compat.models import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -42,7 +58,6 @@ from sfumato.compat.schedulers import (
     UniPCMultistepScheduler,
 )
 from sfumato.compat.text_to_image import (
-    AutoPipelineForText2Image,
     LatentConsistencyModelPipeline,
     LCMStableDiffusionPipeline,
     StableDiffusionPipeline,
@@ -53,6 +68,8 @@ from sfumato.compat.unsupported import reason
 
 __all__ = [
     "AutoModel",
+    "AutoPipelineForImage2Image",
+    "AutoPipelineForInpainting",
     "AutoPipelineForText2Image",
     "AutoencoderKL",
     "AutoencoderTiny",
@@ -79,16 +96,24 @@ __all__ = [
     "LCMScheduler",
     "LCMStableDiffusionPipeline",
     "LMSDiscreteScheduler",
+    "LatentConsistencyModelImg2ImgPipeline",
     "LatentConsistencyModelPipeline",
     "PNDMScheduler",
     "SASolverScheduler",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionInstructPix2PixPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLInstructPix2PixPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLPipelineOutput",
     "TCDScheduler",
     "UNet2DConditionModel",
     "UniPCMultistepScheduler",
+    "VaeImageProcessor",
 ]
 
 

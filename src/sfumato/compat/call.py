@@ -1,54 +1,58 @@
 """One call of a pipeline: reads its arguments, draws its batch, and calls its callbacks."""
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
-from sfumato.compat.drawing import CallState, StepResult, Texts, draw
+from sfumato import expansion
+from sfumato.compat.arguments import StepEnd, check, listed, optional, share, steps_of
+from sfumato.compat.drawing import CallState, Conditions, StepResult, draw
+from sfumato.compat.encoding import conditions
 from sfumato.compat.noise import BatchNoise, Generators
 from sfumato.compat.outputs import FORMS, in_form
-from sfumato.compat.pipeline import DiffusionPipeline
-from sfumato.compat.plan import SampleArgs
+from sfumato.compat.plan import SampleArgs, SamplingPlan
 from sfumato.compat.sources import no_others, number, whole
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.nets.denoiser import Denoiser
 from sfumato.request import Request
-from sfumato.validation import shown
+from sfumato.studio import advice
 
-Text = str | Sequence[str] | None
-StepEnd = Callable[..., Mapping[str, Any] | None]
+if TYPE_CHECKING:
+    from sfumato.compat.pipeline import DiffusionPipeline
 
-_UNSUPPORTED = ("denoising_end", "ip_adapter_image", "ip_adapter_image_embeds")
+_UNSUPPORTED = ("ip_adapter_image", "ip_adapter_image_embeds")
 _CHANGEABLE = {"prompt_embeds": "states", "add_text_embeds": "pooled", "add_time_ids": "ids"}
-"""The tensors besides the latents that callbacks may change, with their fields of `Texts`."""
+"""The tensors besides the latents that callbacks may change, with their fields of `Conditions`."""
 
 
 class Call:
-    """One call of a pipeline.
+    """One call of a pipeline, from noise.
 
-    `size`: width and height in pixels. `per_prompt`: pictures for each prompt.
+    `size`: width and height in pixels. `per_prompt`: pictures for each prompt. `count`: pictures in all.
+    `plan`: the sampler and its levels, from the one to begin at. `steps`: those that are taken.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, given: Mapping[str, Any]) -> None:
+    conditions: Conditions
+    count: int
+
+    def __init__(self, pipe: "DiffusionPipeline", given: Mapping[str, Any]) -> None:
         """Read a call's `locals()`, set the pipeline's state, and select its adapters.
 
         Raises `UsageError` for what is not supported or out of range.
         """
-        _check(given)
-        others = {**given["others"], **{name: given[name] for name in _UNSUPPORTED if name in given}}
+        check(given)
+        others = {
+            **given.get("others", {}),
+            **{name: given[name] for name in ("callback", "callback_steps", *_UNSUPPORTED) if name in given},
+        }
         self.callback, self.callback_steps = others.pop("callback", None), others.pop("callback_steps", 1)
         no_others(type(pipe).__name__, others)
+        self.pipe, self.given = pipe, given
         self.output_type: str = given["output_type"]
         if self.output_type not in FORMS:
             known = nearest(str(self.output_type), FORMS)
@@ -56,200 +60,203 @@ class Call:
         for name in ("unet", *(["vae"] if self.output_type != "latent" else [])):
             if getattr(pipe, name) is None:
                 raise UsageError(f"the pipeline has no {name}: it was loaded without it")
-        self.step_end: StepEnd | None = given["callback_on_step_end"]
-        inputs = given["callback_on_step_end_tensor_inputs"]
+        self._read_callback()
+        kwargs = dict(given["cross_attention_kwargs"] or {})
+        adapter_scale = number("cross_attention_kwargs: scale", kwargs.pop("scale", 1.0))
+        no_others("cross_attention_kwargs", kwargs)
+        pipe.state = self.state = self._state()
+        pipe.studio.adapt(pipe.adapter_weights(adapter_scale))
+        per_prompt = given["num_images_per_prompt"]
+        self.per_prompt = 1 if per_prompt is None else whole("num_images_per_prompt", per_prompt)
+        if self.per_prompt < 1:
+            raise UsageError(f"num_images_per_prompt is {self.per_prompt}: must be at least 1")
+        self.generator: Generators = given.get("generator")
+        self.latents: Tensor | None = given.get("latents")
+        self.size = self._size()
+        self._note(steps_of(given))
+        self.plan, self.steps = self._plan()
+
+    def _read_callback(self) -> None:
+        given, pipe = self.given, self.pipe
+        self.step_end: StepEnd | None = given.get("callback_on_step_end")
+        inputs = given.get("callback_on_step_end_tensor_inputs", ())
         self.step_end_inputs: Sequence[str] = getattr(self.step_end, "tensor_inputs", inputs)
         for name in self.step_end_inputs:
             if name not in pipe.CALLBACK_TENSORS:
                 known = nearest(name, pipe.CALLBACK_TENSORS)
                 raise UsageError(f"callback_on_step_end_tensor_inputs: {name!r} is not supported; {known}")
-        kwargs = dict(given["cross_attention_kwargs"] or {})
-        adapter_scale = number("cross_attention_kwargs: scale", kwargs.pop("scale", 1.0))
-        no_others("cross_attention_kwargs", kwargs)
-        self.args = SampleArgs(
-            steps=_steps(given),
-            eta=number("eta", given.get("eta", 0.0)),
-            timesteps=given["timesteps"],
-            sigmas=given.get("sigmas"),
-            original_steps=_optional("original_inference_steps", given),
-        )
-        pipe.state = CallState(
+
+    def _state(self) -> CallState:
+        """The state that callbacks see."""
+        given = self.given
+        return CallState(
             guidance_scale=number("guidance_scale", given["guidance_scale"]),
             guidance_rescale=number("guidance_rescale", given.get("guidance_rescale", 0.0)),
-            clip_skip=_optional("clip_skip", given),
+            clip_skip=optional("clip_skip", given),
             cross_attention_kwargs=given["cross_attention_kwargs"],
-            reads_guidance=pipe.model.unet.reads_guidance,
+            denoising_start=share("denoising_start", given, high="below 1"),
+            denoising_end=share("denoising_end", given),
+            reads_guidance=self.pipe.model.unet.reads_guidance,
         )
-        pipe.studio.adapt(pipe.adapter_weights(adapter_scale))
-        self.pipe = pipe
-        self.prompts, self.negatives = listed(given["prompt"]), listed(given.get("negative_prompt"))
-        self.size = self._size(given["width"], given["height"])
-        per_prompt = given["num_images_per_prompt"]
-        self.per_prompt = 1 if per_prompt is None else whole("num_images_per_prompt", per_prompt)
-        if self.per_prompt < 1:
-            raise UsageError(f"num_images_per_prompt is {self.per_prompt}: must be at least 1")
-        self.generator: Generators = given["generator"]
-        self.latents: Tensor | None = given["latents"]
-        self.return_dict = bool(given["return_dict"])
 
-    def _size(self, width: Any, height: Any) -> tuple[int, int]:
-        """Width and height in pixels, by default those of training; warns of unsuitable settings."""
-        width = None if width is None else whole("width", width)
-        height = None if height is None else whole("height", height)
-        studio, size = self.pipe.studio, self.pipe.model.native_size
-        notes: dict[str, None] = {}
+    def _size(self) -> tuple[int, int]:
+        """Width and height in pixels, by default those of training."""
+        native = self.pipe.model.native_size
+        return optional("width", self.given) or native[0], optional("height", self.given) or native[1]
+
+    def _note(self, steps: int) -> None:
+        """Warn of unsuitable settings. Raises `UsageError` for those out of range."""
+        model, studio = self.pipe.model, self.pipe.studio
+        for name, value in zip(("width", "height"), self.size, strict=True):
+            if value % model.factor:
+                raise UsageError(f"{name} is {value}: must be a multiple of {model.factor} for this model")
         # diffusers accepts any scale, and does not guide at 1 and below
-        guidance = min(max(1.0, self.pipe.state.guidance_scale), 100.0)
-        for prompt, negative in zip_longest(self.prompts or [""], self.negatives or [""], fillvalue=""):
-            (picture,) = studio.prepare(
-                Request.build(
-                    prompt=prompt,
-                    negative=negative,
-                    width=width or size[0],
-                    height=height or size[1],
-                    steps=self.args.steps,
-                    guidance=guidance,
-                    dialect="plain",
-                    templates="off",
-                )
+        guidance = min(max(1.0, self.state.guidance_scale), 100.0)
+        texts = listed(self.given.get("prompt")), listed(self.given.get("negative_prompt"))
+        notes: dict[str, None] = {}
+        for prompt, negative in zip_longest(*(text or [""] for text in texts), fillvalue=""):
+            request = Request.build(
+                prompt=prompt,
+                negative=negative,
+                width=self.size[0],
+                height=self.size[1],
+                steps=steps,
+                guidance=guidance,
+                sampler=model.defaults.sampler,
+                seed=0,
+                dialect="plain",
+                templates="off",
             )
-            notes |= dict.fromkeys(picture.notes)
+            for picture in expansion.expand(request):
+                notes |= dict.fromkeys(advice.notes(picture, model, studio.adapters))
         for note in notes:
             warn(note)
-        return width or size[0], height or size[1]
 
-    def images(self, texts: Texts) -> Any:
-        """Draw a picture for each of `texts`, as the call's `output_type`."""
-        pipe, studio, state = self.pipe, self.pipe.studio, self.pipe.state
-        self.texts = texts
-        plan = pipe.scheduler.plan(self.args)
+    def _args(self) -> SampleArgs:
+        """What the scheduler is told."""
+        given = self.given
+        return SampleArgs(
+            steps=steps_of(given),
+            eta=number("eta", given.get("eta", 0.0)),
+            timesteps=given.get("timesteps"),
+            sigmas=given.get("sigmas"),
+            original_steps=optional("original_inference_steps", given),
+        )
+
+    def _plan(self) -> tuple[SamplingPlan, int]:
+        """The plan, and how many steps it takes."""
+        args = self._args()
+        return self.pipe.scheduler.plan(args), args.steps
+
+    def result(self) -> Any:
+        """Draw, and give what the pipeline returns. Raises `UsageError` and `NumericsError`."""
+        pipe, state, plan = self.pipe, self.state, self.plan
+        self.conditions, self.count = conditions(pipe, self.given, self.size, self.per_prompt)
+        latents = self.start()
+        state.num_timesteps, evaluations = self._evaluations(), len(plan.evaluated)
+        self.warm_up = max(evaluations - self.steps * pipe.scheduler.order, 0)
+        studio = pipe.studio
         slices = studio.device_options.slices
         denoiser = Denoiser(pipe.model.unet, pipe.scheduler.prediction, studio.device, slices=slices)
-        count = len(texts.states) // (2 if state.do_classifier_free_guidance else 1)
-        shape = (count, *pipe.model.latent.shape(self.size)[1:])
-        if self.latents is None:
-            latents = BatchNoise(self.generator, shape, studio.device, studio.dtype).block()
-        elif tuple(self.latents.shape) == shape:
-            latents = self.latents.to(studio.device, torch.float32)
-        else:
-            raise UsageError(f"latents have the shape {tuple(self.latents.shape)}: this call's is {shape}")
-        latents = latents * plan.init_noise_sigma
-        noise = BatchNoise(self.generator, shape, studio.device, plan.noise_dtype or studio.dtype)
+        noise = self.noise(plan.noise_dtype)
         noise.skip(plan.unused)
-        state.num_timesteps = len(plan.evaluated)
-        with _progress_bar(self.args.steps, **pipe.progress) as advance:
-            latents = draw(state, denoiser, plan, texts, latents, noise, partial(self._after, advance))
-        return in_form(studio, latents, self.output_type)
+        with pipe.progress_bar(total=state.num_timesteps - self.warm_up) as bar:
+            after = partial(self._after, bar.update)
+            latents = draw(state, denoiser, plan, self.conditions, latents, noise, after)
+        found = pipe.OUTPUT(self.finished(in_form(studio, latents, self.output_type)))
+        return found if self.given["return_dict"] else found.to_tuple()
 
-    def _after(self, advance: Callable[[], None], result: StepResult) -> tuple[Tensor, Texts | None]:
+    def _evaluations(self) -> int:
+        """How many evaluations are taken: all, or those before `denoising_end`."""
+        times, end = [level.t for level in self.plan.evaluated], self.state.denoising_end
+        if end is None or end == 1:
+            return len(times)
+        cut = self.cutoff(end)
+        if not (taken := sum(t >= cut for t in times)):
+            raise UsageError(f"denoising_end is {end:g}: no step of this call comes before it")
+        return taken
+
+    def cutoff(self, part: float) -> int:
+        """The training time at which this part of the way from noise to picture is done."""
+        trained: int = self.pipe.scheduler.config["num_train_timesteps"]
+        return round(trained - part * trained)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all latents, (B, C, h, w)."""
+        return (self.count, *self.pipe.model.latent.shape(self.size)[1:])
+
+    def noise(self, dtype: torch.dtype | None = None) -> BatchNoise:
+        """Blocks of noise from the caller's generators."""
+        studio = self.pipe.studio
+        return BatchNoise(self.generator, self.shape, studio.device, dtype or studio.dtype)
+
+    def given_latents(self) -> Tensor | None:
+        """The caller's latents, of the call's shape. Raises `UsageError`."""
+        if self.latents is None:
+            return None
+        if tuple(self.latents.shape) != self.shape:
+            raise UsageError(
+                f"latents have the shape {tuple(self.latents.shape)}: this call's is {self.shape}"
+            )
+        return self.latents.to(self.pipe.studio.device, torch.float32)
+
+    def start(self) -> Tensor:
+        """The latents that the drawing begins with (B, C, h, w), in the scale of diffusers' scheduler."""
+        latents = self.given_latents()
+        return (self.noise().block() if latents is None else latents) * self.plan.init_noise_sigma
+
+    def finished(self, images: Any) -> Any:
+        """The pictures as they are returned."""
+        return images
+
+    def mixed(self, result: StepResult) -> Tensor:
+        """The latents after an evaluation, before callbacks see them."""
+        return result.latents
+
+    def _after(self, advance: Callable[[], None], result: StepResult) -> tuple[Tensor, Conditions | None]:
         """Advance the progress bar and call the callbacks, at the same steps as diffusers."""
-        pipe, latents, changed = self.pipe, result.latents, None
+        pipe, latents, changed = self.pipe, self.mixed(result), None
         time = torch.tensor(int(result.time) if result.time.is_integer() else result.time)
         if self.step_end is not None:
-            latents, changed = self._step_end(self.step_end, result, time)
-        total, order, done = pipe.state.num_timesteps, pipe.scheduler.order, result.index + 1
-        if done == total or (done > total - self.args.steps * order and done % order == 0):
+            before = self.conditions
+            latents = self._step_end(self.step_end, result.index, time, latents)
+            changed = self.conditions if self.conditions is not before else None
+        order, done = pipe.scheduler.order, result.index + 1
+        if done == self.state.num_timesteps or (done > self.warm_up and done % order == 0):
             advance()
             if self.callback is not None and result.index % (self.callback_steps or 1) == 0:
                 self.callback(result.index // order, time, latents)
         return latents, changed
 
-    def _step_end(self, step_end: StepEnd, result: StepResult, time: Tensor) -> tuple[Tensor, Texts | None]:
+    def _step_end(self, step_end: StepEnd, index: int, time: Tensor, latents: Tensor) -> Tensor:
         """Call `callback_on_step_end`, which may change tensors in place or return others."""
-        texts = self.texts
-        half = len(texts.states) // 2 if self.pipe.state.do_classifier_free_guidance else 0
-        offered: dict[str, Any] = {
-            "latents": result.latents.to(self.pipe.dtype, copy=True),
-            "prompt_embeds": texts.states,
-            "negative_prompt_embeds": texts.states[:half] if half else None,
-            "add_text_embeds": texts.pooled,
-            "add_time_ids": texts.ids,
-        }
+        offered = {"latents": latents.to(self.pipe.dtype, copy=True), **self.offered()}
         before = offered["latents"].clone()
         given = {name: offered[name] for name in self.step_end_inputs}
-        returned = dict(step_end(self.pipe, result.index, time, dict(given)) or {})
-        latents = returned.pop("latents", offered["latents"])
+        returned = dict(step_end(self.pipe, index, time, dict(given)) or {})
+        changed_latents = returned.pop("latents", offered["latents"])
         changed = {name: value for name, value in returned.items() if value is not offered.get(name)}
+        if changed:
+            self.change(changed)
+        return latents if torch.equal(changed_latents, before) else changed_latents.to(latents)
+
+    def offered(self) -> dict[str, Any]:
+        """What callbacks may see besides the latents."""
+        now = self.conditions
+        kinds = len(now.states) // self.count
+        return {
+            "prompt_embeds": now.states,
+            "negative_prompt_embeds": now.states[: self.count] if kinds == 2 else None,
+            "add_text_embeds": now.pooled,
+            "add_time_ids": now.ids,
+        }
+
+    def change(self, changed: Mapping[str, Any]) -> None:
+        """Take what a callback has returned. Raises `UsageError` for what it cannot change."""
         for name in changed:
             if name not in _CHANGEABLE:
                 raise UsageError(f"callback_on_step_end cannot change {name!r}; {nearest(name, _CHANGEABLE)}")
-        if changed:
-            self.texts = replace(texts, **{_CHANGEABLE[name]: value for name, value in changed.items()})
-        latents = result.latents if torch.equal(latents, before) else latents.to(result.latents)
-        return latents, self.texts if changed else None
-
-
-def _check(given: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for an argument of a call that is not of its kind."""
-    for names, right, fits in _KINDS:
-        for name in names.split():
-            if given.get(name) is not None and not fits(given[name]):
-                raise UsageError(f"{name} is {shown(given[name])}: must be {right}")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or (_is_list(value) and all(isinstance(each, str) for each in value))
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0
-
-
-def _are_numbers(value: Any) -> bool:
-    if isinstance(value, Tensor | np.ndarray):
-        return value.ndim == 1 and len(value) > 0
-    return _is_list(value) and all(isinstance(each, Real) for each in value)
-
-
-def _are_generators(value: Any) -> bool:
-    return all(isinstance(each, torch.Generator) for each in (value if _is_list(value) else [value]))
-
-
-_KINDS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
-    ("prompt prompt_2 negative_prompt negative_prompt_2", "a text or a list of texts", _is_text),
-    ("timesteps sigmas", "a list of numbers", _are_numbers),
-    (
-        "original_size target_size crops_coords_top_left negative_original_size negative_target_size "
-        "negative_crops_coords_top_left",
-        "two numbers",
-        lambda value: _are_numbers(value) and len(value) == 2,
-    ),
-    (
-        "latents prompt_embeds negative_prompt_embeds pooled_prompt_embeds negative_pooled_prompt_embeds",
-        "a tensor",
-        lambda value: isinstance(value, Tensor),
-    ),
-    ("generator", "a torch.Generator or a list of them", _are_generators),
-    ("cross_attention_kwargs", "a dictionary", lambda value: isinstance(value, Mapping)),
-    ("callback_on_step_end", "a function", callable),
-    ("callback_on_step_end_tensor_inputs", "a list of names", _is_text),
-    ("return_dict", "True or False", lambda value: isinstance(value, int)),
-)
-"""The arguments of calls, what they are, and whether a value is that."""
-
-
-def _optional(name: str, given: Mapping[str, Any]) -> int | None:
-    return None if given.get(name) is None else whole(name, given[name])
-
-
-def _steps(given: Mapping[str, Any]) -> int:
-    for name, more in (("timesteps", 0), ("sigmas", 1)):
-        if given.get(name) is not None:
-            return len(given[name]) - more
-    return whole("num_inference_steps", given["num_inference_steps"])
-
-
-def listed(text: Text) -> list[str] | None:
-    """One prompt or several as a list."""
-    return None if text is None else [text] if isinstance(text, str) else list(text)
-
-
-@contextmanager
-def _progress_bar(total: int, disable: bool = False, **settings: Any) -> Iterator[Callable[[], None]]:
-    """A progress bar of `total` steps on stderr if that is a terminal; yields the function that advances it.
-
-    `settings`: those of diffusers' bar, ignored.
-    """
-    console = Console(file=sys.stderr)
-    with Progress(console=console, disable=disable or not sys.stderr.isatty()) as bar:
-        yield partial(bar.advance, bar.add_task("drawing", total=total))
+        self.conditions = replace(
+            self.conditions, **{_CHANGEABLE[name]: value for name, value in changed.items()}
+        )

@@ -12,6 +12,7 @@ from torch import Tensor
 from sfumato.compat.noise import BatchNoise
 from sfumato.compat.plan import SamplingPlan
 from sfumato.diffusion.guidance import Estimate, Term, weighted_sum
+from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point
 from sfumato.engine import Engine, Evaluated, Failed, Job
@@ -23,39 +24,48 @@ from sfumato.nets.inputs import SizeConditioning
 class CallState:
     """The state of a call: callbacks read it as `pipe.guidance_scale`, set it as `pipe._guidance_scale`, ….
 
-    `num_timesteps`: evaluations of the call under way. `interrupt`: return the latents as they
-    are. `reads_guidance`: whether the network itself reads the scale.
+    `image_guidance_scale`: of a network that edits by instruction, else `None`. `num_timesteps`: evaluations
+    of the call under way. `interrupt`: return the latents as they are. `reads_guidance`: whether the network
+    itself reads the scale.
     """
 
     guidance_scale: float = 1.0
     guidance_rescale: float = 0.0
+    image_guidance_scale: float | None = None
     clip_skip: int | None = None
     cross_attention_kwargs: Mapping[str, Any] | None = None
+    denoising_start: float | None = None
+    denoising_end: float | None = None
     num_timesteps: int = 0
     interrupt: bool = False
     reads_guidance: bool = False
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        """Whether the negative prompt is evaluated too."""
-        return self.guidance_scale > 1 and not self.reads_guidance
+        """Whether more is evaluated than the prompt."""
+        image = self.image_guidance_scale
+        return self.guidance_scale > 1 and not self.reads_guidance and (image is None or image >= 1)
 
 
 @dataclass(frozen=True, eq=False)
-class Texts:
-    """Text conditioning of B pictures in diffusers' layout: with guidance, the negative prompts' come first.
+class Conditions:
+    """What the network is given besides the latents of B pictures, in diffusers' layout.
 
-    `states` (B or 2B, T, D); for SDXL also `pooled` (…, P) and `ids` (…, 6).
+    With guidance all that belongs to the negative prompt comes first, then all that belongs to the prompt; of
+    networks that edit by instruction first the prompt, then the negative prompt, then that without the
+    picture. `states` (R·B, T, D) with R = 1, 2 or 3; for SDXL also `pooled` (…, P) and `ids` (…, 5 or 6).
+    `channels` (R·B, C', h, w): input channels besides the latents' own.
     """
 
     states: Tensor
     pooled: Tensor | None = None
     ids: Tensor | None = None
+    channels: Tensor | None = None
 
     def conditionings(
         self, denoiser: Denoiser, count: int, guidance: float | None
     ) -> list[list[Conditioning]]:
-        """For each of `count` pictures that of the prompt, then that of the negative prompt, if any.
+        """Those of each of `count` pictures, in the order of the layout.
 
         `guidance`: the scale, for networks that read it.
         """
@@ -64,37 +74,46 @@ class Texts:
             size = None
             if self.pooled is not None and self.ids is not None:
                 size = SizeConditioning(self.pooled[row : row + 1], self.ids[row : row + 1])
-            rows.append(denoiser.condition(self.states[row : row + 1], size, guidance))
-        return [rows[index::count][::-1] for index in range(count)]
+            channels = None if self.channels is None else self.channels[row : row + 1]
+            rows.append(denoiser.condition(self.states[row : row + 1], size, guidance, channels=channels))
+        return [rows[index::count] for index in range(count)]
 
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """A batch after one evaluation. `latents` (B, C, H, W) are in the scale of diffusers' scheduler."""
+    """A batch after one evaluation. `latents` (B, C, H, W) are in the scale of diffusers' scheduler.
+
+    `time`: of the evaluation; `level`: what the latents are at now, the clean one after the last.
+    """
 
     index: int
     time: float
+    level: Level
     latents: Tensor
 
 
-After = Callable[[StepResult], tuple[Tensor, Texts | None]]
-"""Called after every evaluation of a batch: returns the latents to go on with, and texts if they change."""
+After = Callable[[StepResult], tuple[Tensor, Conditions | None]]
+"""Called after every evaluation of a batch: returns the latents to go on with, and conditions if changed."""
 
 
 @dataclass(eq=False)
 class PictureGuidance:
-    """Classifier-free guidance of one picture, with the scale and the rescale that callbacks set."""
+    """Guidance of one picture, with the scales and the rescale that callbacks set."""
 
     state: CallState
     denoiser: Denoiser
     conditionings: list[Conditioning]
 
     def terms(self, point: Point) -> list[Term]:
-        prompt, *negative = self.conditionings
-        if not negative or not self.state.do_classifier_free_guidance:
+        """Classifier-free guidance, or with a picture's scale that of Brooks et al. 2023, eq. 3."""
+        state, scale = self.state, float(self.state.guidance_scale)
+        image = state.image_guidance_scale
+        prompt, *others = self.conditionings[:: -1 if image is None else 1]
+        if not others or not state.do_classifier_free_guidance:
             return [Term(prompt)]
-        scale = float(self.state.guidance_scale)
-        return [Term(prompt, scale), Term(negative[0], 1 - scale, conditional=False)]
+        weights = [1 - scale] if image is None else [image - scale, 1 - image]
+        negative = zip(others, weights, strict=True)
+        return [Term(prompt, scale), *(Term(each, weight, conditional=False) for each, weight in negative)]
 
     def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
         """The weighted sum; guidance rescale acts on the network's output (Lin et al. 2023, §3.4)."""
@@ -115,17 +134,20 @@ def draw(
     state: CallState,
     denoiser: Denoiser,
     plan: SamplingPlan,
-    texts: Texts,
+    conditions: Conditions,
     latents: Tensor,
     noise: BatchNoise,
     after: After,
 ) -> Tensor:
     """Sample from `latents` (B, C, H, W) to the last level; both in the scale of diffusers' scheduler.
 
-    `after` is called after each evaluation of the whole batch. Raises `NumericsError`.
+    `after` is called after each evaluation of the whole batch. Ends after `state.num_timesteps` of them.
+    Raises `NumericsError`.
     """
     count, scale = len(latents), state.guidance_scale if state.reads_guidance else None
-    pictures = [PictureGuidance(state, denoiser, own) for own in texts.conditionings(denoiser, count, scale)]
+    pictures = [
+        PictureGuidance(state, denoiser, own) for own in conditions.conditionings(denoiser, count, scale)
+    ]
     engine = Engine(denoiser, math.inf)
     for index, x in enumerate((latents * plan.scale(plan.levels[0])).split(1)):
         sampling = plan.sampler(x.clone(), plan.levels, noise.row(index))
@@ -133,7 +155,8 @@ def draw(
     for index, (level, there) in enumerate(pairwise([*plan.evaluated, plan.levels[-1]])):
         rows = [event.x for event in _evaluated(engine, count)]
         latents = torch.cat(rows) / plan.scale(there)
-        changed, others = after(StepResult(index, level.t, latents))
+        last = index + 1 == state.num_timesteps
+        changed, others = after(StepResult(index, level.t, CLEAN if last else there, latents))
         if changed is not latents:
             for row, own in zip(rows, changed.split(1), strict=True):
                 row.copy_(own * plan.scale(there))
@@ -141,7 +164,7 @@ def draw(
         if others is not None:
             for picture, each in zip(pictures, others.conditionings(denoiser, count, scale), strict=True):
                 picture.conditionings = each
-        if state.interrupt:
+        if state.interrupt or (last and index + 1 < len(plan.evaluated)):
             return latents
     noise.finish(plan.draws)
     return latents

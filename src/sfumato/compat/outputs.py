@@ -1,6 +1,5 @@
 """The results of a call, under diffusers' names and in its output types."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -60,20 +59,8 @@ def pixels_in_form(pixels: Tensor, output_type: str) -> Any:
 
 
 def to_pil(array: "np.ndarray[Any, Any]") -> list[PIL.Image.Image]:
-    """Pictures (B, H, W, 3) in [0, 1] as PIL images."""
-    return [PIL.Image.fromarray(each) for each in (array * 255).round().astype(np.uint8)]
-
-
-class ImageProcessor:
-    """What turns an autoencoder's pixels into pictures."""
-
-    @staticmethod
-    def postprocess(
-        image: Tensor, output_type: str = "pil", do_denormalize: Sequence[bool] | None = None
-    ) -> Any:
-        """Pixels (B, 3, H, W) in [−1, 1] as one of `FORMS`; those not to denormalise are in [0, 1]."""
-        if output_type == "latent":
-            return image
-        wanted = [True] * len(image) if do_denormalize is None else do_denormalize
-        rows = [(row / 2 + 0.5).clamp(0, 1) if each else row for row, each in zip(image, wanted, strict=True)]
-        return pixels_in_form(torch.stack(rows).detach(), output_type)
+    """Pictures (B, H, W, 3), or grey ones (B, H, W, 1), in [0, 1] as PIL images."""
+    grey = array.shape[-1] == 1
+    return [
+        PIL.Image.fromarray(each[..., 0] if grey else each) for each in (array * 255).round().astype(np.uint8)
+    ]

@@ -12,7 +12,11 @@ from sfumato.diffusion.sampling import Sampler, visited
 
 @dataclass(frozen=True)
 class SampleArgs:
-    """A call's arguments for its scheduler; `timesteps` has `steps` entries, `sigmas` one more."""
+    """A call's arguments for its scheduler; `timesteps` has `steps` entries, `sigmas` one more.
+
+    `first`: how many steps are left out at the start. `strength`: the part of the times that a consistency
+    model was trained at that the steps are chosen from, the less noisy ones.
+    """
 
     steps: int = 50
     eta: float = 0.0
@@ -20,6 +24,8 @@ class SampleArgs:
     sigmas: Sequence[float] | None = None
     original_steps: int | None = None
     """The number of times that a consistency model was trained at."""
+    first: int = 0
+    strength: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

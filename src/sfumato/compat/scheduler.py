@@ -84,8 +84,6 @@ class Scheduler(SteppingMixin, ABC):
     """How many of the least noisy even times are left out."""
     ROUNDED: ClassVar[bool] = True
     """Whether even times are whole."""
-    order: ClassVar[int] = 1
-    """Evaluations for each step."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -249,14 +247,28 @@ class Scheduler(SteppingMixin, ABC):
         unused = (
             len([*takewhile(lambda pair: pair[0].sigma == pair[1].sigma, pairwise(levels))]) if draws else 0
         )
-        return SamplingPlan(sampler, levels, draws=draws - unused, unused=unused)
+        return SamplingPlan(
+            sampler,
+            levels[args.first :],
+            self.noise_scale(levels),
+            self.EXPLODING,
+            draws=draws - max(unused, args.first),
+            unused=max(unused - args.first, 0),
+        )
+
+    def noise_scale(self, levels: Sequence[Level]) -> float:
+        """What diffusers multiplies noise with that a drawing over `levels` begins with."""
+        return 1.0
 
     @abstractmethod
     def levels(self, path: Path, args: SampleArgs) -> list[Level]:
         """A level for each step, without the one to end at."""
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
-        """The sampler over `levels`, the last included, and how many times diffusers draws noise for it."""
+        """The sampler over `levels`, the last included, and how many times diffusers draws noise for it.
+
+        The sampler begins with level number `args.first`.
+        """
         return sampler_named(type(self).__name__).sample, 0
 
     @property
@@ -438,11 +450,9 @@ class KDiffusionScheduler(SigmaScheduler):
 
     ROUNDED, EXPLODING = False, True
 
-    def plan(self, args: SampleArgs) -> SamplingPlan:
-        plan = super().plan(args)
-        start = plan.levels[0].sigma
-        start = math.hypot(start, 1) if self.config["timestep_spacing"] == "leading" else start
-        return replace(plan, init_noise_sigma=start, exploding=True)
+    def noise_scale(self, levels: Sequence[Level]) -> float:
+        start = levels[0].sigma
+        return math.hypot(start, 1) if self.config["timestep_spacing"] == "leading" else start
 
 
 class SolverScheduler(SigmaScheduler):

@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.checkpoint.schedules import path_of, prediction_of
 from sfumato.compat.clipping import bound_of, bounded_ddim
 from sfumato.compat.plan import SampleArgs, SamplingPlan
+from sfumato.compat.pndm import pndm_cut, repeated_second
 from sfumato.compat.scheduler import (
     SIGMA_SPACINGS,
     KDiffusionScheduler,
@@ -107,6 +108,19 @@ class DDPMParallelScheduler(DDPMScheduler):
 class PNDMScheduler(TimestepScheduler):
     ENDS = "set_alpha_to_one"
 
+    def plan(self, args: SampleArgs) -> SamplingPlan:
+        plan = super().plan(args)
+        if not (args.first and self.config["skip_prk_steps"]):
+            return plan
+        path, stride = self.path, self.config["num_train_timesteps"] // args.steps
+        whole = super().plan(replace(args, first=0)).levels
+
+        def after(level: Level) -> Level:
+            return path.level(level.t - stride) if level.t >= stride else whole[-1]
+
+        sampler = partial(pndm_cut, before=lambda level: path.level(level.t + stride), after=after)
+        return replace(plan, sampler=sampler, levels=[*repeated_second(whole)[args.first :], whole[-1]])
+
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
         warm_up = not self.config["skip_prk_steps"]
         return ddim if len(levels) == 2 else partial(pndm, warm_up=warm_up, whole=True), 0
@@ -125,9 +139,14 @@ class _ConsistencyScheduler(TimestepScheduler):
         known = self.config["original_inference_steps"] if known is None else known
         if not 1 <= known <= count:
             raise UsageError(f"original_inference_steps is {known}: must be 1 to {count}")
-        if args.steps > known:
-            most = f"at most original_inference_steps = {known}"
+        used = int(known * args.strength)
+        if args.steps > used:
+            part = f" × strength {args.strength:g}" if args.strength < 1 else ""
+            most = f"at most original_inference_steps = {known}{part}"
             raise UsageError(f"num_inference_steps is {args.steps}: must be {most}")
+        if args.strength < 1:
+            stride = count // known
+            return [path.level((used - used * i // args.steps) * stride - 1) for i in range(args.steps)]
         return spacing.lcm(path, args.steps, origin=known)[:-1]
 
 
@@ -264,9 +283,8 @@ class EDMScheduler(Scheduler):
             return spacing.karras(path, args.steps, rho=self.config["rho"])[:-1]
         return spacing.exponential(path, args.steps)[:-1]
 
-    def plan(self, args: SampleArgs) -> SamplingPlan:
-        start = math.hypot(self.config["sigma_max"], 1)
-        return replace(super().plan(args), init_noise_sigma=start, exploding=True)
+    def noise_scale(self, levels: Sequence[Level]) -> float:
+        return math.hypot(self.config["sigma_max"], 1)
 
     def ended(self, path: Path, levels: Sequence[Level]) -> list[Level]:
         return [*levels, CLEAN if self.ends_clean else path.at(self.config["sigma_min"])]
@@ -298,6 +316,7 @@ class DPMSolverSinglestepScheduler(_DPMSolverScheduler):
             eta=eta,
             solver=solver,
             lower_order_final=self.config["lower_order_final"],
+            before=levels[: args.first],
         )
         return self.bounded(sampler), len(levels) - 1 if eta else 0
 
@@ -324,7 +343,7 @@ class UniPCMultistepScheduler(SolverScheduler):
             solver="bh1" if self.chosen("solver_type", known) == "bh1" else "midpoint",
             of_noise=of_noise,
             lower_order_final=self.config["lower_order_final"],
-            uncorrected=self.config["disable_corrector"],
+            uncorrected=[step - args.first for step in self.config["disable_corrector"]],
         )
         # diffusers does not bound estimates with predict_x0 = False
         return sampler if of_noise else self.bounded(sampler), 0

@@ -26,11 +26,10 @@ class SchedulerOutput(Output):
 
 
 class Steps:
-    """A sampler on its way over the levels of a plan, from the one at the time of the first step."""
+    """A sampler on its way over the levels of a plan."""
 
-    def __init__(self, plan: SamplingPlan, first: int) -> None:
-        """`first`: the number of the level to begin at."""
-        self.plan, self.first, self.drawn = plan, first, 0
+    def __init__(self, plan: SamplingPlan) -> None:
+        self.plan, self.drawn = plan, 0
         self.sampling: Sampling | None = None
         self.point: Point | None = None
         self.returned: Tensor | None = None
@@ -38,7 +37,7 @@ class Steps:
     @property
     def level(self) -> Level:
         """The level of the next evaluation."""
-        return self.plan.levels[self.first] if self.point is None else self.point.level
+        return self.plan.levels[0] if self.point is None else self.point.level
 
     def step(self, prediction: str, out: Tensor, sample: Tensor, generator: Generators) -> SchedulerOutput:
         """Give the sampler the network's answer `out` (B, …) to `sample` (B, …) at `level`."""
@@ -48,9 +47,9 @@ class Steps:
         ).block
         x = sample.to(torch.promote_types(sample.dtype, torch.float32)) * plan.scale(self.level)
         if self.sampling is None:
-            for _ in range(plan.unused if self.first == 0 else 0):
+            for _ in range(plan.unused):
                 draw()
-            self.sampling = plan.sampler(x.clone(), plan.levels[self.first :], self._noise)
+            self.sampling = plan.sampler(x.clone(), plan.levels, self._noise)
             self.point = next(self.sampling)
         elif sample is not self.returned:
             self._point.x.copy_(x)
@@ -60,7 +59,7 @@ class Steps:
             there, latents = self.point.level, self.point.x
         except StopIteration as done:
             self.point, there, latents = None, plan.levels[-1], done.value
-            for _ in range(plan.draws + plan.unused - max(self.first, plan.unused) - self.drawn):
+            for _ in range(plan.draws - self.drawn):
                 draw()
         self.returned = (latents / plan.scale(there)).to(out.dtype)
         return SchedulerOutput(self.returned, x0.to(out.dtype))
@@ -101,6 +100,9 @@ class SteppingMixin:
 
     @abstractmethod
     def plan(self, args: SampleArgs) -> SamplingPlan: ...
+
+    order: ClassVar[int] = 1
+    """Evaluations for each step."""
 
     def set_timesteps(
         self,
@@ -208,13 +210,20 @@ class SteppingMixin:
             if eta is not None and eta != self._args.eta:
                 self._args = replace(self._args, eta=eta)
                 self._plan = self.plan(self._args)
-            first = _nearest(self._plan.levels[:-1], t)
-            self._steps = Steps(self._plan, self._plan.levels.index(first)) if first else None
+            self._steps = self._begun(self._plan, self._args, t)
         steps = self._steps
         if steps is None or not _same(steps.level.t, t):
             due = self.timesteps.tolist() if steps is None else [steps.level.t]
             raise UsageError(f"{type(self).__name__}: a step at time {t:g} is not due; next is {_shown(due)}")
         return steps
+
+    def _begun(self, plan: SamplingPlan, args: SampleArgs, t: float) -> Steps | None:
+        """The steps from time `t` on, where there is one."""
+        level = _nearest(plan.levels[:-1], t)
+        if level is None:
+            return None
+        latest = max(number for number, each in enumerate(plan.evaluated) if each.t == level.t)
+        return Steps(self.plan(replace(args, first=latest // self.order)))
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """`original_samples` (B, …) with the noise of `timesteps` (B,), in the scale of the latents."""

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from sfumato.errors import nearest
 
 _KINDS = (
-    (
-        r"Img2Img|Image2Image|Inpaint|InstructPix2Pix|Depth2Img|Upscale|ImageVariation|Diffedit|RePaint",
-        "it begins with a picture: pipe.studio.generate(prompt, image=…, strength=0.8) draws from one",
-    ),
     (r"ControlNet|T2IAdapter|MultiAdapter|IPAdapter", "pictures as conditions are not supported yet"),
     (r"Video|Animate|Motion|Mochi|Wan|LTX|CogVideo", "videos are not supported"),
     (
@@ -20,6 +16,7 @@ _KINDS = (
         r"Cascade|Wuerstchen|Kandinsky|UnCLIP|IFPipeline|DeepFloyd|Amused",
         "this family of models is not supported",
     ),
+    (r"Upscale|ImageVariation|Depth2Img|Diffedit|RePaint|unCLIP", "its networks are of another kind"),
     (r"SafetyChecker", "pictures are not checked; leave safety_checker out, or give None"),
     (r"BitsAndBytes|Quant|GGUF|TorchAo", "quantised weights are not supported"),
     (r"Onnx|OpenVINO|Flax", "only torch is supported"),

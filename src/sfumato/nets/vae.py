@@ -29,6 +29,10 @@ class Gaussian:
         """mean + std·noise, with standard normal `noise` (B, C, h, w)."""
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
+    def float(self) -> "Gaussian":
+        """The same in float32."""
+        return Gaussian(self.mean.float(), self.logvar.float())
+
 
 class ResolutionBlock(Checkpointed):
     """The residual blocks of one resolution, then half or twice the size."""

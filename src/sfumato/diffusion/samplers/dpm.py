@@ -119,6 +119,7 @@ def singlestep(
     s_noise: float = 1.0,
     solver: Solver = "midpoint",
     lower_order_final: bool = False,
+    before: Sequence[Level] = (),
 ) -> Sampling:
     """DPM-Solver(++)-2S and -3S (Lu et al. 2022, algorithms 1 and 2; Lu et al. 2022b, algorithm 1).
 
@@ -127,8 +128,10 @@ def singlestep(
     published "midpoint" looks at the outer two and is third order only where the stops are even; "heun" is so
     everywhere. With `eta` > 0, for x0 only, each stop is reached from the start of its group with noise of
     its own. `lower_order_final`: a whole group at the end gives its last interval to a step of first order.
+    `before`: levels that groups are counted from, where a drawing begins in the middle; one that would have
+    begun there is shorter.
     """
-    for first, group in _groups(levels, order, lower_order_final):
+    for first, group in _groups([*before, *levels], order, lower_order_final, len(before)):
         origin, start = x, group[0]
         history: list[Estimate] = []
         for step, (here, there) in enumerate(pairwise(group), first):
@@ -147,11 +150,12 @@ def singlestep(
 
 
 def _groups(
-    levels: Sequence[Level], order: int, lower_order_final: bool
+    levels: Sequence[Level], order: int, lower_order_final: bool, begin: int = 0
 ) -> Iterator[tuple[int, Sequence[Level]]]:
     """Runs of up to `order` intervals, and the number of the first; an infinite one is a run of its own.
 
-    With `lower_order_final` the last of all is so too where it would end a run of `order`.
+    With `lower_order_final` the last of all is so too where it would end a run of `order`. Only what lies
+    behind the level number `begin`, from which intervals are then counted.
     """
     first, last = 0, len(levels) - 1
     while first < last:
@@ -160,5 +164,7 @@ def _groups(
             end += 1
         if lower_order_final and end == last and end - first == order > 1:
             end -= 1
-        yield first, levels[first : end + 1]
+        if end > begin:
+            start = max(first, begin)
+            yield start - begin, levels[start : end + 1]
         first = end

@@ -151,15 +151,19 @@ def _ids(
 
     Sizes among the arguments are (height, width), as diffusers has them.
     """
-    here = size[1], size[0]
-    original = given["original_size"] or here
-    target, crop = given["target_size"] or here, given["crops_coords_top_left"]
+
+    def pair(name: str, other: tuple[int, int]) -> tuple[int, int]:
+        found = given.get(name)
+        return other if found is None else found
+
+    original, target = (pair(name, (size[1], size[0])) for name in ("original_size", "target_size"))
+    crop = pair("crops_coords_top_left", (0, 0))
     refiner, picture = pipe.model.kind == "sdxl-refiner", "negative_aesthetic_score" in given
-    own = given.get("negative_original_size"), given.get("negative_target_size")
-    if negative and (picture or None not in own):
-        original, target = own[0] or original, own[1] or target
+    both = all(given.get(f"negative_{name}") is not None for name in ("original_size", "target_size"))
+    if negative and (picture or both):
+        original, target = pair("negative_original_size", original), pair("negative_target_size", target)
         # beside pictures diffusers reads the negative crop with a score alone
-        crop = given["negative_crops_coords_top_left"] if refiner or not picture else crop
+        crop = pair("negative_crops_coords_top_left", (0, 0)) if refiner or not picture else crop
     corner, from_size = (crop[1], crop[0]), (original[1], original[0])
     if refiner:
         score = "negative_aesthetic_score" if negative else "aesthetic_score"

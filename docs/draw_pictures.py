@@ -10,6 +10,7 @@ import PIL.ImageDraw
 
 import sfumato
 from sfumato.contact_sheet import contact_sheet
+from sfumato.series.grid import Axis, Grid
 
 PICTURES = Path(__file__).parent / "pictures"
 CELL = 160
@@ -168,6 +169,38 @@ def strength(studio: sfumato.Studio) -> None:
     sheet("editing-strength.webp", [[apple, *drawn]], ["image", *map(str, amounts)])
 
 
+def variations(studio: sfumato.Studio) -> None:
+    """A picture, and more and more of two other noises in its own."""
+    apple = studio.generate("a red apple, 3d render", seed=7)
+    amounts = (0.1, 0.2, 0.4, 0.7)
+    rows = [
+        [apple, *(studio.vary(apple, amount=amount, count=1, variation_seed=seed)[0] for amount in amounts)]
+        for seed in (1, 2)
+    ]
+    sheet("editing-variations.webp", rows, ["image", *map(str, amounts)], cell=128)
+
+
+def interpolation(studio: sfumato.Studio) -> None:
+    """Ways between prompts and between seeds."""
+    apple, lemon = "a red apple, 3d render", "a lemon, 3d render"
+    ways: dict[str, dict[str, Any]] = {
+        "equal weights": {"prompts": [apple, lemon], "seeds": 7, "constant_speed": False},
+        "constant speed": {"prompts": [apple, lemon], "seeds": 7},
+        "seeds": {"prompts": apple, "seeds": [7, 8]},
+    }
+    rows = [studio.interpolate(frames=9, **way) for way in ways.values()]
+    sheet("editing-interpolation.webp", rows, down=list(ways), cell=96)
+
+
+def grid(studio: sfumato.Studio) -> None:
+    """The grid of getting-started.md."""
+    request = sfumato.Request("a {red|blue} apple, 3d render", seed=7)
+    plan = Grid.of(request, Axis.parse("steps=4,8,20"), Axis.parse("guidance=1,4,7"))
+    page = plan.page([image.pil for image in studio.generate(plan.requests)])
+    page.thumbnail((600, 600))
+    page.save(PICTURES / "grid.webp", quality=90)
+
+
 def mask(studio: sfumato.Studio) -> None:
     """Sunglasses drawn into a picture, plainly and by RePaint."""
     apple = studio.generate("a red apple, 3d render", seed=7)
@@ -221,6 +254,9 @@ if __name__ == "__main__":
             mixing,
             gliding,
             strength,
+            variations,
+            interpolation,
+            grid,
             mask,
             inversion,
         )

@@ -15,6 +15,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 GAP = 4
 """Pixels left free beside a picture's caption and a label."""
 CAPTION_LINES = 2
+LABEL_LINES = 3
 
 
 def columns_for(count: int) -> int:
@@ -55,8 +56,9 @@ def contact_sheet(
     """One page (RGB, white) with the `pictures` in rows of `columns`.
 
     `captions`: a text for each picture, in at most two lines under it. `column_labels` stand above the
-    columns and `row_labels` before the rows, as on an X/Y grid. `cell`: (width, height) that the pictures are
-    fitted into, by default `cell_size` of the first. `font_size`: by default in proportion to the cell.
+    columns and `row_labels` before the rows, as on an X/Y grid, each no wider than a picture. `cell`: (width,
+    height) that the pictures are fitted into, by default `cell_size` of the first. `font_size`: by default in
+    proportion to the cell.
     """
     columns = columns or len(column_labels) or columns_for(len(pictures))
     rows = -(-len(pictures) // columns)
@@ -64,16 +66,19 @@ def contact_sheet(
     font_size = font_size or min(max(width // 16, 11), 24)
     font, line = ImageFont.load_default(font_size), round(font_size * 1.3)
     below = line * CAPTION_LINES + GAP if captions else 0
-    left = round(max((font.getlength(label) for label in row_labels), default=-2 * GAP)) + 2 * GAP
-    top = line + 2 * GAP if column_labels else 0
+    above = [wrapped(label, font, width - GAP, lines=LABEL_LINES) for label in column_labels]
+    before = [wrapped(label, font, width - GAP, lines=LABEL_LINES) for label in row_labels]
+    widest = max((font.getlength(part) for parts in before for part in parts), default=-2 * GAP)
+    left, top = round(widest) + 2 * GAP, line * max(map(len, above)) + 2 * GAP if above else 0
     across = min(columns, max(len(pictures), len(column_labels)))
     page = Image.new("RGB", (left + width * across, top + (height + below) * rows), "white")
     pen = ImageDraw.Draw(page)
-    for column, label in enumerate(column_labels):
-        text = "\n".join(wrapped(label, font, width - GAP, lines=1))
-        pen.text((left + width * (column + 0.5), top / 2), text, "black", font, anchor="mm")
-    for row, label in enumerate(row_labels):
-        pen.text((left - GAP, top + (height + below) * row + height / 2), label, "black", font, anchor="rm")
+    for column, parts in enumerate(above):
+        middle = left + width * (column + 0.5), top / 2
+        pen.text(middle, "\n".join(parts), "black", font, anchor="mm", align="center")
+    for row, parts in enumerate(before):
+        middle = left - GAP, top + (height + below) * row + height / 2
+        pen.text(middle, "\n".join(parts), "black", font, anchor="rm", align="right")
     for place, picture in enumerate(pictures):
         corner = left + place % columns * width, top + place // columns * (height + below)
         fitted = ImageOps.pad(srgb(picture), (width, height), color="white")
@@ -82,6 +87,21 @@ def contact_sheet(
             text = "\n".join(wrapped(captions[place], font, width - GAP))
             pen.text((corner[0] + GAP // 2, corner[1] + height + 1), text, "black", font)
     return page
+
+
+def stacked(pages: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """The `pages` (RGB) under one another, each below its title."""
+    widest = max(page.width for page in pages)
+    size = min(max(widest // 40, 14), 28)
+    font, line = ImageFont.load_default(size), round(size * 1.3) + 2 * GAP
+    whole = Image.new("RGB", (widest, sum(page.height + line for page in pages)), "white")
+    pen, top = ImageDraw.Draw(whole), 0
+    for page, title in zip(pages, titles, strict=True):
+        text = "".join(wrapped(title, font, widest - 2 * GAP, lines=1))
+        pen.text((widest / 2, top + line / 2), text, "black", font, anchor="mm")
+        whole.paste(page, (0, top + line))
+        top += line + page.height
+    return whole
 
 
 def wrapped(text: str, font: Font, width: int, *, lines: int = CAPTION_LINES) -> list[str]:

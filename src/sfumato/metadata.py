@@ -13,7 +13,9 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
@@ -30,13 +32,13 @@ from sfumato.prompt.meaning import AdapterWeight
 from sfumato.request import Request
 from sfumato.validation import reworded
 
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
 MAX_JPEG_RECORD = 65_000
 """Bytes of a record that one segment of a JPEG holds, with its head."""
 MAX_INPUTS = {"PNG": 2 << 20, "WEBP": 2 << 20, "JPEG": 16 << 10}
 """Bytes of pictures that a request began from which a record holds, by the format of its file."""
-_XMP_RECORD = re.compile(r'\ssfumato:record="([^"<>]*)"')
 _FOREIGN = "; it was drawn by {}, and `sfumato replay` takes over its settings"
 _USER_COMMENT = int(ExifTags.Base.UserComment)
 
@@ -151,11 +153,15 @@ def exif(record: Record) -> bytes:
 
 def xmp(record: Record) -> bytes:
     """An XMP packet with our record as one property, in ASCII so that re-encoding cannot harm it."""
-    text = _ascii(record)
+    return packet("record", _ascii(record))
+
+
+def packet(name: str, text: str) -> bytes:
+    """An XMP packet with an ASCII `text` as our property `name`."""
     return (
         '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
         '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-        f'xmlns:sfumato="{NAMESPACE}" sfumato:record="{html.escape(text)}"/></rdf:RDF></x:xmpmeta>'
+        f'xmlns:sfumato="{NAMESPACE}" sfumato:{name}="{html.escape(text)}"/></rdf:RDF></x:xmpmeta>'
         '<?xpacket end="w"?>'
     ).encode("ascii")
 
@@ -172,12 +178,17 @@ def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:
     if text is None:
         theirs = foreign.record_of(picture)
         raise PictureError(f"no Sfumato record in {path}{_FOREIGN.format(theirs.program) if theirs else ''}")
+    return validated(Record, text, path)
+
+
+def validated(kind: type[AnyRecord], text: str, path: str | Path) -> AnyRecord:
+    """A record of some kind from the `text` that the file at `path` holds. Raises `PictureError`."""
     if len(text) > MAX_RECORD:
         raise PictureError(f"the record in {path} is larger than {MAX_RECORD:,} bytes, the most that is read")
     if is_crowded(text.encode("utf-8", "replace")):
         raise PictureError(f"the record in {path} lists far more than a record may")
     try:
-        return Record.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"])) or "the whole"
@@ -194,7 +205,12 @@ def _record_text(picture: PIL.Image.Image) -> str | None:
     texts = pictures.texts(picture)
     if picture.format == "PNG":
         return texts.get("sfumato")
-    found = _XMP_RECORD.search(texts.get("xmp", ""))
+    return xmp_property(texts, "record")
+
+
+def xmp_property(texts: Mapping[str, str], name: str) -> str | None:
+    """Our property `name` in the XMP packet among a picture's texts."""
+    found = re.search(rf'\ssfumato:{name}="([^"<>]*)"', texts.get("xmp", ""))
     return html.unescape(found.group(1)) if found else None
 
 

@@ -46,11 +46,11 @@ _ALMOST = 2
 
 
 @contextmanager
-def opened(path: str | Path, *, most: int = MAX_PIXELS) -> Iterator[PIL.Image.Image]:
+def opened(path: str | Path, *, most: int = MAX_PIXELS, animated: bool = False) -> Iterator[PIL.Image.Image]:
     """A picture file opened by Pillow, its header read and within limits, its pixels not decoded yet.
 
-    `most`: pixels that it may have. Raises `PictureError`, also for what goes wrong while the block decodes
-    it.
+    `most`: pixels that it may have. `animated`: whether it may have several frames, of which the first is
+    read. Raises `PictureError`, also for what goes wrong while the block decodes it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -58,13 +58,13 @@ def opened(path: str | Path, *, most: int = MAX_PIXELS) -> Iterator[PIL.Image.Im
             # pixels of four channels in 16 bits take no more, even uncompressed
             if (size := os.fstat(file.fileno()).st_size) > 8 * most + MAX_ENTRIES:
                 raise PictureError(f"{path} takes {size:,} bytes, too many for a picture; {_limit(most)}")
-            with opened_content(file, path, most=most) as picture:
+            with opened_content(file, path, most=most, animated=animated) as picture:
                 yield picture
 
 
 @contextmanager
 def opened_content(
-    content: BinaryIO, name: str | Path, *, most: int = MAX_PIXELS
+    content: BinaryIO, name: str | Path, *, most: int = MAX_PIXELS, animated: bool = False
 ) -> Iterator[PIL.Image.Image]:
     """As `opened`, of a file that is open and called `name` in errors.
 
@@ -79,7 +79,7 @@ def opened_content(
             if width * height > most:
                 raise UnsupportedPictureError(f"{name} has {width}×{height} pixels; {_limit(most)}")
             # cameras put previews behind a JPEG, which Pillow then calls an MPO of several frames
-            if getattr(picture, "n_frames", 1) != 1 and picture.format != "MPO":
+            if not animated and getattr(picture, "n_frames", 1) != 1 and picture.format != "MPO":
                 several = "has several pages" if picture.format == "TIFF" else "is an animation"
                 raise UnsupportedPictureError(f"{name} {several}; only single pictures are read")
             if picture.mode in ("F", "I", "LAB"):

@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": "Draw pictures from prompts.",
     "vary": "Draw variations of a picture.",
     "extend": "Draw beyond the edges of a picture, whose pixels are kept.",
+    "interpolate": "Draw pictures from prompt to prompt or seed to seed: an animation or a strip.",
+    "grid": "Draw a prompt with every combination of values of some fields, on one labelled page.",
     "replay": "Draw a picture again from its file alone: identical (exit status 0), or how it differs (1).",
     "inspect": "Show what a model is and why, or the record of a picture.",
     "samplers": "List samplers and spacings and what each is for.",

@@ -132,7 +132,7 @@ class Meter:
             self._bar.refresh()  # what was begun before is seen to its end
             self._bar.remove_task(self._task)
             self._task = self._bar.add_task(doing, total=None, of="", left="")
-        self._doing = doing
+        self._doing, self._done = doing, 0
         self.say(doing)
 
     def say(self, line: str) -> None:

@@ -240,6 +240,17 @@ def request_fields(*names: str, but: Collection[str] = ()) -> OptionGroup:
     return OptionGroup(options, make)
 
 
+def field_value(name: str, text: str) -> Any:
+    """The value of a field of `Request` that `text` stands for, as its option has it; "none" for no value."""
+    schema = _schemas().get(name)
+    if schema is None:
+        return text
+    several = schema.get("type") == "array" and "prefixItems" not in schema
+    if text in ("", "none") and (several or schema["default"] is None):
+        return () if several else None
+    return _parsed(name, [text] if several else text.split() if "prefixItems" in schema else text, schema)
+
+
 @cache
 def _schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of every field of `Request`, with that of its values where `None` is allowed too."""

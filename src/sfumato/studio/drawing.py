@@ -12,6 +12,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack, overload
 
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -50,7 +51,8 @@ from sfumato.options import DEFAULT_DEVICE, DEFAULT_MODEL, DeviceOptions, ModelO
 from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
-from sfumato.request import Request, RequestFields
+from sfumato.request import Request, RequestFields, RequestOptions
+from sfumato.series.interpolation import FRAMES, Interpolation
 from sfumato.series.variation import AMOUNT, variation
 from sfumato.studio import advice, editing, passes
 from sfumato.studio.conditioning import Conditioner
@@ -363,6 +365,33 @@ class Studio:
         first of the other seeds, random unless given.
         """
         return self.generate_batch(variation(picture, amount, **fields))
+
+    def interpolate(
+        self,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int] = (),
+        *,
+        frames: int = FRAMES,
+        loop: bool = False,
+        constant_speed: bool = True,
+        **fields: Unpack[RequestOptions],
+    ) -> list[Image]:
+        """Draw `frames` pictures from prompt to prompt, from seed to seed, or both, `fields` being common.
+
+        With `loop` the last leads back to the first. `constant_speed`: from frame to frame the picture
+        changes equally much, as measured in fewer steps; else the weights do. Raises `UsageError` for fewer
+        than two prompts and seeds. See `sfumato.series.interpolation.Interpolation`.
+        """
+        way = Interpolation.of(prompts, seeds, loop=loop, **fields)
+
+        def draw(requests: list[Request]) -> list[PIL.Image.Image]:
+            return [image.pil for image in self.generate(requests)]
+
+        if constant_speed:
+            places = way.even_places(frames, draw, self.decoders.quickest)
+        else:
+            places = way.places(frames)
+        return self.generate([way.at(place) for place in places])
 
     def stream(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> Iterator[Step]:
         """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.

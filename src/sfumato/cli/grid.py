@@ -1,0 +1,75 @@
+"""`sfumato grid`: one request with every combination of values of its fields, on one page with labels."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from sfumato.cli import console, saving
+from sfumato.cli.help import PICTURE
+from sfumato.cli.options import Device, Program, argument, field_value, option, request_fields
+from sfumato.cli.series import Output, described
+from sfumato.cli.target import slug
+from sfumato.formats import picture_format
+from sfumato.options import ModelOptions
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.image import Image
+
+program = Program()
+
+
+@program.add(
+    examples="""sfumato grid 'a {red|blue} apple' --x steps=4,8,20 --y guidance=1,4,7 -o grid.png
+sfumato grid 'a red apple' --x prompt~apple=apple,pear,plum --y seed=1-4 --keep cells/
+sfumato grid 'a red apple' --x sampler=ddim,dpmpp-2m,euler-a --y steps=4-12:4 --z guidance=1,4"""
+)
+def grid(
+    prompt: Annotated[str, argument("PROMPT", "What to draw.")],
+    fields: Annotated[dict[str, Any], request_fields(but=("count",))],
+    device: Device,
+    output: Output,
+    x: Annotated[
+        str | None,
+        option(
+            "--x FIELD=V,V,...",
+            PICTURE,
+            "The columns: any field of a request and its values, with ranges as 1-4 or 0-1:0.25; or words "
+            "in place of one, prompt~apple=pear,plum; or weights of an adapter, lora~ink=0.4,0.8.",
+        ),
+    ] = None,
+    y: Annotated[str | None, option("--y FIELD=V,V,...", PICTURE, "The rows. Default: one.")] = None,
+    z: Annotated[str | None, option("--z FIELD=V,V,...", PICTURE, "Grids under one another.")] = None,
+) -> None:
+    """Draw a picture for every combination and print where the page is."""
+    from sfumato.series.grid import Axis, Grid
+    from sfumato.series.record import SetRecord
+
+    axes = [Axis.parse(text, field_value) for text in (x, y, z) if text is not None]
+    plan = Grid.of(Request.build(prompt=prompt, **fields), *axes)
+    requests, name = plan.requests, f"{slug(prompt)}-grid.png"
+    kind = picture_format(Path(output.output or name))
+    path = output.place(name)
+    meter = console.Meter(output.quiet)
+    images: list[Image | None] = [None] * len(requests)
+    with meter.shown("loading the model"):
+        from sfumato import devices
+        from sfumato.studio import open_studio
+
+        models: dict[ModelOptions, list[int]] = {}
+        for index, request in enumerate(requests):
+            models.setdefault(ModelOptions.of_request(request), []).append(index)
+        for options, cells in models.items():
+            studio = open_studio(options, devices.native(device))
+            for index in cells:
+                with plan.told(index):
+                    studio.prepare(requests[index])
+            drawn = saving.drawn(studio, [requests[index] for index in cells], meter)
+            for index, (image, _) in zip(cells, drawn, strict=True):
+                images[index] = image
+                output.save_kept(image, index + 1, len(images))
+    done = [image for image in images if image is not None]
+    record = SetRecord.of(done, kind="grid", axes=plan.labels, embed=not output.no_embed)
+    page, buffer = plan.page([image.pil for image in done]), io.BytesIO()
+    page.save(buffer, kind, quality=95, **record.held(kind))
+    output.finish(path, buffer.getvalue(), {"axes": plan.labels, "cells": described(done)})

@@ -1,0 +1,99 @@
+"""How several pictures in one file were drawn: all of their records, each as what it has of its own.
+
+| file | where, as JSON |
+|---|---|
+| PNG | text chunk `sfumato-set` |
+| WebP | XMP property `sfumato:set` |
+| GIF | comment |
+| MP4 | metadata `comment` |
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import PIL.Image
+from PIL import PngImagePlugin
+from pydantic import BaseModel, ConfigDict
+
+from sfumato import metadata, pictures
+from sfumato.errors import PictureError
+from sfumato.image import Image
+from sfumato.metadata import Record
+
+KEYWORD = "sfumato-set"
+
+
+class SetRecord(BaseModel):
+    """The records of the pictures in one file: of a grid, or the frames of an interpolation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    kind: Literal["grid", "interpolation"]
+    axes: dict[str, tuple[str, ...]] = {}
+    """What a grid's columns, rows and pages are: a field and its values for each, in that order."""
+    first: Record
+    others: tuple[dict[str, Any], ...]
+    """What of their records differs from the first, requests by field."""
+
+    @classmethod
+    def of(cls, images: Sequence[Image], *, embed: bool = True, **facts: Any) -> Self:
+        """The record of `images`; `embed`: whether with pictures that they began from, if they are small."""
+        records = [image.record.for_file("PNG", embed) for image in images]
+        first, *others = (record.model_dump(mode="json") for record in records)
+        return cls(first=records[0], others=tuple(_changes(first, other) for other in others), **facts)
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """That of every picture, in their order."""
+        first = self.first.model_dump(mode="json")
+        merged = (
+            {**first, **other, "request": {**first["request"], **other.get("request", {})}}
+            for other in self.others
+        )
+        return (self.first, *(Record.model_validate_json(json.dumps(each)) for each in merged))
+
+    @property
+    def text(self) -> str:
+        """All of it as JSON in ASCII."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=False), separators=(",", ":"))
+
+    def held(self, kind: str) -> dict[str, Any]:
+        """What Pillow is to save with a picture of the format `kind`; nothing where a JPEG cannot hold it."""
+        if kind == "PNG":
+            info = PngImagePlugin.PngInfo()
+            info.add_text(KEYWORD, self.text)
+            return {"pnginfo": info}
+        if kind == "GIF":
+            return {"comment": self.text.encode("ascii")}
+        packet = metadata.packet("set", self.text)
+        return {} if kind == "JPEG" and len(packet) > metadata.MAX_JPEG_RECORD else {"xmp": packet}
+
+
+def _changes(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The entries of `other` that `first` has not; of the request its entries."""
+    changed = {name: value for name, value in other.items() if value != first.get(name)}
+    if "request" in changed:
+        own = first["request"]
+        changed["request"] = {name: value for name, value in other["request"].items() if value != own[name]}
+    return changed
+
+
+def read(path: str | Path) -> SetRecord:
+    """The records in a PNG, WebP or GIF of several pictures. Raises `PictureError` where there are none."""
+    with pictures.opened(path, animated=True) as picture:
+        found = record_of(picture, path)
+    if found is None:
+        raise PictureError(f"no record of several pictures in {path}")
+    return found
+
+
+def record_of(picture: PIL.Image.Image, path: str | Path) -> SetRecord | None:
+    """The same of a picture that `pictures.opened` gave, `None` where there are none."""
+    texts = pictures.texts(picture)
+    text = texts.get(KEYWORD) or metadata.xmp_property(texts, "set") or texts.get("comment", "")
+    if not text.startswith('{"kind":'):
+        return None
+    return metadata.validated(SetRecord, text, path)

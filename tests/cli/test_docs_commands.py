@@ -207,7 +207,7 @@ def test_a_command_of_a_page_does_what_it_says(words, here, folder, quick, monke
         assert here("generate", "a red apple", "-o", picture)[0] == 0
     if "prompts.txt" in line:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper((folder / "prompts.txt").open("rb")))
-    arguments = [word.replace("~", str(folder.parent)).replace("MODEL", "embedded") for word in words[1:]]
+    arguments = [word.replace("~/", f"{folder.parent}/").replace("MODEL", "embedded") for word in words[1:]]
     if arguments[0] == "convert":
         target = Path([word for word in arguments if not word.startswith("-")][2])
         shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)

@@ -109,6 +109,16 @@ def test_places_at_constant_speed_are_at_equal_distances_of_the_pictures():
     assert {request.steps for request in asked} == {5}
 
 
+def test_a_way_that_is_even_enough_has_equal_weights():
+    way = Interpolation.of(APPLE, [1, 2])
+
+    def draw(requests):
+        amounts = [sum(each.variation_amount) or float(each.seed - 1) for each in requests]
+        return [picture(200 * amount**1.2) for amount in amounts]
+
+    assert way.even_places(9, draw) == way.places(9)
+
+
 def test_pictures_that_do_not_change_are_spaced_by_their_weights():
     way = Interpolation.of([APPLE, LEMON], 7)
     assert way.even_places(5, lambda requests: [picture(9) for _ in requests]) == way.places(5)

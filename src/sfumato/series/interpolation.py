@@ -23,6 +23,8 @@ DIGITS = 4
 """Of the weights in the frames' requests."""
 MEASURED_STEPS = 5
 """Sampling steps of the pictures by which the way is measured."""
+EVEN = 1.5
+"""How far the largest change from frame to frame may be above the mean before weights are not equal."""
 _ROUNDS = 6
 """How often the longest parts of the way are halved: to a part in 64 of what they begin with."""
 _BETWEEN = 6
@@ -89,6 +91,7 @@ class Interpolation:
     ) -> list[float]:
         """The places of `count` frames from each of which to the next the pictures change equally much.
 
+        Those at equal weights, where no change is larger than `EVEN` times the mean.
         How much is the root of the mean squared difference of their pixels, at 32 × 32. It is measured on
         pictures that `draw` is asked for, in fewer steps and by the `decoder`: at first at even places, then
         where the way between two of them is longer than one between frames.
@@ -111,7 +114,8 @@ class Interpolation:
             if not new or len(places) >= 2 * count:
                 break
         way = [0.0, *accumulate(parts)]
-        if not way[-1]:
+        steps = np.diff(np.interp(wanted, places, way))
+        if steps.max() <= EVEN * steps.mean():
             return wanted
         found = np.interp([at * way[-1] for at in wanted], way, places)
         return [0.0, *map(float, found[1:])]

@@ -1,6 +1,6 @@
 """What can be trained: one file an objective, with its keys, its data, its loss and its task.
 
-Every result but the scorer's is a whole model folder, in which one network is new, or a LoRA. The next recipe
+Every result but the scorer's and the upscaler's is a whole model folder, in which one network is new, or a LoRA. The next recipe
 names the folder as its base.
 """
 
@@ -17,6 +17,7 @@ from sfumato.train.objectives.progressive import Progressive
 from sfumato.train.objectives.scorer import CaptionScoring
 from sfumato.train.objectives.text import TextDistillation
 from sfumato.train.objectives.tiny_autoencoder import TinyAutoencoding
+from sfumato.train.objectives.upscaler import Upscaling
 from sfumato.train.recipe import Objective, Recipe
 from sfumato.train.task import Task
 
@@ -28,6 +29,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         TinyAutoencoding,
         Denoising,
         ControlNetTraining,
+        Upscaling,
         CaptionScoring,
         LatentConsistency,
         Consistency,

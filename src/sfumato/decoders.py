@@ -1,7 +1,8 @@
 """From a latent to pixels: by the model's full autoencoder, by its tiny one, or by a linear map."""
 
-from collections.abc import Callable
-from functools import cached_property, partial
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property, partial
 
 import torch
 from torch import Tensor
@@ -10,12 +11,15 @@ from torch.nn import functional as F
 from sfumato import devices
 from sfumato.checkpoint import Model
 from sfumato.errors import NumericsError, UsageError
-from sfumato.nets.inference import for_inference
+from sfumato.nets.circular import circular, continued
+from sfumato.nets.inference import for_inference, uncompiled
 from sfumato.nets.tiny_vae import AutoencoderTiny
-from sfumato.nets.vae import AutoencoderKL
+from sfumato.nets.vae import AutoencoderKL, Gaussian
 from sfumato.options import DEFAULT_DEVICE, DeviceOptions
 
 FULL, TINY = "full", "tiny"
+TILE = 128
+"""Cells a side of the tiles that large latents are decoded in: 1,024 pixels of most autoencoders."""
 
 
 class Decoders:
@@ -29,7 +33,7 @@ class Decoders:
         self.model, self.device, self.dtype, self.options = model, device, dtype, options
         for name in self.names:
             self._ready(name, self._dtypes(name)[0])
-        self._functions = {name: partial(self.decode, name=name) for name in self.names}
+        self._function = cache(partial(partial, self.decode))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,47 +53,77 @@ class Decoders:
                 "such as a TAESD for its kind: sfumato.load(..., tiny=PATH), --tiny PATH"
             )
 
-    def function(self, name: str) -> Callable[[Tensor], Tensor]:
+    def function(self, name: str, seamless: str = "") -> Callable[[Tensor], Tensor]:
         """`decode` by the decoder `name`: the same function at every call, by which an engine batches."""
         self.check(name)
-        return self._functions[name]
+        return self._function(name=name, seamless=seamless)
 
     @torch.no_grad()
     @devices.own_precision
-    def decode(self, latent: Tensor, name: str = FULL) -> Tensor:
+    def decode(self, latent: Tensor, name: str = FULL, seamless: str = "") -> Tensor:
         """The UNet's latent (B, C, h, w) as pixels (B, 3, H, W), about [−1, 1], by the decoder `name`.
 
-        Decoded once more in float32 if half precision overflows. Raises `NumericsError` where that is not
-        finite either, and `UsageError` as `check` does.
+        Along the axes `seamless` ("x", "y", "xy") it goes on at the opposite edge. Decoded once more in
+        float32 if half precision overflows. Raises `NumericsError` where that is not finite either, and
+        `UsageError` as `check` does.
         """
         self.check(name)
         for dtype in self._dtypes(name):
             net = self._ready(name, dtype)
-            raw = net.unscale(latent.to(self.device, dtype))
-            tile = self.options.tile
-            pixels = net.decode_tiled(raw, tile, tile // 4) if tile else net.decode(raw)
+            pixels = self._decoded(net, net.unscale(latent.to(self.device, dtype)), seamless)
             if bool(torch.isfinite(pixels).all()):
                 return pixels
         raise NumericsError(f"the decoded picture is not finite, in {self._dtypes(name)[0]} and in float32")
 
     @torch.no_grad()
     @devices.own_precision
-    def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, noise: Tensor | None = None, *, seamless: str = "") -> Tensor:
         """Pixels (B, 3, H, W) in [−1, 1] as the UNet's latent (B, C, h, w) in float32.
 
-        The most likely one, or with standard normal `noise` (B, C, h, w) one drawn at random. Encoded once
-        more in float32 if half precision overflows. Raises `NumericsError` where that is not finite either.
+        The most likely one, or with standard normal `noise` (B, C, h, w) one drawn at random. `seamless` as
+        in `decode`. Encoded once more in float32 if half precision overflows. Raises `NumericsError` where
+        that is not finite either.
         """
-        tile = self.options.tile
         for dtype in self._dtypes(FULL):
             net = self._ready(FULL, dtype)
-            x = pixels.to(self.device, dtype)
-            found = net.encode_tiled(x, tile, tile // 4) if tile else net.encode(x)
+            found = self._encoded(net, pixels.to(self.device, dtype), seamless)
             raw = found.mean.float() if noise is None else found.float().sample(noise.to(self.device))
             latent = net.scale(raw)
             if bool(torch.isfinite(latent).all()):
                 return latent
         raise NumericsError("the encoded picture is not finite, in float32 either")
+
+    def _decoded(self, net: AutoencoderKL | AutoencoderTiny, raw: Tensor, seamless: str) -> Tensor:
+        """Raw latents as pixels, whole or in tiles."""
+        tile = self.tile(raw.shape)
+        if not tile:
+            decode = uncompiled(net, "decode") if seamless else net.decode
+            with circular(seamless):
+                pixels: Tensor = decode(raw)
+            return pixels
+        margin, factor = tile // 4, self.model.factor
+        pixels = net.decode_tiled(continued(raw, margin, seamless), tile, margin)
+        return _cut(pixels, margin * factor, seamless)
+
+    def _encoded(self, net: AutoencoderKL | AutoencoderTiny, pixels: Tensor, seamless: str) -> Gaussian:
+        """Pixels as raw latents, whole or in tiles."""
+        factor = self.model.factor
+        tile = self.tile((pixels.shape[2] // factor, pixels.shape[3] // factor))
+        if not tile:
+            with circular(seamless):
+                return net.encode(pixels)
+        margin = tile // 4
+        found = net.encode_tiled(continued(pixels, margin * factor, seamless), tile, margin)
+        return Gaussian(_cut(found.mean, margin, seamless), _cut(found.logvar, margin, seamless))
+
+    def tile(self, shape: Sequence[int]) -> int | None:
+        """The side in cells of the tiles that a latent (…, h, w) is decoded in; `None` where it is whole.
+
+        Unless the options say one, latents of more than `TILE` × `TILE` cells are in tiles of that side: the
+        memory is then that of one.
+        """
+        side = self.options.tile or (TILE if math.prod(shape[-2:]) > TILE**2 else None)
+        return None if side is None or max(shape[-2:]) <= side else side
 
     def latent_rgb(self, latent: Tensor) -> Tensor:
         """Pixels (B, 3, h, w), one for each latent cell: the linear map nearest to what the decoder does."""
@@ -120,3 +154,9 @@ class Decoders:
         assert net is not None
         options = self.options
         return for_inference(net, self.device, dtype, offload=options.offload, compiled=options.compiled)
+
+
+def _cut(x: Tensor, margin: int, axes: str) -> Tensor:
+    """`x` (B, C, H, W) without `margin` pixels at both ends of `axes`."""
+    x = x[:, :, margin:-margin] if "y" in axes else x
+    return x[..., margin:-margin] if "x" in axes else x

@@ -26,6 +26,8 @@ MAX_SEED = 2**63 - 1
 
 MAX_TERMS = 16
 
+UPSCALERS = ("lanczos", "latent", "embedded")
+"""What enlarges a picture, besides the file of a network."""
 FILLS = ("keep", "noise", "blur")
 """What may stand in a mask before it is drawn, besides a colour."""
 
@@ -124,6 +126,13 @@ class RequestOptions(TypedDict, total=False):
     transparent: bool
     sticker: int
     controls: Control | Mapping[str, Any] | Sequence[Control | Mapping[str, Any]]
+    upscale: float | None
+    upscaler: str | None
+    upscale_strength: float | None
+    upscale_steps: int | None
+    multidiffusion: bool | None
+    overlap: float
+    seamless: Literal["x", "y", "xy"] | None
     clip_skip: int
     decoder: Literal["full", "tiny"]
     model: str
@@ -293,6 +302,44 @@ class Request(Validated):
         description="Pictures that steer the drawing through a ControlNet: a folder, a file, a hub id, a "
         "name in your folder, or edges (the embedded model's).",
     )
+    upscale: float | None = Field(
+        None,
+        ge=1,
+        le=16,
+        allow_inf_nan=False,
+        description="Second pass: draw so many times smaller first, enlarge that and refine it; width and "
+        "height are the result's. Default: 1, more where the size is larger than the model knows.",
+    )
+    upscaler: Name | None = Field(
+        None,
+        description="What enlarges: lanczos, latent, embedded (a small network for drawings), or the file of "
+        "such a network. Default: embedded for the embedded model, lanczos for others.",
+    )
+    upscale_strength: Fraction | None = Field(
+        None,
+        description="How much of the enlarged picture is drawn anew: 0 keeps it. Default: 0.3, with latent "
+        "0.6.",
+    )
+    upscale_steps: int | None = Field(
+        None, ge=1, le=MAX_STEPS, description="Steps of the second pass at strength 1. Default: as steps."
+    )
+    multidiffusion: bool | None = Field(
+        None,
+        description="Draw in overlapping windows that are averaged at every step (Bar-Tal et al. 2023). "
+        "Default: where the size is larger than the model knows.",
+    )
+    overlap: float = Field(
+        0.5,
+        ge=0.125,
+        le=0.875,
+        allow_inf_nan=False,
+        description="The share of a window of multidiffusion that neighbours have in common.",
+    )
+    seamless: Literal["x", "y", "xy"] | None = Field(
+        None,
+        description="Have the picture go on at its opposite edge: side by side (x), one above the other (y) "
+        "or both (xy).",
+    )
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to skip.")
     decoder: Literal["full", "tiny"] = Field(
         "full", description="Decoder of the final latent: full, or tiny, several times faster and less exact."
@@ -406,6 +453,13 @@ class Request(Validated):
             raise ValueError(f"must be {', '.join(FILLS)} or a colour as #rrggbb")
         return fill
 
+    @field_validator("upscaler")
+    @classmethod
+    def _upscaler_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in UPSCALERS and not name.endswith(".safetensors"):
+            raise ValueError(f"unknown upscaler; {nearest(name, UPSCALERS)}, or a .safetensors file")
+        return name
+
     @field_validator("dialect")
     @classmethod
     def _dialect_known(cls, name: str) -> str:
@@ -491,6 +545,19 @@ class Request(Validated):
             raise ValueError(
                 "variation_amount is given with inversion, which begins with the picture's own noise; a "
                 "picture is varied by strength"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_second_pass(self) -> Self:
+        """What is said of a second pass needs one; a part of a picture has none."""
+        if self.upscale == 1:
+            for name in ("upscale_strength", "upscale_steps"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is given with upscale 1, which is one pass alone")
+        if self.mask is not None and (self.upscale or 1) > 1:
+            raise ValueError(
+                "upscale and mask exclude each other: draw into the picture first, and enlarge it after"
             )
         return self
 

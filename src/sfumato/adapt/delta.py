@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.nets.circular import padded
+
 MAGNITUDES = ("magnitude", "dora_scale")
 SHIFTS = ("up_bias", "diff_b")
 
@@ -137,11 +139,12 @@ class LoRA(Delta):
         if not isinstance(layer, nn.Conv2d):
             return self.scale * F.linear(F.linear(x, down.flatten(1)), up.flatten(1))
         if mid:
-            h = F.conv2d(x, down.flatten(1)[:, :, None, None])
-            h = F.conv2d(h, mid[0], None, layer.stride, layer.padding)
+            h, padding = padded(F.conv2d(x, down.flatten(1)[:, :, None, None]), layer.padding)
+            h = F.conv2d(h, mid[0], None, layer.stride, padding)
         else:
             kernel = down.reshape(len(down), layer.in_channels, *layer.kernel_size)
-            h = F.conv2d(x, kernel, None, layer.stride, layer.padding)
+            x, padding = padded(x, layer.padding)
+            h = F.conv2d(x, kernel, None, layer.stride, padding)
         return self.scale * F.conv2d(h, up.flatten(1)[:, :, None, None])
 
 

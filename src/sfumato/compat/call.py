@@ -120,6 +120,8 @@ class Call:
                 negative=negative,
                 width=self.size[0],
                 height=self.size[1],
+                upscale=1,
+                multidiffusion=False,
                 steps=steps,
                 guidance=guidance,
                 sampler=model.defaults.sampler,

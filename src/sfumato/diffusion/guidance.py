@@ -5,7 +5,7 @@ every prediction. A term whose weight is zero at a point is not evaluated there.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -179,6 +179,24 @@ class InversionGuidance:
 
     def _of(self, point: Point) -> Guidance:
         return self.inversion if point.step < 0 else self.drawing
+
+
+@dataclass(frozen=True, eq=False)
+class SizedGuidance:
+    """Of a drawing in passes of different sizes: each point by the guidance for the size (H, W) of its
+    latent.
+    """
+
+    sizes: Mapping[tuple[int, ...], Guidance]
+
+    def terms(self, point: Point) -> Sequence[Term]:
+        return self._of(point).terms(point)
+
+    def combine(self, point: Point, estimates: Sequence[Estimate]) -> Tensor:
+        return self._of(point).combine(point, estimates)
+
+    def _of(self, point: Point) -> Guidance:
+        return self.sizes[tuple(point.x.shape[-2:])]
 
 
 def _interval(point: Point) -> Point:

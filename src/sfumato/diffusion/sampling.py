@@ -103,6 +103,22 @@ def resumed(sampling: Sampling, first: int) -> Sampling:
     return mapped(sampling, point=lambda asked: Point(asked.x, asked.level, asked.step + first))
 
 
+def second_pass(
+    first: Sampling,
+    enlarge: Callable[[Tensor], Tensor],
+    sampler: Sampler,
+    levels: Sequence[Level],
+    noise: Noise,
+    step: int,
+) -> Sampling:
+    """`first`, its latent made larger, fresh noise on it as at level number `step`, and `sampler` from there
+    on.
+    """
+    start = Start(enlarge((yield from first)), step)
+    x = start.noisy(levels, noise(start.x0))
+    return (yield from resumed(sampler(x, levels[step:], noise), step))
+
+
 def run(sampling: Sampling, denoise: Callable[[Tensor, Level], Tensor]) -> Tensor:
     """Drive a sampler to its end with `denoise(x, level) -> x0`, one point after another."""
     try:

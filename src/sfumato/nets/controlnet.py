@@ -1,7 +1,7 @@
 """ControlNet (Zhang et al. 2023): a second way down, which reads a picture too and adds to a UNet's skips."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -24,6 +24,10 @@ class ControlNetInputs:
     context: TextKV
     size: SizeConditioning | None = None
     """SDXL's."""
+
+    def within(self, cut: Callable[[Tensor], Tensor]) -> "ControlNetInputs":
+        """The same for a part of the latent."""
+        return replace(self, condition=cut(self.condition))
 
 
 class ConditionEmbedding(nn.Module):

@@ -19,8 +19,11 @@ from sfumato.diffusion.guidance import Term
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate, network_input, prediction_named
 from sfumato.diffusion.sampling import Point
+from sfumato.nets.circular import circular
+from sfumato.nets.inference import uncompiled
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import AppliedControl, AppliedImage, Context, ControlNetwork, Network, Residuals
+from sfumato.nets.windows import Windows, in_windows
 
 EMBEDDINGS_KEPT = 256
 """Time embeddings that a denoiser remembers, the least recently used one going first."""
@@ -30,10 +33,11 @@ EMBEDDINGS_KEPT = 256
 class Conditioning:
     """One prompt made ready for a network, one row of each.
 
-    `context`: what the network keeps of the text. `size`: SDXL's pooled text and
-    sizes. `guidance`: the scale, for networks that read it. `channels` (1, C', …): input channels besides the
-    latent's own (a mask and a masked picture for inpainting, a picture for instructions). `controls`:
-    networks whose residuals are added. `images`: image prompts beside the text.
+    `context`: what the network keeps of the text. `size`: SDXL's pooled text and sizes. `guidance`: the
+    scale, for networks that read it. `channels` (1, C', …): input channels besides the latent's own (a mask
+    and a masked picture for inpainting, a picture for instructions). `controls`: networks whose residuals are
+    added. `images`: image prompts beside the text. `windows`: in which windows the latent is evaluated, if
+    not whole. `seamless`: the axes, "x", "y" or "xy", along which it goes on at the opposite edge.
     """
 
     context: Context
@@ -42,6 +46,8 @@ class Conditioning:
     channels: Tensor | None = None
     controls: tuple[AppliedControl, ...] = ()
     images: tuple[AppliedImage, ...] = ()
+    windows: Windows | None = None
+    seamless: str = ""
 
     def context_in(self, step: int) -> Context:
         """The context, with the image prompts that count in this step."""
@@ -99,6 +105,8 @@ class Denoiser:
         channels: Tensor | None = None,
         controls: Sequence[AppliedControl] = (),
         images: Sequence[AppliedImage] = (),
+        windows: Windows | None = None,
+        seamless: str = "",
     ) -> Conditioning:
         """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture."""
         with self._mode():
@@ -107,14 +115,16 @@ class Denoiser:
             size = size.to(self.device, self.dtype)
         if channels is not None:
             channels = channels.to(self.device, self.dtype)
-        return Conditioning(context, size, guidance, channels, tuple(controls), tuple(images))
+        own = context, size, guidance, channels
+        return Conditioning(*own, tuple(controls), tuple(images), windows, seamless)
 
     def group(self, row: tuple[Point, Term]) -> Hashable:
         """Rows of equal groups can share a batch: same latent shape, same kinds of conditioning."""
         point, conditioning = row[0], row[1].conditioning
         channels = None if conditioning.channels is None else conditioning.channels.shape[1]
         controlled = bool(conditioning.controls_in(point.step))
-        return point.x.shape[1:], conditioning.context_in(point.step).group, channels, controlled
+        kind = conditioning.context_in(point.step).group, channels, controlled
+        return point.x.shape[1:], *kind, conditioning.windows, conditioning.seamless
 
     @own_precision
     def __call__(self, rows: Sequence[tuple[Point, Term]]) -> list[Tensor]:
@@ -122,6 +132,14 @@ class Denoiser:
 
         Rows whose points are the same object share what the network computes before it reads the text.
         """
+        windows, shape = rows[0][1].conditioning.windows, rows[0][0].x.shape
+        seamless = rows[0][1].conditioning.seamless
+        if windows is None or not windows.split(shape):
+            return self._evaluate(rows, seamless)
+        return in_windows(partial(self._evaluate, seamless=windows.whole(shape, seamless)), rows, windows)
+
+    def _evaluate(self, rows: Sequence[tuple[Point, Term]], seamless: str) -> list[Tensor]:
+        """The same of latents as they are, with convolutions that are circular along the axes `seamless`."""
         asked = [(point, term.conditioning) for point, term in rows]
         owner = None
         if self._share_points(rows):
@@ -130,10 +148,11 @@ class Denoiser:
             first = dict(reversed(asked))
             asked = [(point, first[point]) for point in points]
         latents = torch.cat([point.x for point, _ in asked])
-        with self._mode():
+        denoise = uncompiled(self.net, "denoise") if seamless else self.net.denoise
+        with self._mode(), circular(seamless):
             contexts = [term.conditioning.context_in(point.step) for point, term in rows]
             x = self._input(latents, asked)
-            out = self.net.denoise(
+            out = denoise(
                 x,
                 torch.cat([self._time(point.level, conditioning) for point, conditioning in asked]),
                 type(contexts[0]).cat(contexts),

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.nets.circular import padded
+
 Net = TypeVar("Net", bound=nn.Module)
 
 onednn = torch.ops.mkldnn
@@ -88,16 +90,17 @@ class Conv(Prepacked, nn.Conv2d):
         bias = self.bias
         if shift is not None and bias is not None and len(shift) == 1:
             bias, shift = bias + shift[0], None
+        x, padding = padded(x, self.padding)
         if self.packed:
             x = x.contiguous(memory_format=torch.channels_last)
-            how = (*self.packed, bias, self.padding, self.stride, ONE, 1)
+            how = (*self.packed, bias, padding, self.stride, ONE, 1)
             if add is not None and shift is None:
                 last = "relu" if relu else None
                 return onednn._convolution_pointwise.binary(x, add, *how, "add", 1.0, last, [], None)
             last = "relu" if relu and shift is None else "none"
             y = onednn._convolution_pointwise(x, *how, last, [], "")
         else:
-            y = self._conv_forward(x, self.weight, bias)
+            y = F.conv2d(x, self.weight, bias, self.stride, padding)
         if shift is not None:
             y = y + shift[:, :, None, None]
         if add is not None:
@@ -129,11 +132,15 @@ class UpsampleConv(Prepacked, nn.Conv2d):
         """(B, C, H, W) to (B, C_out, *size), twice as large if no size is asked for."""
         twice = 2 * x.shape[2], 2 * x.shape[3]
         if self.packed and size in (None, twice):
+            # where the picture goes on at the opposite edge, one more pixel of it is enlarged, and cut off
+            x, (rows, columns) = padded(x, (1, 1))
             x = x.contiguous(memory_format=torch.channels_last)
             how = (*self.packed, self.bias, ONE, [0, 0], TWO, ONE, 1)
             out: Tensor = onednn._convolution_transpose_pointwise(x, *how, "none", [], "")
-            return out
-        return super().forward(F.interpolate(x, size=size or twice, mode="nearest"))
+            top, left = 2 * (1 - rows), 2 * (1 - columns)
+            return out[:, :, top : top + twice[0], left : left + twice[1]]
+        x, padding = padded(F.interpolate(x, size=size or twice, mode="nearest"), (1, 1))
+        return F.conv2d(x, self.weight, self.bias, padding=padding)
 
 
 def _tap_sums(w: Tensor) -> Tensor:
@@ -227,6 +234,11 @@ def for_inference(
             if isinstance(layer, Prepacked):
                 layer.pack()
     return net
+
+
+def uncompiled(net: Any, name: str) -> Any:
+    """The method `name` of `net`, which `for_inference` may have had torch compile, as it was before."""
+    return getattr(type(net), name).__get__(net)
 
 
 class OffloadHook:

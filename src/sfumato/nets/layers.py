@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sfumato.nets.circular import padded_behind
 from sfumato.nets.inference import Conv, NormSiLU, UpsampleConv
 from sfumato.nets.inputs import BlockInputs
 
@@ -74,7 +75,7 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, ⌈H/2⌉, ⌈W/2⌉)."""
         if self.conv.padding == (0, 0):
-            x = F.pad(x, (0, 1, 0, 1))
+            x = padded_behind(x)
         return self.conv(x)
 
 

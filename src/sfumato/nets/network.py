@@ -5,7 +5,7 @@ rest at every step. A UNet, a transformer (MMDiT) and a video UNet are three net
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -93,6 +93,12 @@ class AppliedControl:
     def counts_in(self, step: int) -> bool:
         """Whether it is asked in this step."""
         return bool(self.weight) and (self.steps is None or step in self.steps)
+
+    def within(self, cut: Callable[[Tensor], Tensor]) -> "AppliedControl":
+        """It for a part of the latent, which `cut` takes out of what lies over the latent (…, H, W)."""
+        inputs = self.inputs
+        own = tuple(map(cut, inputs)) if isinstance(inputs, tuple) else inputs.within(cut)
+        return replace(self, inputs=own)
 
 
 @dataclass(frozen=True, eq=False)

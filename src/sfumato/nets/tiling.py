@@ -41,33 +41,51 @@ def tiled(
     return out.to(x.dtype)
 
 
-def spans(size: int, tile: int, overlap: int) -> list[Span]:
-    """Tiles that cover a side of `size`, evenly spread, neighbours sharing `overlap` or more."""
+def spans(size: int, tile: int, overlap: int, *, around: bool = False) -> list[Span]:
+    """Tiles that cover a side of `size`, evenly spread, neighbours sharing `overlap` or more.
+
+    `around`: the side goes on at its beginning; the last tiles may end beyond `size`, at that place less
+    `size`.
+    """
     if size <= tile:
         return [(0, size)]
-    count = math.ceil((size - overlap) / (tile - overlap))
-    starts = [round(i * (size - tile) / (count - 1)) for i in range(count)]
+    if around:
+        count = math.ceil(size / (tile - overlap))
+        starts = [round(i * size / count) for i in range(count)]
+    else:
+        count = math.ceil((size - overlap) / (tile - overlap))
+        starts = [round(i * (size - tile) / (count - 1)) for i in range(count)]
     return [(start, start + tile) for start in starts]
 
 
-def weights(spans: Sequence[Span], factor: int) -> list[Tensor]:
+def weights(spans: Sequence[Span], factor: int, *, around: int | None = None) -> list[Tensor]:
     """How much each tile counts at each of its places, `factor` places to a unit; everywhere 1 in all.
 
     A tile fades out over the middle half of what it shares with a neighbour: in the outer quarter, where the
-    network has seen a border that is not in the picture, it counts for nothing.
+    network has seen a border that is not in the picture, it counts for nothing. `around`: the size of a side
+    that goes on at its beginning.
     """
     found = []
-    total = torch.zeros(spans[-1][1] * factor)
-    for i, span in enumerate(spans):
-        place = torch.arange((span[1] - span[0]) * factor) + 0.5
+    total = torch.zeros((around or spans[-1][1]) * factor)
+    alone, last = len(spans) == 1, len(spans) - 1
+    for i, (start, end) in enumerate(spans):
+        place = torch.arange((end - start) * factor) + 0.5
         weight = torch.ones_like(place)
-        if i > 0:
-            weight *= _rise(place, (spans[i - 1][1] - span[0]) * factor)
-        if i < len(spans) - 1:
-            weight *= _rise(place.flip(0), (span[1] - spans[i + 1][0]) * factor)
-        total[_finer(span, factor)] += weight
+        if not alone and (i > 0 or around):
+            before = spans[i - 1][1] - (around if i == 0 and around else 0)
+            weight *= _rise(place, (before - start) * factor)
+        if not alone and (i < last or around):
+            after = spans[i + 1][0] if i < last else spans[0][0] + (around or 0)
+            weight *= _rise(place.flip(0), (end - after) * factor)
+        total.index_add_(0, _places((start, end), factor, len(total)), weight)
         found.append(weight)
-    return [weight / total[_finer(span, factor)] for span, weight in zip(spans, found, strict=True)]
+    return [
+        weight / total[_places(span, factor, len(total))] for span, weight in zip(spans, found, strict=True)
+    ]
+
+
+def _places(span: Span, factor: int, size: int) -> Tensor:
+    return torch.arange(span[0] * factor, span[1] * factor) % size
 
 
 def _rise(distance: Tensor, shared: int) -> Tensor:

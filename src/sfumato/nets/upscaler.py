@@ -1,7 +1,8 @@
-"""A small network that makes pictures larger: residual convolutions at the small size, then a shuffle of pixels.
+"""A small network that makes pictures larger: residual convolutions at the small size, then a shuffle of
+pixels.
 
-As Real-ESRGAN's compact network (Wang et al. 2021), after Shi et al. 2016. It adds to what bicubic interpolation
-gives.
+As Real-ESRGAN's compact network (Wang et al. 2021), after Shi et al. 2016. It adds to what bicubic
+interpolation gives.
 """
 
 import json
@@ -18,6 +19,7 @@ from sfumato import weights
 from sfumato.config.base import Channels, Config, Layers
 from sfumato.errors import CheckpointError
 from sfumato.files import parse_json
+from sfumato.nets.circular import continued
 from sfumato.nets.inference import Conv
 from sfumato.nets.tiny_vae import TinyBlock
 
@@ -53,9 +55,41 @@ class Upscaler(nn.Module):
         return 2 + 3 * self.config.blocks
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` (B, 3, H, W) in [−1, 1] to (B, 3, H·scale, W·scale), about [−1, 1]."""
-        detail = F.pixel_shuffle(self.conv_out(self.blocks(self.conv_in(x, relu=True))), self.config.scale)
-        return F.interpolate(x, scale_factor=self.config.scale, mode="bicubic") + detail
+        """`x` (B, 3, H, W) in [−1, 1] to (B, 3, H·scale, W·scale), about [−1, 1].
+
+        In the precision of `x`; what is added is computed in that of the weights.
+        """
+        scale = self.config.scale
+        h = self.conv_in(x.to(self.conv_in.weight.dtype), relu=True)
+        detail = F.pixel_shuffle(self.conv_out(self.blocks(h)), scale)
+        return F.interpolate(x, scale_factor=scale, mode="bicubic") + detail.to(x.dtype)
+
+
+def enlarged(net: Upscaler, x: Tensor, seamless: str = "", tile: int = 256) -> Tensor:
+    """`net` of pictures `x` (B, 3, H, W), from tiles of `tile` pixels a side and what they depend on around
+    them, which changes nothing but the memory it takes.
+
+    The picture goes on as its border is, and at the opposite edge along the axes `seamless`.
+    """
+    scale, reach = net.config.scale, net.reach
+    height, width = x.shape[2:]
+    around = bordered(x, reach, seamless)
+    out = x.new_empty(*x.shape[:2], height * scale, width * scale)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            bottom, right = min(top + tile, height), min(left + tile, width)
+            part = net(around[:, :, top : bottom + 2 * reach, left : right + 2 * reach])
+            cut = slice(reach * scale, -reach * scale)
+            out[:, :, top * scale : bottom * scale, left * scale : right * scale] = part[:, :, cut, cut]
+    return out
+
+
+def bordered(x: Tensor, margin: int, seamless: str = "") -> Tensor:
+    """`x` (B, C, H, W) with `margin` pixels more on every side: its border, or along the axes `seamless` what
+    is at the opposite edge.
+    """
+    down, across = margin * ("y" not in seamless), margin * ("x" not in seamless)
+    return F.pad(continued(x, margin, seamless), (across, across, down, down), mode="replicate")
 
 
 def save(net: Upscaler, path: Path, **said: str) -> None:
@@ -69,8 +103,8 @@ def load(path: Path) -> Upscaler:
     header = weights.metadata(path)
     if header.get("format") != FORMAT or "config" not in header:
         raise CheckpointError(
-            f"{path} is no upscaler: its header does not say format {FORMAT!r}; `sfumato train` makes one by the "
-            "objective upscaler"
+            f"{path} is no upscaler: its header does not say format {FORMAT!r}; `sfumato train` makes one by "
+            "the objective upscaler"
         )
     config = parse_json(header["config"].encode(), f"the config in the header of {path}")
     net = Upscaler(UpscalerConfig.from_dict(config, str(path)))

@@ -12,6 +12,7 @@ from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.styles import MODELS, Style
 from sfumato.request import Request
+from sfumato.studio import enlarging
 
 
 def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...]:
@@ -37,14 +38,22 @@ def style_notes(request: Request, model: Model, styles: Mapping[str, Style]) -> 
 
 
 def _size(request: Request, model: Model) -> list[str]:
-    (native_width, native_height), (width, height) = model.native_size, request.size
+    """Whether the network meets a size that it does not know: in the first pass, where shapes are made."""
+    size = width, height = enlarging.first_size(request, model.factor)
+    native = model.native_size
+    small = math.prod(size) < 0.5 * math.prod(native)
+    if request.multidiffusion and not small and not enlarging.known(model, size):
+        return [
+            f"{width}×{height} is drawn in windows of {native[0]}×{native[1]}, each of which may repeat what "
+            "the prompt says"
+        ]
     found = []
-    if not 0.5 <= width * height / (native_width * native_height) <= 2:
+    if small or math.prod(size) > enlarging.KNOWN_AREA * math.prod(native):
         found.append(
-            f"{width}×{height} is far from the {native_width}×{native_height} this model was trained at; "
+            f"{width}×{height} is far from the {native[0]}×{native[1]} this model was trained at; "
             "shapes may be broken or repeated"
         )
-    if max(width, height) > 2 * min(width, height):
+    if max(size) > enlarging.KNOWN_RATIO * min(size):
         found.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
     return found
 

@@ -20,6 +20,7 @@ from sfumato.expansion import Prepared
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import AppliedControl, AppliedImage
+from sfumato.nets.windows import Windows
 from sfumato.prompt.chunks import mentioned
 from sfumato.prompt.encode import TextEmbedding, common_length
 from sfumato.prompt.language import Prompt
@@ -78,11 +79,12 @@ class Conditioner:
         steps: int,
         channels: Tensor | None = None,
         controls: tuple[ReadyControl, ...] = (),
+        windows: Windows | None = None,
     ) -> Guidance:
         """The guidance of `picture`, (width, height) `size`, in `steps` steps.
 
         `channels` (1, C, h, w): what the network is given of a picture besides the latent. `controls`: what
-        adds to its answers, to those without the prompt as well.
+        adds to its answers, to those without the prompt as well. `windows`: see `Conditioning`.
         """
         request = picture.request
         assert request.guidance is not None
@@ -95,13 +97,16 @@ class Conditioner:
         if scale != 1 or image_scale != 1 or not _sum_to_one(prompts, steps):
             negatives = self._texts(picture, picture.negative, steps, negative=True)
         embeddings = [self._embedding(each.conditioning) for each in (*prompts, *negatives)]
+        seamless = request.seamless or ""
         length = common_length([embedding.states.shape[1] for embedding in embeddings])
 
         def weighted(
             texts: Sequence[WeightedConditioning], channels: Tensor | None
         ) -> tuple[WeightedConditioning, ...]:
             made = (
-                self._conditioning(each.conditioning, size, guidance, length, channels, controls)
+                self._conditioning(
+                    each.conditioning, size, guidance, length, channels, controls, windows, seamless
+                )
                 for each in texts
             )
             return tuple(
@@ -177,8 +182,10 @@ class Conditioner:
         size: tuple[int, int],
         guidance: float | None,
         length: int,
-        channels: Tensor | None = None,
-        controls: tuple[ReadyControl, ...] = (),
+        channels: Tensor | None,
+        controls: tuple[ReadyControl, ...],
+        windows: Windows | None,
+        seamless: str,
     ) -> Conditioning:
         """One content made ready for the network at one picture size and length of text."""
         embedding = self._embedding(text).repeated(length)
@@ -195,6 +202,8 @@ class Conditioner:
             channels=channels,
             controls=[each for each in applied if isinstance(each, AppliedControl)],
             images=[each for each in applied if isinstance(each, AppliedImage)],
+            windows=windows,
+            seamless=seamless,
         )
 
 

@@ -21,7 +21,7 @@ from sfumato import checkpoint, devices, expansion
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
 from sfumato.decoders import TINY, Decoders
-from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, active_terms
+from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, SizedGuidance, active_terms
 from sfumato.diffusion.inpainting import resampled
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.samplers import sampler_named
@@ -32,6 +32,7 @@ from sfumato.diffusion.sampling import (
     Start,
     Wrapper,
     resumed,
+    second_pass,
     visited,
 )
 from sfumato.diffusion.variation import varied
@@ -53,8 +54,9 @@ from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import Request, RequestFields, RequestOptions
 from sfumato.series.interpolation import FRAMES, Interpolation
+from sfumato.series.upscaling import SCALE, upscaling
 from sfumato.series.variation import AMOUNT, variation
-from sfumato.studio import advice, editing, passes
+from sfumato.studio import advice, editing, enlarging, passes
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.controls import Controls
 from sfumato.studio.library import Library
@@ -257,7 +259,7 @@ class Studio:
         defaults = self.model.defaults
         canvas = self._canvas(request)
         native = self.native_size if canvas is None else canvas.size
-        width, height = request.width or native[0], request.height or native[1]
+        width, height = enlarging.drawn_size(request, native, self.factor)
         for name, value in (("width", width), ("height", height)):
             if value % self.factor:
                 below = max(value // self.factor, 1) * self.factor
@@ -280,12 +282,11 @@ class Studio:
         if request.inversion == "ddpm" and sampler != "ddpm":
             raise UsageError(f"sampler is {sampler}: with inversion ddpm it is ddpm, whose noise is kept")
         spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
-        options = self.options
+        options, steps = self.options, request.steps or defaults.steps
         unseeded = request.variation_amount[len(request.variation_seed) :]
+        request = enlarging.resolved(request.filled(width=width, height=height), self.model, steps)
         return request.filled(
-            width=width,
-            height=height,
-            steps=request.steps or defaults.steps,
+            steps=steps,
             guidance=defaults.guidance if request.guidance is None else request.guidance,
             sampler=sampler,
             spacing=request.spacing or spacing,
@@ -307,9 +308,11 @@ class Studio:
         prepared = []
         for each in _requests(request, fields):
             resolved = self.resolve(each)
-            canvas = self._canvas(resolved)
+            sizes = enlarging.pass_sizes(resolved, self.factor)
+            canvas = self._canvas(resolved.filled(width=sizes[0][0], height=sizes[0][1]))
             with self.lock:
-                controls = self.controls.fetch(resolved.controls, resolved.size)
+                for size in sizes:
+                    controls = self.controls.fetch(resolved.controls, size)
             for picture in expansion.expand(resolved):
                 with self.lock:
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
@@ -392,6 +395,16 @@ class Studio:
         else:
             places = way.places(frames)
         return self.generate([way.at(place) for place in places])
+
+    def upscale(
+        self, picture: Image | PictureSource, scale: float = SCALE, **fields: Unpack[RequestFields]
+    ) -> Image:
+        """Draw `picture` `scale` times larger: enlarged by `upscaler`, and refined with a low `strength`.
+
+        At `strength` 0 it is enlarged and no more. A `sfumato.Image` is refined under its own prompt.
+        `fields` replace those of the request. Width and height are rounded to what the model can draw.
+        """
+        return self.generate(enlarging.fitted(upscaling(picture, scale, **fields), self.model))
 
     def stream(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> Iterator[Step]:
         """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.
@@ -477,27 +490,29 @@ class Studio:
         noise. `wrappers` are put around the sampler, the first of them innermost. What is drawn so is
         evaluated with the picture's adapters in the weights: the engine selects them.
         """
-        request = picture.request
         if picture.parts:
             raise UsageError("a picture that is drawn in passes is no single job: see Studio.steps")
-        with self.lock:
+        request, canvas = picture.request, picture.canvas
+        first_size = enlarging.first_size(request, self.factor)
+        with self.lock, torch.no_grad():
             self._select(picture.adapters)
-            levels = self._levels(request)
+            if canvas is not None and enlarging.enlarges(request):
+                canvas = enlarging.enlarged_canvas(canvas, request, self.decoders)
+                if request.strength == 0:
+                    return enlarging.only(canvas, self.model, key)
+            levels = self._levels(request, first_size)
             noise = SeededNoise([_set(request.seed)])
-            eps = noise(torch.empty(self.model.latent.shape(request.size)))
+            eps = noise(torch.empty(self.model.latent.shape(first_size)))
             eps = varied(eps, request.variation_seed, request.variation_amount).to(self.device)
-            with torch.no_grad():
-                guidance = self._guidance(picture, len(levels) - 1)
-        if picture.canvas is not None and request.inversion:
+            guidance = self._guidance(picture, canvas)
+        if canvas is not None and request.inversion:
             with self.lock:
-                x0 = self.decoders.encode(picture.canvas.shown).to(eps)
+                x0 = self.decoders.encode(canvas.shown, seamless=request.seamless or "").to(eps)
             sampling = editing.inverted(request, self._sampler(request))(x0, levels, noise)
         else:
-            if picture.canvas is not None:
+            if canvas is not None:
                 with self.lock:
-                    begun, inner = editing.begun(
-                        self.model, self.decoders, picture.canvas, request, eps, noise
-                    )
+                    begun, inner = editing.begun(self.model, self.decoders, canvas, request, eps, noise)
                 start, wrappers = start or begun, (*inner, *wrappers)
             if start is None:
                 x, first = eps * math.hypot(levels[0].a, levels[0].s), 0
@@ -506,19 +521,47 @@ class Studio:
             sampling = resumed(self._sampler(request)(x, levels[first:], noise), first)
         for wrapper in wrappers:
             sampling = wrapper(sampling)
-        return Job(key, sampling, guidance, picture.adapters, self.decoders.function(request.decoder))
+        if enlarging.refines(request):
+            sampling = second_pass(
+                sampling,
+                partial(enlarging.enlarge_latent, request=request, decoders=self.decoders),
+                self._sampler(request),
+                self._levels(request, request.size, request.upscale_steps),
+                noise,
+                enlarging.second_step(request),
+            )
+        decode = enlarging.decode(request, self.decoders)
+        return Job(key, sampling, guidance, picture.adapters, decode)
 
-    def _guidance(self, picture: Prepared, steps: int) -> Guidance:
+    def _guidance(self, picture: Prepared, canvas: Canvas | None) -> Guidance:
+        """The guidance of every pass; `canvas` is laid out for the first."""
         request = picture.request
-        channels = editing.input_channels(self.model, self.decoders, picture.canvas)
-        taken = range(editing.first_step(request), steps)
-        controls = self.controls.ready(request.controls, request.size, taken)
-        drawing = self._conditioner.guidance(picture, request.size, steps, channels, controls)
-        if request.inversion is None:
-            return drawing
-        source = replace(picture, prompt=parse(request.source, request.dialect), regions=())
-        source = replace(source, request=request.filled(regions=(), guidance=1.0, guidance_rescale=0.0))
-        return InversionGuidance(drawing, self._conditioner.guidance(source, request.size, steps))
+        first, *second = enlarging.pass_sizes(request, self.factor)
+        steps = range(editing.first_step(request), _set(request.steps))
+        guidance = self._pass_guidance(picture, canvas, first, steps)
+        if request.inversion is not None:
+            source = replace(picture, prompt=parse(request.source, request.dialect), regions=())
+            bare = request.filled(regions=(), controls=(), guidance=1.0, guidance_rescale=0.0)
+            guidance = InversionGuidance(
+                guidance, self._pass_guidance(replace(source, request=bare), None, first, steps)
+            )
+        if not second:
+            return guidance
+        large = canvas and replace(canvas, size=request.size)
+        steps = range(enlarging.second_step(request), _set(request.upscale_steps))
+        refining = self._pass_guidance(picture, large, request.size, steps)
+        cells = (tuple(self.model.latent.shape(size)[-2:]) for size in (first, request.size))
+        return SizedGuidance(dict(zip(cells, (guidance, refining), strict=True)))
+
+    def _pass_guidance(
+        self, picture: Prepared, canvas: Canvas | None, size: tuple[int, int], taken: range
+    ) -> Guidance:
+        """The guidance of a pass of `size` over `canvas` that takes the steps `taken`, up to the last one."""
+        request = picture.request
+        channels = editing.input_channels(self.model, self.decoders, canvas, request.seamless or "")
+        controls = self.controls.ready(request.controls, size, taken)
+        windows = enlarging.windows(request, size, self.model, self.budget)
+        return self._conditioner.guidance(picture, size, taken.stop, channels, controls, windows)
 
     def denoiser(
         self, request: Request | str | None = None, **fields: Unpack[RequestFields]
@@ -539,7 +582,7 @@ class Studio:
 
         def guidance() -> Guidance:
             self._select(picture.adapters)
-            return self._guidance(picture, len(levels) - 1)
+            return self._guidance(picture, picture.canvas)
 
         with self.lock:
             kept = None if self.device_options.trainable else guidance()
@@ -556,18 +599,29 @@ class Studio:
 
         return denoise
 
-    def _levels(self, request: Request) -> list[Level]:
-        return self.model.levels(_set(request.spacing), _set(request.steps), request.size)
+    def _levels(
+        self, request: Request, size: tuple[int, int] | None = None, steps: int | None = None
+    ) -> list[Level]:
+        """Those of a pass of `size`, the last one's if `None`, in `steps`, the first one's if `None`."""
+        return self.model.levels(_set(request.spacing), steps or _set(request.steps), size or request.size)
 
     def evaluations(self, picture: Prepared) -> int:
         """How often drawing a picture that `prepare` has worked out asks the network."""
         if picture.parts:
             return sum(map(self.evaluations, picture.parts))
         request = picture.request
-        levels = self._levels(request)
+        if enlarging.enlarges(request) and request.strength == 0:
+            return 0
+        sampler = self._sampler(request)
+        levels = self._levels(request, enlarging.first_size(request, self.factor))
         if request.inversion:
-            return len(visited(editing.inverted(request, self._sampler(request)), levels))
-        return len(visited(self._sampler(request), levels[editing.first_step(request) :]))
+            count = len(visited(editing.inverted(request, sampler), levels))
+        else:
+            count = len(visited(sampler, levels[editing.first_step(request) :]))
+        if enlarging.refines(request):
+            refining = self._levels(request, request.size, request.upscale_steps)
+            count += len(visited(sampler, refining[enlarging.second_step(request) :]))
+        return count
 
     def _sampler(self, request: Request) -> Sampler:
         """The sampler of a single picture, as the request has it step."""
@@ -682,7 +736,7 @@ class Studio:
         self._record(picture, picture.request, "").check_fits(path)
 
     def _record(self, picture: Prepared, request: Request, pixels: str) -> Record:
-        tile = self.device_options.tile
+        tile = self.decoders.tile(self.model.latent.shape(request.size))
         return Record(
             sfumato=__version__,
             request=request,

@@ -22,16 +22,18 @@ def first_step(request: Request) -> int:
     return 0 if request.strength is None else request.steps - int(request.steps * request.strength)
 
 
-def input_channels(model: Model, decoders: Decoders, canvas: Canvas | None) -> Tensor | None:
+def input_channels(
+    model: Model, decoders: Decoders, canvas: Canvas | None, seamless: str = ""
+) -> Tensor | None:
     """What the network is given of a picture besides the latent (1, C, h, w), by the model's task."""
     if canvas is None or model.task == "text":
         return None
     if model.task == "instruct":
         # as it was trained: the raw latent
-        return model.vae.unscale(decoders.encode(canvas.shown))
+        return model.vae.unscale(decoders.encode(canvas.shown, seamless=seamless))
     mask = canvas.cells(model.factor)
     assert mask is not None
-    kept = decoders.encode(canvas.kept)
+    kept = decoders.encode(canvas.kept, seamless=seamless)
     return torch.cat([mask.to(kept), kept], dim=1)
 
 
@@ -44,7 +46,7 @@ def begun(
     keeps = mask is not None and model.task != "inpaint"
     if not first and not keeps:
         return None, []
-    x0 = decoders.encode(canvas.shown).to(eps)
+    x0 = decoders.encode(canvas.shown, seamless=request.seamless or "").to(eps)
     if mask is None:
         return Start(x0, first), []
     mask = mask.to(eps)

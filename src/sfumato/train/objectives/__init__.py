@@ -1,7 +1,7 @@
 """What can be trained: one file an objective, with its keys, its data, its loss and its task.
 
-Every result but the scorer's and the upscaler's is a whole model folder, in which one network is new, or a LoRA. The next recipe
-names the folder as its base.
+Every result but the scorer's and the upscaler's is a whole model folder, in which one network is new, or a
+LoRA. The next recipe names the folder as its base.
 """
 
 from collections.abc import Callable

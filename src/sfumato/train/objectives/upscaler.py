@@ -22,8 +22,7 @@ from sfumato import checkpoint
 from sfumato.nets import upscaler
 from sfumato.nets.upscaler import Upscaler, UpscalerConfig
 from sfumato.train.objectives.autoencoder import psnr_of, reconstruction_loss
-from sfumato.train.objectives.common import save_reconstructions, with_weights
-from sfumato.train.objectives.tiny_autoencoder import CroppedData
+from sfumato.train.objectives.common import CroppedData, save_reconstructions, with_weights
 from sfumato.train.pictures import RandomCrops, pictures_of
 from sfumato.train.recipe import NotNegative, Objective, Recipe
 from sfumato.train.task import Task
@@ -113,7 +112,7 @@ def reduced(x: Tensor, scale: int, mode: str = "area") -> Tensor:
 def degraded(x: Tensor, scale: int, generator: torch.Generator) -> Tensor:
     """Each of `x` (B, 3, H, W) reduced by a kernel of its own, as the module says."""
     count, device = len(x), x.device
-    blur, noise, drawn = torch.rand(3, count, generator=generator, device=device)
+    blur, noise, drawn = torch.rand(3, count, generator=generator, device=device).unbind()
     blurred = _blurred(x, blur * BLUR * scale)
     ways = torch.stack([reduced(blurred, scale, mode) for mode in ("area", "bilinear", "bicubic")])
     small = ways[(drawn * len(ways)).long(), torch.arange(count, device=device)]
@@ -130,7 +129,8 @@ def _blurred(x: Tensor, deviation: Tensor) -> Tensor:
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]
     row = F.pad(x.reshape(1, -1, *x.shape[2:]), (4, 4, 4, 4), mode="replicate")
     row = F.conv2d(row, kernel[:, :, None], groups=count * channels)
-    return F.conv2d(row, kernel[:, :, :, None], groups=count * channels).view_as(x)
+    column: Tensor = F.conv2d(row, kernel[:, :, :, None], groups=count * channels)
+    return column.reshape(x.shape)
 
 
 @torch.no_grad()

@@ -16,8 +16,6 @@ from sfumato.compat.schedulers import SCHEDULERS, AysSchedules
 from sfumato.errors import SfumatoError, UsageError
 
 LEFT_OUT = {
-    "pictures as input": "encode_image load_ip_adapter prepare_ip_adapter_image_embeds set_ip_adapter_scale "
-    "unload_ip_adapter",
     "stepping by hand": "check_inputs get_guidance_scale_embedding get_timesteps prepare_extra_step_kwargs "
     "prepare_image_latents prepare_latents prepare_mask_latents",
     "a safety checker": "run_safety_checker",

@@ -5,21 +5,14 @@ import torch
 from ip_adapter_states import flat, states
 from nets_families import assert_close, pair
 
-from sfumato.checkpoint.ip_adapter import ip_adapter_config, ip_adapter_table
-from sfumato.checkpoint.ldm_keys import from_file
+from sfumato.checkpoint.control import ip_adapter_of
 from sfumato.nets.inputs import ImageKV, SizeConditioning
-from sfumato.nets.ip_adapter import IPAdapter
 
 WIDTH = 12
 
 
 def adapter_of(tables):
-    state = flat(tables)
-    config = ip_adapter_config({name: tuple(tensor.shape) for name, tensor in state.items()}, "a file")
-    net = IPAdapter(config).eval()
-    table = ip_adapter_table(state)(net.state_dict())
-    net.load_state_dict(from_file(table, state))
-    return net
+    return ip_adapter_of(flat(tables), "the tables")
 
 
 def seen(kind, pictures, seed=3):

@@ -5,14 +5,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sfumato import folders, weights
-from sfumato.checkpoint import controlnet_file, layout, source
-from sfumato.checkpoint.ip_adapter import encoder_part, ip_adapter_part, is_ip_adapter
+from sfumato.checkpoint import controlnet_file, layout, ldm_keys, source
+from sfumato.checkpoint.ip_adapter import (
+    encoder_part,
+    ip_adapter_config,
+    ip_adapter_part,
+    ip_adapter_table,
+    is_ip_adapter,
+)
 from sfumato.checkpoint.layout import Part
-from sfumato.checkpoint.loading import build
+from sfumato.checkpoint.loading import build, empty_network, expected_shapes
 from sfumato.checkpoint.t2i_adapter import is_t2i_adapter, t2i_adapter_part
 from sfumato.checkpoint.unsupported import CONTROLS, described, family_of_classes, family_of_tensors
 from sfumato.config import Config, ControlNetConfig, IPAdapterConfig, T2IAdapterConfig, UNetConfig
@@ -70,6 +77,17 @@ def load_control(
     assert isinstance(network, ControlNetwork)
     asked = json.dumps([each.config.to_dict() for each in parts], sort_keys=True)
     return LoadedControl(name, network, layout.fingerprint(path, parts, asked), encoder)
+
+
+def ip_adapter_of(tensors: Mapping[str, Any], where: str) -> IPAdapter:
+    """The IP-Adapter of a state dict in memory, as its file has it. Raises `CheckpointError`."""
+    state = weights.checked(tensors, where)
+    network = empty_network(ip_adapter_config(expected_shapes(state), where))
+    assert isinstance(network, IPAdapter)
+    table = ip_adapter_table(state)(network.state_dict())
+    weights.check(state, ldm_keys.shapes(table, expected_shapes(network.state_dict())), where)
+    network.load_state_dict(ldm_keys.from_file(table, state), assign=True)
+    return network.requires_grad_(False).eval()
 
 
 def locate_control(

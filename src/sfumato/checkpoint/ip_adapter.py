@@ -4,22 +4,17 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from sfumato.checkpoint.layout import Part, read_headers
+from sfumato.checkpoint.layout import Part, read_network
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.config import IPAdapterConfig, VisionConfig
 from sfumato.config.ip_adapter import BASE, FULL, PLUS
 from sfumato.errors import CheckpointError
-from sfumato.files import read_json
 from sfumato.nets.ip_adapter import HEAD
-from sfumato.validation import shown
 from sfumato.weights import Header
 
 ENCODER = "image_encoder"
-ENCODER_CLASS = "CLIPVisionModelWithProjection"
 _KEYS = re.compile(r"ip_adapter\.(\d+)\.to_k_ip\.weight")
 _OURS = re.compile(r"ip_adapter\.(\d+)\.(.+)")
-_CONSTANT = "vision_model.embeddings.position_ids"
-"""0, 1, 2, …, which transformers up to 4 saved."""
 
 
 def is_ip_adapter(names: Collection[str]) -> bool:
@@ -106,7 +101,7 @@ def encoder_part(path: Path, adapter: IPAdapterConfig, last: Path | None = None)
     wrong = []
     for place in dict.fromkeys(places):
         if (place / "config.json").is_file():
-            part = read_encoder(place)
+            part = read_network(place, ENCODER, {})
             assert isinstance(part.config, VisionConfig)
             width = part.config.projection_dim if adapter.pooled else part.config.hidden_size
             if width == adapter.width:
@@ -118,18 +113,3 @@ def encoder_part(path: Path, adapter: IPAdapterConfig, last: Path | None = None)
         f"the IP-Adapter {path} needs the image encoder that it was trained with, whose {what} are "
         f"{adapter.width} wide, in a folder {ENCODER} beside it: {found}"
     )
-
-
-def read_encoder(place: Path) -> Part:
-    """The image encoder in a folder of transformers. Raises `CheckpointError`."""
-    file = place / "config.json"
-    content = read_json(file)
-    if content.get("architectures") != [ENCODER_CLASS]:
-        raise CheckpointError(
-            f"{file}: architectures is {shown(content.get('architectures'))}: must be [{ENCODER_CLASS!r}]"
-        )
-    config = VisionConfig.from_dict(content, str(file))
-    headers, variant = read_headers(place)
-    tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
-    tensors.pop(_CONSTANT, None)
-    return Part(ENCODER, ENCODER_CLASS, config, str(place), headers, tensors, variant)

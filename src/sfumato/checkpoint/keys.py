@@ -32,10 +32,10 @@ def translate(part: str, names: Iterable[str], expected: Iterable[str]) -> dict[
     for name in names:
         if part == "vae":
             known = _vae(name)
-        elif part.startswith("text_encoder"):
+        elif part in ("text_encoder", "text_encoder_2", "image_encoder"):
             if _CONSTANT.fullmatch(name):
                 continue
-            known = _text(name, prefixed)
+            known = name if part == "image_encoder" else _text(name, prefixed)
         else:
             known = name
         if known in origin:

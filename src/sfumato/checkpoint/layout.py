@@ -11,7 +11,15 @@ from sfumato import weights
 from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.report import Component, Report
 from sfumato.checkpoint.unsupported import SUPPORTED, belonging, family_of_classes
-from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import (
+    Config,
+    ScheduleConfig,
+    TextConfig,
+    TinyVAEConfig,
+    UNetConfig,
+    VAEConfig,
+    VisionConfig,
+)
 from sfumato.config.model_settings import SETTINGS_FILE, checked_settings
 from sfumato.errors import CheckpointError
 from sfumato.files import open_file, read_json
@@ -34,6 +42,10 @@ NETWORKS: dict[str, dict[str, type[Config]]] = {
     TINY: {"AutoencoderTiny": TinyVAEConfig},
 }
 """What can be built, by its place in the folder and the class its config names. Classes are only compared."""
+BESIDE: dict[str, dict[str, type[Config]]] = {
+    "image_encoder": {"CLIPVisionModelWithProjection": VisionConfig},
+}
+"""The same of what a model draws without, and IP-Adapters need."""
 
 TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
@@ -268,6 +280,11 @@ def _listed(entry: object) -> list[object]:
     return entry if isinstance(entry, list) else []
 
 
+def classes_of(name: str) -> dict[str, type[Config]]:
+    """What can be built in this place of a folder, by the class that its config names."""
+    return NETWORKS.get(name) or BESIDE[name]
+
+
 def config_of(name: str, content: dict[str, Any], where: str, listed: object = None) -> tuple[str, Config]:
     """The class of a network's configuration, and itself.
 
@@ -280,10 +297,10 @@ def config_of(name: str, content: dict[str, Any], where: str, listed: object = N
     class_name = str(own if listed is None else listed)
     # a text encoder's configuration may be that of the CLIP that it was taken out of
     for each in (class_name, *([] if own in (None, "CLIPModel") else [own])):
-        if str(each) not in NETWORKS[name]:
-            only = " or ".join(NETWORKS[name])
+        if str(each) not in classes_of(name):
+            only = " or ".join(classes_of(name))
             raise CheckpointError(f"{where}: a {name} of class {shown(each)} is not supported, only {only}")
-    kind = NETWORKS[name][class_name]
+    kind = classes_of(name)[class_name]
     if kind is TextConfig:
         content = content | {"architectures": [class_name]}
     return class_name, kind.from_dict(content, where)

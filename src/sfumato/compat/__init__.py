@@ -29,6 +29,7 @@ from sfumato.compat.models import (
     AutoModel,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
     UNet2DConditionModel,
 )
 from sfumato.compat.outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
@@ -76,6 +77,7 @@ __all__ = [
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
     "CLIPTokenizer",
+    "CLIPVisionModelWithProjection",
     "DDIMInverseScheduler",
     "DDIMParallelScheduler",
     "DDIMScheduler",

@@ -73,6 +73,7 @@ _EITHER = (
     ("prompt_2", "prompt_embeds"),
     ("negative_prompt", "negative_prompt_embeds"),
     ("negative_prompt_2", "negative_prompt_embeds"),
+    ("ip_adapter_image", "ip_adapter_image_embeds"),
 )
 
 

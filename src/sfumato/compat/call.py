@@ -25,7 +25,6 @@ from sfumato.studio import advice
 if TYPE_CHECKING:
     from sfumato.compat.pipeline import DiffusionPipeline
 
-_UNSUPPORTED = ("ip_adapter_image", "ip_adapter_image_embeds")
 _CHANGEABLE = {"prompt_embeds": "states", "add_text_embeds": "pooled", "add_time_ids": "ids"}
 """The tensors besides the latents that callbacks may change, with their fields of `Conditions`."""
 
@@ -48,7 +47,7 @@ class Call:
         check(given)
         others = {
             **given.get("others", {}),
-            **{name: given[name] for name in ("callback", "callback_steps", *_UNSUPPORTED) if name in given},
+            **{name: given[name] for name in ("callback", "callback_steps") if name in given},
         }
         self.callback, self.callback_steps = others.pop("callback", None), others.pop("callback_steps", 1)
         no_others(type(pipe).__name__, others)
@@ -154,6 +153,8 @@ class Call:
         """Draw, and give what the pipeline returns. Raises `UsageError` and `NumericsError`."""
         pipe, state, plan = self.pipe, self.state, self.plan
         self.conditions, self.count = conditions(pipe, self.given, self.size, self.per_prompt)
+        self.image_embeds = self._image_embeds()
+        self._show_images()
         latents = self.start()
         state.num_timesteps, evaluations = self._evaluations(), len(plan.evaluated)
         self.warm_up = max(evaluations - self.steps * pipe.scheduler.order, 0)
@@ -167,6 +168,25 @@ class Call:
             latents = draw(state, denoiser, plan, self.conditions, latents, noise, after)
         found = pipe.OUTPUT(self.finished(in_form(studio, latents, self.output_type)))
         return found if self.given["return_dict"] else found.to_tuple()
+
+    def _image_embeds(self) -> list[Tensor]:
+        """What IP-Adapters are given for each row of the conditions; nothing without their arguments."""
+        images, embeds = (self.given.get(f"ip_adapter_image{end}") for end in ("", "_embeds"))
+        if images is None and embeds is None:
+            return []
+        kinds = len(self.conditions.states) // self.count
+        prepare, device = self.pipe.prepare_ip_adapter_image_embeds, self.pipe.studio.device
+        found = prepare(images, embeds, device, self.count, kinds > 1)
+        if kinds == 3:  # the prompt comes first, then what is without it
+            found = [torch.cat([*rows.chunk(2)[::-1], rows.chunk(2)[0]]) for rows in found]
+        return found
+
+    def _show_images(self) -> None:
+        """Give the network the pictures of IP-Adapters, under the scales of now."""
+        self.image_scales = self.pipe.ip_adapters.scales
+        if self.image_embeds:
+            images = self.pipe.image_prompts(self.image_embeds)
+            self.conditions = replace(self.conditions, images=images)
 
     def _evaluations(self) -> int:
         """How many evaluations are taken: all, or those before `denoising_end`."""
@@ -223,6 +243,8 @@ class Call:
         if self.step_end is not None:
             before = self.conditions
             latents = self._step_end(self.step_end, result.index, time, latents)
+            if self.pipe.ip_adapters.scales is not self.image_scales:
+                self._show_images()
             changed = self.conditions if self.conditions is not before else None
         order, done = pipe.scheduler.order, result.index + 1
         if done == self.state.num_timesteps or (done > self.warm_up and done % order == 0):

@@ -17,7 +17,8 @@ from sfumato.diffusion.predict import clean_estimate
 from sfumato.diffusion.sampling import Point
 from sfumato.engine import Engine, Evaluated, Failed, Job
 from sfumato.nets.denoiser import Conditioning, Denoiser
-from sfumato.nets.inputs import SizeConditioning
+from sfumato.nets.inputs import ImageKV, SizeConditioning
+from sfumato.nets.network import AppliedImage
 
 
 @dataclass
@@ -54,13 +55,14 @@ class Conditions:
     With guidance all that belongs to the negative prompt comes first, then all that belongs to the prompt; of
     networks that edit by instruction first the prompt, then the negative prompt, then that without the
     picture. `states` (R·B, T, D) with R = 1, 2 or 3; for SDXL also `pooled` (…, P) and `ids` (…, 5 or 6).
-    `channels` (R·B, C', h, w): input channels besides the latents' own.
+    `channels` (R·B, C', h, w): input channels besides the latents' own. `images`: image prompts of R·B rows.
     """
 
     states: Tensor
     pooled: Tensor | None = None
     ids: Tensor | None = None
     channels: Tensor | None = None
+    images: tuple[ImageKV, ...] = ()
 
     def conditionings(
         self, denoiser: Denoiser, count: int, guidance: float | None
@@ -75,7 +77,9 @@ class Conditions:
             if self.pooled is not None and self.ids is not None:
                 size = SizeConditioning(self.pooled[row : row + 1], self.ids[row : row + 1])
             channels = None if self.channels is None else self.channels[row : row + 1]
-            rows.append(denoiser.condition(self.states[row : row + 1], size, guidance, channels=channels))
+            images = [AppliedImage(image.row(row)) for image in self.images]
+            states = self.states[row : row + 1]
+            rows.append(denoiser.condition(states, size, guidance, channels=channels, images=images))
         return [rows[index::count] for index in range(count)]
 
 

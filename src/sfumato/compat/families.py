@@ -31,7 +31,7 @@ class StableDiffusion(DiffusionPipeline):
         scheduler: Any,
         safety_checker: None = None,
         feature_extractor: Any = None,
-        image_encoder: None = None,
+        image_encoder: Any = None,
         requires_safety_checker: bool = True,
     ) -> None:
         """Of parts of these names in diffusers. Raises `UsageError` and `CheckpointError`."""
@@ -82,7 +82,7 @@ class StableDiffusionXL(DiffusionPipeline):
         tokenizer_2: Any,
         unet: Any,
         scheduler: Any,
-        image_encoder: None = None,
+        image_encoder: Any = None,
         feature_extractor: Any = None,
         force_zeros_for_empty_prompt: bool = True,
         add_watermarker: bool | None = None,
@@ -139,7 +139,7 @@ class StableDiffusionXLWithPictures(StableDiffusionXL):
         tokenizer_2: Any,
         unet: Any,
         scheduler: Any,
-        image_encoder: None = None,
+        image_encoder: Any = None,
         feature_extractor: Any = None,
         requires_aesthetics_score: bool = False,
         force_zeros_for_empty_prompt: bool = True,

@@ -10,6 +10,7 @@ import torch
 from sfumato import checkpoint
 from sfumato.checkpoint.saving import tokenizer_names
 from sfumato.compat.assembling import assembled
+from sfumato.compat.ip_adapter import IPAdapters
 from sfumato.compat.loaders import AdapterState, LoaderMixin
 from sfumato.compat.models import as_part, part_of
 from sfumato.compat.tokenizers import CLIPTokenizer, as_tokenizer
@@ -49,6 +50,7 @@ class LoadedModel(LoaderMixin):
     library: Library | None = None
     made: Studio | None = None
     lock: RLock = field(default_factory=RLock)
+    ip_adapters: IPAdapters = field(default_factory=IPAdapters)
 
     def __post_init__(self) -> None:
         for name, network in self.model.networks.items():
@@ -127,4 +129,5 @@ class LoadedModel(LoaderMixin):
             self.options,
             AdapterState() if own else self.state,
             None if own else self.library,
+            ip_adapters=IPAdapters(encoder=self.ip_adapters.encoder) if "unet" in given else self.ip_adapters,
         )

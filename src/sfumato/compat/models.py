@@ -36,6 +36,7 @@ from sfumato.nets.tiny_vae import AutoencoderTiny as TinyNetwork
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL as KLNetwork
 from sfumato.nets.vae import Gaussian
+from sfumato.nets.vision import CLIPVision
 
 
 class PartConfig(dict[str, Any]):
@@ -477,6 +478,27 @@ class CLIPTextModelWithProjection(CLIPTextModel):
     """SDXL's second text encoder."""
 
 
+@dataclass
+class VisionOutput(Output):
+    """`image_embeds` (B, P)."""
+
+    image_embeds: Tensor
+
+
+class CLIPVisionModelWithProjection(ModelPart):
+    """CLIP's vision encoder, through which IP-Adapters see pictures."""
+
+    PLACE = "image_encoder"
+    network: CLIPVision
+
+    @torch.no_grad()
+    def forward(self, pixel_values: Tensor, return_dict: bool = True, **others: Any) -> Any:
+        """Pictures (B, 3, S, S), normalised as CLIP's are, to vectors."""
+        no_others(type(self).__name__, others)
+        found = VisionOutput(self.network(pixel_values.to(self.device, self.dtype)).pooled)
+        return found if return_dict else found.to_tuple()
+
+
 PARTS: dict[str, type[ModelPart]] = {
     each.__name__: each
     for each in (
@@ -485,6 +507,7 @@ PARTS: dict[str, type[ModelPart]] = {
         AutoencoderTiny,
         CLIPTextModel,
         CLIPTextModelWithProjection,
+        CLIPVisionModelWithProjection,
     )
 }
 """By the class that a folder's `config.json` names."""
@@ -541,12 +564,12 @@ def as_part(name: str, value: Any) -> ModelPart:
         value = value._orig_mod
     if isinstance(value, ModelPart):
         kind = type(value).__name__
-        if kind not in layout.NETWORKS[name]:
-            raise UsageError(f"{name} cannot be of class {kind}; {nearest(kind, layout.NETWORKS[name])}")
+        if kind not in layout.classes_of(name):
+            raise UsageError(f"{name} cannot be of class {kind}; {nearest(kind, layout.classes_of(name))}")
         return value
     config = getattr(value, "config", None)
     if not isinstance(value, nn.Module) or config is None:
-        known = " or ".join(layout.NETWORKS[name])
+        known = " or ".join(layout.classes_of(name))
         raise UsageError(f"{name} must be of class {known}, not {type(value).__name__}")
     content = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     class_name = type(value).__name__

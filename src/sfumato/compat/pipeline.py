@@ -13,6 +13,7 @@ import PIL.Image
 import torch
 
 from sfumato import checkpoint
+from sfumato.checkpoint.ip_adapter import ENCODER
 from sfumato.checkpoint.layout import INDEX
 from sfumato.checkpoint.saving import index_content, tokenizer_names
 from sfumato.checkpoint.source import EMBEDDED, pull
@@ -20,10 +21,11 @@ from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.call import Call
 from sfumato.compat.drawing import CallState
 from sfumato.compat.image_processor import VaeImageProcessor
+from sfumato.compat.ip_adapter import IPAdapterMixin, IPAdapters, as_encoder
 from sfumato.compat.loaded import NETWORKS, TOKENIZERS, LoadedModel, component
 from sfumato.compat.loaders import AdapterState, LoaderMixin
 from sfumato.compat.memory import MemoryMixin
-from sfumato.compat.models import PartConfig
+from sfumato.compat.models import CLIPVisionModelWithProjection, PartConfig
 from sfumato.compat.outputs import StableDiffusionXLPipelineOutput
 from sfumato.compat.progress import ProgressBar
 from sfumato.compat.scheduler import Scheduler
@@ -46,7 +48,7 @@ from sfumato.studio import Studio
 
 MOST_YAML = 1 << 20
 """Bytes of an `original_config` that are read."""
-ABSENT = ("safety_checker", "feature_extractor", "image_encoder")
+ABSENT = ("safety_checker", "feature_extractor")
 """Parts that drawing does without."""
 ZEROS = "force_zeros_for_empty_prompt"
 """Whether "no negative prompt" means text states of zeros, in SDXL."""
@@ -54,10 +56,6 @@ SETTINGS = (ZEROS, "is_cosxl_edit")
 """Arguments of constructors that a model's index holds too."""
 UNSUPPORTED = {
     "enable_freeu": "FreeU is not supported",
-    **dict.fromkeys(
-        ("load_ip_adapter", "unload_ip_adapter", "set_ip_adapter_scale", "encode_image"),
-        "IP-Adapter is not supported",
-    ),
     "fuse_qkv_projections": "sfumato arranges its projections itself",
     "enable_group_offload": "use enable_model_cpu_offload()",
     "push_to_hub": "save_pretrained(folder), then `hf upload`",
@@ -69,7 +67,7 @@ _PIPELINES = ("latent_consistency_txt2img",)
 _PARAMETERIZATION = re.compile(r"""^\s*parameterization:\s*["']?(\w+)""", re.MULTILINE)
 
 
-class DiffusionPipeline(MemoryMixin, LoaderMixin):
+class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
     """Base class of the pipelines; its `from_pretrained` chooses the pipeline by the model."""
 
     CALLBACK_TENSORS: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
@@ -81,8 +79,8 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin):
     """What a call is."""
     UPCAST: ClassVar[bool] = False
     """Whether pictures are encoded in float32 in diffusers, which decides the noise of their latents."""
-    OPTIONAL: ClassVar[tuple[str, ...]] = ABSENT
-    """The names of its parts that are always `None` here."""
+    OPTIONAL: ClassVar[tuple[str, ...]] = (*ABSENT, ENCODER)
+    """The names of its parts that drawing does without; only an image encoder may be one."""
     REFINER_LACKS: ClassVar[tuple[str, ...]] = ()
     """The names of its parts that SDXL's refiner does not have."""
     CORRECTED: ClassVar[Mapping[str, Any]] = {}
@@ -122,6 +120,8 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin):
         if not self.fits(loaded.model):
             raise _misfit(type(self).__name__, loaded.model)
         self._loaded = loaded
+        if given.get(ENCODER) is not None:
+            self.image_encoder = given[ENCODER]
         self.scheduler = scheduler
         for name, right in self.CORRECTED.items():
             if self.scheduler.config.get(name, right) != right:
@@ -218,10 +218,11 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin):
     ) -> Self:
         for name in ABSENT:
             _refuse_absent(name, others.get(name))
+        encoder = others.get(ENCODER)
         given = {name: others[name] for name in (*NETWORKS, *TOKENIZERS) if name in others}
         settings = {name: others[name] for name in SETTINGS if others.get(name) is not None}
         left = {name: value for name, value in others.items() if name not in given}
-        no_others(cls.__name__, left, ignored=(*SETTINGS, "feature_extractor"))
+        no_others(cls.__name__, left, ignored=(*SETTINGS, "feature_extractor", ENCODER))
         parts = {name: component(name, value) for name, value in given.items() if value is not None}
         networks = {name: part.network for name, part in parts.items() if name in NETWORKS}
         model = checkpoint.load(place, dtype=dtype, given=networks, **options)
@@ -239,6 +240,8 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin):
         loaded = LoadedModel(model, source, dict(parts), left_out)
         components = {name: loaded.part(name) for name in kind.PARTS}
         made: Self = kind(**components, scheduler=scheduler or scheduler_of(model.scheduler))
+        if encoder is not None:
+            made.image_encoder = encoder
         if device_map is not None:
             made._place(device_map)
         return made
@@ -256,8 +259,11 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin):
         components |= {name: changes.pop(name) for name in names if name in changes}
         for name in ABSENT:
             _refuse_absent(name, changes.pop(name, None))
+        encoder = changes.pop(ENCODER, None)
         no_others("from_pipe", changes)
         made: Self = kind(**components)
+        if encoder is not None:
+            made.image_encoder = encoder
         if asked != (None, None) and (dtype := wanted_dtype("from_pipe", *asked)) is not None:
             made.to(dtype)
         return made
@@ -326,10 +332,24 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin):
         return self._loaded.adapters
 
     @property
+    def ip_adapters(self) -> IPAdapters:
+        return self._loaded.ip_adapters
+
+    @property
+    def image_encoder(self) -> CLIPVisionModelWithProjection | None:
+        """What IP-Adapters see pictures through; it can be assigned."""
+        return self.ip_adapters.encoder
+
+    @image_encoder.setter
+    def image_encoder(self, value: Any) -> None:
+        self.ip_adapters.encoder = as_encoder(value)
+
+    @property
     def components(self) -> dict[str, Any]:
         """Every part by its name: the arguments of another pipeline of this kind."""
         parts = {name: self.loaded.part(name) for name in self.PARTS}
-        return parts | {"scheduler": self.scheduler, **dict.fromkeys(self.OPTIONAL)}
+        optional = {name: getattr(self, name) for name in self.OPTIONAL}
+        return parts | {"scheduler": self.scheduler, **optional}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -422,9 +442,9 @@ def _misfit(name: str, model: checkpoint.Model) -> UsageError:
 
 
 def _refuse_absent(name: str, value: Any) -> None:
-    """Raise `UsageError` for a safety checker or an image encoder: only `None` will do.
+    """Raise `UsageError` for a safety checker: only `None` will do.
 
-    A feature extractor only prepares pictures for these, and is left alone.
+    A feature extractor only prepares pictures for it, and is left alone.
     """
     if value is not None and name != "feature_extractor":
         raise UsageError(f"{name} is not supported: only None")

@@ -45,6 +45,11 @@ class ImageKV:
         """M, the tokens of each row."""
         return self.pairs[0][0].shape[1]
 
+    def row(self, index: int) -> "ImageKV":
+        """One row."""
+        own = slice(index, index + 1)
+        return ImageKV(tuple((k[own], v[own]) for k, v in self.pairs), self.weights[own])
+
 
 @dataclass(frozen=True, eq=False)
 class TextKV:
@@ -97,11 +102,11 @@ class TextKV:
             mask = torch.cat([part._row_mask(longest) for part in parts])
             parts = [part._filled_to(longest) for part in parts]
         images = tuple(
-            ImageKV(_joined([each.pairs for each in own]), torch.cat([each.weights for each in own]))
+            ImageKV(joined([each.pairs for each in own]), torch.cat([each.weights for each in own]))
             for own in zip(*(part.images for part in parts), strict=True)
         )
         return TextKV(
-            _joined([part.pairs for part in parts]), max(part.length for part in parts), mask, images
+            joined([part.pairs for part in parts]), max(part.length for part in parts), mask, images
         )
 
     def _row_mask(self, width: int) -> Tensor:
@@ -120,7 +125,7 @@ def _filled(x: Tensor, missing: int) -> Tensor:
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def _joined(parts: Sequence[Sequence[KV]]) -> tuple[KV, ...]:
+def joined(parts: Sequence[Sequence[KV]]) -> tuple[KV, ...]:
     """The rows of all parts, attention by attention."""
     every = zip(*parts, strict=True)
     return tuple((torch.cat([k for k, _ in pair]), torch.cat([v for _, v in pair])) for pair in every)

@@ -9,12 +9,14 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
+from pictures import drawn
 from PIL import ExifTags, PngImagePlugin
 from sd_parsers import ParserManager
 
 from sfumato import foreign, metadata, pictures
 from sfumato.errors import PictureError
 from sfumato.image import Image
+from sfumato.metadata import a1111_line
 
 A1111 = """a (red:1.2) apple, <lora:ink:0.8>
 on a table
@@ -457,6 +459,51 @@ def test_draw_things_writes_xmp(tmp_path):
         "spacing": "karras",
         "dialect": "a1111",
     }
+
+
+A1111_VARIED = "a cat\nSteps: 9, Sampler: Euler, CFG scale: 5, Seed: 3, Size: 64x64{}"
+INVOKEAI_VARIED = {"positive_prompt": "a cat", "seed": 3, "app_version": "2"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "seeds", "amounts"),
+    [
+        (
+            {"parameters": A1111_VARIED.format(", Variation seed: 12, Variation seed strength: 0.25")},
+            (12,),
+            (0.25,),
+        ),
+        ({"parameters": A1111_VARIED.format(", Variation seed: 12")}, (), ()),
+        ({"parameters": A1111_VARIED.format(", Variation seed: 12, Variation seed strength: 7")}, (), ()),
+        (
+            {"parameters": {"sui_image_params": {"variationseed": 12, "variationseedstrength": 0.25}}},
+            (12,),
+            (0.25,),
+        ),
+        (
+            {"invokeai_metadata": {**INVOKEAI_VARIED, "variations": [[12, 0.25], [13, 0.5]]}},
+            (12, 13),
+            (0.25, 0.5),
+        ),
+        (
+            {"invokeai_metadata": {**INVOKEAI_VARIED, "variations": [{"seed": 12, "weight": 0.25}]}},
+            (12,),
+            (0.25,),
+        ),
+        ({"invokeai_metadata": {**INVOKEAI_VARIED, "variations": []}}, (), ()),
+        ({"Dream": '"a cat" -s 9 -S 3 -W 64 -H 64 -V 12:0.25,13:0.5'}, (12, 13), (0.25, 0.5)),
+    ],
+)
+def test_variation_seeds_of_other_programs_are_taken_over(texts, seeds, amounts, tmp_path):
+    texts = {key: text if isinstance(text, str) else json.dumps(text) for key, text in texts.items()}
+    request = foreign.read(saved(tmp_path / "a.png", texts)).request
+    assert (request.variation_seed, request.variation_amount) == (seeds, amounts)
+
+
+def test_a_variation_is_read_back_from_the_line_that_we_write(tmp_path):
+    line = a1111_line(drawn("an apple", variation_seed=12, variation_amount=0.25).record)
+    request = foreign.read(saved(tmp_path / "a.png", {"parameters": line})).request
+    assert (request.variation_seed, request.variation_amount) == ((12,), (0.25,))
 
 
 @pytest.mark.parametrize("key", ["sd-metadata", "Dream"])

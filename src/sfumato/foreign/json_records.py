@@ -144,7 +144,15 @@ def dream(text: str) -> Translation:
     """The command line that InvokeAI wrote before it wrote JSON: `"a cat" -s 50 -S 1 -C 7.5 -A k_lms`."""
     match = re.match(r'\s*"(?P<prompt>.*)"(?P<options>[^"]*)$', text, re.DOTALL)
     prompt, options = (match["prompt"], match["options"]) if match else (text, "")
-    names = {"s": "steps", "S": "seed", "W": "width", "H": "height", "C": "cfg_scale", "A": "sampler"}
+    names = {
+        "s": "steps",
+        "S": "seed",
+        "W": "width",
+        "H": "height",
+        "C": "cfg_scale",
+        "A": "sampler",
+        "V": "variations",
+    }
     found = re.findall(r"-([A-Za-z])\s*(\S+)", options)
     return invokeai(
         {"image": {"prompt": prompt, **{names.get(key, f"-{key}"): value for key, value in found}}}

@@ -178,12 +178,15 @@ class Translation:
                 self.fields[name] = seed & MAX_SEED
 
     def _variations(self, value: Any) -> None:
-        """InvokeAI's pairs of a seed and a weight, mixed in one after another."""
-        pairs = [each for each in value if isinstance(each, list | tuple)] if isinstance(value, list) else []
-        found = [(seed, _number(weight)) for seed, weight in (each[:2] for each in pairs if len(each) > 1)]
-        if found:
-            self.fields["variation_seed"] = [seed for seed, _ in found]
-            self.fields["variation_amount"] = [weight for _, weight in found]
+        """InvokeAI's seeds with weights, mixed in one after another: lists, objects, or "seed:weight"."""
+        pairs = []
+        for each in listed(value):
+            if isinstance(each, Mapping):
+                each = [each.get("seed"), each.get("weight")]
+            pairs.append(each.split(":") if isinstance(each, str) else each)
+        if pairs and all(isinstance(each, list) and len(each) == 2 for each in pairs):
+            self.fields["variation_seed"] = [seed for seed, _ in pairs]
+            self.fields["variation_amount"] = [weight for _, weight in pairs]
 
     def _sampler(self, label: str) -> None:
         known = label.removesuffix("_gpu").removesuffix("_cfg_pp")

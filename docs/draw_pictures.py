@@ -171,10 +171,10 @@ def strength(studio: sfumato.Studio) -> None:
 
 def variations(studio: sfumato.Studio) -> None:
     """A picture, and more and more of two other noises in its own."""
-    apple = studio.generate("a red apple, 3d render", seed=7)
+    cat = studio.generate("grinning cat, noto style", seed=3)
     amounts = (0.1, 0.2, 0.4, 0.7)
     rows = [
-        [apple, *(studio.vary(apple, amount=amount, count=1, variation_seed=seed)[0] for amount in amounts)]
+        [cat, *(studio.vary(cat, amount=amount, count=1, variation_seed=seed)[0] for amount in amounts)]
         for seed in (1, 2)
     ]
     sheet("editing-variations.webp", rows, ["image", *map(str, amounts)], cell=128)

@@ -25,6 +25,8 @@ def test_frames_are_written_as_an_animation_and_kept_as_pictures_that_are_replay
     assert [kept[0].request.seed, kept[2].request.seed] == [7, 8]
     assert (kept[1].request.seed, kept[1].request.variation_seed) == (7, (8,))
     assert here("replay", "frames/2.png", "-q")[0] == 0
+    whole = here("replay", "morph.gif", "-q")
+    assert whole == (0, "identical: morph.gif, all 3 pictures as they were drawn\n", "")
 
 
 def test_a_strip_is_the_frames_in_a_row_and_inspect_says_what_they_are(here, tmp_path):
@@ -37,7 +39,7 @@ def test_a_strip_is_the_frames_in_a_row_and_inspect_says_what_they_are(here, tmp
         assert strip.size == (192, 64)
     status, out, _ = here("inspect", "strip.png")
     assert out.splitlines()[:2] == [
-        "strip.png: PNG, 192×64, interpolation of 3 pictures",
+        "strip.png: interpolation of 3 pictures",
         "prompt             3 values",
     ]
     pictures = json.loads(here("inspect", "strip.png", "--json")[1])["pictures"]
@@ -85,6 +87,19 @@ def test_models_can_be_an_axis(here, tmp_path):
     status, out, _ = here(*GRID, "--x", "model=embedded,other", "--json", "-o", "grid.webp")
     assert status == 0
     assert [cell["request"]["model"] for cell in json.loads(out)["cells"]] == ["embedded", "other"]
+
+
+def test_a_replay_says_which_pictures_of_a_grid_differ(here, tmp_path):
+    assert here(*GRID, "--x", "guidance=1,4", "-o", "grid.png")[0] == 0
+    found = records.read(tmp_path / "grid.png")
+    other = found.model_copy(update={"others": ({**found.others[0], "pixels": "0" * 64, "torch": "1.0"},)})
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "other.png", **other.held("PNG"))
+    status, out, _ = here("replay", "other.png", "-q")
+    assert (status, out.splitlines()[0]) == (1, "differs: other.png: 1 of 2 pictures")
+    assert "torch: 1.0 then" in out
+    assert json.loads(here("replay", "other.png", "--json", "-q")[1])["pictures"] == [2]
+    status, _, err = here("replay", "grid.png", "-o", "again.png")
+    assert (status, err) == (2, "error: grid.png holds 2 pictures, which are compared, not saved\n")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from sfumato.options import ModelOptions
 from sfumato.request import Request
 
 if TYPE_CHECKING:
-    from sfumato.image import Image
+    import PIL.Image
+
+    from sfumato.metadata import Record
 
 program = Program()
 
@@ -51,7 +53,8 @@ def grid(
     kind = picture_format(Path(output.output or name))
     path = output.place(name)
     meter = console.Meter(output.quiet)
-    images: list[Image | None] = [None] * len(requests)
+    records: dict[int, Record] = {}
+    cells: dict[int, PIL.Image.Image] = {}
     with meter.shown("loading the model"):
         from sfumato import devices
         from sfumato.studio import open_studio
@@ -59,17 +62,17 @@ def grid(
         models: dict[ModelOptions, list[int]] = {}
         for index, request in enumerate(requests):
             models.setdefault(ModelOptions.of_request(request), []).append(index)
-        for options, cells in models.items():
+        for options, chosen in models.items():
             studio = open_studio(options, devices.native(device))
-            for index in cells:
+            for index in chosen:
                 with plan.told(index):
                     studio.prepare(requests[index])
-            drawn = saving.drawn(studio, [requests[index] for index in cells], meter)
-            for index, (image, _) in zip(cells, drawn, strict=True):
-                images[index] = image
-                output.save_kept(image, index + 1, len(images))
-    done = [image for image in images if image is not None]
-    record = SetRecord.of(done, kind="grid", axes=plan.labels, embed=not output.no_embed)
-    page, buffer = plan.page([image.pil for image in done]), io.BytesIO()
+            drawn = saving.drawn(studio, [requests[index] for index in chosen], meter)
+            for index, (image, _) in zip(chosen, drawn, strict=True):
+                cells[index], records[index] = plan.cell(image.pil), image.record
+                output.save_kept(image, index + 1, len(requests))
+    every = [records[index] for index in range(len(requests))]
+    record = SetRecord.of(every, kind="grid", axes=plan.labels, embed=not output.no_embed)
+    page, buffer = plan.page([cells[index] for index in range(len(requests))]), io.BytesIO()
     page.save(buffer, kind, quality=95, **record.held(kind))
-    output.finish(path, buffer.getvalue(), {"axes": plan.labels, "cells": described(done)})
+    output.finish(path, buffer.getvalue(), {"axes": plan.labels, "cells": described(every)})

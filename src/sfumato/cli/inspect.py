@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sfumato import folders
-from sfumato.cli import console
+from sfumato.cli import console, like
 from sfumato.cli.options import Json, Program, argument
 from sfumato.errors import PictureError
 from sfumato.formats import READ_FORMATS
@@ -62,14 +62,14 @@ def _adapter_file(path: Path) -> Path:
     )
 
 
-def _several(path: Path, kind: str, found: "SetRecord", as_json: bool) -> None:
+def _several(path: Path, found: "SetRecord", as_json: bool) -> None:
     """What a grid or an animation says: its axes, what its pictures share, and what each has of its own."""
     records = [each.for_file("PNG", embed=False).model_dump(mode="json") for each in found.records]
     if as_json:
         facts = {"path": str(path), "kind": found.kind, "axes": found.axes}
         console.result(console.as_json({**facts, "pictures": records}))
         return
-    console.result(f"{path}: {kind}, {found.kind} of {len(records)} pictures")
+    console.result(f"{path}: {found.kind} of {len(records)} pictures")
     for direction, (field, values) in zip(("columns", "rows", "pages"), found.axes.items(), strict=False):
         console.result(f"{direction:18} {field}: {', '.join(values)}")
     for name, value in records[0]["request"].items():
@@ -80,13 +80,10 @@ def _several(path: Path, kind: str, found: "SetRecord", as_json: bool) -> None:
 
 def _picture(path: Path, as_json: bool) -> None:
     from sfumato import foreign, metadata, pictures
-    from sfumato.series import record as series
 
-    with pictures.opened(path, animated=True) as picture:
-        several = series.record_of(picture, path)
-        if several is not None:
-            _several(path, f"{picture.format}, {picture.width}×{picture.height}", several, as_json)
-            return
+    if (several := like.several(path)) is not None:
+        _several(path, several, as_json)
+        return
     theirs = None
     with pictures.opened(path) as picture:
         size, kind, texts = picture.size, picture.format, pictures.texts(picture)

@@ -87,6 +87,7 @@ def interpolate(
         for image, _ in saving.drawn(studio, [way.at(place) for place in places], meter):
             images.append(image)
             output.save_kept(image, len(images), count)
-    record = SetRecord.of(images, kind="interpolation", embed=not output.no_embed)
+    records = [image.record for image in images]
+    record = SetRecord.of(records, kind="interpolation", embed=not output.no_embed)
     content = animation.encoded([image.pil for image in images], kind, rate, record)
-    output.finish(path, content, {"fps": rate, "frames": described(images)})
+    output.finish(path, content, {"fps": rate, "frames": described(records)})

@@ -9,6 +9,7 @@ from sfumato.errors import warn
 if TYPE_CHECKING:
     from sfumato.foreign import ForeignRecord
     from sfumato.request import Request
+    from sfumato.series.record import SetRecord
     from sfumato.studio import Studio
 
 OURS = "Sfumato"
@@ -22,6 +23,17 @@ def holds_record(path: Path) -> bool:
 
     with pictures.opened(path) as picture:
         return metadata.holds_record(picture)
+
+
+def several(path: Path) -> "SetRecord | None":
+    """The records in a grid or an animation at `path`; `None` for any other file. Raises `PictureError`."""
+    if path.suffix.lower() in (".json", ".txt"):
+        return None
+    from sfumato import pictures
+    from sfumato.series import record
+
+    with pictures.opened(path, animated=True) as picture:
+        return record.record_of(picture, path)
 
 
 def record(path: Path, model: str | None = None) -> "ForeignRecord":

@@ -1,5 +1,6 @@
 """`sfumato replay`: draw a picture again from its file and compare the two; or as another program did."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from sfumato.options import DeviceOptions, ModelOptions
 if TYPE_CHECKING:
     from sfumato.image import Image
     from sfumato.metadata import Record
+    from sfumato.series.record import SetRecord
 
 program = Program()
 COMPARED = {
@@ -63,6 +65,11 @@ def replay(
     place = None if output is None else target.plan(output, 1)
     from sfumato.image import Image
 
+    several = like.several(path)
+    if several is not None:
+        if output is not None:
+            raise UsageError(f"{path} holds {len(several.records)} pictures, which are compared, not saved")
+        return _replay_several(path, several, device, model, as_json, quiet)
     if not like.holds_record(path):
         return _replay_foreign(path, device, model, output, as_json, quiet)
     from sfumato import pictures
@@ -73,7 +80,7 @@ def replay(
     if place is not None:
         saved = place.path(1, drawn.request.prompt, drawn.request.seed or 0)
         drawn.record.check_fits(saved)
-    again = _redraw(drawn.record, device, model, quiet)
+    (again,) = _redraw([drawn.record], device, model, quiet)
     difference = _difference(drawn, again, lossy)
     causes = _causes(drawn.record, again.record) if difference else []
     if saved is not None:
@@ -121,12 +128,15 @@ def _replay_foreign(
     return 0
 
 
-def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: bool) -> "Image":
-    """The record's request drawn here, on the device and in the dtype it was drawn with if possible.
+def _redraw(
+    records: "Sequence[Record]", device: DeviceOptions, model: str | None, quiet: bool
+) -> "list[Image]":
+    """The records' requests drawn here, on the device and in the dtype that the first has, if possible.
 
     A picture may come from anywhere, so what it names is never downloaded: only `--model` can ask for that.
     """
-    meter, request = console.Meter(quiet, record.notes), record.request
+    record, again = records[0], {}
+    meter = console.Meter(quiet, [note for each in records for note in each.notes])
     with meter.shown("loading the model"):
         from sfumato import devices
         from sfumato.studio import open_studio
@@ -139,22 +149,46 @@ def _redraw(record: "Record", device: DeviceOptions, model: str | None, quiet: b
         )
         if _device_here(record.device) is None:
             device = devices.native(device)
-        source = {"source": model or request.model, "local_files_only": model is None}
-        try:
-            studio = open_studio(ModelOptions.of_request(request, **source), device)
-        except CheckpointError as error:
-            if model is not None:
-                raise
-            raise CheckpointError(
-                f"the model {record.model!r} that drew it cannot be had here ({error}); "
-                "say where it is with --model"
-            ) from error
-        image: Image | None = None
-        for step in studio.stream(request):
-            meter.advance("drawing again", step.total)
-            image = step.image
-    assert image is not None
-    return image
+        by_model: dict[ModelOptions, list[int]] = {}
+        for index, each in enumerate(records):
+            source = {"source": model or each.request.model, "local_files_only": model is None}
+            by_model.setdefault(ModelOptions.of_request(each.request, **source), []).append(index)
+        for options, chosen in by_model.items():
+            try:
+                studio = open_studio(options, device)
+            except CheckpointError as error:
+                if model is not None:
+                    raise
+                raise CheckpointError(
+                    f"the model {records[chosen[0]].model!r} that drew it cannot be had here ({error}); "
+                    "say where it is with --model"
+                ) from error
+            for step in studio.stream([records[index].request for index in chosen]):
+                meter.advance("drawing again", step.total * len(records))
+                if step.image is not None:
+                    again[chosen[step.image_index]] = step.image
+    return [again[index] for index in range(len(records))]
+
+
+def _replay_several(
+    path: Path, found: "SetRecord", device: DeviceOptions, model: str | None, as_json: bool, quiet: bool
+) -> int:
+    """Redraw the pictures of a grid or an animation; 0 if all are as they were drawn and 1 if not."""
+    then = found.records
+    now = [image.record for image in _redraw(then, device, model, quiet)]
+    differing = [
+        index for index, (was, each) in enumerate(zip(then, now, strict=True)) if was.pixels != each.pixels
+    ]
+    causes = _causes(then[differing[0]], now[differing[0]]) if differing else []
+    told = f"{len(differing)} of {len(then)} pictures" if differing else None
+    if as_json:
+        facts = {"path": str(path), "identical": not told, "difference": told, "causes": causes}
+        console.result(console.as_json({**facts, "pictures": [index + 1 for index in differing]}))
+    elif told:
+        console.result("\n".join([f"differs: {path}: {told}", *(f"  {cause}" for cause in causes)]))
+    else:
+        console.result(f"identical: {path}, all {len(then)} pictures as they were drawn")
+    return 1 if differing else 0
 
 
 def _device_here(described: str) -> str | None:

@@ -14,6 +14,7 @@ from sfumato.files import replace_atomically
 
 if TYPE_CHECKING:
     from sfumato.image import Image
+    from sfumato.metadata import Record
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,6 @@ class SeriesOptions:
 Output = Annotated[SeriesOptions, OptionGroup.of(SeriesOptions)]
 
 
-def described(images: Sequence["Image"]) -> list[dict[str, Any]]:
-    """What `--json` says of single pictures: their records."""
-    return [image.record.for_file("PNG", embed=False).model_dump(mode="json") for image in images]
+def described(records: Sequence["Record"]) -> list[dict[str, Any]]:
+    """What `--json` says of single pictures: their records, without the content of what they began from."""
+    return [record.for_file("PNG", embed=False).model_dump(mode="json") for record in records]

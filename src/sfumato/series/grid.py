@@ -12,7 +12,7 @@ from typing import Any, Self
 import PIL.Image
 
 from sfumato import expansion
-from sfumato.contact_sheet import cell_size, contact_sheet, stacked
+from sfumato.contact_sheet import cell_size, contact_sheet, shrunk, stacked
 from sfumato.errors import UsageError
 from sfumato.request import ALIASES, MAX_COUNT, Request
 
@@ -146,6 +146,10 @@ class Grid:
             yield
         except UsageError as error:
             raise UsageError(f"the cell of {', '.join(named)}: {error}") from None
+
+    def cell(self, picture: PIL.Image.Image) -> PIL.Image.Image:
+        """`picture` as large as it is on the page, so that many are kept in little memory."""
+        return shrunk(picture, math.prod(len(axis.values) for axis in self.axes), len(self.axes[0].values))
 
     def page(self, pictures: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
         """One page with the `pictures` of all cells, labelled; those of the third axis under one another."""

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict
 
 from sfumato import metadata, pictures
 from sfumato.errors import PictureError
-from sfumato.image import Image
 from sfumato.metadata import Record
 
 KEYWORD = "sfumato-set"
@@ -39,11 +38,11 @@ class SetRecord(BaseModel):
     """What of their records differs from the first, requests by field."""
 
     @classmethod
-    def of(cls, images: Sequence[Image], *, embed: bool = True, **facts: Any) -> Self:
-        """The record of `images`; `embed`: whether with pictures that they began from, if they are small."""
-        records = [image.record.for_file("PNG", embed) for image in images]
-        first, *others = (record.model_dump(mode="json") for record in records)
-        return cls(first=records[0], others=tuple(_changes(first, other) for other in others), **facts)
+    def of(cls, records: Sequence[Record], *, embed: bool = True, **facts: Any) -> Self:
+        """From those of the pictures; `embed`: with what they began from, if it is small."""
+        held = [record.for_file("PNG", embed) for record in records]
+        first, *others = (record.model_dump(mode="json") for record in held)
+        return cls(first=held[0], others=tuple(_changes(first, other) for other in others), **facts)
 
     @cached_property
     def records(self) -> tuple[Record, ...]:

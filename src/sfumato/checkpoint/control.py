@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -13,16 +14,24 @@ from sfumato import folders, weights
 from sfumato.checkpoint import controlnet_file, layout, ldm_keys, source
 from sfumato.checkpoint.ip_adapter import (
     encoder_part,
+    encoder_places,
     ip_adapter_config,
     ip_adapter_part,
     ip_adapter_table,
     is_ip_adapter,
+    width_seen,
 )
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.loading import build, empty_network, expected_shapes
 from sfumato.checkpoint.t2i_adapter import is_t2i_adapter, t2i_adapter_part
 from sfumato.checkpoint.unsupported import CONTROLS, described, family_of_classes, family_of_tensors
-from sfumato.config import Config, ControlNetConfig, IPAdapterConfig, T2IAdapterConfig, UNetConfig
+from sfumato.config import (
+    Config,
+    ControlNetConfig,
+    IPAdapterConfig,
+    T2IAdapterConfig,
+    UNetConfig,
+)
 from sfumato.errors import CheckpointError, UsageError, misnamed
 from sfumato.files import read_json
 from sfumato.nets.controlnet import ControlNet
@@ -34,6 +43,11 @@ from sfumato.validation import shown
 ControlNetwork = ControlNet | T2IAdapter | IPAdapter
 """What a control's file may hold."""
 
+_HUB_FILE = re.compile(
+    r"(?P<repository>\w[\w.\-]*/[\w.\-]+)(?:@(?P<revision>[\w.\-]+))?/(?P<name>[\w.\-/]+\.safetensors)",
+    re.ASCII,
+)
+"""A file of a repository, such as "h94/IP-Adapter/models/ip-adapter_sd15.safetensors"."""
 CLASSES: dict[str, type[Config]] = {"ControlNetModel": ControlNetConfig, "T2IAdapter": T2IAdapterConfig}
 """The classes that a folder's config.json may name. They are only compared."""
 
@@ -62,9 +76,9 @@ def load_control(
 ) -> LoadedControl:
     """Load the control `name` for a `unet`: a diffusers folder, a `.safetensors` file, a hub id, or a name.
 
-    A name is one in the user's folder `controls`, or of `own`, what the drawing's model brings with it.
-    `image_encoder`: its folder, if it brings one. `dtype`: what to convert the weights to; as stored if
-    `None`. Raises `CheckpointError`.
+    A file may be one on the hub, "org/name/folder/file.safetensors". A name is one in the user's folder
+    `controls`, or of `own`, what the drawing's model brings with it. `image_encoder`: its folder, if it
+    brings one. `dtype`: what to convert the weights to; as stored if `None`. Raises `CheckpointError`.
     """
     half = dtype in (torch.float16, torch.bfloat16)
     path = locate_control(name, own or {}, prefer_half=half, local_files_only=local_files_only)
@@ -102,10 +116,30 @@ def locate_control(
     try:
         return folders.pick("controls", name)
     except UsageError as error:
+        if (match := _HUB_FILE.fullmatch(name)) and not Path(match["repository"]).parent.is_dir():
+            return _file_from_hub(**match.groupdict(), local_files_only=local_files_only)
         if named := source.hub_name(name):
             return _from_hub(*named, prefer_half, local_files_only)
         brings = f"; the model brings {', '.join(own)}" if own else ""
         raise misnamed(CheckpointError(f"{error}{brings}")) from None
+
+
+def _file_from_hub(repository: str, revision: str | None, name: str, local_files_only: bool) -> Path:
+    """A control's file on the hub, in the cache, and of an IP-Adapter its image encoder there."""
+    hub: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    file = source.hub_file(repository, name, **hub)
+    tensors = weights.header(file).tensors
+    if is_ip_adapter(tensors):
+        adapter = ip_adapter_config({key: info.shape for key, info in tensors.items()}, str(file))
+        for place in encoder_places(PurePosixPath(name)):
+            try:
+                config = source.hub_file(repository, f"{place}/config.json", **hub)
+            except CheckpointError:
+                continue  # it is not there; without any, loading says so
+            if width_seen(adapter, config) == adapter.width:
+                source.hub_file(repository, f"{place}/model.safetensors", **hub)
+                break
+    return file
 
 
 def _from_hub(repository: str, revision: str | None, prefer_half: bool, local_files_only: bool) -> Path:

@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
-from sfumato.checkpoint.layout import Part, read_network
+from sfumato.checkpoint.layout import Part, config_of, read_network
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.config import IPAdapterConfig, VisionConfig
 from sfumato.config.ip_adapter import BASE, FULL, PLUS
 from sfumato.errors import CheckpointError
+from sfumato.files import read_json
 from sfumato.nets.ip_adapter import HEAD
 from sfumato.weights import Header
 
 ENCODER = "image_encoder"
+P = TypeVar("P", bound=PurePath)
 _KEYS = re.compile(r"ip_adapter\.(\d+)\.to_k_ip\.weight")
 _OURS = re.compile(r"ip_adapter\.(\d+)\.(.+)")
 
@@ -89,6 +92,22 @@ def ip_adapter_config(shapes: Mapping[str, tuple[int, ...]], where: str) -> IPAd
     return IPAdapterConfig.from_dict({**values, "context": context, "attentions": attentions}, where)
 
 
+def encoder_places(path: P) -> list[P]:
+    """The folders in which the image encoder of the IP-Adapter `path` may be, as they were published."""
+    here, above = path.parent, path.parent.parent
+    return list(dict.fromkeys([here / ENCODER, above / ENCODER, above / "models" / ENCODER]))
+
+
+def width_seen(adapter: IPAdapterConfig, file: Path) -> int:
+    """The width of what the adapter reads of the image encoder that a `config.json` describes.
+
+    Raises `CheckpointError`.
+    """
+    vision = config_of(ENCODER, read_json(file), str(file))[1]
+    assert isinstance(vision, VisionConfig)
+    return vision.projection_dim if adapter.pooled else vision.hidden_size
+
+
 def encoder_part(path: Path, adapter: IPAdapterConfig, last: Path | None = None) -> Part:
     """The image encoder of the IP-Adapter in the file `path`: the first one that is as wide as it reads.
 
@@ -96,16 +115,13 @@ def encoder_part(path: Path, adapter: IPAdapterConfig, last: Path | None = None)
     the file's folder, and in that of `models` there; the `last` folder is the drawing's model's. Raises
     `CheckpointError`.
     """
-    here, above = path.parent, path.parent.parent
-    places = [here / ENCODER, above / ENCODER, above / "models" / ENCODER, *([last] if last else [])]
+    places = [*encoder_places(path), *([last] if last else [])]
     wrong = []
-    for place in dict.fromkeys(places):
-        if (place / "config.json").is_file():
-            part = read_network(place, ENCODER, {})
-            assert isinstance(part.config, VisionConfig)
-            width = part.config.projection_dim if adapter.pooled else part.config.hidden_size
-            if width == adapter.width:
-                return part
+    for place in places:
+        file = place / "config.json"
+        if file.is_file():
+            if (width := width_seen(adapter, file)) == adapter.width:
+                return read_network(place, ENCODER, {})
             wrong.append(f"{width} wide in {place}")
     what = "vectors" if adapter.pooled else "states"
     found = f"they are {', '.join(wrong)}" if wrong else f"it is in none of {', '.join(map(str, places))}"

@@ -1,5 +1,6 @@
 """ControlNet (Zhang et al. 2023): a second way down, which reads a picture too and adds to a UNet's skips."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,6 +14,10 @@ from sfumato.nets.inference import Conv
 from sfumato.nets.inputs import BlockInputs, SizeConditioning, TextKV
 from sfumato.nets.network import Residuals
 from sfumato.nets.unet import Encoder
+
+
+GAIN = 1.8
+"""Of a convolution and SiLU, which about halves small numbers, that keep the size of their input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,16 @@ class ConditionEmbedding(nn.Module):
         return self.conv_out(h)
 
 
+    def reset(self) -> None:
+        """Random weights under which a picture of edges counts about as much as the noisy latent does.
+
+        With torch's own, its features fade away from layer to layer.
+        """
+        for layer in (self.conv_in, *self.blocks, self.conv_out):
+            nn.init.normal_(layer.weight, std=GAIN / math.sqrt(layer.weight[0].numel()))
+            nn.init.zeros_(layer.bias)
+
+
 class ControlNet(Encoder):
     """Answers with residuals for a UNet of the same widths."""
 
@@ -66,11 +81,7 @@ class ControlNet(Encoder):
 
     def zero_outputs(self) -> None:
         """Have it add nothing, as before training: its last convolutions become zeros (§3.1)."""
-        for last in (
-            *self.controlnet_down_blocks,
-            self.controlnet_mid_block,
-            self.controlnet_cond_embedding.conv_out,
-        ):
+        for last in (*self.controlnet_down_blocks, self.controlnet_mid_block):
             for weight in last.parameters():
                 nn.init.zeros_(weight)
 

@@ -94,9 +94,9 @@ def convert(
 def save_file(model: Model, path: str | Path) -> None:
     """Write `model` as one file in the original layout, replacing what is there.
 
-    That has no place for a tiny decoder besides the full one and for a LoRA for few steps: `SfumatoWarning`
-    where they are left out. Raises `OutputError` where it cannot be written, and `CheckpointError` for
-    networks that hold other parameters than their configurations say.
+    That has no place for a tiny decoder besides the full one, for a LoRA for few steps and for controls:
+    `SfumatoWarning` where they are left out. Raises `OutputError` where it cannot be written, and
+    `CheckpointError` for networks that hold other parameters than their configurations say.
     """
     tensors: dict[str, Tensor] = {}
     for name, network in model.networks.items():
@@ -108,7 +108,11 @@ def save_file(model: Model, path: str | Path) -> None:
         tensors["ztsnr"] = torch.empty(0)
     tensors |= _edm_marks(model)
     weights.write(path, tensors, _metadata(model))
-    beside = ((f"the tiny decoder ({TINY})", model.tiny), (f"the LoRA of --fast ({FAST})", model.fast))
+    beside = (
+        (f"the tiny decoder ({TINY})", model.tiny),
+        (f"the LoRA of --fast ({FAST})", model.fast),
+        *((f"the control {name}", place) for name, place in model.controls.items()),
+    )
     if lacking := [what for what, there in beside if there]:
         told = f"{path} is without {' and '.join(lacking)}: only a folder holds such"
         warn(told)

@@ -54,6 +54,8 @@ def save(
             write_json(place / SETTINGS_FILE, model.own)
         if model.fast:
             shutil.copyfile(model.fast, place / FAST)
+        for name, folder_of_control in model.controls.items():
+            shutil.copytree(folder_of_control, place / name)
         (place / "scheduler").mkdir()
         write_json(place / "scheduler" / "scheduler_config.json", scheduler_content(model))
         for name, tokenizer in zip(tokenizer_names(model), model.tokenizers, strict=True):

@@ -15,7 +15,6 @@ from sfumato.nets.inputs import BlockInputs, SizeConditioning, TextKV
 from sfumato.nets.network import Residuals
 from sfumato.nets.unet import Encoder
 
-
 GAIN = 1.8
 """Of a convolution and SiLU, which about halves small numbers, that keep the size of their input."""
 
@@ -54,7 +53,6 @@ class ConditionEmbedding(nn.Module):
         for block in self.blocks:
             h = F.silu(block(h))
         return self.conv_out(h)
-
 
     def reset(self) -> None:
         """Random weights under which a picture of edges counts about as much as the noisy latent does.

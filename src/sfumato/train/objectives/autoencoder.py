@@ -111,9 +111,10 @@ class Autoencoding(Objective):
             show(state, folder / "samples" / "last.webp")
             text = sum(encoder.config.hidden_size for encoder in base.text_encoders)
             unet = matching_unet(base.unet, text=text, latent=copy.config.latent_channels)
-            # these fit the former latents only
-            tiny, fast = (base.tiny, base.fast) if self.decoder_only else (None, None)
-            model = replace(base, vae=copy.cpu(), unet=unet, tiny=tiny, fast=fast)
+            model = replace(base, vae=copy.cpu(), unet=unet)
+            if not self.decoder_only:
+                # these fit the former latents only
+                model = replace(model, tiny=None, fast=None, controls={})
             checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
             return metrics
 

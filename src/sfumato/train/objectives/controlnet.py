@@ -3,7 +3,8 @@
     loss = w(t) · |f(a_t·x0 + s_t·eps, t, text, g(a_t·x0 + s_t·eps, t, text, edges)) − target|²
 
 over what `sfumato.train.objectives.denoiser` learns from, the edges being those of the pictures (Canny 1986).
-Weights begin as the denoiser's own, where it has the same, and the last convolutions as zeros (§3.1). The layers that read the edges begin at random.
+Weights begin as the denoiser's own, where it has the same, and the last convolutions as zeros (§3.1). The
+layers that read the edges begin at random.
 """
 
 from collections.abc import Callable

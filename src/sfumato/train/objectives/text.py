@@ -101,7 +101,9 @@ class TextDistillation(Objective):
             unet = matching_unet(
                 base.unet, text=kept.config.hidden_size, latent=base.vae.config.latent_channels
             )
-            model = replace(base, text_encoders=encoders, tokenizers=[tokenizer], unet=unet, fast=None)
+            model = replace(
+                base, text_encoders=encoders, tokenizers=[tokenizer], unet=unet, fast=None, controls={}
+            )
             checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
             rows = tests.to(device)
             return agreement(with_weights(encoder, state), batches.ids[rows], batches.targets[rows])

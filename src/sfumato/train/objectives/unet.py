@@ -97,7 +97,7 @@ class TrainedUNet:
         """
         recipe, device = self.recipe, self.device
         average, base = self.network().requires_grad_(False).eval(), self.base.fingerprint
-        model = as_sampled(replace(self.base, unet=average, fast=None))
+        model = as_sampled(replace(self.base, unet=average, fast=None, controls={}))
 
         def show(state: dict[str, Tensor], path: Path) -> None:
             average.load_state_dict(state)

@@ -240,6 +240,57 @@ def inversion(studio: sfumato.Studio) -> None:
     sheet("editing-inversion.webp", rows, ["image", "same prompt", "blue", "lemon"], ["ddim", "ddpm"])
 
 
+def passes(studio: sfumato.Studio) -> None:
+    """A size that the model does not know: in one pass, in windows, and in two passes."""
+    size: dict[str, Any] = {"width": 512, "height": 512, "seed": 7}
+    rows = []
+    for prompt in ("a red apple, 3d render", "a cat, flat color"):
+        rows.append(
+            [
+                studio.generate(prompt, seed=7),
+                studio.generate(prompt, upscale=1, multidiffusion=False, **size),
+                studio.generate(prompt, multidiffusion=True, **size),
+                studio.generate(prompt, **size),
+            ]
+        )
+    labels = ["256", "512, one pass", "512, windows", "512, two passes"]
+    sheet("large-passes.webp", rows, labels, cell=240)
+
+
+def upscalers(studio: sfumato.Studio) -> None:
+    """A part of a picture made four times larger."""
+    apple = studio.generate("a girl with a hat, noto style", seed=7)
+    given: tuple[dict[str, Any], ...] = (
+        {"upscaler": "lanczos", "strength": 0},
+        {"upscaler": "embedded", "strength": 0},
+        {"upscaler": "embedded"},
+    )
+    large = [studio.upscale(apple, 4, **each).pil.crop((360, 200, 680, 520)) for each in given]
+    page = contact_sheet(
+        large,
+        columns=3,
+        column_labels=["lanczos", "embedded", "embedded, refined"],
+        cell=(320, 320),
+        font_size=15,
+    )
+    page.save(PICTURES / "large-upscalers.webp", quality=90)
+
+
+def textures(studio: sfumato.Studio) -> None:
+    """Seamless tiles, each laid four times, and a panorama in windows."""
+    page = PIL.Image.new("RGB", (1040, 772), "white")
+    prompts = ("a seamless pattern of stars, flat color", "flowers and leaves, flat color")
+    for column, (prompt, seed) in enumerate(zip(prompts, (3, 5), strict=True)):
+        tile = studio.generate(prompt, seamless="xy", seed=seed).pil
+        for row, along in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            page.paste(tile, (528 * column + 256 * along, 256 * row))
+    street = studio.generate(
+        "a row of houses, flat color", width=1024, height=256, multidiffusion=True, seed=7
+    )
+    page.paste(street.pil, (8, 528))
+    page.save(PICTURES / "large-textures.webp", quality=88)
+
+
 if __name__ == "__main__":
     pages = {
         page.__name__: page
@@ -259,6 +310,9 @@ if __name__ == "__main__":
             grid,
             mask,
             inversion,
+            passes,
+            upscalers,
+            textures,
         )
     }
     loaded = sfumato.load()

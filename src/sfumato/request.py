@@ -317,8 +317,8 @@ class Request(Validated):
     )
     upscale_strength: Fraction | None = Field(
         None,
-        description="How much of the enlarged picture is drawn anew: 0 keeps it. Default: 0.3, with latent "
-        "0.6.",
+        description="How much of the enlarged picture is drawn anew: 0 keeps it. Default: 0.1 for the "
+        "embedded model, 0.3 for others; with latent 0.6.",
     )
     upscale_steps: int | None = Field(
         None, ge=1, le=MAX_STEPS, description="Steps of the second pass at strength 1. Default: as steps."

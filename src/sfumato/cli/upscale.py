@@ -21,7 +21,7 @@ LEFT_OUT = (
 @program.add(
     examples="""sfumato upscale apple.png -o big.png
 sfumato upscale apple.png --scale 2 --strength 0            (enlarge only)
-sfumato upscale photo.jpg 'a harbour at dusk' --scale 4     (a picture that was not drawn here)"""
+sfumato upscale photo.png 'a harbour at dusk' --scale 2     (a picture that was not drawn here)"""
 )
 def upscale(
     path: Annotated[Path, argument("PICTURE", "The picture.")],
@@ -35,8 +35,8 @@ def upscale(
 ) -> None:
     """Make a picture larger and print where it is.
 
-    It is enlarged by --upscaler, and refined from there with --strength, 0.2 unless given. A picture that
-    Sfumato drew is refined by the model that drew it.
+    It is enlarged by --upscaler, and refined from there with --strength: 0.1 by the embedded model, 0.3 by
+    others, unless given. A picture that Sfumato drew is refined by the model that drew it.
     """
     from sfumato.image import Image
     from sfumato.series.upscaling import upscaling

@@ -7,7 +7,6 @@ from sfumato.inputs import InputImage, PictureSource
 from sfumato.request import Request, RequestFields
 
 SCALE = 4.0
-STRENGTH = 0.2
 KEPT = {
     *("prompt", "negative", "dialect", "adapters", "embeddings", "allow_partial", "clip_skip", "seamless"),
     *("steps", "guidance", "guidance_interval", "guidance_rescale", "sampler", "spacing", "seed", "fast"),
@@ -24,7 +23,7 @@ def upscaling(
     An `Image` is refined under its own prompt and settings, any other picture under an empty prompt unless
     one is given. `image`: its file, if the record is to name it. Width and height are rounded.
     """
-    given: dict[str, Any] = {"strength": STRENGTH, **fields}
+    given: dict[str, Any] = {**fields}
     image = InputImage.of(given.pop("image", picture))
     if isinstance(picture, Image):
         own = picture.request

@@ -32,8 +32,10 @@ from sfumato.request import Request
 EMBEDDED_UPSCALER = Path(upscaler.__file__).parents[1] / "models" / "upscaler" / "upscaler.safetensors"
 KNOWN_AREA, KNOWN_RATIO = 1.5, 2.0
 """A model knows sizes of up to so many times its native area, and shapes of up to so many to one."""
-STRENGTH, LATENT_STRENGTH = 0.3, 0.6
-"""Of the second pass; a latent that was made larger is blurred until most of it is drawn anew."""
+STRENGTH, EMBEDDED_STRENGTH, LATENT_STRENGTH = 0.3, 0.1, 0.6
+"""Of what was enlarged. The embedded model knows whole icons, and would make icons of their parts; a latent
+that was made larger is blocks of cells until most of it is drawn anew.
+"""
 KEEPS_SHAPES = 0.5
 """Up to this strength a drawing over a picture keeps its shapes, whatever its size."""
 REFINED_CELLS = 128
@@ -139,7 +141,7 @@ def resolved(request: Request, model: Model, steps: int) -> Request:
         width, height = request.size
         raise UsageError(f"upscale is {scale:g}: of {width}×{height} that is no smaller picture; 2 would be")
     name = upscaler_of(request, model)
-    strength = LATENT_STRENGTH if name == "latent" else STRENGTH
+    strength = LATENT_STRENGTH if name == "latent" else _strength(model)
     return request.filled(
         upscaler=name,
         upscale_steps=request.upscale_steps or steps,
@@ -155,7 +157,13 @@ def upscaler_of(request: Request, model: Model) -> str:
 def fitted(request: Request, model: Model) -> Request:
     """`request` for the enlargement of a picture, with a size that `model` can draw and an upscaler."""
     width, height = (max(round(side / model.factor), 1) * model.factor for side in request.size)
-    return request.changed(width=width, height=height, upscaler=upscaler_of(request, model))
+    strength = _strength(model) if request.strength is None else request.strength
+    upscaler = upscaler_of(request, model)
+    return request.changed(width=width, height=height, upscaler=upscaler, strength=strength)
+
+
+def _strength(model: Model) -> float:
+    return EMBEDDED_STRENGTH if model.name == EMBEDDED else STRENGTH
 
 
 def _scale(size: Size, native: Size) -> float:

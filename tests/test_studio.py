@@ -126,8 +126,10 @@ def test_a_size_far_from_the_models_own_is_warned_of(studio):
     with pytest.warns(SfumatoWarning, match="far from the 256×256"):
         small = studio.generate("a moon", steps=1, width=64, height=64)
     assert "far from" in small.record.notes[0]
-    with pytest.warns(SfumatoWarning, match="longer than 2:1"):
+    with pytest.warns(SfumatoWarning, match="drawn in windows of 256×256"):
         studio.generate("a moon", steps=1, width=512, height=128)
+    with pytest.warns(SfumatoWarning, match="longer than 2:1"):
+        studio.generate("a moon", steps=1, width=512, height=128, multidiffusion=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert studio.generate("a moon", steps=1).record.notes == ()

@@ -226,3 +226,16 @@ def test_a_file_that_is_no_upscaler_is_refused(studio, picture, tmp_path):
     weights.write(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
     with pytest.raises(CheckpointError, match="is no upscaler"):
         studio.upscale(picture, 2, upscaler=str(tmp_path / "other.safetensors"))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_every_family_draws_in_passes_and_windows_and_without_edges(peers, family):
+    studio = sfumato.load(peers(family)[1], device="cpu", dtype="float32")
+    wide, high = studio.native_size
+    size = {"width": 2 * wide, "height": 2 * high, "steps": 2, "seed": 3}
+    two = studio.generate("an apple", **size)
+    assert (two.record.request.upscale, two.record.request.upscaler) == (2, "lanczos")
+    split = studio.generate("an apple", multidiffusion=True, seamless="xy", **size)
+    assert two.size == split.size == (2 * wide, 2 * high)
+    assert split.differs(studio.generate("an apple", upscale=1, multidiffusion=False, **size))
+    assert studio.generate(split.record.request).differs(split) is None

@@ -54,8 +54,11 @@ def test_a_pipeline_has_every_public_name_of_diffusers_or_a_reason(name, model):
     assert {each for each in public if not hasattr(pipe, each)} == left_out & public
 
 
+STEERED = [name for name in compat.__all__ if "ControlNet" in name or "AdapterPipeline" in name]
+
+
 @pytest.mark.parametrize(
-    "name", [*FAMILIES, *CHOOSERS, "StableDiffusionXLInstructPix2PixPipeline", "VaeImageProcessor"]
+    "name", [*FAMILIES, *CHOOSERS, *STEERED, "StableDiffusionXLInstructPix2PixPipeline", "VaeImageProcessor"]
 )
 def test_methods_have_the_arguments_of_diffusers(name):
     ours, theirs = getattr(compat, name), getattr(diffusers, name)
@@ -86,8 +89,8 @@ def test_methods_have_the_arguments_of_diffusers(name):
 NOT_HERE = {
     "StableDiffusionUpscalePipeline": "its networks are of another kind",
     "StableDiffusionDepth2ImgPipeline": "its networks are of another kind",
-    "StableDiffusionControlNetPipeline": "pictures as conditions",
-    "ControlNetModel": "pictures as conditions",
+    "StableDiffusionXLControlNetUnionPipeline": "this kind of network is not supported",
+    "StableDiffusionPAGPipeline": "this kind of network is not supported",
     "FluxPipeline": "a transformer in the place of the UNet",
     "StableDiffusion3Pipeline": "a transformer in the place of the UNet",
     "AnimateDiffPipeline": "videos are not supported",

@@ -266,8 +266,8 @@ def test_parts_can_be_read(model):
 
 
 def test_other_names_of_diffusers_are_refused_by_name():
-    with pytest.raises(ImportError, match="ControlNetModel"):
-        exec("from sfumato.compat import ControlNetModel")
+    with pytest.raises(ImportError, match="FluxPipeline"):
+        exec("from sfumato.compat import FluxPipeline")
 
 
 CALLS = [

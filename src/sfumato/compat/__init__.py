@@ -12,6 +12,20 @@ from sfumato.compat.auto import (
     AutoPipelineForInpainting,
     AutoPipelineForText2Image,
 )
+from sfumato.compat.control_models import (
+    ControlNetModel,
+    MultiAdapter,
+    MultiControlNetModel,
+    T2IAdapter,
+)
+from sfumato.compat.controlnets import (
+    StableDiffusionControlNetImg2ImgPipeline,
+    StableDiffusionControlNetInpaintPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLControlNetImg2ImgPipeline,
+    StableDiffusionXLControlNetInpaintPipeline,
+    StableDiffusionXLControlNetPipeline,
+)
 from sfumato.compat.image_processor import VaeImageProcessor
 from sfumato.compat.image_to_image import (
     LatentConsistencyModelImg2ImgPipeline,
@@ -58,6 +72,10 @@ from sfumato.compat.schedulers import (
     TCDScheduler,
     UniPCMultistepScheduler,
 )
+from sfumato.compat.t2i_adapters import (
+    StableDiffusionAdapterPipeline,
+    StableDiffusionXLAdapterPipeline,
+)
 from sfumato.compat.text_to_image import (
     LatentConsistencyModelPipeline,
     LCMStableDiffusionPipeline,
@@ -78,6 +96,7 @@ __all__ = [
     "CLIPTextModelWithProjection",
     "CLIPTokenizer",
     "CLIPVisionModelWithProjection",
+    "ControlNetModel",
     "DDIMInverseScheduler",
     "DDIMParallelScheduler",
     "DDIMScheduler",
@@ -100,18 +119,29 @@ __all__ = [
     "LMSDiscreteScheduler",
     "LatentConsistencyModelImg2ImgPipeline",
     "LatentConsistencyModelPipeline",
+    "MultiAdapter",
+    "MultiControlNetModel",
     "PNDMScheduler",
     "SASolverScheduler",
+    "StableDiffusionAdapterPipeline",
+    "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionControlNetInpaintPipeline",
+    "StableDiffusionControlNetPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
     "StableDiffusionInstructPix2PixPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLAdapterPipeline",
+    "StableDiffusionXLControlNetImg2ImgPipeline",
+    "StableDiffusionXLControlNetInpaintPipeline",
+    "StableDiffusionXLControlNetPipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLInstructPix2PixPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLPipelineOutput",
+    "T2IAdapter",
     "TCDScheduler",
     "UNet2DConditionModel",
     "UniPCMultistepScheduler",

@@ -3,6 +3,14 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sfumato.compat.controlnets import (
+    StableDiffusionControlNetImg2ImgPipeline,
+    StableDiffusionControlNetInpaintPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLControlNetImg2ImgPipeline,
+    StableDiffusionXLControlNetInpaintPipeline,
+    StableDiffusionXLControlNetPipeline,
+)
 from sfumato.compat.image_to_image import (
     LatentConsistencyModelImg2ImgPipeline,
     StableDiffusionImg2ImgPipeline,
@@ -33,7 +41,7 @@ IMAGE_TO_IMAGE: Kinds = (
 INPAINTING: Kinds = (StableDiffusionXLInpaintPipeline, StableDiffusionInpaintPipeline)
 INSTRUCTION: Kinds = (StableDiffusionXLInstructPix2PixPipeline, StableDiffusionInstructPix2PixPipeline)
 PIPELINES = (*TEXT_TO_IMAGE, *IMAGE_TO_IMAGE, *INPAINTING, *INSTRUCTION)
-"""All of them."""
+"""All that need nothing besides a model."""
 DiffusionPipeline.KINDS = PIPELINES
 
 FAMILIES: tuple[Kinds, ...] = (
@@ -42,19 +50,35 @@ FAMILIES: tuple[Kinds, ...] = (
     (LatentConsistencyModelPipeline, LatentConsistencyModelImg2ImgPipeline),
 )
 """The pipelines that become one another by `from_pipe` of an `AutoPipeline…`."""
+CONTROLLED: tuple[Kinds, ...] = (
+    (
+        StableDiffusionXLControlNetPipeline,
+        StableDiffusionXLControlNetImg2ImgPipeline,
+        StableDiffusionXLControlNetInpaintPipeline,
+    ),
+    (
+        StableDiffusionControlNetPipeline,
+        StableDiffusionControlNetImg2ImgPipeline,
+        StableDiffusionControlNetInpaintPipeline,
+    ),
+)
+"""Those with a ControlNet, for the first of `FAMILIES`."""
 
 
 class AutoPipeline:
     """Base class of those that choose the pipeline by the model."""
 
     TASK: ClassVar[Kinds] = ()
-    """The pipelines that it chooses from."""
+    """The pipelines that it chooses from without a ControlNet."""
+    PLACE: ClassVar[int] = 0
+    """The place of its task in the families."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_or_path: str | Path, **settings: Any) -> DiffusionPipeline:
         """See `DiffusionPipeline.from_pretrained`."""
         _no_pag(settings)
-        chooser: Any = type(cls.__name__, (DiffusionPipeline,), {"KINDS": cls.TASK})
+        kinds = (*cls.TASK, *(family[cls.PLACE] for family in CONTROLLED))
+        chooser: Any = type(cls.__name__, (DiffusionPipeline,), {"KINDS": kinds})
         made: DiffusionPipeline = chooser.from_pretrained(pretrained_model_or_path, **settings)
         return made
 
@@ -62,12 +86,18 @@ class AutoPipeline:
     def from_pipe(cls, pipeline: Any, **changes: Any) -> DiffusionPipeline:
         """See `DiffusionPipeline.from_pipe`; of a pipeline of diffusers too."""
         _no_pag(changes)
-        name = type(pipeline).__name__
-        known = {each.__name__: family for family in FAMILIES for each in family}
-        kind = next((each for each in known.get(name, ()) if each in cls.TASK), None)
-        if kind is None:
-            makers = [key for key, family in known.items() if {*family} & {*cls.TASK}]
+        name, steered = type(pipeline).__name__, changes.get("controlnet")
+        known = {each.__name__: family for family in (*FAMILIES, *CONTROLLED) for each in family}
+        family = known.get(name, ())
+        if "controlnet" in changes:
+            pairs = [*zip(FAMILIES, CONTROLLED, strict=False)]
+            family = next((pair[steered is not None] for pair in pairs if family in pair), family)
+            if steered is None:
+                changes.pop("controlnet")
+        if len(family) <= cls.PLACE:
+            makers = [key for key, each in known.items() if len(each) > cls.PLACE]
             raise UsageError(f"{cls.__name__}: {name} is not supported; {nearest(name, makers)}")
+        kind = family[cls.PLACE]
         return kind.from_pipe(pipeline, **changes)
 
 
@@ -80,13 +110,13 @@ class AutoPipelineForText2Image(AutoPipeline):
 class AutoPipelineForImage2Image(AutoPipeline):
     """Chooses the image-to-image pipeline by the model."""
 
-    TASK = IMAGE_TO_IMAGE
+    TASK, PLACE = IMAGE_TO_IMAGE, 1
 
 
 class AutoPipelineForInpainting(AutoPipeline):
     """Chooses the inpainting pipeline by the model."""
 
-    TASK = INPAINTING
+    TASK, PLACE = INPAINTING, 2
 
 
 def _no_pag(settings: dict[str, Any]) -> None:

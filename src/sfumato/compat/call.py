@@ -103,6 +103,10 @@ class Call:
         native = self.pipe.model.native_size
         return optional("width", self.given) or native[0], optional("height", self.given) or native[1]
 
+    @staticmethod
+    def _size_of(pixels: Tensor) -> tuple[int, int]:
+        return pixels.shape[-1], pixels.shape[-2]
+
     def _note(self, steps: int) -> None:
         """Warn of unsuitable settings. Raises `UsageError` for those out of range."""
         model, studio = self.pipe.model, self.pipe.studio

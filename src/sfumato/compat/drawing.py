@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count as counted
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +15,12 @@ from sfumato.compat.plan import SamplingPlan
 from sfumato.diffusion.guidance import Estimate, Term, weighted_sum
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.predict import clean_estimate
-from sfumato.diffusion.sampling import Point
+from sfumato.diffusion.sampling import Point, Sampling, mapped
 from sfumato.engine import Engine, Evaluated, Failed, Job
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import ImageKV, SizeConditioning
 from sfumato.nets.network import AppliedImage
+from sfumato.studio.ready_controls import ReadyControlNet, ReadyT2IAdapter
 
 
 @dataclass
@@ -49,6 +51,17 @@ class CallState:
 
 
 @dataclass(frozen=True, eq=False)
+class Steering:
+    """A network beside the UNet, ready with what it is shown for each of B pictures.
+
+    Its steps are numbers of evaluations. `prompt_only`: it does nothing beside the negative prompt.
+    """
+
+    pictures: Sequence[ReadyControlNet | ReadyT2IAdapter]
+    prompt_only: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Conditions:
     """What the network is given besides the latents of B pictures, in diffusers' layout.
 
@@ -56,6 +69,7 @@ class Conditions:
     networks that edit by instruction first the prompt, then the negative prompt, then that without the
     picture. `states` (R·B, T, D) with R = 1, 2 or 3; for SDXL also `pooled` (…, P) and `ids` (…, 5 or 6).
     `channels` (R·B, C', h, w): input channels besides the latents' own. `images`: image prompts of R·B rows.
+    `controls`: networks beside the UNet.
     """
 
     states: Tensor
@@ -63,6 +77,7 @@ class Conditions:
     ids: Tensor | None = None
     channels: Tensor | None = None
     images: tuple[ImageKV, ...] = ()
+    controls: tuple[Steering, ...] = ()
 
     def conditionings(
         self, denoiser: Denoiser, count: int, guidance: float | None
@@ -78,8 +93,17 @@ class Conditions:
                 size = SizeConditioning(self.pooled[row : row + 1], self.ids[row : row + 1])
             channels = None if self.channels is None else self.channels[row : row + 1]
             images = [AppliedImage(image.row(row)) for image in self.images]
-            states = self.states[row : row + 1]
-            rows.append(denoiser.condition(states, size, guidance, channels=channels, images=images))
+            states, negative = self.states[row : row + 1], row < len(self.states) - count
+            controls = [
+                control.pictures[row % count].of(states, size, negative)
+                for control in self.controls
+                if not (negative and control.prompt_only)
+            ]
+            rows.append(
+                denoiser.condition(
+                    states, size, guidance, channels=channels, controls=controls, images=images
+                )
+            )
         return [rows[index::count] for index in range(count)]
 
 
@@ -154,7 +178,7 @@ def draw(
     ]
     engine = Engine(denoiser, math.inf)
     for index, x in enumerate((latents * plan.scale(plan.levels[0])).split(1)):
-        sampling = plan.sampler(x.clone(), plan.levels, noise.row(index))
+        sampling = _numbered(plan.sampler(x.clone(), plan.levels, noise.row(index)))
         engine.submit(Job(index, sampling, pictures[index]))
     for index, (level, there) in enumerate(pairwise([*plan.evaluated, plan.levels[-1]])):
         rows = [event.x for event in _evaluated(engine, count)]
@@ -172,6 +196,12 @@ def draw(
             return latents
     noise.finish(plan.draws)
     return latents
+
+
+def _numbered(sampling: Sampling) -> Sampling:
+    """`sampling` whose points have the numbers of their evaluations for steps."""
+    numbers = counted()
+    return mapped(sampling, point=lambda asked: replace(asked, step=next(numbers)))
 
 
 def _evaluated(engine: Engine, count: int) -> list[Evaluated]:

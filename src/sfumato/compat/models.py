@@ -31,6 +31,7 @@ from sfumato.config import Config
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.files import make_folder, read_json
 from sfumato.nets.inputs import SizeConditioning
+from sfumato.nets.network import Residuals
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny as TinyNetwork
 from sfumato.nets.unet import UNet
@@ -326,9 +327,17 @@ class UNet2DConditionModel(ModelPart):
         """The network's answer (B, C, H, W) to noisy latents `sample` at `timestep`.
 
         `encoder_hidden_states` (B, T, D). `added_cond_kwargs`: SDXL's `text_embeds` (B, P) and `time_ids`
-        (B, 6). Raises `UsageError` for what is not supported.
+        (B, 6). `down_block_additional_residuals`, `mid_block_additional_residual`: what ControlNets add;
+        `down_intrablock_additional_residuals`: what T2I-Adapters do. Raises `UsageError` for what is not
+        supported.
         """
+        skips = others.pop("down_block_additional_residuals", None)
+        middle = others.pop("mid_block_additional_residual", None)
+        features = others.pop("down_intrablock_additional_residuals", None)
         no_others("UNet2DConditionModel", others)
+        residuals = None
+        if any(each is not None for each in (skips, middle, features)):
+            residuals = Residuals(tuple(skips or ()), middle, tuple(features or ()))
         times = torch.as_tensor(timestep, device=sample.device).float().expand(len(sample))
         size = None
         if added_cond_kwargs:
@@ -338,7 +347,7 @@ class UNet2DConditionModel(ModelPart):
         except ValueError as error:
             raise UsageError(f"UNet2DConditionModel: {error}") from None
         context = self.network.context(encoder_hidden_states.to(self.dtype))
-        answer = self.network.denoise(sample.to(self.dtype), time, context)
+        answer = self.network.denoise(sample.to(self.dtype), time, context, residuals=residuals)
         return ModelOutput(answer) if return_dict else (answer,)
 
     def load_attn_procs(self, pretrained_model_name_or_path_or_dict: Any, **settings: Any) -> None:

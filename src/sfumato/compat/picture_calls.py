@@ -141,9 +141,9 @@ class InpaintCall(ImageToImageCall):
         given, pipe = self.given, self.pipe
         if given["mask_image"] is None:
             raise UsageError(f"{type(pipe).__name__} draws where a mask is white: give mask_image")
-        width, height = super(PictureCall, self)._size()
+        width, height = self._wanted_size()
         self.crop: Box | None = None
-        mode = "default"
+        self.mode = "default"
         if given["padding_mask_crop"] is not None:
             for name in ("image", "mask_image"):
                 if not isinstance(given[name], PIL.Image.Image):
@@ -152,10 +152,15 @@ class InpaintCall(ImageToImageCall):
                 raise UsageError(f"padding_mask_crop needs output_type 'pil', not {self.output_type!r}")
             padding = whole("padding_mask_crop", given["padding_mask_crop"])
             self.crop = pipe.mask_processor.get_crop_region(given["mask_image"], width, height, pad=padding)
-            mode = "fill"
-        self.image = pipe.image_processor.preprocess(given["image"], height, width, mode, self.crop)
-        self.pixel_mask = pipe.mask_processor.preprocess(given["mask_image"], height, width, mode, self.crop)
+            self.mode = "fill"
+        fit = height, width, self.mode, self.crop
+        self.image = pipe.image_processor.preprocess(given["image"], *fit)
+        self.pixel_mask = pipe.mask_processor.preprocess(given["mask_image"], *fit)
         return width, height
+
+    def _wanted_size(self) -> tuple[int, int]:
+        """Width and height in pixels, by default those of training."""
+        return Call._size(self)
 
     @property
     def keeps(self) -> bool:
@@ -184,7 +189,7 @@ class InpaintCall(ImageToImageCall):
         mask = F.interpolate(self.pixel_mask, size=(height // factor, width // factor))
         self.mask = self.filled(mask, "masks").to(latents)
         self.known, self.eps = known, eps
-        self.masked = self._masked(given["masked_image_latents"])
+        self.masked = self._masked(given.get("masked_image_latents"))
         if not self.keeps:
             self._show()
         return latents

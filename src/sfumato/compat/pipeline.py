@@ -19,6 +19,7 @@ from sfumato.checkpoint.saving import index_content, tokenizer_names
 from sfumato.checkpoint.source import EMBEDDED, pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.call import Call
+from sfumato.compat.control_models import as_control
 from sfumato.compat.drawing import CallState
 from sfumato.compat.image_processor import VaeImageProcessor
 from sfumato.compat.ip_adapter import IPAdapterMixin, IPAdapters, as_encoder
@@ -81,6 +82,8 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
     """Whether pictures are encoded in float32 in diffusers, which decides the noise of their latents."""
     OPTIONAL: ClassVar[tuple[str, ...]] = (*ABSENT, ENCODER)
     """The names of its parts that drawing does without; only an image encoder may be one."""
+    BESIDE: ClassVar[tuple[str, ...]] = ()
+    """The names of its networks beside a model, which pipelines do not share with `DiffusionPipeline`."""
     REFINER_LACKS: ClassVar[tuple[str, ...]] = ()
     """The names of its parts that SDXL's refiner does not have."""
     CORRECTED: ClassVar[Mapping[str, Any]] = {}
@@ -122,6 +125,8 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         self._loaded = loaded
         if given.get(ENCODER) is not None:
             self.image_encoder = given[ENCODER]
+        for name in self.BESIDE:
+            setattr(self, name, given[name])
         self.scheduler = scheduler
         for name, right in self.CORRECTED.items():
             if self.scheduler.config.get(name, right) != right:
@@ -221,12 +226,20 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         encoder = others.get(ENCODER)
         given = {name: others[name] for name in (*NETWORKS, *TOKENIZERS) if name in others}
         settings = {name: others[name] for name in SETTINGS if others.get(name) is not None}
-        left = {name: value for name, value in others.items() if name not in given}
+        beside = {name: others[name] for name in ("controlnet", "adapter") if others.get(name) is not None}
+        left = {name: value for name, value in others.items() if name not in (*given, *beside)}
         no_others(cls.__name__, left, ignored=(*SETTINGS, "feature_extractor", ENCODER))
         parts = {name: component(name, value) for name, value in given.items() if value is not None}
         networks = {name: part.network for name, part in parts.items() if name in NETWORKS}
         model = checkpoint.load(place, dtype=dtype, given=networks, **options)
-        fitting: list[Any] = [each for each in vars(cls).get("KINDS", (cls,)) if each.fits(model)]
+        kinds: list[Any] = [each for each in vars(cls).get("KINDS", (cls,)) if {*each.BESIDE} == {*beside}]
+        if not kinds:
+            raise UsageError(
+                f"{cls.__name__} needs {' and '.join(cls.BESIDE)}"
+                if cls.BESIDE
+                else f"{cls.__name__} takes no {' and '.join(beside)}"
+            )
+        fitting = [each for each in kinds if each.fits(model)]
         if not fitting:
             raise _misfit(cls.__name__, model)
         named = [each for each in fitting if each.__name__ == model.index.get("_class_name")]
@@ -239,7 +252,7 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         ]
         loaded = LoadedModel(model, source, dict(parts), left_out)
         components = {name: loaded.part(name) for name in kind.PARTS}
-        made: Self = kind(**components, scheduler=scheduler or scheduler_of(model.scheduler))
+        made: Self = kind(**components, **beside, scheduler=scheduler or scheduler_of(model.scheduler))
         if encoder is not None:
             made.image_encoder = encoder
         if device_map is not None:
@@ -254,7 +267,7 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         """
         asked = changes.pop("dtype", None), changes.pop("torch_dtype", None)
         kind: Any = type(pipeline) if cls is DiffusionPipeline else cls
-        names = (*kind.PARTS, "scheduler", *(name for name in SETTINGS if name in changes))
+        names = (*kind.PARTS, *kind.BESIDE, "scheduler", *(name for name in SETTINGS if name in changes))
         components = {name: getattr(pipeline, name, None) for name in names}
         components |= {name: changes.pop(name) for name in names if name in changes}
         for name in ABSENT:
@@ -348,8 +361,8 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
     def components(self) -> dict[str, Any]:
         """Every part by its name: the arguments of another pipeline of this kind."""
         parts = {name: self.loaded.part(name) for name in self.PARTS}
-        optional = {name: getattr(self, name) for name in self.OPTIONAL}
-        return parts | {"scheduler": self.scheduler, **optional}
+        beside = {name: getattr(self, name) for name in (*self.BESIDE, *self.OPTIONAL)}
+        return parts | {"scheduler": self.scheduler, **beside}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -404,6 +417,8 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
             setattr(self.state, name[1:], value)
         elif name in ABSENT:
             _refuse_absent(name, value)
+        elif name in self.BESIDE:
+            super().__setattr__(name, as_control(name, value))
         elif name in self.PARTS:  # `None` leaves a part out
             if getattr(value, "_orig_mod", None) is getattr(self, name):  # what torch.compile makes of it
                 getattr(self, name).compile()

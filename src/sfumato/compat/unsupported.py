@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sfumato.errors import nearest
 
 _KINDS = (
-    (r"ControlNet|T2IAdapter|MultiAdapter|IPAdapter", "pictures as conditions are not supported yet"),
+    (r"ControlNetUnion|ControlNetXS|PAG|BlipDiffusion", "this kind of network is not supported"),
     (r"Video|Animate|Motion|Mochi|Wan|LTX|CogVideo", "videos are not supported"),
     (
         r"Flux|StableDiffusion3|SD3|Transformer2D|PixArt|Sana|Lumina|HunyuanDiT|AuraFlow|QwenImage|Chroma|ZImage",

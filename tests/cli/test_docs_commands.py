@@ -166,7 +166,8 @@ def files(tmp_path_factory):
     Image.new("RGB", (64, 64), "red").save(folder / "apple.png")
     Image.new("RGB", (64, 64), "green").save(folder / "photo.png")
     Image.new("RGB", (64, 64), "grey").save(folder / "cat.png")
-    Image.new("L", (64, 64), "white").save(folder / "eyes.png")
+    for name in ("eyes", "mask"):
+        Image.new("L", (64, 64), "white").save(folder / f"{name}.png")
     (folder / "prompts.txt").write_text("a red apple\na blue cat\n")
     return home
 

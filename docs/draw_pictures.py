@@ -291,6 +291,22 @@ def textures(studio: sfumato.Studio) -> None:
     page.save(PICTURES / "large-textures.webp", quality=88)
 
 
+def instruction(studio: sfumato.Studio) -> None:
+    """Pictures edited by instruction."""
+    instructions = ["make it blue", "put it on a yellow background", "make it a silhouette emoji"]
+    drawn = [
+        studio.generate(prompt, seed=seed)
+        for prompt, seed in (
+            ("a red apple, 3d render", 7),
+            ("a green car, flat emoji", 3),
+            ("a cat, twemoji", 2),
+        )
+    ]
+    editor = sfumato.load("embedded-instruct")
+    rows = [[each, *(editor.edit(each, text, seed=1) for text in instructions)] for each in drawn]
+    sheet("editing-instruction.webp", rows, ["image", *instructions])
+
+
 if __name__ == "__main__":
     pages = {
         page.__name__: page
@@ -313,6 +329,7 @@ if __name__ == "__main__":
             passes,
             upscalers,
             textures,
+            instruction,
         )
     }
     loaded = sfumato.load()

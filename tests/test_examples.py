@@ -16,6 +16,7 @@ CALLS = {
     "own_sampler.py": [],
     "wardrobe.py": ["a {red|blue} apple", "emoji-3d", "sheet.png"],
     "tutorial.py": ["moon.png"],
+    "edit.py": ["apple.png", "make it blue", "sheet.png", "--steps", "4"],
 }
 DRAWN = {
     "draw.py": ["moon.png"],
@@ -23,6 +24,7 @@ DRAWN = {
     "wardrobe.py": ["sheet.png"],
     "tutorial.py": ["moon.png"],
     "watch.py": ["frames/001.png", "frames/003.png"],
+    "edit.py": ["apple.png"],
 }
 
 

@@ -9,6 +9,8 @@ from sfumato.errors import UsageError, nearest
 
 EMBEDDED = "embedded"
 """The name of the model that the package carries."""
+EDITOR = "embedded-instruct"
+"""The name of the one that edits pictures by instruction."""
 DEVICES = ("cpu", "cuda", "mps")
 KNOWN_DEVICES = "known: cpu, cuda, cuda:1 (the second GPU), mps"
 DTYPES = {

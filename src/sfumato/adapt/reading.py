@@ -18,6 +18,7 @@ from sfumato.adapt.keys import NUMBERS, Key, LayerIndex, parse_key
 from sfumato.adapt.sampling_hints import sampling_hints
 from sfumato.adapt.settings import Settings
 from sfumato.adapt.source import PARTS, Source
+from sfumato.checkpoint.instruct_adapter import TASK
 from sfumato.errors import CheckpointError, nearest
 
 MAX_TRIGGERS = 10
@@ -119,6 +120,8 @@ def _adapter(found: Source, indexes: Mapping[str, LayerIndex], name: str, allow_
     path, tensors = found.path, found.tensors
     for part in indexes:
         found.settings.check(part)
+    if found.metadata.get(TASK) == "instruct":
+        raise CheckpointError(f"{path} makes a model that edits by instruction: --model {path}")
     keys = {key: parsed for key in tensors if (parsed := parse_key(key))}
     if not keys:
         raise CheckpointError(f"{path} is not an adapter: it is {unsupported.described(tensors)}")

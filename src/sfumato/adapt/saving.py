@@ -40,11 +40,13 @@ def save_lora(
     layout: str = "peft",
     dtype: torch.dtype | None = None,
     metadata: Mapping[str, str] | None = None,
+    others: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the adapter `name` that is attached to `networks` (by their places) as one safetensors file.
 
     `layout`: "peft", which diffusers reads, or "kohya", which A1111 and ComfyUI read. `dtype`: what to round
-    to; as it is if `None`. `metadata` goes into the header. Raises `UsageError` for an unknown layout and
+    to; as it is if `None`. `metadata` goes into the header, and `others` are tensors of the
+    file besides. Raises `UsageError` for an unknown layout and
     where no such adapter is attached, `OutputError` where it cannot be written.
     """
     if layout not in LAYOUTS:
@@ -55,6 +57,7 @@ def save_lora(
         raise UsageError(f"no adapter {name!r} is attached to these networks")
     write = _peft if layout == "peft" else _kohya
     tensors, header = write(networks, deltas)
+    tensors |= others or {}
     tensors = {key: tensor.detach().to(dtype or tensor.dtype).contiguous() for key, tensor in tensors.items()}
     weights.write(path, tensors, {"format": "pt", **header, **(metadata or {})})
 

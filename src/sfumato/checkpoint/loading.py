@@ -10,12 +10,13 @@ from torch.overrides import TorchFunctionMode
 
 from sfumato import weights
 from sfumato.checkpoint import keys, ldm_keys
+from sfumato.checkpoint.instruct_adapter import InstructAdapter
 from sfumato.checkpoint.layout import TINY, Part
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.scan import scan
-from sfumato.checkpoint.source import EMBEDDED, embedded
+from sfumato.checkpoint.source import bundled_name
 from sfumato.config import (
     Config,
     ControlNetConfig,
@@ -71,8 +72,10 @@ def load(
     assert isinstance(unet, UNet)
     assert isinstance(autoencoder, AutoencoderKL | AutoencoderTiny)
     assert isinstance(small, AutoencoderTiny | None)
+    for adapter in () if "unet" in given else found.adapters:
+        unet = _extended(unet, adapter)
     return Model(
-        name=_name(options.source, found.place),
+        name=_name(options.source, found.adapters[-1].path if found.adapters else found.place),
         unet=unet,
         vae=autoencoder,
         text_encoders=encoders,
@@ -156,6 +159,14 @@ def build(part: Part, dtype: torch.dtype | None) -> ModelNetwork:
     return network.requires_grad_(False).eval()
 
 
+def _extended(unet: UNet, adapter: InstructAdapter) -> UNet:
+    """`unet` with an adapter folded into its weights."""
+    network = empty_network(adapter.widened(unet.config))
+    assert isinstance(network, UNet)
+    network.load_state_dict(adapter.weights(unet), strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
 def _storage(part: Part) -> torch.dtype | None:
     """What numbers of 8 bits, in which nothing can be computed, are to become; nothing where there are none.
 
@@ -202,8 +213,8 @@ def expected_shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _name(source: str, place: Path) -> str:
     """What to call a model: "embedded", a hub id as it is, else the folder's or the file's own name."""
-    if place == embedded():
-        return EMBEDDED
+    if (name := bundled_name(place)) is not None:
+        return name
     if place.is_file():
         return place.stem
     return place.resolve().name if Path(source).exists() else source

@@ -11,6 +11,7 @@ from sfumato import weights
 from sfumato.checkpoint import replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.infer import ModelInfo, model_info
+from sfumato.checkpoint.instruct_adapter import InstructAdapter
 from sfumato.checkpoint.ip_adapter import ENCODER
 from sfumato.checkpoint.layout import (
     FAST,
@@ -32,7 +33,7 @@ from sfumato.checkpoint.layout import (
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.schedules import PREDICTIONS
 from sfumato.checkpoint.source import locate
-from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, VAEConfig
+from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.options import ModelOptions
 from sfumato.prompt.tokenizer import Tokenizer
@@ -57,6 +58,11 @@ def scan(
     """
     variant, local = options.variant, options.local_files_only
     place = locate(options.source, variant=variant, prefer_half=prefer_half, local_files_only=local)
+    if adapter := InstructAdapter.of(place):
+        below = replace(options, source=options.base or adapter.base, base=None)
+        whole = scan(below, prefer_half=prefer_half, collect_errors=collect_errors, given=given)
+        whole.attempt(whole.extend, adapter)
+        return whole
     found = Scan(place=place, report=Report(options.source), collect_errors=collect_errors)
     base = None
     if options.base is not None:
@@ -79,12 +85,26 @@ class Scan(Content):
     networks: int = 0
     schedule: ScheduleConfig | None = None
     asked: str = ""
+    adapters: tuple[InstructAdapter, ...] = ()
+    """What makes it a model that edits by instruction, where those are files of their own."""
 
     @property
     def fast(self) -> Path | None:
         """The file of a folder's LoRA for few steps, if there is one."""
         file = self.place / FAST
-        return file if file.is_file() else None
+        return file if file.is_file() and not self.adapters else None
+
+    def extend(self, adapter: InstructAdapter) -> None:
+        """Make it the model that `adapter` makes of it."""
+        part = self.parts.get("unet")
+        if part is None:
+            return
+        assert isinstance(part.config, UNetConfig)
+        self.adapters = (*self.adapters, adapter)
+        self.parts["unet"] = replace(part, headers={**part.headers, adapter.path: adapter.header})
+        self.own = {**self.own, **adapter.settings}
+        self.report.source = str(adapter.path)
+        self.report.infer("base", adapter.base, f"the header of {adapter.path.name} names it")
 
     @property
     def controls(self) -> dict[str, Path]:
@@ -170,7 +190,13 @@ class Scan(Content):
         """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
         if self.schedule is None or len(self.parts) < self.networks:
             raise CheckpointError(f"{self.place}: what the model is cannot be told while parts are missing")
-        found = model_info(self, self.schedule, self.report)
+        content: Content = self
+        if self.adapters:
+            unet = self.parts["unet"]
+            assert isinstance(unet.config, UNetConfig)
+            wide = replace(unet, config=self.adapters[-1].widened(unet.config))
+            content = replace(self, parts={**self.parts, "unet": wide})
+        found = model_info(content, self.schedule, self.report)
         if self.fast:
             self.report.infer("few steps", "by a LoRA of its own, --fast", f"there is {FAST}")
         return found

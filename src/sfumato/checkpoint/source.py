@@ -22,11 +22,13 @@ from sfumato.checkpoint.library import by_name, cached_of, installed, whole_comm
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import CheckpointError, misnamed, nearest
 from sfumato.folders import folder
+from sfumato.options import EDITOR, EMBEDDED
 
-EMBEDDED = "embedded"
 SUFFIX = ".safetensors"
 _SUFFIXES = (SUFFIX, ".ckpt", ".pt", ".pth", ".bin")
 """What files of weights are called; what ends so is no hub id."""
+INSTRUCT = "instruct.safetensors"
+"""The file in the embedded model's folder that makes it edit by instruction."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", re.ASCII)
 _HUB_NAME = re.compile(
     rf"(?P<repository>{_HUB_ID.pattern})(?:@(?P<revision>[\w.\-]+(?:/[\w.\-]+)*))?", re.ASCII
@@ -42,6 +44,16 @@ def embedded() -> Path:
     return Path(str(resources.files("sfumato"))) / "models" / "icons"
 
 
+def bundled() -> dict[str, Path]:
+    """The folder or file of every model that is installed with the package, by its name."""
+    return {EMBEDDED: embedded(), EDITOR: embedded() / INSTRUCT}
+
+
+def bundled_name(place: Path) -> str | None:
+    """What a model that is installed with the package is called, `None` for others."""
+    return next((name for name, own in bundled().items() if own == place), None)
+
+
 def locate(
     source: str | Path,
     *,
@@ -49,7 +61,7 @@ def locate(
     prefer_half: bool = False,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder or file of the model `source`: "embedded", either's path or name, or a hub id.
+    """The folder or file of the model `source`: one installed with the package, a path, a name or a hub id.
 
     A name is one in the user's folder. A hub id may name a revision: a branch, a tag, a commit or, of one
     that is cached, its beginning ("org/name@main"). Local models need no network. What the local cache holds
@@ -57,8 +69,8 @@ def locate(
     configurations, tokenizers and one variant of the safetensors, never a pickle. Which files of a folder are
     read does not depend on how it is named. Raises `CheckpointError`.
     """
-    if source == EMBEDDED:
-        return embedded()
+    if isinstance(source, str) and (installed_here := bundled().get(source)):
+        return installed_here
     # the functions of os.path say no to what can be no path; those of Path raise
     path = Path(os.path.expanduser(source))
     if os.path.exists(path):

@@ -17,6 +17,7 @@ COMMANDS = {
     "interpolate": "Draw pictures from prompt to prompt or seed to seed: an animation or a strip.",
     "grid": "Draw a prompt with every combination of values of some fields, on one labelled page.",
     "upscale": "Make a picture larger, and refine it.",
+    "edit": "Change a picture as an instruction says.",
     "replay": "Draw a picture again from its file alone: identical (exit status 0), or how it differs (1).",
     "inspect": "Show what a model is and why, or the record of a picture.",
     "samplers": "List samplers and spacings and what each is for.",

@@ -16,7 +16,7 @@ from sfumato import checkpoint
 from sfumato.checkpoint.ip_adapter import ENCODER
 from sfumato.checkpoint.layout import INDEX
 from sfumato.checkpoint.saving import index_content, tokenizer_names
-from sfumato.checkpoint.source import EMBEDDED, pull
+from sfumato.checkpoint.source import pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.call import Call
 from sfumato.compat.control_models import as_control
@@ -45,6 +45,7 @@ from sfumato.compat.sources import (
 from sfumato.compat.utils import numpy_to_pil
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import read_file, read_json
+from sfumato.options import EMBEDDED
 from sfumato.studio import Studio
 
 MOST_YAML = 1 << 20

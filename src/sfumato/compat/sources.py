@@ -12,8 +12,9 @@ import torch
 from sfumato import devices
 from sfumato.checkpoint.layout import choose
 from sfumato.checkpoint.library import by_name
-from sfumato.checkpoint.source import EMBEDDED, embedded, hub_configs, hub_file
+from sfumato.checkpoint.source import embedded, hub_configs, hub_file
 from sfumato.errors import CheckpointError, UsageError, warn
+from sfumato.options import EMBEDDED
 from sfumato.validation import shown
 from sfumato.weights import shards
 

@@ -27,6 +27,8 @@ class ModelSettings(Config):
     spacing: Annotated[str, one_of(SPACINGS)] | None = None
     steps: Steps | None = None
     guidance: Guidance | None = None
+    image_guidance: Guidance | None = None
+    """Of a model that edits by instruction."""
     steps_range: tuple[Steps, Steps] | None = None
     """Fewest and most that a distilled model has learned."""
     guidance_range: tuple[Guidance, Guidance] | None = None

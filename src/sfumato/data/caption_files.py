@@ -74,7 +74,7 @@ def tables(folder: Path, files: Collection[str], pictures: Collection[str]) -> T
     for name in files:
         path = PurePosixPath(name)
         if path.name in (JSON_LINES, CSV):
-            rows = _json_lines if path.name == JSON_LINES else _csv_rows
+            rows = json_lines if path.name == JSON_LINES else _csv_rows
             _add_rows(found, path, rows(folder / name), files)
         elif path.suffix.lower() == ".json" and str(path.with_suffix("")) not in own:
             _add_kohya(found, path, folder / name, pictures)
@@ -109,7 +109,8 @@ def _joined(path: PurePosixPath, name: str) -> str:
     return os.path.normpath(path.parent / name.replace("\\", "/"))
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row of a table of JSON lines is, and what it says. Raises `DataError`."""
     try:
         for number, line in enumerate(read_lines(path), start=1):
             if content := line.removeprefix(codecs.BOM_UTF8).strip():

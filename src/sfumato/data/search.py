@@ -74,7 +74,7 @@ def search(
         return before[1]
     candidates, broken, unsupported, masks = _candidates(folder, files)
     sound: list[Picture] = []
-    seen = in_threads(lambda one: _look(folder, one), candidates)
+    seen = in_threads(lambda one: look(folder, one), candidates)
     for done, (candidate, size) in enumerate(zip(candidates, seen, strict=True), start=1):
         if isinstance(size, PictureError):
             (unsupported if isinstance(size, UnsupportedPictureError) else broken).append(str(size))
@@ -269,7 +269,7 @@ def _check_end(tar: tarfile.TarFile) -> None:
         raise tarfile.ReadError("its end is missing")
 
 
-def _look(folder: Path, candidate: Picture) -> Size | PictureError:
+def look(folder: Path, candidate: Picture) -> Size | PictureError:
     """The upright size of a picture that can be decoded, or what is wrong with it."""
     try:
         content = bytes_of(folder, candidate)

@@ -38,13 +38,14 @@ from sfumato.diffusion.sampling import (
 from sfumato.diffusion.variation import varied
 from sfumato.edit import outpainting
 from sfumato.edit.canvas import Canvas, canvas_of
+from sfumato.edit.instruction import check_edit, edit_request
 from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
 from sfumato.few_steps import apply_fast
 from sfumato.image import Image
-from sfumato.inputs import PictureSource
+from sfumato.inputs import InputImage, PictureSource
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inference import for_inference, unpacked
@@ -275,7 +276,8 @@ class Studio:
             from_noise = canvas.mask is not None or task == "instruct"
             request = request.filled(strength=1.0 if from_noise else DEFAULT_STRENGTH)
         if task == "instruct" and request.image_guidance is None:
-            request = request.filled(image_guidance=DEFAULT_IMAGE_GUIDANCE)
+            own = self.model.own.get("image_guidance", DEFAULT_IMAGE_GUIDANCE)
+            request = request.filled(image_guidance=own)
         if request.fast:
             request = apply_fast(request, self.model)
         sampler = request.sampler or request.inversion or defaults.sampler
@@ -405,6 +407,18 @@ class Studio:
         `fields` replace those of the request. Width and height are rounded to what the model can draw.
         """
         return self.generate(enlarging.fitted(upscaling(picture, scale, **fields), self.model))
+
+    def edit(
+        self, image: PictureSource | InputImage, instruction: str, /, **fields: Unpack[RequestOptions]
+    ) -> Image:
+        """A picture changed as `instruction` says, by a model that edits so, such as "embedded-instruct".
+
+        A text-to-image model edits by inversion: `source` is a prompt for what the picture shows, and
+        `instruction` one for what it is to show. `fields` are those of `Request`. Raises `UsageError`.
+        """
+        request = edit_request(instruction, {**fields, "image": image})
+        check_edit(request, self.model)
+        return self.generate(request)
 
     def stream(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> Iterator[Step]:
         """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.

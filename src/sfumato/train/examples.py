@@ -1,7 +1,7 @@
 """The examples that a denoiser learns from: latents of captioned pictures with their texts' states."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfumato.checkpoint import Model
 from sfumato.data.caption_transform import CaptionTransform
-from sfumato.data.crops import CropPolicy, Dataset, Size, bucket_sizes, nearest_bucket
+from sfumato.data.crops import Crop, CropPolicy, Dataset, Size, bucket_sizes, nearest_bucket
 from sfumato.data.folder import FolderContents
 from sfumato.data.icons import icon_dataset, load
 from sfumato.data.search import search
@@ -88,6 +88,8 @@ class LatentBatch:
     """Of the run."""
     condition: Tensor | None = None
     """What a control is shown of the pictures (B, 3, H, W), in [0, 1], if one is trained."""
+    channels: Tensor | None = None
+    """What the network reads beside the noisy latents (B, C', h, w), if it does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +115,19 @@ class CaptionedBatches:
         crops = [self.crops.crop(self.dataset.sizes[row], size, random) for row in rows]
         x0 = self.latents(rows, crops).contiguous(memory_format=torch.channels_last)
         states, pooled = self.states(texts)
-        added = None
-        if pooled is not None:
-            ids = [size_ids(size, original=crop.original, crop=crop.visible_corner) for crop in crops]
-            added = SizeConditioning(pooled, sent(torch.cat(ids), self.device))
         condition = None
         if self.condition is not None:
             pictures = self.dataset.load(rows, crops)
             condition = sent(self.condition(pictures, random_of(context, CONDITIONS)), self.device)
-        return LatentBatch(x0, states, added, context.step, condition)
+        return LatentBatch(x0, states, size_conditioning(pooled, crops), context.step, condition)
+
+
+def size_conditioning(pooled: Tensor | None, crops: Sequence[Crop]) -> SizeConditioning | None:
+    """What SDXL is told of `crops`, beside its texts' `pooled` embeddings (B, P); nothing without those."""
+    if pooled is None:
+        return None
+    ids = [size_ids(crop.size, original=crop.original, crop=crop.visible_corner) for crop in crops]
+    return SizeConditioning(pooled, sent(torch.cat(ids), pooled.device))
 
 
 def captioned_batches(
@@ -139,7 +145,7 @@ def captioned_batches(
     `UsageError` for a base model that reads more than captions; `from_student`: it may read the guidance
     scale. `condition`: see `CaptionedBatches`.
     """
-    _check_fits(recipe, base, from_student)
+    check_fits(recipe, base, from_student=from_student)
     config = base.unet.config
     type(config).from_dict({**config.to_dict(), **recipe.network}, "[network]")
     data = cast(CaptionedData, recipe.data)
@@ -203,12 +209,14 @@ def _pictures(
     return own, sizes, Epochs(sizes, own.weights, recipe.batch_size, recipe.seed), side
 
 
-def _check_fits(recipe: Recipe, base: Model, from_student: bool) -> None:
-    """Raise `UsageError` for a model that reads more than pictures and captions tell."""
+def check_fits(
+    recipe: Recipe, base: Model, *, tasks: Sequence[str] = ("text",), from_student: bool = False
+) -> None:
+    """Raise `UsageError` for a model that is not of `tasks`, or reads more than such a one does."""
     student = base.unet.reads_guidance and not from_student
     for what, it_is in (
-        ("an inpainting model", base.task == "inpaint"),
-        ("an instruction model", base.task == "instruct"),
+        ("an inpainting model", base.task == "inpaint" and "inpaint" not in tasks),
+        ("an instruction model", base.task == "instruct" and "instruct" not in tasks),
         ("SDXL's refiner, which reads an aesthetic score", base.kind == "sdxl-refiner"),
         ("a student, which reads the guidance scale", student),
     ):

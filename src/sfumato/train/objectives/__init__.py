@@ -13,6 +13,7 @@ from sfumato.train.objectives.autoencoder import Autoencoding
 from sfumato.train.objectives.consistency import Consistency, ConsistencyTraining, LatentConsistency
 from sfumato.train.objectives.controlnet import ControlNetTraining
 from sfumato.train.objectives.denoiser import Denoising
+from sfumato.train.objectives.instruct import InstructionTuning
 from sfumato.train.objectives.progressive import Progressive
 from sfumato.train.objectives.scorer import CaptionScoring
 from sfumato.train.objectives.text import TextDistillation
@@ -30,6 +31,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         Denoising,
         ControlNetTraining,
         Upscaling,
+        InstructionTuning,
         CaptionScoring,
         LatentConsistency,
         Consistency,

@@ -80,6 +80,8 @@ class DenoisingLoss:
         a, s = (table[index].view(-1, *[1] * (x0.ndim - 1)) for table in (self.a, self.s))
         eps = torch.randn(x0.shape, generator=generator, device=device)
         x = self.prediction.input(a * x0 + s * eps, a, s)
+        if batch.channels is not None:
+            x = torch.cat([x, batch.channels], dim=1)
         shown = () if batch.condition is None else (batch.condition,)
         out = self.net(x, self.times[index], batch.states, batch.added, *shown)
         error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean(tuple(range(1, x0.ndim)))

@@ -12,7 +12,7 @@ from sfumato import checkpoint
 from sfumato.adapt import sampling_hints
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
-from sfumato.checkpoint import Model
+from sfumato.checkpoint import Model, instruct_adapter
 from sfumato.diffusion.distill import BatchLevel, DenoiseFn
 from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.nets.inference import unpacked
@@ -20,7 +20,7 @@ from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
 from sfumato.train.context import StepContext
 from sfumato.train.examples import LatentBatch
-from sfumato.train.recipe import LORA, MODEL, Recipe
+from sfumato.train.recipe import MODEL, Recipe
 from sfumato.train.task import Loss, Task
 
 GUIDANCE_CHANNELS = 256
@@ -56,6 +56,8 @@ class TrainedUNet:
     device: torch.device
     guidance_embedding: bool = False
     """Whether it reads the guidance scale, as the base model's need not."""
+    extra_channels: int = 0
+    """How many channels of a picture it reads beside the noisy latent's."""
 
     def x0_model(self, net: UNet) -> X0Model:
         """`net`, which predicts what the base model's does."""
@@ -67,11 +69,15 @@ class TrainedUNet:
         config = replace(base.unet.config, sample_size=base.native_size[0] // base.factor)
         if self.guidance_embedding and config.time_cond_proj_dim is None:
             config = replace(config, time_cond_proj_dim=GUIDANCE_CHANNELS)
+        if self.extra_channels:
+            config = replace(config, in_channels=base.latent.channels + self.extra_channels)
         if recipe.start == "scratch":
             config = type(config).from_dict({**config.to_dict(), **recipe.network}, "[network]")
         net = unpacked(UNet(config))
         if recipe.start == "base":
-            missing, _ = net.load_state_dict(unpacked(base.unet).state_dict(), strict=False)
+            state = unpacked(base.unet).state_dict()
+            state["conv_in.weight"] = _widened(state["conv_in.weight"], config.in_channels)
+            missing, _ = net.load_state_dict(state, strict=False)
             for name in missing:
                 nn.init.zeros_(net.get_parameter(name))
         net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -79,6 +85,8 @@ class TrainedUNet:
             net.requires_grad_(False)
             generator = torch.Generator().manual_seed(recipe.seed)
             attach_new(net, recipe.adapter.rank, targets=recipe.adapter.target_modules, generator=generator)
+            if self.extra_channels:
+                net.conv_in.weight.requires_grad_(True)
         if recipe.compile:
             net.compile()
         return net
@@ -110,10 +118,22 @@ class TrainedUNet:
             if recipe.adapter:
                 hints = sampling_hints.header(model.own) if recipe.objective.FEW_STEPS else {}
                 metadata = {"made by": "sfumato", "base": base, **hints}
-                save_lora(folder / LORA, {"unet": average}, dtype=torch.float16, metadata=metadata)
+                others = None
+                if self.extra_channels:
+                    metadata |= instruct_adapter.header_entries(recipe.base, model.own)
+                    others = {instruct_adapter.FIRST: average.conv_in.weight}
+                networks = {"unet": average}
+                path = folder / recipe.objective.result(recipe).name
+                save_lora(path, networks, dtype=torch.float16, metadata=metadata, others=others)
             else:
                 checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
             show(state, folder / "samples" / "last.webp")
             return {}
 
         return Task(net, batches, loss, show, finish, ema_networks or {})
+
+
+def _widened(weight: Tensor, channels: int) -> Tensor:
+    """The weight (O, I, …) of a layer that reads `channels` channels, those after its own with no effect."""
+    extra = channels - weight.shape[1]
+    return torch.cat([weight, weight.new_zeros(len(weight), extra, *weight.shape[2:])], dim=1)

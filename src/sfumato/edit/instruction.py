@@ -1,0 +1,41 @@
+"""Editing a picture: by an instruction, or by two prompts and the picture's own noise."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sfumato.errors import UsageError
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.checkpoint import Model
+
+
+def edit_request(prompt: str, fields: Mapping[str, Any]) -> Request:
+    """The request for an edit; with `source` among the `fields` of `Request`, by inversion.
+
+    `prompt`: the instruction; by inversion what the picture is to show, as `source` is what it shows, and
+    `inversion` is "ddpm" unless given. Raises `UsageError`.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    if given.get("image") is None:
+        raise UsageError("there is no picture to edit: give image")
+    if given.get("source"):
+        given = {"inversion": "ddpm", **given}
+    return Request.build(prompt=prompt, **given)
+
+
+def check_edit(request: Request, model: "Model") -> None:
+    """Raise `UsageError` for an edit that `model` cannot carry out in the way that is asked for."""
+    if model.task == "instruct":
+        if request.inversion:
+            raise UsageError(
+                f"{model.name} edits by instruction: leave source and inversion out, or edit with a "
+                "text-to-image model"
+            )
+    elif model.task != "text":
+        raise UsageError(f"{model.name} is an {model.task} model, which draws into a mask: see generate")
+    elif not request.source:
+        raise UsageError(
+            f"{model.name} reads no instructions; it edits by two prompts: source is what the picture shows, "
+            'as "a red cat, 3d render", and the prompt what it is to show, as "a blue cat, 3d render"'
+        )

@@ -1,7 +1,9 @@
 """Editing by instruction: the denoiser, given a picture beside the noise (Brooks et al. 2023, §3.2).
 
-The loss is that of `sfumato.train.objectives.denoiser`, of the picture after the edit. The latent of the
-picture before it goes into further channels of the first layer, whose weights begin at zero.
+    loss = w(t)·|f([x_t, I], t, instruction) − target|²
+
+over pictures after an edit; x_t, w and target are those of `sfumato.train.objectives.denoiser`. I is the
+latent of the picture before it, in further channels of the first layer, whose weights begin at zero.
 """
 
 from collections.abc import Callable

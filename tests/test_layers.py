@@ -18,8 +18,8 @@ FLOORS = [
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
     {
-        "control", "inputs", "request", "edit", "expansion", "foreign", "metadata", "image", "engine",
-        "few_steps", "decoders", "series", "studio",
+        "control", "element", "inputs", "request", "scene", "edit", "expansion", "foreign", "metadata",
+        "image", "engine", "few_steps", "decoders", "series", "studio",
     },
     {"data", "evaluate", "train", "compat"},
     {"cli", "server", "__main__"},

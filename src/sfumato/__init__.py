@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sfumato.errors import SfumatoWarning as SfumatoWarning
     from sfumato.image import Image as Image
     from sfumato.request import Request as Request
+    from sfumato.scene import Scene as Scene
     from sfumato.studio import Step as Step
     from sfumato.studio import Studio as Studio
     from sfumato.studio import load as load
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Image": "image",
     "Request": "request",
+    "Scene": "scene",
     "SfumatoError": "errors",
     "SfumatoWarning": "errors",
     "Step": "studio",
@@ -40,6 +42,7 @@ _HOMES = {
 __all__ = [
     "Image",
     "Request",
+    "Scene",
     "SfumatoError",
     "SfumatoWarning",
     "Step",

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sfumato.element import Element
 from sfumato.errors import UsageError
 from sfumato.prompt import styles, template
 from sfumato.prompt.language import Prompt, parse
 from sfumato.prompt.meaning import AdapterWeight
-from sfumato.request import MAX_COUNT, MAX_SEED, Origin, Request
+from sfumato.request import MAX_COUNT, MAX_SEED, Origin, Region, Request
 
 if TYPE_CHECKING:
     from sfumato.adapt.embedding import Embedding
@@ -27,7 +28,7 @@ class Prepared:
     `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
     learned ones that its texts name. `loaded`: its adapters as they were read. `canvas`: what it draws over.
     `controls`: the fingerprints of its controls' networks. `notes`: what the user should know of it. `parts`:
-    the passes of a picture that is drawn in several.
+    the passes of a picture that is drawn in several. `layer`: the name of a part that may be kept.
     """
 
     request: Request
@@ -40,6 +41,7 @@ class Prepared:
     controls: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     parts: "tuple[Prepared, ...]" = ()
+    layer: str = ""
 
     @classmethod
     def of(cls, request: Request) -> "Prepared":
@@ -134,19 +136,20 @@ def expand(request: Request) -> Iterator[Prepared]:
 def _single(request: Request, words: list[str], seed: int) -> Request:
     prompt, negative, *places = words
     single: dict[str, Any] = {"style": (), "templates": "off", "seed": seed, "count": 1}
-    if words == [request.prompt, request.negative, *(region.prompt for region in request.regions)]:
+    parts: tuple[Region | Element, ...] = (*request.regions, *request.elements)
+    if words == [request.prompt, request.negative, *(part.prompt for part in parts)]:
         return request.filled(**single)
-    regions = [
-        region.model_copy(update={"prompt": text})
-        for region, text in zip(request.regions, places, strict=True)
-    ]
+    filled = [part.model_copy(update={"prompt": text}) for part, text in zip(parts, places, strict=True)]
+    count = len(request.regions)
     origin = Origin(prompt=request.prompt, negative=request.negative, style=request.style)
-    return request.changed(prompt=prompt, negative=negative, regions=regions, origin=origin, **single)
+    single |= {"regions": filled[:count], "elements": filled[count:]}
+    return request.changed(prompt=prompt, negative=negative, origin=origin, **single)
 
 
 def _styled(request: Request) -> list[str]:
-    """Prompt and negative with the styles around them, and the regions' prompts."""
+    """Prompt and negative with the styles around them, and the prompts of regions and elements."""
     prompt, negative = request.prompt, request.negative
     if request.style:
         prompt, negative = styles.apply(request.style, prompt, negative, styles.load_styles())
-    return [prompt, negative, *(region.prompt for region in request.regions)]
+    places = [*(region.prompt for region in request.regions), *(each.prompt for each in request.elements)]
+    return [prompt, negative, *places]

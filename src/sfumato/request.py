@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpa
 from pydantic import Field, field_validator, model_validator
 
 from sfumato.control import Control, Fraction
+from sfumato.element import Box, Element, check_box
 from sfumato.errors import UsageError, nearest
 from sfumato.inputs import InputImage, Picture, PictureSource, input_image
 from sfumato.names import DIALECTS, ELSEWHERE, spacing_name, split_label
@@ -25,6 +26,7 @@ MAX_COUNT = 1000
 MAX_SEED = 2**63 - 1
 
 MAX_TERMS = 16
+MAX_ELEMENTS = 64
 
 UPSCALERS = ("lanczos", "latent", "embedded")
 """What enlarges a picture, besides the file of a network."""
@@ -51,16 +53,14 @@ class Region(Validated):
     """A part of the picture that another prompt describes."""
 
     prompt: Text
-    box: tuple[Fraction, Fraction, Fraction, Fraction]
+    box: Box
     """Left, top, right, bottom, as fractions of the picture."""
     weight: Fraction = 1.0
     """How much of the place is this prompt's; the rest is the request's own prompt's."""
 
     @model_validator(mode="after")
     def _box_has_an_area(self) -> Self:
-        left, top, right, bottom = self.box
-        if left >= right or top >= bottom:
-            raise ValueError(f"box {self.box} is empty: it must be left < right and top < bottom")
+        check_box(self.box)
         return self
 
 
@@ -123,6 +123,8 @@ class RequestOptions(TypedDict, total=False):
     crop: int | None
     resample: int | None
     extend: Extend | Mapping[str, int] | None
+    elements: Sequence[Element | Mapping[str, Any]]
+    harmonise: float | None
     transparent: bool
     sticker: int
     controls: Control | Mapping[str, Any] | Sequence[Control | Mapping[str, Any]]
@@ -290,6 +292,15 @@ class Request(Validated):
     extend: Extend | None = Field(
         None, description="Draw beyond the picture's edges, by so many pixels on each side."
     )
+    elements: tuple[Element, ...] = Field(
+        (),
+        max_length=MAX_ELEMENTS,
+        description="Objects in front of the picture: each is drawn for itself, cut out, and put in its box.",
+    )
+    harmonise: Fraction | None = Field(
+        None,
+        description="Strength at which all is drawn once more when the elements are in place. Default: 0.2.",
+    )
     transparent: bool = Field(
         False, description="Cut the object out of its plain background, which becomes transparent."
     )
@@ -405,6 +416,7 @@ class Request(Validated):
             several = len(control.images) > 1
             for index, image in enumerate(control.images):
                 given[f"controls.{number}.{index}" if several else f"controls.{number}"] = image
+        given |= {f"elements.{number}": each.mask for number, each in enumerate(self.elements)}
         return {name: each for name, each in given.items() if isinstance(each, InputImage)}
 
     def without_inputs(self) -> Self:
@@ -418,7 +430,9 @@ class Request(Validated):
             several = isinstance(each.image, tuple)
             image = tuple(map(bare, each.image)) if several else bare(each.image)
             controls.append(each.model_copy(update={"image": image}))
-        return self.filled(image=bare(self.image), mask=bare(self.mask), controls=tuple(controls))
+        elements = tuple(each.model_copy(update={"mask": bare(each.mask)}) for each in self.elements)
+        bared: dict[str, Any] = {"controls": tuple(controls), "elements": elements}
+        return self.filled(image=bare(self.image), mask=bare(self.mask), **bared)
 
     @property
     def has_alpha(self) -> bool:
@@ -521,10 +535,15 @@ class Request(Validated):
         for name in ("strength", "inversion", "image_guidance", "mask", "extend"):
             if self.image is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} is given without image, the picture that it is about")
+        layers = ["background", *(each.name for each in self.elements if each.name)]
+        if twice := [name for name in layers if layers.count(name) > 1]:
+            raise ValueError(f"two layers are called {twice[0]!r}: elements need names of their own")
+        if self.harmonise is not None and not self.elements:
+            raise ValueError("harmonise is given without elements, which it fits to the rest")
         if self.source and self.inversion is None:
             raise ValueError("source is given without inversion, whose prompt it is")
         if self.extend is not None:
-            for name in ("mask", "inversion", "controls"):
+            for name in ("mask", "inversion", "controls", "elements"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is given with extend, which draws just what is new")
         without: dict[str, tuple[Any, ...]] = {"fill": ("keep",), "feather": (0,), "crop": (None,)}

@@ -168,6 +168,9 @@ def files(tmp_path_factory):
     Image.new("RGB", (64, 64), "grey").save(folder / "cat.png")
     for name in ("eyes", "mask"):
         Image.new("L", (64, 64), "white").save(folder / f"{name}.png")
+    (folder / "examples").mkdir()
+    for path in (folder / "kitchen.toml", folder / "examples" / "kitchen.toml"):
+        shutil.copy(ROOT / "examples" / "kitchen.toml", path)
     (folder / "prompts.txt").write_text("a red apple\na blue cat\n")
     return home
 

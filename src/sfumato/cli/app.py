@@ -13,6 +13,7 @@ from sfumato.version import __version__
 COMMANDS = {
     "generate": "Draw pictures from prompts.",
     "vary": "Draw variations of a picture.",
+    "scene": "Draw a background and elements in front of it, from a TOML file.",
     "extend": "Draw beyond the edges of a picture, whose pixels are kept.",
     "interpolate": "Draw pictures from prompt to prompt or seed to seed: an animation or a strip.",
     "grid": "Draw a prompt with every combination of values of some fields, on one labelled page.",

@@ -170,7 +170,7 @@ class Field:
     """A value from its text; numbers are recognised, anything else is left for `Request` to read."""
 
 
-NO_OPTIONS = ("prompt", "origin", "extend")
+NO_OPTIONS = ("prompt", "origin", "extend", "elements", "harmonise")
 FIELDS = {
     "negative": Field("--negative, --negative-prompt TEXT", PROMPT),
     "width": Field("-W, --width PX"),

@@ -32,7 +32,7 @@ def box_blur(x: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(across, (2 * radius + 1, 1), stride=1, padding=(radius, 0), count_include_pad=False)
 
 
-def bounds(mask: Mask) -> Box | None:
+def bounds(mask: Mask | Flags) -> Box | None:
     """The smallest box around what is to be drawn, or `None` where nothing is."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):

@@ -38,6 +38,7 @@ from sfumato.diffusion.sampling import (
 from sfumato.diffusion.variation import varied
 from sfumato.edit import outpainting
 from sfumato.edit.canvas import Canvas, canvas_of
+from sfumato.edit.composition import HARMONISE
 from sfumato.edit.instruction import check_edit, edit_request
 from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
@@ -60,6 +61,7 @@ from sfumato.series.variation import AMOUNT, variation
 from sfumato.studio import advice, editing, enlarging, passes
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.controls import Controls
+from sfumato.studio.layers import LayerFolder
 from sfumato.studio.library import Library
 from sfumato.validation import as_path, shown
 from sfumato.version import __version__
@@ -161,6 +163,8 @@ class Studio:
         self.networks = {MAIN: denoiser}
         """What the terms of a guidance may ask, by name."""
         self.library = Library(model)
+        self.layers: LayerFolder | None = None
+        """Where layers of scenes are kept, and those that have not changed are found."""
         self._conditioner = Conditioner(model, denoiser)
         self.controls = Controls(model, denoiser, device_options, local_files_only=options.local_files_only)
         native = math.prod(model.latent.shape(model.native_size)[2:])
@@ -268,6 +272,8 @@ class Studio:
                     f"{name} is {value}: must be a multiple of {self.factor} for this model, "
                     f"such as {below} or {below + self.factor}"
                 )
+        if request.elements and request.harmonise is None:
+            request = request.filled(harmonise=HARMONISE)
         if request.extend is not None:
             request = outpainting.resolved(request, task)
         elif request.mask is not None:
@@ -618,6 +624,13 @@ class Studio:
     ) -> list[Level]:
         """Those of a pass of `size`, the last one's if `None`, in `steps`, the first one's if `None`."""
         return self.model.levels(_set(request.spacing), steps or _set(request.steps), size or request.size)
+
+    def only_step(self, image: Image, picture: Prepared) -> Step:
+        """The step of a picture for which no network was asked."""
+        x = torch.from_numpy(np.array(image.pixels[..., :3])).permute(2, 0, 1)[None] / 127.5 - 1
+        with self.lock:
+            estimate = self.decoders.encode(x)
+        return Step(0, 1, 0, 0, CLEAN.sigma, image, estimate, self, picture)
 
     def evaluations(self, picture: Prepared) -> int:
         """How often drawing a picture that `prepare` has worked out asks the network."""

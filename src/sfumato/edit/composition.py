@@ -1,0 +1,130 @@
+"""Scenes drawn in passes: a background, objects cut out and put in front of it, and a light pass over all."""
+
+import numpy as np
+import PIL.Image
+from PIL import ImageFilter
+
+from sfumato.edit.masks import Box, bounds
+from sfumato.edit.passes import Pass, Passes, Pixels
+from sfumato.element import Element
+from sfumato.inputs import InputImage
+from sfumato.request import MAX_SEED, Region, Request
+
+HARMONISE = 0.2
+"""Strength of the last pass, unless it is given."""
+VISIBLE = 8
+"""From which alpha of 255 on a pixel counts as part of an object."""
+SHADOW_BLUR, SHADOW_SHIFT = 0.04, 0.03
+"""Of a shadow, as fractions of the object's height."""
+LANCZOS = PIL.Image.Resampling.LANCZOS
+
+
+def composed(request: Request, native: tuple[int, int]) -> Passes:
+    """The passes of a resolved `request` with `elements`, which are drawn at (width, height) `native`."""
+    plain = request.filled(elements=(), harmonise=None, transparent=False, sticker=0)
+    elements = request.elements
+    background, *objects = yield [
+        Pass(plain, "background"),
+        *(
+            Pass(_alone(plain, each, number, native), layer_name(each, number))
+            for number, each in enumerate(elements, start=1)
+        ),
+    ]
+    scene = PIL.Image.fromarray(background)
+    places: dict[int, Box] = {}
+    for number in sorted(range(len(elements)), key=lambda number: elements[number].depth):
+        scene, places[number] = _placed(scene, objects[number], elements[number])
+    if not request.harmonise:
+        return np.asarray(scene)
+    width, height = scene.size
+    regions = [
+        Region(prompt=each.prompt, box=(left / width, top / height, right / width, bottom / height))
+        for each, (left, top, right, bottom) in zip(
+            elements, (places[n] for n in sorted(places)), strict=True
+        )
+    ]
+    joint = plain.filled(
+        image=InputImage.of(scene),
+        strength=request.harmonise,
+        mask=None,
+        regions=(*plain.regions, *regions),
+        width=width,
+        height=height,
+    )
+    (whole,) = yield [Pass(joint)]
+    return whole
+
+
+def layer_name(element: Element, number: int) -> str:
+    """What the layer of the element with this `number`, from 1, is called."""
+    return element.name or f"element-{number}"
+
+
+def _alone(request: Request, element: Element, number: int, native: tuple[int, int]) -> Request:
+    """The request of one element, transparent, at the size `native`."""
+    assert request.seed is not None
+    width, height = native
+    seed = (request.seed + number) % (MAX_SEED + 1) if element.seed is None else element.seed
+    return Request.build(
+        **{name: getattr(request, name) for name in _SHARED},
+        prompt=element.prompt,
+        negative=element.negative,
+        style=element.style,
+        seed=seed,
+        steps=element.steps or request.steps,
+        guidance=request.guidance if element.guidance is None else element.guidance,
+        width=width,
+        height=height,
+        transparent=True,
+    )
+
+
+_SHARED = (
+    *("sampler", "spacing", "guidance_interval", "guidance_rescale", "fast", "dialect", "adapters"),
+    *("embeddings", "allow_partial", "clip_skip", "decoder", "model", "vae", "tiny", "base", "prediction"),
+    "zero_terminal_snr",
+)
+"""What an element takes over from the request of its scene."""
+
+
+def _placed(scene: PIL.Image.Image, pixels: Pixels, element: Element) -> tuple[PIL.Image.Image, Box]:
+    """`scene` with an object (H, W, 4) in its place in front of it, and the box that the place is."""
+    width, height = scene.size
+    mask = None
+    if element.mask is not None:
+        grey = PIL.Image.fromarray(element.mask.rgba).convert("LA").getchannel("L")
+        mask = grey.resize(scene.size, LANCZOS)
+        box = bounds(np.asarray(mask, dtype=np.float32) >= VISIBLE) or (0, 0, width, height)
+    else:
+        left, top, right, bottom = element.box or (0, 0, 1, 1)
+        box = (round(left * width), round(top * height), round(right * width), round(bottom * height))
+        box = (box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1))
+    around = bounds(pixels[..., 3] >= VISIBLE)
+    if around is None:
+        return scene, box
+    layer = PIL.Image.new("RGBA", scene.size)
+    layer.paste(*_fitted(PIL.Image.fromarray(pixels).crop(around), box))
+    if mask is not None:
+        alpha = np.asarray(layer.getchannel("A"), dtype=np.float32) * np.asarray(mask) / 255
+        layer.putalpha(PIL.Image.fromarray(alpha.round().astype(np.uint8)))
+    below = scene.convert("RGBA")
+    if element.shadow:
+        below.alpha_composite(_shadow(layer, box[3] - box[1], element.shadow))
+    below.alpha_composite(layer)
+    return below.convert("RGB"), box
+
+
+def _fitted(cut: PIL.Image.Image, box: Box) -> tuple[PIL.Image.Image, tuple[int, int]]:
+    """An object as large as `box` has room for, and where its corner is: in the middle, at the bottom."""
+    left, top, right, bottom = box
+    scale = min((right - left) / cut.width, (bottom - top) / cut.height)
+    size = max(round(cut.width * scale), 1), max(round(cut.height * scale), 1)
+    return cut.resize(size, LANCZOS), ((left + right - size[0]) // 2, bottom - size[1])
+
+
+def _shadow(layer: PIL.Image.Image, height: int, darkness: float) -> PIL.Image.Image:
+    """A soft shadow of an object `height` pixels high, a little below it."""
+    alpha = layer.getchannel("A").filter(ImageFilter.GaussianBlur(SHADOW_BLUR * height))
+    shadow = PIL.Image.new("RGBA", layer.size)
+    shadow.paste((0, 0, 0), (0, round(SHADOW_SHIFT * height)), alpha.point(lambda value: value * darkness))
+    return shadow

@@ -43,7 +43,7 @@ class Scene(Validated):
     """
 
     background: Background
-    elements: tuple[Element, ...] = Field(min_length=1)
+    elements: tuple[Element, ...]
     method: Literal["passes", "regions"] = "passes"
     harmonise: Fraction | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -67,6 +67,12 @@ class Scene(Validated):
         if isinstance(fields.get("background"), str):
             fields["background"] = {"prompt": fields["background"]}
         return {**fields, "settings": settings}
+
+    @model_validator(mode="after")
+    def _has_elements(self) -> Self:
+        if not self.elements:
+            raise ValueError("elements is empty: a scene has at least one")
+        return self
 
     @property
     def request(self) -> Request:

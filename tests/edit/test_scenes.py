@@ -209,3 +209,21 @@ def test_names_of_elements_are_their_layers_and_differ():
 def test_harmonise_needs_elements():
     with pytest.raises(UsageError, match="harmonise is given without elements"):
         Request("a table", harmonise=0.2)
+
+
+def test_the_last_pass_changes_only_what_is_near_the_edge_of_an_element():
+    element = Element(prompt="a", box=(0.3, 0.2, 0.7, 0.7))
+    request = Request(
+        "a", width=100, height=80, seed=1, steps=4, guidance=1, elements=[element], harmonise=0.5
+    )
+    passes = composed(request, (64, 64))
+    next(passes)
+    (joint,) = passes.send([np.full((80, 100, 3), 128, np.uint8), square((255, 0, 0))])
+    assert joint.request.strength == 0.5
+    assert [each.prompt for each in joint.request.regions] == ["a"]
+    with pytest.raises(StopIteration) as end:
+        passes.send([np.zeros((80, 100, 3), np.uint8)])
+    whole = end.value.value
+    assert (whole[:8] == 128).all()
+    assert whole[36, 50].tolist() == [255, 0, 0]
+    assert whole[36, 30, 0] < 100

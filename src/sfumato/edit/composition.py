@@ -2,6 +2,7 @@
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 from PIL import ImageFilter
 
 from sfumato.edit.masks import Box, bounds
@@ -12,6 +13,8 @@ from sfumato.request import MAX_SEED, Region, Request
 
 HARMONISE = 0.2
 """Strength of the last pass, unless it is given."""
+JOINT = 4
+"""To how many pixels from the edge of an object, about, what the last pass drew is taken."""
 VISIBLE = 8
 """From which alpha of 255 on a pixel counts as part of an object."""
 SHADOW_BLUR, SHADOW_SHIFT = 0.04, 0.03
@@ -32,8 +35,11 @@ def composed(request: Request, native: tuple[int, int]) -> Passes:
     ]
     scene = PIL.Image.fromarray(background)
     places: dict[int, Box] = {}
+    joints = np.zeros(background.shape[:2], np.float32)
     for number in sorted(range(len(elements)), key=lambda number: elements[number].depth):
-        scene, places[number] = _placed(scene, objects[number], elements[number])
+        layer, places[number] = _placed(objects[number], elements[number], scene.size)
+        scene = _in_front(scene, layer, elements[number].shadow, places[number])
+        joints = np.maximum(_edge(layer), joints * (np.asarray(layer.getchannel("A")) < VISIBLE))
     if not request.harmonise:
         return np.asarray(scene)
     width, height = scene.size
@@ -51,7 +57,9 @@ def composed(request: Request, native: tuple[int, int]) -> Passes:
         width=width,
         height=height,
     )
-    (whole,) = yield [Pass(joint)]
+    (drawn,) = yield [Pass(joint)]
+    before = np.asarray(scene, dtype=np.float32)
+    whole: Pixels = (before + joints[..., None] * (drawn - before)).round().astype(np.uint8)
     return whole
 
 
@@ -87,31 +95,45 @@ _SHARED = (
 """What an element takes over from the request of its scene."""
 
 
-def _placed(scene: PIL.Image.Image, pixels: Pixels, element: Element) -> tuple[PIL.Image.Image, Box]:
-    """`scene` with an object (H, W, 4) in its place in front of it, and the box that the place is."""
-    width, height = scene.size
+def _placed(pixels: Pixels, element: Element, size: tuple[int, int]) -> tuple[PIL.Image.Image, Box]:
+    """An object (H, W, 4) in its place in a scene of (width, height) `size`, and the box that the place is."""
+    width, height = size
     mask = None
     if element.mask is not None:
         grey = PIL.Image.fromarray(element.mask.rgba).convert("LA").getchannel("L")
-        mask = grey.resize(scene.size, LANCZOS)
+        mask = grey.resize(size, LANCZOS)
         box = bounds(np.asarray(mask, dtype=np.float32) >= VISIBLE) or (0, 0, width, height)
     else:
         left, top, right, bottom = element.box or (0, 0, 1, 1)
         box = (round(left * width), round(top * height), round(right * width), round(bottom * height))
         box = (box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1))
     around = bounds(pixels[..., 3] >= VISIBLE)
+    layer = PIL.Image.new("RGBA", size)
     if around is None:
-        return scene, box
-    layer = PIL.Image.new("RGBA", scene.size)
+        return layer, box
     layer.paste(*_fitted(PIL.Image.fromarray(pixels).crop(around), box))
     if mask is not None:
         alpha = np.asarray(layer.getchannel("A"), dtype=np.float32) * np.asarray(mask) / 255
         layer.putalpha(PIL.Image.fromarray(alpha.round().astype(np.uint8)))
+    return layer, box
+
+
+def _in_front(scene: PIL.Image.Image, layer: PIL.Image.Image, darkness: float, box: Box) -> PIL.Image.Image:
+    """`scene` with a placed object in front of it, and its shadow."""
     below = scene.convert("RGBA")
-    if element.shadow:
-        below.alpha_composite(_shadow(layer, box[3] - box[1], element.shadow))
+    if darkness:
+        below.alpha_composite(_shadow(layer, box[3] - box[1], darkness))
     below.alpha_composite(layer)
-    return below.convert("RGB"), box
+    return below.convert("RGB")
+
+
+def _edge(layer: PIL.Image.Image) -> NDArray[np.float32]:
+    """1 at the edge of a placed object, 0 away from it."""
+    soft = (
+        np.asarray(layer.getchannel("A").filter(ImageFilter.GaussianBlur(JOINT / 2)), dtype=np.float32) / 255
+    )
+    edge: NDArray[np.float32] = 4 * soft * (1 - soft)
+    return edge
 
 
 def _fitted(cut: PIL.Image.Image, box: Box) -> tuple[PIL.Image.Image, tuple[int, int]]:

@@ -64,6 +64,7 @@ def drawn(picture: Prepared, studio: "Studio") -> Iterator["Step"]:
         while True:
             these = _prepared(asked, studio)
             images = {index: kept[part.layer] for index, part in enumerate(these) if part.layer in kept}
+            notes |= dict.fromkeys(note for image in images.values() for note in image.record.notes)
             left = [index for index in range(len(these)) if index not in images]
             for step in studio.steps([these[index] for index in left]):
                 if step.image is not None:

@@ -299,7 +299,7 @@ class Request(Validated):
     )
     harmonise: Fraction | None = Field(
         None,
-        description="Strength of a last pass over all, which is taken at the edges of the elements, once they are in place. Default: 0.2.",
+        description="Strength of a last pass over all, taken at the edges of the elements. Default: 0.2.",
     )
     transparent: bool = Field(
         False, description="Cut the object out of its plain background, which becomes transparent."

@@ -96,7 +96,7 @@ _SHARED = (
 
 
 def _placed(pixels: Pixels, element: Element, size: tuple[int, int]) -> tuple[PIL.Image.Image, Box]:
-    """An object (H, W, 4) in its place in a scene of (width, height) `size`, and the box that the place is."""
+    """An object (H, W, 4) in its place in a scene of (width, height) `size`, and the box of the place."""
     width, height = size
     mask = None
     if element.mask is not None:

@@ -129,9 +129,8 @@ def _in_front(scene: PIL.Image.Image, layer: PIL.Image.Image, darkness: float, b
 
 def _edge(layer: PIL.Image.Image) -> NDArray[np.float32]:
     """1 at the edge of a placed object, 0 away from it."""
-    soft = (
-        np.asarray(layer.getchannel("A").filter(ImageFilter.GaussianBlur(JOINT / 2)), dtype=np.float32) / 255
-    )
+    alpha = layer.getchannel("A").filter(ImageFilter.GaussianBlur(JOINT / 2))
+    soft: NDArray[np.float32] = np.asarray(alpha, dtype=np.float32) / np.float32(255)
     edge: NDArray[np.float32] = 4 * soft * (1 - soft)
     return edge
 

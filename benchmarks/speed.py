@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py [MODE]... [--write docs/performance.md]
     python benchmarks/speed.py sd15-picture --device cuda --compile
+    python benchmarks/speed.py editing --write docs/performance.md
     python benchmarks/speed.py fast live --model MODEL --write docs/few-steps.md
 
 Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust.
@@ -16,14 +17,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import compel
 import diffusers
 import numpy as np
+import PIL.Image
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.pipelines.stable_diffusion import (
+    pipeline_stable_diffusion_img2img,
+    pipeline_stable_diffusion_inpaint,
+)
 from measuring import LOAD, Run, Table, load, machine, medians
 from torch import Tensor
 
@@ -44,7 +54,8 @@ from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
 
 PROMPT = "a red apple, 3d render"
-STEPS, GUIDANCE = 20, 4.0
+CHANGED = "a blue apple, 3d render"
+STEPS, GUIDANCE, STRENGTH = 20, 4.0, 0.6
 TEACHER_STEPS, FAST_STEPS, LIVE_STEPS = 25, 4, (1, 2, 4)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SD15 = {
@@ -148,10 +159,62 @@ def embedded(bench: Bench) -> Iterator[Row]:
         yield Row(what, seconds.pop("ours"), seconds, apart)
 
 
-def pipeline(dtype: torch.dtype, device: str) -> Any:
+def editing(bench: Bench) -> Iterator[Row]:
+    """A picture drawn over as a whole, and a part of one drawn anew, by the embedded model: pixels to pixels.
+
+    Both begin with the most likely latent of the picture; diffusers takes one at random otherwise.
+    """
+    picture = sfumato.load(device=bench.device).generate(PROMPT, seed=7).pil
+    mask = PIL.Image.new("L", picture.size)
+    mask.paste(255, (64, 64, 192, 192))
+    noise = SeededNoise([7])(torch.empty(1, 4, 32, 32))
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        f"img2img, {STEPS} guided steps at strength {STRENGTH}": (
+            diffusers.StableDiffusionImg2ImgPipeline,
+            {"strength": STRENGTH},
+        ),
+        f"inpainting, {STEPS} guided steps": (
+            diffusers.StableDiffusionInpaintPipeline,
+            {"strength": 1.0, "mask": mask},
+        ),
+    }
+    fresh = iter(range(10**9))
+    """A new prompt every time, so that its text is encoded every time."""
+    with ExitStack() as changed:
+        changed.enter_context(
+            patch.object(DiagonalGaussianDistribution, "sample", lambda self, *_: self.mean)
+        )
+        same_noise = {"randn_tensor": lambda shape, device, dtype, **_: noise.to(device, dtype)}
+        for module in (pipeline_stable_diffusion_img2img, pipeline_stable_diffusion_inpaint):
+            changed.enter_context(patch.multiple(module, **same_noise))
+        for (name, dtype), (kind, (peer, call)) in product(DTYPES.items(), kinds.items()):
+            studio = sfumato.load(device=bench.device, dtype=dtype)
+            pipes = {way: pipeline(dtype, bench.device, peer) for way in ("plain", "channels_last")}
+            for part in (pipes["channels_last"].unet, pipes["channels_last"].vae):
+                part.to(memory_format=torch.channels_last)
+            renamed = {"mask": "mask_image"}
+            peer_call = {renamed.get(key, key): value for key, value in call.items()}
+
+            def ours(prompt: str, studio: sfumato.Studio = studio, call: dict[str, Any] = call) -> Any:
+                sampling = {"seed": 7, "steps": STEPS, "guidance": GUIDANCE, "sampler": "ddim"}
+                return studio.generate(prompt, image=picture, **sampling, **call).pixels
+
+            def theirs(prompt: str, pipe: Any, call: dict[str, Any] = peer_call) -> Any:
+                sampling = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
+                return np.asarray(pipe(prompt, image=picture, **sampling, **call).images[0])
+
+            inside = np.asarray(mask) > 0 if "mask" in call else ...
+            apart = pixels_apart(ours(CHANGED)[inside], theirs(CHANGED, pipes["plain"])[inside])
+            runs: dict[str, Run] = {"ours": lambda draw=ours: draw(f"{CHANGED} {next(fresh)}")}
+            for way, pipe in pipes.items():
+                runs[way] = lambda draw=theirs, pipe=pipe: draw(f"{CHANGED} {next(fresh)}", pipe)
+            seconds = bench.medians(runs)
+            yield Row(f"{kind} at 256², pixels to pixels, {name}", seconds.pop("ours"), seconds, apart)
+
+
+def pipeline(dtype: torch.dtype, device: str, kind: Any = diffusers.StableDiffusionPipeline) -> Any:
     """The embedded model in diffusers."""
-    folder = checkpoint.embedded()
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, safety_checker=None)
+    pipe = kind.from_pretrained(checkpoint.embedded(), dtype=dtype, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
@@ -455,6 +518,7 @@ def process(words: list[str]) -> Run:
 
 MODES = {
     "embedded": embedded,
+    "editing": editing,
     "sd15": sd15,
     "sd15-picture": sd15_picture,
     "decoding": decoding,
@@ -492,7 +556,7 @@ def main() -> None:
     diffusers.logging.set_verbosity_error()
     bench = Bench(options.device, options.rounds, options.clock, options.compile, options.model)
     table = Table("speed", head(bench), options.write)
-    for mode in options.modes or ("embedded", "decoding", "sd15", "startup", "help"):
+    for mode in options.modes or ("embedded", "editing", "decoding", "sd15", "startup", "help"):
         for row in MODES[mode](bench):
             table.add(row.cells())
 

@@ -6,6 +6,7 @@ DDIM, written from its equation; it draws the same picture as the one that comes
     python examples/own_sampler.py
 """
 
+import argparse
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,9 @@ import sfumato
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Point, SeededNoise, run
 from sfumato.diffusion.spacing import spacing_named
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.parse_args()
 
 
 def mine(x, levels):

@@ -151,6 +151,12 @@ def test_only_schedulers_that_clip_are_said_to():
         assert config.clips == (name == "DDIMScheduler")
 
 
+def test_only_schedulers_that_threshold_are_said_to():
+    for name in ("DPMSolverMultistepScheduler", "EulerDiscreteScheduler"):
+        config = ScheduleConfig.from_dict({"_class_name": name, "thresholding": True}, "")
+        assert config.thresholds == (name == "DPMSolverMultistepScheduler")
+
+
 @pytest.mark.parametrize(
     ("config", "change", "message"),
     [
@@ -263,7 +269,7 @@ def test_only_schedulers_that_clip_are_said_to():
             {"beta_schedule": "sigmoid"},
             "beta_schedule is 'sigmoid': not supported; known: linear, scaled_linear",
         ),
-        (ScheduleConfig, {"thresholding": True}, "thresholding is True: not supported, only False"),
+        (ScheduleConfig, {"dynamic_thresholding_ratio": 2}, "dynamic_thresholding_ratio is 2: must be"),
         (ScheduleConfig, {"use_dynamic_shifting": True, "base_shift": 2}, "base_shift must be below"),
         (ScheduleConfig, {"flow_shift": 0}, "flow_shift is 0: must be at least 0.001"),
         (ScheduleConfig, {"predict_epsilon": False}, "predict_epsilon is False: not supported, only True"),

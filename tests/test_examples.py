@@ -32,7 +32,7 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*CALLS, "live.py"}  # test_live.py
 
 
-@pytest.mark.parametrize("name", sorted({*CALLS, "live.py"} - {"own_sampler.py"}))
+@pytest.mark.parametrize("name", sorted({*CALLS, "live.py"}))
 def test_an_example_says_its_usage_and_needs_no_arguments(name, tmp_path):
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), "--help"], cwd=tmp_path, capture_output=True, text=True

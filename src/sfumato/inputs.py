@@ -65,10 +65,9 @@ class InputImage(Validated):
         if isinstance(source, cls):
             return source
         name, data = _content(source)
-        from sfumato import pictures
-
-        with pictures.opened_content(io.BytesIO(data), name or "the picture"):
-            return cls(name=name, sha256=hashlib.sha256(data).hexdigest(), data=data)
+        made = cls(name=name, sha256=hashlib.sha256(data).hexdigest(), data=data)
+        _ = made.rgba  # a file that is cut off is told of here
+        return made
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -31,9 +31,9 @@ class ModelOptions:
     """Which model: where it is, and what is used in place of parts of it.
 
     `source`: "embedded", a diffusers folder, a `.safetensors` file, a hub id such as "org/name", or the name
-    of a model in the user's folder. `variant`: of the weight files, such as "fp16". `vae`: a file or folder
-    with another autoencoder. `tiny`: one with a tiny autoencoder, such as TAESD. `base`: a model that has
-    what a file with a UNet alone lacks. `prediction`: what the network predicts, whatever its files say.
+    of a model in the user's folder. `variant`: of the weight files, such as "fp16". `vae`: another
+    autoencoder, named as a model is. `tiny`: a tiny one, such as TAESD. `base`: a model that has what a file
+    with a UNet alone lacks. `prediction`: what the network predicts, whatever its files say.
     `zero_terminal_snr`: whether its noise levels end in pure noise, whatever its files say.
     `local_files_only`: never ask the hub.
     """

@@ -2,8 +2,12 @@ import re
 import subprocess
 import sys
 
+import PIL.Image
+import pytest
 import torch
+from PIL import ImageChops, ImageDraw
 
+import sfumato
 from sfumato import checkpoint
 from sfumato.names import sampler_name, spacing_name
 
@@ -44,13 +48,32 @@ def test_its_card_counts_its_parameters_and_names_every_licence():
     assert licences == {"Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-3.0", "WordNet licence"}
 
 
-def test_its_decoder_leaves_the_corners_of_white_pictures_white():
-    """In bytes: the green of the last pixel is known to be darker."""
-    vae = checkpoint.load("embedded", dtype=torch.float32).vae
+@pytest.mark.parametrize("name", ["full", "tiny"])
+def test_its_decoders_leave_the_border_and_the_corners_of_white_pictures_white(name):
+    """In bytes."""
+    model = checkpoint.load("embedded", dtype=torch.float32)
     white = torch.ones(1, 3, 256, 256)
     with torch.no_grad():
-        drawn = vae.decode(vae.encode(white).mean)
-    off = 127.5 * (white - drawn).abs()[0][:, [0, 0, -1, -1], [0, -1, 0, -1]]
-    assert off.mean() < 5
-    off[1, 3] = 0
-    assert off.max() < 6
+        z = model.vae.encode(white).mean
+        drawn = (
+            model.vae.decode(z)
+            if name == "full"
+            else model.tiny.decode(model.tiny.unscale(model.vae.scale(z)))
+        )
+    off = 127.5 * (white - drawn.clamp(-1, 1))[0]
+    corners = off[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    sides = torch.cat([off[:, 0], off[:, -1], off[..., 0], off[..., -1]], dim=1)
+    assert corners.max() < 6
+    assert sides.mean() < 2
+
+
+def test_a_drawing_on_white_is_filled_and_trimmed_from_its_corners():
+    drawn = sfumato.load().generate("a red apple, 3d render", seed=7, steps=8).pil
+    for corner in ((0, 0), (255, 0), (0, 255), (255, 255)):
+        filled = drawn.copy()
+        ImageDraw.floodfill(filled, corner, (0, 0, 255), thresh=16)
+        others = [filled.getpixel(each) for each in ((0, 0), (255, 0), (0, 255), (255, 255), (128, 3))]
+        assert others == [(0, 0, 255)] * 5
+    apart = ImageChops.difference(drawn, PIL.Image.new("RGB", drawn.size, "white"))
+    left, top, right, bottom = apart.convert("L").point(lambda value: 255 * (value > 8)).getbbox()
+    assert min(left, top, 256 - right, 256 - bottom) > 4

@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 
@@ -120,6 +121,23 @@ def test_a_model_in_the_folder_is_loaded_by_its_name(home, saved):
         CheckpointError, match=r"there is no model 'nmae' here or in .*; did you mean 'org/name'"
     ):
         source.locate("nmae")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["of an autoencoder", "of a model"])
+def test_an_autoencoder_is_taken_from_the_hubs_cache_by_its_id(home, saved, pipelines, tmp_path, whole):
+    folder = tmp_path / "other"
+    vae = copy.deepcopy(pipelines("sd1").vae)
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 1
+    if whole:
+        shutil.copytree(saved("sd1"), folder)
+    vae.save_pretrained(folder / "vae" if whole else folder)
+    cached(tmp_path / "cache", "org/other", folder, "a" * 40, "main")
+    for name in ("org/other", "org/other@main", "org/other@aaaa"):
+        model = checkpoint.load(saved("sd1"), vae=name, local_files_only=True)
+        assert torch.equal(model.vae.decoder.conv_out.bias, vae.decoder.conv_out.bias)
+    problems = checkpoint.inspect(saved("sd1"), vae="org/absent", local_files_only=True).problems
+    assert [problem for problem in problems if "org/absent cannot be had from the hub" in problem]
 
 
 @pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "a" * 999, "/" + "a" * 999 + "/x", "a\0b"])

@@ -37,6 +37,13 @@ def listed(value):
     return list(value) if isinstance(value, tuple) else value
 
 
+class Nothing(Objective):
+    """An objective without a task."""
+
+    def task(self, recipe, device, report):
+        raise AssertionError("it has none")
+
+
 def bare(**keys):
     """A recipe without anything to learn, for the loop alone."""
-    return changed(Recipe(Objective(), DataSection(folder="-"), run="-"), **keys)
+    return changed(Recipe(Nothing(), DataSection(folder="-"), run="-"), **keys)

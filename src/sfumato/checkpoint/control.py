@@ -119,7 +119,10 @@ def locate_control(
         if (match := _HUB_FILE.fullmatch(name)) and not Path(match["repository"]).parent.is_dir():
             return _file_from_hub(**match.groupdict(), local_files_only=local_files_only)
         if named := source.hub_name(name):
-            return _from_hub(*named, prefer_half, local_files_only)
+            repository, revision = named
+            return source.hub_network(
+                repository, revision=revision, prefer_half=prefer_half, local_files_only=local_files_only
+            )
         brings = f"; the model brings {', '.join(own)}" if own else ""
         raise misnamed(CheckpointError(f"{error}{brings}")) from None
 
@@ -140,21 +143,6 @@ def _file_from_hub(repository: str, revision: str | None, name: str, local_files
                 source.hub_file(repository, f"{place}/model.safetensors", **hub)
                 break
     return file
-
-
-def _from_hub(repository: str, revision: str | None, prefer_half: bool, local_files_only: bool) -> Path:
-    """The folder of a control on the hub, in the cache. Raises `CheckpointError`."""
-    found = source.hub_file(repository, "config.json", revision=revision, local_files_only=local_files_only)
-    names = [f"diffusion_pytorch_model{infix}.safetensors" for infix in ("", ".fp16")]
-    errors = []
-    for file in reversed(names) if prefer_half else names:
-        try:
-            source.hub_file(repository, file, revision=revision, local_files_only=local_files_only)
-        except CheckpointError as error:
-            errors.append(error)
-        else:
-            return found.parent
-    raise errors[0]
 
 
 def control_part(path: Path, unet: UNetConfig, *, prefer_half: bool = False) -> Part:

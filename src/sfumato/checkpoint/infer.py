@@ -77,6 +77,9 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
         _check_tiny(parts[TINY], vae)
     if schedule.clips:
         report.infer("clipping", "left out", "clip_sample keeps pixels within ±1; latents reach further")
+    if schedule.thresholds:
+        ratio, most = schedule.dynamic_thresholding_ratio, schedule.sample_max_value
+        report.infer("thresholding", f"of {ratio:g} of the numbers, at most {most:g}", "thresholding = True")
     distilled, told = _distilled(unet, schedule, report), unet.time_cond_proj_dim is not None
     if schedule.use_flow_sigmas and not schedule.is_flow:
         stated = f"use_flow_sigmas and prediction_type = {schedule.prediction_type!r}"

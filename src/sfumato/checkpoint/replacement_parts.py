@@ -8,6 +8,7 @@ from sfumato import weights
 from sfumato.checkpoint import grouping, single
 from sfumato.checkpoint.layout import TINY, Part, read_network
 from sfumato.checkpoint.library import by_name
+from sfumato.checkpoint.source import hub_name, hub_network
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import TinyVAEConfig
 from sfumato.errors import CheckpointError, misnamed
@@ -23,7 +24,6 @@ def vae_part(path: Path, scaling: float) -> Part:
     diffusers' layout, or half of a TAESD, whose other half lies beside it. A file does not say what its
     latents are multiplied by: that is `scaling`. Raises `CheckpointError`.
     """
-    path = _located(path)
     if path.is_dir():
         inside = path if (path / "config.json").is_file() else path / "vae"
         return read_network(inside, "vae", {})
@@ -38,7 +38,6 @@ def vae_part(path: Path, scaling: float) -> Part:
 
 def tiny_part(path: Path) -> Part:
     """The tiny autoencoder in `path`, a file or folder as `vae_part` reads it. Raises `CheckpointError`."""
-    path = _located(path)
     if path.is_dir():
         inside = next((place for place in (path, path / TINY) if (place / "config.json").is_file()), path)
         return read_network(inside, TINY, {})
@@ -48,15 +47,28 @@ def tiny_part(path: Path) -> Part:
     return replace(part, name=TINY)
 
 
-def _located(path: Path) -> Path:
-    """A file or folder by its path, or by its name in the models folder. Raises `CheckpointError`."""
-    found = Path(os.path.expanduser(path))
+def located(name: str, part: str, *, prefer_half: bool = False, local_files_only: bool = False) -> Path:
+    """The file or folder of the autoencoder `name`, for `vae_part` and `tiny_part`.
+
+    `name`: a path, a name in the models folder, or a hub id, of an autoencoder or of a model that has one as
+    its `part`. Raises `CheckpointError`.
+    """
+    found = Path(os.path.expanduser(name))
     if os.path.exists(found):
         return found
-    if named := by_name(str(path)):
+    if named := by_name(name):
         return named
-    where = f"no file or folder of that name, here or in {folder('models')}"
-    raise misnamed(CheckpointError(f"there is no VAE {str(path)!r}: {where}"))
+    if on_hub := hub_name(name):
+        repository, revision = on_hub
+        return hub_network(
+            repository,
+            revision=revision,
+            inside=("", part),
+            prefer_half=prefer_half,
+            local_files_only=local_files_only,
+        )
+    where = f"no file or folder of that name, here or in {folder('models')}, and it is no hub id"
+    raise misnamed(CheckpointError(f"there is no VAE {name!r}: {where}"))
 
 
 def _halves(path: Path) -> Part:

@@ -145,9 +145,9 @@ class Scan(Content):
             self.attempt(self._read_file, base, elsewhere, prediction, configs_of)
             self._take(given)
         if options.vae and self.parts:
-            self.attempt(self._replace_vae, Path(options.vae))
+            self.attempt(self._replace_vae, options.vae, prefer_half, options.local_files_only)
         if options.tiny and self.parts:
-            self.attempt(self._replace_tiny, Path(options.tiny))
+            self.attempt(self._replace_tiny, options.tiny, prefer_half, options.local_files_only)
         self.report.components += [part.component() for part in self.parts.values()]
         for name in TOKENIZERS:
             if name in self.parts and TOKENIZERS[name] in self.tokenizers:
@@ -251,7 +251,8 @@ class Scan(Content):
                 if name in TOKENIZERS:
                     self.tokenizers[TOKENIZERS[name]] = base.tokenizers[TOKENIZERS[name]]
 
-    def _replace_vae(self, path: Path) -> None:
+    def _replace_vae(self, name: str, prefer_half: bool, local: bool) -> None:
+        path = replacement_parts.located(name, "vae", prefer_half=prefer_half, local_files_only=local)
         own = self.parts.get("vae")
         if own and isinstance(own.config, VAEConfig):
             scaling = own.config.scaling_factor
@@ -269,16 +270,17 @@ class Scan(Content):
                 part = replace(part, config=replace(part.config, latents_mean=mean, latents_std=std))
         self.parts["vae"] = part
         self.report.infer(
-            "vae", path.name, "asked for, in the place of the model's own" if own else "asked for"
+            "vae", Path(name).name, "asked for, in the place of the model's own" if own else "asked for"
         )
         if isinstance(part.config, TinyVAEConfig):
             self.reasons["latent scale"] = "tiny autoencoders have it"
         elif path.is_dir():
-            self.reasons["latent scale"] = f"the config.json in {path.name}"
+            self.reasons["latent scale"] = f"the config.json in {Path(name).name}"
 
-    def _replace_tiny(self, path: Path) -> None:
+    def _replace_tiny(self, name: str, prefer_half: bool, local: bool) -> None:
+        path = replacement_parts.located(name, TINY, prefer_half=prefer_half, local_files_only=local)
         self.parts[TINY] = replacement_parts.tiny_part(path)
-        self.report.infer("tiny decoder", path.name, "asked for")
+        self.report.infer("tiny decoder", Path(name).name, "asked for")
 
     def _read_tokenizer(self, encoder: str) -> None:
         name = TOKENIZERS[encoder]

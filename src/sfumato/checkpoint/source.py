@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -122,6 +123,38 @@ def hub_file(
     """
     options = {"revision": revision, "local_files_only": local_files_only, **access}
     return _had(repository, name, "hf_hub_download", filename=name, **options)
+
+
+def hub_network(
+    repository: str,
+    *,
+    revision: str | None = None,
+    inside: Sequence[str] = ("",),
+    prefer_half: bool = False,
+    local_files_only: bool = False,
+) -> Path:
+    """The cached folder of one network of the hub's repository "org/name", downloaded unless it is there.
+
+    Its `config.json` and one variant of its safetensors: plain, or "fp16" where only that exists or half
+    precision is preferred. `inside`: the folders of the repository to look in, one after another. Raises
+    `CheckpointError`.
+    """
+    names = [f"diffusion_pytorch_model{infix}.safetensors" for infix in ("", ".fp16")]
+    revision = whole_commit(repository, revision)
+    errors: list[CheckpointError] = []
+    for local in (True,) if local_files_only else (True, False):
+        options: dict[str, Any] = {"revision": revision, "local_files_only": local}
+        errors = []
+        for folder_name, name in product(inside, reversed(names) if prefer_half else names):
+            before = f"{folder_name}/" if folder_name else ""
+            try:
+                config = hub_file(repository, f"{before}config.json", **options)
+                hub_file(repository, f"{before}{name}", **options)
+            except CheckpointError as error:
+                errors.append(error)
+            else:
+                return config.parent
+    raise errors[0]
 
 
 def hub_configs(repository: str, **options: Any) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from sfumato.checkpoint.layout import SCHEDULER
 from sfumato.checkpoint.library import by_name
 from sfumato.checkpoint.schedules import path_of
-from sfumato.compat.clipping import bound_of, bounded
+from sfumato.compat.clipping import bound_of
 from sfumato.compat.plan import SampleArgs, SamplingPlan
 from sfumato.compat.sources import IGNORED, hub_options, no_others, number, part_folder, whole
 from sfumato.compat.stepping import SteppingMixin
@@ -24,6 +24,7 @@ from sfumato.diffusion.level import CLEAN, Flow, Level, Path, VariancePreserving
 from sfumato.diffusion.predict import prediction_named
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import Sampler
+from sfumato.diffusion.thresholding import bounded
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import make_folder, read_json, write_json
 

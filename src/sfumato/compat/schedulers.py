@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sfumato.checkpoint.schedules import path_of, prediction_of
-from sfumato.compat.clipping import bound_of, bounded_ddim
+from sfumato.compat.clipping import bound_of
 from sfumato.compat.plan import SampleArgs, SamplingPlan
 from sfumato.compat.pndm import pndm_cut, repeated_second
 from sfumato.compat.scheduler import (
@@ -35,6 +35,7 @@ from sfumato.diffusion.samplers.runge_kutta import dpm2_a, heun
 from sfumato.diffusion.samplers.sa_solver import sa_solver
 from sfumato.diffusion.samplers.unipc import unipc
 from sfumato.diffusion.sampling import Noise, Sampler, Sampling, resumed
+from sfumato.diffusion.thresholding import bounded_ddim
 from sfumato.errors import UsageError, nearest
 
 _FEW = 15

@@ -27,7 +27,6 @@ class ScheduleConfig(Config):
         "invert_sigmas": (False,),
         "predict_epsilon": (True,),
         "shift_terminal": (None,),
-        "thresholding": (False,),
     }
     IGNORED = frozenset(key for settings in SCHEDULERS.values() for key in settings)
     DERIVED = frozenset({"class_name"})
@@ -46,6 +45,9 @@ class ScheduleConfig(Config):
     set_alpha_to_one: bool = False
     clip_sample: bool = False
     clip_sample_range: float = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Annotated[float, Field(ge=0, le=1)] = 0.995
+    sample_max_value: Positive = 1.0
     rescale_betas_zero_snr: bool = False
     use_karras_sigmas: bool | None = False
     use_exponential_sigmas: bool | None = False
@@ -102,6 +104,11 @@ class ScheduleConfig(Config):
     def clips(self) -> bool:
         """Whether clean estimates were clipped; other schedulers carry the key along without reading it."""
         return self.clip_sample and self.class_name in _CLIPPING
+
+    @property
+    def thresholds(self) -> bool:
+        """Whether clean estimates are thresholded; other schedulers only carry the key along."""
+        return self.thresholding and "thresholding" in SCHEDULERS[self.class_name]
 
     def check(self) -> None:
         if self.is_edm and self.prediction_type not in ("epsilon", "v_prediction"):

@@ -17,21 +17,20 @@ from typing import Protocol
 
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.prompt.meaning import MAX_CHARACTERS
-from sfumato.prompt.template_tree import (
+from sfumato.prompt.template_marks import is_template
+from sfumato.prompt.template_nodes import (
     Assign,
     Lookup,
     Method,
     Run,
     Scope,
     TemplateNode,
-    Tree,
     Variable,
     Variants,
     Wildcard,
     Wrap,
-    is_template,
-    read,
 )
+from sfumato.prompt.template_tree import Tree, read
 
 __all__ = ["combination", "combinations", "expand", "is_template"]
 

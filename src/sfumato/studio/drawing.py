@@ -35,6 +35,7 @@ from sfumato.diffusion.sampling import (
     second_pass,
     visited,
 )
+from sfumato.diffusion.thresholding import bounded, bounded_ddim, dynamic_threshold
 from sfumato.diffusion.variation import varied
 from sfumato.edit import outpainting
 from sfumato.edit.canvas import Canvas, canvas_of
@@ -656,7 +657,16 @@ class Studio:
         own: dict[str, Any] = {}
         if info.name == "lcm":
             own = {"scaling": self.model.schedule.timestep_scaling}
-        sample = partial(info.sample, **own)
+        sample: Sampler = partial(info.sample, **own)
+        schedule = self.model.schedule
+        if schedule.thresholds:
+            bound = partial(
+                dynamic_threshold,
+                ratio=schedule.dynamic_thresholding_ratio,
+                most=schedule.sample_max_value,
+            )
+            ddim = info.name == "ddim"
+            sample = partial(bounded_ddim, bound=bound) if ddim else bounded(sample, bound)
         return resampled(sample, times) if (times := request.resample or 1) > 1 else sample
 
     def _select(self, adapters: Sequence[AdapterWeight]) -> None:

@@ -34,7 +34,7 @@ def load(
     `source`: "embedded", a diffusers folder, a `.safetensors` file, a hub id such as "org/name", or the name
     of a model in the user's folder. `device`: "cpu", "cuda", "mps"; the fastest one here unless given.
     `dtype`: "float32", "bfloat16", "float16"; the fastest one that is safe on the device unless given.
-    `variant`: of the weight files, such as "fp16". `vae`: a file or folder with another autoencoder.
+    `variant`: of the weight files, such as "fp16". `vae`: another autoencoder: a file, a folder or a hub id.
     `tiny`: one with a tiny autoencoder, such as TAESD, for previews and the decoder "tiny". `base`: a model
     that has what a file with a UNet alone lacks. `prediction`: what the network predicts, "epsilon", "v",
     "x0" or "flow", and `zero_terminal_snr`: whether the noise levels end in pure noise, whatever the files

@@ -5,6 +5,7 @@ file in `sfumato.train.objectives`. The other sections are the same for all. `sf
 TOML.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, fields
 from pathlib import Path
@@ -56,7 +57,7 @@ class DataSection(Section):
 
 
 @dataclass(frozen=True)
-class Objective(Section):
+class Objective(Section, ABC):
     """What is minimised. Subclasses add their own keys and build the task."""
 
     NAME: ClassVar[str] = ""
@@ -85,12 +86,12 @@ class Objective(Section):
         prompt = next(iter(recipe.samples.prompts), "a red apple")
         return ["sfumato", "generate", prompt, "--model", *model]
 
+    @abstractmethod
     def task(self, recipe: "Recipe", device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         """The task of `recipe` on `device`; `report(message)` is called before what takes long.
 
         Raises `UsageError`, `DataError` and `CheckpointError`.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -151,5 +151,5 @@ def student_model(
         "steps_range": list(learned.steps),
         "guidance_range": list(learned.guidance),
     }
-    config = replace(model.schedule, clip_sample=False, **schedule)
+    config = replace(model.schedule, clip_sample=False, thresholding=False, **schedule)
     return replace(model, schedule=config, info=info, own={**model.own, **settings})

@@ -201,7 +201,7 @@ def test_a_setting_that_is_not_supported_is_named(name, settings, words):
         (
             "DDIMScheduler",
             {"thresholding": True, "dynamic_thresholding_ratio": 2.0},
-            "ratio is 2.0: must be 0",
+            "ratio is 2.0: must be at most 1",
         ),
         ("DDIMScheduler", {"thresholding": True, "sample_max_value": 0.0}, "sample_max_value is 0.0"),
         ("DDIMScheduler", {"clip_sample_range": -1.0}, "clip_sample_range is -1.0: must be positive"),

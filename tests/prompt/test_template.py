@@ -375,7 +375,6 @@ def test_every_option_at_once_is_warned_of_where_choices_are_random():
         ("100%{a}", "the prompt, character 4: %{ needs two parts"),
         ("{$$a|b}", "the prompt, character 2: before $$ stands how many options to pick"),
         ("{a$$b|c}", "the prompt, character 3: before $$ stands how many options to pick"),
-        ("{r::red|blue}", "the prompt, character 2: the weight r must be a number such as 0.5"),
         ("{2$red|blue}", "how many options to pick has two $ behind it: {2$$a|b}; as text it is"),
         ("{1-2$red|blue}", "has two $ behind it: {1-2$$a|b}"),
         ("a __../cat__", "the prompt, character 3: there is no wildcard '../cat'"),

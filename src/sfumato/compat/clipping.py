@@ -14,10 +14,6 @@ def bound_of(settings: Mapping[str, Any]) -> Bound | None:
     """
     if settings.get("thresholding"):
         ratio, most = settings["dynamic_thresholding_ratio"], settings["sample_max_value"]
-        if not 0 <= ratio <= 1:
-            raise UsageError(f"dynamic_thresholding_ratio is {ratio}: must be 0 to 1")
-        if not most > 0:
-            raise UsageError(f"sample_max_value is {most}: must be positive")
         return lambda x0: dynamic_threshold(x0, ratio, most)
     if settings.get("clip_sample"):
         bound = settings["clip_sample_range"]

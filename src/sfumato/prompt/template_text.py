@@ -37,7 +37,6 @@ _COUNT = re.compile(
 )
 _WEIGHT = re.compile(rf"\s*{_NUMBER}\s*::")
 _WRONG_WEIGHT = re.compile(r"\s*([-+]?[0-9.,/]{0,20}[0-9][-+0-9.,/eE]{0,20}\s*(?:%\s*)?)::")
-_WORD_FOR_WEIGHT = re.compile(r"\s*([^\W\d]\w{0,20}\s*)::")
 _SINGLE_DOLLAR = re.compile(r"\s*([0-9]+\s*(?:-\s*(?:[0-9]+\s*)?)?)\$(?!\$)")
 _WEIGHT_BEHIND = re.compile(rf"::\s*{_NUMBER}\s*\Z")
 _VARIABLE = re.compile(r"\s*([^\W\d][\w-]*)\s*(\}|:|\?=!?|=!?)")
@@ -219,10 +218,7 @@ class TextReader:
         """Read the weight before the option that begins at `at`, if there is one; where its text begins."""
         weight = _WEIGHT.match(self.text, at)
         if not weight:
-            wrong = _WRONG_WEIGHT.match(self.text, at)
-            if option.kind == "choice":
-                wrong = wrong or _WORD_FOR_WEIGHT.match(self.text, at)
-            if wrong:
+            if wrong := _WRONG_WEIGHT.match(self.text, at):
                 raise UsageError(
                     f"{self.where(at)}: the weight {wrong[1].strip()} must be a number such as 0.5, 0 or more"
                 )

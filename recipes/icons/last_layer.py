@@ -5,10 +5,11 @@
 The convolutions pad with zeros, which tints the outermost pixels, the four corners most. The change V of a
 decoder's last convolution, weights and bias, minimises
 
-    mean |r_p − V φ_p|²  +  0.02 · that of the outermost pixels  +  0.03 · that of the four corners
+    mean |r_p − V φ_p|²  +  0.05 · that of the outermost pixels and that of the three next to them
+                         +  0.03 · that of the four corners and that of the 4 × 4 pixels at each
 
 with φ_p the features that it sees around the pixel p, and r_p what is missing there: 64 pictures, and a white
-one that counts as eight. That is linear least squares, so it is solved, not trained. All other weights stay.
+one that counts as 32. That is linear least squares, so it is solved, not trained. All other weights stay.
 """
 
 import argparse
@@ -24,8 +25,8 @@ from sfumato.train.context import StepContext
 from sfumato.train.pictures import IconBatches
 
 BATCHES, SIZE = 16, 4
-SHARES = {"inside": 1.0, "border": 0.02, "corners": 0.03}
-WHITE = 8
+SHARES = {"inside": 1.0, "border": 0.05, "beside": 0.05, "corners": 0.03, "around corners": 0.03}
+WHITE = 32
 EVERY = 4
 """Of the pixels inside, which are many, one in so many counts."""
 RIDGE = 1e-7
@@ -67,9 +68,16 @@ class Fit:
 def places(side: int) -> dict[str, Tensor]:
     """The numbers of the pixels, row by row, of each kind."""
     grid = torch.arange(side * side).view(side, side)
-    border = torch.cat([grid[0], grid[-1], grid[1:-1, 0], grid[1:-1, -1]])
-    corners = grid[[0, 0, -1, -1], [0, -1, 0, -1]]
-    return {"inside": grid[1:-1, 1:-1].flatten()[::EVERY], "border": border, "corners": corners}
+    depth = torch.arange(side).minimum(torch.arange(side).flip(0))
+    nearest = depth[:, None].minimum(depth)  # to any side
+    both = depth[:, None].maximum(depth)  # to two sides
+    return {
+        "inside": grid[nearest > 3][::EVERY],
+        "border": grid[nearest == 0],
+        "beside": grid[(nearest > 0) & (nearest <= 3)],
+        "corners": grid[both == 0],
+        "around corners": grid[both <= 3],
+    }
 
 
 @torch.no_grad()

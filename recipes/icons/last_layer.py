@@ -1,15 +1,15 @@
-"""Fit the last convolutions of the embedded decoders to pictures: their outermost pixels come out right.
+"""Fit the last convolution of the embedded decoder to pictures: their outermost pixels come out right.
 
     python recipes/icons/last_layer.py data/icons runs/icons/last_layer
 
 The convolutions pad with zeros, which tints the outermost pixels, the four corners most. The change V of a
 decoder's last convolution, weights and bias, minimises
 
-    mean |r_p − V φ_p|²  +  0.05 · that of the outermost pixels and that of the three next to them
-                         +  0.03 · that of the four corners and that of the 4 × 4 pixels at each
+    Σ share · mean |r_p − V φ_p|²
 
-with φ_p the features that it sees around the pixel p, and r_p what is missing there: 64 pictures, and a white
-one that counts as 32. That is linear least squares, so it is solved, not trained. All other weights stay.
+over the kinds of pixels p that `FULL` and `TINY` give shares, φ_p the features that it sees around p, and r_p
+what is missing there: 64 pictures, and a white one that counts as eight. That is linear least squares, so it
+is solved, not trained. All other weights stay.
 """
 
 import argparse
@@ -25,8 +25,11 @@ from sfumato.train.context import StepContext
 from sfumato.train.pictures import IconBatches
 
 BATCHES, SIZE = 16, 4
-SHARES = {"inside": 1.0, "border": 0.05, "beside": 0.05, "corners": 0.03, "around corners": 0.03}
-WHITE = 32
+FULL = {"inside": 1.0, "border": 0.01, "beside": 0.01, "corners": 0.003, "around corners": 0.003}
+TINY = {"inside": 1.0, "border": 0.03, "beside": 0.1, "corners": 0.001, "around corners": 0.01}
+"""Shares of the pixels inside, of the outermost, of the three beside these, of the four corners, and of the
+4 × 4 pixels at each, in the squares of the full and of the tiny decoder."""
+WHITE = 8
 EVERY = 4
 """Of the pixels inside, which are many, one in so many counts."""
 RIDGE = 1e-7
@@ -35,8 +38,8 @@ RIDGE = 1e-7
 class Fit:
     """The least squares of one layer, whose answer is a picture in [−1, 1] after `scale` times it."""
 
-    def __init__(self, layer: torch.nn.Conv2d, scale: float = 1.0) -> None:
-        self.layer, self.scale = layer, scale
+    def __init__(self, layer: torch.nn.Conv2d, shares: dict[str, float], scale: float = 1.0) -> None:
+        self.layer, self.shares, self.scale = layer, shares, scale
         self.features = torch.empty(0)
         layer.register_forward_hook(self._see)
         self.gram = self.target = torch.zeros((), dtype=torch.float64)
@@ -50,7 +53,7 @@ class Fit:
         for features, r in zip(self.features, missing.flatten(2) / self.scale, strict=True):
             around = F.unfold(features[None], 3, padding=1)[0]
             phi = torch.cat([around, torch.ones_like(around[:1])])
-            for kind, share in SHARES.items():
+            for kind, share in self.shares.items():
                 own, due = phi[:, at[kind]].double(), r[:, at[kind]].double()
                 factor = weight * share / len(at[kind])
                 self.gram = self.gram + factor * own @ own.T
@@ -87,10 +90,11 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, help="a folder that `sfumato data icons` made")
     parser.add_argument("out", type=Path, help="where to save the model")
+    parser.add_argument("--tiny", action="store_true", help="fit the tiny decoder too")
     options = parser.parse_args()
     model = checkpoint.load("embedded", dtype=torch.float32)
     vae, tiny = model.vae, model.tiny
-    full, small = Fit(vae.decoder.conv_out), Fit(tiny.decoder.layers[-1], scale=2.0)
+    full, small = Fit(vae.decoder.conv_out, FULL), Fit(tiny.decoder.layers[-1], TINY, scale=2.0)
     batches = IconBatches(load(options.data, held_out=False, device=torch.device("cpu")))
     pictures = [
         (batches(StepContext(step, 0, 1, torch.Generator().manual_seed(step)), SIZE), 1)
@@ -103,7 +107,8 @@ def main() -> None:
         small.add(x - tiny.decode(tiny.unscale(vae.scale(z))), weight)
         print(f"{number} of {len(pictures)}", flush=True)
     full.solve()
-    small.solve()
+    if options.tiny:
+        small.solve()
     checkpoint.save(model, options.out, dtype=torch.float16, overwrite=True)
 
 

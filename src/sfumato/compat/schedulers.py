@@ -47,6 +47,8 @@ class DDIMScheduler(TimestepScheduler):
     ENDS = "set_alpha_to_one"
 
     def sampler(self, args: SampleArgs, levels: Sequence[Level]) -> tuple[Sampler, int]:
+        if not args.eta >= 0:
+            raise UsageError(f"eta is {args.eta}: must be 0 or more")
         sampler: Sampler = partial(ddim, eta=args.eta)
         if (bound := bound_of(self.settings)) is not None:
             sampler = partial(bounded_ddim, bound=bound, eta=args.eta)

@@ -10,6 +10,7 @@ import PIL.ImageDraw
 
 import sfumato
 from sfumato.contact_sheet import contact_sheet
+from sfumato.edit.control_pictures import canny
 from sfumato.series.grid import Axis, Grid
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -18,14 +19,14 @@ CELL = 160
 
 def sheet(
     name: str,
-    rows: Sequence[Sequence[sfumato.Image]],
+    rows: Sequence[Sequence[sfumato.Image | PIL.Image.Image]],
     across: Sequence[str] = (),
     down: Sequence[str] = (),
     cell: int = CELL,
 ) -> None:
     """Lay pictures out in rows, with labels above the columns and before the rows."""
     page = contact_sheet(
-        [picture.pil for row in rows for picture in row],
+        [getattr(picture, "pil", picture) for row in rows for picture in row],
         columns=max(map(len, rows)),
         column_labels=across,
         row_labels=down,
@@ -201,6 +202,21 @@ def grid(studio: sfumato.Studio) -> None:
     page.save(PICTURES / "grid.webp", quality=90)
 
 
+def control(studio: sfumato.Studio) -> None:
+    """An apple, its edges, and what is drawn with them."""
+    apple = studio.generate("a red apple, 3d render", seed=7)
+    edges = PIL.Image.fromarray(canny(apple.pixels)).convert("RGB")
+    prompts = [
+        "a green apple, flat emoji",
+        "a tomato, 3d render",
+        "a full moon, noto style",
+        "a clock, flat emoji",
+    ]
+    steered = {"model": "edges", "image": edges}
+    drawn = [studio.generate(prompt, controls=steered, seed=3) for prompt in prompts]
+    sheet("control-edges.webp", [[apple, edges, *drawn]], ["image", "canny", *prompts])
+
+
 def mask(studio: sfumato.Studio) -> None:
     """Sunglasses drawn into a picture, plainly and by RePaint."""
     apple = studio.generate("a red apple, 3d render", seed=7)
@@ -322,6 +338,7 @@ if __name__ == "__main__":
             gliding,
             strength,
             variations,
+            control,
             interpolation,
             grid,
             mask,

@@ -75,6 +75,15 @@ class InputImage(Validated):
             raise ValueError("the bytes are not those of its sha256")
         return self
 
+    def __eq__(self, other: object) -> bool:
+        """By its content and name; what was computed from them does not count."""
+        if not isinstance(other, InputImage):
+            return NotImplemented
+        return (self.sha256, self.name, self.data) == (other.sha256, other.name, other.data)
+
+    def __hash__(self) -> int:
+        return hash((self.sha256, self.name))
+
     def loaded(self) -> Self:
         """Itself, or with the bytes of the file `name` if it has none. Raises `PictureError` without them."""
         if self.data is not None:

@@ -164,3 +164,19 @@ def test_canny_without_opencv_says_what_to_install(drawing, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UsageError, match=r"needs opencv: pip install 'sfumato\[control\]'"):
         control_picture(InputImage.of(drawing), "canny", (64, 64))
+
+
+def test_the_embedded_control_follows_the_edges_of_a_picture():
+    studio = sfumato.load()
+    apple = studio.generate("a red apple, 3d render", seed=7, steps=8)
+    edges = {"model": "edges", "image": apple, "preprocessor": "canny"}
+    fields = {"seed": 1, "steps": 8}
+    plain = studio.generate("a full moon, noto style", **fields)
+    steered = studio.generate("a full moon, noto style", controls=edges, **fields)
+
+    def overlap(picture):
+        shapes = [(255 - each.pixels.min(axis=2)) > 40 for each in (apple, picture)]
+        return (shapes[0] & shapes[1]).sum() / (shapes[0] | shapes[1]).sum()
+
+    assert overlap(steered) > 0.87
+    assert overlap(steered) > overlap(plain) + 0.05

@@ -166,7 +166,7 @@ def files(tmp_path_factory):
     Image.new("RGB", (64, 64), "red").save(folder / "apple.png")
     Image.new("RGB", (64, 64), "green").save(folder / "photo.png")
     Image.new("RGB", (64, 64), "grey").save(folder / "cat.png")
-    for name in ("eyes", "mask"):
+    for name in ("eyes", "mask", "drawing"):
         Image.new("L", (64, 64), "white").save(folder / f"{name}.png")
     (folder / "examples").mkdir()
     for path in (folder / "kitchen.toml", folder / "examples" / "kitchen.toml"):

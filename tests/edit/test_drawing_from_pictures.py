@@ -4,12 +4,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
 import sfumato
 from sfumato.edit.canvas import canvas_of
 from sfumato.errors import SfumatoWarning, UsageError
+from sfumato.inputs import InputImage
 from sfumato.metadata import MAX_INPUTS
 
 SMALL = {"steps": 3, "width": 64, "height": 64, "seed": 3}
@@ -168,3 +170,11 @@ def test_a_request_for_many_pictures_works_out_once_what_they_are_drawn_over(stu
 def test_a_drawing_that_begins_with_noise_alone_encodes_no_picture(studio, picture, monkeypatch):
     monkeypatch.setattr(studio.decoders, "encode", None)
     studio.generate("a lemon", image=picture, strength=1, **SMALL)
+
+
+def test_equal_pictures_are_equal_whatever_was_computed_from_them():
+    first, second = (InputImage.of(PIL.Image.new("RGB", (8, 8), "red")) for _ in range(2))
+    assert first.rgba.shape == second.rgba.shape == (8, 8, 4)
+    assert first == second
+    assert len({first, second}) == 1
+    assert first != InputImage.of(PIL.Image.new("RGB", (8, 8), "blue"))

@@ -217,6 +217,14 @@ def control(studio: sfumato.Studio) -> None:
     sheet("control-edges.webp", [[apple, edges, *drawn]], ["image", "canny", *prompts])
 
 
+def scene(studio: sfumato.Studio) -> None:
+    """A scene: its background, the elements in front of it, and after the last pass."""
+    whole = sfumato.Scene.read(PICTURES.parents[1] / "examples" / "kitchen.toml").request
+    background = whole.changed(elements=(), harmonise=None)
+    ways = {"background": background, "put together": whole.changed(harmonise=0.0), "last pass": whole}
+    sheet("scene.webp", [[studio.generate(each) for each in ways.values()]], list(ways), cell=256)
+
+
 def mask(studio: sfumato.Studio) -> None:
     """Sunglasses drawn into a picture, plainly and by RePaint."""
     apple = studio.generate("a red apple, 3d render", seed=7)
@@ -339,6 +347,7 @@ if __name__ == "__main__":
             strength,
             variations,
             control,
+            scene,
             interpolation,
             grid,
             mask,

@@ -148,7 +148,7 @@ def test_a_copy_of_a_model_draws_fast_and_a_single_file_says_that_it_does_not(tm
     assert checkpoint.load(tmp_path / "copy").fast.read_bytes() == (checkpoint.embedded() / FAST).read_bytes()
     file = tmp_path / "model.safetensors"
     assert run(["convert", "embedded", str(file)]) == 0
-    lacking = "the tiny decoder (tiny_vae) and the LoRA of --fast (fast.safetensors)"
+    lacking = "the tiny decoder (tiny_vae) and the LoRA of --fast (fast.safetensors) and the control edges"
     assert capsys.readouterr().err == f"warning: {file} is without {lacking}: only a folder holds such\n"
     assert checkpoint.load(file).fast is None
 

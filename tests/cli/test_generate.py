@@ -104,6 +104,7 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "allow_partial": True,
         "regions": ({"prompt": "a cat:2", "box": (0.0, 0.0, 0.5, 1.0), "weight": 1.0},),
         "controls": (),
+        "elements": (),
         "variation_seed": (),
         "variation_amount": (),
         "upscale": 1.0,

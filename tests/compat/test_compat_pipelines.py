@@ -271,7 +271,7 @@ def test_other_names_of_diffusers_are_refused_by_name():
 
 
 CALLS = [
-    ({"ip_adapter_image": 1}, "ip_adapter_image is not supported"),
+    ({"ip_adapter_image": 1}, "none is loaded: see load_ip_adapter"),
     ({"nonsense": 1}, "nonsense is not supported"),
     ({"output_type": "gif"}, "output_type = 'gif'"),
     ({"cross_attention_kwargs": {"gligen": 1}}, "cross_attention_kwargs: gligen"),

@@ -96,6 +96,9 @@ def test_a_run_of_another_objective_is_not_continued(kept):
     class Curve(Objective):
         NAME = "curve"
 
+        def task(self, recipe, device, report):
+            raise AssertionError("it is refused before")
+
     with pytest.raises(UsageError, match=r"objective\.name was '' and is 'curve'; set it back to go on"):
         train(t.line(), replace(kept, objective=Curve()), t.CPU)
 

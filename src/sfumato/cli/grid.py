@@ -37,11 +37,14 @@ def grid(
             "--x FIELD=V,V,...",
             PICTURE,
             "The columns: any field of a request and its values, with ranges as 1-4 or 0-1:0.25; or words "
-            "in place of one, prompt~apple=pear,plum; or weights of an adapter, lora~ink=0.4,0.8.",
+            "in place of one, prompt~apple=pear,plum; or weights of an adapter, lora~ink=0.4,0.8. "
+            "Default: one.",
         ),
     ] = None,
     y: Annotated[str | None, option("--y FIELD=V,V,...", PICTURE, "The rows. Default: one.")] = None,
-    z: Annotated[str | None, option("--z FIELD=V,V,...", PICTURE, "Grids under one another.")] = None,
+    z: Annotated[
+        str | None, option("--z FIELD=V,V,...", PICTURE, "Grids under one another. Default: one.")
+    ] = None,
 ) -> None:
     """Draw a picture for every combination and print where the page is."""
     from sfumato.series.grid import Axis, Grid

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
@@ -217,6 +218,22 @@ def control(studio: sfumato.Studio) -> None:
     sheet("control-edges.webp", [[apple, edges, *drawn]], ["image", "canny", *prompts])
 
 
+def transparent(studio: sfumato.Studio) -> None:
+    """Objects cut out, and a sticker, on dark and on chequered ground."""
+    prompts = ["a red apple, 3d render", "grinning cat, noto style", "glasses, 3d render"]
+    cut = [studio.generate(prompt, seed=11, transparent=True) for prompt in prompts]
+    cut.append(studio.generate(prompts[0], seed=11, sticker=8))
+    squares = (np.add(*np.indices((256, 256)) // 16) % 2 * 65 + 190).astype(np.uint8)
+    grounds = PIL.Image.new("RGB", (256, 256), (20, 20, 24)), PIL.Image.fromarray(squares).convert("RGB")
+    rows = []
+    for ground in grounds:
+        laid = [ground.copy() for _ in cut]
+        for below, each in zip(laid, cut, strict=True):
+            below.paste(each.pil, mask=each.pil)
+        rows.append(laid)
+    sheet("transparent.webp", rows, [*prompts, "sticker 8"], cell=128)
+
+
 def scene(studio: sfumato.Studio) -> None:
     """A scene: its background, the elements in front of it, and after the last pass."""
     whole = sfumato.Scene.read(PICTURES.parents[1] / "examples" / "kitchen.toml").request
@@ -347,6 +364,7 @@ if __name__ == "__main__":
             strength,
             variations,
             control,
+            transparent,
             scene,
             interpolation,
             grid,

@@ -12,7 +12,7 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.samplers.rules import ancestral, noise_in, step_to
 from sfumato.diffusion.sampling import Noise, Point, Sampling
 
-ITERATIONS = 4
+ITERATIONS = 12
 """Estimates for each step of `ddim_inversion`."""
 
 

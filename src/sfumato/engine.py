@@ -106,13 +106,14 @@ _Evaluation = tuple[_Running, Sequence[Term]]
 
 
 class Engine:
-    """Drives jobs; who waited longest is always in the next batch.
+    """Drives jobs; who waited longest is always in the next batch, or who comes first in `order`.
 
     `networks`: what terms ask, by name, or the one network. `budget`: how large a batch may be, in rows ×
     cells of the latent; a batch holds at least one job, whatever its size, and with 0 just one.
     `decode_budget`: the same of the latents that are decoded at once, in cells. `select` is called with a
-    job's `adapters` before it is evaluated, to have the weights hold them. A batch that does not fit in the
-    device's memory is halved, and later ones stay that small.
+    job's `adapters` before it is evaluated, to have the weights hold them. `order`: from a job's key to its
+    rank, lower first. A batch that does not fit in the device's memory is halved, and later ones stay that
+    small.
     """
 
     def __init__(
@@ -122,9 +123,11 @@ class Engine:
         select: Callable[[Any], None] = lambda adapters: None,
         *,
         decode_budget: float = 0,
+        order: Callable[[Any], float] | None = None,
     ) -> None:
         self.networks = networks if isinstance(networks, Mapping) else {MAIN: networks}
         self.budget, self.decode_budget, self.select = budget, decode_budget, select
+        self.order = order
         self._running: dict[Hashable, _Running] = {}
         self._ended: list[Event] = []
         self._to_decode: list[tuple[Job, Tensor]] = []
@@ -218,10 +221,11 @@ class Engine:
         return self._evaluate(half)
 
     def _next_batch(self) -> list[_Evaluation]:
-        """The longest-waiting job, and others that can share its batch: same adapters, same kinds of rows."""
+        """The job whose turn it is, and others that can share its batch: same adapters and kinds of rows."""
         batch: list[_Evaluation] = []
-        kind, room = None, self.budget
-        for running in list(self._running.values()):
+        kind, room, order = None, self.budget, self.order
+        waiting = list(self._running.values())
+        for running in waiting if order is None else sorted(waiting, key=lambda each: order(each.job.key)):
             if batch and room <= 0:
                 break
             try:

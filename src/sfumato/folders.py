@@ -62,20 +62,25 @@ def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str,
     return names
 
 
-def pick(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) -> Path:
+def pick(
+    kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",), *, names_only: bool = False
+) -> Path:
     """The file that `name` means: a path, or the name of one in the kind's folder. Raises `UsageError`.
 
     A file of another suffix is what a path means too, if nothing else is, and for adapters and controls a
-    folder: their reader says what is wrong.
+    folder: their reader says what is wrong. `names_only`: a path means nothing, as where strangers may name
+    files.
     """
     # the functions of os.path say no to what can be no path; those of Path raise
     path = Path(os.path.expanduser(name))
-    if path.suffix.lower() in suffixes and os.path.isfile(path):
+    if not names_only and path.suffix.lower() in suffixes and os.path.isfile(path):
         return path
     known = found(kind, suffixes)
     key = name.removesuffix(path.suffix) if path.suffix.lower() in suffixes else name
     if key in known:
         return known[key]
+    if names_only:
+        raise UsageError(f"there is no {kind.removesuffix('s')} {name!r} in the server's folder")
     if os.path.isfile(path) or (kind in _FOLDERS and os.path.isdir(path)):
         return path
     hint = nearest(key, known) if known else f"it is no file, and {folder(kind)} holds none"

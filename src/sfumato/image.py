@@ -87,19 +87,20 @@ class Image:
         if not overwrite and path.exists():
             raise OutputError(f"will not replace {path}: it exists")
         self.record.check_fits(path)
-        encoded = self._encoded(kind, quality, embed)
+        encoded = self.encoded(kind, quality, embed)
         with replace_atomically(path) as file:
             file.write(encoded)
         return path
 
     def png(self) -> bytes:
         """The picture as a PNG file, record included."""
-        return self._encoded("PNG", 100, embed=True)
+        return self.encoded("PNG", 100, embed=True)
 
     def _repr_png_(self) -> bytes:
         return self.png()
 
-    def _encoded(self, kind: str, quality: int, embed: bool) -> bytes:
+    def encoded(self, kind: str, quality: int = 95, embed: bool = True) -> bytes:
+        """The bytes of a file of format `kind`, "PNG", "JPEG" or "WEBP", record included; see `save`."""
         record, buffer = self.record.for_file(kind, embed), io.BytesIO()
         if embed and record is not self.record:
             names = " and ".join(each.name or field for field, each in record.request.inputs.items())

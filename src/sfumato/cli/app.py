@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "Measure how real a model's pictures look, and how well they follow their prompts.",
     "models": "List, download, find and delete models.",
     "data": "Make and check training data.",
+    "serve": "Draw for programs over HTTP: OpenAI's Images API, A1111's, and Sfumato's own.",
 }
 """The subcommands and their help in one line."""
 

@@ -115,13 +115,7 @@ class Step:
         `quick`: colours straight from the latent, a hundredth of the work and an eighth of the size; else
         decoded by the `decoder` "full" or "tiny", the tiny one unless given, where the model has it.
         """
-        decoders = self._studio.decoders
-        name = decoder or decoders.quickest
-        with self._studio.lock:
-            pixels = decoders.latent_rgb(self._estimate) if quick else decoders.decode(self._estimate, name)
-        request = self._picture.request.filled(transparent=False, sticker=0)
-        request = request if quick else request.filled(decoder=name)
-        return self._studio.image(pixels, replace(self._picture, request=request))
+        return self._studio.preview(self._estimate, self._picture, quick, decoder=decoder)
 
 
 class Studio:
@@ -459,7 +453,7 @@ class Studio:
         """The steps of the `chosen` ones of `pictures`, by their indices."""
         totals = {index: self.evaluations(pictures[index]) for index in chosen}
         last: dict[int, Evaluated] = {}
-        engine = Engine(self.networks, self.budget, self._select, decode_budget=self.decode_budget)
+        engine = self.engine()
 
         def step(index: int, event: Evaluated, image: Image | None) -> Step:
             return Step(
@@ -633,6 +627,10 @@ class Studio:
             estimate = self.decoders.encode(x)
         return Step(0, 1, 0, 0, CLEAN.sigma, image, estimate, self, picture)
 
+    def engine(self, order: Callable[[Any], float] | None = None) -> Engine:
+        """An engine for the jobs of this studio; see `Engine` for `order`."""
+        return Engine(self.networks, self.budget, self._select, decode_budget=self.decode_budget, order=order)
+
     def evaluations(self, picture: Prepared) -> int:
         """How often drawing a picture that `prepare` has worked out asks the network."""
         if picture.parts:
@@ -695,7 +693,7 @@ class Studio:
     def _again(self, picture: Prepared, failed: Failed) -> Iterator[Step]:
         """The steps of a picture that failed, in float32; raises the error where that cannot help."""
         with self.lock:
-            full = self._full_precision
+            full = self.full_precision
         if full is None or not isinstance(failed.error, NumericsError):
             raise failed.error
         warn(f"{failed.error}; drawing it again in float32")
@@ -703,7 +701,7 @@ class Studio:
         yield from full._draw(full.prepare(picture.request), [0])
 
     @cached_property
-    def _full_precision(self) -> "Studio | None":
+    def full_precision(self) -> "Studio | None":
         """This studio in float32, if it is not, and if the model can be had again."""
         if self.dtype == torch.float32 or self._reload is None:
             return None
@@ -739,6 +737,17 @@ class Studio:
         with self.lock:
             self.library.fetch(uses, allow_partial=allow_partial)
             self._select(uses)
+
+    def preview(
+        self, x0: Tensor, picture: Prepared, quick: bool = False, *, decoder: str | None = None
+    ) -> Image:
+        """A clean estimate (1, C, h, w) of a drawing as a picture; see `Step.preview`."""
+        name = decoder or self.decoders.quickest
+        with self.lock:
+            pixels = self.decoders.latent_rgb(x0) if quick else self.decoders.decode(x0, name)
+        request = picture.request.filled(transparent=False, sticker=0)
+        request = request if quick else request.filled(decoder=name)
+        return self.image(pixels, replace(picture, request=request))
 
     def image(self, pixels: Tensor, picture: Prepared) -> Image:
         """Pixels (1, 3, H, W) in [−1, 1] as a picture that carries how it was drawn.

@@ -21,6 +21,8 @@ class Library:
         self.model = model
         self.adapters = Adapters(model.networks)
         self.embeddings: dict[str, Embedding] = {}
+        self.names_only = False
+        """Whether requests may name only what the user's folders hold, and no paths."""
         self._files: dict[str, Embedding] = {}
         """The embeddings that requests bring, by their files."""
 
@@ -29,7 +31,8 @@ class Library:
 
         Raises `CheckpointError`, and `UsageError` if an adapter of that name is in the weights.
         """
-        file = folders.pick("adapters", str(path))
+        own = self.model.fast is not None and path == self.model.fast
+        file = folders.pick("adapters", str(path), names_only=self.names_only and not own)
         adapter = self.adapters.load(file, name, allow_partial=allow_partial)
         if not adapter.report.whole:
             found = "; ".join(adapter.report.lines(most=3))
@@ -85,6 +88,6 @@ class Library:
         return [encoder.config.hidden_size for encoder in self.model.text_encoders]
 
     def _read(self, path: str) -> Embedding:
-        embedding = read_embedding(folders.pick("embeddings", path))
+        embedding = read_embedding(folders.pick("embeddings", path, names_only=self.names_only))
         embedding.check_fits(self._widths)
         return embedding

@@ -1,0 +1,43 @@
+"""What may be asked over HTTP: a valid request, of a model that is served, with no path of this machine."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sfumato import expansion
+from sfumato.errors import UsageError, nearest
+from sfumato.request import Request
+from sfumato.server.settings import ServerSettings
+
+SERVER_SIDE = ("vae", "tiny", "base")
+"""Fields that name files of the server, which its settings choose."""
+
+
+def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[dict[str, Any], int]:
+    """The request that `fields` make, as JSON with a seed of its own, and how many pictures it is for.
+
+    Raises `UsageError`.
+    """
+    served = settings.models
+    model = fields.get("model") or served[0]
+    if model not in served:
+        raise UsageError(f"model {model!r} is not served; {nearest(str(model), served)}")
+    request = Request.build(**{**fields, "model": model})
+    for name in SERVER_SIDE:
+        if getattr(request, name) is not None:
+            raise UsageError(f"{name} cannot be chosen over HTTP: the server's models have their own")
+    for name, picture in request.inputs.items():
+        if picture.data is None:
+            raise UsageError(f"{name} has no data: a picture comes with its bytes, as base64")
+    count = expansion.pictures(request)
+    if count > settings.max_pictures:
+        raise UsageError(f"the request is for {count} pictures: at most {settings.max_pictures} at once")
+    width, height, steps = request.width or 0, request.height or 0, request.steps or 0
+    if width * height > settings.max_pixels:
+        raise UsageError(f"{width} × {height} are too many pixels: at most {settings.max_pixels:,}")
+    if steps > settings.max_steps:
+        raise UsageError(f"steps is {steps}: at most {settings.max_steps} here")
+    if request.seed is None:
+        # here, so that a job that is drawn again after a crash is the same
+        request = request.filled(seed=secrets.randbelow(2**32))
+    return request.model_dump(mode="json"), count

@@ -1,0 +1,60 @@
+"""The web application: routes, guard and errors around one server."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from sfumato.request import Request
+from sfumato.server.context import Server
+from sfumato.server.dispatcher import Dispatcher
+from sfumato.server.errors import handle_errors
+from sfumato.server.events import Events
+from sfumato.server.routes import a1111, health, jobs, library, openai, pictures
+from sfumato.server.security import Guard
+from sfumato.server.settings import ServerSettings
+from sfumato.server.store import Store
+from sfumato.version import __version__
+
+ROUTERS = (jobs.router, pictures.router, library.router, health.router, openai.router, a1111.router)
+_SCHEMAS = "#/components/schemas/"
+
+
+def application(settings: ServerSettings) -> FastAPI:
+    """The ASGI application of a server; its workers start and stop with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store, events = Store(settings.data, settings.database), Events()
+        dispatcher = Dispatcher(store, events, settings)
+        app.state.server = Server(settings, store, events, dispatcher)
+        await run_in_threadpool(dispatcher.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(dispatcher.stop, settings.grace_seconds)
+            store.close()
+
+    app = FastAPI(title="Sfumato", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    for router in ROUTERS:
+        app.include_router(router)
+    handle_errors(app)
+    app.add_middleware(Guard, settings=settings)
+    _document(app)
+    return app
+
+
+def _document(app: FastAPI) -> None:
+    """Have the OpenAPI document describe a request to draw too."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        schema = Request.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
+        parts = schema.pop("$defs", {})
+        document["components"]["schemas"] |= {**parts, "DrawRequest": schema}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

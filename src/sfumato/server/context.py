@@ -1,0 +1,36 @@
+"""What the routes share: the settings, the store, the dispatcher and the events of one server."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from sfumato.server.dispatcher import Dispatcher
+from sfumato.server.events import Events
+from sfumato.server.settings import ServerSettings
+from sfumato.server.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Server:
+    """The parts of a running server."""
+
+    settings: ServerSettings
+    store: Store
+    events: Events
+    dispatcher: Dispatcher
+
+
+def _server(request: Request) -> Server:
+    found = request.app.state.server
+    assert isinstance(found, Server)
+    return found
+
+
+def _owner(request: Request) -> str:
+    return str(request.state.owner)
+
+
+Shared = Annotated[Server, Depends(_server)]
+Owner = Annotated[str, Depends(_owner)]
+"""Whose key the request came with."""

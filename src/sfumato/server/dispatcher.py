@@ -1,0 +1,279 @@
+"""From the queue to the workers and back: starts worker processes, gives them jobs, keeps what they draw.
+
+One thread decides; everything that happens reaches it through one queue.
+"""
+
+import logging
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from threading import Thread, Timer
+from typing import Any
+
+from sfumato.errors import SfumatoError
+from sfumato.options import DeviceOptions
+from sfumato.server.events import Events
+from sfumato.server.jobs import Event, JobState, JobView, Progress
+from sfumato.server.settings import MEBI, ServerSettings
+from sfumato.server.store import Store
+from sfumato.server.worker import messages
+from sfumato.server.worker.process import main
+
+log = logging.getLogger("sfumato.server")
+
+JOBS_AT_ONCE = 64
+"""Jobs that a worker holds, so that it can choose whose turn it is and fill its batches."""
+MOST_SECONDS_BETWEEN_STARTS = 30.0
+CRASHED = "the process that drew it ended"
+
+
+@dataclass(eq=False)
+class _Worker:
+    number: int
+    process: BaseProcess
+    connection: Connection
+    ready: bool = False
+    jobs: dict[str, JobView] = field(default_factory=dict)
+    failures: int = 0
+    """How often it ended before it was ready."""
+
+    @property
+    def room(self) -> int:
+        """How many more jobs it may hold."""
+        alone = any(job.crashes for job in self.jobs.values())
+        return 0 if alone else JOBS_AT_ONCE - len(self.jobs)
+
+
+class Dispatcher:
+    """Carries out the jobs of `store` in worker processes, and tells `events` of it."""
+
+    def __init__(self, store: Store, events: Events, settings: ServerSettings) -> None:
+        self.store, self.events, self.settings = store, events, settings
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._progress: dict[str, Progress] = {}
+        self._previews: dict[str, bytes] = {}
+        self._peeked: set[str] = set()
+        """Jobs that are watched because somebody once asked for a preview."""
+        self._watchers: dict[str, int] = {}
+        self._stopping = False
+        self._thread = Thread(target=self._run, name="dispatcher")
+
+    def start(self) -> None:
+        """Take up what a former run left, and begin."""
+        for job in self.store.give_up(None, "the server ended while it was drawn"):
+            log.info("job %s: %s after a restart", job.id, job.state)
+        for number in range(self.settings.workers):
+            self._workers.append(self._started(number))
+        self._thread.start()
+
+    def stop(self, grace: float) -> None:
+        """Begin no more jobs, let the running ones finish within `grace` seconds, and end the workers."""
+        self._do(self._begin_stop)
+        self._thread.join(grace)
+        self._inbox.put(None)
+        self._thread.join()
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.join()
+        self.store.give_up(None, "the server was stopped while it was drawn")
+
+    def wake(self) -> None:
+        """There are new jobs."""
+        self._do(self._fill)
+
+    def cancel(self, job: str) -> bool:
+        """End a job that is not over; whether it was not. Its worker drops it within one evaluation."""
+        if not self.store.end(job, JobState.CANCELLED):
+            return False
+        self._do(lambda: self._forget(job, tell_worker=True))
+        self.events.tell(Event(kind="state", job=job, state=JobState.CANCELLED))
+        return True
+
+    def watch(self, job: str, on: bool) -> None:
+        """Somebody looks at the previews of a job, or no longer does."""
+        self._do(lambda: self._watch(job, on))
+
+    def preview(self, job: str) -> bytes | None:
+        """The last preview of a running job, a WebP file; asking for one has more of them made."""
+        if job in self._progress and job not in self._peeked:
+            self._peeked.add(job)
+            self.watch(job, True)
+        return self._previews.get(job)
+
+    def progress(self, job: str) -> Progress | None:
+        """How far a running job is."""
+        return self._progress.get(job)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker can draw."""
+        return any(worker.ready for worker in self._workers)
+
+    # -- within the dispatcher's thread
+
+    def _do(self, action: Callable[[], None]) -> None:
+        self._inbox.put(action)
+
+    def _run(self) -> None:
+        self._fill()
+        while (action := self._inbox.get()) is not None:
+            try:
+                action()
+            except SfumatoError:
+                log.exception("the server cannot keep its state")
+            if self._stopping and not any(worker.jobs for worker in self._workers):
+                return
+
+    def _begin_stop(self) -> None:
+        self._stopping = True
+
+    def _started(self, number: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        devices, memory = self.settings.devices, self.settings.memory
+        device = DeviceOptions(device=devices[number % len(devices)] if devices else None)
+        budget = None if memory is None else memory * MEBI
+        process = context.Process(
+            target=main,
+            args=(theirs, self.settings.models[0], device, budget),
+            name=f"sfumato-worker-{number}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        worker = _Worker(number, process, ours)
+        Thread(target=self._listen, args=(worker,), name=f"worker-{number}", daemon=True).start()
+        return worker
+
+    def _listen(self, worker: _Worker) -> None:
+        """In a thread of its own: what a worker says, until it is gone."""
+        while True:
+            try:
+                message = worker.connection.recv()
+            except (EOFError, OSError):
+                self._do(lambda: self._gone(worker))
+                return
+            self._do(lambda message=message: self._hear(worker, message))  # type: ignore[misc]
+
+    def _gone(self, worker: _Worker) -> None:
+        """A worker ended, as none does by itself: its jobs wait again or fail, and another one starts."""
+        worker.process.join()
+        log.error("worker %d ended with status %s", worker.number, worker.process.exitcode)
+        lost = self.store.give_up(worker.jobs, CRASHED, crashed=True)
+        for job in lost:
+            self._progress.pop(job.id, None)
+            self.events.tell(Event(kind="state", job=job.id, state=job.state, error=job.error))
+        worker.jobs.clear()
+        worker.failures = 0 if worker.ready else worker.failures + 1
+        worker.ready = False
+        if not self._stopping:
+            # one that ends before it is ready is not started again and again
+            pause = min(2.0**worker.failures, MOST_SECONDS_BETWEEN_STARTS) if worker.failures else 0
+            timer = Timer(pause, self._do, [lambda: self._replace(worker)])
+            timer.daemon = True
+            timer.start()
+
+    def _replace(self, worker: _Worker) -> None:
+        if not self._stopping:
+            fresh = self._started(worker.number)
+            fresh.failures = worker.failures
+            self._workers[self._workers.index(worker)] = fresh
+
+    def _fill(self) -> None:
+        """Give waiting jobs to the workers that hold the fewest.
+
+        A job whose worker ended is drawn alone, so that one that ends every worker takes no other with it.
+        """
+        if self._stopping:
+            return
+        ready = [worker for worker in self._workers if worker.ready]
+        room = sum(worker.room for worker in ready)
+        for job in self.store.waiting(room) if room else ():
+            worker = min(ready, key=lambda each: len(each.jobs))
+            if worker.room < 1 or (job.crashes and worker.jobs):
+                return
+            if not self.store.begin(job.id):
+                continue
+            worker.jobs[job.id] = job
+            done = frozenset(picture.number for picture in job.pictures)
+            self._send(worker, messages.Draw(job.id, job.request, job.priority, done))
+            if self._watchers.get(job.id):
+                self._send(worker, messages.Watch(job.id, True))
+            self.events.tell(Event(kind="state", job=job.id, state=JobState.RUNNING))
+
+    def _hear(self, worker: _Worker, message: messages.FromWorker) -> None:
+        if isinstance(message, messages.Ready):
+            worker.ready = True
+            self._fill()
+        elif isinstance(message, messages.Loading):
+            log.info("job %s: loading %s", message.job, message.model)
+        elif message.job not in worker.jobs:
+            return  # it was cancelled while the message was on its way
+        elif isinstance(message, messages.Evaluated):
+            progress = Progress(
+                number=message.number, done=message.done, total=message.total, preview=message.preview
+            )
+            self._progress[message.job] = progress
+            if message.preview is not None:
+                self._previews[message.job] = message.preview
+            self.events.tell(Event(kind="progress", job=message.job, progress=progress))
+        elif isinstance(message, messages.Drawn):
+            self._keep(message)
+        else:
+            self._end(message)
+
+    def _keep(self, message: messages.Drawn) -> None:
+        try:
+            picture = self.store.add_picture(message.job, message.number, message.content, message.facts)
+        except SfumatoError as error:  # a full disk fails the job, not the server
+            log.error("job %s: %s", message.job, error)
+            if self.store.end(message.job, JobState.FAILED, str(error)):
+                self._forget(message.job, tell_worker=True)
+                self.events.tell(
+                    Event(kind="state", job=message.job, state=JobState.FAILED, error=str(error))
+                )
+            return
+        if picture is not None:
+            self.events.tell(Event(kind="picture", job=message.job, picture=picture))
+
+    def _end(self, message: messages.Finished) -> None:
+        state = JobState.DONE if message.error is None else JobState.FAILED
+        if message.details:
+            log.error("job %s failed\n%s", message.job, message.details)
+        ended = self.store.end(message.job, state, message.error)
+        self._forget(message.job)
+        if ended:
+            self.events.tell(Event(kind="state", job=message.job, state=state, error=message.error))
+        if self.settings.disk is not None:
+            self.store.tidy(self.settings.disk * MEBI)
+        self._fill()
+
+    def _forget(self, job: str, tell_worker: bool = False) -> None:
+        self._progress.pop(job, None)
+        self._previews.pop(job, None)
+        if job in self._peeked:
+            self._peeked.discard(job)
+            self._watch(job, False)
+        for worker in self._workers:
+            if worker.jobs.pop(job, None) is not None and tell_worker:
+                self._send(worker, messages.Cancel(job))
+        self._fill()
+
+    def _watch(self, job: str, on: bool) -> None:
+        count = self._watchers.get(job, 0) + (1 if on else -1)
+        self._watchers[job] = count
+        if not count:
+            del self._watchers[job]
+        for worker in self._workers:
+            if job in worker.jobs:
+                self._send(worker, messages.Watch(job, count > 0))
+
+    def _send(self, worker: _Worker, message: Any) -> None:
+        try:
+            worker.connection.send(message)
+        except OSError:
+            return  # it is gone; `_gone` is on its way

@@ -1,0 +1,55 @@
+"""One shape for every error, that of OpenAI's APIs: `{"error": {"message", "type", "param", "code"}}`."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sfumato.errors import SfumatoError
+from sfumato.server.store.store import QueueFullError
+
+RETRY_SECONDS = 5
+"""After which a client may try again where the queue is full."""
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+
+
+def error_body(status: int, text: str, param: str | None = None) -> dict[str, Any]:
+    """The JSON of an error."""
+    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": text, "type": kind, "param": param, "code": None}}
+
+
+def error_response(
+    status: int, text: str, param: str | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """An error as an answer."""
+    return JSONResponse(error_body(status, text, param), status, headers)
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Have every error of `app` answered in this shape."""
+
+    @app.exception_handler(SfumatoError)
+    async def told(request: Request, error: SfumatoError) -> JSONResponse:
+        if isinstance(error, QueueFullError):
+            return error_response(429, str(error), headers={"retry-after": str(RETRY_SECONDS)})
+        return error_response(400, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:])
+        return error_response(422, f"{place or 'body'}: {first['msg']}", place or None)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers) if error.headers else None
+        return error_response(error.status_code, str(error.detail), headers=headers)

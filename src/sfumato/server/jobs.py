@@ -1,0 +1,87 @@
+"""What a client submits and what it sees of it: jobs, pictures, and the events of both."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OnCrash = Literal["retry", "fail"]
+MAX_CRASHES = 3
+"""How often the process that draws a job may end with it."""
+
+
+class JobState(StrEnum):
+    """Where a job is. The last three are ends: it never leaves them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+class View(BaseModel):
+    """A value that is shown to clients."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class PictureView(View):
+    """A picture that was drawn. `created` and `deleted` are seconds since 1970, UTC."""
+
+    id: str
+    job: str
+    number: int = Field(description="Which of its job's pictures, from 0.")
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    seed: int
+    prompt: str
+    negative: str
+    model: str
+    favourite: bool
+    tags: tuple[str, ...] = ()
+    created: float
+    deleted: float | None = None
+
+
+class JobView(View):
+    """A job. `created`, `started` and `ended` are seconds since 1970, UTC."""
+
+    id: str
+    state: JobState
+    priority: int
+    on_crash: OnCrash
+    crashes: int = Field(description="How often the process that drew it ended.")
+    model: str
+    request: dict[str, Any]
+    count: int = Field(description="Pictures that it was asked for.")
+    pictures: tuple[PictureView, ...] = ()
+    error: str | None = None
+    created: float
+    started: float | None = None
+    ended: float | None = None
+
+
+class Progress(View):
+    """How far a running job is: network evaluations `done` of `total`, of picture `number`."""
+
+    number: int
+    done: int
+    total: int
+    preview: bytes | None = Field(None, exclude=True)
+
+
+class Event(View):
+    """What happened to a job."""
+
+    kind: Literal["state", "progress", "picture"]
+    job: str
+    state: JobState | None = None
+    progress: Progress | None = None
+    picture: PictureView | None = None
+    error: str | None = None

@@ -1,0 +1,101 @@
+"""Jobs: submitted, seen, followed, cancelled."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from sfumato.server.context import Owner, Server, Shared
+from sfumato.server.jobs import Event, JobState, JobView, OnCrash
+from sfumato.server.submitting import events_of, submit
+
+router = APIRouter(prefix="/api/v1", tags=["jobs"])
+
+REQUEST_SCHEMA = {"$ref": "#/components/schemas/DrawRequest"}
+
+
+class Submission(BaseModel):
+    """A request to draw, and how it is to be treated."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request: Annotated[dict[str, Any], WithJsonSchema(REQUEST_SCHEMA)]
+    priority: int = Field(0, ge=-10, le=10, description="Higher is drawn first.")
+    on_crash: OnCrash = Field("retry", description="What becomes of it if the process that draws it ends.")
+
+
+@router.post("/jobs", status_code=202)
+def create_job(
+    submission: Submission,
+    server: Shared,
+    owner: Owner,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobView:
+    """Submit a job. The same Idempotency-Key gives the same job."""
+    return submit(
+        server,
+        submission.request,
+        owner,
+        priority=submission.priority,
+        on_crash=submission.on_crash,
+        idempotency_key=idempotency_key,
+    )
+
+
+@router.get("/jobs")
+def list_jobs(
+    server: Shared,
+    owner: Owner,
+    state: Annotated[list[JobState] | None, Query()] = None,
+    before: Annotated[str | None, Query(max_length=32)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> list[JobView]:
+    """Jobs, the newest first; those after the job `before`."""
+    return server.store.list_jobs(owner=owner, states=state or (), before=before, limit=limit)
+
+
+@router.get("/jobs/{job}")
+def get_job(job: str, server: Shared, owner: Owner) -> JobView:
+    """One job."""
+    return _own(server, job, owner)
+
+
+@router.delete("/jobs/{job}")
+def cancel_job(job: str, server: Shared, owner: Owner) -> JobView:
+    """Cancel a job that is not over; it stops within one evaluation."""
+    _own(server, job, owner)
+    server.dispatcher.cancel(job)
+    return _own(server, job, owner)
+
+
+@router.get("/jobs/{job}/events", response_class=EventSourceResponse)
+async def follow_job(
+    job: str, server: Shared, owner: Owner, previews: bool = False
+) -> AsyncIterator[ServerSentEvent]:
+    """What happens to a job, as server-sent events `state`, `progress` and `picture`, until it is over.
+
+    With `previews` some `progress` events hold a WebP picture in base64.
+    """
+    from starlette.concurrency import run_in_threadpool
+
+    await run_in_threadpool(_own, server, job, owner)
+    async for event in events_of(server, job, previews=previews):
+        yield ServerSentEvent(event=event.kind, data=_data(event))
+
+
+def _data(event: Event) -> dict[str, Any]:
+    found: dict[str, Any] = event.model_dump(mode="json", exclude_none=True, exclude={"kind"})
+    preview = event.progress and event.progress.preview
+    if preview:
+        found["progress"]["preview"] = base64.b64encode(preview).decode()
+    return found
+
+
+def _own(server: Server, job: str, owner: str) -> JobView:
+    view = server.store.job(job, owner)
+    if view is None:
+        raise HTTPException(404, f"there is no job {job!r}")
+    return view

@@ -1,0 +1,240 @@
+"""OpenAI's Images API: generations, edits, variations, models."""
+
+import base64
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import JSONResponse, Response
+
+from sfumato.errors import UsageError
+from sfumato.names import ELSEWHERE
+from sfumato.request import Request as DrawRequest
+from sfumato.server.context import Owner, Server, Shared
+from sfumato.server.encoding import encoded
+from sfumato.server.errors import error_body
+from sfumato.server.jobs import ENDED, JobState, JobView
+from sfumato.server.submitting import events_of, finished, submit
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+MODELS_OF_OPENAI = re.compile(r"(dall-e|gpt-image|chatgpt-image)-?")
+"""Names that programs send unchanged; they mean the default model here."""
+QUALITIES = {"low": 10, "high": 40, "hd": 40}
+"""Steps by `quality`; other qualities take the model's own."""
+VARIATION_STRENGTH = 0.7
+
+
+class ImageParameters(BaseModel):
+    """Parameters of OpenAI's, and any field of a request to draw besides, such as seed and steps."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prompt: str = Field("", max_length=32000)
+    model: str | None = None
+    n: int = Field(1, ge=1, le=10)
+    size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+    output_compression: int = Field(95, ge=1, le=100)
+    response_format: Literal["url", "b64_json"] = "b64_json"
+    stream: bool = False
+    partial_images: int = Field(0, ge=0, le=3)
+    style: str | None = None
+    user: str | None = None
+    moderation: str | None = None
+    input_fidelity: str | None = None
+
+
+@router.get("/models")
+def list_models(server: Shared) -> dict[str, Any]:
+    """The models that are served."""
+    return {"object": "list", "data": [_model(name) for name in server.settings.models]}
+
+
+@router.get("/models/{model:path}")
+def get_model(model: str, server: Shared) -> dict[str, Any]:
+    """One model."""
+    if model not in server.settings.models:
+        raise HTTPException(404, f"model {model!r} is not served")
+    return _model(model)
+
+
+@router.post("/images/generations")
+async def generate(parameters: ImageParameters, request: Request, server: Shared, owner: Owner) -> Response:
+    """Draw a prompt."""
+    if not parameters.prompt.strip():
+        raise UsageError("prompt is empty; say what to draw")
+    return await _answer(request, server, owner, parameters, {}, "image_generation")
+
+
+@router.post("/images/edits")
+async def edit(request: Request, server: Shared, owner: Owner) -> Response:
+    """Draw into a picture: where the mask is transparent, or all of it."""
+    form = await request.form(max_files=20)
+    parameters, files = _of_form(form)
+    if "image" not in files:
+        raise UsageError("image is missing: the picture to edit")
+    fields = _mask_of_alpha(files["image"], files.get("mask"))
+    return await _answer(request, server, owner, parameters, fields, "image_edit")
+
+
+@router.post("/images/variations")
+async def vary(request: Request, server: Shared, owner: Owner) -> Response:
+    """Draw pictures like one."""
+    parameters, files = _of_form(await request.form(max_files=2))
+    if "image" not in files:
+        raise UsageError("image is missing: the picture to vary")
+    fields = {"image": files["image"], "strength": VARIATION_STRENGTH}
+    return await _answer(request, server, owner, parameters, fields, "image_variation")
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "sfumato"}
+
+
+def _of_form(form: FormData) -> tuple[ImageParameters, dict[str, Any]]:
+    """Parameters and files of a multipart body; of several `image[]` the first is edited."""
+    texts: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            files.setdefault(name.removesuffix("[]"), value.file.read())
+        else:
+            texts[name] = value
+    return ImageParameters.model_validate(texts), files
+
+
+def _mask_of_alpha(image: bytes, mask: bytes | None) -> dict[str, Any]:
+    """OpenAI's masks are transparent where it is drawn; without one the picture's own alpha says it."""
+    import io
+
+    import numpy as np
+    import PIL.Image
+
+    from sfumato import pictures
+
+    with pictures.opened_content(io.BytesIO(mask or image), "the mask" if mask else "the image") as opened:
+        alpha = np.asarray(pictures.rgba(opened))[..., 3]
+    if alpha.min() == 255:
+        if mask is not None:
+            raise UsageError(
+                "mask has no transparent part: it is transparent where the picture is drawn anew"
+            )
+        return {"image": image}
+    return {"image": image, "mask": PIL.Image.fromarray(255 - alpha)}
+
+
+def _fields(parameters: ImageParameters, server: Server) -> dict[str, Any]:
+    """A request's fields. Raises `UsageError` for what is no parameter and no field."""
+    known = DrawRequest.model_fields
+    fields: dict[str, Any] = {}
+    for name, value in (parameters.model_extra or {}).items():
+        own = name if name in known else next(iter(ELSEWHERE.get(name, ())), None)
+        if own is None:
+            raise UsageError(f"unknown parameter {name!r}")
+        fields[own] = value
+    fields |= {"prompt": parameters.prompt, "count": parameters.n}
+    if parameters.model and not MODELS_OF_OPENAI.match(parameters.model):
+        fields["model"] = parameters.model
+    if parameters.size and parameters.size != "auto":
+        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", parameters.size)
+        if match is None:
+            raise UsageError(f"size is {parameters.size!r}: must be auto or WIDTHxHEIGHT, as 256x256")
+        fields |= {"width": int(match[1]), "height": int(match[2])}
+    if parameters.quality in QUALITIES:
+        fields.setdefault("steps", QUALITIES[parameters.quality])
+    return fields
+
+
+async def _answer(
+    request: Request,
+    server: Server,
+    owner: str,
+    parameters: ImageParameters,
+    pictures: Mapping[str, Any],
+    kind: str,
+) -> Response:
+    fields = {**_fields(parameters, server), **pictures}
+    job = await run_in_threadpool(submit, server, fields, owner)
+    if parameters.stream:
+        stream = _stream(request, server, job, parameters, kind)
+        return StreamingResponse(
+            stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+    done = await finished(server, job.id)
+    if done.state is JobState.CANCELLED:
+        raise HTTPException(499, "the job was cancelled")
+    data = [await run_in_threadpool(_datum, request, server, parameters, each) for each in done.pictures]
+    return JSONResponse(
+        {
+            "created": int(done.ended or time.time()),
+            "data": data,
+            "output_format": parameters.output_format,
+            "size": f"{done.pictures[0].width}x{done.pictures[0].height}",
+        }
+    )
+
+
+def _datum(request: Request, server: Server, parameters: ImageParameters, picture: Any) -> dict[str, Any]:
+    if parameters.response_format == "url":
+        return {"url": f"{request.base_url}api/v1/pictures/{picture.id}/file"}
+    content = encoded(server, picture, parameters.output_format, parameters.output_compression)
+    return {"b64_json": base64.b64encode(content).decode()}
+
+
+async def _stream(
+    request: Request, server: Server, job: JobView, parameters: ImageParameters, kind: str
+) -> AsyncIterator[str]:
+    """Partial pictures on the way, then the finished ones."""
+    partial, last = 0, -1
+    ended = False
+    try:
+        async for event in events_of(server, job.id, previews=parameters.partial_images > 0):
+            progress = event.progress
+            if progress and progress.preview and partial < parameters.partial_images:
+                share = progress.done * (parameters.partial_images + 1) // progress.total
+                if share > last:
+                    last = share
+                    yield _event(
+                        f"{kind}.partial_image",
+                        {**_described(parameters, progress.preview), "partial_image_index": partial},
+                    )
+                    partial += 1
+            elif event.picture is not None:
+                partial, last = 0, -1
+                content = await run_in_threadpool(
+                    encoded, server, event.picture, parameters.output_format, parameters.output_compression
+                )
+                size = f"{event.picture.width}x{event.picture.height}"
+                yield _event(f"{kind}.completed", {**_described(parameters, content), "size": size})
+            elif event.kind == "state" and event.state in ENDED:
+                ended = True
+                if event.state is not JobState.DONE:
+                    yield _event("error", error_body(400, event.error or f"the job was {event.state}"))
+    finally:
+        if not ended:
+            server.dispatcher.cancel(job.id)
+
+
+def _described(parameters: ImageParameters, content: bytes) -> dict[str, Any]:
+    return {
+        "b64_json": base64.b64encode(content).decode(),
+        "created_at": int(time.time()),
+        "output_format": parameters.output_format,
+        "quality": parameters.quality or "auto",
+        "size": parameters.size or "auto",
+        "background": parameters.background or "auto",
+    }
+
+
+def _event(kind: str, data: dict[str, Any]) -> str:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **data})}\n\n"

@@ -1,0 +1,98 @@
+"""The gallery: pictures that were drawn, found by their words, kept, deleted, brought back."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from sfumato.server.context import Owner, Server, Shared
+from sfumato.server.jobs import PictureView
+
+router = APIRouter(prefix="/api/v1", tags=["pictures"])
+
+FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
+"""For content that never changes under its name."""
+
+
+class PictureChange(BaseModel):
+    """What may be changed of a picture."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    favourite: bool | None = None
+    tags: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(None, max_length=50)
+
+
+@router.get("/pictures")
+def list_pictures(
+    server: Shared,
+    owner: Owner,
+    search: Annotated[str, Query(max_length=1000)] = "",
+    tag: Annotated[str | None, Query(max_length=100)] = None,
+    favourite: bool | None = None,
+    deleted: bool = False,
+    before: Annotated[str | None, Query(max_length=32)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> list[PictureView]:
+    """Pictures, the newest first, whose prompts hold all words of `search`; those after `before`."""
+    return server.store.search(
+        search, owner=owner, tag=tag, favourite=favourite, deleted=deleted, before=before, limit=limit
+    )
+
+
+@router.get("/pictures/{picture}")
+def get_picture(picture: str, server: Shared, owner: Owner) -> PictureView:
+    """One picture."""
+    return _own(server, picture, owner)
+
+
+@router.get("/pictures/{picture}/record")
+def get_record(picture: str, server: Shared, owner: Owner) -> dict[str, Any]:
+    """How it was drawn."""
+    found: dict[str, Any] = json.loads(server.store.record(_own(server, picture, owner).id))
+    return found
+
+
+@router.get("/pictures/{picture}/file", response_class=FileResponse)
+def get_file(picture: str, server: Shared, owner: Owner) -> Response:
+    """The PNG file, which carries its record."""
+    view = _own(server, picture, owner)
+    return FileResponse(server.store.files.picture(view.sha256), media_type="image/png", headers=FOREVER)
+
+
+@router.get("/pictures/{picture}/thumbnail", response_class=FileResponse)
+def get_thumbnail(picture: str, server: Shared, owner: Owner) -> Response:
+    """A small WebP file."""
+    view = _own(server, picture, owner)
+    return FileResponse(server.store.files.thumbnail(view.sha256), media_type="image/webp", headers=FOREVER)
+
+
+@router.patch("/pictures/{picture}")
+def change_picture(picture: str, change: PictureChange, server: Shared, owner: Owner) -> PictureView:
+    """Make it a favourite or not, or give it other tags."""
+    view = _own(server, picture, owner)
+    server.store.change_picture(view.id, favourite=change.favourite, names=change.tags)
+    return _own(server, picture, owner)
+
+
+@router.delete("/pictures/{picture}")
+def delete_picture(picture: str, server: Shared, owner: Owner) -> PictureView:
+    """Delete it; for a day it can be brought back."""
+    server.store.delete_picture(_own(server, picture, owner).id)
+    return _own(server, picture, owner)
+
+
+@router.post("/pictures/{picture}/restore")
+def restore_picture(picture: str, server: Shared, owner: Owner) -> PictureView:
+    """Bring a deleted picture back."""
+    server.store.restore_picture(_own(server, picture, owner).id)
+    return _own(server, picture, owner)
+
+
+def _own(server: Server, picture: str, owner: str) -> PictureView:
+    view = server.store.picture(picture, owner)
+    if view is None:
+        raise HTTPException(404, f"there is no picture {picture!r}")
+    return view

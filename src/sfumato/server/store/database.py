@@ -1,0 +1,75 @@
+"""The database: SQLite with a write-ahead log, or PostgreSQL by URL, brought up to date when it is opened."""
+
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from sfumato.errors import OutputError, UsageError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 30
+"""How long a writer waits for another one."""
+
+
+def opened(url: str | None, folder: Path) -> Engine:
+    """The database at `url`, or the SQLite file in `folder`, with all migrations applied.
+
+    Raises `UsageError` for a URL that names no supported database, `OutputError` where it cannot be opened.
+    """
+    target = _target(url, folder)
+    shown = target.render_as_string(hide_password=True)
+    try:
+        engine = create_engine(target, **_options(target))
+        if target.get_backend_name() == "sqlite":
+            event.listen(engine, "connect", _configure_sqlite)
+        _migrate(engine)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the database {shown} needs the package {error.name}: pip install it") from None
+    except SQLAlchemyError as error:
+        raise OutputError(f"cannot open the database {shown}: {_cause(error)}") from None
+    return engine
+
+
+def _target(url: str | None, folder: Path) -> URL:
+    if url is None:
+        return URL.create("sqlite", database=str(folder / "sfumato.db"))
+    try:
+        target = make_url(url)
+    except ArgumentError:
+        raise UsageError(
+            "database is no URL: it must be as postgresql+psycopg://user:password@host/name"
+        ) from None
+    if target.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UsageError(f"database {target.get_backend_name()!r} is not supported: sqlite or postgresql")
+    return target.set(drivername="postgresql+psycopg") if target.drivername == "postgresql" else target
+
+
+def _options(target: URL) -> dict[str, Any]:
+    if target.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS}}
+    return {"pool_pre_ping": True}
+
+
+def _configure_sqlite(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # every commit reaches the disk: what was accepted is there after a power cut
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _migrate(engine: Engine) -> None:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "head")
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

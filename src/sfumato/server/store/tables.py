@@ -1,0 +1,76 @@
+"""The tables: jobs, the pictures they drew, and the pictures' tags."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("priority", Integer, nullable=False),
+    Column("on_crash", String(8), nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("error", Text),
+    Column("created", Float, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+    UniqueConstraint("owner", "idempotency_key"),
+    Index("jobs_by_state", "state", "priority", "sequence"),
+    sqlite_autoincrement=True,
+)
+"""`sequence` counts the accepted jobs. Times are seconds since 1970, UTC."""
+
+pictures = Table(
+    "pictures",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("job", String(32), ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("negative", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("record", Text, nullable=False),
+    Column("favourite", Boolean, nullable=False, server_default=false()),
+    Column("created", Float, nullable=False),
+    Column("deleted", Float),
+    UniqueConstraint("job", "number"),
+    Index("pictures_by_content", "sha256"),
+    sqlite_autoincrement=True,
+)
+"""`number` counts a job's pictures from 0. `deleted`: when, of one that can still be brought back."""
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("picture", String(32), ForeignKey("pictures.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag", String(100), primary_key=True),
+    Index("tags_by_name", "tag"),
+)

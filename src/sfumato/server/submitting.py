@@ -1,0 +1,110 @@
+"""From fields that came over HTTP to a job, and from a job to its end: what every API does."""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from sfumato.errors import UsageError
+from sfumato.server.admission import admitted
+from sfumato.server.context import Server
+from sfumato.server.jobs import ENDED, Event, JobState, JobView, OnCrash
+
+ALPHA = "alpha"
+
+
+def with_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`fields` with base64 texts and data URLs as the bytes of pictures: no text is a path.
+
+    Raises `UsageError` for a text that is no base64.
+    """
+    found = dict(fields)
+    for name in ("image", "mask"):
+        if isinstance(found.get(name), str) and not (name == "mask" and found[name] == ALPHA):
+            found[name] = decoded(found[name], name)
+    return found
+
+
+def decoded(text: str, name: str) -> bytes:
+    """The bytes of a picture from base64, also as a data URL. Raises `UsageError`."""
+    if text.startswith(("http://", "https://")):
+        raise UsageError(f"{name} is a URL: pictures are sent, not fetched; give base64")
+    data = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise UsageError(f"{name} is no picture in base64") from None
+
+
+def submit(
+    server: Server,
+    fields: Mapping[str, Any],
+    owner: str,
+    *,
+    priority: int = 0,
+    on_crash: OnCrash = "retry",
+    idempotency_key: str | None = None,
+) -> JobView:
+    """Accept a job for the request that `fields` make.
+
+    Raises `UsageError`, `PictureError`, `QueueFullError`.
+    """
+    request, count = admitted(with_pictures(fields), server.settings)
+    job, new = server.store.submit(
+        request,
+        owner=owner,
+        count=count,
+        queue=server.settings.queue,
+        priority=priority,
+        on_crash=on_crash,
+        idempotency_key=idempotency_key,
+    )
+    if new:
+        server.dispatcher.wake()
+    return job
+
+
+async def events_of(server: Server, job: str, *, previews: bool = False) -> AsyncIterator[Event]:
+    """What happens to a job from now on, first where it stands, until it has ended."""
+    from starlette.concurrency import run_in_threadpool
+
+    with server.events.listening(job) as listener:
+        view = await run_in_threadpool(server.store.job, job)
+        if view is None:
+            return
+        if previews:
+            server.dispatcher.watch(job, True)
+        try:
+            yield Event(kind="state", job=job, state=view.state, error=view.error)
+            known = set()
+            for picture in view.pictures:
+                known.add(picture.id)
+                yield Event(kind="picture", job=job, picture=picture)
+            ended = view.state in ENDED
+            while not ended:
+                event = await listener.next()
+                if event.picture is not None and event.picture.id in known:
+                    continue
+                yield event
+                ended = event.kind == "state" and event.state in ENDED
+        finally:
+            if previews:
+                server.dispatcher.watch(job, False)
+
+
+async def finished(server: Server, job: str) -> JobView:
+    """The job when it has ended. Whoever waits for it and goes away cancels it."""
+    from starlette.concurrency import run_in_threadpool
+
+    ended = False
+    try:
+        async for event in events_of(server, job):
+            ended = event.kind == "state" and event.state in ENDED
+    finally:
+        if not ended:
+            server.dispatcher.cancel(job)
+    view = await run_in_threadpool(server.store.job, job)
+    assert view is not None
+    if view.state is JobState.FAILED:
+        raise UsageError(view.error or "the job failed")
+    return view

@@ -1,0 +1,1 @@
+"""The process that holds models and draws: one a device."""

@@ -1,0 +1,235 @@
+"""What a worker does: takes up jobs, evaluates one batch after another, and tells the server what came."""
+
+import io
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing.connection import Connection
+from time import perf_counter
+from typing import Any
+
+from sfumato import engine, expansion
+from sfumato.engine import Engine
+from sfumato.errors import NumericsError, SfumatoError, UsageError
+from sfumato.expansion import Prepared
+from sfumato.image import Image
+from sfumato.options import DeviceOptions, ModelOptions
+from sfumato.request import Request
+from sfumato.server.worker import messages
+from sfumato.server.worker.models import Models
+from sfumato.server.worker.order import Turn
+from sfumato.studio import Studio
+
+AT_ONCE = 8
+"""Pictures of one job that are drawn at the same time where batches are a gain."""
+PREVIEW_SHARE = 0.1
+"""Of the time, what previews of a job may take."""
+
+Key = tuple[str, int]
+"""A job, and the number of its picture."""
+
+
+@dataclass(eq=False)
+class _Drawing:
+    """A job that is being drawn."""
+
+    studio: Studio
+    turn: Turn
+    waiting: Iterator[tuple[int, Prepared]]
+    pictures: dict[int, Prepared] = field(default_factory=dict)
+    totals: dict[int, int] = field(default_factory=dict)
+    previews: bool = False
+    preview_due: float = 0.0
+
+
+class Worker:
+    """Draws the jobs that come over `connection`; with `memory` bytes for models."""
+
+    def __init__(self, connection: Connection, device: DeviceOptions, memory: int | None = None) -> None:
+        self.connection = connection
+        self.models = Models(device, memory)
+        self._engines: dict[Studio, Engine] = {}
+        self._drawings: dict[str, _Drawing] = {}
+        self._watched: set[str] = set()
+        self._clock = 0
+
+    def load(self, model: str) -> None:
+        """Have a model ready. One that cannot be loaded is told to each job that asks for it."""
+        with suppress(SfumatoError):
+            self._studio(ModelOptions.of(model))
+
+    def run(self) -> None:
+        """Work until the server says stop or is gone."""
+        self.connection.send(messages.Ready())
+        while True:
+            while self.connection.poll(0 if self._drawings else None):
+                try:
+                    message = self.connection.recv()
+                except EOFError:
+                    return
+                if isinstance(message, messages.Stop):
+                    return
+                self._take(message)
+            self._step()
+
+    def _take(self, message: messages.ToWorker) -> None:
+        if isinstance(message, messages.Draw):
+            try:
+                self._begin(message)
+            except Exception as error:
+                self._fail(message.job, error)
+        elif isinstance(message, messages.Cancel):
+            self._drop(message.job)
+        elif isinstance(message, messages.Watch):
+            (self._watched.add if message.previews else self._watched.discard)(message.job)
+
+    def _begin(self, message: messages.Draw) -> None:
+        """Take up a job: its model loaded, its pictures prepared."""
+        request = Request.build(**message.request)
+        options = ModelOptions.of_request(request)
+        if self.models.get(options) is None:
+            self.connection.send(messages.Loading(message.job, request.model))
+        studio = self._studio(options)
+        resolved = studio.resolve(request)
+        count = expansion.count(resolved)
+        prepared = enumerate(studio.prepare(resolved))
+        waiting = ((number, picture) for number, picture in prepared if number not in message.done)
+        left = studio.evaluations(resolved) * (count - len(message.done))
+        turn = Turn(self._clock, left, message.priority)
+        self._drawings[message.job] = _Drawing(studio, turn, waiting)
+        self._submit(message.job)
+
+    def _studio(self, options: ModelOptions) -> Studio:
+        """The studio of a model, loaded if need be. Raises `SfumatoError`."""
+        studio = self.models.get(options)
+        if studio is None:
+            busy = [each.studio for each in self._drawings.values()]
+            studio, closed = self.models.load(options, busy)
+            for each in closed:
+                self._close(each)
+            studio.library.names_only = True
+        return studio
+
+    def _submit(self, job: str) -> None:
+        """Have the engine draw as many pictures of a job as are drawn at once; one without any is over."""
+        drawing = self._drawings[job]
+        most = AT_ONCE if drawing.studio.budget else 1
+        for number, picture in islice(drawing.waiting, most - len(drawing.pictures)):
+            drawing.pictures[number] = picture
+            drawing.totals[number] = drawing.studio.evaluations(picture.request)
+            self._engine(drawing.studio).submit(drawing.studio.job(picture, (job, number)))
+        if not drawing.pictures:
+            self._drop(job)
+            self.connection.send(messages.Finished(job))
+
+    def _engine(self, studio: Studio) -> Engine:
+        if studio not in self._engines:
+            self._engines[studio] = studio.engine(self._rank)
+        return self._engines[studio]
+
+    def _close(self, studio: Studio) -> None:
+        twin = vars(studio).get("full_precision")
+        for each in (studio, twin):
+            if each is not None:
+                self._engines.pop(each, None)
+                each.close()
+
+    def _rank(self, key: Key) -> float:
+        return self._drawings[key[0]].turn.rank(self._clock)
+
+    def _step(self) -> None:
+        """One batch of the studio whose job has its turn."""
+        if not self._drawings:
+            return
+        first = min(self._drawings, key=lambda job: self._drawings[job].turn.rank(self._clock))
+        for studio in self._studios(self._drawings[first]):
+            for event in self._engine(studio).step():
+                key: Any = event.key
+                job, number = key
+                if job in self._drawings:
+                    self._tell(job, number, event, studio)
+
+    def _studios(self, drawing: _Drawing) -> list[Studio]:
+        """Where a job is drawn: in its studio, or in that one's twin of full precision."""
+        twin = vars(drawing.studio).get("full_precision")
+        return [each for each in (drawing.studio, twin) if each is not None and not self._engine(each).idle]
+
+    def _tell(self, job: str, number: int, event: engine.Event, studio: Studio) -> None:
+        drawing = self._drawings[job]
+        if isinstance(event, engine.Evaluated):
+            self._clock += 1
+            drawing.turn.left -= 1
+            preview = None if event.last else self._preview(job, drawing, number, event)
+            total = drawing.totals[number]
+            self.connection.send(messages.Evaluated(job, number, event.index, total, preview))
+        elif isinstance(event, engine.Finished):
+            try:
+                assert event.pixels is not None
+                image = studio.image(event.pixels, drawing.pictures.pop(number))
+                self.connection.send(messages.Drawn(job, number, image.png(), _facts(image)))
+                self._submit(job)
+            except Exception as error:
+                self._fail(job, error)
+        else:
+            self._again(job, number, event.error)
+
+    def _preview(self, job: str, drawing: _Drawing, number: int, event: engine.Evaluated) -> bytes | None:
+        """A WebP file of what the picture is becoming, if somebody looks and one is due."""
+        began = perf_counter()
+        if job not in self._watched or began < drawing.preview_due:
+            return None
+        buffer = io.BytesIO()
+        image = drawing.studio.preview(event.x0, drawing.pictures[number])
+        image.pil.save(buffer, "WEBP", quality=75)
+        now = perf_counter()
+        drawing.preview_due = now + (now - began) / PREVIEW_SHARE
+        return buffer.getvalue()
+
+    def _again(self, job: str, number: int, error: Exception) -> None:
+        """A picture that failed, once more in full precision where that can help."""
+        drawing = self._drawings[job]
+        full = drawing.studio.full_precision if isinstance(error, NumericsError) else None
+        if full is None or not self._engine(full).idle:
+            self._fail(job, error)
+            return
+        drawing.studio.library.share(full.library)
+        full.library.names_only = True
+        try:
+            (picture,) = full.prepare(drawing.pictures[number].request)
+            drawing.pictures[number] = picture
+            self._engine(full).submit(full.job(picture, (job, number)))
+        except Exception as failed:
+            self._fail(job, failed)
+
+    def _fail(self, job: str, error: Exception) -> None:
+        self._drop(job)
+        known = isinstance(error, SfumatoError)
+        text = str(error) if known else f"internal error: {type(error).__name__}: {error}"
+        details = None if known else "".join(traceback.format_exception(error))
+        self.connection.send(messages.Finished(job, text, isinstance(error, UsageError), details))
+
+    def _drop(self, job: str) -> None:
+        """Forget a job, whatever it was about to do."""
+        self._watched.discard(job)
+        drawing = self._drawings.pop(job, None)
+        if drawing is None:
+            return
+        for engine_of_it in self._engines.values():
+            for number in drawing.totals:
+                engine_of_it.cancel((job, number))
+
+
+def _facts(image: Image) -> dict[str, Any]:
+    """What is kept of a picture besides its file."""
+    request, record = image.request, image.record
+    return {
+        "width": image.size[0],
+        "height": image.size[1],
+        "seed": request.seed,
+        "prompt": request.prompt,
+        "negative": request.negative,
+        "model": record.model,
+        "record": record.for_file("PNG", embed=False).model_dump_json(),
+    }

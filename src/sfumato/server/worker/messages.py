@@ -1,0 +1,86 @@
+"""What the server and a worker tell each other, over a pipe."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Draw:
+    """To the worker: draw a job's request."""
+
+    job: str
+    request: dict[str, Any]
+    priority: int = 0
+    done: frozenset[int] = frozenset()
+    """The pictures of it that exist already."""
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """To the worker: drop a job before its next evaluation."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """To the worker: send previews of a job, or no more."""
+
+    job: str
+    previews: bool
+
+
+@dataclass(frozen=True)
+class Stop:
+    """To the worker: end."""
+
+
+ToWorker = Draw | Cancel | Watch | Stop
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has started."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A model is being loaded for a job."""
+
+    job: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A network evaluation of a job: `done` of `total` of its picture `number`; `preview` is a WebP file."""
+
+    job: str
+    number: int
+    done: int
+    total: int
+    preview: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture of a job, a PNG file, and the facts that are kept of it."""
+
+    job: str
+    number: int
+    content: bytes
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job is over: drawn if `error` is `None`. `usage`: whether the request was at fault."""
+
+    job: str
+    error: str | None = None
+    usage: bool = False
+    details: str | None = None
+    """The traceback of an error that is none of a user's."""
+
+
+FromWorker = Ready | Loading | Evaluated | Drawn | Finished

@@ -1,0 +1,49 @@
+"""The studios of a worker: loaded when they are asked for, within a budget of memory."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from sfumato.options import DeviceOptions, ModelOptions
+from sfumato.studio import Studio, open_studio
+
+
+class Models:
+    """Studios by their options; the least recently used ones leave where their weights pass `budget` bytes,
+    unless they draw.
+    """
+
+    def __init__(self, device: DeviceOptions, budget: int | None = None) -> None:
+        self.device, self.budget = device, budget
+        self._open: OrderedDict[ModelOptions, Studio] = OrderedDict()
+
+    def get(self, options: ModelOptions) -> Studio | None:
+        """The studio of a model, if it is loaded."""
+        if options in self._open:
+            self._open.move_to_end(options)
+        return self._open.get(options)
+
+    def load(self, options: ModelOptions, busy: Iterable[Studio]) -> tuple[Studio, list[Studio]]:
+        """The studio of a model that is not loaded yet, and those that are to be closed for it; `busy` ones
+        stay.
+
+        Raises `SfumatoError`.
+        """
+        self._open[options] = open_studio(options, self.device)
+        return self._open[options], self._make_room(options, set(map(id, busy)))
+
+    def _make_room(self, newest: ModelOptions, busy: set[int]) -> list[Studio]:
+        closed: list[Studio] = []
+        if self.budget is None:
+            return closed
+        for options, studio in list(self._open.items()):
+            if sum(map(_bytes, self._open.values())) <= self.budget:
+                break
+            if options != newest and id(studio) not in busy:
+                closed.append(self._open.pop(options))
+        return closed
+
+
+def _bytes(studio: Studio) -> int:
+    """What the weights of a studio take."""
+    networks = studio.model.networks.values()
+    return sum(each.numel() * each.element_size() for network in networks for each in network.parameters())

@@ -1,0 +1,18 @@
+"""Where a worker process begins: torch is imported here, not by the server."""
+
+from multiprocessing.connection import Connection
+
+from sfumato.options import DeviceOptions
+
+
+def main(connection: Connection, model: str, device: DeviceOptions, memory: int | None) -> None:
+    """Load `model`, then draw the jobs that come over `connection`, with `memory` bytes for models."""
+    import signal
+
+    # Ctrl-C reaches the whole group of processes; the server decides when its workers end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from sfumato.server.worker.loop import Worker
+
+    worker = Worker(connection, device, memory)
+    worker.load(model)
+    worker.run()

@@ -21,7 +21,7 @@ FLOORS = [
         "control", "element", "inputs", "request", "scene", "edit", "expansion", "foreign", "metadata",
         "image", "engine", "few_steps", "decoders", "series", "studio",
     },
-    {"data", "evaluate", "train", "compat"},
+    {"data", "evaluate", "train", "compat", "client"},
     {"cli", "server", "__main__"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

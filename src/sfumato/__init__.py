@@ -17,6 +17,8 @@ from sfumato.version import __version__
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
+    from sfumato.client import RemoteStudio as RemoteStudio
+    from sfumato.client import connect as connect
     from sfumato.diffusion.samplers import register_sampler as register_sampler
     from sfumato.errors import SfumatoError as SfumatoError
     from sfumato.errors import SfumatoWarning as SfumatoWarning
@@ -29,18 +31,21 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Image": "image",
+    "RemoteStudio": "client",
     "Request": "request",
     "Scene": "scene",
     "SfumatoError": "errors",
     "SfumatoWarning": "errors",
     "Step": "studio",
     "Studio": "studio",
+    "connect": "client",
     "load": "studio",
     "register_sampler": "diffusion.samplers",
 }
 
 __all__ = [
     "Image",
+    "RemoteStudio",
     "Request",
     "Scene",
     "SfumatoError",
@@ -48,6 +53,7 @@ __all__ = [
     "Step",
     "Studio",
     "__version__",
+    "connect",
     "load",
     "register_sampler",
 ]

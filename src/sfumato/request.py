@@ -6,7 +6,7 @@ is what an image carries.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, Unpack
 
 from pydantic import Field, field_validator, model_validator
@@ -18,7 +18,7 @@ from sfumato.inputs import InputImage, Picture, PictureSource, input_image
 from sfumato.names import DIALECTS, ELSEWHERE, spacing_name, split_label
 from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
-from sfumato.validation import Validated
+from sfumato.validation import Validated, shown
 
 MAX_SIDE = 4096
 MAX_STEPS = 1000
@@ -587,6 +587,38 @@ class Request(Validated):
             if not 0 <= low < high < math.inf:
                 raise ValueError(f"guidance_interval is {low:g} to {high:g}; it must be 0 ≤ low < high < ∞")
         return self
+
+
+Requests = Request | str | Iterable[Request | str]
+"""One request or several; a text is a request's prompt."""
+
+
+def requests_of(request: Requests | None, fields: Mapping[str, Any]) -> list[Request]:
+    """Each of `request` with `fields`; a text is a prompt. Raises `UsageError` for anything else."""
+    if request is None:
+        return [Request.build(**fields)]
+    if isinstance(request, Request | str):
+        return [request_of(request, fields)]
+    if isinstance(request, bytes | Mapping) or not isinstance(request, Iterable):
+        raise UsageError(f"cannot draw {shown(request)}: {_DRAWN}")
+    each = [request_of(one, fields) for one in request]
+    if not each:
+        raise UsageError("there is no request to draw")
+    return each
+
+
+_DRAWN = "a request is a prompt, a sfumato.Request, or a list of these"
+
+
+def request_of(one: Any, fields: Mapping[str, Any]) -> Request:
+    """One of these with `fields`. Raises `UsageError`."""
+    if isinstance(one, str):
+        if "prompt" in fields:
+            raise UsageError("prompt is given twice; give it once")
+        return Request.build(prompt=one, **fields)
+    if not isinstance(one, Request):
+        raise UsageError(f"cannot draw {shown(one)}: {_DRAWN}")
+    return one.changed(**fields) if fields else one
 
 
 def _by_own_names(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`sfumato serve`: an HTTP server that draws."""
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -84,4 +85,6 @@ def serve(
     settings = server_settings(config, **given)
     from sfumato.server.serving import serve
 
-    serve(settings, lambda address: console.result(f"serving at {address}"))
+    # a signal is how a server ends
+    with suppress(console.Interrupted):
+        serve(settings, lambda address: console.result(f"serving at {address}"))

@@ -54,7 +54,9 @@ def _document(app: FastAPI) -> None:
         document = made()
         schema = Request.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
         parts = schema.pop("$defs", {})
-        document["components"]["schemas"] |= {**parts, "DrawRequest": schema}
+        schemas = document["components"]["schemas"]
+        schemas |= {**parts, "DrawRequest": schema}
+        schemas["Submission"]["properties"]["request"] = {"$ref": _SCHEMAS + "DrawRequest"}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

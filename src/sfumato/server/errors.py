@@ -1,5 +1,6 @@
 """One shape for every error, that of OpenAI's APIs: `{"error": {"message", "type", "param", "code"}}`."""
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +10,8 @@ from starlette.exceptions import HTTPException
 
 from sfumato.errors import SfumatoError
 from sfumato.server.store.store import QueueFullError
+
+log = logging.getLogger("sfumato.server")
 
 RETRY_SECONDS = 5
 """After which a client may try again where the queue is full."""
@@ -42,6 +45,11 @@ def handle_errors(app: FastAPI) -> None:
         if isinstance(error, QueueFullError):
             return error_response(429, str(error), headers={"retry-after": str(RETRY_SECONDS)})
         return error_response(400, str(error))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s failed", request.state.request_id, exc_info=error)
+        return error_response(500, f"internal error: see the server's log, {request.state.request_id}")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

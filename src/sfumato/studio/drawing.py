@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -55,7 +55,14 @@ from sfumato.options import DEFAULT_DEVICE, DEFAULT_MODEL, DeviceOptions, ModelO
 from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
-from sfumato.request import Request, RequestFields, RequestOptions
+from sfumato.request import (
+    Request,
+    RequestFields,
+    RequestOptions,
+    Requests,
+    request_of,
+    requests_of,
+)
 from sfumato.series.interpolation import FRAMES, Interpolation
 from sfumato.series.upscaling import SCALE, upscaling
 from sfumato.series.variation import AMOUNT, variation
@@ -69,8 +76,6 @@ from sfumato.version import __version__
 
 T = TypeVar("T")
 
-Requests = Request | str | Iterable[Request | str]
-"""One request or several; a text is a request's prompt."""
 ROWS_AT_ONCE = 16
 """Rows of the native size that a batch may hold on a GPU; a CPU gains nothing from batches."""
 DEFAULT_STRENGTH = 0.8
@@ -240,7 +245,7 @@ class Studio:
         Raises `UsageError` for a size that the model cannot draw, a decoder that it does not have, and a
         model that draws from more than a text.
         """
-        request = _request(request, {})
+        request = request_of(request, {})
         task = self.model.task
         if task != "text" and request.image is None:
             raise UsageError(f"{self.model.name} is an {task} model: it edits pictures, and needs image")
@@ -309,7 +314,7 @@ class Studio:
         Its adapters and embeddings are read. Raises `UsageError` and `CheckpointError`.
         """
         prepared = []
-        for each in _requests(request, fields):
+        for each in requests_of(request, fields):
             resolved = self.resolve(each)
             sizes = enlarging.pass_sizes(resolved, self.factor)
             canvas = self._canvas(resolved.filled(width=sizes[0][0], height=sizes[0][1]))
@@ -348,7 +353,7 @@ class Studio:
         `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`. Raises `UsageError` for one
         that is wrong, and for a single request that asks for several pictures.
         """
-        requests = _requests(request, fields)
+        requests = requests_of(request, fields)
         if request is None or isinstance(request, Request | str):
             return self.generate_batch(_single(requests, "generate draws one; use generate_batch"))[0]
         return self.generate_batch(requests)
@@ -428,7 +433,7 @@ class Studio:
         whose numbers leave the finite ones in half precision is drawn once more in float32. What is wrong
         with the request is raised here, before the first step.
         """
-        requests = _requests(request, fields)
+        requests = requests_of(request, fields)
         pictures = self.prepare(requests)
         styles = load_styles() if any(each.style for each in requests) else {}
         notes = [note for each in requests for note in advice.style_notes(each, self.model, styles)]
@@ -589,7 +594,7 @@ class Studio:
         schedule that holds the level, unless it is given: samplers that look ahead (heun, dpm2-a, dpmpp-2s-a)
         ask for a level within the step before it. Raises `UsageError` as `prepare` does.
         """
-        requests = _single(_requests(request, fields), "a denoiser is of one")
+        requests = _single(requests_of(request, fields), "a denoiser is of one")
         (picture,) = self.prepare(requests)
         for note in picture.notes:
             warn(note)
@@ -799,33 +804,6 @@ class Studio:
             controls=dict(picture.controls),
             notes=(*picture.notes, *([f"decoded in tiles of {tile}"] if tile else [])),
         )
-
-
-def _requests(request: Requests | None, fields: Mapping[str, Any]) -> list[Request]:
-    """Each of `request` with `fields`; a text is a prompt. Raises `UsageError` for anything else."""
-    if request is None:
-        return [Request.build(**fields)]
-    if isinstance(request, Request | str):
-        return [_request(request, fields)]
-    if isinstance(request, bytes | Mapping) or not isinstance(request, Iterable):
-        raise UsageError(f"cannot draw {shown(request)}: {_DRAWN}")
-    each = [_request(one, fields) for one in request]
-    if not each:
-        raise UsageError("there is no request to draw")
-    return each
-
-
-_DRAWN = "a request is a prompt, a sfumato.Request, or a list of these"
-
-
-def _request(one: Any, fields: Mapping[str, Any]) -> Request:
-    if isinstance(one, str):
-        if "prompt" in fields:
-            raise UsageError("prompt is given twice; give it once")
-        return Request.build(prompt=one, **fields)
-    if not isinstance(one, Request):
-        raise UsageError(f"cannot draw {shown(one)}: {_DRAWN}")
-    return one.changed(**fields) if fields else one
 
 
 def _adapter(one: Any) -> AdapterWeight:

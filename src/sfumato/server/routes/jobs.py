@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.jobs import Event, JobState, JobView, OnCrash
@@ -14,15 +14,13 @@ from sfumato.server.submitting import events_of, submit
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
-REQUEST_SCHEMA = {"$ref": "#/components/schemas/DrawRequest"}
-
 
 class Submission(BaseModel):
     """A request to draw, and how it is to be treated."""
 
     model_config = ConfigDict(extra="forbid")
 
-    request: Annotated[dict[str, Any], WithJsonSchema(REQUEST_SCHEMA)]
+    request: dict[str, Any]
     priority: int = Field(0, ge=-10, le=10, description="Higher is drawn first.")
     on_crash: OnCrash = Field("retry", description="What becomes of it if the process that draws it ends.")
 

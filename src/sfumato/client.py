@@ -1,0 +1,168 @@
+"""A server elsewhere, used like a studio here: `sfumato.connect("http://127.0.0.1:7860")`."""
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self, Unpack, overload
+
+import httpx2
+
+from sfumato import pictures
+from sfumato.errors import SfumatoError, UsageError
+from sfumato.image import Image
+from sfumato.request import Request, RequestFields, Requests, requests_of
+
+CONNECT_SECONDS = 10.0
+
+
+class ServerError(SfumatoError):
+    """A server that cannot be reached, or that failed."""
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteStep:
+    """One network evaluation on the way to a picture, as `sfumato.Step`.
+
+    `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
+    finished picture on its last step, else `None`. `webp`: a preview, where the server sent one.
+    """
+
+    image_index: int
+    image_count: int
+    index: int
+    total: int
+    image: Image | None
+    webp: bytes | None
+
+
+def connect(url: str = "http://127.0.0.1:7860", *, api_key: str | None = None) -> "RemoteStudio":
+    """A server to draw with. Raises `ServerError` where none answers."""
+    studio = RemoteStudio(url, api_key=api_key)
+    studio.models()
+    return studio
+
+
+class RemoteStudio:
+    """Draws on a server with the calls of a `Studio`. Close it, or use it in a `with` statement."""
+
+    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+        headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
+        self.url = url.rstrip("/")
+        self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"<RemoteStudio {self.url!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    def models(self) -> list[str]:
+        """The models that are served, the default first."""
+        return [each["name"] for each in self._json("GET", "/api/v1/models")]
+
+    @overload  # a str is an Iterable[str] too, and means one request
+    def generate(  # type: ignore[overload-overlap]
+        self, request: Request | str | None = None, **fields: Unpack[RequestFields]
+    ) -> Image: ...
+
+    @overload
+    def generate(self, request: Iterable[Request | str], **fields: Unpack[RequestFields]) -> list[Image]: ...
+
+    def generate(
+        self, request: Requests | None = None, **fields: Unpack[RequestFields]
+    ) -> Image | list[Image]:
+        """Draw one picture, or a list of them for a list of requests, as `Studio.generate`."""
+        images = self.generate_batch(request, **fields)
+        if request is not None and not isinstance(request, Request | str):
+            return images
+        if len(images) != 1:
+            raise UsageError(f"the request is for {len(images)} pictures: use generate_batch")
+        return images[0]
+
+    def generate_batch(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Image]:
+        """Draw every picture that a request asks for, or several do, in their order."""
+        drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
+        return [drawn[index] for index in sorted(drawn)]
+
+    def stream(
+        self, request: Requests | None = None, *, previews: bool = False, **fields: Unpack[RequestFields]
+    ) -> Iterator[RemoteStep]:
+        """Draw, one step for each evaluation; closing the iterator cancels the rest."""
+        jobs = [self._submit(each) for each in requests_of(request, fields)]
+        total, before = sum(job["count"] for job in jobs), 0
+        ended: set[str] = set()
+        try:
+            for job in jobs:
+                yield from self._follow(job["id"], before, total, previews)
+                ended.add(job["id"])
+                before += job["count"]
+        finally:
+            for job in jobs:
+                if job["id"] not in ended:
+                    self._json("DELETE", f"/api/v1/jobs/{job['id']}")
+
+    def _submit(self, request: Request) -> Any:
+        given = request.model_dump(mode="json", exclude_unset=True)
+        return self._json("POST", "/api/v1/jobs", {"request": given})
+
+    def _follow(self, job: str, before: int, count: int, previews: bool) -> Iterator[RemoteStep]:
+        last = {"done": 0, "total": 0}
+        for kind, data in self._events(f"/api/v1/jobs/{job}/events?previews={str(previews).lower()}"):
+            if kind == "progress":
+                last = data["progress"]
+                webp = base64.b64decode(last["preview"]) if "preview" in last else None
+                # the last evaluation of a picture comes with the picture
+                if last["done"] < last["total"]:
+                    yield RemoteStep(before + last["number"], count, last["done"], last["total"], None, webp)
+            elif kind == "picture":
+                picture = data["picture"]
+                image = self._image(picture["id"])
+                yield RemoteStep(before + picture["number"], count, last["total"], last["total"], image, None)
+            elif data["state"] in ("failed", "cancelled"):
+                raise UsageError(data.get("error") or f"the job was {data['state']}")
+
+    def _image(self, picture: str) -> Image:
+        content = self._answer("GET", f"/api/v1/pictures/{picture}/file").content
+        with pictures.opened_content(io.BytesIO(content), picture) as opened:
+            return Image.decode(opened, picture)
+
+    def _events(self, path: str) -> Iterator[tuple[str, Any]]:
+        try:
+            with self._client.stream("GET", path) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _error(response)
+                for event in httpx2.EventSource(response):
+                    yield event.event, json.loads(event.data)
+        except httpx2.HTTPError as error:
+            raise ServerError(f"the connection to {self.url} broke: {error}") from None
+
+    def _json(self, method: str, path: str, body: Any = None) -> Any:
+        return self._answer(method, path, body).json()
+
+    def _answer(self, method: str, path: str, body: Any = None) -> httpx2.Response:
+        try:
+            response = self._client.request(method, path, json=body)
+        except httpx2.HTTPError as error:
+            raise ServerError(f"no server answers at {self.url}: {error}") from None
+        if response.status_code >= 400:
+            raise _error(response)
+        return response
+
+
+def _error(response: httpx2.Response) -> SfumatoError:
+    try:
+        text = str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        text = f"the server answered {response.status_code}"
+    return UsageError(text) if response.status_code < 500 else ServerError(text)

@@ -1,0 +1,193 @@
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import PIL.Image
+import pytest
+
+from sfumato.errors import UsageError
+from sfumato.server.jobs import MAX_CRASHES, JobState
+from sfumato.server.store import Store
+from sfumato.server.store.store import QueueFullError
+
+FACTS = {"width": 8, "height": 8, "seed": 2**62, "negative": "", "model": "embedded", "record": "{}"}
+
+
+def png(colour="red"):
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def submitted(store, prompt="a cat", **options):
+    options = {"owner": "me", "count": 1, "queue": 100, **options}
+    return store.submit({"model": "embedded", "prompt": prompt}, **options)[0]
+
+
+def drawn(store, prompt="a cat", colour="red", number=0):
+    job = submitted(store, prompt)
+    store.begin(job.id)
+    return store.add_picture(job.id, number, png(colour), {**FACTS, "prompt": prompt})
+
+
+def test_a_job_is_there_after_the_database_is_opened_again(store, tmp_path):
+    job = submitted(store, "a café")
+    again = Store(tmp_path)
+    assert again.job(job.id) == job
+    assert again.job(job.id).request["prompt"] == "a café"
+    again.close()
+
+
+def test_the_same_idempotency_key_of_an_owner_is_the_same_job(store):
+    first, new = store.submit({"model": "m"}, owner="me", count=1, queue=9, idempotency_key="k")
+    again, again_new = store.submit({"model": "m"}, owner="me", count=1, queue=9, idempotency_key="k")
+    other, other_new = store.submit({"model": "m"}, owner="you", count=1, queue=9, idempotency_key="k")
+    assert (new, again_new, other_new) == (True, False, True)
+    assert first.id == again.id != other.id
+
+
+def test_a_full_queue_takes_no_more(store):
+    submitted(store, queue=1)
+    with pytest.raises(QueueFullError, match="1 jobs are waiting"):
+        submitted(store, queue=1)
+    assert store.counts()[JobState.QUEUED] == 1
+
+
+def test_jobs_wait_by_priority_then_by_their_order(store):
+    names = [submitted(store, priority=priority).id for priority in (0, 5, 0, 5)]
+    assert [job.id for job in store.waiting(9)] == [names[1], names[3], names[0], names[2]]
+
+
+def test_a_job_begins_once_and_ends_once_however_many_try(store):
+    job = submitted(store)
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda _: store.begin(job.id), range(16))) == 1
+        states = [JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.DONE]
+        assert sum(pool.map(lambda state: store.end(job.id, state), states * 4)) == 1
+
+
+def test_lost_jobs_wait_again_or_fail_as_they_declared(store):
+    again, never = submitted(store), submitted(store, on_crash="fail")
+    waiting = submitted(store)
+    store.begin(again.id)
+    store.begin(never.id)
+    store.give_up(None, "the server ended")
+    states = [store.job(each.id).state for each in (again, never, waiting)]
+    assert states == [JobState.QUEUED, JobState.FAILED, JobState.QUEUED]
+    assert store.job(never.id).error == "the server ended"
+
+
+def test_a_job_that_ends_its_worker_each_time_fails(store):
+    job = submitted(store)
+    for _ in range(MAX_CRASHES):
+        assert store.begin(job.id)
+        store.give_up([job.id], "the process ended", crashed=True)
+    assert store.job(job.id).state is JobState.FAILED
+    assert store.job(job.id).error == f"the process ended {MAX_CRASHES} times"
+
+
+def test_restarts_of_the_server_are_no_crashes_of_a_job(store):
+    job = submitted(store)
+    for _ in range(2 * MAX_CRASHES):
+        assert store.begin(job.id)
+        store.give_up(None, "the server ended")
+    assert store.job(job.id).state is JobState.QUEUED
+
+
+def test_a_picture_of_a_job_is_kept_once(store):
+    job = submitted(store)
+    store.begin(job.id)
+    facts = {**FACTS, "prompt": "a cat"}
+    assert store.add_picture(job.id, 0, png(), facts) is not None
+    assert store.add_picture(job.id, 0, png("blue"), facts) is None
+    assert len(store.job(job.id).pictures) == 1
+
+
+def test_a_job_that_is_over_gets_no_picture(store):
+    job = submitted(store)
+    store.begin(job.id)
+    store.end(job.id, JobState.CANCELLED)
+    assert store.add_picture(job.id, 0, png(), {**FACTS, "prompt": ""}) is None
+
+
+def test_equal_content_is_one_file_until_the_last_picture_of_it_goes(store):
+    first, second = drawn(store), drawn(store)
+    path = store.files.picture(first.sha256)
+    assert first.sha256 == second.sha256
+    assert path.read_bytes() == png()
+    store.delete_picture(first.id)
+    assert store.tidy(undo_seconds=-1) == 1
+    assert path.exists()
+    store.delete_picture(second.id)
+    assert store.tidy(undo_seconds=-1) == 1
+    assert not path.exists()
+    assert not store.files.thumbnail(first.sha256).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("apple", ["a red apple", "Äpfel and an apple"]),
+        ("APP red", ["a red apple"]),
+        ("äpf", ["Äpfel and an apple"]),
+        ("dog", []),
+        ('"', []),
+        ("apple OR", []),
+        ("", ["a red apple", "a blue cat", "Äpfel and an apple"]),
+    ],
+)
+def test_search_finds_prompts_that_hold_every_word(store, words, found):
+    for prompt in ("Äpfel and an apple", "a blue cat", "a red apple"):
+        drawn(store, prompt)
+    assert [each.prompt for each in store.search(words, limit=9)] == found
+
+
+def test_the_gallery_goes_on_after_a_picture(store):
+    pictures = [drawn(store, str(number)) for number in range(5)]
+    page = store.search(limit=2)
+    after = store.search(before=page[-1].id, limit=9)
+    assert [each.id for each in [*page, *after]] == [each.id for each in reversed(pictures)]
+
+
+def test_tags_and_favourites_are_kept_and_searched(store):
+    picture, other = drawn(store), drawn(store)
+    store.change_picture(picture.id, favourite=True, names=["b", "a", "b"])
+    assert store.picture(picture.id).tags == ("a", "b")
+    assert [each.id for each in store.search(tag="a", favourite=True, limit=9)] == [picture.id]
+    assert [each.id for each in store.search(favourite=False, limit=9)] == [other.id]
+
+
+def test_what_is_deleted_can_be_brought_back_until_it_is_tidied_away(store):
+    picture = drawn(store)
+    store.delete_picture(picture.id)
+    assert store.search(limit=9) == []
+    assert store.tidy() == 0
+    store.restore_picture(picture.id)
+    assert [each.id for each in store.search(limit=9)] == [picture.id]
+
+
+def test_the_oldest_go_where_the_disk_budget_is_passed_but_favourites_stay(store):
+    first, second, third = drawn(store, "1"), drawn(store, "2", "blue"), drawn(store, "3", "green")
+    store.change_picture(first.id, favourite=True)
+    assert store.tidy(first.bytes + third.bytes) == 1
+    assert [each.id for each in store.search(limit=9)] == [third.id, first.id]
+    assert not store.files.picture(second.sha256).exists()
+
+
+def test_another_owner_sees_nothing(store):
+    picture = drawn(store)
+    assert store.picture(picture.id, "you") is None
+    assert store.job(picture.job, "you") is None
+    assert store.search(owner="you", limit=9) == []
+
+
+@pytest.mark.parametrize("url", ["mysql://host/name", "no url"])
+def test_an_unsupported_database_is_refused(tmp_path, url):
+    with pytest.raises(UsageError, match="postgresql"):
+        Store(tmp_path, url)

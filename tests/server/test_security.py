@@ -1,5 +1,6 @@
 import asyncio
 import json
+from base64 import b64encode
 
 import pytest
 
@@ -86,6 +87,8 @@ def test_a_key_is_needed_where_there_are_keys():
     assert asked(HOST, ("authorization", "Bearer wrong"), **keys)[0] == 401
     assert asked(HOST, ("authorization", "Bearer other"), **keys)[0] == 200
     assert asked(HOST, ("x-api-key", "secret"), **keys)[0] == 200
+    assert asked(HOST, ("authorization", f"Basic {b64encode(b'me:secret').decode()}"), **keys)[0] == 200
+    assert asked(HOST, ("authorization", "Basic %%%"), **keys)[0] == 401
     assert asked(HOST, path="/healthz", **keys)[0] == 200
 
 

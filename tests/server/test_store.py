@@ -7,7 +7,7 @@ import pytest
 from sfumato.errors import UsageError
 from sfumato.server.jobs import MAX_CRASHES, JobState
 from sfumato.server.store import Store
-from sfumato.server.store.store import QueueFullError
+from sfumato.server.store.store import BusyError
 
 FACTS = {"width": 8, "height": 8, "seed": 2**62, "negative": "", "model": "embedded", "record": "{}"}
 
@@ -54,9 +54,18 @@ def test_the_same_idempotency_key_of_an_owner_is_the_same_job(store):
 
 def test_a_full_queue_takes_no_more(store):
     submitted(store, queue=1)
-    with pytest.raises(QueueFullError, match="1 jobs are waiting"):
+    with pytest.raises(BusyError, match="1 jobs are waiting"):
         submitted(store, queue=1)
     assert store.counts()[JobState.QUEUED] == 1
+
+
+def test_a_key_that_asked_for_its_quota_waits_for_the_hour_to_pass(store):
+    submitted(store, count=3, quota=5)
+    submitted(store, count=5, quota=5, owner="you")
+    with pytest.raises(BusyError, match="3 pictures were asked for within an hour, of 5") as refused:
+        submitted(store, count=3, quota=5)
+    assert 3590 <= refused.value.seconds <= 3601
+    submitted(store, count=2, quota=5)
 
 
 def test_jobs_wait_by_priority_then_by_their_order(store):

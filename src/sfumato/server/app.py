@@ -12,13 +12,21 @@ from sfumato.server.context import Server
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.errors import handle_errors
 from sfumato.server.events import Events
-from sfumato.server.routes import a1111, health, jobs, library, openai, pictures
+from sfumato.server.routes import a1111, gallery, health, jobs, library, openai, pictures
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import Store
 from sfumato.version import __version__
 
-ROUTERS = (jobs.router, pictures.router, library.router, health.router, openai.router, a1111.router)
+ROUTERS = (
+    jobs.router,
+    pictures.router,
+    library.router,
+    health.router,
+    gallery.router,
+    openai.router,
+    a1111.router,
+)
 _SCHEMAS = "#/components/schemas/"
 
 

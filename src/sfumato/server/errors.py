@@ -9,12 +9,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from sfumato.errors import SfumatoError
-from sfumato.server.store.store import QueueFullError
+from sfumato.server.store.store import BusyError
 
 log = logging.getLogger("sfumato.server")
 
-RETRY_SECONDS = 5
-"""After which a client may try again where the queue is full."""
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -42,8 +40,8 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(SfumatoError)
     async def told(request: Request, error: SfumatoError) -> JSONResponse:
-        if isinstance(error, QueueFullError):
-            return error_response(429, str(error), headers={"retry-after": str(RETRY_SECONDS)})
+        if isinstance(error, BusyError):
+            return error_response(429, str(error), headers={"retry-after": str(error.seconds)})
         return error_response(400, str(error))
 
     @app.exception_handler(Exception)

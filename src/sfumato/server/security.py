@@ -1,6 +1,7 @@
 """What stands before every route: who may call, from where, how much, and how long it may take to say it."""
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
@@ -9,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -110,14 +112,13 @@ class Guard:
         if self._keys and scope["path"] not in OPEN_PATHS:
             found = self._owner(headers)
             if found is None:
-                return 401, "an API key is needed: Authorization: Bearer KEY"
+                return 401, "an API key is needed: Authorization: Bearer KEY, or as a password"
             scope["state"]["owner"] = found
         return None
 
     def _owner(self, headers: Headers) -> str | None:
         """Whose key came with the request; every key is compared, in constant time."""
-        given = headers.get("authorization", "")
-        key = given[7:].strip() if given[:7].lower() == "bearer " else headers.get("x-api-key", "")
+        key = _key(headers)
         found = None
         for name, known in self._keys.items():
             if hmac.compare_digest(key.encode(), known.encode()):
@@ -170,8 +171,21 @@ async def _refuse(send: Send, status: int, text: str) -> None:
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
+    if status == 401:
+        headers = [*headers, (b"www-authenticate", b'Basic realm="Sfumato"')]
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body})
+
+
+def _key(headers: Headers) -> str:
+    """The key that came as a bearer token, as the password of basic authentication, or in a header."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+    return headers.get("x-api-key", "")
 
 
 def _name(host: str) -> str:

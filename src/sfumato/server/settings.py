@@ -50,6 +50,9 @@ class ServerSettings(BaseSettings):
         (), description="Devices of the workers in turn. Default: the fastest one."
     )
     queue: int = Field(1000, ge=1, le=1_000_000, description="Jobs that may wait.")
+    pictures_per_hour: int | None = Field(
+        None, ge=1, description="Pictures that each key may ask for in an hour. Default: any number."
+    )
     memory: int | None = Field(
         None, ge=1, description="MiB that loaded models may take; the least recently used one leaves first."
     )

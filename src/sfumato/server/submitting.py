@@ -47,7 +47,7 @@ def submit(
 ) -> JobView:
     """Accept a job for the request that `fields` make.
 
-    Raises `UsageError`, `PictureError`, `QueueFullError`.
+    Raises `UsageError`, `PictureError`, `BusyError`.
     """
     request, count = admitted(with_pictures(fields), server.settings)
     job, new = server.store.submit(
@@ -55,6 +55,7 @@ def submit(
         owner=owner,
         count=count,
         queue=server.settings.queue,
+        quota=server.settings.pictures_per_hour,
         priority=priority,
         on_crash=on_crash,
         idempotency_key=idempotency_key,

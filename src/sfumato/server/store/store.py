@@ -19,12 +19,19 @@ from sfumato.server.store.picture_files import PictureFiles
 from sfumato.server.store.tables import jobs, pictures, tags
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
+QUEUE_SECONDS = 5
+"""After which a client may try again where the queue is full."""
+QUOTA_SECONDS = 3600
 UNDO_SECONDS = 24 * 3600
 """How long a deleted picture can be brought back."""
 
 
-class QueueFullError(SfumatoError):
-    """As many jobs wait as may."""
+class BusyError(SfumatoError):
+    """No more may be asked for now; `seconds` from now perhaps."""
+
+    def __init__(self, text: str, seconds: int) -> None:
+        super().__init__(text)
+        self.seconds = seconds
 
 
 class Store:
@@ -49,13 +56,15 @@ class Store:
         owner: str,
         count: int,
         queue: int,
+        quota: int | None = None,
         priority: int = 0,
         on_crash: OnCrash = "retry",
         idempotency_key: str | None = None,
     ) -> tuple[JobView, bool]:
         """Accept a job, and whether it is new: the same `idempotency_key` of an owner is the same job.
 
-        Raises `QueueFullError` where `queue` jobs wait already.
+        Raises `BusyError` where `queue` jobs wait already, and where the owner would have asked for more than
+        `quota` pictures within an hour.
         """
         with self._lock, self._engine.begin() as connection:
             if idempotency_key is not None:
@@ -66,7 +75,9 @@ class Store:
                     return self._view(connection, found), False
             waiting = _count(connection, JobState.QUEUED)
             if waiting >= queue:
-                raise QueueFullError(f"{waiting} jobs are waiting, as many as may; try again later")
+                raise BusyError(f"{waiting} jobs are waiting, as many as may; try again later", QUEUE_SECONDS)
+            if quota is not None:
+                _check_quota(connection, owner, count, quota)
             identifier = secrets.token_urlsafe(16)
             connection.execute(
                 insert(jobs).values(
@@ -357,6 +368,17 @@ def _job(connection: Connection, identifier: str) -> Row[Any]:
 
 def _count(connection: Connection, state: JobState) -> int:
     return int(connection.execute(select(func.count()).where(jobs.c.state == state)).scalar_one())
+
+
+def _check_quota(connection: Connection, owner: str, count: int, quota: int) -> None:
+    """Raise `BusyError` where an owner has asked for too much lately."""
+    now = time.time()
+    lately = (jobs.c.owner == owner, jobs.c.created > now - QUOTA_SECONDS)
+    query = select(func.coalesce(func.sum(jobs.c.count), 0), func.min(jobs.c.created)).where(*lately)
+    asked, first = connection.execute(query).one()
+    if asked + count > quota:
+        seconds = max(int((first or now) + QUOTA_SECONDS - now) + 1, 1)
+        raise BusyError(f"{asked} pictures were asked for within an hour, of {quota} that may be", seconds)
 
 
 def _picture(row: Row[Any], names: Sequence[str]) -> PictureView:

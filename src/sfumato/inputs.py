@@ -3,6 +3,9 @@
 import hashlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
@@ -20,6 +23,19 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 << 20
 """The most that is read of a picture's file."""
+
+
+_BYTES_ONLY = ContextVar("_BYTES_ONLY", default=False)
+
+
+@contextmanager
+def bytes_only() -> Iterator[None]:
+    """Within it no picture is read from a path, as where strangers may name files."""
+    token = _BYTES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _BYTES_ONLY.reset(token)
 
 
 class PixelArray(Protocol):
@@ -133,6 +149,8 @@ def _content(source: Any) -> tuple[str, bytes]:
     if isinstance(source, bytes):
         return "", source
     if isinstance(source, str | os.PathLike):
+        if _BYTES_ONLY.get():
+            raise UsageError("a picture is given as its bytes, in base64, and not by a path")
         path = Path(source)
         try:
             return path.name, read_file(path, MAX_BYTES)

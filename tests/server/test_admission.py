@@ -44,6 +44,11 @@ def test_a_text_is_never_a_path(path):
     assert refused(image=path) == "image is no picture in base64"
 
 
+def test_a_controls_picture_is_never_a_path_either():
+    text = refused(controls=[{"model": "edges", "image": "/etc/passwd"}])
+    assert text == "controls[0].image is no picture in base64"
+
+
 def test_a_url_is_never_fetched():
     assert "is a URL" in refused(image="http://169.254.169.254/latest")
 

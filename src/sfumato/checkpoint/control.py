@@ -73,15 +73,19 @@ def load_control(
     image_encoder: Path | None = None,
     dtype: torch.dtype | None = None,
     local_files_only: bool = False,
+    names_only: bool = False,
 ) -> LoadedControl:
     """Load the control `name` for a `unet`: a diffusers folder, a `.safetensors` file, a hub id, or a name.
 
     A file may be one on the hub, "org/name/folder/file.safetensors". A name is one in the user's folder
     `controls`, or of `own`, what the drawing's model brings with it. `image_encoder`: its folder, if it
-    brings one. `dtype`: what to convert the weights to; as stored if `None`. Raises `CheckpointError`.
+    brings one. `dtype`: what to convert the weights to; as stored if `None`. `names_only`: paths and hub ids
+    mean nothing, as where strangers may name files. Raises `CheckpointError`.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    path = locate_control(name, own or {}, prefer_half=half, local_files_only=local_files_only)
+    path = locate_control(
+        name, own or {}, prefer_half=half, local_files_only=local_files_only, names_only=names_only
+    )
     part = control_part(path, unet, prefer_half=half)
     parts, encoder = [part], None
     if isinstance(part.config, IPAdapterConfig):
@@ -105,17 +109,26 @@ def ip_adapter_of(tensors: Mapping[str, Any], where: str) -> IPAdapter:
 
 
 def locate_control(
-    name: str, own: Mapping[str, Path], *, prefer_half: bool = False, local_files_only: bool = False
+    name: str,
+    own: Mapping[str, Path],
+    *,
+    prefer_half: bool = False,
+    local_files_only: bool = False,
+    names_only: bool = False,
 ) -> Path:
     """The file or folder of the control `name`; see `load_control`. Raises `CheckpointError`."""
     if name in own:
         return own[name]
     path = Path(os.path.expanduser(name))
-    if os.path.exists(path):
+    if os.path.exists(path) and not names_only:
         return path
     try:
-        return folders.pick("controls", name)
+        return folders.pick("controls", name, names_only=names_only)
     except UsageError as error:
+        brings = f"; the model brings {', '.join(own)}" if own else ""
+        wrong = misnamed(CheckpointError(f"{error}{brings}"))
+        if names_only:
+            raise wrong from None
         if (match := _HUB_FILE.fullmatch(name)) and not Path(match["repository"]).parent.is_dir():
             return _file_from_hub(**match.groupdict(), local_files_only=local_files_only)
         if named := source.hub_name(name):
@@ -123,8 +136,7 @@ def locate_control(
             return source.hub_network(
                 repository, revision=revision, prefer_half=prefer_half, local_files_only=local_files_only
             )
-        brings = f"; the model brings {', '.join(own)}" if own else ""
-        raise misnamed(CheckpointError(f"{error}{brings}")) from None
+        raise wrong from None
 
 
 def _file_from_hub(repository: str, revision: str | None, name: str, local_files_only: bool) -> Path:

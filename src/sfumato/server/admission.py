@@ -6,6 +6,7 @@ from typing import Any
 
 from sfumato import expansion
 from sfumato.errors import UsageError, nearest
+from sfumato.inputs import bytes_only
 from sfumato.request import Request
 from sfumato.server.settings import ServerSettings
 
@@ -22,7 +23,8 @@ def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[dict[
     model = fields.get("model") or served[0]
     if model not in served:
         raise UsageError(f"model {model!r} is not served; {nearest(str(model), served)}")
-    request = Request.build(**{**fields, "model": model})
+    with bytes_only():
+        request = Request.build(**{**fields, "model": model})
     for name in SERVER_SIDE:
         if getattr(request, name) is not None:
             raise UsageError(f"{name} cannot be chosen over HTTP: the server's models have their own")

@@ -20,9 +20,26 @@ def with_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(fields)
     for name in ("image", "mask"):
-        if isinstance(found.get(name), str) and not (name == "mask" and found[name] == ALPHA):
-            found[name] = decoded(found[name], name)
+        if not (name == "mask" and found.get(name) == ALPHA):
+            found |= _decoded_in(found, name, name)
+    if isinstance(found.get("controls"), list):
+        found["controls"] = [
+            {**each, **_decoded_in(each, "image", f"controls[{index}].image")}
+            if isinstance(each, dict)
+            else each
+            for index, each in enumerate(found["controls"])
+        ]
     return found
+
+
+def _decoded_in(fields: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    """The pictures of one field that are texts, decoded; one or a list."""
+    given = fields.get(key)
+    if isinstance(given, str):
+        return {key: decoded(given, name)}
+    if isinstance(given, list):
+        return {key: [decoded(each, name) if isinstance(each, str) else each for each in given]}
+    return {}
 
 
 def decoded(text: str, name: str) -> bytes:

@@ -40,6 +40,8 @@ class Controls:
     ) -> None:
         self.model, self.denoiser, self.options = model, denoiser, options
         self.local_files_only = local_files_only
+        self.names_only = False
+        """Whether requests may name only what the user's folder holds, and no paths."""
         self._loaded: dict[str, LoadedControl] = {}
         self._encoders: dict[str, CLIPVision] = {}
         """The image encoders by their folders: IP-Adapters of one make share one."""
@@ -69,6 +71,7 @@ class Controls:
                         image_encoder=self.model.image_encoder,
                         dtype=self.denoiser.dtype,
                         local_files_only=self.local_files_only,
+                        names_only=self.names_only,
                     )
                 )
             self._embedded(each.model, each.images, each.preprocessor, size)

@@ -172,6 +172,10 @@ class Studio:
         """How large a batch may be, in rows × latent cells: see `Engine`."""
         self.decode_budget: float = CELLS_DECODED if device.type == "cuda" else 0
 
+    def confine(self) -> None:
+        """From now on requests name adapters, embeddings and controls of the user's folders, and no paths."""
+        self.library.names_only = self.controls.names_only = True
+
     def close(self) -> None:
         """Free the memory of the weights. A closed studio draws no more: every use is a `UsageError`."""
         lock = self.lock

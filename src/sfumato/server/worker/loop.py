@@ -109,7 +109,7 @@ class Worker:
             studio, closed = self.models.load(options, busy)
             for each in closed:
                 self._close(each)
-            studio.library.names_only = True
+            studio.confine()
         return studio
 
     def _submit(self, job: str) -> None:
@@ -195,7 +195,7 @@ class Worker:
             self._fail(job, error)
             return
         drawing.studio.library.share(full.library)
-        full.library.names_only = True
+        full.confine()
         try:
             (picture,) = full.prepare(drawing.pictures[number].request)
             drawing.pictures[number] = picture

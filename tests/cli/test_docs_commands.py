@@ -112,6 +112,7 @@ NOT_RUN = {
     "org/name": "fetches a model from the hub",
     "sfumato train": "trains; tests/train does that with small recipes",
     "sfumato distill": "trains",
+    "sfumato serve": "serves until it is stopped; tests/server start it",
     "sfumato evaluate": "tests/cli/test_evaluate.py runs the evaluation",
     "sfumato data icons": "fetches the icons from npm",
     "--open": "shows the picture",
@@ -245,6 +246,7 @@ ELSEWHERE = {
     "docs/library.md": "tests/test_library_page.py",
     "docs/evaluation.md": "tests/cli/test_evaluate.py",
     "docs/how-it-works.md": "tests/test_docs.py",
+    "docs/serving.md": "tests/server/test_page.py",
 }
 """Pages whose programs are run by other tests."""
 PROGRAMS = [page for page, text in TEXTS.items() if blocks(text, "python") and page not in ELSEWHERE]

@@ -437,8 +437,10 @@ USES = {
         "checkpoint/unpickle.py",
         "evaluate/features.py",
     },
-    r"^\s*(?:import|from) (?:socket|urllib\.request|http|requests|httpx)\b|_download\(|HfApi": {
+    r"^\s*(?:import|from) (?:socket|urllib\.request|http|requests|httpx2?)\b|_download\(|HfApi": {
         "checkpoint/source.py",
+        "client.py",
+        "server/serving.py",
     },
     r"^\s*(?:import|from) subprocess\b": {"checkpoint/unpickle.py", "data/npm.py", "viewer.py"},
     r"trust_remote_code": {"compat/sources.py"},  # among what is accepted and changes nothing

@@ -187,3 +187,11 @@ def test_a_stream_that_is_closed_cancels_the_rest(server):
 def test_a_server_that_is_not_there_is_one_clear_error():
     with pytest.raises(sfumato.SfumatoError, match=r"no server answers at http://127\.0\.0\.1:9"):
         sfumato.connect("http://127.0.0.1:9")
+
+
+def test_a_picture_that_is_drawn_in_several_passes_is_drawn_whole(server):
+    with sfumato.connect(server.url) as studio:
+        apple = studio.generate("a red apple", width=64, height=64, steps=2)
+        wide = studio.generate("a red apple", image=apple, extend={"right": 64}, steps=2)
+    assert wide.size == (128, 64)
+    assert (np.asarray(wide)[:, :64] == np.asarray(apple)).all()

@@ -1,6 +1,6 @@
 """Pictures drawn in several passes: worked out beforehand with blank pixels, then drawn pass after pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,34 +52,51 @@ def prepared(picture: Prepared, studio: "Studio") -> Prepared:
     return replace(picture, parts=tuple(parts), notes=tuple(notes), **shared)
 
 
-def drawn(picture: Prepared, studio: "Studio") -> Iterator["Step"]:
-    """The steps of all passes of a picture with `parts`, counted through; the last has the image."""
+def rounds(picture: Prepared, studio: "Studio") -> Generator[list[Prepared], Sequence[Image], Image]:
+    """What is drawn for a picture, round by round: yields pictures that can be drawn together, is sent their
+    images, and returns that of the whole. Without `parts` the picture itself is the one round; layers that
+    are kept are not drawn.
+    """
     passes = passes_of(picture.request, studio)
-    assert passes is not None
-    kept = {part.layer: image for part in picture.parts if (image := _kept(part, studio)) is not None}
-    total = sum(studio.evaluations(part) for part in picture.parts if part.layer not in kept)
-    done, last, notes = 0, None, dict.fromkeys(picture.notes)
+    if passes is None:
+        (image,) = yield [picture]
+        return image
+    notes = dict.fromkeys(picture.notes)
     try:
         asked = next(passes)
         while True:
             these = _prepared(asked, studio)
-            images = {index: kept[part.layer] for index, part in enumerate(these) if part.layer in kept}
+            images = {number: kept for number, part in enumerate(these) if (kept := _kept(part, studio))}
+            left = [number for number in range(len(these)) if number not in images]
+            made = (yield [these[number] for number in left]) if left else ()
+            for number, image in zip(left, made, strict=True):
+                images[number] = image
+                if these[number].layer and studio.layers is not None:
+                    studio.layers.keep(these[number].layer, image)
             notes |= dict.fromkeys(note for image in images.values() for note in image.record.notes)
-            left = [index for index in range(len(these)) if index not in images]
-            for step in studio.steps([these[index] for index in left]):
+            asked = passes.send([images[number].pixels for number in range(len(these))])
+    except StopIteration as end:
+        return studio.finished(end.value, replace(picture, notes=tuple(notes)))
+
+
+def drawn(picture: Prepared, studio: "Studio") -> Iterator["Step"]:
+    """The steps of all passes of a picture with `parts`, counted through; the last has the image."""
+    total = sum(studio.evaluations(part) for part in picture.parts if _kept(part, studio) is None)
+    done, last, course = 0, None, rounds(picture, studio)
+    images: dict[int, Image] = {}
+    try:
+        asked = next(course)
+        while True:
+            for step in studio.steps(asked):
                 if step.image is not None:
-                    index = left[step.image_index]
-                    images[index] = step.image
-                    notes |= dict.fromkeys(step.image.record.notes)
-                    if these[index].layer and studio.layers is not None:
-                        studio.layers.keep(these[index].layer, step.image)
+                    images[step.image_index] = step.image
                 if last is not None:
                     yield last
                 done += step.index > 0
                 last = replace(step, image_index=0, image_count=1, index=done, total=total, image=None)
-            asked = passes.send([images[index].pixels for index in range(len(these))])
+            asked = course.send([images[number] for number in range(len(asked))])
     except StopIteration as end:
-        image = studio.finished(end.value, replace(picture, notes=tuple(notes)))
+        image = end.value
         yield studio.only_step(image, picture) if last is None else replace(last, image=image)
 
 

@@ -2,7 +2,7 @@
 
 import io
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from time import perf_counter
 from typing import Any
 
-from sfumato import engine, expansion
+from sfumato import engine
 from sfumato.engine import Engine
 from sfumato.errors import NumericsError, SfumatoError, UsageError
 from sfumato.expansion import Prepared
@@ -21,14 +21,26 @@ from sfumato.server.worker import messages
 from sfumato.server.worker.models import Models
 from sfumato.server.worker.order import Turn
 from sfumato.studio import Studio
+from sfumato.studio.passes import rounds
 
 AT_ONCE = 8
 """Pictures of one job that are drawn at the same time where batches are a gain."""
 PREVIEW_SHARE = 0.1
 """Of the time, what previews of a job may take."""
 
-Key = tuple[str, int]
-"""A job, and the number of its picture."""
+Key = tuple[str, int, int]
+"""A job, the number of its picture, and which drawing of that picture's round."""
+
+
+@dataclass(eq=False)
+class _Picture:
+    """A picture on its way: the drawings of its round, and the images of those that are done."""
+
+    course: Generator[list[Prepared], Sequence[Image], Image]
+    total: int
+    round: list[Prepared]
+    images: dict[int, Image] = field(default_factory=dict)
+    done: int = 0
 
 
 @dataclass(eq=False)
@@ -38,9 +50,7 @@ class _Drawing:
     studio: Studio
     turn: Turn
     waiting: Iterator[tuple[int, Prepared]]
-    pictures: dict[int, Prepared] = field(default_factory=dict)
-    totals: dict[int, int] = field(default_factory=dict)
-    previews: bool = False
+    pictures: dict[int, _Picture] = field(default_factory=dict)
     preview_due: float = 0.0
 
 
@@ -93,12 +103,11 @@ class Worker:
             self.connection.send(messages.Loading(message.job, request.model))
         studio = self._studio(options)
         resolved = studio.resolve(request)
-        count = expansion.count(resolved)
         prepared = enumerate(studio.prepare(resolved))
-        waiting = ((number, picture) for number, picture in prepared if number not in message.done)
-        left = studio.evaluations(resolved) * (count - len(message.done))
+        waiting = [(number, picture) for number, picture in prepared if number not in message.done]
+        left = sum(studio.evaluations(picture) for _, picture in waiting)
         turn = Turn(self._clock, left, message.priority)
-        self._drawings[message.job] = _Drawing(studio, turn, waiting)
+        self._drawings[message.job] = _Drawing(studio, turn, iter(waiting))
         self._submit(message.job)
 
     def _studio(self, options: ModelOptions) -> Studio:
@@ -117,12 +126,18 @@ class Worker:
         drawing = self._drawings[job]
         most = AT_ONCE if drawing.studio.budget else 1
         for number, picture in islice(drawing.waiting, most - len(drawing.pictures)):
-            drawing.pictures[number] = picture
-            drawing.totals[number] = drawing.studio.evaluations(picture.request)
-            self._engine(drawing.studio).submit(drawing.studio.job(picture, (job, number)))
+            course = rounds(picture, drawing.studio)
+            total = drawing.studio.evaluations(picture)
+            drawing.pictures[number] = _Picture(course, total, next(course))
+            self._submit_round(job, number)
         if not drawing.pictures:
             self._drop(job)
             self.connection.send(messages.Finished(job))
+
+    def _submit_round(self, job: str, number: int) -> None:
+        studio = self._drawings[job].studio
+        for part, each in enumerate(self._drawings[job].pictures[number].round):
+            self._engine(studio).submit(studio.job(each, (job, number, part)))
 
     def _engine(self, studio: Studio) -> Engine:
         if studio not in self._engines:
@@ -147,48 +162,65 @@ class Worker:
         for studio in self._studios(self._drawings[first]):
             for event in self._engine(studio).step():
                 key: Any = event.key
-                job, number = key
-                if job in self._drawings:
-                    self._tell(job, number, event, studio)
+                if key[0] in self._drawings:
+                    self._tell(key, event, studio)
 
     def _studios(self, drawing: _Drawing) -> list[Studio]:
         """Where a job is drawn: in its studio, or in that one's twin of full precision."""
         twin = vars(drawing.studio).get("full_precision")
         return [each for each in (drawing.studio, twin) if each is not None and not self._engine(each).idle]
 
-    def _tell(self, job: str, number: int, event: engine.Event, studio: Studio) -> None:
+    def _tell(self, key: Key, event: engine.Event, studio: Studio) -> None:
+        job, number, part = key
         drawing = self._drawings[job]
+        picture = drawing.pictures[number]
         if isinstance(event, engine.Evaluated):
             self._clock += 1
             drawing.turn.left -= 1
-            preview = None if event.last else self._preview(job, drawing, number, event)
-            total = drawing.totals[number]
-            self.connection.send(messages.Evaluated(job, number, event.index, total, preview))
+            picture.done += 1
+            preview = None if event.last else self._preview(job, drawing, picture.round[part], event)
+            self.connection.send(messages.Evaluated(job, number, picture.done, picture.total, preview))
         elif isinstance(event, engine.Finished):
             try:
                 assert event.pixels is not None
-                image = studio.image(event.pixels, drawing.pictures.pop(number))
-                self.connection.send(messages.Drawn(job, number, image.png(), _facts(image)))
-                self._submit(job)
+                picture.images[part] = studio.image(event.pixels, picture.round[part])
+                if len(picture.images) == len(picture.round):
+                    self._go_on(job, number)
             except Exception as error:
                 self._fail(job, error)
         else:
-            self._again(job, number, event.error)
+            self._again(key, event.error)
 
-    def _preview(self, job: str, drawing: _Drawing, number: int, event: engine.Evaluated) -> bytes | None:
+    def _go_on(self, job: str, number: int) -> None:
+        """A round of a picture is drawn: the next one, or the picture is done."""
+        drawing = self._drawings[job]
+        picture = drawing.pictures[number]
+        images = [picture.images[part] for part in range(len(picture.round))]
+        picture.images.clear()
+        try:
+            picture.round = picture.course.send(images)
+        except StopIteration as end:
+            del drawing.pictures[number]
+            self.connection.send(messages.Drawn(job, number, end.value.png(), _facts(end.value)))
+            self._submit(job)
+        else:
+            self._submit_round(job, number)
+
+    def _preview(self, job: str, drawing: _Drawing, part: Prepared, event: engine.Evaluated) -> bytes | None:
         """A WebP file of what the picture is becoming, if somebody looks and one is due."""
         began = perf_counter()
         if job not in self._watched or began < drawing.preview_due:
             return None
         buffer = io.BytesIO()
-        image = drawing.studio.preview(event.x0, drawing.pictures[number])
+        image = drawing.studio.preview(event.x0, part)
         image.pil.save(buffer, "WEBP", quality=75)
         now = perf_counter()
         drawing.preview_due = now + (now - began) / PREVIEW_SHARE
         return buffer.getvalue()
 
-    def _again(self, job: str, number: int, error: Exception) -> None:
-        """A picture that failed, once more in full precision where that can help."""
+    def _again(self, key: Key, error: Exception) -> None:
+        """A drawing that failed, once more in full precision where that can help."""
+        job, number, part = key
         drawing = self._drawings[job]
         full = drawing.studio.full_precision if isinstance(error, NumericsError) else None
         if full is None or not self._engine(full).idle:
@@ -197,9 +229,9 @@ class Worker:
         drawing.studio.library.share(full.library)
         full.confine()
         try:
-            (picture,) = full.prepare(drawing.pictures[number].request)
-            drawing.pictures[number] = picture
-            self._engine(full).submit(full.job(picture, (job, number)))
+            own = drawing.pictures[number].round
+            (own[part],) = full.prepare(own[part].request)
+            self._engine(full).submit(full.job(own[part], key))
         except Exception as failed:
             self._fail(job, failed)
 
@@ -216,9 +248,14 @@ class Worker:
         drawing = self._drawings.pop(job, None)
         if drawing is None:
             return
-        for engine_of_it in self._engines.values():
-            for number in drawing.totals:
-                engine_of_it.cancel((job, number))
+        keys = [
+            (job, number, part)
+            for number, picture in drawing.pictures.items()
+            for part in range(len(picture.round))
+        ]
+        for one in self._engines.values():
+            for key in keys:
+                one.cancel(key)
 
 
 def _facts(image: Image) -> dict[str, Any]:

@@ -34,6 +34,12 @@ def test_files_of_the_server_cannot_be_named(name):
     )
 
 
+def test_an_upscaler_is_no_path():
+    assert refused(upscale=2, upscaler="/x.safetensors").startswith(
+        "upscaler is '/x.safetensors': here it is"
+    )
+
+
 def test_a_picture_by_its_name_alone_is_not_read():
     text = refused(image={"name": "/etc/passwd", "sha256": "0" * 64})
     assert text == "image has no data: a picture comes with its bytes, as base64"

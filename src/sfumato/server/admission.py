@@ -7,7 +7,7 @@ from typing import Any
 from sfumato import expansion
 from sfumato.errors import UsageError, nearest
 from sfumato.inputs import bytes_only
-from sfumato.request import Request
+from sfumato.request import UPSCALERS, Request
 from sfumato.server.settings import ServerSettings
 
 SERVER_SIDE = ("vae", "tiny", "base")
@@ -28,6 +28,8 @@ def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[dict[
     for name in SERVER_SIDE:
         if getattr(request, name) is not None:
             raise UsageError(f"{name} cannot be chosen over HTTP: the server's models have their own")
+    if request.upscaler is not None and request.upscaler not in UPSCALERS:
+        raise UsageError(f"upscaler is {request.upscaler!r}: here it is one of {', '.join(UPSCALERS)}")
     for name, picture in request.inputs.items():
         if picture.data is None:
             raise UsageError(f"{name} has no data: a picture comes with its bytes, as base64")

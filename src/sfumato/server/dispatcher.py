@@ -16,7 +16,7 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.options import DeviceOptions
 from sfumato.server.events import Events
-from sfumato.server.jobs import Event, JobState, JobView, Progress
+from sfumato.server.jobs import Event, JobState, JobView, JobProgress
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.store import Store
 from sfumato.server.worker import messages
@@ -54,7 +54,7 @@ class Dispatcher:
         self.store, self.events, self.settings = store, events, settings
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._workers: list[_Worker] = []
-        self._progress: dict[str, Progress] = {}
+        self._progress: dict[str, JobProgress] = {}
         self._previews: dict[str, bytes] = {}
         self._peeked: set[str] = set()
         """Jobs that are watched because somebody once asked for a preview."""
@@ -104,7 +104,7 @@ class Dispatcher:
             self.watch(job, True)
         return self._previews.get(job)
 
-    def progress(self, job: str) -> Progress | None:
+    def progress(self, job: str) -> JobProgress | None:
         """How far a running job is."""
         return self._progress.get(job)
 
@@ -213,20 +213,20 @@ class Dispatcher:
             log.info("job %s: loading %s", message.job, message.model)
         elif message.job not in worker.jobs:
             return  # it was cancelled while the message was on its way
-        elif isinstance(message, messages.Evaluated):
-            progress = Progress(
+        elif isinstance(message, messages.JobEvaluated):
+            progress = JobProgress(
                 number=message.number, done=message.done, total=message.total, preview=message.preview
             )
             self._progress[message.job] = progress
             if message.preview is not None:
                 self._previews[message.job] = message.preview
             self.events.tell(Event(kind="progress", job=message.job, progress=progress))
-        elif isinstance(message, messages.Drawn):
+        elif isinstance(message, messages.PictureDrawn):
             self._keep(message)
         else:
             self._end(message)
 
-    def _keep(self, message: messages.Drawn) -> None:
+    def _keep(self, message: messages.PictureDrawn) -> None:
         try:
             picture = self.store.add_picture(message.job, message.number, message.content, message.facts)
         except SfumatoError as error:  # a full disk fails the job, not the server
@@ -240,7 +240,7 @@ class Dispatcher:
         if picture is not None:
             self.events.tell(Event(kind="picture", job=message.job, picture=picture))
 
-    def _end(self, message: messages.Finished) -> None:
+    def _end(self, message: messages.JobFinished) -> None:
         state = JobState.DONE if message.error is None else JobState.FAILED
         if message.details:
             log.error("job %s failed\n%s", message.job, message.details)

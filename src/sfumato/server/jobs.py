@@ -67,7 +67,7 @@ class JobView(View):
     ended: float | None = None
 
 
-class Progress(View):
+class JobProgress(View):
     """How far a running job is: network evaluations `done` of `total`, of picture `number`."""
 
     number: int
@@ -82,6 +82,6 @@ class Event(View):
     kind: Literal["state", "progress", "picture"]
     job: str
     state: JobState | None = None
-    progress: Progress | None = None
+    progress: JobProgress | None = None
     picture: PictureView | None = None
     error: str | None = None

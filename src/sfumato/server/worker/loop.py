@@ -44,7 +44,7 @@ class _Picture:
 
 
 @dataclass(eq=False)
-class _Drawing:
+class _RunningJob:
     """A job that is being drawn."""
 
     studio: Studio
@@ -61,7 +61,7 @@ class Worker:
         self.connection = connection
         self.models = Models(device, memory)
         self._engines: dict[Studio, Engine] = {}
-        self._drawings: dict[str, _Drawing] = {}
+        self._drawings: dict[str, _RunningJob] = {}
         self._watched: set[str] = set()
         self._clock = 0
 
@@ -107,7 +107,7 @@ class Worker:
         waiting = [(number, picture) for number, picture in prepared if number not in message.done]
         left = sum(studio.evaluations(picture) for _, picture in waiting)
         turn = Turn(self._clock, left, message.priority)
-        self._drawings[message.job] = _Drawing(studio, turn, iter(waiting))
+        self._drawings[message.job] = _RunningJob(studio, turn, iter(waiting))
         self._submit(message.job)
 
     def _studio(self, options: ModelOptions) -> Studio:
@@ -132,7 +132,7 @@ class Worker:
             self._submit_round(job, number)
         if not drawing.pictures:
             self._drop(job)
-            self.connection.send(messages.Finished(job))
+            self.connection.send(messages.JobFinished(job))
 
     def _submit_round(self, job: str, number: int) -> None:
         studio = self._drawings[job].studio
@@ -165,7 +165,7 @@ class Worker:
                 if key[0] in self._drawings:
                     self._tell(key, event, studio)
 
-    def _studios(self, drawing: _Drawing) -> list[Studio]:
+    def _studios(self, drawing: _RunningJob) -> list[Studio]:
         """Where a job is drawn: in its studio, or in that one's twin of full precision."""
         twin = vars(drawing.studio).get("full_precision")
         return [each for each in (drawing.studio, twin) if each is not None and not self._engine(each).idle]
@@ -179,7 +179,7 @@ class Worker:
             drawing.turn.left -= 1
             picture.done += 1
             preview = None if event.last else self._preview(job, drawing, picture.round[part], event)
-            self.connection.send(messages.Evaluated(job, number, picture.done, picture.total, preview))
+            self.connection.send(messages.JobEvaluated(job, number, picture.done, picture.total, preview))
         elif isinstance(event, engine.Finished):
             try:
                 assert event.pixels is not None
@@ -201,12 +201,14 @@ class Worker:
             picture.round = picture.course.send(images)
         except StopIteration as end:
             del drawing.pictures[number]
-            self.connection.send(messages.Drawn(job, number, end.value.png(), _facts(end.value)))
+            self.connection.send(messages.PictureDrawn(job, number, end.value.png(), _facts(end.value)))
             self._submit(job)
         else:
             self._submit_round(job, number)
 
-    def _preview(self, job: str, drawing: _Drawing, part: Prepared, event: engine.Evaluated) -> bytes | None:
+    def _preview(
+        self, job: str, drawing: _RunningJob, part: Prepared, event: engine.Evaluated
+    ) -> bytes | None:
         """A WebP file of what the picture is becoming, if somebody looks and one is due."""
         began = perf_counter()
         if job not in self._watched or began < drawing.preview_due:
@@ -240,7 +242,7 @@ class Worker:
         known = isinstance(error, SfumatoError)
         text = str(error) if known else f"internal error: {type(error).__name__}: {error}"
         details = None if known else "".join(traceback.format_exception(error))
-        self.connection.send(messages.Finished(job, text, isinstance(error, UsageError), details))
+        self.connection.send(messages.JobFinished(job, text, isinstance(error, UsageError), details))
 
     def _drop(self, job: str) -> None:
         """Forget a job, whatever it was about to do."""

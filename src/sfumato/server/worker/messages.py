@@ -52,7 +52,7 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class JobEvaluated:
     """A network evaluation of a job: `done` of `total` of its picture `number`; `preview` is a WebP file."""
 
     job: str
@@ -63,7 +63,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PictureDrawn:
     """A picture of a job, a PNG file, and the facts that are kept of it."""
 
     job: str
@@ -73,7 +73,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Finished:
+class JobFinished:
     """A job is over: drawn if `error` is `None`. `usage`: whether the request was at fault."""
 
     job: str
@@ -83,4 +83,4 @@ class Finished:
     """The traceback of an error that is none of a user's."""
 
 
-FromWorker = Ready | Loading | Evaluated | Drawn | Finished
+FromWorker = Ready | Loading | JobEvaluated | PictureDrawn | JobFinished

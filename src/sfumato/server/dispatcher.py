@@ -16,7 +16,7 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.options import DeviceOptions
 from sfumato.server.events import Events
-from sfumato.server.jobs import Event, JobState, JobView, JobProgress
+from sfumato.server.jobs import Event, JobProgress, JobState, JobView
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.store import Store
 from sfumato.server.worker import messages

@@ -4,7 +4,7 @@ ageing, so that long ones do not wait for ever.
 
 from dataclasses import dataclass
 
-AGEING = 0.5
+AGEING = 0.05
 """Evaluations that a job's remaining work is taken to shrink by, for each that was done since it came."""
 PRIORITY = 1000
 """Evaluations that one step of priority is worth."""

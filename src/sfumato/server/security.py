@@ -15,6 +15,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sfumato.server.deadline import DEADLINE
 from sfumato.server.settings import ServerSettings
 
 log = logging.getLogger("sfumato.server.access")
@@ -68,7 +69,12 @@ class Guard:
         try:
             refusal = self._refusal(scope, headers)
             if refusal is None:
-                limited = _Limited(receive, self.settings.max_body, self.settings.receive_seconds)
+                limited = _Limited(
+                    receive,
+                    self.settings.max_body,
+                    self.settings.receive_seconds,
+                    scope["state"].get(DEADLINE),
+                )
                 try:
                     await self.app(scope, limited.receive, answered)
                 except _RefusedError as error:
@@ -140,11 +146,11 @@ class _RefusedError(Exception):
 
 
 class _Limited:
-    """A body of at most `most` bytes that comes within `seconds`."""
+    """A body of at most `most` bytes that comes until the `deadline`, or within `seconds` from now."""
 
-    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
+    def __init__(self, receive: Receive, most: int, seconds: float, deadline: float | None = None) -> None:
         self._receive, self._most, self._seconds = receive, most, seconds
-        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._deadline = deadline or asyncio.get_running_loop().time() + seconds
         self._whole = False
 
     async def receive(self) -> Message:

@@ -4,14 +4,16 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sfumato.errors import OutputError
 from sfumato.server.app import application
+from sfumato.server.deadline import deadline_protocol
 from sfumato.server.settings import ServerSettings
+
+IDLE_SECONDS = 75
+"""How long a connection may be kept without a request; longer than any `Retry-After` of a full queue."""
 
 
 def serve(settings: ServerSettings, started: Callable[[str], None]) -> None:
@@ -22,10 +24,12 @@ def serve(settings: ServerSettings, started: Callable[[str], None]) -> None:
     app = application(settings)
     config = uvicorn.Config(
         app,
-        http=_protocol(settings.receive_seconds),
+        http=deadline_protocol(settings.receive_seconds),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=max(int(settings.grace_seconds), 1),
         h11_max_incomplete_event_size=64 << 10,
     )
@@ -60,45 +64,3 @@ def _bound(settings: ServerSettings) -> socket.socket:
         ) from None
     sock.set_inheritable(True)
     return sock
-
-
-def _protocol(seconds: float) -> type[H11Protocol]:
-    """uvicorn's protocol, which closes a connection whose next request has begun and does not get to the end
-    of its headers within `seconds`; a silent one too.
-    """
-
-    class DeadlineProtocol(H11Protocol):
-        _deadline: Any = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._wait()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._stop_waiting()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if not self.transport.is_closing():
-                self._wait()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def _wait(self) -> None:
-            self._stop_waiting()
-            self._deadline = self.loop.call_later(seconds, self._expire)
-
-        def _stop_waiting(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-
-        def _expire(self) -> None:
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.abort()
-
-    return DeadlineProtocol

@@ -10,13 +10,13 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def healthy() -> dict[str, str]:
+async def healthy() -> dict[str, str]:
     """The server answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
-def ready(server: Shared) -> Response:
+async def ready(server: Shared) -> Response:
     """A worker can draw; 503 until then."""
     if server.dispatcher.ready:
         return PlainTextResponse("ready")

@@ -1,6 +1,7 @@
 """A server as a user starts one."""
 
 import pytest
+from postgresql import PostgreSQL
 from running import RunningServer
 
 
@@ -25,3 +26,19 @@ def start(tmp_path):
     yield begin
     for each in started:
         each.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server."""
+    running = PostgreSQL()
+    yield running
+    running.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request):
+    """The URL of an empty database of each kind, `None` for SQLite in the data folder."""
+    if request.param == "sqlite":
+        return None
+    return request.getfixturevalue("postgresql").create()

@@ -19,8 +19,8 @@ def png(colour="red"):
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path)
+def store(tmp_path, database):
+    store = Store(tmp_path, database)
     yield store
     store.close()
 
@@ -36,9 +36,9 @@ def drawn(store, prompt="a cat", colour="red", number=0):
     return store.add_picture(job.id, number, png(colour), {**FACTS, "prompt": prompt})
 
 
-def test_a_job_is_there_after_the_database_is_opened_again(store, tmp_path):
+def test_a_job_is_there_after_the_database_is_opened_again(store, tmp_path, database):
     job = submitted(store, "a café")
-    again = Store(tmp_path)
+    again = Store(tmp_path, database)
     assert again.job(job.id) == job
     assert again.job(job.id).request["prompt"] == "a café"
     again.close()

@@ -28,7 +28,9 @@ def opened(url: str | None, folder: Path) -> Engine:
             event.listen(engine, "connect", _configure_sqlite)
         _migrate(engine)
     except ModuleNotFoundError as error:
-        raise UsageError(f"the database {shown} needs the package {error.name}: pip install it") from None
+        raise UsageError(
+            f"the database {shown} needs the package {error.name}: pip install 'sfumato[postgresql]'"
+        ) from None
     except SQLAlchemyError as error:
         raise OutputError(f"cannot open the database {shown}: {_cause(error)}") from None
     return engine

@@ -42,7 +42,7 @@ def application(settings: ServerSettings) -> FastAPI:
         try:
             yield
         finally:
-            await run_in_threadpool(dispatcher.stop, settings.grace_seconds)
+            await run_in_threadpool(dispatcher.stop)
             store.close()
 
     app = FastAPI(title="Sfumato", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

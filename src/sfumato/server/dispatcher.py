@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
+from threading import Event as Flag
 from threading import Thread, Timer
 from typing import Any
 
-from sfumato.errors import SfumatoError
+from sqlalchemy.exc import SQLAlchemyError
+
+from sfumato.errors import OutputError
 from sfumato.options import DeviceOptions
 from sfumato.server.events import Events
 from sfumato.server.jobs import Event, JobProgress, JobState, JobView
@@ -27,6 +30,8 @@ log = logging.getLogger("sfumato.server")
 JOBS_AT_ONCE = 64
 """Jobs that a worker holds, so that it can choose whose turn it is and fill its batches."""
 MOST_SECONDS_BETWEEN_STARTS = 30.0
+DATABASE_SECONDS = 1.0
+"""After which it is tried again to write to a database that could not be written to."""
 CRASHED = "the process that drew it ended"
 
 
@@ -52,7 +57,7 @@ class Dispatcher:
 
     def __init__(self, store: Store, events: Events, settings: ServerSettings) -> None:
         self.store, self.events, self.settings = store, events, settings
-        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._workers: list[_Worker] = []
         self._progress: dict[str, JobProgress] = {}
         self._previews: dict[str, bytes] = {}
@@ -60,6 +65,8 @@ class Dispatcher:
         """Jobs that are watched because somebody once asked for a preview."""
         self._watchers: dict[str, int] = {}
         self._stopping = False
+        self._over = Flag()
+        """Nothing is drawn any more, or nobody waits for it."""
         self._thread = Thread(target=self._run, name="dispatcher")
 
     def start(self) -> None:
@@ -70,10 +77,29 @@ class Dispatcher:
             self._workers.append(self._started(number))
         self._thread.start()
 
-    def stop(self, grace: float) -> None:
-        """Begin no more jobs, let the running ones finish within `grace` seconds, and end the workers."""
-        self._do(self._begin_stop)
-        self._thread.join(grace)
+    def begin_stop(self) -> None:
+        """Begin no more jobs. The running ones have `grace_seconds` from now."""
+        if not self._stopping:
+            self._stopping = True
+            self._do(lambda: None)
+            timer = Timer(self.settings.grace_seconds, self.hurry)
+            timer.daemon = True
+            timer.start()
+
+    def hurry(self) -> None:
+        """Wait for no running job any longer: they are kept."""
+        self._over.set()
+        self.events.close()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no more jobs are begun."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Begin no more jobs, let the running ones finish, and end the workers."""
+        self.begin_stop()
+        self._over.wait()
         self._inbox.put(None)
         self._thread.join()
         for worker in self._workers:
@@ -92,6 +118,11 @@ class Dispatcher:
         self._do(lambda: self._forget(job, tell_worker=True))
         self.events.tell(Event(kind="state", job=job, state=JobState.CANCELLED))
         return True
+
+    def abandon(self, job: str) -> None:
+        """Nobody waits for a job any more: cancel it soon, unless the server is what ends. Never blocks."""
+        if not self._stopping:
+            self._do(lambda: self.cancel(job))
 
     def watch(self, job: str, on: bool) -> None:
         """Somebody looks at the previews of a job, or no longer does."""
@@ -115,21 +146,32 @@ class Dispatcher:
 
     # -- within the dispatcher's thread
 
-    def _do(self, action: Callable[[], None]) -> None:
+    def _do(self, action: Callable[[], object]) -> None:
         self._inbox.put(action)
 
     def _run(self) -> None:
-        self._fill()
+        self._insist(self._fill)
         while (action := self._inbox.get()) is not None:
+            self._insist(action)
+            if self._stopping and not any(worker.jobs for worker in self._workers):
+                break
+        self.hurry()
+
+    def _insist(self, action: Callable[[], object]) -> None:
+        """Do something; where the database cannot be written, as on a full disk, again until it can be.
+
+        Every action may be begun anew: what it did already is not done twice.
+        """
+        while True:
             try:
                 action()
-            except SfumatoError:
-                log.exception("the server cannot keep its state")
-            if self._stopping and not any(worker.jobs for worker in self._workers):
-                return
-
-    def _begin_stop(self) -> None:
-        self._stopping = True
+            except SQLAlchemyError as error:
+                log.error("the database cannot be written: %s", getattr(error, "orig", None) or error)
+                if not self._over.wait(DATABASE_SECONDS):
+                    continue
+            except Exception:
+                log.exception("the dispatcher failed")
+            return
 
     def _started(self, number: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -229,13 +271,17 @@ class Dispatcher:
     def _keep(self, message: messages.PictureDrawn) -> None:
         try:
             picture = self.store.add_picture(message.job, message.number, message.content, message.facts)
-        except SfumatoError as error:  # a full disk fails the job, not the server
-            log.error("job %s: %s", message.job, error)
-            if self.store.end(message.job, JobState.FAILED, str(error)):
-                self._forget(message.job, tell_worker=True)
-                self.events.tell(
-                    Event(kind="state", job=message.job, state=JobState.FAILED, error=str(error))
-                )
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # a full disk fails the job, not the server
+            known = isinstance(error, OutputError)
+            log.error("job %s: %s", message.job, error, exc_info=None if known else error)
+            # the path is the server's own affair
+            text = f"the picture cannot be kept: {str(error).rpartition(': ')[2]}"
+            ended = self.store.end(message.job, JobState.FAILED, text)
+            self._forget(message.job, tell_worker=True)
+            if ended:
+                self.events.tell(Event(kind="state", job=message.job, state=JobState.FAILED, error=text))
             return
         if picture is not None:
             self.events.tell(Event(kind="picture", job=message.job, picture=picture))

@@ -6,13 +6,18 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from sfumato.errors import SfumatoError
 from sfumato.server.store.store import BusyError
 
 log = logging.getLogger("sfumato.server")
 
+BUSY_SECONDS = 5
+"""After which a client may try again where the server cannot do something now."""
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -43,6 +48,19 @@ def handle_errors(app: FastAPI) -> None:
         if isinstance(error, BusyError):
             return error_response(429, str(error), headers={"retry-after": str(error.seconds)})
         return error_response(400, str(error))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(PoolTimeoutError)
+    async def unavailable(request: Request, error: Exception) -> JSONResponse:
+        cause = getattr(error, "orig", None) or error
+        log.error("%s: the database cannot be used: %s", request.state.request_id, cause)
+        text = f"the database cannot be used now: {cause}"
+        return error_response(503, text, headers={"retry-after": str(BUSY_SECONDS)})
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return error_response(499, "the client went away")  # for the log: nobody reads it
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,7 @@
 """From the threads that see what happens to the clients that listen."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -8,7 +9,7 @@ from threading import Lock
 from sfumato.server.jobs import Event
 
 MOST_WAITING = 256
-"""Events that a listener may be behind; one that is further behind loses the oldest."""
+"""Events that a listener may be behind; one that is further behind loses the oldest about progress."""
 
 
 class Listener:
@@ -16,23 +17,29 @@ class Listener:
 
     def __init__(self, job: str | None, loop: asyncio.AbstractEventLoop) -> None:
         self.job, self._loop = job, loop
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(MOST_WAITING)
+        self._waiting: deque[Event | None] = deque()
+        self._arrived = asyncio.Event()
 
-    def tell(self, event: Event) -> None:
-        """From any thread."""
+    def tell(self, event: Event | None) -> None:
+        """From any thread; `None`: there will be no more."""
         try:
             self._loop.call_soon_threadsafe(self._put, event)
         except RuntimeError:  # the loop is closed: nobody listens any more
             return
 
-    def _put(self, event: Event) -> None:
-        if self._queue.full():
-            self._queue.get_nowait()
-        self._queue.put_nowait(event)
+    def _put(self, event: Event | None) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            progress = (each for each in self._waiting if each is not None and each.kind == "progress")
+            self._waiting.remove(next(progress, self._waiting[0]))
+        self._waiting.append(event)
+        self._arrived.set()
 
-    async def next(self) -> Event:
-        """The next event."""
-        return await self._queue.get()
+    async def next(self) -> Event | None:
+        """The next event; `None` where there will be no more."""
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._waiting.popleft()
 
 
 class Events:
@@ -41,6 +48,7 @@ class Events:
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._lock = Lock()
+        self._closed = False
 
     @contextmanager
     def listening(self, job: str | None = None) -> Iterator[Listener]:
@@ -48,6 +56,8 @@ class Events:
         listener = Listener(job, asyncio.get_running_loop())
         with self._lock:
             self._listeners.add(listener)
+            if self._closed:
+                listener.tell(None)
         try:
             yield listener
         finally:
@@ -60,3 +70,11 @@ class Events:
             listeners = [each for each in self._listeners if each.job in (None, event.job)]
         for listener in listeners:
             listener.tell(event)
+
+    def close(self) -> None:
+        """Nothing more will happen: everybody's listening ends."""
+        with self._lock:
+            self._closed = True
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener.tell(None)

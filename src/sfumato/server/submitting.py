@@ -1,13 +1,19 @@
 """From fields that came over HTTP to a job, and from a job to its end: what every API does."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from fastapi import HTTPException, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
 from sfumato.errors import UsageError
 from sfumato.server.admission import admitted
 from sfumato.server.context import Server
+from sfumato.server.errors import BUSY_SECONDS
 from sfumato.server.jobs import ENDED, Event, JobState, JobView, OnCrash
 
 ALPHA = "alpha"
@@ -83,9 +89,7 @@ def submit(
 
 
 async def events_of(server: Server, job: str, *, previews: bool = False) -> AsyncIterator[Event]:
-    """What happens to a job from now on, first where it stands, until it has ended."""
-    from starlette.concurrency import run_in_threadpool
-
+    """What happens to a job from now on, first where it stands, until it has ended or the server does."""
     with server.events.listening(job) as listener:
         view = await run_in_threadpool(server.store.job, job)
         if view is None:
@@ -101,6 +105,8 @@ async def events_of(server: Server, job: str, *, previews: bool = False) -> Asyn
             ended = view.state in ENDED
             while not ended:
                 event = await listener.next()
+                if event is None:
+                    return
                 if event.picture is not None and event.picture.id in known:
                     continue
                 yield event
@@ -110,19 +116,37 @@ async def events_of(server: Server, job: str, *, previews: bool = False) -> Asyn
                 server.dispatcher.watch(job, False)
 
 
-async def finished(server: Server, job: str) -> JobView:
-    """The job when it has ended. Whoever waits for it and goes away cancels it."""
-    from starlette.concurrency import run_in_threadpool
+async def finished(server: Server, job: str, request: Request) -> JobView:
+    """The job when it has ended. If the client that waits for it goes away, it is cancelled.
 
-    ended = False
+    Raises `ClientDisconnect`, `UsageError` if it failed, `HTTPException` if the server stops before.
+    """
+    waiting = asyncio.ensure_future(_end(server, job))
+    gone = asyncio.ensure_future(_disconnected(request))
     try:
-        async for event in events_of(server, job):
-            ended = event.kind == "state" and event.state in ENDED
+        await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ClientDisconnect
     finally:
-        if not ended:
-            server.dispatcher.cancel(job)
+        if not waiting.done():
+            server.dispatcher.abandon(job)
+        waiting.cancel()
+        gone.cancel()
     view = await run_in_threadpool(server.store.job, job)
     assert view is not None
+    if view.state not in ENDED and server.dispatcher.stopping:
+        text = f"the server stops; job {job} goes on when it is started again"
+        raise HTTPException(503, text, {"retry-after": str(BUSY_SECONDS)})
     if view.state is JobState.FAILED:
         raise UsageError(view.error or "the job failed")
     return view
+
+
+async def _end(server: Server, job: str) -> None:
+    async for _ in events_of(server, job):
+        pass
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

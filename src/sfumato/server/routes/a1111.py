@@ -7,7 +7,7 @@ import io
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
 from starlette.concurrency import run_in_threadpool
 
 from sfumato import folders
@@ -30,13 +30,13 @@ FILLS = ("blur", "keep", "noise", "noise")
 
 
 @router.post("/txt2img")
-async def txt2img(payload: Payload, server: Shared, owner: Owner) -> dict[str, Any]:
+async def txt2img(payload: Payload, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
     """Draw a prompt."""
-    return await _drawn(payload, {}, server, owner)
+    return await _drawn(payload, {}, request, server, owner)
 
 
 @router.post("/img2img")
-async def img2img(payload: Payload, server: Shared, owner: Owner) -> dict[str, Any]:
+async def img2img(payload: Payload, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
     """Draw from a picture, or into one."""
     given = payload.get("init_images")
     if not isinstance(given, list) or not given or not isinstance(given[0], str):
@@ -51,7 +51,7 @@ async def img2img(payload: Payload, server: Shared, owner: Owner) -> dict[str, A
         fields["feather"] = payload.get("mask_blur", 4)
         if payload.get("inpaint_full_res", True):
             fields["crop"] = payload.get("inpaint_full_res_padding", 32)
-    return await _drawn(payload, fields, server, owner)
+    return await _drawn(payload, fields, request, server, owner)
 
 
 @router.post("/extra-single-image")
@@ -235,11 +235,11 @@ def refresh() -> None:
 
 
 async def _drawn(
-    payload: dict[str, Any], pictures: dict[str, Any], server: Server, owner: str
+    payload: dict[str, Any], pictures: dict[str, Any], request: Request, server: Server, owner: str
 ) -> dict[str, Any]:
     fields = {**_fields(payload, server), **pictures}
     job = await run_in_threadpool(submit, server, fields, owner)
-    done = await finished(server, job.id)
+    done = await finished(server, job.id, request)
     contents = [await run_in_threadpool(encoded, server, each) for each in done.pictures]
     texts = [await run_in_threadpool(_parameters, content) for content in contents]
     seeds = [each.seed for each in done.pictures]

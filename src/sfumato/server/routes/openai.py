@@ -170,7 +170,7 @@ async def _answer(
         return StreamingResponse(
             stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
-    done = await finished(server, job.id)
+    done = await finished(server, job.id, request)
     if done.state is JobState.CANCELLED:
         raise HTTPException(499, "the job was cancelled")
     data = [await run_in_threadpool(_datum, request, server, parameters, each) for each in done.pictures]
@@ -222,7 +222,7 @@ async def _stream(
                     yield _event("error", error_body(400, event.error or f"the job was {event.state}"))
     finally:
         if not ended:
-            server.dispatcher.cancel(job.id)
+            server.dispatcher.abandon(job.id)
 
 
 def _described(parameters: ImageParameters, content: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sfumato.server.context import Server
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.errors import handle_errors
 from sfumato.server.events import Events
-from sfumato.server.routes import a1111, gallery, health, jobs, library, openai, pictures
+from sfumato.server.routes import a1111, health, jobs, library, openai, page, pictures
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import Store
@@ -23,7 +23,7 @@ ROUTERS = (
     pictures.router,
     library.router,
     health.router,
-    gallery.router,
+    page.router,
     openai.router,
     a1111.router,
 )

@@ -1,0 +1,114 @@
+/** The server's own API, typed by its OpenAPI document (`npm run schema`). */
+
+import createClient from "openapi-fetch";
+import type { components, paths } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Job = Schemas["JobView"];
+export type JobState = Schemas["JobState"];
+export type Picture = Schemas["PictureView"];
+export type DrawRequest = Schemas["DrawRequest"];
+/** What is sent: what is left out is as the model likes it. */
+export type DrawFields = Partial<DrawRequest>;
+
+/** The server refused. `status` is that of HTTP; 0 means that it did not answer at all. */
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    /** Seconds after which it may be tried again, where the server says so. */
+    readonly retryAfter: number | null = null,
+    /** The field that was wrong. */
+    readonly param: string | null = null,
+  ) {
+    super(message);
+    this.name = "ApiError";
+  }
+
+  get offline(): boolean {
+    return this.status === 0;
+  }
+}
+
+/** Tells whether the server answers; `events` sets what is called. */
+export const reachability: { heard: (answered: boolean) => void } = { heard: () => undefined };
+
+async function reachable(input: Request): Promise<Response> {
+  try {
+    const response = await fetch(input);
+    reachability.heard(true);
+    return response;
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    reachability.heard(false);
+    throw new ApiError("The server does not answer.", 0);
+  }
+}
+
+const client = createClient<paths>({ fetch: reachable });
+
+interface Answer<T> {
+  data?: T;
+  error?: unknown;
+  response: Response;
+}
+
+async function unwrapped<T>(asked: Promise<Answer<T>>): Promise<T> {
+  const { data, error, response } = await asked;
+  if (response.ok) return data as T;
+  const body = (error ?? {}) as { error?: { message?: string; param?: string | null } };
+  const after = Number(response.headers.get("retry-after"));
+  throw new ApiError(
+    body.error?.message ?? `${response.status} ${response.statusText}`,
+    response.status,
+    Number.isFinite(after) && after > 0 ? after : null,
+    body.error?.param ?? null,
+  );
+}
+
+const enc = encodeURIComponent;
+
+export const api = {
+  /** Submit a job. The same `key` is the same job, so that it can be sent again. */
+  draw: (request: DrawFields, key: string = crypto.randomUUID()): Promise<Job> =>
+    unwrapped(
+      client.POST("/api/v1/jobs", {
+        params: { header: { "idempotency-key": key } },
+        body: { request: request as DrawRequest, priority: 0, on_crash: "retry" },
+      }),
+    ),
+  jobs: (query: { state?: JobState[]; before?: string; limit?: number } = {}): Promise<Job[]> =>
+    unwrapped(client.GET("/api/v1/jobs", { params: { query } })),
+  job: (job: string): Promise<Job> =>
+    unwrapped(client.GET("/api/v1/jobs/{job}", { params: { path: { job } } })),
+  cancel: (job: string): Promise<Job> =>
+    unwrapped(client.DELETE("/api/v1/jobs/{job}", { params: { path: { job } } })),
+
+  pictures: (
+    query: NonNullable<paths["/api/v1/pictures"]["get"]["parameters"]["query"]> = {},
+  ): Promise<Picture[]> => unwrapped(client.GET("/api/v1/pictures", { params: { query } })),
+  picture: (picture: string): Promise<Picture> =>
+    unwrapped(client.GET("/api/v1/pictures/{picture}", { params: { path: { picture } } })),
+  /** How it was drawn: the fields of its request. */
+  record: (picture: string): Promise<Record<string, unknown>> =>
+    unwrapped(client.GET("/api/v1/pictures/{picture}/record", { params: { path: { picture } } })),
+  change: (picture: string, change: Schemas["PictureChange"]): Promise<Picture> =>
+    unwrapped(client.PATCH("/api/v1/pictures/{picture}", { params: { path: { picture } }, body: change })),
+  remove: (picture: string): Promise<Picture> =>
+    unwrapped(client.DELETE("/api/v1/pictures/{picture}", { params: { path: { picture } } })),
+  restore: (picture: string): Promise<Picture> =>
+    unwrapped(client.POST("/api/v1/pictures/{picture}/restore", { params: { path: { picture } } })),
+
+  models: () => unwrapped(client.GET("/api/v1/models")),
+  samplers: () => unwrapped(client.GET("/api/v1/samplers")),
+  spacings: () => unwrapped(client.GET("/api/v1/spacings")),
+  dialects: () => unwrapped(client.GET("/api/v1/dialects")),
+  styles: () => unwrapped(client.GET("/api/v1/styles")),
+  adapters: () => unwrapped(client.GET("/api/v1/adapters")),
+  embeddings: () => unwrapped(client.GET("/api/v1/embeddings")),
+};
+
+/** Addresses of a picture's files. */
+export const fileUrl = (picture: string): string => `/api/v1/pictures/${enc(picture)}/file`;
+export const thumbnailUrl = (picture: string): string => `/api/v1/pictures/${enc(picture)}/thumbnail`;

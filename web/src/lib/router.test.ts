@@ -1,0 +1,8 @@
+import { expect, it } from "vitest";
+import { parsed, paths } from "./router.svelte";
+
+it("reads every address that it writes", () => {
+  expect(parsed(paths.draw)).toEqual({ place: "draw" });
+  expect(parsed(paths.gallery)).toEqual({ place: "gallery" });
+  expect(parsed(paths.edit("a/b c"))).toEqual({ place: "edit", picture: "a/b c" });
+});

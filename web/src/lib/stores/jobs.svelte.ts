@@ -1,0 +1,141 @@
+/** Jobs of this server, the newest first: those of every window, and of before a restart. */
+
+import { SvelteMap } from "svelte/reactivity";
+import { api, type DrawFields, type Job, type JobState, type Picture } from "../api";
+import { events, type Progress } from "../events.svelte";
+
+const PAGE = 20;
+
+export const hasEnded = (state: JobState): boolean => state !== "queued" && state !== "running";
+
+export interface Drawing extends Progress {
+  /** When the first evaluation was reported, and how many were done then: what the time left is reckoned from. */
+  since: number;
+  from: number;
+}
+
+class Jobs {
+  all = $state.raw<readonly Job[]>([]);
+  loaded = $state(false);
+  /** Whether older ones may follow. */
+  more = $state(true);
+  /** How far the running jobs are, by their names. */
+  readonly drawing = new SvelteMap<string, Drawing>();
+  #fetching: Promise<void> | null = null;
+
+  waiting = $derived(this.all.filter((job) => job.state === "queued"));
+  running = $derived(this.all.filter((job) => job.state === "running"));
+
+  /** Follow the server until the function that is returned is called. */
+  start(): () => void {
+    const stops = [
+      events.onOpen(() => void this.refresh().catch(() => undefined)),
+      events.on("state", ({ job, state, error }) => {
+        if (hasEnded(state)) this.drawing.delete(job);
+        const known = this.find(job);
+        // who ended is fetched whole; so is one that another window submitted
+        if (known === undefined || hasEnded(state)) void this.#fetch(job);
+        if (known !== undefined) this.#put({ ...known, state, error: error ?? known.error });
+      }),
+      events.on("progress", ({ job, progress }) => this.#progress(job, progress)),
+      events.on("picture", ({ job, picture }) => {
+        const known = this.find(job);
+        if (known !== undefined) this.#put({ ...known, pictures: withPicture(known.pictures, picture) });
+      }),
+    ];
+    return () => stops.forEach((stop) => stop());
+  }
+
+  find(job: string): Job | undefined {
+    return this.all.find((each) => each.id === job);
+  }
+
+  async draw(request: DrawFields, key?: string): Promise<Job> {
+    const job = await api.draw(request, key);
+    this.#put(this.find(job.id) ?? job);
+    return job;
+  }
+
+  async cancel(job: string): Promise<void> {
+    this.#put(await api.cancel(job));
+    this.drawing.delete(job);
+  }
+
+  /** Fetch the newest jobs and those that are not over, however old. */
+  async refresh(): Promise<void> {
+    const [newest, open] = await Promise.all([
+      api.jobs({ limit: PAGE }),
+      api.jobs({ state: ["queued", "running"], limit: 200 }),
+    ]);
+    const fresh = new Map([...newest, ...open].map((job) => [job.id, job]));
+    // what was open here and is not among the open ones has ended, or was never accepted
+    const kept = this.all.filter((job) => !fresh.has(job.id) && hasEnded(job.state));
+    this.all = sorted([...fresh.values(), ...kept]);
+    for (const id of this.drawing.keys()) if (fresh.get(id)?.state !== "running") this.drawing.delete(id);
+    if (!this.loaded) this.more = newest.length === PAGE;
+    this.loaded = true;
+  }
+
+  /** Fetch older jobs. */
+  older(): Promise<void> {
+    this.#fetching ??= this.#older().finally(() => (this.#fetching = null));
+    return this.#fetching;
+  }
+
+  /** A picture was changed: show it so. */
+  changed(picture: Picture): void {
+    const job = this.find(picture.job);
+    if (job === undefined) return;
+    const pictures = job.pictures.map((each) => (each.id === picture.id ? picture : each));
+    this.#put({ ...job, pictures });
+  }
+
+  async #older(): Promise<void> {
+    const last = this.all.at(-1);
+    if (!this.more || last === undefined) return;
+    const found = await api.jobs({ before: last.id, limit: PAGE });
+    this.more = found.length === PAGE;
+    this.all = sorted([...this.all, ...found.filter((job) => this.find(job.id) === undefined)]);
+  }
+
+  async #fetch(job: string): Promise<void> {
+    try {
+      this.#put(await api.job(job));
+    } catch {
+      // it comes with the next refresh
+    }
+  }
+
+  #progress(job: string, progress: Progress): void {
+    const before = this.drawing.get(job);
+    const preview = progress.preview ?? (before?.number === progress.number ? before.preview : undefined);
+    this.drawing.set(job, {
+      ...progress,
+      ...(preview === undefined ? {} : { preview }),
+      since: before?.since ?? performance.now(),
+      from: before?.from ?? progress.done,
+    });
+  }
+
+  #put(job: Job): void {
+    this.all = this.find(job.id)
+      ? this.all.map((each) => (each.id === job.id ? job : each))
+      : sorted([job, ...this.all]);
+  }
+}
+
+const sorted = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.created - a.created);
+
+export function withPicture(pictures: readonly Picture[], picture: Picture): Picture[] {
+  const others = pictures.filter((each) => each.id !== picture.id);
+  return [...others, picture].sort((a, b) => a.number - b.number);
+}
+
+/** Seconds until a picture of a running job is drawn, or null where it cannot be said yet. */
+export function secondsLeft(drawing: Drawing, now: number): number | null {
+  const done = drawing.done - drawing.from;
+  if (done <= 0) return null;
+  return ((now - drawing.since) / 1000 / done) * (drawing.total - drawing.done);
+}
+
+export const jobs = new Jobs();

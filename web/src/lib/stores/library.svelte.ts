@@ -1,0 +1,49 @@
+/** What can be drawn with, fetched once and again whenever the server comes back. */
+
+import { api } from "../api";
+import { events } from "../events.svelte";
+
+type List<K extends "models" | "samplers" | "spacings" | "styles" | "adapters" | "embeddings"> = Awaited<
+  ReturnType<(typeof api)[K]>
+>;
+
+class Library {
+  models = $state.raw<List<"models">>([]);
+  samplers = $state.raw<List<"samplers">>([]);
+  spacings = $state.raw<List<"spacings">>([]);
+  styles = $state.raw<List<"styles">>([]);
+  adapters = $state.raw<List<"adapters">>([]);
+  embeddings = $state.raw<List<"embeddings">>([]);
+  /** Whether a worker can draw: the model is loaded. */
+  ready = $state(false);
+
+  start(): () => void {
+    return events.onOpen(() => {
+      void this.refresh().catch(() => undefined);
+      void this.#untilReady();
+    });
+  }
+
+  async refresh(): Promise<void> {
+    [this.models, this.samplers, this.spacings, this.styles, this.adapters, this.embeddings] =
+      await Promise.all([
+        api.models(),
+        api.samplers(),
+        api.spacings(),
+        api.styles(),
+        api.adapters(),
+        api.embeddings(),
+      ]);
+  }
+
+  async #untilReady(): Promise<void> {
+    while (events.state === "online") {
+      const answer = await fetch("/readyz").catch(() => null);
+      this.ready = answer?.ok ?? false;
+      if (this.ready || answer === null) return;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+}
+
+export const library = new Library();

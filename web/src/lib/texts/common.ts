@@ -1,0 +1,35 @@
+import type { Table } from ".";
+
+export const common = {
+  "app.skip": { en: "Skip to content", de: "Zum Inhalt springen" },
+  "nav.label": { en: "Places", de: "Orte" },
+  "nav.draw": { en: "Draw", de: "Zeichnen" },
+  "nav.gallery": { en: "Gallery", de: "Galerie" },
+  "menu.page": { en: "Page settings", de: "Seite einstellen" },
+  "menu.language": { en: "Language", de: "Sprache" },
+  "menu.theme": { en: "Theme", de: "Farben" },
+  "theme.auto": { en: "As the system", de: "Wie das System" },
+  "theme.light": { en: "Light", de: "Hell" },
+  "theme.dark": { en: "Dark", de: "Dunkel" },
+  "keys.title": { en: "Keys", de: "Tasten" },
+  "keys.help": { en: "Show the keys", de: "Tasten zeigen" },
+  "keys.draw": { en: "Go to Draw", de: "Zum Zeichnen" },
+  "keys.gallery": { en: "Go to the gallery", de: "Zur Galerie" },
+  "action.close": { en: "Close", de: "Schließen" },
+  "action.undo": { en: "Undo", de: "Rückgängig" },
+  "action.retry": { en: "Try again", de: "Noch einmal versuchen" },
+  "action.delete": { en: "Delete", de: "Löschen" },
+  "action.more": { en: "More", de: "Mehr" },
+  "offline.title": { en: "The server does not answer.", de: "Der Server antwortet nicht." },
+  "offline.kept": {
+    en: "What you typed is kept. Trying again.",
+    de: "Was Sie geschrieben haben, bleibt. Es wird weiter versucht.",
+  },
+  "loading.model": { en: "The model is loading.", de: "Das Modell wird geladen." },
+  "view.failed": {
+    en: "This part of the page could not be loaded.",
+    de: "Dieser Teil der Seite lädt nicht.",
+  },
+  "slider.of": { en: "{name}, slider", de: "{name}, Schieber" },
+  loading: { en: "Loading…", de: "Lädt …" },
+} satisfies Table;

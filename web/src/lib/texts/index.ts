@@ -1,0 +1,13 @@
+/** All texts of the page. Every entry has every language, or it does not compile. */
+
+import { common } from "./common";
+import { draw } from "./draw";
+import { edit } from "./edit";
+import { gallery } from "./gallery";
+
+export type Language = "en" | "de";
+export type Table = Record<string, Record<Language, string>>;
+
+export const texts = { ...common, ...draw, ...edit, ...gallery } satisfies Table;
+
+export type Key = keyof typeof texts;

@@ -2,18 +2,44 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that tests drive: command:package of Debian
-PROGRAMS := postgres:postgresql
+PROGRAMS := postgres:postgresql chromium:chromium
+PAGE := src/sfumato/server/page
 
-.PHONY: picture test site clean
+.PHONY: picture test page page-types site clean
 
 picture: .venv/drawing
 	$(BIN)/sfumato generate "a red apple, 3d render" --seed 7 -o apple.png
 
-test: .venv/testing .venv/programs
+test: .venv/testing .venv/programs page-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+
+# The page of `sfumato serve`, built from web/ into the package; needs Node 20 or newer
+page: web/node_modules/.installed
+	cd web && npm run --silent build
+
+# The types of the page's client, from the server's OpenAPI document
+page-types: .venv/testing web/node_modules/.installed
+	$(BIN)/python web/schema.py > web/openapi.json
+	cd web && npm run --silent schema
+
+# Also that the built files are those of the sources
+.PHONY: page-test
+page-test:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory page-checks; \
+	else echo "the page is not checked: there is no npm"; fi
+
+.PHONY: page-checks
+page-checks: web/node_modules/.installed
+	cd web && npm run --silent check && npm run --silent lint && npm run --silent test
+	cd web && npm run --silent build -- --logLevel warn --outDir node_modules/.built
+	diff -r web/node_modules/.built $(PAGE)
+
+web/node_modules/.installed: web/package-lock.json
+	cd web && npm ci --silent --no-audit --no-fund
+	touch $@
 
 # The documentation, for a browser: site/index.html
 site: .venv/testing
@@ -38,4 +64,4 @@ site: .venv/testing
 	if [ -z "$$missing" ]; then touch $@; else echo "some tests need programs: sudo apt-get install$$missing"; fi
 
 clean:
-	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache web/node_modules

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from sfumato.request import Request
 from sfumato.server.context import Server
 from sfumato.server.dispatcher import Dispatcher
-from sfumato.server.errors import handle_errors
+from sfumato.server.errors import RESPONSES, ErrorBody, handle_errors
 from sfumato.server.events import Events
 from sfumato.server.routes import a1111, health, jobs, library, openai, page, pictures
 from sfumato.server.security import Guard
@@ -45,7 +45,14 @@ def application(settings: ServerSettings) -> FastAPI:
             await run_in_threadpool(dispatcher.stop)
             store.close()
 
-    app = FastAPI(title="Sfumato", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Sfumato",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=RESPONSES,
+    )
     for router in ROUTERS:
         app.include_router(router)
     handle_errors(app)
@@ -55,15 +62,15 @@ def application(settings: ServerSettings) -> FastAPI:
 
 
 def _document(app: FastAPI) -> None:
-    """Have the OpenAPI document describe a request to draw too."""
+    """Have the OpenAPI document describe a request to draw and errors too."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = made()
-        schema = Request.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
-        parts = schema.pop("$defs", {})
         schemas = document["components"]["schemas"]
-        schemas |= {**parts, "DrawRequest": schema}
+        for name, model in (("DrawRequest", Request), ("ErrorBody", ErrorBody)):
+            schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
+            schemas |= {**schema.pop("$defs", {}), name: schema}
         schemas["Submission"]["properties"]["request"] = {"$ref": _SCHEMAS + "DrawRequest"}
         return document
 

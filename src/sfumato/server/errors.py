@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -25,6 +26,35 @@ _TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong: `param` names the field, where one is at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The answer of every error."""
+
+    error: ErrorDetail
+
+
+def _documented(description: str) -> dict[str, Any]:
+    # not "model", which would have the type of the route's good answers
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    422: _documented("A value of the wrong type or out of range."),
+    "4XX": _documented("The request is at fault, or comes at the wrong time."),
+    503: _documented("Not now: Retry-After says when to try again."),
+}
+"""The errors of every route, for the OpenAPI document."""
 
 
 def error_body(status: int, text: str, param: str | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ async def healthy() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_class=PlainTextResponse)
 async def ready(server: Shared) -> Response:
     """A worker can draw; 503 until then."""
     if server.dispatcher.ready:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Query
+from fastapi import APIRouter, Depends, Header, HTTPException, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -69,17 +69,19 @@ def cancel_job(job: str, server: Shared, owner: Owner) -> JobView:
     return _own(server, job, owner)
 
 
+def _existing(job: str, server: Shared, owner: Owner) -> str:
+    """A job's name; one that is not there is told before the answer begins."""
+    return _own(server, job, owner).id
+
+
 @router.get("/jobs/{job}/events", response_class=EventSourceResponse)
 async def follow_job(
-    job: str, server: Shared, owner: Owner, previews: bool = False
+    job: Annotated[str, Depends(_existing)], server: Shared, previews: bool = False
 ) -> AsyncIterator[ServerSentEvent]:
     """What happens to a job, as server-sent events `state`, `progress` and `picture`, until it is over.
 
     With `previews` some `progress` events hold a WebP picture in base64.
     """
-    from starlette.concurrency import run_in_threadpool
-
-    await run_in_threadpool(_own, server, job, owner)
     async for event in events_of(server, job, previews=previews):
         yield ServerSentEvent(event=event.kind, data=_data(event))
 

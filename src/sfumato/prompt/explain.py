@@ -38,7 +38,7 @@ class Explanation:
                 if len(term.contents) > 1:
                     yield f"  {steps}: {_text(term.contents[index])}"
             for content in term.contents:
-                for phrase in _phrases(content):
+                for phrase in phrases_of(content):
                     yield from self._phrase(phrase)
 
     def _phrase(self, phrase: Phrase) -> Iterator[str]:
@@ -69,7 +69,7 @@ class Explanation:
         """The whole as JSON would hold it."""
 
         def tokens(content: Content) -> list[list[list[tuple[str, float]]]]:
-            cuts = (self.chunks(phrase)[0] for phrase in _phrases(content))
+            cuts = (self.chunks(phrase)[0] for phrase in phrases_of(content))
             return [[list(self.tokens(chunk)) for chunk in cut] for cut in cuts]
 
         return {
@@ -89,12 +89,15 @@ def explain(
     dialect: str = "sfumato",
     steps: int = 20,
     embeddings: Mapping[str, int] | None = None,
+    *,
+    negative: bool = False,
 ) -> Explanation:
-    """What `text` comes to in a drawing of `steps` steps, for one text encoder's `tokenizer`.
+    """What `text`, or a `negative` one, comes to in a drawing of `steps` steps, for one text encoder's
+    `tokenizer`.
 
     `embeddings`: the number of vectors of each that may be named. Raises `UsageError` as `parse` does.
     """
-    prompt = parse(text, dialect)
+    prompt = parse(text, dialect, negative=negative)
     return Explanation(prompt, prompt.terms(steps), tokenizer, embeddings or {})
 
 
@@ -105,11 +108,11 @@ def _spans(term: PromptTerm) -> Iterator[tuple[str, int]]:
         yield (f"steps {first + 1}–{rest[-1] + 1}" if rest else f"step {first + 1}"), index
 
 
-def _phrases(content: Content) -> Sequence[Phrase]:
+def phrases_of(content: Content) -> Sequence[Phrase]:
     """The phrases that a blend or a chain is made of, in order."""
     if isinstance(content, Phrase):
         return [content]
-    return [phrase for part in content.parts for phrase in _phrases(part)]
+    return [phrase for part in content.parts for phrase in phrases_of(part)]
 
 
 def _text(content: Content) -> str:

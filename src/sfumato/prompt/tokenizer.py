@@ -146,6 +146,14 @@ class Tokenizer:
         text: str = self._bytes.decode(["".join(pieces).replace("</w>", "Ġ")])
         return text.strip()
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of several tokens."""
+        return self.joined([self._pieces.id_to_token(token) or "" for token in tokens])
+
+    def ends_word(self, token: int) -> bool:
+        """Whether a token is the last one of a word."""
+        return str(self._pieces.id_to_token(token)).endswith("</w>")
+
     def text(self, token: int) -> str:
         """One token as a person reads it; part of a character of another script is "�"."""
         piece = self._pieces.id_to_token(token)

@@ -12,7 +12,7 @@ from sfumato.server.context import Server
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.errors import RESPONSES, ErrorBody, handle_errors
 from sfumato.server.events import Events
-from sfumato.server.routes import a1111, health, jobs, library, openai, page, pictures
+from sfumato.server.routes import a1111, health, jobs, library, openai, page, pictures, reading
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import Store
@@ -22,6 +22,7 @@ ROUTERS = (
     jobs.router,
     pictures.router,
     library.router,
+    reading.router,
     health.router,
     page.router,
     openai.router,

@@ -124,6 +124,13 @@ class Dispatcher:
         if not self._stopping:
             self._do(lambda: self.cancel(job))
 
+    def prioritise(self, job: str, priority: int) -> bool:
+        """Give a job that is not over another priority, waiting or running; whether it was not over."""
+        if not self.store.prioritise(job, priority):
+            return False
+        self._do(lambda: self._prioritise(job, priority))
+        return True
+
     def watch(self, job: str, on: bool) -> None:
         """Somebody looks at the previews of a job, or no longer does."""
         self._do(lambda: self._watch(job, on))
@@ -308,6 +315,11 @@ class Dispatcher:
             if worker.jobs.pop(job, None) is not None and tell_worker:
                 self._send(worker, messages.Cancel(job))
         self._fill()
+
+    def _prioritise(self, job: str, priority: int) -> None:
+        for worker in self._workers:
+            if job in worker.jobs:
+                self._send(worker, messages.Prioritise(job, priority))
 
     def _watch(self, job: str, on: bool) -> None:
         count = self._watchers.get(job, 0) + (1 if on else -1)

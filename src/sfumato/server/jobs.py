@@ -20,6 +20,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+OPEN = (JobState.QUEUED, JobState.RUNNING)
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
@@ -77,11 +78,15 @@ class JobProgress(View):
 
 
 class Event(View):
-    """What happened to a job."""
+    """What happened to a job, or to a picture of it.
 
-    kind: Literal["state", "progress", "picture"]
+    `state` also tells of another priority. `picture_changed`: its tags, whether it is a favourite or deleted.
+    """
+
+    kind: Literal["state", "progress", "picture", "picture_changed"]
     job: str
     state: JobState | None = None
+    priority: int | None = None
     progress: JobProgress | None = None
     picture: PictureView | None = None
     error: str | None = None

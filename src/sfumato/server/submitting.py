@@ -14,9 +14,11 @@ from sfumato.errors import UsageError
 from sfumato.server.admission import admitted
 from sfumato.server.context import Server
 from sfumato.server.errors import BUSY_SECONDS
-from sfumato.server.jobs import ENDED, Event, JobState, JobView, OnCrash
+from sfumato.server.jobs import ENDED, OPEN, Event, JobState, JobView, OnCrash
 
 ALPHA = "alpha"
+MOST_OPEN = 1000
+"""Jobs that are not over, of which a client that begins to listen is told."""
 
 
 def with_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def submit(
         idempotency_key=idempotency_key,
     )
     if new:
+        server.events.tell(Event(kind="state", job=job.id, state=job.state, priority=job.priority))
         server.dispatcher.wake()
     return job
 
@@ -107,12 +110,46 @@ async def events_of(server: Server, job: str, *, previews: bool = False) -> Asyn
                 event = await listener.next()
                 if event is None:
                     return
-                if event.picture is not None and event.picture.id in known:
+                if event.kind == "picture_changed" or (event.picture and event.picture.id in known):
                     continue
                 yield event
                 ended = event.kind == "state" and event.state in ENDED
         finally:
             if previews:
+                server.dispatcher.watch(job, False)
+
+
+async def events_of_all(server: Server, owner: str, *, previews: bool = False) -> AsyncIterator[Event]:
+    """What happens to all jobs of `owner` from now on, first where those stand that are not over."""
+    watched: set[str] = set()
+
+    def watch(job: str, state: JobState) -> None:
+        """Previews of jobs that are not over."""
+        on = state not in ENDED
+        if previews and on != (job in watched):
+            (watched.add if on else watched.discard)(job)
+            server.dispatcher.watch(job, on)
+
+    with server.events.listening() as listener:
+        views = await run_in_threadpool(server.store.list_jobs, owner=owner, states=OPEN, limit=MOST_OPEN)
+        own = {view.id: True for view in views}
+        try:
+            for view in reversed(views):
+                watch(view.id, view.state)
+                yield Event(kind="state", job=view.id, state=view.state, priority=view.priority)
+            while True:
+                event = await listener.next()
+                if event is None:
+                    return
+                if event.job not in own:
+                    own[event.job] = await run_in_threadpool(server.store.owns, owner, event.job)
+                if not own[event.job]:
+                    continue
+                if event.state is not None:
+                    watch(event.job, event.state)
+                yield event
+        finally:
+            for job in watched:
                 server.dispatcher.watch(job, False)
 
 

@@ -1,6 +1,7 @@
 """What the dialects share: the tree a prompt is read into, its limits, numbers and errors."""
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -166,6 +167,12 @@ def here(text: str, position: int) -> str:
     """Where something stands: 'character 7, at "(sitting"', counted from 1."""
     rest = text[position : position + 20] + ("..." if len(text) > position + 20 else "")
     return f"character {position + 1}, at " + (f'"{_printable(rest)}"' if rest else "the end")
+
+
+def position_in(message: str) -> int | None:
+    """The position, from 0, that an error's text names as `here` does; `None` where it names none."""
+    match = re.search(r"\bcharacter (\d+)(, at |: )", message)
+    return int(match[1]) - 1 if match else None
 
 
 def _printable(text: str) -> str:

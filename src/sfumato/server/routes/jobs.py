@@ -1,4 +1,4 @@
-"""Jobs: submitted, seen, followed, cancelled."""
+"""Jobs: submitted, seen, followed, moved in the queue, cancelled."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.jobs import Event, JobState, JobView, OnCrash
-from sfumato.server.submitting import events_of, submit
+from sfumato.server.submitting import events_of, events_of_all, submit
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
+
+
+Priority = Annotated[int, Field(ge=-10, le=10, description="Higher is drawn first.")]
 
 
 class Submission(BaseModel):
@@ -21,8 +24,16 @@ class Submission(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request: dict[str, Any]
-    priority: int = Field(0, ge=-10, le=10, description="Higher is drawn first.")
+    priority: Priority = 0
     on_crash: OnCrash = Field("retry", description="What becomes of it if the process that draws it ends.")
+
+
+class JobChange(BaseModel):
+    """What may be changed of a job that is not over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: Priority
 
 
 @router.post("/jobs", status_code=202)
@@ -61,6 +72,17 @@ def get_job(job: str, server: Shared, owner: Owner) -> JobView:
     return _own(server, job, owner)
 
 
+@router.patch("/jobs/{job}")
+def change_job(job: str, change: JobChange, server: Shared, owner: Owner) -> JobView:
+    """Give a job that waits or is drawn another priority; 409 for one that is over."""
+    _own(server, job, owner)
+    if not server.dispatcher.prioritise(job, change.priority):
+        raise HTTPException(409, f"job {job!r} is over")
+    view = _own(server, job, owner)
+    server.events.tell(Event(kind="state", job=job, state=view.state, priority=view.priority))
+    return view
+
+
 @router.delete("/jobs/{job}")
 def cancel_job(job: str, server: Shared, owner: Owner) -> JobView:
     """Cancel a job that is not over; it stops within one evaluation."""
@@ -83,13 +105,24 @@ async def follow_job(
     With `previews` some `progress` events hold a WebP picture in base64.
     """
     async for event in events_of(server, job, previews=previews):
-        yield ServerSentEvent(event=event.kind, data=_data(event))
+        yield ServerSentEvent(event=event.kind, data=_data(event, previews))
 
 
-def _data(event: Event) -> dict[str, Any]:
+@router.get("/events", response_class=EventSourceResponse)
+async def follow_all(server: Shared, owner: Owner, previews: bool = False) -> AsyncIterator[ServerSentEvent]:
+    """What happens to all jobs and pictures of the key, so that several windows stay in step.
+
+    First a `state` for each job that is not over, then `state`, `progress`, `picture` and `picture_changed`
+    as they come. Ends only with the connection; one that begins anew is told where everything stands.
+    """
+    async for event in events_of_all(server, owner, previews=previews):
+        yield ServerSentEvent(event=event.kind, data=_data(event, previews))
+
+
+def _data(event: Event, previews: bool) -> dict[str, Any]:
     found: dict[str, Any] = event.model_dump(mode="json", exclude_none=True, exclude={"kind"})
     preview = event.progress and event.progress.preview
-    if preview:
+    if preview and previews:
         found["progress"]["preview"] = base64.b64encode(preview).decode()
     return found
 

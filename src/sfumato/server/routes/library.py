@@ -1,13 +1,14 @@
-"""What can be drawn with: models, samplers, styles, adapters; and how a prompt is read."""
+"""What can be drawn with: models, samplers, styles, adapters, wildcards."""
 
-from typing import Any
+from pathlib import Path
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from sfumato import folders
+from sfumato.errors import SfumatoError
 from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
-from sfumato.prompt.meaning import MAX_CHARACTERS
+from sfumato.prompt import wildcards
 from sfumato.prompt.styles import load_styles
 from sfumato.server.context import Shared
 
@@ -20,31 +21,66 @@ class Named(BaseModel):
     name: str
 
 
-class PromptText(BaseModel):
-    """A prompt to be parsed."""
+class DefaultsView(BaseModel):
+    """What a request that does not say it is drawn with."""
 
-    model_config = ConfigDict(extra="forbid")
+    steps: int
+    guidance: float
+    sampler: str
+    spacing: str
+    width: int
+    height: int
 
-    prompt: str = Field(max_length=MAX_CHARACTERS)
-    dialect: str = "sfumato"
+
+class ModelView(Named):
+    """A model that is served. What needs its files is null where they cannot be read; `problem` says why."""
+
+    family: str | None = None
+    task: str | None = Field(None, description="text, inpaint or instruct.")
+    prediction: str | None = None
+    factor: int | None = Field(None, description="Width and height are multiples of it, in pixels.")
+    few_steps: bool | None = Field(None, description="Whether `fast` can be asked for.")
+    defaults: DefaultsView | None = None
+    problem: str | None = None
+
+
+class NamedByOthers(Named):
+    """Something with a name here, and others in other programs."""
+
+    aliases: tuple[str, ...]
+
+
+class StyleView(Named):
+    """A style preset; `{prompt}` in its texts is where the text goes."""
+
+    prompt: str
+    negative: str
+    description: str
+    models: tuple[str, ...] = Field(description="The kinds of model that it was made for; none means any.")
+
+
+class AdapterView(Named):
+    """An adapter; a prompt calls it by `<lora:name:weight>`."""
+
+    bytes: int
 
 
 @router.get("/models")
-def list_models(server: Shared) -> list[Named]:
+def list_models(server: Shared) -> list[ModelView]:
     """The models that are served; the first is the default."""
-    return [Named(name=name) for name in server.settings.models]
+    return [_model(name) for name in server.settings.models]
 
 
 @router.get("/samplers")
-def list_samplers() -> list[Named]:
+def list_samplers() -> list[NamedByOthers]:
     """Samplers by name."""
-    return [Named(name=name) for name in SAMPLERS]
+    return [NamedByOthers(name=name, aliases=others) for name, others in SAMPLERS.items()]
 
 
 @router.get("/spacings")
-def list_spacings() -> list[Named]:
+def list_spacings() -> list[NamedByOthers]:
     """Spacings of the noise levels by name."""
-    return [Named(name=name) for name in SPACINGS]
+    return [NamedByOthers(name=name, aliases=others) for name, others in SPACINGS.items()]
 
 
 @router.get("/dialects")
@@ -54,15 +90,25 @@ def list_dialects() -> list[Named]:
 
 
 @router.get("/styles")
-def list_styles() -> list[Named]:
+def list_styles() -> list[StyleView]:
     """Style presets by name."""
-    return [Named(name=name) for name in load_styles()]
+    return [
+        StyleView(
+            name=name,
+            prompt=style.prompt,
+            negative=style.negative,
+            description=style.description,
+            models=style.models,
+        )
+        for name, style in load_styles().items()
+    ]
 
 
 @router.get("/adapters")
-def list_adapters() -> list[Named]:
+def list_adapters() -> list[AdapterView]:
     """LoRAs and other adapters in the server's folder."""
-    return [Named(name=name) for name in folders.found("adapters")]
+    found = folders.found("adapters")
+    return [AdapterView(name=name, bytes=_bytes(path)) for name, path in found.items()]
 
 
 @router.get("/embeddings")
@@ -71,10 +117,47 @@ def list_embeddings() -> list[Named]:
     return [Named(name=name) for name in folders.found("embeddings")]
 
 
-@router.post("/prompt")
-def parse_prompt(text: PromptText) -> dict[str, Any]:
-    """How a prompt is read: its text, and the adapters that it calls."""
-    from sfumato.prompt.language import parse
+@router.get("/controls")
+def list_controls() -> list[Named]:
+    """ControlNets and other networks that follow a picture, in the server's folder."""
+    return [Named(name=name) for name in folders.found("controls")]
 
-    found = parse(text.prompt, text.dialect)
-    return {"text": found.text, "adapters": [each.name for each in found.adapters]}
+
+@router.get("/wildcards")
+def list_wildcards() -> list[Named]:
+    """Lists of words in the server's folder; a prompt names one as `__name__`."""
+    found, _ = wildcards.sources()
+    return [Named(name=name) for name in sorted(found)]
+
+
+def _model(name: str) -> ModelView:
+    from sfumato.server.model_facts import model_facts
+
+    try:
+        facts = model_facts(name)
+    except SfumatoError as error:
+        return ModelView(name=name, problem=str(error))
+    info = facts.info
+    width, height = info.native_size
+    usual = info.defaults
+    return ModelView(
+        name=name,
+        family=info.family.name,
+        task=info.task,
+        prediction=info.prediction,
+        factor=info.factor,
+        few_steps=facts.fast,
+        defaults=DefaultsView(
+            steps=usual.steps,
+            guidance=usual.guidance,
+            sampler=usual.sampler,
+            spacing=usual.spacing,
+            width=width,
+            height=height,
+        ),
+    )
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*.safetensors") if path.is_dir() else (path,)
+    return sum(each.stat().st_size for each in files)

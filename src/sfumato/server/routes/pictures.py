@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.server.context import Owner, Server, Shared
-from sfumato.server.jobs import PictureView
+from sfumato.server.jobs import Event, PictureView
 
 router = APIRouter(prefix="/api/v1", tags=["pictures"])
 
@@ -74,21 +74,28 @@ def change_picture(picture: str, change: PictureChange, server: Shared, owner: O
     """Make it a favourite or not, or give it other tags."""
     view = _own(server, picture, owner)
     server.store.change_picture(view.id, favourite=change.favourite, names=change.tags)
-    return _own(server, picture, owner)
+    return _changed(server, picture, owner)
 
 
 @router.delete("/pictures/{picture}")
 def delete_picture(picture: str, server: Shared, owner: Owner) -> PictureView:
     """Delete it; for a day it can be brought back."""
     server.store.delete_picture(_own(server, picture, owner).id)
-    return _own(server, picture, owner)
+    return _changed(server, picture, owner)
 
 
 @router.post("/pictures/{picture}/restore")
 def restore_picture(picture: str, server: Shared, owner: Owner) -> PictureView:
     """Bring a deleted picture back."""
     server.store.restore_picture(_own(server, picture, owner).id)
-    return _own(server, picture, owner)
+    return _changed(server, picture, owner)
+
+
+def _changed(server: Server, picture: str, owner: str) -> PictureView:
+    """The picture as it is now, told to all that listen."""
+    view = _own(server, picture, owner)
+    server.events.tell(Event(kind="picture_changed", job=view.job, picture=view))
+    return view
 
 
 def _own(server: Server, picture: str, owner: str) -> PictureView:

@@ -13,12 +13,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sfumato.errors import OutputError, SfumatoError
 from sfumato.files import make_folder
-from sfumato.server.jobs import MAX_CRASHES, JobState, JobView, OnCrash, PictureView
+from sfumato.server.jobs import MAX_CRASHES, OPEN, JobState, JobView, OnCrash, PictureView
 from sfumato.server.store.database import opened
 from sfumato.server.store.picture_files import PictureFiles
 from sfumato.server.store.tables import jobs, pictures, tags
 
-OPEN = (JobState.QUEUED, JobState.RUNNING)
 QUEUE_SECONDS = 5
 """After which a client may try again where the queue is full."""
 QUOTA_SECONDS = 3600
@@ -104,6 +103,12 @@ class Store:
                 return None
             return self._view(connection, row)
 
+    def owns(self, owner: str, identifier: str) -> bool:
+        """Whether the job of exactly this name is the owner's."""
+        query = select(jobs.c.owner).where(jobs.c.id == identifier)
+        with self._engine.connect() as connection:
+            return bool(connection.execute(query).scalar_one_or_none() == owner)
+
     def list_jobs(
         self,
         *,
@@ -149,6 +154,10 @@ class Store:
     def end(self, identifier: str, state: JobState, error: str | None = None) -> bool:
         """The job is over; whether it was not before."""
         return self._move(identifier, OPEN, {"state": state, "error": error, "ended": time.time()})
+
+    def prioritise(self, identifier: str, priority: int) -> bool:
+        """Give the job another priority; whether it was not over."""
+        return self._move(identifier, OPEN, {"priority": priority})
 
     def give_up(
         self, identifiers: Iterable[str] | None, reason: str, *, crashed: bool = False

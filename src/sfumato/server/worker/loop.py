@@ -94,6 +94,8 @@ class Worker:
             self._drop(message.job)
         elif isinstance(message, messages.Watch):
             (self._watched.add if message.previews else self._watched.discard)(message.job)
+        elif isinstance(message, messages.Prioritise) and message.job in self._drawings:
+            self._drawings[message.job].turn.priority = message.priority
 
     def _begin(self, message: messages.Draw) -> None:
         """Take up a job: its model loaded, its pictures prepared."""

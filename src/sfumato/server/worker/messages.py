@@ -31,11 +31,19 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Prioritise:
+    """To the worker: a job has another priority from now on."""
+
+    job: str
+    priority: int
+
+
+@dataclass(frozen=True)
 class Stop:
     """To the worker: end."""
 
 
-ToWorker = Draw | Cancel | Watch | Stop
+ToWorker = Draw | Cancel | Watch | Prioritise | Stop
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""One stream of events over all jobs and pictures, by which several windows stay in step."""
+
+import json
+from contextlib import contextmanager
+
+QUICK = {"prompt": "a red apple", "steps": 2, "seed": 7, "width": 64, "height": 64}
+
+
+@contextmanager
+def following(server, **parameters):
+    """The events as they come, each as (kind, data)."""
+
+    def events(answer):
+        kind = None
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                kind = line[7:]
+            elif line.startswith("data: "):
+                yield kind, json.loads(line[6:])
+
+    with server.http.stream("GET", "/api/v1/events", params=parameters) as answer:
+        yield events(answer)
+
+
+def until(events, wanted):
+    found = []
+    for kind, data in events:
+        found.append((kind, data))
+        if wanted(kind, data):
+            return found
+    raise AssertionError(found)
+
+
+def test_a_second_window_sees_what_the_first_one_does(start):
+    server = start()
+    held = server.submit(**{**QUICK, "steps": 200, "sampler": "euler", "width": 256, "height": 256})
+    with following(server, previews=True) as events:
+        kind, data = next(events)
+        assert (kind, data["job"]) == ("state", held["id"])
+        server.http.patch(f"/api/v1/jobs/{held['id']}", json={"priority": -5}).raise_for_status()
+        until(events, lambda kind, data: data.get("priority") == -5)
+        server.http.delete(f"/api/v1/jobs/{held['id']}")
+        until(events, lambda kind, data: data.get("state") == "cancelled")
+        job = server.submit(**{**QUICK, "steps": 8})["id"]
+        seen = until(events, lambda kind, data: data.get("state") == "done")
+        assert {data["job"] for _, data in seen} == {job}
+        states = [data["state"] for kind, data in seen if kind == "state"]
+        assert states == ["queued", "running", "done"]
+        assert any("preview" in data["progress"] for kind, data in seen if kind == "progress")
+        picture = next(data["picture"]["id"] for kind, data in seen if kind == "picture")
+        server.http.patch(f"/api/v1/pictures/{picture}", json={"favourite": True})
+        ((kind, data),) = until(events, lambda kind, data: kind == "picture_changed")
+        assert data["picture"]["favourite"]
+        server.http.delete(f"/api/v1/pictures/{picture}")
+        ((kind, data),) = until(events, lambda kind, data: kind == "picture_changed")
+        assert data["picture"]["deleted"]
+
+
+def test_a_window_sees_the_jobs_of_its_own_key_alone(start):
+    server = start("--api-key", "one", "--api-key", "two")
+    server.http.headers["authorization"] = "Bearer one"
+    with following(server) as events:
+        server.submit(headers={"authorization": "Bearer two"}, **QUICK)
+        own = server.submit(**QUICK)["id"]
+        seen = until(events, lambda kind, data: data.get("state") == "done")
+    assert {data["job"] for _, data in seen} == {own}
+
+
+def test_a_waiting_job_with_a_higher_priority_is_drawn_before_others(server):
+    long = {"prompt": "a castle", "steps": 200, "sampler": "euler"}
+    first, second = server.submit(**long), server.submit(**{**long, "steps": 190})
+    changed = server.http.patch(f"/api/v1/jobs/{first['id']}", json={"priority": 5}).json()
+    assert changed["priority"] == 5
+    with server.http.stream("GET", "/api/v1/events") as answer:
+        progress = []
+        for line in answer.iter_lines():
+            if line.startswith("data: ") and '"progress"' in line:
+                progress.append(json.loads(line[6:])["job"])
+            if len(progress) == 8:
+                break
+    for job in (first, second):
+        server.http.delete(f"/api/v1/jobs/{job['id']}")
+    assert set(progress[2:]) == {first["id"]}
+    over = server.http.patch(f"/api/v1/jobs/{first['id']}", json={"priority": 1})
+    assert over.status_code == 409

@@ -1,0 +1,125 @@
+"""How prompts and pictures are read over HTTP, before anything is drawn."""
+
+import base64
+import io
+from itertools import pairwise
+
+import PIL.Image
+import pytest
+from PIL.PngImagePlugin import PngInfo
+
+import sfumato
+
+
+def read(server, prompt, **fields):
+    answer = server.http.post("/api/v1/prompt", json={"prompt": prompt, **fields})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def tokens(view, term=0, content=0):
+    chunks = [c for phrase in view["terms"][term]["contents"][content]["phrases"] for c in phrase["chunks"]]
+    return [token for chunk in chunks for token in chunk["tokens"]]
+
+
+def test_every_token_of_a_prompt_has_its_weight_and_its_place(server):
+    text = "a (Red:1.3) apple, <lora:ink:0.5> 3d"
+    found = read(server, text)
+    assert [(t["text"], t["weight"], text[t["start"] : t["end"]]) for t in tokens(found)] == [
+        ("a", 1, "a"),
+        ("red", 1.3, "Red"),
+        ("apple", 1, "apple"),
+        (",", 1, ","),
+        ("3", 1, "3"),
+        ("d", 1, "d"),
+    ]
+    assert found["adapters"] == [{"name": "ink", "weight": 0.5, "text_weight": None, "available": False}]
+
+
+def test_the_terms_of_a_prompt_say_what_each_step_reads(server):
+    text = "[cat:dog:0.5] AND cat :0.5"
+    found = read(server, text, steps=4)
+    first, second = found["terms"]
+    assert (first["at"], second["weight"]) == ([0, 0, 1, 1], 0.5)
+    assert [(t["text"], t["start"]) for t in tokens(found, content=1)] == [("dog", text.index("dog"))]
+    assert tokens(found, term=1)[0]["start"] == text.rindex("cat")
+
+
+def test_a_token_of_several_in_a_word_has_its_part_of_it(server):
+    (phrase,) = read(server, "sfumatoish")["terms"][0]["contents"][0]["phrases"]
+    spans = [(t["start"], t["end"]) for t in phrase["chunks"][0]["tokens"]]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len("sfumatoish")
+    assert all(one[1] == other[0] for one, other in pairwise(spans))
+
+
+def test_a_template_is_told_with_what_it_expands_to(server):
+    found = read(server, "a {red|blue} apple", templates="combinatorial")
+    assert found["expansions"] == ["a red apple", "a blue apple"]
+    assert found["pictures"] == 2
+    assert read(server, "an apple")["expansions"] == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "position"),
+    [("a (red apple", 2), ("a red) apple", 5), ("{a|b", None), ("ok [a:b:7.5]", 7)],
+)
+def test_a_prompt_that_cannot_be_read_is_refused_with_the_place(server, prompt, position):
+    answer = server.http.post("/api/v1/prompt", json={"prompt": prompt})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "prompt")
+    if position is not None:
+        assert error["position"] == position
+
+
+def test_models_are_listed_with_what_they_draw_by_themselves(server):
+    (model,) = server.http.get("/api/v1/models").json()
+    assert model["defaults"]["width"] == 256
+    assert model["few_steps"] is True
+    assert model["problem"] is None
+    styles = server.http.get("/api/v1/styles").json()
+    assert all("prompt" in style for style in styles)
+
+
+def encoded(image, **save):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **save)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def inspect(server, image):
+    answer = server.http.post("/api/v1/inspect", json={"image": image})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_picture_of_ours_gives_the_request_that_draws_it_again(server):
+    drawn = sfumato.load().generate("a red apple", seed=5, steps=2, width=64, height=64)
+    found = inspect(server, base64.b64encode(drawn.png()).decode())
+    assert (found["program"], found["left_out"]) == ("Sfumato", [])
+    job = server.wait(server.submit(**found["request"])["id"])
+    record = server.http.get(f"/api/v1/pictures/{job['pictures'][0]['id']}/record").json()
+    assert record["request"] == drawn.request.model_dump(mode="json")
+
+
+def test_a_picture_of_another_program_gives_what_can_be_taken_over(server):
+    info = PngInfo()
+    info.add_text(
+        "parameters",
+        "a cat <lora:ink:0.7>\nNegative prompt: dog\nSteps: 9, Sampler: Euler a, CFG scale: 5, Seed: 3, "
+        "Size: 64x64, Model: dreamy, Hires upscaler: 4x-Ultra",
+    )
+    found = inspect(server, encoded(PIL.Image.new("RGB", (64, 64)), pnginfo=info))
+    assert (found["program"], found["model"]) == ("A1111", "dreamy")
+    request = found["request"]
+    assert (request["negative"], request["steps"], request["sampler"]) == ("dog", 9, "euler-a")
+    assert request["model"] == "embedded"
+    assert "the model dreamy: it is not served; drawn with embedded" in found["left_out"]
+    assert any("4x-Ultra" in note for note in found["left_out"])
+
+
+def test_a_picture_that_says_nothing_is_a_picture_all_the_same(server):
+    found = inspect(server, encoded(PIL.Image.new("RGB", (64, 32))))
+    assert (found["width"], found["height"], found["program"], found["request"]) == (64, 32, None, None)
+    answer = server.http.post("/api/v1/inspect", json={"image": "AAAA"})
+    assert answer.status_code == 400

@@ -46,7 +46,7 @@ def inspected(content: bytes, models: tuple[str, ...]) -> InspectionView:
         else:
             found = foreign.ForeignRecord(OURS, record.request, record.model)
     if found is None:
-        nothing = dict.fromkeys(("program", "model", "request", "record"))
+        nothing: dict[str, Any] = dict.fromkeys(("program", "model", "request", "record"))
         return InspectionView(**facts, **nothing, left_out=(), embeddings=())
     fitting = _served(found, models)
     request = fitting.request.model_dump(mode="json", exclude_defaults=True)

@@ -36,10 +36,10 @@ class ModelView(Named):
     """A model that is served. What needs its files is null where they cannot be read; `problem` says why."""
 
     family: str | None = None
-    task: str | None = Field(None, description="text, inpaint or instruct.")
+    task: str | None = Field(default=None, description="text, inpaint or instruct.")
     prediction: str | None = None
-    factor: int | None = Field(None, description="Width and height are multiples of it, in pixels.")
-    few_steps: bool | None = Field(None, description="Whether `fast` can be asked for.")
+    factor: int | None = Field(default=None, description="Width and height are multiples of it, in pixels.")
+    few_steps: bool | None = Field(default=None, description="Whether `fast` can be asked for.")
     defaults: DefaultsView | None = None
     problem: str | None = None
 

@@ -56,7 +56,7 @@ class TermView(View):
     contents: tuple[ContentView, ...]
 
 
-class AdapterCall(View):
+class CalledAdapter(View):
     """An adapter that the prompt calls; `available`: whether it is in the server's folder."""
 
     name: str
@@ -76,7 +76,7 @@ class PromptView(View):
     dialect: str
     pictures: int = Field(description="How many pictures it asks for.")
     expansions: tuple[str, ...]
-    adapters: tuple[AdapterCall, ...]
+    adapters: tuple[CalledAdapter, ...]
     terms: tuple[TermView, ...]
     tree: tuple[str, ...] = Field(description="The parse, a line for each node.")
 
@@ -101,7 +101,7 @@ def read_prompt(text: str, model: str, *, negative: bool, **fields: Any) -> Prom
         pictures=count,
         expansions=tuple(texts) if texts != [text] * len(texts) else (),
         adapters=tuple(
-            AdapterCall(
+            CalledAdapter(
                 name=each.name,
                 weight=each.weight,
                 text_weight=each.text_weight,

@@ -27,6 +27,7 @@ ROUTERS = (
     page.router,
     openai.router,
     a1111.router,
+    a1111.controlnet,
 )
 _SCHEMAS = "#/components/schemas/"
 

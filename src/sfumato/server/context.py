@@ -1,7 +1,7 @@
 """What the routes share: the settings, the store, the dispatcher and the events of one server."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -19,6 +19,8 @@ class Server:
     store: Store
     events: Events
     dispatcher: Dispatcher
+    webui_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each key chose by A1111's `options`."""
 
 
 def _server(request: Request) -> Server:

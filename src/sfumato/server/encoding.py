@@ -1,6 +1,8 @@
-"""Kept pictures as the files that clients ask for."""
+"""Kept pictures and previews as the files that clients ask for."""
 
 import io
+
+import PIL.Image
 
 from sfumato import pictures
 from sfumato.image import Image
@@ -17,3 +19,13 @@ def encoded(server: Server, picture: PictureView, kind: str = "png", quality: in
         return content
     with pictures.opened_content(io.BytesIO(content), picture.id) as opened:
         return Image.decode(opened, picture.id).encoded(FORMATS[kind], quality)
+
+
+def recoded(preview: bytes, kind: str = "png", quality: int = 95) -> bytes:
+    """A preview, which is WebP, as a file of another format."""
+    if kind == "webp":
+        return preview
+    buffer = io.BytesIO()
+    with PIL.Image.open(io.BytesIO(preview)) as picture:
+        picture.save(buffer, FORMATS[kind], quality=quality)
+    return buffer.getvalue()

@@ -1,6 +1,7 @@
 """One shape for every error, that of OpenAI's APIs: `{"error": {"message", "type", "param", "code"}}`."""
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sfumato.errors import SfumatoError
+from sfumato.request import Request as DrawRequest
 from sfumato.server.store.store import BusyError
 
 log = logging.getLogger("sfumato.server")
@@ -26,6 +28,9 @@ _TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+
+
+_PARAMS = {*DrawRequest.model_fields, "n", "size", "background", "output_format"}
 
 
 class ErrorDetail(BaseModel):
@@ -63,6 +68,14 @@ def error_body(status: int, text: str, param: str | None = None) -> dict[str, An
     return {"error": {"message": text, "type": kind, "param": param, "code": None}}
 
 
+def _param(text: str) -> str | None:
+    """The field that an error's text begins with."""
+    name = re.match(r"(?:unknown \w+ ')?(\w+)", text)
+    if name is None:
+        return None
+    return name[1] if name[1] in _PARAMS or text.startswith("unknown parameter") else None
+
+
 def error_response(
     status: int, text: str, param: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
@@ -77,7 +90,7 @@ def handle_errors(app: FastAPI) -> None:
     async def told(request: Request, error: SfumatoError) -> JSONResponse:
         if isinstance(error, BusyError):
             return error_response(429, str(error), headers={"retry-after": str(error.seconds)})
-        return error_response(400, str(error))
+        return error_response(400, str(error), _param(str(error)))
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(InterfaceError)
@@ -101,7 +114,9 @@ def handle_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:])
-        return error_response(422, f"{place or 'body'}: {first['msg']}", place or None)
+        # OpenAI's APIs answer so, and their clients tell the two apart
+        status = 400 if request.url.path.startswith("/v1/") else 422
+        return error_response(status, f"{place or 'body'}: {first['msg']}", place or None)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

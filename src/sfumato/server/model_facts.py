@@ -20,6 +20,8 @@ class ModelFacts:
     tokenizer: "Tokenizer"
     widths: tuple[int, ...]
     fast: bool
+    controls: tuple[str, ...]
+    """The networks for controls that it brings with it."""
 
     def embedding_counts(self, text: str) -> Mapping[str, int]:
         """The learned embeddings in the server's folder that `text` names, and their numbers of vectors."""
@@ -43,4 +45,5 @@ def model_facts(model: str) -> ModelFacts:
         tokenizer=next(iter(found.tokenizers.values())),
         widths=tuple(config.hidden_size for config in configs if isinstance(config, TextConfig)),
         fast=found.fast is not None,
+        controls=tuple(found.controls),
     )

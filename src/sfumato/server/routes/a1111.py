@@ -5,79 +5,86 @@ these: a graph of nodes is not read.
 import base64
 import io
 import json
+import os
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from sfumato import folders
-from sfumato.errors import PictureError, UsageError
-from sfumato.foreign.settings import Translation
+from sfumato.errors import UsageError
 from sfumato.names import SAMPLERS, SPACINGS
 from sfumato.prompt.styles import load_styles
+from sfumato.server import webui
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.encoding import encoded
-from sfumato.server.jobs import JobState
+from sfumato.server.jobs import JobState, JobView
 from sfumato.server.submitting import decoded, finished, submit
+from sfumato.server.webui import Enlargement, Img2Img, Txt2Img
 
 router = APIRouter(prefix="/sdapi/v1", tags=["A1111"])
+controlnet = APIRouter(prefix="/controlnet", tags=["A1111"])
 
 Payload = Annotated[dict[str, Any], Body()]
-DEFAULT_STRENGTH = 0.75
-"""Of img2img, as in the web UI."""
-FILLS = ("blur", "keep", "noise", "noise")
-"""By `inpainting_fill`: fill, original, latent noise, latent nothing."""
+SETTINGS = ("sd_model_checkpoint", "CLIP_stop_at_last_layers")
+"""Those of the web UI's settings that change what is drawn here."""
+SCRIPT = "controlnet m2m"
+"""By this script's name clients tell that ControlNet is there."""
+
+
+class ExtraSingle(Enlargement):
+    """A picture to enlarge."""
+
+    image: str
+
+
+class NamedPicture(webui.WebUIPayload):
+    """One of several pictures to enlarge."""
+
+    data: str
+    name: str = ""
+
+
+class ExtraBatch(Enlargement):
+    """Pictures to enlarge."""
+
+    imageList: list[NamedPicture] = Field(max_length=100)  # noqa: N815
 
 
 @router.post("/txt2img")
-async def txt2img(payload: Payload, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
-    """Draw a prompt."""
-    return await _drawn(payload, {}, request, server, owner)
+async def txt2img(payload: Txt2Img, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
+    """Draw a prompt; with `enable_hr` in two passes."""
+    return await _drawn(payload, webui.second_pass(payload), request, server, owner)
 
 
 @router.post("/img2img")
-async def img2img(payload: Payload, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
+async def img2img(payload: Img2Img, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
     """Draw from a picture, or into one."""
-    given = payload.get("init_images")
-    if not isinstance(given, list) or not given or not isinstance(given[0], str):
-        raise UsageError("init_images is missing: a list with a picture in base64")
-    fields: dict[str, Any] = {"image": decoded(given[0], "init_images[0]")}
-    strength = payload.get("denoising_strength")
-    fields["strength"] = DEFAULT_STRENGTH if strength is None else strength
-    if mask := payload.get("mask"):
-        fields["mask"] = _mask(decoded(str(mask), "mask"), bool(payload.get("inpainting_mask_invert")))
-        number = payload.get("inpainting_fill", 0)
-        fields["fill"] = FILLS[number] if number in range(len(FILLS)) else "keep"
-        fields["feather"] = payload.get("mask_blur", 4)
-        if payload.get("inpaint_full_res", True):
-            fields["crop"] = payload.get("inpaint_full_res_padding", 32)
-    return await _drawn(payload, fields, request, server, owner)
+    pictures = await run_in_threadpool(webui.first_picture, payload)
+    return await _drawn(payload, pictures, request, server, owner)
 
 
 @router.post("/extra-single-image")
-async def enlarge(payload: Payload) -> dict[str, Any]:
+def enlarge(payload: ExtraSingle) -> dict[str, Any]:
     """Enlarge a picture."""
-    import PIL.Image
+    image = payload.enlarged(decoded(payload.image, "image"), "image")
+    return {"image": base64.b64encode(image).decode(), "html_info": payload.upscaler_1}
 
-    from sfumato import pictures
 
-    content = decoded(str(payload.get("image", "")), "image")
-    factor = float(payload.get("upscaling_resize", 2))
-    if not 1 <= factor <= 8:
-        raise UsageError(f"upscaling_resize is {factor:g}: must be 1 to 8")
-
-    def done() -> bytes:
-        with pictures.opened_content(io.BytesIO(content), "image") as opened:
-            picture = pictures.srgb(opened)
-        size = round(picture.width * factor), round(picture.height * factor)
-        if size[0] * size[1] > pictures.MAX_PIXELS:
-            raise UsageError(f"{size[0]} × {size[1]} are too many pixels")
-        buffer = io.BytesIO()
-        picture.resize(size, PIL.Image.Resampling.LANCZOS).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    image = await run_in_threadpool(done)
-    return {"image": base64.b64encode(image).decode(), "html_info": f"Lanczos, {factor:g} times"}
+@router.post("/extra-batch-images")
+def enlarge_several(payload: ExtraBatch) -> dict[str, Any]:
+    """Enlarge pictures."""
+    names = [each.name or f"imageList[{index}]" for index, each in enumerate(payload.imageList)]
+    images = [
+        payload.enlarged(decoded(each.data, name), name)
+        for each, name in zip(payload.imageList, names, strict=True)
+    ]
+    return {
+        "images": [base64.b64encode(image).decode() for image in images],
+        "html_info": payload.upscaler_1,
+    }
 
 
 @router.post("/png-info")
@@ -100,17 +107,19 @@ def progress(server: Shared, owner: Owner, skip_current_image: bool = False) -> 
     done, total = (found.done, found.total) if found else (0, 0)
     share = 0.0
     if current and total:
-        share = (len(current.pictures) + done / total) / max(current.count, 1)
+        share = min((len(current.pictures) + done / total) / max(current.count, 1), 0.99)
     image = None
     if current and not skip_current_image:
         image = server.dispatcher.preview(current.id)
     return {
-        "progress": min(share, 0.99) if current else 0.0,
-        "eta_relative": 0.0,
+        "progress": share,
+        "eta_relative": _seconds_left(current, share) if current else 0.0,
         "state": {
             "skipped": False,
             "interrupted": False,
+            "stopping_generation": False,
             "job": current.id if current else "",
+            "job_timestamp": _timestamp(current.started) if current else "0",
             "job_count": len(running),
             "job_no": len(current.pictures) if current else 0,
             "sampling_step": done,
@@ -181,40 +190,55 @@ def list_styles() -> list[dict[str, Any]]:
 @router.get("/upscalers")
 def list_upscalers() -> list[dict[str, Any]]:
     """What `extra-single-image` enlarges with."""
-    return [{"name": "Lanczos", "model_name": None, "model_path": None, "model_url": None, "scale": 4}]
+    nothing = dict.fromkeys(("model_name", "model_path", "model_url"))
+    return [{"name": name, **nothing, "scale": 4} for name in ("None", *webui.FILTERS)]
 
 
 @router.get("/scripts")
 def list_scripts() -> dict[str, list[str]]:
-    """No scripts are run."""
-    return {"txt2img": [], "img2img": []}
+    """No scripts are run but ControlNet's units, as a request's controls."""
+    return {"txt2img": [SCRIPT], "img2img": [SCRIPT]}
 
 
 @router.get("/sd-vae")
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
 @router.get("/realesrgan-models")
-@router.get("/latent-upscale-modes")
+@router.get("/artist-categories")
+@router.get("/artists")
 def list_nothing() -> list[Any]:
     """What the web UI has and this server has not."""
     return []
 
 
+@router.get("/latent-upscale-modes")
+def list_latent_modes() -> list[dict[str, str]]:
+    """What a second pass enlarges latents with."""
+    return [{"name": "Latent"}]
+
+
 @router.get("/options")
-def get_options(server: Shared) -> dict[str, Any]:
+def get_options(server: Shared, owner: Owner) -> dict[str, Any]:
     """The settings that tools look at."""
-    return {"sd_model_checkpoint": server.settings.models[0], "samples_format": "png"}
+    usual = {
+        "sd_model_checkpoint": server.settings.models[0],
+        "CLIP_stop_at_last_layers": 1,
+        "samples_format": "png",
+    }
+    return {**usual, **server.webui_settings.get(owner, {})}
 
 
 @router.post("/options")
-def set_options(payload: Payload, server: Shared) -> None:
-    """Accepted where it changes nothing: each request says itself what it draws with.
+def set_options(payload: Payload, server: Shared, owner: Owner) -> None:
+    """Choose the model, and the last layer of the text encoder, for this key's requests from now on.
 
-    A model that is not served is an error.
+    Other settings change nothing here. A model that is not served is an error.
     """
-    model = payload.get("sd_model_checkpoint")
+    given = {name: payload[name] for name in SETTINGS if payload.get(name) is not None}
+    model = webui.settings_fields(given).get("model")
     if model is not None and model not in server.settings.models:
         raise UsageError(f"model {model!r} is not served; served: {', '.join(server.settings.models)}")
+    server.webui_settings[owner] = {**server.webui_settings.get(owner, {}), **given}
 
 
 @router.get("/cmd-flags")
@@ -225,8 +249,10 @@ def flags() -> dict[str, Any]:
 
 @router.get("/memory")
 def memory() -> dict[str, Any]:
-    """Not counted."""
-    return {"ram": {}, "cuda": {}}
+    """Main memory of the machine, in bytes; that of its GPUs is not counted."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    return {"ram": {"free": free, "used": total - free, "total": total}, "cuda": {"error": "not counted"}}
 
 
 @router.post("/refresh-checkpoints")
@@ -234,77 +260,106 @@ def refresh() -> None:
     """The models are those that the server was started with."""
 
 
+@router.post("/refresh-loras")
+@router.post("/refresh-embeddings")
+@router.post("/refresh-vae")
+def refresh_folders() -> None:
+    """The server's folders are looked through each time."""
+
+
+@controlnet.get("/version")
+def controlnet_version() -> dict[str, int]:
+    """The version of the extension whose units are read."""
+    return {"version": 3}
+
+
+@controlnet.get("/model_list")
+def list_control_models(server: Shared) -> dict[str, list[str]]:
+    """The networks that a unit may name."""
+    from sfumato.server.model_facts import model_facts
+
+    return {"model_list": webui.control_models(model_facts(server.settings.models[0]).controls)}
+
+
+@controlnet.get("/module_list")
+def list_control_modules() -> dict[str, list[str]]:
+    """What may be made of a unit's picture first."""
+    return {"module_list": list(webui.MODULES)}
+
+
 async def _drawn(
-    payload: dict[str, Any], pictures: dict[str, Any], request: Request, server: Server, owner: str
+    payload: Txt2Img, more: dict[str, Any], request: Request, server: Server, owner: str
 ) -> dict[str, Any]:
-    fields = {**_fields(payload, server), **pictures}
+    chosen = {**server.webui_settings.get(owner, {}), **payload.override_settings}
+    fields = {**webui.fields_of(payload), **webui.settings_fields(chosen), **more}
     job = await run_in_threadpool(submit, server, fields, owner)
     done = await finished(server, job.id, request)
     contents = [await run_in_threadpool(encoded, server, each) for each in done.pictures]
-    texts = [await run_in_threadpool(_parameters, content) for content in contents]
-    seeds = [each.seed for each in done.pictures]
-    info = {
-        "prompt": fields.get("prompt", ""),
-        "negative_prompt": fields.get("negative", ""),
-        "seed": seeds[0] if seeds else -1,
-        "all_seeds": seeds,
-        "all_prompts": [each.prompt for each in done.pictures],
-        "infotexts": texts,
-        "width": done.pictures[0].width if done.pictures else 0,
-        "height": done.pictures[0].height if done.pictures else 0,
-        "job": done.id,
-    }
+    texts = [_parameters(content) for content in contents]
+    files = [base64.b64encode(content).decode() for content in contents] if payload.send_images else []
     return {
-        "images": [base64.b64encode(content).decode() for content in contents],
-        "parameters": {name: value for name, value in payload.items() if name not in ("init_images", "mask")},
-        "info": json.dumps(info),
+        "images": files,
+        "parameters": payload.model_dump(exclude={"init_images", "mask", "alwayson_scripts"}),
+        "info": json.dumps(_info(payload, done, texts)),
     }
 
 
-def _fields(payload: dict[str, Any], server: Server) -> dict[str, Any]:
-    """The fields of a request that the web UI's parameters mean; what has no meaning here is passed over."""
-    translation = Translation("A1111")
-    for name, meaning in (
-        ("prompt", "prompt"),
-        ("negative_prompt", "negative"),
-        ("steps", "steps"),
-        ("cfg_scale", "guidance"),
-        ("width", "width"),
-        ("height", "height"),
-        ("seed", "seed"),
-        ("sampler_name", "sampler"),
-    ):
-        translation.take(meaning, payload.get(name))
-    if str(payload.get("scheduler") or "automatic").lower() != "automatic":
-        translation.take("spacing", payload["scheduler"])
-    fields = {"prompt": "", **translation.fields, "dialect": "a1111", "templates": "off"}
-    fields["count"] = int(payload.get("batch_size") or 1) * int(payload.get("n_iter") or 1)
-    settings = payload.get("override_settings") or {}
-    if model := settings.get("sd_model_checkpoint"):
-        fields["model"] = model
-    if skip := settings.get("CLIP_stop_at_last_layers"):
-        fields["clip_skip"] = int(skip) - 1
-    if styles := payload.get("styles"):
-        fields["style"] = styles
-    return fields
+def _info(payload: Txt2Img, job: JobView, texts: list[str]) -> dict[str, Any]:
+    """How the pictures were drawn, by the names that the web UI's clients read."""
+    request, drawn = job.request, job.pictures
+    seeds = [each.seed for each in drawn]
+    first = drawn[0] if drawn else None
+    subseed = (request["variation_seed"] or [payload.subseed])[0]
+    return {
+        "prompt": payload.prompt,
+        "all_prompts": [each.prompt for each in drawn],
+        "negative_prompt": payload.negative_prompt,
+        "all_negative_prompts": [each.negative for each in drawn],
+        "seed": seeds[0] if seeds else request["seed"],
+        "all_seeds": seeds,
+        "subseed": subseed,
+        "all_subseeds": [subseed] * len(drawn),
+        "subseed_strength": payload.subseed_strength,
+        "width": first.width if first else payload.width,
+        "height": first.height if first else payload.height,
+        "sampler_name": payload.sampler_name or payload.sampler_index,
+        "cfg_scale": payload.cfg_scale,
+        "steps": payload.steps,
+        "batch_size": payload.batch_size,
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": job.model,
+        "sd_model_hash": None,
+        "sd_vae_name": None,
+        "sd_vae_hash": None,
+        "seed_resize_from_w": -1,
+        "seed_resize_from_h": -1,
+        "denoising_strength": payload.denoising_strength,
+        "extra_generation_params": {},
+        "index_of_first_image": 0,
+        "infotexts": texts,
+        "styles": payload.styles,
+        "job_timestamp": _timestamp(job.started),
+        "clip_skip": request["clip_skip"] + 1,
+        "is_using_inpainting_conditioning": False,
+        "job": job.id,
+    }
 
 
-def _mask(content: bytes, inverted: bool) -> Any:
-    if not inverted:
-        return content
-    import PIL.ImageOps
+def _timestamp(seconds: float | None) -> str:
+    return time.strftime("%Y%m%d%H%M%S", time.localtime(seconds))
 
-    from sfumato import pictures
 
-    with pictures.opened_content(io.BytesIO(content), "mask") as opened:
-        return PIL.ImageOps.invert(pictures.srgb(opened).convert("L"))
+def _seconds_left(job: JobView, share: float) -> float:
+    """By how long its done share took."""
+    if not share or job.started is None:
+        return 0.0
+    return max(time.time() - job.started, 0.0) * (1 - share) / share
 
 
 def _parameters(content: bytes) -> str:
+    """The line of settings in a picture of ours."""
     from sfumato import pictures
 
     with pictures.opened_content(io.BytesIO(content), "picture") as opened:
-        found = pictures.texts(opened).get("parameters")
-    if found is None:
-        raise PictureError("the picture has no parameters")
-    return found
+        return pictures.texts(opened).get("parameters", "")

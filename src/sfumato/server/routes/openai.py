@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response
@@ -18,7 +19,7 @@ from sfumato.errors import UsageError
 from sfumato.names import ELSEWHERE
 from sfumato.request import Request as DrawRequest
 from sfumato.server.context import Owner, Server, Shared
-from sfumato.server.encoding import encoded
+from sfumato.server.encoding import encoded, recoded
 from sfumato.server.errors import error_body
 from sfumato.server.jobs import ENDED, JobState, JobView
 from sfumato.server.submitting import events_of, finished, submit
@@ -27,9 +28,18 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 MODELS_OF_OPENAI = re.compile(r"(dall-e|gpt-image|chatgpt-image)-?")
 """Names that programs send unchanged; they mean the default model here."""
-QUALITIES = {"low": 10, "high": 40, "hd": 40}
+QUALITIES = {"low": 10, "high": 40, "hd": 40, "xhigh": 60, "max": 80}
 """Steps by `quality`; other qualities take the model's own."""
 VARIATION_STRENGTH = 0.7
+STYLES_OF_OPENAI = ("vivid", "natural")
+"""Values of `style` that change nothing here; others are style presets."""
+USAGE = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+"""Clients read it; nothing is counted in tokens here."""
 
 
 class ImageParameters(BaseModel):
@@ -41,8 +51,8 @@ class ImageParameters(BaseModel):
     model: str | None = None
     n: int = Field(1, ge=1, le=10)
     size: str | None = None
-    quality: str | None = None
-    background: str | None = None
+    quality: Literal["auto", "standard", "hd", "low", "medium", "high", "xhigh", "max"] = "auto"
+    background: Literal["auto", "opaque", "transparent"] = "auto"
     output_format: Literal["png", "jpeg", "webp"] = "png"
     output_compression: int = Field(95, ge=1, le=100)
     response_format: Literal["url", "b64_json"] = "b64_json"
@@ -102,15 +112,23 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _of_form(form: FormData) -> tuple[ImageParameters, dict[str, Any]]:
-    """Parameters and files of a multipart body; of several `image[]` the first is edited."""
+    """Parameters and files of a multipart body. Raises `UsageError` for several pictures."""
     texts: dict[str, Any] = {}
     files: dict[str, Any] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            files.setdefault(name.removesuffix("[]"), value.file.read())
+            name = name.removesuffix("[]")
+            if name in files:
+                raise UsageError(f"{name} is given several times: one picture is edited at a time")
+            files[name] = value.file.read()
         else:
             texts[name] = value
-    return ImageParameters.model_validate(texts), files
+    try:
+        return ImageParameters.model_validate(texts), files
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+        ) from None
 
 
 def _mask_of_alpha(image: bytes, mask: bytes | None) -> dict[str, Any]:
@@ -150,6 +168,12 @@ def _fields(parameters: ImageParameters, server: Server) -> dict[str, Any]:
         if match is None:
             raise UsageError(f"size is {parameters.size!r}: must be auto or WIDTHxHEIGHT, as 256x256")
         fields |= {"width": int(match[1]), "height": int(match[2])}
+    if parameters.background == "transparent":
+        if parameters.output_format == "jpeg":
+            raise UsageError("background is transparent, which no jpeg is: output_format must be png or webp")
+        fields["transparent"] = True
+    if parameters.style and parameters.style not in STYLES_OF_OPENAI:
+        fields["style"] = parameters.style
     if parameters.quality in QUALITIES:
         fields.setdefault("steps", QUALITIES[parameters.quality])
     return fields
@@ -180,6 +204,8 @@ async def _answer(
             "data": data,
             "output_format": parameters.output_format,
             "size": f"{done.pictures[0].width}x{done.pictures[0].height}",
+            "background": "transparent" if parameters.background == "transparent" else "opaque",
+            "usage": USAGE,
         }
     )
 
@@ -204,9 +230,12 @@ async def _stream(
                 share = progress.done * (parameters.partial_images + 1) // progress.total
                 if share > last:
                     last = share
+                    preview = await run_in_threadpool(
+                        recoded, progress.preview, parameters.output_format, parameters.output_compression
+                    )
                     yield _event(
                         f"{kind}.partial_image",
-                        {**_described(parameters, progress.preview), "partial_image_index": partial},
+                        {**_described(parameters, preview), "partial_image_index": partial},
                     )
                     partial += 1
             elif event.picture is not None:
@@ -215,7 +244,9 @@ async def _stream(
                     encoded, server, event.picture, parameters.output_format, parameters.output_compression
                 )
                 size = f"{event.picture.width}x{event.picture.height}"
-                yield _event(f"{kind}.completed", {**_described(parameters, content), "size": size})
+                yield _event(
+                    f"{kind}.completed", {**_described(parameters, content), "size": size, "usage": USAGE}
+                )
             elif event.kind == "state" and event.state in ENDED:
                 ended = True
                 if event.state is not JobState.DONE:
@@ -230,9 +261,9 @@ def _described(parameters: ImageParameters, content: bytes) -> dict[str, Any]:
         "b64_json": base64.b64encode(content).decode(),
         "created_at": int(time.time()),
         "output_format": parameters.output_format,
-        "quality": parameters.quality or "auto",
+        "quality": parameters.quality,
         "size": parameters.size or "auto",
-        "background": parameters.background or "auto",
+        "background": parameters.background,
     }
 
 

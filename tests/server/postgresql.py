@@ -28,7 +28,7 @@ def programs():
 
 
 class PostgreSQL:
-    """A running server on a free port of this machine; it refuses to run as root, so it runs as another user."""
+    """A running server on a free port of this machine; it refuses to run as root, so another user runs it."""
 
     def __init__(self):
         self.programs = programs()

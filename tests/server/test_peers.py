@@ -259,7 +259,7 @@ def test_a1111_follows_a_control(webui):
     given = {"prompt": "a red square", "width": 256, "height": 256, "steps": 4, "seed": 1}
     steered = webui.txt2img(**given, controlnet_units=[unit]).image
     assert steered.tobytes() != webui.txt2img(**given).image.tobytes()
-    with pytest.raises(RuntimeError, match="unknown module .*depth"):
+    with pytest.raises(RuntimeError, match=r"unknown module .*depth"):
         webui.txt2img(
             **given, controlnet_units=[webuiapi.ControlNetUnit(image=square, module="depth", model="edges")]
         )

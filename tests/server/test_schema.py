@@ -1,4 +1,4 @@
-"""The OpenAPI document, walked by schemathesis as a stranger would; `benchmarks/serve_schema.py` walks further."""
+"""The OpenAPI document, walked by schemathesis as a stranger; `benchmarks/serve_schema.py` walks further."""
 
 from serve_schema import SMALL, Walk
 

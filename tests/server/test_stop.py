@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+
 from test_durability import SLOW, running
 
 LONG = {**SLOW, "count": 40}

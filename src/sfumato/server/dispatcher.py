@@ -188,7 +188,7 @@ class Dispatcher:
         budget = None if memory is None else memory * MEBI
         process = context.Process(
             target=main,
-            args=(theirs, self.settings.models[0], device, budget),
+            args=(theirs, self.settings.models[0], device, budget, self.settings.rows),
             name=f"sfumato-worker-{number}",
             daemon=True,
         )

@@ -56,6 +56,12 @@ class ServerSettings(BaseSettings):
     memory: int | None = Field(
         None, ge=1, description="MiB that loaded models may take; the least recently used one leaves first."
     )
+    rows: int = Field(
+        4,
+        ge=0,
+        le=64,
+        description="Rows of the native size that a batch holds on a CPU; with 0 each picture is drawn alone.",
+    )
     disk: int | None = Field(
         None, ge=1, description="MiB of pictures to keep; the oldest go first, favourites stay."
     )

@@ -77,7 +77,7 @@ from sfumato.version import __version__
 T = TypeVar("T")
 
 ROWS_AT_ONCE = 16
-"""Rows of the native size that a batch may hold on a GPU; a CPU gains nothing from batches."""
+"""Rows of the native size that a batch may hold on a GPU; on a CPU pictures of one request are drawn singly."""
 DEFAULT_STRENGTH = 0.8
 """Of a drawing that begins with a picture; in a mask it begins with noise."""
 DEFAULT_IMAGE_GUIDANCE = 1.5
@@ -167,8 +167,7 @@ class Studio:
         """Where layers of scenes are kept, and those that have not changed are found."""
         self._conditioner = Conditioner(model, denoiser)
         self.controls = Controls(model, denoiser, device_options, local_files_only=options.local_files_only)
-        native = math.prod(model.latent.shape(model.native_size)[2:])
-        self.budget: float = ROWS_AT_ONCE * native if device.type == "cuda" else 0
+        self.budget: float = ROWS_AT_ONCE * self._native_cells if device.type == "cuda" else 0
         """How large a batch may be, in rows × latent cells: see `Engine`."""
         self.decode_budget: float = CELLS_DECODED if device.type == "cuda" else 0
 
@@ -636,9 +635,16 @@ class Studio:
             estimate = self.decoders.encode(x)
         return Step(0, 1, 0, 0, CLEAN.sigma, image, estimate, self, picture)
 
-    def engine(self, order: Callable[[Any], float] | None = None) -> Engine:
-        """An engine for the jobs of this studio; see `Engine` for `order`."""
-        return Engine(self.networks, self.budget, self._select, decode_budget=self.decode_budget, order=order)
+    def engine(self, order: Callable[[Any], float] | None = None, *, rows: int = 0) -> Engine:
+        """An engine for the jobs of this studio, with batches of at least `rows` rows of the native size; see
+        `Engine` for `order`.
+        """
+        budget = max(self.budget, rows * self._native_cells)
+        return Engine(self.networks, budget, self._select, decode_budget=self.decode_budget, order=order)
+
+    @property
+    def _native_cells(self) -> int:
+        return math.prod(self.model.latent.shape(self.model.native_size)[2:])
 
     def evaluations(self, picture: Prepared) -> int:
         """How often drawing a picture that `prepare` has worked out asks the network."""

@@ -55,10 +55,15 @@ class _RunningJob:
 
 
 class Worker:
-    """Draws the jobs that come over `connection`; with `memory` bytes for models."""
+    """Draws the jobs that come over `connection`; with `memory` bytes for models, and batches of at least
+    `rows` rows of the native size.
+    """
 
-    def __init__(self, connection: Connection, device: DeviceOptions, memory: int | None = None) -> None:
+    def __init__(
+        self, connection: Connection, device: DeviceOptions, memory: int | None = None, rows: int = 0
+    ) -> None:
         self.connection = connection
+        self.rows = rows
         self.models = Models(device, memory)
         self._engines: dict[Studio, Engine] = {}
         self._drawings: dict[str, _RunningJob] = {}
@@ -143,7 +148,7 @@ class Worker:
 
     def _engine(self, studio: Studio) -> Engine:
         if studio not in self._engines:
-            self._engines[studio] = studio.engine(self._rank)
+            self._engines[studio] = studio.engine(self._rank, rows=self.rows)
         return self._engines[studio]
 
     def _close(self, studio: Studio) -> None:

@@ -60,7 +60,7 @@ class ServerSettings(BaseSettings):
         4,
         ge=0,
         le=64,
-        description="Rows of the native size that a batch holds on a CPU; with 0 each picture is drawn alone.",
+        description="Rows of the native size in a batch on a CPU; with 0 each picture is drawn alone.",
     )
     disk: int | None = Field(
         None, ge=1, description="MiB of pictures to keep; the oldest go first, favourites stay."

@@ -77,7 +77,7 @@ from sfumato.version import __version__
 T = TypeVar("T")
 
 ROWS_AT_ONCE = 16
-"""Rows of the native size that a batch may hold on a GPU; on a CPU pictures of one request are drawn singly."""
+"""Rows of the native size that a batch may hold on a GPU; on a CPU a request's pictures are drawn singly."""
 DEFAULT_STRENGTH = 0.8
 """Of a drawing that begins with a picture; in a mask it begins with noise."""
 DEFAULT_IMAGE_GUIDANCE = 1.5

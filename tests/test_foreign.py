@@ -109,8 +109,11 @@ def test_an_a1111_record_is_taken_over_and_the_rest_is_named(tmp_path):
         "spacing": "karras",
         "guidance": 7.0,
         "seed": 1234567890,
-        "width": 512,
-        "height": 768,
+        "width": 1024,
+        "height": 1536,
+        "upscale": 2.0,
+        "upscale_strength": 0.5,
+        "upscale_steps": 20,
         "clip_skip": 1,
         "dialect": "a1111",
         "adapters": ({"name": "ink", "weight": 0.8},),
@@ -118,9 +121,7 @@ def test_an_a1111_record_is_taken_over_and_the_rest_is_named(tmp_path):
     assert (record.model, record.embeddings) == ("dreamy", ("soft",))
     assert record.left_out == (
         "VAE fine.pt",
-        "Denoising strength: 0.5",
         "ADetailer model: face.pt, ADetailer prompt: a face, smiling: much",
-        "Hires upscale: 2, Hires steps: 10",
     )
 
 
@@ -498,6 +499,69 @@ def test_variation_seeds_of_other_programs_are_taken_over(texts, seeds, amounts,
     texts = {key: text if isinstance(text, str) else json.dumps(text) for key, text in texts.items()}
     request = foreign.read(saved(tmp_path / "a.png", texts)).request
     assert (request.variation_seed, request.variation_amount) == (seeds, amounts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "fields", "left_out"),
+    [
+        (
+            "Denoising strength: 0.3, Hires upscale: 1.5, Hires steps: 15, Hires upscaler: Latent (nearest)",
+            (768, 1152),
+            {"upscale": 1.5, "upscaler": "latent", "upscale_strength": 0.3, "upscale_steps": 50},
+            (),
+        ),
+        (
+            "Denoising strength: 0.4, Hires resize: 1024x1536, Hires upscaler: Lanczos",
+            (1024, 1536),
+            {"upscale": 2, "upscaler": "lanczos", "upscale_strength": 0.4, "upscale_steps": 50},
+            (),
+        ),
+        (
+            "Denoising strength: 0, Hires upscale: 2, Hires upscaler: R-ESRGAN 4x+",
+            (1024, 1536),
+            {"upscale": 2, "upscaler": None, "upscale_strength": 0, "upscale_steps": None},
+            ("Hires upscaler: R-ESRGAN 4x+",),
+        ),
+        (
+            "Denoising strength: 0.4, Hires upscale: 1, Hires upscaler: Lanczos",
+            (512, 768),
+            {"upscale": None, "upscaler": None},
+            ("Hires upscale: 1, Hires upscaler: Lanczos, Denoising strength: 0.4",),
+        ),
+        (
+            "Denoising strength: 1.4, Hires upscale: 2, Hires upscaler: Lanczos",
+            (1024, 1536),
+            {"upscale": None, "upscale_strength": None},
+            ("upscale_strength is 1.4: must be at most 1 (allowed: 0 to 1)",),
+        ),
+        ("Denoising strength: 0.4", (512, 768), {"upscale": None}, ("Denoising strength: 0.4",)),
+    ],
+)
+def test_a_second_pass_of_a1111_is_taken_over(settings, size, fields, left_out, tmp_path):
+    text = (
+        f"a cat\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x768, {settings}, Version: v1.9"
+    )
+    record = foreign.read(saved(tmp_path / "a.png", {"parameters": text}))
+    assert record.request.size == size
+    assert {name: getattr(record.request, name) for name in fields} == fields
+    assert record.left_out == left_out
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"width": 64, "height": 48, "upscale": 2, "upscaler": "lanczos", "upscale_strength": 0.3},
+        {"width": 104, "height": 56, "upscale": 2.5, "upscaler": "latent", "upscale_strength": 0.6},
+        {"width": 64, "height": 64, "upscale": 4, "upscaler": "embedded", "upscale_strength": 0},
+    ],
+)
+def test_a_second_pass_is_read_back_from_the_line_that_we_write(fields, tmp_path):
+    image = drawn("an apple", upscale_steps=20, **fields)
+    request = foreign.read(saved(tmp_path / "a.png", {"parameters": a1111_line(image.record)})).request
+    assert {name: getattr(request, name) for name in fields} == {**fields, "upscale": request.upscale}
+    assert request.upscale == pytest.approx(fields["upscale"], rel=0.02)
+    if fields["upscale_strength"]:
+        assert request.upscale_steps_taken == image.request.upscale_steps_taken
 
 
 def test_a_variation_is_read_back_from_the_line_that_we_write(tmp_path):

@@ -73,6 +73,16 @@ def test_the_a1111_line_is_laid_out_as_the_web_ui_does():
     ]
 
 
+def test_a_second_pass_is_written_as_the_web_ui_does():
+    second = {"upscale": 2, "upscaler": "lanczos", "upscale_strength": 0.5, "upscale_steps": 20}
+    line = a1111_line(drawn("a red apple", width=64, height=48, **second).record)
+    assert "Size: 32x24, " in line
+    assert "Denoising strength: 0.5, Hires upscale: 2, Hires steps: 10, Hires upscaler: Lanczos, " in line
+    uneven = a1111_line(drawn("a red apple", width=104, height=56, **{**second, "upscale": 2.9}).record)
+    assert "Size: 36x19, " in uneven
+    assert "Hires resize: 104x56, " in uneven
+
+
 def test_adapters_of_a_request_are_tags_of_the_prompt_in_the_a1111_line():
     adapters = [{"name": "ink"}, {"name": "loras/v1.5.safetensors", "weight": 0.8, "text_weight": -0.5}]
     image = drawn("a red apple", adapters=adapters)

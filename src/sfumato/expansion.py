@@ -27,8 +27,8 @@ class Prepared:
 
     `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
     learned ones that its texts name. `loaded`: its adapters as they were read. `canvas`: what it draws over.
-    `controls`: the fingerprints of its controls' networks. `notes`: what the user should know of it. `parts`:
-    the passes of a picture that is drawn in several. `layer`: the name of a part that may be kept.
+    `controls`, `upscalers`: the fingerprints of their networks. `notes`: what the user should know of it.
+    `parts`: the passes of a picture that is drawn in several. `layer`: the name of a part that may be kept.
     """
 
     request: Request
@@ -39,6 +39,7 @@ class Prepared:
     loaded: Mapping[str, "Adapter"] = field(default_factory=dict)
     canvas: "Canvas | None" = None
     controls: Mapping[str, str] = field(default_factory=dict)
+    upscalers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     parts: "tuple[Prepared, ...]" = ()
     layer: str = ""

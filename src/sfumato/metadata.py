@@ -40,6 +40,7 @@ MAX_JPEG_RECORD = 65_000
 MAX_INPUTS = {"PNG": 2 << 20, "WEBP": 2 << 20, "JPEG": 16 << 10}
 """Bytes of pictures that a request began from which a record holds, by the format of its file."""
 _FOREIGN = "; it was drawn by {}, and `sfumato replay` takes over its settings"
+_A1111_UPSCALERS = {"lanczos": "Lanczos", "latent": "Latent"}
 _USER_COMMENT = int(ExifTags.Base.UserComment)
 
 
@@ -73,6 +74,8 @@ class Record(BaseModel):
     """The same of the learned embeddings that the prompts named."""
     controls: dict[str, str] = {}
     """The same of the networks of the request's controls, by their models."""
+    upscalers: dict[str, str] = {}
+    """The same of the network that enlarged it, by its name."""
     notes: tuple[str, ...] = ()
     """Warnings that applied."""
 
@@ -119,12 +122,15 @@ def a1111_line(record: Record) -> str:
         "CFG scale": f"{request.guidance:.10g}",
         "Seed": request.seed,
         **_a1111_variation(request),
-        "Size": f"{request.width}x{request.height}",
+        "Size": "{}x{}".format(*_a1111_size(request)),
         "Model hash": record.fingerprint[:10],
         "Model": record.model,
     }
+    if request.upscale in (None, 1) and request.image is not None and request.strength is not None:
+        settings["Denoising strength"] = f"{request.strength:.10g}"
     if request.clip_skip:
         settings["Clip skip"] = request.clip_skip + 1
+    settings |= _a1111_second_pass(request)
     settings["Version"] = f"sfumato {record.sfumato}"
     fast = ["<lora:fast:1>"] if request.fast else []
     lines = [" ".join([request.prompt, *map(_a1111_lora, request.adapters), *fast])]
@@ -230,6 +236,28 @@ def _a1111_variation(request: Request) -> dict[str, object]:
         return {}
     (amount,), (seed,) = request.variation_amount, request.variation_seed
     return {"Variation seed": seed, "Variation seed strength": f"{amount:.10g}"}
+
+
+def _a1111_size(request: Request) -> tuple[int, int]:
+    """The web UI's size, which is that of the first pass."""
+    width, height = request.size
+    return round(width / (request.upscale or 1)), round(height / (request.upscale or 1))
+
+
+def _a1111_second_pass(request: Request) -> dict[str, object]:
+    """The web UI's settings of its "hires fix": its steps are those that are taken."""
+    if request.upscale in (None, 1) or request.upscale_strength is None:
+        return {}
+    assert request.upscale is not None
+    whole = tuple(round(side * request.upscale) for side in _a1111_size(request)) == request.size
+    enlarged = {"Hires upscale": f"{request.upscale:.10g}"}
+    name = request.upscaler or ""
+    return {
+        "Denoising strength": f"{request.upscale_strength:.10g}",
+        **(enlarged if whole else {"Hires resize": "{}x{}".format(*request.size)}),
+        "Hires steps": request.upscale_steps_taken,
+        "Hires upscaler": _A1111_UPSCALERS.get(name, Path(name).stem),
+    }
 
 
 def _a1111_lora(use: AdapterWeight) -> str:

@@ -446,6 +446,16 @@ class Request(Validated):
         assert self.height is not None
         return self.width, self.height
 
+    @property
+    def upscale_steps_taken(self) -> int:
+        """Steps that the second pass of a resolved request takes: of N int(N · strength), and one at least
+        unless that is 0.
+        """
+        assert self.upscale_steps is not None
+        assert self.upscale_strength is not None
+        taken = int(self.upscale_steps * self.upscale_strength)
+        return max(taken, 1) if self.upscale_strength else 0
+
     @field_validator("prompt", "negative", "source", mode="before")
     @classmethod
     def _encodable(cls, text: Any) -> Any:

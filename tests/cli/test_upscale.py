@@ -5,6 +5,10 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+import torch
+
+from sfumato.nets import upscaler
+from sfumato.studio import enlarging
 
 DRAW = ("-W", "32", "-H", "32", "--steps", "2", "--seed", "1", "-q")
 
@@ -18,6 +22,28 @@ def test_a_drawn_picture_is_made_larger_and_replayed(here, tmp_path):
     assert PIL.Image.open(tmp_path / "big.png").size == (64, 64)
     (tmp_path / "lemon.png").unlink()
     assert here("replay", "big.png")[:2] == (0, "identical: big.png\n")
+
+
+def test_replay_names_an_upscaler_that_is_another_now(here, tmp_path):
+    PIL.Image.new("RGB", (16, 16), "teal").save(tmp_path / "small.png")
+    line = ("--scale", "2", "--strength", "0", "--upscaler", "mine.safetensors", "-o", "big.png", "-q")
+    made(tmp_path / "mine.safetensors", 0)
+    assert here("upscale", "small.png", *line)[0] == 0
+    assert here("replay", "big.png")[:2] == (0, "identical: big.png\n")
+    enlarging.network.cache_clear()  # read once in a process
+    made(tmp_path / "mine.safetensors", 1)
+    status, out, _ = here("replay", "big.png")
+    assert status == 1
+    assert "  upscalers: {'mine.safetensors': " in out
+
+
+def made(path, seed):
+    torch.manual_seed(seed)
+    net = upscaler.Upscaler(upscaler.UpscalerConfig(width=8, blocks=1))
+    with torch.no_grad():
+        for each in net.parameters():
+            each.normal_(std=0.1)
+    upscaler.save(net, path)
 
 
 def test_any_picture_is_enlarged_and_no_more_at_strength_0(here, tmp_path):

@@ -163,6 +163,9 @@ def test_an_upscaler_file_enlarges(studio, picture, tmp_path):
     expected = enlarged(upscaler.load(tmp_path / "mine.safetensors"), x)[0].clamp(-1, 1)
     bytes_of = ((expected + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert np.abs(drawn.pixels - bytes_of).max() <= 1
+    again = Request.model_validate(drawn.request.model_dump())
+    assert studio.generate(again).record.upscalers == drawn.record.upscalers
+    assert set(drawn.record.upscalers) == {str(tmp_path / "mine.safetensors")}
 
 
 @pytest.mark.parametrize("seamless", ["", "x", "xy"])
@@ -220,6 +223,22 @@ def test_a_mask_and_a_second_pass_exclude_each_other(picture):
     mask = np.full(picture.shape[:2], 255, np.uint8)
     with pytest.raises(UsageError, match="upscale and mask exclude each other"):
         Request("an apple", image=picture, mask=mask, upscale=2)
+
+
+def test_only_networks_that_enlarge_are_recorded(studio):
+    fields = {"width": 64, "height": 64, "steps": 1, "seed": 1}
+    assert studio.generate("an apple", **fields).record.upscalers == {}
+    drawn = studio.generate("an apple", upscale=2, upscale_strength=0, **fields)
+    assert set(drawn.record.upscalers) == {"embedded"}
+    drawn = studio.generate("an apple", upscale=2, upscale_strength=0, upscaler="lanczos", **fields)
+    assert drawn.record.upscalers == {}
+
+
+def test_an_upscaler_is_refused_before_anything_is_drawn(studio, tmp_path):
+    weights.write(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
+    request = Request.build(prompt="an apple", upscale=2, upscaler=str(tmp_path / "other.safetensors"))
+    with pytest.raises(CheckpointError, match="is no upscaler"):
+        studio.prepare(request)
 
 
 def test_a_file_that_is_no_upscaler_is_refused(studio, picture, tmp_path):

@@ -25,6 +25,7 @@ COMPARED = {
     "adapters": "adapters",
     "embeddings": "embeddings",
     "controls": "controls",
+    "upscalers": "upscalers",
     "torch": "torch",
     "device": "device",
     "dtype": "dtype",

@@ -1,12 +1,13 @@
 """The generation parameters of AUTOMATIC1111's web UI, of its relatives, and of whoever writes as they do."""
 
 import json
+import math
 import re
 from contextlib import suppress
 from typing import Any
 
 from sfumato.errors import UsageError
-from sfumato.foreign.settings import Translation
+from sfumato.foreign.settings import Translation, number
 from sfumato.prompt.language import adapters
 
 _SETTINGS = re.compile(r"^Steps: \d+", re.MULTILINE)
@@ -33,6 +34,9 @@ _AUTOMATIC = {
     "unipc": "leading",
 }
 """The schedules that the web UI chooses for samplers; for others, and before it had a choice, its own."""
+_ENLARGING = re.compile(r"(lanczos|latent|embedded)\b", re.IGNORECASE)
+"""Upscalers of the web UI, or of ours, that are here; its several kinds of "Latent" are one."""
+_SECOND_PASS = ("Hires upscale", "Hires resize", "Hires steps", "Hires upscaler", "Denoising strength")
 _IDLE = """
 version modelhash vaehash vaeencoder vaedecoder tihashes lorahashes hashes user rng ensd batchsize batchpos
 createddate civitairesources civitaimetadata template negativetemplate app backend pipeline parser operations
@@ -58,7 +62,8 @@ def translate(text: str) -> Translation:
             translation.take(
                 "loras", {"name": resource.get("modelName"), "weight": resource.get("weight", 1)}
             )
-    translation.take_all(settings, {"Schedule type": "", "Size": "size"}, _IDLE)
+    translation.take_all(_without_second_pass(settings), {"Schedule type": "", "Size": "size"}, _IDLE)
+    _take_second_pass(settings, translation)
     sampler = translation.fields.get("sampler")
     chosen = str(settings.get("Schedule type", "Automatic"))
     if chosen != "Automatic":
@@ -91,6 +96,49 @@ def without_tags(prompt: str, translation: Translation) -> str:
         return ""
 
     return _TAG.sub(taken, prompt)
+
+
+def _has_second_pass(settings: dict[str, Any]) -> bool:
+    return bool({"Hires upscale", "Hires resize"} & settings.keys())
+
+
+def _without_second_pass(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings but for those of a second pass, if there is one."""
+    if not _has_second_pass(settings):
+        return settings
+    return {key: value for key, value in settings.items() if key not in _SECOND_PASS}
+
+
+def _take_second_pass(settings: dict[str, Any], translation: Translation) -> None:
+    """The "hires fix". The web UI's size is that of its first pass, and ours that of the picture; its steps
+    are those that are taken, and ours are counted at strength 1.
+    """
+    if not _has_second_pass(settings):
+        return
+    fields = translation.fields
+    first = [int(fields.get(side, 0)) for side in ("width", "height")]
+    large = [int(side) for side in re.findall(r"\d{1,9}", str(settings.get("Hires resize", "")))]
+    scale = number(settings.get("Hires upscale"), 0.0) or 0.0
+    if all(first) and not scale and len(large) == 2:
+        # a side of 0 follows from the other
+        scale = max(side / own for side, own in zip(large, first, strict=True))
+    if scale <= 1 or not all(first):
+        told = (f"{key}: {settings[key]}" for key in _SECOND_PASS if key in settings)
+        translation.notes.append(", ".join(told))
+        return
+    sides = large if len(large) == 2 and all(large) else [round(side * scale) for side in first]
+    fields |= {"upscale": scale, "width": sides[0], "height": sides[1]}
+    strength = number(settings.get("Denoising strength"))
+    if strength is not None:
+        fields["upscale_strength"] = strength
+        taken = number(settings.get("Hires steps")) or fields.get("steps")
+        if taken and strength > 0:
+            fields["upscale_steps"] = math.ceil(round(taken / strength, 6))
+    name = str(settings.get("Hires upscaler", ""))
+    if known := _ENLARGING.match(name):
+        fields["upscaler"] = known[1].lower()
+    elif name:
+        translation.notes.append(f"Hires upscaler: {name}")
 
 
 def _split(text: str) -> tuple[str, str, str]:

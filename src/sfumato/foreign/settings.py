@@ -40,6 +40,11 @@ _MEANINGS: dict[str, str] = {
     for name in names.split()
 }
 """What a key means, spelled in small letters and digits only."""
+_JOINT = (
+    ("variation_seed", "variation_amount"),
+    ("upscale", "upscaler", "upscale_strength", "upscale_steps"),
+)
+"""Fields of which none is taken without the others."""
 _SIZE = re.compile(r"(\d+)\D+(\d+)")
 _NOTHING: tuple[Any, ...] = (None, "", False, 0, "None", "(None)", "0", [], {})
 _OTHER_SOLVERS = {"dpmpp 2m sde heun": "dpmpp-2m-sde", "heunpp2": "heun", "dpm fast": "dpm-solver-3s"}
@@ -120,17 +125,17 @@ class Translation:
         elif meaning == "loras":
             self._loras(value)
         elif meaning == "clip_skip":
-            self.fields["clip_skip"] = max(int(_number(value) or 0) - 1, 0)
-        elif (number := _number(value)) is not None:
+            self.fields["clip_skip"] = max(int(number(value) or 0) - 1, 0)
+        elif (found := number(value)) is not None:
             whole = meaning in ("steps", "width", "height")
-            self.fields[meaning] = round(number) if whole else number
+            self.fields[meaning] = round(found) if whole else found
         else:
             self.notes.append(f"{meaning} {value}")
 
     def adapter(self, name: Any, weight: Any = 1.0, text_weight: Any = None) -> None:
         """A LoRA, by its file's name."""
-        found = {"name": _file(_named(name)), "weight": _number(weight, 1.0)}
-        text = _number(text_weight)
+        found = {"name": _file(_named(name)), "weight": number(weight, 1.0)}
+        text = number(text_weight)
         if text is not None and text != found["weight"]:
             found["text_weight"] = text
         if found["name"] not in ("", "None"):
@@ -149,10 +154,10 @@ class Translation:
         if not self.fields.get("prompt"):
             self.notes.append("the prompt: none was found")
         fields: dict[str, Any] = {**self.fields, "adapters": self.adapters}
-        variation = {name: fields.pop(name, None) for name in ("variation_seed", "variation_amount")}
-        if not variation["variation_amount"]:
+        variation, second = ({name: fields.pop(name) for name in names if name in fields} for names in _JOINT)
+        if not variation.get("variation_amount"):
             variation = {}
-        for given in (*({name: value} for name, value in fields.items()), variation):
+        for given in (*({name: value} for name, value in fields.items()), variation, second):
             try:
                 request = request.changed(**given)
             except UsageError as error:
@@ -251,7 +256,7 @@ def _plain(key: str) -> str:
 
 def _is_whole(key: str, value: Any) -> bool:
     """Whether a setting says that the picture was drawn from noise alone."""
-    return _plain(key) in ("denoise", "strength", "denoisingstrength") and _number(value) == 1
+    return _plain(key) in ("denoise", "strength", "denoisingstrength") and number(value) == 1
 
 
 def _words(value: Any) -> str:
@@ -270,7 +275,8 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _number(value: Any, default: float | None = None) -> float | None:
+def number(value: Any, default: float | None = None) -> float | None:
+    """A finite number, also where it is a text; else `default`."""
     with suppress(TypeError, ValueError, OverflowError):
         number = float(value)
         return number if math.isfinite(number) else default

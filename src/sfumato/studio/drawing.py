@@ -324,6 +324,7 @@ class Studio:
             with self.lock:
                 for size in sizes:
                     controls = self.controls.fetch(resolved.controls, size)
+                upscalers = enlarging.fetch(resolved, self.decoders)
             for picture in expansion.expand(resolved):
                 with self.lock:
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
@@ -331,7 +332,7 @@ class Studio:
                     embeddings = self.library.named(picture)
                 notes = advice.notes(picture, self.model, self.adapters)
                 picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
-                picture = replace(picture, controls=controls)
+                picture = replace(picture, controls=controls, upscalers=upscalers)
                 self._conditioner.check(picture)
                 prepared.append(passes.prepared(picture, self))
         return prepared
@@ -812,6 +813,7 @@ class Studio:
             adapters={name: adapter.fingerprint for name, adapter in picture.loaded.items()},
             embeddings={name: each.fingerprint for name, each in picture.embeddings.items()},
             controls=dict(picture.controls),
+            upscalers=dict(picture.upscalers),
             notes=(*picture.notes, *([f"decoded in tiles of {tile}"] if tile else [])),
         )
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato import weights
 from sfumato.checkpoint import Model
 from sfumato.decoders import Decoders
 from sfumato.diffusion.guidance import ClassifierFreeGuidance
@@ -40,6 +41,7 @@ KEEPS_SHAPES = 0.5
 """Up to this strength a drawing over a picture keeps its shapes, whatever its size."""
 REFINED_CELLS = 128
 """Latent cells a side of the windows of a pass that is given its shapes: 1,024 pixels."""
+WITHOUT_NETWORK = (None, "lanczos", "latent")
 MARGIN = 16
 """Pixels around a picture that Lanczos may read."""
 
@@ -87,6 +89,17 @@ def enlarges(request: Request) -> bool:
     return request.upscaler is not None and request.upscale == 1 and request.mask is None
 
 
+def fetch(request: Request, decoders: Decoders) -> dict[str, str]:
+    """Have the network of a resolved request's upscaler ready, if it has one; its fingerprint, by its name.
+
+    Raises `CheckpointError`.
+    """
+    if request.upscaler in WITHOUT_NETWORK or (request.upscale == 1 and not enlarges(request)):
+        return {}
+    assert request.upscaler is not None
+    return {request.upscaler: network(request.upscaler, decoders.device, decoders.dtype).fingerprint}
+
+
 def decode(request: Request, decoders: Decoders) -> Decode:
     """From the last latent of a resolved request to its pixels, those of a first pass enlarged."""
     decoded = decoders.function(request.decoder, request.seamless or "")
@@ -107,13 +120,9 @@ def only(canvas: Canvas, model: Model, key: Any) -> Job:
 
 
 def second_step(request: Request) -> int:
-    """The step that the second pass begins with, by its strength: of N steps int(N · strength) are taken, and
-    one at the least unless it is 0.
-    """
+    """The step that the second pass begins with, by its strength."""
     assert request.upscale_steps is not None
-    assert request.upscale_strength is not None
-    taken = int(request.upscale_steps * request.upscale_strength)
-    return request.upscale_steps - (max(taken, 1) if request.upscale_strength else 0)
+    return request.upscale_steps - request.upscale_steps_taken
 
 
 def resolved(request: Request, model: Model, steps: int) -> Request:
@@ -214,8 +223,9 @@ def enlarge(pixels: Tensor, request: Request, decoders: Decoders) -> Tensor:
     """
     seamless, (width, height) = request.seamless or "", request.size
     x = pixels.float().clamp(-1, 1)
-    if request.upscaler not in (None, "lanczos", "latent"):
-        net = network(request.upscaler, decoders.device, decoders.dtype)
+    if request.upscaler not in WITHOUT_NETWORK:
+        assert request.upscaler is not None
+        net = network(request.upscaler, decoders.device, decoders.dtype).net
         x = x.to(decoders.device)
         with torch.inference_mode():
             while x.shape[3] < width or x.shape[2] < height:
@@ -236,13 +246,22 @@ def enlarged_canvas(canvas: Canvas, request: Request, decoders: Decoders) -> Can
     )
 
 
+class ReadyUpscaler(NamedTuple):
+    """An upscaler ready to compute, and 16 hexadecimal digits that identify its weights."""
+
+    net: Upscaler
+    fingerprint: str
+
+
 @cache
-def network(name: str, device: torch.device, dtype: torch.dtype) -> Upscaler:
+def network(name: str, device: torch.device, dtype: torch.dtype) -> ReadyUpscaler:
     """The upscaler called `name`: "embedded", or that of a file, which is read once. Raises
     `CheckpointError`.
     """
     path = EMBEDDED_UPSCALER if name == "embedded" else Path(name)
-    return for_inference(upscaler.load(path), device, dtype)
+    net = upscaler.load(path)
+    fingerprint = weights.digest(net.state_dict())
+    return ReadyUpscaler(for_inference(net, device, dtype), fingerprint)
 
 
 def _lanczos(x: Tensor, size: Size, seamless: str) -> Tensor:

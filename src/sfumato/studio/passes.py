@@ -46,7 +46,7 @@ def prepared(picture: Prepared, studio: "Studio") -> Prepared:
         pass
     shared: dict[str, Any] = {
         name: {key: one for each in (picture, *parts) for key, one in getattr(each, name).items()}
-        for name in ("loaded", "embeddings", "controls")
+        for name in ("loaded", "embeddings", "controls", "upscalers")
     }
     notes = dict.fromkeys(note for each in (picture, *parts) for note in each.notes)
     return replace(picture, parts=tuple(parts), notes=tuple(notes), **shared)

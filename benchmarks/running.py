@@ -88,6 +88,17 @@ class RunningServer:
         self.log.close()
 
 
+def quick_model(folder: Path) -> Path:
+    """The embedded model with other defaults: one step of 64 × 64 without guidance."""
+    from dataclasses import replace
+
+    from sfumato import checkpoint
+
+    own = {"native_size": [64, 64], "steps": 1, "guidance": 1.0}
+    checkpoint.save(replace(checkpoint.load("embedded"), own=own), folder)
+    return folder
+
+
 def resident(pid: int) -> float:
     """MiB of main memory that a process holds."""
     return psutil.Process(pid).memory_info().rss / (1 << 20)

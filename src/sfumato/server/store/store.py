@@ -252,8 +252,9 @@ class Store:
         if before is not None:
             place = select(pictures.c.sequence).where(pictures.c.id == before).scalar_subquery()
             query = query.where(pictures.c.sequence < place)
-        if words.split():
-            query = query.where(self._holds(words.split()))
+        # no database takes NUL in a text
+        if found := words.replace("\0", " ").split():
+            query = query.where(self._holds(found))
         with self._engine.connect() as connection:
             return self._pictures(connection, connection.execute(query).all())
 

@@ -1,6 +1,7 @@
 """The parameters of Stable Diffusion WebUI's API, and what they mean as fields of a request."""
 
 import io
+import json
 from typing import Annotated, Any
 
 import PIL.Image
@@ -42,6 +43,10 @@ class WebUIPayload(BaseModel):
     def _without_nulls(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
+        try:  # parameters are told again in the answer
+            json.dumps(given, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text holds half of a surrogate pair") from None
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -28,7 +28,7 @@ def programs():
 
 
 class PostgreSQL:
-    """A running server on a free port of this machine; it refuses to run as root, so another user runs it."""
+    """A running server on a free port of this machine, of another user than root, as it demands."""
 
     def __init__(self):
         self.programs = programs()
@@ -40,7 +40,7 @@ class PostgreSQL:
             self.port = free.getsockname()[1]
         self.databases = 0
         self._run(
-            "initdb", "--auth=trust", "--username=sfumato", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"
+            "initdb", "--auth=trust", "--username=sfumato", "--encoding=UTF8", "--locale=C", "--no-sync"
         )
         self.start()
 

@@ -1,12 +1,17 @@
 import io
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import alembic.command
 import PIL.Image
 import pytest
+import sqlalchemy
 
 from sfumato.errors import UsageError
 from sfumato.server.jobs import MAX_CRASHES, JobState
-from sfumato.server.store import Store
+from sfumato.server.store import Store, tables
+from sfumato.server.store import database as databases
 from sfumato.server.store.store import BusyError
 
 FACTS = {"width": 8, "height": 8, "seed": 2**62, "negative": "", "model": "embedded", "record": "{}"}
@@ -86,7 +91,7 @@ def test_lost_jobs_wait_again_or_fail_as_they_declared(store):
     waiting = submitted(store)
     store.begin(again.id)
     store.begin(never.id)
-    store.give_up(None, "the server ended")
+    store.give_up(store.running(), "the server ended")
     states = [store.job(each.id).state for each in (again, never, waiting)]
     assert states == [JobState.QUEUED, JobState.FAILED, JobState.QUEUED]
     assert store.job(never.id).error == "the server ended"
@@ -105,7 +110,7 @@ def test_restarts_of_the_server_are_no_crashes_of_a_job(store):
     job = submitted(store)
     for _ in range(2 * MAX_CRASHES):
         assert store.begin(job.id)
-        store.give_up(None, "the server ended")
+        store.give_up(store.running(), "the server ended")
     assert store.job(job.id).state is JobState.QUEUED
 
 
@@ -145,6 +150,9 @@ def test_equal_content_is_one_file_until_the_last_picture_of_it_goes(store):
         ("apple", ["a red apple", "Äpfel and an apple"]),
         ("APP red", ["a red apple"]),
         ("äpf", ["Äpfel and an apple"]),
+        ("APFEL", ["Äpfel and an apple"]),
+        ("an-apple", ["Äpfel and an apple"]),
+        ("red 'apple' & | ! \\ :*", ["a red apple"]),
         ("dog", []),
         ('"', []),
         ("apple OR", []),
@@ -200,3 +208,44 @@ def test_another_owner_sees_nothing(store):
 def test_an_unsupported_database_is_refused(tmp_path, url):
     with pytest.raises(UsageError, match="postgresql"):
         Store(tmp_path, url)
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path, database, monkeypatch):
+    with monkeypatch.context() as patch:
+        upgrade = alembic.command.upgrade
+        patch.setattr(alembic.command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        old = databases.opened(database, tmp_path)
+    job = {"id": "j", "state": "running", "owner": "me", "priority": 0, "on_crash": "retry", "crashes": 0}
+    job |= {"model": "m", "request": json.dumps({"model": "m"}), "count": 1, "created": 1.5}
+    picture = {**FACTS, "id": "p", "job": "j", "number": 0, "sha256": "0" * 64, "bytes": 1, "created": 2.5}
+    picture |= {"prompt": "Ärger", "favourite": True}
+    with old.begin() as connection:
+        for name, row in (("jobs", job), ("pictures", picture)):
+            names, values = ", ".join(row), ", ".join(f":{each}" for each in row)
+            connection.execute(sqlalchemy.text(f"INSERT INTO {name} ({names}) VALUES ({values})"), row)
+    old.dispose()
+    store = Store(tmp_path, database)
+    assert [each.id for each in store.search("arg", owner="me", favourite=True, limit=9)] == ["p"]
+    assert store.lost() == {"j"}
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["jobs", "pictures", "tags", "servers"])
+def test_the_migrations_make_the_tables_that_the_code_describes(store, kind):
+    found = sqlalchemy.inspect(store._engine)
+    table = tables.metadata.tables[kind]
+    assert {each["name"] for each in found.get_columns(kind)} == {column.name for column in table.columns}
+    made = {each["name"]: each["column_names"] for each in found.get_indexes(kind)}
+    assert {name: [column.name for column in index.columns] for name, index in described(table)} == {
+        name: columns for name, columns in made.items() if name in dict(described(table))
+    }
+
+
+def described(table):
+    return [(index.name, index) for index in table.indexes]
+
+
+def test_times_are_of_now_whatever_zone_the_database_is_in(store):
+    before = time.time()
+    job = submitted(store)
+    assert before <= job.created <= time.time()

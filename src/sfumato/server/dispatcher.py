@@ -5,23 +5,23 @@ One thread decides; everything that happens reaches it through one queue.
 
 import logging
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread, Timer
+from time import monotonic
 from typing import Any
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from sfumato.errors import OutputError
 from sfumato.options import DeviceOptions
 from sfumato.server.events import Events
 from sfumato.server.jobs import Event, JobProgress, JobState, JobView
 from sfumato.server.settings import MEBI, ServerSettings
-from sfumato.server.store import Store
+from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
 from sfumato.server.worker import messages
 from sfumato.server.worker.process import main
 
@@ -32,7 +32,11 @@ JOBS_AT_ONCE = 64
 MOST_SECONDS_BETWEEN_STARTS = 30.0
 DATABASE_SECONDS = 1.0
 """After which it is tried again to write to a database that could not be written to."""
+TICK_SECONDS = 1.0
+"""How often a server that shares its database looks at what the others did."""
+TIDY_SECONDS = 600.0
 CRASHED = "the process that drew it ended"
+LOST = "the server ended while it was drawn"
 
 
 @dataclass(eq=False)
@@ -67,11 +71,13 @@ class Dispatcher:
         self._stopping = False
         self._over = Flag()
         """Nothing is drawn any more, or nobody waits for it."""
+        self._ticked = self._living_since = self._tidied = 0.0
         self._thread = Thread(target=self._run, name="dispatcher")
 
     def start(self) -> None:
         """Take up what a former run left, and begin."""
-        for job in self.store.give_up(None, "the server ended while it was drawn"):
+        self.store.beat()
+        for job in self.store.give_up(self.store.lost(), LOST):
             log.info("job %s: %s after a restart", job.id, job.state)
         for number in range(self.settings.workers):
             self._workers.append(self._started(number))
@@ -105,7 +111,8 @@ class Dispatcher:
         for worker in self._workers:
             worker.process.kill()
             worker.process.join()
-        self.store.give_up(None, "the server was stopped while it was drawn")
+        with suppress(*UNAVAILABLE):  # then the next server gives them up
+            self.store.give_up(self.store.running(), "the server was stopped while it was drawn")
 
     def wake(self) -> None:
         """There are new jobs."""
@@ -158,11 +165,49 @@ class Dispatcher:
 
     def _run(self) -> None:
         self._insist(self._fill)
-        while (action := self._inbox.get()) is not None:
+        while (action := self._next()) is not None:
             self._insist(action)
+            if monotonic() >= self._ticked + TICK_SECONDS:
+                self._insist(self._tick)
             if self._stopping and not any(worker.jobs for worker in self._workers):
                 break
         self.hurry()
+
+    def _next(self) -> Callable[[], object] | None:
+        try:
+            return self._inbox.get(timeout=TICK_SECONDS)
+        except Empty:
+            return self._tick
+
+    def _tick(self) -> None:
+        """What has to be done from time to time."""
+        now, before = monotonic(), self._ticked
+        if self.store.shared:
+            self._compare(now, before)
+        self._ticked = now
+        if now >= self._tidied + TIDY_SECONDS:
+            self.store.tidy(self.settings.disk and self.settings.disk * MEBI)
+            self._tidied = now
+
+    def _compare(self, now: float, before: float) -> None:
+        """Take up what other servers accepted or lost, and drop what they cancelled."""
+        self.store.beat()
+        if now > before + LEASE_SECONDS / 2:
+            # the database was away: the others have as much time to be heard of again as they had at first
+            self._living_since = now
+        if now > self._living_since + LEASE_SECONDS:
+            self._give_up(self.store.lost(), LOST)
+        held = {job for worker in self._workers for job in worker.jobs}
+        running = self.store.running()
+        for job in held - running:
+            self._forget(job, tell_worker=True)
+        self._give_up(running - held, LOST)
+        self._fill()
+
+    def _give_up(self, jobs: Iterable[str], reason: str, *, crashed: bool = False) -> None:
+        for job in self.store.give_up(jobs, reason, crashed=crashed):
+            self._progress.pop(job.id, None)
+            self.events.tell(Event(kind="state", job=job.id, state=job.state, error=job.error))
 
     def _insist(self, action: Callable[[], object]) -> None:
         """Do something; where the database cannot be written, as on a full disk, again until it can be.
@@ -172,7 +217,7 @@ class Dispatcher:
         while True:
             try:
                 action()
-            except SQLAlchemyError as error:
+            except UNAVAILABLE as error:
                 log.error("the database cannot be written: %s", getattr(error, "orig", None) or error)
                 if not self._over.wait(DATABASE_SECONDS):
                     continue
@@ -212,10 +257,7 @@ class Dispatcher:
         """A worker ended, as none does by itself: its jobs wait again or fail, and another one starts."""
         worker.process.join()
         log.error("worker %d ended with status %s", worker.number, worker.process.exitcode)
-        lost = self.store.give_up(worker.jobs, CRASHED, crashed=True)
-        for job in lost:
-            self._progress.pop(job.id, None)
-            self.events.tell(Event(kind="state", job=job.id, state=job.state, error=job.error))
+        self._give_up(worker.jobs, CRASHED, crashed=True)
         worker.jobs.clear()
         worker.failures = 0 if worker.ready else worker.failures + 1
         worker.ready = False
@@ -278,14 +320,14 @@ class Dispatcher:
     def _keep(self, message: messages.PictureDrawn) -> None:
         try:
             picture = self.store.add_picture(message.job, message.number, message.content, message.facts)
-        except SQLAlchemyError:
+        except UNAVAILABLE:
             raise
         except Exception as error:  # a full disk fails the job, not the server
             known = isinstance(error, OutputError)
             log.error("job %s: %s", message.job, error, exc_info=None if known else error)
             # the path is the server's own affair
             text = f"the picture cannot be kept: {str(error).rpartition(': ')[2]}"
-            ended = self.store.end(message.job, JobState.FAILED, text)
+            ended = self.store.end(message.job, JobState.FAILED, text, drawn=True)
             self._forget(message.job, tell_worker=True)
             if ended:
                 self.events.tell(Event(kind="state", job=message.job, state=JobState.FAILED, error=text))
@@ -297,7 +339,7 @@ class Dispatcher:
         state = JobState.DONE if message.error is None else JobState.FAILED
         if message.details:
             log.error("job %s failed\n%s", message.job, message.details)
-        ended = self.store.end(message.job, state, message.error)
+        ended = self.store.end(message.job, state, message.error, drawn=True)
         self._forget(message.job)
         if ended:
             self.events.tell(Event(kind="state", job=message.job, state=state, error=message.error))

@@ -8,13 +8,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sfumato.errors import SfumatoError
 from sfumato.request import Request as DrawRequest
+from sfumato.server.store import UNAVAILABLE
 from sfumato.server.store.store import BusyError
 
 log = logging.getLogger("sfumato.server")
@@ -92,14 +91,14 @@ def handle_errors(app: FastAPI) -> None:
             return error_response(429, str(error), headers={"retry-after": str(error.seconds)})
         return error_response(400, str(error), _param(str(error)))
 
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(InterfaceError)
-    @app.exception_handler(PoolTimeoutError)
     async def unavailable(request: Request, error: Exception) -> JSONResponse:
         cause = getattr(error, "orig", None) or error
         log.error("%s: the database cannot be used: %s", request.state.request_id, cause)
         text = f"the database cannot be used now: {cause}"
         return error_response(503, text, headers={"retry-after": str(BUSY_SECONDS)})
+
+    for kind in UNAVAILABLE:
+        app.add_exception_handler(kind, unavailable)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -14,11 +14,14 @@ from sfumato.errors import UsageError
 from sfumato.server.admission import admitted
 from sfumato.server.context import Server
 from sfumato.server.errors import BUSY_SECONDS
+from sfumato.server.events import Listener
 from sfumato.server.jobs import ENDED, OPEN, Event, JobState, JobView, OnCrash
 
 ALPHA = "alpha"
 MOST_OPEN = 1000
 """Jobs that are not over, of which a client that begins to listen is told."""
+LOOK_SECONDS = 1.0
+"""How often those who follow a job look into a database that servers share."""
 
 
 def with_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,20 +103,24 @@ async def events_of(server: Server, job: str, *, previews: bool = False) -> Asyn
         if previews:
             server.dispatcher.watch(job, True)
         try:
-            yield Event(kind="state", job=job, state=view.state, error=view.error)
+            state = view.state
+            yield Event(kind="state", job=job, state=state, error=view.error)
             known = set()
             for picture in view.pictures:
                 known.add(picture.id)
                 yield Event(kind="picture", job=job, picture=picture)
-            ended = view.state in ENDED
-            while not ended:
-                event = await listener.next()
-                if event is None:
-                    return
-                if event.kind == "picture_changed" or (event.picture and event.picture.id in known):
-                    continue
-                yield event
-                ended = event.kind == "state" and event.state in ENDED
+            while state not in ENDED:
+                for event in await _next_events(server, listener, job, state):
+                    if event is None:
+                        return
+                    if event.kind == "picture_changed":
+                        continue
+                    if event.picture is not None:
+                        if event.picture.id in known:
+                            continue
+                        known.add(event.picture.id)
+                    yield event
+                    state = event.state or state
         finally:
             if previews:
                 server.dispatcher.watch(job, False)
@@ -151,6 +158,21 @@ async def events_of_all(server: Server, owner: str, *, previews: bool = False) -
         finally:
             for job in watched:
                 server.dispatcher.watch(job, False)
+
+
+async def _next_events(
+    server: Server, listener: Listener, job: str, state: JobState
+) -> Sequence[Event | None]:
+    """What happens next; where another server may draw the job, also what the database has of it."""
+    try:
+        return [await asyncio.wait_for(listener.next(), LOOK_SECONDS if server.store.shared else None)]
+    except TimeoutError:
+        view = await run_in_threadpool(server.store.job, job)
+    assert view is not None
+    events: list[Event | None] = [Event(kind="picture", job=job, picture=each) for each in view.pictures]
+    if view.state != state:
+        events.append(Event(kind="state", job=job, state=view.state, error=view.error))
+    return events
 
 
 async def finished(server: Server, job: str, request: Request) -> JobView:

@@ -5,14 +5,18 @@ from typing import Any
 
 import alembic.command
 import alembic.config
-from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import URL, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sfumato.errors import OutputError, UsageError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30
 """How long a writer waits for another one."""
+_MIGRATION_LOCK = 0x5F0A71
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What a database raises that is down, or whose disk is full: the same may succeed later."""
 
 
 def opened(url: str | None, folder: Path) -> Engine:
@@ -53,7 +57,9 @@ def _target(url: str | None, folder: Path) -> URL:
 def _options(target: URL) -> dict[str, Any]:
     if target.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": BUSY_SECONDS}}
-    return {"pool_pre_ping": True}
+    # one that is gone without a word is noticed
+    waits = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 10_000}
+    return {"pool_pre_ping": True, "connect_args": waits}
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:
@@ -70,6 +76,9 @@ def _migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
+        if engine.dialect.name == "postgresql":
+            # servers that start together
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         alembic.command.upgrade(config, "head")
 
 

@@ -5,24 +5,24 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal_column, or_, select, text, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Row, delete, func, insert, literal, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-from sfumato.errors import OutputError, SfumatoError
+from sfumato.errors import SfumatoError
 from sfumato.files import make_folder
 from sfumato.server.jobs import MAX_CRASHES, OPEN, JobState, JobView, OnCrash, PictureView
 from sfumato.server.store.database import opened
 from sfumato.server.store.picture_files import PictureFiles
-from sfumato.server.store.tables import jobs, pictures, tags
+from sfumato.server.store.picture_store import SHOWN, PictureStore
+from sfumato.server.store.tables import jobs, pictures, servers
 
 QUEUE_SECONDS = 5
 """After which a client may try again where the queue is full."""
 QUOTA_SECONDS = 3600
-UNDO_SECONDS = 24 * 3600
-"""How long a deleted picture can be brought back."""
+LEASE_SECONDS = 10
+"""After which a server that was not heard of has lost its jobs to the others."""
 
 
 class BusyError(SfumatoError):
@@ -33,14 +33,16 @@ class BusyError(SfumatoError):
         self.seconds = seconds
 
 
-class Store:
-    """The server's memory in `folder`. Several threads may use it."""
+class Store(PictureStore):
+    """The server's memory in `folder`. Several threads may use it; with PostgreSQL several servers too, if
+    they have the same `folder`.
+    """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         make_folder(folder)
-        self.files = PictureFiles(folder / "pictures")
-        self._engine = opened(url, folder)
-        self._lock = RLock()
+        super().__init__(opened(url, folder), PictureFiles(folder / "pictures"), secrets.token_urlsafe(16))
+        self.shared = self._engine.dialect.name == "postgresql"
+        """Whether other servers may use the same database."""
 
     def close(self) -> None:
         """Let go of the database."""
@@ -65,34 +67,35 @@ class Store:
         Raises `BusyError` where `queue` jobs wait already, and where the owner would have asked for more than
         `quota` pictures within an hour.
         """
+        values = {
+            "owner": owner,
+            "idempotency_key": idempotency_key,
+            "priority": priority,
+            "on_crash": on_crash,
+            "model": request["model"],
+            "request": json.dumps(request, ensure_ascii=False),
+            "count": count,
+        }
+        try:
+            return self._accepted(values, queue, quota)
+        except IntegrityError:  # another server accepted it at the same time
+            return self._accepted(values, queue, quota)
+
+    def _accepted(self, values: Mapping[str, Any], queue: int, quota: int | None) -> tuple[JobView, bool]:
+        owner, key = values["owner"], values["idempotency_key"]
         with self._lock, self._engine.begin() as connection:
-            if idempotency_key is not None:
-                found = connection.execute(
-                    select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == idempotency_key)
-                ).first()
-                if found is not None:
+            if key is not None:
+                query = select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
+                if (found := connection.execute(query).first()) is not None:
                     return self._view(connection, found), False
             waiting = _count(connection, JobState.QUEUED)
             if waiting >= queue:
                 raise BusyError(f"{waiting} jobs are waiting, as many as may; try again later", QUEUE_SECONDS)
             if quota is not None:
-                _check_quota(connection, owner, count, quota)
+                _check_quota(connection, owner, values["count"], quota)
             identifier = secrets.token_urlsafe(16)
-            connection.execute(
-                insert(jobs).values(
-                    id=identifier,
-                    state=JobState.QUEUED,
-                    owner=owner,
-                    idempotency_key=idempotency_key,
-                    priority=priority,
-                    on_crash=on_crash,
-                    crashes=0,
-                    model=request["model"],
-                    request=json.dumps(request, ensure_ascii=False),
-                    count=count,
-                    created=time.time(),
-                )
-            )
+            fresh = {"id": identifier, "state": JobState.QUEUED, "crashes": 0, "created": time.time()}
+            connection.execute(insert(jobs).values(**fresh, **values))
             return self._view(connection, _job(connection, identifier)), True
 
     def job(self, identifier: str, owner: str | None = None) -> JobView | None:
@@ -148,31 +151,66 @@ class Store:
         return {state: found.get(state, 0) for state in JobState}
 
     def begin(self, identifier: str) -> bool:
-        """A worker takes the job up; whether it was still waiting."""
-        return self._move(identifier, (JobState.QUEUED,), {"state": JobState.RUNNING, "started": time.time()})
+        """This server takes the job up; whether it was still waiting, and no other server is taking it."""
+        which = (jobs.c.id == identifier, jobs.c.state == JobState.QUEUED)
+        taken = {"state": JobState.RUNNING, "started": time.time(), "server": self.server}
+        with self._lock, self._engine.begin() as connection:
+            free = select(jobs.c.sequence).where(*which).with_for_update(skip_locked=True)
+            if connection.execute(free).first() is None:
+                return False
+            return bool(connection.execute(update(jobs).where(*which).values(**taken)).rowcount)
 
-    def end(self, identifier: str, state: JobState, error: str | None = None) -> bool:
-        """The job is over; whether it was not before."""
-        return self._move(identifier, OPEN, {"state": state, "error": error, "ended": time.time()})
+    def end(self, identifier: str, state: JobState, error: str | None = None, *, drawn: bool = False) -> bool:
+        """The job is over; whether it was not before. `drawn`: only if this server draws it."""
+        which = [jobs.c.id == identifier, jobs.c.state.in_(OPEN)]
+        if drawn:
+            which.append(jobs.c.server == self.server)
+        change = {"state": state, "error": error, "ended": time.time()}
+        with self._lock, self._engine.begin() as connection:
+            return bool(connection.execute(update(jobs).where(*which).values(**change)).rowcount)
 
     def prioritise(self, identifier: str, priority: int) -> bool:
         """Give the job another priority; whether it was not over."""
-        return self._move(identifier, OPEN, {"priority": priority})
+        which = (jobs.c.id == identifier, jobs.c.state.in_(OPEN))
+        with self._lock, self._engine.begin() as connection:
+            return bool(connection.execute(update(jobs).where(*which).values(priority=priority)).rowcount)
 
-    def give_up(
-        self, identifiers: Iterable[str] | None, reason: str, *, crashed: bool = False
-    ) -> list[JobView]:
-        """Running jobs that nobody draws any more, or all of them: those that may be retried wait again, the
-        others fail. What became of each.
+    def running(self) -> set[str]:
+        """The jobs that this server draws."""
+        query = select(jobs.c.id).where(jobs.c.state == JobState.RUNNING, jobs.c.server == self.server)
+        with self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def beat(self) -> None:
+        """This server lives. Servers that share a database say so more often than `LEASE_SECONDS`."""
+        with self._lock, self._engine.begin() as connection:
+            now = self._now()
+            if not connection.execute(
+                update(servers).where(servers.c.id == self.server).values(seen=now)
+            ).rowcount:
+                connection.execute(insert(servers).values(id=self.server, seen=now))
+            connection.execute(delete(servers).where(servers.c.seen < now - LEASE_SECONDS))
+
+    def lost(self) -> set[str]:
+        """Running jobs whose server lives no more: an SQLite database has one server, this one."""
+        query = select(jobs.c.id).where(jobs.c.state == JobState.RUNNING)
+        query = query.where(or_(jobs.c.server.is_(None), jobs.c.server != self.server))
+        if self.shared:
+            living = select(servers.c.id).where(servers.c.seen >= self._now() - LEASE_SECONDS)
+            query = query.where(or_(jobs.c.server.is_(None), jobs.c.server.not_in(living)))
+        with self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def give_up(self, identifiers: Iterable[str], reason: str, *, crashed: bool = False) -> list[JobView]:
+        """Running jobs that nobody draws any more: those that may be retried wait again, the others fail.
+        What became of each.
 
         `crashed`: the process that drew them ended, perhaps for one of them. None is drawn after
         `MAX_CRASHES` of these.
         """
         with self._lock, self._engine.begin() as connection:
-            query = select(jobs).where(jobs.c.state == JobState.RUNNING)
-            if identifiers is not None:
-                query = query.where(jobs.c.id.in_(list(identifiers)))
-            lost = connection.execute(query).all()
+            query = select(jobs).where(jobs.c.state == JobState.RUNNING, jobs.c.id.in_(list(identifiers)))
+            lost = connection.execute(query.with_for_update()).all()
             for row in lost:
                 crashes = row.crashes + crashed
                 change: dict[str, Any] = {"state": JobState.QUEUED, "started": None, "crashes": crashes}
@@ -182,166 +220,17 @@ class Store:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(**change))
             return [self._view(connection, _job(connection, row.id)) for row in lost]
 
-    # -- pictures
-
-    def add_picture(
-        self, job: str, number: int, content: bytes, facts: Mapping[str, Any]
-    ) -> PictureView | None:
-        """Keep a running job's picture, PNG bytes; `None` if the job is over or has that picture already.
-
-        `facts`: width, height, seed, prompt, negative, model and record (text). Raises `OutputError` where it
-        cannot be written.
-        """
-        values = {
-            "id": secrets.token_urlsafe(16),
-            "job": job,
-            "number": number,
-            "bytes": len(content),
-            "created": time.time(),
-            **facts,
-        }
-        with self._lock:
-            try:
-                with self._engine.begin() as connection:
-                    if _job(connection, job).state != JobState.RUNNING:
-                        return None
-                    digest = self.files.add(content)
-                    connection.execute(insert(pictures).values(sha256=digest, **values))
-                    row = connection.execute(select(pictures).where(pictures.c.id == values["id"])).one()
-                    return _picture(row, ())
-            except IntegrityError:
-                return None
-            except SQLAlchemyError as error:
-                raise OutputError(f"cannot keep a picture: {error}") from None
-
-    def picture(self, identifier: str, owner: str | None = None) -> PictureView | None:
-        """The picture of exactly this name, if there is one (of this owner's jobs)."""
-        query = select(pictures).where(pictures.c.id == identifier)
-        if owner is not None:
-            query = query.join(jobs, jobs.c.id == pictures.c.job).where(jobs.c.owner == owner)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-            return None if row is None else self._pictures(connection, [row])[0]
-
-    def record(self, identifier: str) -> str:
-        """The record of a picture, JSON text."""
-        with self._engine.connect() as connection:
-            query = select(pictures.c.record).where(pictures.c.id == identifier)
-            return str(connection.execute(query).scalar_one())
-
-    def search(
-        self,
-        words: str = "",
-        *,
-        owner: str | None = None,
-        tag: str | None = None,
-        favourite: bool | None = None,
-        deleted: bool = False,
-        before: str | None = None,
-        limit: int,
-    ) -> list[PictureView]:
-        """Pictures, the newest first, whose prompts hold all `words`, from the one after `before`."""
-        query = select(pictures).order_by(pictures.c.sequence.desc()).limit(limit)
-        query = query.where(pictures.c.deleted.is_not(None) if deleted else pictures.c.deleted.is_(None))
-        if owner is not None:
-            query = query.join(jobs, jobs.c.id == pictures.c.job).where(jobs.c.owner == owner)
-        if favourite is not None:
-            query = query.where(pictures.c.favourite.is_(favourite))
-        if tag is not None:
-            query = query.where(pictures.c.id.in_(select(tags.c.picture).where(tags.c.tag == tag)))
-        if before is not None:
-            place = select(pictures.c.sequence).where(pictures.c.id == before).scalar_subquery()
-            query = query.where(pictures.c.sequence < place)
-        # no database takes NUL in a text
-        if found := words.replace("\0", " ").split():
-            query = query.where(self._holds(found))
-        with self._engine.connect() as connection:
-            return self._pictures(connection, connection.execute(query).all())
-
-    def change_picture(
-        self, identifier: str, *, favourite: bool | None = None, names: Iterable[str] | None = None
-    ) -> None:
-        """Make a picture a favourite or not, and give it other tags."""
-        with self._lock, self._engine.begin() as connection:
-            if favourite is not None:
-                connection.execute(
-                    update(pictures).where(pictures.c.id == identifier).values(favourite=favourite)
-                )
-            if names is not None:
-                connection.execute(delete(tags).where(tags.c.picture == identifier))
-                rows = [{"picture": identifier, "tag": name} for name in dict.fromkeys(names)]
-                if rows:
-                    connection.execute(insert(tags), rows)
-
-    def delete_picture(self, identifier: str) -> None:
-        """Delete a picture, for now."""
-        self._mark(identifier, time.time())
-
-    def restore_picture(self, identifier: str) -> None:
-        """Bring a deleted picture back."""
-        self._mark(identifier, None)
-
-    def tidy(self, limit: int | None = None, *, undo_seconds: float = UNDO_SECONDS) -> int:
-        """Remove what was deleted long ago, then the oldest pictures that are no favourites until all take at
-        most `limit` bytes; how many went.
-        """
-        gone: list[Row[Any]] = []
-        with self._lock:
-            with self._engine.begin() as connection:
-                old = pictures.c.deleted < time.time() - undo_seconds
-                gone += connection.execute(select(pictures).where(old)).all()
-                if limit is not None:
-                    total = int(
-                        connection.execute(select(func.coalesce(func.sum(pictures.c.bytes), 0))).scalar_one()
-                    )
-                    total -= sum(row.bytes for row in gone)
-                    oldest = (
-                        select(pictures)
-                        .where(pictures.c.favourite.is_(False), or_(pictures.c.deleted.is_(None), ~old))
-                        .order_by(pictures.c.deleted.is_(None), pictures.c.sequence)
-                    )
-                    for row in connection.execute(oldest) if total > limit else ():
-                        if total <= limit:
-                            break
-                        gone.append(row)
-                        total -= row.bytes
-                names = [row.id for row in gone]
-                connection.execute(delete(tags).where(tags.c.picture.in_(names)))
-                connection.execute(delete(pictures).where(pictures.c.id.in_(names)))
-                digests = {row.sha256 for row in gone}
-                kept = select(pictures.c.sha256).where(pictures.c.sha256.in_(digests))
-                digests -= set(connection.execute(kept).scalars())
-            for digest in digests:
-                self.files.remove(digest)
-        return len(gone)
-
     # -- parts
 
-    def _move(self, identifier: str, states: Sequence[JobState], change: Mapping[str, Any]) -> bool:
-        """Change a job that is in one of `states`; whether it was."""
-        where = (jobs.c.id == identifier, jobs.c.state.in_(states))
-        with self._lock, self._engine.begin() as connection:
-            return bool(connection.execute(update(jobs).where(*where).values(**change)).rowcount)
-
-    def _mark(self, identifier: str, deleted: float | None) -> None:
-        with self._lock, self._engine.begin() as connection:
-            connection.execute(update(pictures).where(pictures.c.id == identifier).values(deleted=deleted))
-
-    def _holds(self, words: Sequence[str]) -> Any:
-        """The condition that a picture's prompts hold all words, each as the beginning of one."""
-        if self._engine.dialect.name == "sqlite":
-            asked = " ".join('"' + word.replace('"', '""') + '"*' for word in words)
-            found = "pictures.sequence IN (SELECT rowid FROM picture_words WHERE picture_words MATCH :asked)"
-            return text(found).bindparams(asked=asked)
-        asked = " & ".join("'" + word.replace("'", "''").replace("\\", "\\\\") + "':*" for word in words)
-        vector = func.to_tsvector("simple", pictures.c.prompt + " " + pictures.c.negative)
-        return vector.op("@@")(func.to_tsquery(literal_column("'simple'"), asked))
+    def _now(self) -> Any:
+        """The clock that all servers share, in seconds."""
+        return func.extract("epoch", func.clock_timestamp()) if self.shared else literal(time.time())
 
     def _view(self, connection: Connection, row: Row[Any]) -> JobView:
         return self._views(connection, [row])[0]
 
     def _views(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[JobView]:
-        query = select(pictures).where(pictures.c.job.in_([row.id for row in rows]))
+        query = select(*SHOWN).where(pictures.c.job.in_([row.id for row in rows]))
         drawn: dict[str, list[PictureView]] = {row.id: [] for row in rows}
         for each in self._pictures(connection, connection.execute(query.order_by(pictures.c.number)).all()):
             drawn[each.job].append(each)
@@ -364,13 +253,6 @@ class Store:
             for row in rows
         ]
 
-    def _pictures(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[PictureView]:
-        names: dict[str, list[str]] = {row.id: [] for row in rows}
-        query = select(tags).where(tags.c.picture.in_(list(names))).order_by(tags.c.tag)
-        for tag in connection.execute(query):
-            names[tag.picture].append(tag.tag)
-        return [_picture(row, names[row.id]) for row in rows]
-
 
 def _job(connection: Connection, identifier: str) -> Row[Any]:
     return connection.execute(select(jobs).where(jobs.c.id == identifier)).one()
@@ -389,8 +271,3 @@ def _check_quota(connection: Connection, owner: str, count: int, quota: int) -> 
     if asked + count > quota:
         seconds = max(int((first or now) + QUOTA_SECONDS - now) + 1, 1)
         raise BusyError(f"{asked} pictures were asked for within an hour, of {quota} that may be", seconds)
-
-
-def _picture(row: Row[Any], names: Sequence[str]) -> PictureView:
-    given = {name: getattr(row, name) for name in PictureView.model_fields if name != "tags"}
-    return PictureView(**given, tags=tuple(names))

@@ -36,11 +36,24 @@ jobs = Table(
     Column("created", Float, nullable=False),
     Column("started", Float),
     Column("ended", Float),
+    Column("server", String(32)),
     UniqueConstraint("owner", "idempotency_key"),
     Index("jobs_by_state", "state", "priority", "sequence"),
+    Index("jobs_by_owner", "owner", "sequence"),
+    Index("jobs_by_time", "owner", "created", "count"),
     sqlite_autoincrement=True,
 )
-"""`sequence` counts the accepted jobs. Times are seconds since 1970, UTC."""
+"""`sequence` counts the accepted jobs. `server`: which one draws it, or drew it last. Times are seconds since
+1970, UTC.
+"""
+
+servers = Table(
+    "servers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("seen", Float, nullable=False),
+)
+"""Servers that share the database, and when each was last heard of by the database's clock."""
 
 pictures = Table(
     "pictures",
@@ -61,11 +74,18 @@ pictures = Table(
     Column("favourite", Boolean, nullable=False, server_default=false()),
     Column("created", Float, nullable=False),
     Column("deleted", Float),
+    Column("owner", String(64), nullable=False, server_default=""),
+    Column("words", Text, nullable=False, server_default=""),
     UniqueConstraint("job", "number"),
     Index("pictures_by_content", "sha256"),
+    Index("pictures_by_owner", "owner", "deleted", "sequence"),
+    Index("pictures_by_favour", "owner", "favourite", "deleted", "sequence"),
+    Index("pictures_by_deletion", "deleted", "favourite", "sequence", "bytes"),
     sqlite_autoincrement=True,
 )
-"""`number` counts a job's pictures from 0. `deleted`: when, of one that can still be brought back."""
+"""`number` counts a job's pictures from 0. `deleted`: when, of one that can still be brought back.
+`owner` is its job's. `words`: those of its prompts, as they are searched.
+"""
 
 tags = Table(
     "tags",

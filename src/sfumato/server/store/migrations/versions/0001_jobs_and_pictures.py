@@ -84,11 +84,3 @@ def upgrade() -> None:
             "CREATE INDEX picture_words ON pictures "
             "USING gin (to_tsvector('simple', prompt || ' ' || negative))"
         )
-
-
-def downgrade() -> None:
-    op.drop_table("tags")
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute("DROP TABLE picture_words")
-    op.drop_table("pictures")
-    op.drop_table("jobs")

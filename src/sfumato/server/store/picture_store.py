@@ -1,0 +1,209 @@
+"""Pictures: kept once by their content, found by their words, changed, deleted and brought back."""
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from threading import RLock
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, false, func, insert, literal_column, select, text, update
+from sqlalchemy import Engine as Database
+from sqlalchemy.exc import IntegrityError
+
+from sfumato.server.jobs import JobState, PictureView
+from sfumato.server.store.picture_files import PictureFiles
+from sfumato.server.store.tables import jobs, pictures, tags
+from sfumato.server.store.words import words_of
+
+UNDO_SECONDS = 24 * 3600
+"""How long a deleted picture can be brought back."""
+AT_ONCE = 500
+"""Rows that one statement names: databases have limits."""
+SHOWN = tuple(pictures.c[name] for name in PictureView.model_fields if name != "tags")
+_CONTENT_LOCK = 0x5F0A70
+
+
+class PictureStore:
+    """The pictures that the jobs of one server, of the name `server`, have drawn."""
+
+    def __init__(self, database: Database, files: PictureFiles, server: str) -> None:
+        self._engine, self.files, self.server = database, files, server
+        self._lock = RLock()
+
+    def add_picture(
+        self, job: str, number: int, content: bytes, facts: Mapping[str, Any]
+    ) -> PictureView | None:
+        """Keep a picture, PNG bytes, of a job that this server draws; `None` if it no more does or has it.
+
+        `facts`: width, height, seed, prompt, negative, model and record (text). Raises `OutputError` where
+        the file cannot be written.
+        """
+        values = {
+            "id": secrets.token_urlsafe(16),
+            "job": job,
+            "number": number,
+            "bytes": len(content),
+            "created": time.time(),
+            "words": " ".join(words_of(f"{facts['prompt']} {facts['negative']}")),
+            **facts,
+        }
+        with self._lock:
+            try:
+                with self._engine.begin() as connection:
+                    self._hold_content(connection)
+                    row = connection.execute(select(jobs).where(jobs.c.id == job)).one()
+                    if row.state != JobState.RUNNING or row.server != self.server:
+                        return None
+                    digest = self.files.add(content)
+                    connection.execute(insert(pictures).values(sha256=digest, owner=row.owner, **values))
+                    added = connection.execute(select(*SHOWN).where(pictures.c.id == values["id"])).one()
+                    return _view(added, ())
+            except IntegrityError:
+                return None
+
+    def picture(self, identifier: str, owner: str | None = None) -> PictureView | None:
+        """The picture of exactly this name, if there is one (of this owner's jobs)."""
+        query = select(*SHOWN).where(pictures.c.id == identifier)
+        if owner is not None:
+            query = query.where(pictures.c.owner == owner)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else self._pictures(connection, [row])[0]
+
+    def record(self, identifier: str) -> str:
+        """The record of a picture, JSON text."""
+        with self._engine.connect() as connection:
+            query = select(pictures.c.record).where(pictures.c.id == identifier)
+            return str(connection.execute(query).scalar_one())
+
+    def search(
+        self,
+        words: str = "",
+        *,
+        owner: str | None = None,
+        tag: str | None = None,
+        favourite: bool | None = None,
+        deleted: bool = False,
+        before: str | None = None,
+        limit: int,
+    ) -> list[PictureView]:
+        """Pictures, the newest first, whose prompts hold all `words`, from the one after `before`."""
+        query = select(*SHOWN).order_by(pictures.c.sequence.desc()).limit(limit)
+        query = query.where(pictures.c.deleted.is_not(None) if deleted else pictures.c.deleted.is_(None))
+        if owner is not None:
+            query = query.where(pictures.c.owner == owner)
+        if favourite is not None:
+            query = query.where(pictures.c.favourite.is_(favourite))
+        if tag is not None:
+            query = query.where(pictures.c.id.in_(select(tags.c.picture).where(tags.c.tag == tag)))
+        if before is not None:
+            place = select(pictures.c.sequence).where(pictures.c.id == before).scalar_subquery()
+            query = query.where(pictures.c.sequence < place)
+        if words.replace("\0", " ").split():
+            query = query.where(self._holds(words_of(words)))
+        with self._engine.connect() as connection:
+            return self._pictures(connection, connection.execute(query).all())
+
+    def change_picture(
+        self, identifier: str, *, favourite: bool | None = None, names: Iterable[str] | None = None
+    ) -> None:
+        """Make a picture a favourite or not, and give it other tags."""
+        with self._lock, self._engine.begin() as connection:
+            # also where nothing changes in it: two that change its tags go one after the other
+            favour = pictures.c.favourite if favourite is None else favourite
+            connection.execute(update(pictures).where(pictures.c.id == identifier).values(favourite=favour))
+            if names is not None:
+                connection.execute(delete(tags).where(tags.c.picture == identifier))
+                rows = [{"picture": identifier, "tag": name} for name in dict.fromkeys(names)]
+                if rows:
+                    connection.execute(insert(tags), rows)
+
+    def delete_picture(self, identifier: str) -> None:
+        """Delete a picture, for now."""
+        self._mark(identifier, time.time())
+
+    def restore_picture(self, identifier: str) -> None:
+        """Bring a deleted picture back."""
+        self._mark(identifier, None)
+
+    def tidy(self, limit: int | None = None, *, undo_seconds: float = UNDO_SECONDS) -> int:
+        """Remove what was deleted long ago, then the oldest pictures that are no favourites until all take at
+        most `limit` bytes; how many went.
+        """
+        with self._lock, self._engine.begin() as connection:
+            self._hold_content(connection)
+            old = pictures.c.deleted < time.time() - undo_seconds
+            query = select(pictures.c.id, pictures.c.sha256, pictures.c.bytes)
+            gone: list[Any] = list(connection.execute(query.where(old)))
+            if limit is not None:
+                total = select(func.coalesce(func.sum(pictures.c.bytes), 0))
+                excess = int(connection.execute(total).scalar_one()) - sum(row.bytes for row in gone) - limit
+                known = {row.id for row in gone}
+                for row in _oldest(connection) if excess > 0 else ():
+                    if excess <= 0:
+                        break
+                    if row.id not in known:
+                        gone.append(row)
+                        excess -= row.bytes
+            for start in range(0, len(gone), AT_ONCE):
+                self._remove(connection, gone[start : start + AT_ONCE])
+        return len(gone)
+
+    # -- parts
+
+    def _remove(self, connection: Connection, rows: Sequence[Any]) -> None:
+        """The rows, then the files that no other row has. Within the transaction: what it fails to undo are
+        files of pictures that go the next time.
+        """
+        names, digests = [row.id for row in rows], {row.sha256 for row in rows}
+        connection.execute(delete(tags).where(tags.c.picture.in_(names)))
+        connection.execute(delete(pictures).where(pictures.c.id.in_(names)))
+        kept = select(pictures.c.sha256).where(pictures.c.sha256.in_(digests))
+        for digest in digests - set(connection.execute(kept).scalars()):
+            self.files.remove(digest)
+
+    def _hold_content(self, connection: Connection) -> None:
+        """Until the transaction ends, no other server adds or removes files."""
+        if self._engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_CONTENT_LOCK)))
+
+    def _mark(self, identifier: str, deleted: float | None) -> None:
+        with self._lock, self._engine.begin() as connection:
+            connection.execute(update(pictures).where(pictures.c.id == identifier).values(deleted=deleted))
+
+    def _holds(self, words: Sequence[str]) -> Any:
+        """The condition that a picture's prompts hold all words, each as the beginning of one."""
+        if not words:
+            return false()
+        if self._engine.dialect.name == "sqlite":
+            asked = " ".join(f'"{word}"*' for word in words)
+            found = "pictures.sequence IN (SELECT rowid FROM picture_words WHERE picture_words MATCH :asked)"
+            return text(found).bindparams(asked=asked)
+        asked = " & ".join(f"'{word}':*" for word in words)
+        simple: Any = literal_column("'simple'")
+        return func.to_tsvector(simple, pictures.c.words).op("@@")(func.to_tsquery(simple, asked))
+
+    def _pictures(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[PictureView]:
+        names: dict[str, list[str]] = {row.id: [] for row in rows}
+        query = select(tags).where(tags.c.picture.in_(list(names))).order_by(tags.c.tag)
+        for tag in connection.execute(query):
+            names[tag.picture].append(tag.tag)
+        return [_view(row, names[row.id]) for row in rows]
+
+
+def _oldest(connection: Connection) -> Iterator[Any]:
+    """Pictures that are no favourites, in the order in which they go: the deleted ones, then the oldest."""
+    query = select(pictures.c.sequence, pictures.c.id, pictures.c.sha256, pictures.c.bytes)
+    for which in (pictures.c.deleted.is_not(None), pictures.c.deleted.is_(None)):
+        last = 0
+        while True:
+            page = query.where(which, pictures.c.favourite.is_(False), pictures.c.sequence > last)
+            rows = connection.execute(page.order_by(pictures.c.sequence).limit(AT_ONCE)).all()
+            if not rows:
+                break
+            yield from rows
+            last = rows[-1].sequence
+
+
+def _view(row: Row[Any], names: Sequence[str]) -> PictureView:
+    return PictureView(**row._mapping, tags=tuple(names))

@@ -114,7 +114,7 @@ def expand(request: Request) -> Iterator[Prepared]:
     assert request.seed is not None
     total = count(request)
     kept, last = request.variation_seed[:-1], request.variation_seed[-1:]
-    varies = request.variation_amount[-1:] > (0,)
+    varies = bool(request.variation_amount)
     name, first = ("variation_seed", last[0]) if varies else ("seed", request.seed)
     if first + request.count - 1 > MAX_SEED:
         raise UsageError(f"{name} is {first}: with {request.count} images the last seed passes {MAX_SEED}")

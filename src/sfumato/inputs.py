@@ -108,7 +108,7 @@ class InputImage(Validated):
         try:
             data = read_file(Path(self.name), MAX_BYTES)
         except OSError as error:
-            raise PictureError(f"{wanted}, is not here: {error}") from None
+            raise PictureError(f"{wanted}, is not here: {error.strerror or error}") from None
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise PictureError(f"{wanted}, is not the file of that name here")
         return type(self)(name=self.name, sha256=self.sha256, data=data)

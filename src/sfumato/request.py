@@ -553,9 +553,17 @@ class Request(Validated):
         if self.source and self.inversion is None:
             raise ValueError("source is given without inversion, whose prompt it is")
         if self.extend is not None:
-            for name in ("mask", "inversion", "controls", "elements"):
+            for name in ("mask", "inversion", "controls", "elements", "regions", "seamless"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is given with extend, which draws just what is new")
+            # what is resolved has upscale 1 and no windows
+            large = {"upscale": (self.upscale or 1) > 1, "upscaler": self.upscaler}
+            for name, given in {**large, "multidiffusion": self.multidiffusion}.items():
+                if given:
+                    raise ValueError(
+                        f"{name} is given with extend, which draws in windows of its own: enlarge the picture "
+                        "before or after"
+                    )
         without: dict[str, tuple[Any, ...]] = {"fill": ("keep",), "feather": (0,), "crop": (None,)}
         if self.extend is None:
             # records of earlier versions have 1

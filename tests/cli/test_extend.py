@@ -21,8 +21,9 @@ def test_a_picture_is_extended_by_its_own_prompt_and_replayed(here, tmp_path):
 
 def test_any_picture_is_extended_by_the_prompt_that_is_given_or_by_none(here, tmp_path):
     PIL.Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
-    status, _, err = here("extend", "red.png", "left=8", "a meadow", "-o", "a.png", *SIZE)
-    assert (status, "no prompt" in err) == (0, False)
+    for prompt in ("a meadow", "e=mc2"):
+        status, _, err = here("extend", "red.png", "left=8", prompt, "-o", "a.png", *SIZE)
+        assert (status, "no prompt" in err) == (0, False)
     assert (
         "no prompt is given: extended by the empty one"
         in here("extend", "red.png", "left=8", "-o", "b.png", *SIZE)[2]
@@ -36,6 +37,9 @@ def test_any_picture_is_extended_by_the_prompt_that_is_given_or_by_none(here, tm
         (("a meadow",), "no side is given; say how many pixels, as right=128"),
         (("left=8", "a", "meadow"), "these are 2 prompts; give one, in quotes: 'a meadow'"),
         (("left=8", "left=9"), "left is given twice; give it once"),
+        (("left=",), "'left=' is not left and a whole number of pixels, as left=128"),
+        (("left=8", "top=1e2"), "'top=1e2' is not top and a whole number of pixels"),
+        (("left=8", "--seamless", "x"), "no such option: --seamless"),
         (("left=-8",), "extend.left is -8: must be at least 0"),
     ],
 )

@@ -178,3 +178,18 @@ def test_equal_pictures_are_equal_whatever_was_computed_from_them():
     assert first == second
     assert len({first, second}) == 1
     assert first != InputImage.of(PIL.Image.new("RGB", (8, 8), "blue"))
+
+
+def test_a_picture_that_is_too_long_is_told_before_drawing_and_not_drawn_longer_than_a_record_may_say(studio):
+    for shape in ((4000, 1), (1, 4000)):
+        with pytest.raises(UsageError, match=r"16192 pixels|16192×8 pixels, and at most 4096 a side are"):
+            studio.prepare("a lemon", image=np.zeros(shape, np.uint8))
+    with pytest.raises(UsageError, match="2048×8192 pixels, and at most 4096 a side"):
+        studio.prepare("a lemon", image=np.zeros((400, 100), np.uint8), width=2048)
+
+
+def test_a_strength_that_is_less_than_one_step_is_told(studio, picture):
+    with pytest.warns(
+        SfumatoWarning, match="strength 0.2 of 3 steps is not one step: .*take 5 steps or more"
+    ):
+        studio.generate("a lemon", image=picture, strength=0.2, **SMALL)

@@ -258,3 +258,11 @@ def test_every_family_draws_in_passes_and_windows_and_without_edges(peers, famil
     assert two.size == split.size == (2 * wide, 2 * high)
     assert split.differs(studio.generate("an apple", upscale=1, multidiffusion=False, **size))
     assert studio.generate(split.record.request).differs(split) is None
+
+
+def test_that_windows_repeat_the_prompt_is_said_only_where_shapes_are_made(studio, picture):
+    large = {"width": 512, "height": 512, "upscale": 1, "multidiffusion": True, "steps": 2}
+    (made,) = studio.prepare("an apple", image=picture, strength=1, **large)
+    assert "each of which may repeat what the prompt says" in made.notes[0]
+    (kept,) = studio.prepare("an apple", image=picture, strength=0.5, **large)
+    assert kept.notes == ()

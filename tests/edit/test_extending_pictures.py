@@ -113,6 +113,14 @@ def test_a_transparent_extension_is_cut_out_as_a_whole(studio):
         ({"extend": {"left": -1}}, "extend.left is -1: must be at least 0"),
         ({"extend": {"left": 8}, "mask": "alpha"}, "mask is given with extend, which draws just what is new"),
         ({"extend": {"left": 8}, "feather": 3}, "feather is given without mask"),
+        ({"extend": {"left": 8}, "seamless": "x"}, "seamless is given with extend"),
+        ({"extend": {"left": 8}, "upscale": 2}, "upscale is given with extend, which draws in windows"),
+        ({"extend": {"left": 8}, "upscaler": "lanczos"}, "upscaler is given with extend"),
+        ({"extend": {"left": 8}, "multidiffusion": True}, "multidiffusion is given with extend"),
+        (
+            {"extend": {"left": 8}, "regions": [{"prompt": "a", "box": (0, 0, 1, 0.5)}]},
+            "regions is given with extend",
+        ),
     ],
 )
 def test_an_extension_that_cannot_be_is_told(picture, fields, told):

@@ -227,3 +227,10 @@ def test_the_last_pass_changes_only_what_is_near_the_edge_of_an_element():
     assert (whole[:8] == 128).all()
     assert whole[36, 50].tolist() == [255, 0, 0]
     assert whole[36, 30, 0] < 100
+
+
+def test_the_mask_of_an_element_that_is_black_is_told_before_drawing(studio):
+    black = {"prompt": "a pear", "mask": np.zeros((64, 64), np.uint8)}
+    scene = sfumato.Scene(background="a table", elements=[black], **SMALL)
+    with pytest.raises(UsageError, match="the mask of the element 'a pear' is black"):
+        studio.prepare(scene.request)

@@ -105,3 +105,8 @@ def test_a_count_beyond_the_last_variation_seed_is_told_before_drawing(studio):
 def test_the_noise_of_an_inversion_is_not_varied(apple):
     with pytest.raises(UsageError, match="varied by strength"):
         sfumato.Request(APPLE, image=apple, inversion="ddim", variation_amount=0.1)
+
+
+def test_several_variations_by_amount_0_are_all_the_picture_itself(studio, apple):
+    drawn = studio.vary(apple, count=2, amount=0)
+    assert [each.differs(apple) for each in drawn] == [None, None]

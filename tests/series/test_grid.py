@@ -110,6 +110,7 @@ def test_a_text_that_is_no_axis_is_told(text, words):
     ("texts", "words"),
     [
         (["steps=4,0"], "axis steps, value '0': steps is 0: must be at least 1"),
+        (["steps="], "axis steps, value '': steps is '': must be a valid integer"),
         (["step=4"], "axis step, value '4': unknown field 'step'; did you mean 'steps'"),
         (["cfg=4"], "axis cfg, value '4': unknown field 'cfg'; here it is guidance"),
         (["sampler=dim"], "axis sampler, value 'dim': .*did you mean 'ddim'"),

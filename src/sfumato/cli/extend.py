@@ -12,8 +12,11 @@ from sfumato.errors import UsageError, nearest, warn
 from sfumato.request import Extend, Request
 
 program = Program()
-_SIDE = re.compile(r"(\w+)=(-?\d+)")
-_OTHERS = ("image", "mask", "fill", "feather", "crop", "inversion", "source", "controls")
+_SIDE = re.compile(r"(\w+)=(\S*)")
+_OTHERS = (
+    "image", "mask", "fill", "feather", "crop", "inversion", "source", "controls", "regions", "seamless",
+    "upscale", "upscaler", "upscale_strength", "upscale_steps", "multidiffusion", "overlap",
+)  # fmt: skip
 """Fields of a request that say nothing of a picture that is extended."""
 
 
@@ -53,8 +56,14 @@ def _read(words: Sequence[str]) -> tuple[dict[str, int], str | None]:
             prompts.append(word)
             continue
         name, pixels = side.groups()
+        whole = re.fullmatch(r"-?\d+", pixels)
         if name not in Extend.model_fields:
+            if not whole:  # a prompt that holds a sign
+                prompts.append(word)
+                continue
             raise UsageError(f"unknown side {name!r}; {nearest(name, Extend.model_fields)}")
+        if not whole:
+            raise UsageError(f"{word!r} is not {name} and a whole number of pixels, as {name}=128")
         if name in sides:
             raise UsageError(f"{name} is given twice; give it once")
         sides[name] = int(pixels)

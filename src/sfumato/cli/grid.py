@@ -54,7 +54,7 @@ def grid(
     plan = Grid.of(Request.build(prompt=prompt, **fields), *axes)
     requests, name = plan.requests, f"{slug(prompt)}-grid.png"
     kind = picture_format(Path(output.output or name))
-    path = output.place(name)
+    path = output.place(name, plan.requests[0])
     meter = console.Meter(output.quiet)
     records: dict[int, Record] = {}
     cells: dict[int, PIL.Image.Image] = {}

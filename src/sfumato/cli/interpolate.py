@@ -67,7 +67,7 @@ def interpolate(
     animation.check_fps(rate)
     name = "-to-".join(slug(prompt, 40) for prompt in (prompts[0], prompts[-1])[: len(prompts)]) + ".gif"
     kind = animation.animation_format(Path(output.output or name))
-    path = output.place(name)
+    path = output.place(name, way.requests[0])
     meter = console.Meter(output.quiet)
     with meter.shown("loading the model"):
         from sfumato import devices

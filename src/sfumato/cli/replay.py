@@ -79,6 +79,7 @@ def replay(
         lossy, drawn = picture.format in LOSSY, Image.decode(picture, path)
     saved = None
     if place is not None:
+        place.spare(drawn.request.prompt, drawn.request.seed or 0, [path.read_bytes()])
         saved = place.path(1, drawn.request.prompt, drawn.request.seed or 0)
         drawn.record.check_fits(saved)
     (again,) = _redraw([drawn.record], device, model, quiet)

@@ -12,8 +12,9 @@ from sfumato.cli import console, target
 from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import OptionGroup, Quiet, option
 from sfumato.errors import UsageError, warn
-from sfumato.files import check_room, replace_atomically
+from sfumato.files import check_room, read_file, replace_atomically
 from sfumato.formats import LOSSY, picture_format
+from sfumato.inputs import MAX_BYTES
 from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.request import Request
 
@@ -68,10 +69,12 @@ def draw_and_save(
     output: OutputOptions,
     *,
     fitted: Callable[["Studio", Request], Request] = lambda studio, request: request,
+    original: Path | None = None,
 ) -> None:
     """Draw every picture of `requests`, all of one model, and print where they are.
 
-    `fitted`: what the loaded model makes of a request. Whatever is wrong is raised before torch is imported,
+    `fitted`: what the loaded model makes of a request. `original`: a picture that is not replaced, besides
+    those that the requests begin from. Whatever is wrong is raised before torch is imported,
     or else before anything is drawn.
     """
     meter = console.Meter(output.quiet)
@@ -82,6 +85,7 @@ def draw_and_save(
     destination = target.plan(output.output, total, clobber=not output.no_clobber)
     if destination is not None:
         destination.check(request.prompt for request in requests)
+        _spare_originals(requests, destination, original)
     if output.preview is not None:
         target.make_folder(output.preview)
     done: list[Path] = []
@@ -155,6 +159,15 @@ def _total(requests: Sequence[Request], meter: console.Meter) -> int:
                     raise
                 raise UsageError(f"prompt {number} of {len(requests)}: {error}") from None
     return total
+
+
+def _spare_originals(requests: Sequence[Request], destination: target.Target, original: Path | None) -> None:
+    """Raise `UsageError` where a picture would replace one that it is drawn from."""
+    contents = {each.data for one in requests for each in one.inputs.values() if each.data is not None}
+    if original is not None:
+        contents.add(read_file(original, MAX_BYTES))
+    if contents:
+        destination.spare(requests[0].prompt, requests[0].seed or 0, contents)
 
 
 def _check_saved(studio: "Studio", requests: Sequence[Request], destination: target.Target) -> None:

@@ -11,6 +11,7 @@ from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import OptionGroup, Quiet, option
 from sfumato.errors import warn
 from sfumato.files import replace_atomically
+from sfumato.request import Request
 
 if TYPE_CHECKING:
     from sfumato.image import Image
@@ -35,14 +36,17 @@ class SeriesOptions:
     as_json: Annotated[bool, option("--json", OUTPUT, "Print one line of JSON.")] = False
     quiet: Quiet = False
 
-    def place(self, name: str) -> Path:
+    def place(self, name: str, request: Request) -> Path:
         """Where the file goes, called `name` unless it is given; its folder is made, and `keep`.
 
-        Raises `OutputError` where it cannot be written. A file that is there is replaced only if it is named.
+        Raises `OutputError` where it cannot be written. A file that is there is replaced only if it is named,
+        and no picture that the `request` begins from.
         """
         path = Path(name) if self.output is None else Path(self.output).expanduser()
         target.make_folder(path.parent)
-        path = target.Target(path.parent, path.name, 1, overwrite=self.output is not None).path(1, "", 0)
+        place = target.Target(path.parent, path.name, 1, overwrite=self.output is not None)
+        place.spare("", 0, {each.data for each in request.inputs.values() if each.data is not None})
+        path = place.path(1, "", 0)
         files.check_file(path)
         if self.keep is not None:
             target.make_folder(self.keep)

@@ -5,7 +5,7 @@ import re
 import secrets
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,19 @@ class Target:
             path = replace(self, _given=set()).path(self.total, prompt, 2**32)
             if _is_folder(path):
                 raise OutputError(f"cannot write {path}: it is a folder")
+
+    def spare(self, prompt: str, seed: int, originals: Collection[bytes]) -> None:
+        """Raise `UsageError` where a picture would replace a file with the content of one of `originals`,
+        those that the pictures of this run are drawn from.
+        """
+        names = replace(self, _given=set())
+        sizes = {len(each) for each in originals}
+        for number in range(1, self.total + 1):
+            path = names.path(number, prompt, seed + number - 1)
+            if path.is_file() and path.stat().st_size in sizes and path.read_bytes() in originals:
+                raise UsageError(
+                    f"{path} is what this is drawn from, and is not replaced; give -o another name"
+                )
 
     def _free(self, wanted: Path) -> Path:
         path, attempt = wanted, 2

@@ -52,7 +52,7 @@ def vary(
         )
     given: Any = number(amount)
     request = variation(Image.open(path) if own else path, given, **fields)
-    draw_and_save([request], device, output)
+    draw_and_save([request], device, output, original=path)
 
 
 def _said(path: Path) -> dict[str, Any]:

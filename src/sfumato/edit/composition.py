@@ -8,6 +8,7 @@ from PIL import ImageFilter
 from sfumato.edit.masks import Box, bounds
 from sfumato.edit.passes import Pass, Passes, Pixels
 from sfumato.element import Element
+from sfumato.errors import UsageError
 from sfumato.inputs import InputImage
 from sfumato.request import MAX_SEED, Region, Request
 
@@ -102,7 +103,12 @@ def _placed(pixels: Pixels, element: Element, size: tuple[int, int]) -> tuple[PI
     if element.mask is not None:
         grey = PIL.Image.fromarray(element.mask.rgba).convert("LA").getchannel("L")
         mask = grey.resize(size, LANCZOS)
-        box = bounds(np.asarray(mask, dtype=np.float32) >= VISIBLE) or (0, 0, width, height)
+        white = bounds(np.asarray(mask, dtype=np.float32) >= VISIBLE)
+        if white is None:
+            raise UsageError(
+                f"the mask of the element {element.prompt!r} is black: it is white where it stands"
+            )
+        box = white
     else:
         left, top, right, bottom = element.box or (0, 0, 1, 1)
         box = (round(left * width), round(top * height), round(right * width), round(bottom * height))

@@ -54,7 +54,7 @@ class Axis:
             raise UsageError(f"the axis {text!r}: before ~ stands {', '.join(TEXTS)} or {LORA}")
         if not tilde:
             name = ALIASES.get(name.replace("-", "_"), name.replace("-", "_"))
-        values = next(csv.reader([listed], skipinitialspace=True), [""])
+        values = next(csv.reader([listed], skipinitialspace=True), []) or [""]
         texts = tuple(each for value in values for each in _spread(text, name, value.strip()))
         found = tuple(each if tilde else read(name, each) for each in texts)
         return cls(f"{name}{tilde}{word}", found, texts)

@@ -12,7 +12,7 @@ from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.styles import MODELS, Style
 from sfumato.request import Request
-from sfumato.studio import enlarging
+from sfumato.studio import editing, enlarging
 
 
 def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...
     idle = _idle(picture)
     if model.unet.reads_guidance and request.negative:
         idle = ["this model is told the guidance and reads no negative prompt"]
-    found = [*_size(request, model), *idle, *_trained_range(request, model)]
+    found = [*_size(request, model), *_unchanged(request), *idle, *_trained_range(request, model)]
     return (*found, *_hints(picture, adapters), *_cut_off(request, model))
 
 
@@ -38,7 +38,12 @@ def style_notes(request: Request, model: Model, styles: Mapping[str, Style]) -> 
 
 
 def _size(request: Request, model: Model) -> list[str]:
-    """Whether the network meets a size that it does not know: in the first pass, where shapes are made."""
+    """Whether the network meets a size that it does not know: in the first pass, where shapes are made.
+
+    A picture that it draws over lightly keeps its shapes.
+    """
+    if enlarging.keeps_shapes(request):
+        return []
     size = width, height = enlarging.first_size(request, model.factor)
     native = model.native_size
     small = math.prod(size) < 0.5 * math.prod(native)
@@ -56,6 +61,19 @@ def _size(request: Request, model: Model) -> list[str]:
     if max(size) > enlarging.KNOWN_RATIO * min(size):
         found.append(f"{width}×{height} is longer than 2:1; shapes may be repeated")
     return found
+
+
+def _unchanged(request: Request) -> list[str]:
+    """Whether a strength of more than 0 comes to no step of the few."""
+    if request.image is None or request.extend is not None or not request.strength:
+        return []
+    assert request.steps is not None
+    if editing.first_step(request) < request.steps:
+        return []
+    return [
+        f"strength {request.strength:g} of {request.steps} steps is not one step: nothing is drawn anew; take "
+        f"{math.ceil(1 / request.strength)} steps or more"
+    ]
 
 
 def _idle(picture: Prepared) -> list[str]:

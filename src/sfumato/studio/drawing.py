@@ -56,6 +56,7 @@ from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import (
+    MAX_SIDE,
     Request,
     RequestFields,
     RequestOptions,
@@ -268,6 +269,11 @@ class Studio:
         canvas = self._canvas(request)
         native = self.native_size if canvas is None else canvas.size
         width, height = enlarging.drawn_size(request, native, self.factor)
+        if max(width, height) > MAX_SIDE:
+            raise UsageError(
+                f"this would be drawn at {width}×{height} pixels, and at most {MAX_SIDE} a side are: give width "
+                "and height"
+            )
         for name, value in (("width", width), ("height", height)):
             if value % self.factor:
                 below = max(value // self.factor, 1) * self.factor

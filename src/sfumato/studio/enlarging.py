@@ -79,6 +79,12 @@ def drawn_size(request: Request, native: Size, factor: int) -> Size:
     return request.width or wide, request.height or high
 
 
+def keeps_shapes(request: Request) -> bool:
+    """Whether a request is drawn over all of a picture so lightly that its shapes stay."""
+    drawn_over = request.image is not None and request.mask is None and request.extend is None
+    return drawn_over and (request.strength or 0) <= KEEPS_SHAPES
+
+
 def refines(request: Request) -> bool:
     """Whether a resolved request has a second pass of the network, or the decoder needs one's latent."""
     return request.upscale != 1 and (request.upscale_strength != 0 or request.upscaler == "latent")
@@ -132,9 +138,7 @@ def resolved(request: Request, model: Model, steps: int) -> Request:
     scale, windows = request.upscale, request.multidiffusion
     large = not known(model, request.size)
     if scale is None:
-        keeps = request.mask is not None or (
-            request.image is not None and (request.strength or 0) <= KEEPS_SHAPES
-        )
+        keeps = request.mask is not None or keeps_shapes(request)
         scale = 1.0 if keeps or not large or windows else _scale(request.size, model.native_size)
     if windows is None:
         windows = large
@@ -196,8 +200,7 @@ def windows(request: Request, size: Size, model: Model, budget: float) -> Window
     if not request.multidiffusion or not (last or not known(model, size)):
         return None
     height, width = model.latent.shape(model.native_size)[-2:]
-    drawn_over = request.image is not None and request.mask is None
-    if last and (request.upscale != 1 or (drawn_over and (request.strength or 0) <= KEEPS_SHAPES)):
+    if last and (request.upscale != 1 or keeps_shapes(request)):
         height, width = max(height, REFINED_CELLS), max(width, REFINED_CELLS)
     at_once = max(int(budget / (height * width)), 1)
     found = Windows((height, width), request.overlap, request.seamless or "", at_once, model.factor)

@@ -561,8 +561,8 @@ class Request(Validated):
             for name, given in {**large, "multidiffusion": self.multidiffusion}.items():
                 if given:
                     raise ValueError(
-                        f"{name} is given with extend, which draws in windows of its own: enlarge the picture "
-                        "before or after"
+                        f"{name} is given with extend, which draws in windows of its own: enlarge the "
+                        "picture before or after"
                     )
         without: dict[str, tuple[Any, ...]] = {"fill": ("keep",), "feather": (0,), "crop": (None,)}
         if self.extend is None:

@@ -44,9 +44,9 @@ class Axis:
 
         `read` makes a field's value from its text. Raises `UsageError`.
         """
-        name, equals, listed = text.partition("=")
+        name, _, listed = text.partition("=")
         name, tilde, word = name.strip().partition("~")
-        if not equals or not name or (tilde and not word):
+        if not name or not listed.strip() or (tilde and not word):
             raise UsageError(
                 f"the axis {text!r} must be FIELD=VALUE,VALUE, as steps=4,8,20 or prompt~apple=pear,plum"
             )
@@ -54,7 +54,7 @@ class Axis:
             raise UsageError(f"the axis {text!r}: before ~ stands {', '.join(TEXTS)} or {LORA}")
         if not tilde:
             name = ALIASES.get(name.replace("-", "_"), name.replace("-", "_"))
-        values = next(csv.reader([listed], skipinitialspace=True), []) or [""]
+        values = next(csv.reader([listed], skipinitialspace=True), [""])
         texts = tuple(each for value in values for each in _spread(text, name, value.strip()))
         found = tuple(each if tilde else read(name, each) for each in texts)
         return cls(f"{name}{tilde}{word}", found, texts)

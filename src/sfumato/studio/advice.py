@@ -71,8 +71,8 @@ def _unchanged(request: Request) -> list[str]:
     if editing.first_step(request) < request.steps:
         return []
     return [
-        f"strength {request.strength:g} of {request.steps} steps is not one step: nothing is drawn anew; take "
-        f"{math.ceil(1 / request.strength)} steps or more"
+        f"strength {request.strength:g} of {request.steps} steps is not one step: nothing is drawn anew; "
+        f"take {math.ceil(1 / request.strength)} steps or more"
     ]
 
 

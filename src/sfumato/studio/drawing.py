@@ -271,8 +271,8 @@ class Studio:
         width, height = enlarging.drawn_size(request, native, self.factor)
         if max(width, height) > MAX_SIDE:
             raise UsageError(
-                f"this would be drawn at {width}×{height} pixels, and at most {MAX_SIDE} a side are: give width "
-                "and height"
+                f"this would be drawn at {width}×{height} pixels, and at most {MAX_SIDE} a side are: "
+                "give width and height"
             )
         for name, value in (("width", width), ("height", height)):
             if value % self.factor:

@@ -155,8 +155,9 @@ def main() -> None:
     table = Table(
         "serve_load",
         [
-            f"{machine('cpu')}. {options.clients} clients, {options.requests:,} requests of one step of "
-            f"64 × 64, a queue of {options.queue:,}.",
+            f"{machine('cpu')}.",
+            f"{options.clients} clients, {options.requests:,} requests of one step of 64 × 64, a queue of "
+            f"{options.queue:,}.",
             "",
             "| accepted | 429 | ended once | seconds to accept, to draw | `/healthz`: median, p99, longest | "
             f"memory before, after | {LOAD} |",

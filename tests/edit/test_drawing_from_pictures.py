@@ -190,6 +190,6 @@ def test_a_picture_that_is_too_long_is_told_before_drawing_and_not_drawn_longer_
 
 def test_a_strength_that_is_less_than_one_step_is_told(studio, picture):
     with pytest.warns(
-        SfumatoWarning, match="strength 0.2 of 3 steps is not one step: .*take 5 steps or more"
+        SfumatoWarning, match="strength 0.2 of 3 steps is less than one: .*take 5 steps or more"
     ):
         studio.generate("a lemon", image=picture, strength=0.2, **SMALL)

@@ -71,7 +71,7 @@ def _unchanged(request: Request) -> list[str]:
     if editing.first_step(request) < request.steps:
         return []
     return [
-        f"strength {request.strength:g} of {request.steps} steps is not one step: nothing is drawn anew; "
+        f"strength {request.strength:g} of {request.steps} steps is less than one: nothing is drawn anew; "
         f"take {math.ceil(1 / request.strength)} steps or more"
     ]
 

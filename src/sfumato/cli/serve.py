@@ -1,5 +1,6 @@
 """`sfumato serve`: an HTTP server that draws."""
 
+import webbrowser
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +59,11 @@ def serve(
         option("--device NAME", MODEL, "A device of the workers. Repeatable. Default: the fastest."),
     ] = None,
     queue: Annotated[int | None, option("--queue N", RUN, "Jobs that may wait. Default: 1000.")] = None,
+    safety: Annotated[
+        bool,
+        option("--safety", RUN, "Refuse pictures that show nudity, by a local detector. Default: off."),
+    ] = False,
+    open_page: Annotated[bool, option("--open", RUN, "Open the page in a browser.")] = False,
     config: Annotated[
         Path | None, option("--config FILE", RUN, "A TOML file with these and more settings. Default: none.")
     ] = None,
@@ -80,11 +86,19 @@ def serve(
         "workers": workers,
         "devices": devices,
         "queue": queue,
+        "safety": safety or None,
     }
     given = {name: value for name, value in values.items() if value not in (None, [])}
     settings = server_settings(config, **given)
+    if settings.safety and find_spec("nudenet") is None:
+        raise UsageError("--safety needs a detector: pip install 'sfumato[safety]'")
     from sfumato.server.serving import serve
+
+    def started(address: str) -> None:
+        console.result(f"serving at {address}")
+        if open_page:
+            webbrowser.open(address)
 
     # a signal is how a server ends
     with suppress(console.Interrupted):
-        serve(settings, lambda address: console.result(f"serving at {address}"))
+        serve(settings, started)

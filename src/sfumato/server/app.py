@@ -16,6 +16,7 @@ from sfumato.server.routes import a1111, health, jobs, library, openai, page, pi
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import Store
+from sfumato.server.tracing import Tracing
 from sfumato.version import __version__
 
 ROUTERS = (
@@ -35,10 +36,13 @@ _SCHEMAS = "#/components/schemas/"
 def application(settings: ServerSettings) -> FastAPI:
     """The ASGI application of a server; its workers start and stop with it."""
 
+    tracing = Tracing()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store, events = Store(settings.data, settings.database), Events()
         dispatcher = Dispatcher(store, events, settings)
+        events.observers.append(tracing.see)
         app.state.server = Server(settings, store, events, dispatcher)
         await run_in_threadpool(dispatcher.start)
         try:
@@ -58,7 +62,7 @@ def application(settings: ServerSettings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     handle_errors(app)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, tracing=tracing)
     _document(app)
     return app
 

@@ -20,6 +20,7 @@ from sfumato.errors import OutputError
 from sfumato.options import DeviceOptions
 from sfumato.server.events import Events
 from sfumato.server.jobs import Event, JobProgress, JobState, JobView
+from sfumato.server.metrics import Metrics
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
 from sfumato.server.worker import messages
@@ -61,6 +62,8 @@ class Dispatcher:
 
     def __init__(self, store: Store, events: Events, settings: ServerSettings) -> None:
         self.store, self.events, self.settings = store, events, settings
+        self.metrics = Metrics()
+        events.observers.append(self.metrics.see)
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._workers: list[_Worker] = []
         self._progress: dict[str, JobProgress] = {}
@@ -233,7 +236,7 @@ class Dispatcher:
         budget = None if memory is None else memory * MEBI
         process = context.Process(
             target=main,
-            args=(theirs, self.settings.models[0], device, budget, self.settings.rows),
+            args=(theirs, self.settings.models[0], device, budget, self.settings.rows, self.settings.safety),
             name=f"sfumato-worker-{number}",
             daemon=True,
         )
@@ -256,6 +259,7 @@ class Dispatcher:
     def _gone(self, worker: _Worker) -> None:
         """A worker ended, as none does by itself: its jobs wait again or fail, and another one starts."""
         worker.process.join()
+        self.metrics.see_crash()
         log.error("worker %d ended with status %s", worker.number, worker.process.exitcode)
         self._give_up(worker.jobs, CRASHED, crashed=True)
         worker.jobs.clear()
@@ -300,6 +304,8 @@ class Dispatcher:
         if isinstance(message, messages.Ready):
             worker.ready = True
             self._fill()
+        elif isinstance(message, messages.BatchEvaluated):
+            self.metrics.see_batch(message.points, message.seconds)
         elif isinstance(message, messages.Loading):
             log.info("job %s: loading %s", message.job, message.model)
         elif message.job not in worker.jobs:

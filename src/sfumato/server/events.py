@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -49,6 +49,8 @@ class Events:
         self._listeners: set[Listener] = set()
         self._lock = Lock()
         self._closed = False
+        self.observers: list[Callable[[Event], None]] = []
+        """What sees every event where it happens, in any thread, before the listeners."""
 
     @contextmanager
     def listening(self, job: str | None = None) -> Iterator[Listener]:
@@ -66,6 +68,8 @@ class Events:
 
     def tell(self, event: Event) -> None:
         """Tell everybody who listens. From any thread."""
+        for observer in self.observers:
+            observer(event)
         with self._lock:
             listeners = [each for each in self._listeners if each.job in (None, event.job)]
         for listener in listeners:

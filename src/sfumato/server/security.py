@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sfumato.server.deadline import DEADLINE
 from sfumato.server.settings import ServerSettings
+from sfumato.server.tracing import Tracing, describe
 
 log = logging.getLogger("sfumato.server.access")
 
@@ -49,8 +50,8 @@ class Guard:
     type, one that is too large, and one that takes too long.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, settings: ServerSettings, tracing: Tracing) -> None:
+        self.app, self.settings, self.tracing = app, settings, tracing
         self._keys = {owner(key): key for key in settings.api_keys}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +74,8 @@ class Guard:
                     own.setdefault(name, value)
             await send(message)
 
+        tracing = self.tracing.request(scope["method"], scope["path"], headers, identifier)
+        span = tracing.__enter__()
         try:
             refusal = self._refusal(scope, headers)
             if refusal is None:
@@ -91,6 +94,12 @@ class Guard:
             if refusal is not None:
                 await _refuse(answered, *refusal)
         finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", "none")
+            describe(span, route, scope["method"], status)
+            tracing.__exit__(None, None, None)
+            metrics = scope["app"].state.server.dispatcher.metrics
+            metrics.see_request(scope["method"], route, status, seconds)
             log.info(
                 "%s",
                 json.dumps(
@@ -99,7 +108,7 @@ class Guard:
                         "method": scope["method"],
                         "path": scope["path"],
                         "status": status,
-                        "seconds": round(time.perf_counter() - began, 4),
+                        "seconds": round(seconds, 4),
                         "owner": scope["state"]["owner"],
                     }
                 ),

@@ -65,6 +65,9 @@ class ServerSettings(BaseSettings):
     disk: int | None = Field(
         None, ge=1, description="MiB of pictures to keep; the oldest go first, favourites stay."
     )
+    safety: bool = Field(
+        False, description="Refuse pictures that show nudity, by a local detector; no previews are sent."
+    )
     max_pictures: int = Field(100, ge=1, le=1000, description="Pictures that a request may ask for.")
     max_pixels: int = Field(2048 * 2048, ge=4096, description="Pixels that a picture may have.")
     max_steps: int = Field(200, ge=1, le=1000, description="Steps that a request may take.")

@@ -26,6 +26,5 @@ async def ready(server: Shared) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(server: Shared) -> Response:
     """Figures for Prometheus."""
-    from sfumato.server.metrics import exposition
-
-    return PlainTextResponse(exposition(server), media_type="text/plain; version=0.0.4")
+    text = server.dispatcher.metrics.exposition(server.store.counts(), server.dispatcher.ready)
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -18,6 +18,7 @@ from sfumato.image import Image
 from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.request import Request
 from sfumato.server.worker import messages
+from sfumato.server.worker.gate import ContentGate
 from sfumato.server.worker.models import Models
 from sfumato.server.worker.order import Turn
 from sfumato.studio import Studio
@@ -60,8 +61,14 @@ class Worker:
     """
 
     def __init__(
-        self, connection: Connection, device: DeviceOptions, memory: int | None = None, rows: int = 0
+        self,
+        connection: Connection,
+        device: DeviceOptions,
+        memory: int | None = None,
+        rows: int = 0,
+        safety: bool = False,
     ) -> None:
+        self.gate = ContentGate() if safety else None
         self.connection = connection
         self.rows = rows
         self.models = Models(device, memory)
@@ -167,10 +174,14 @@ class Worker:
             return
         first = min(self._drawings, key=lambda job: self._drawings[job].turn.rank(self._clock))
         for studio in self._studios(self._drawings[first]):
+            began, points = perf_counter(), 0
             for event in self._engine(studio).step():
+                points += isinstance(event, engine.Evaluated)
                 key: Any = event.key
                 if key[0] in self._drawings:
                     self._tell(key, event, studio)
+            if points:
+                self.connection.send(messages.BatchEvaluated(points, perf_counter() - began))
 
     def _studios(self, drawing: _RunningJob) -> list[Studio]:
         """Where a job is drawn: in its studio, or in that one's twin of full precision."""
@@ -208,7 +219,10 @@ class Worker:
             picture.round = picture.course.send(images)
         except StopIteration as end:
             del drawing.pictures[number]
-            self.connection.send(messages.PictureDrawn(job, number, end.value.png(), _facts(end.value)))
+            content = end.value.png()
+            if self.gate is not None:
+                self.gate.check(content)
+            self.connection.send(messages.PictureDrawn(job, number, content, _facts(end.value)))
             self._submit(job)
         else:
             self._submit_round(job, number)
@@ -218,7 +232,8 @@ class Worker:
     ) -> bytes | None:
         """A WebP file of what the picture is becoming, if somebody looks and one is due."""
         began = perf_counter()
-        if job not in self._watched or began < drawing.preview_due:
+        # what is not checked is not shown
+        if self.gate is not None or job not in self._watched or began < drawing.preview_due:
             return None
         buffer = io.BytesIO()
         image = drawing.studio.preview(event.x0, part)

@@ -71,6 +71,14 @@ class JobEvaluated:
 
 
 @dataclass(frozen=True)
+class BatchEvaluated:
+    """So many points were evaluated together, in so many seconds."""
+
+    points: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class PictureDrawn:
     """A picture of a job, a PNG file, and the facts that are kept of it."""
 
@@ -91,4 +99,4 @@ class JobFinished:
     """The traceback of an error that is none of a user's."""
 
 
-FromWorker = Ready | Loading | JobEvaluated | PictureDrawn | JobFinished
+FromWorker = Ready | Loading | BatchEvaluated | JobEvaluated | PictureDrawn | JobFinished

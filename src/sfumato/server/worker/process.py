@@ -5,14 +5,16 @@ from multiprocessing.connection import Connection
 from sfumato.options import DeviceOptions
 
 
-def main(connection: Connection, model: str, device: DeviceOptions, memory: int | None, rows: int) -> None:
-    """Load `model`, then draw the jobs that come over `connection`; `memory` and `rows` are a `Worker`'s."""
+def main(
+    connection: Connection, model: str, device: DeviceOptions, memory: int | None, rows: int, safety: bool
+) -> None:
+    """Load `model`, then draw the jobs that come over `connection`; the others are a `Worker`'s."""
     import signal
 
     # Ctrl-C reaches the whole group of processes; the server decides when its workers end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from sfumato.server.worker.loop import Worker
 
-    worker = Worker(connection, device, memory, rows)
+    worker = Worker(connection, device, memory, rows, safety)
     worker.load(model)
     worker.run()

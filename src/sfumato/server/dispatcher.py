@@ -20,7 +20,7 @@ from sfumato.errors import OutputError
 from sfumato.options import DeviceOptions
 from sfumato.server.events import Events
 from sfumato.server.jobs import Event, JobProgress, JobState, JobView
-from sfumato.server.metrics import Metrics
+from sfumato.server.metrics import ServerMetrics
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
 from sfumato.server.worker import messages
@@ -62,7 +62,7 @@ class Dispatcher:
 
     def __init__(self, store: Store, events: Events, settings: ServerSettings) -> None:
         self.store, self.events, self.settings = store, events, settings
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         events.observers.append(self.metrics.see)
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._workers: list[_Worker] = []

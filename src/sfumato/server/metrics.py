@@ -12,7 +12,7 @@ SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 """Edges of the histograms of times."""
 
 
-class Metrics:
+class ServerMetrics:
     """Counts since the server began. Several threads may use it."""
 
     def __init__(self) -> None:

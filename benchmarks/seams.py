@@ -1,4 +1,4 @@
-"""Whether borders show: those of windows, of decoder tiles, and those at which textures are laid together.
+"""Whether borders show: of windows, of decoder tiles, of extended pictures, and of textures laid together.
 
     python benchmarks/seams.py [TASK]... [--pictures N] [--steps N]
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from measuring import load, machine, say
 from numpy.typing import NDArray
 
@@ -29,6 +30,9 @@ PROMPTS = (
 )  # fmt: skip
 TILE = 24
 """Cells a side of the decoder's tiles here, so that a small picture has several."""
+BEYOND = 96
+"""Pixels by which pictures are extended."""
+GROUNDS = ("#3cbeb4", "#fadc5a", "#3c3c6e", "#ffffff")
 Pixels = NDArray[np.uint8]
 
 
@@ -67,6 +71,20 @@ def textures(draw: Callable[..., Pixels], studio: sfumato.Studio) -> None:
     said("  not seamless", draw, [0], {})
 
 
+def outpainting(draw: Callable[..., Pixels], studio: sfumato.Studio) -> None:
+    """Pictures on grounds of a colour, extended to the right, at the joint; and pictures drawn as wide."""
+
+    def extended(prompt: str, seed: int, **fields: Any) -> Pixels:
+        cut = PIL.Image.fromarray(draw(prompt, seed, transparent=True))
+        before = PIL.Image.new("RGB", cut.size, GROUNDS[seed % len(GROUNDS)])
+        before.paste(cut, mask=cut)
+        return draw(prompt, seed, image=before, **fields)
+
+    side = studio.native_size[0]
+    said("extended, at the joint", extended, [side], {"extend": {"right": BEYOND}})
+    said("  drawn as wide in one piece", draw, [side], {"width": side + BEYOND, "height": side})
+
+
 def tiles(draw: Callable[..., Pixels], studio: sfumato.Studio) -> None:
     """Pictures decoded in tiles, and whole."""
     cells = 512 // studio.factor
@@ -101,7 +119,7 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-TASKS = {each.__name__: each for each in (windows, textures, tiles, large)}
+TASKS = {each.__name__: each for each in (windows, textures, outpainting, tiles, large)}
 COUNTED = list(PROMPTS)
 
 

@@ -234,6 +234,25 @@ def transparent(studio: sfumato.Studio) -> None:
     sheet("transparent.webp", rows, [*prompts, "sticker 8"], cell=128)
 
 
+def extension(studio: sfumato.Studio) -> None:
+    """Pictures on grounds of a colour, before and after they are extended to the right."""
+    before, after = [], []
+    for prompt, colour, beyond in (
+        ("a red apple, 3d render", "#3cbeb4", "a lemon, 3d render"),
+        ("glasses, 3d render", "#fadc5a", ""),
+        ("grinning cat, noto style", "#3c3c6e", "a star, flat color"),
+    ):
+        cut = studio.generate(prompt, seed=11, transparent=True)
+        ground = PIL.Image.new("RGB", cut.size, colour)
+        ground.paste(cut.pil, mask=cut.pil)
+        wide = studio.generate(beyond, image=ground, extend={"right": 128}, seed=3)
+        framed = PIL.Image.new("RGB", wide.size, "white")
+        framed.paste(ground)
+        before.append(framed)
+        after.append(wide)
+    sheet("editing-extend.webp", [before, after], down=["image", "extended"])
+
+
 def scene(studio: sfumato.Studio) -> None:
     """A scene: its background, the elements in front of it, and after the last pass."""
     whole = sfumato.Scene.read(PICTURES.parents[1] / "examples" / "kitchen.toml").request
@@ -365,6 +384,7 @@ if __name__ == "__main__":
             variations,
             control,
             transparent,
+            extension,
             scene,
             interpolation,
             grid,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sfumato
-from sfumato.edit.outpainting import joined, windows
+from sfumato.edit.outpainting import extended, joined, resolved, windows
 from sfumato.errors import UsageError
 from sfumato.request import Extend
 
@@ -103,6 +103,40 @@ def test_a_transparent_extension_is_cut_out_as_a_whole(studio):
     drawn = studio.generate("", image=white, extend={"right": 16}, transparent=True, **SMALL)
     assert drawn.pixels.shape == (64, 80, 4)
     assert drawn.pixels[32, 32, 3] == 255
+
+
+@pytest.mark.parametrize("on_plain", [True, False])
+def test_a_plain_background_is_drawn_as_white_and_goes_on_in_its_own_colour(on_plain):
+    teal, red = (60, 190, 180), (200, 30, 30)
+    before = np.full((64, 64, 3), teal, np.uint8)
+    before[16:48, 16:48] = red
+    fields = {"image": before, "extend": {"right": 32}, **SMALL}
+    course = extended(resolved(sfumato.Request("", **fields), "text"), 8, 10**6, on_plain=on_plain)
+    (asked,) = next(course)
+    known = asked.request.image.rgba
+    assert np.array_equal(known[24, 8, :3], red)
+    assert tuple(known[2, 2, :3]) == ((255, 255, 255) if on_plain else teal)
+    drawn = np.full((64, 64, 3), 255, np.uint8)
+    drawn[24:40, 40:56] = red
+    with pytest.raises(StopIteration) as end:
+        course.send([drawn])
+    whole = end.value.value
+    assert whole.shape == (64, 96, 3)
+    assert np.array_equal(whole[:, :64], before)
+    assert np.array_equal(whole[2, 70], teal if on_plain else (255, 255, 255))
+    assert np.array_equal(whole[32, 80], red)
+
+
+def test_what_was_drawn_without_a_white_background_stays_as_it_was_drawn():
+    before = np.full((64, 64, 3), (60, 190, 180), np.uint8)
+    fields = {"image": before, "extend": {"right": 32}, **SMALL}
+    course = extended(resolved(sfumato.Request("", **fields), "text"), 8, 10**6, on_plain=True)
+    next(course)
+    meadow = np.full((64, 64, 3), (90, 160, 40), np.uint8)
+    with pytest.raises(StopIteration) as end:
+        course.send([meadow])
+    assert np.array_equal(end.value.value[2, 80], (90, 160, 40))
+    assert np.array_equal(end.value.value[:, :64], before)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 
 from sfumato.edit.canvas import on_white
 from sfumato.edit.masks import Box, Flags, distances, spread
+from sfumato.edit.matting import PLAIN, cut_out
 from sfumato.edit.passes import Pass, Passes, Pixels
 from sfumato.errors import UsageError
 from sfumato.inputs import InputImage
@@ -25,6 +26,8 @@ SHIFT = 24
 """The largest difference, of 255, that is taken for a shift of colours, and not for the edge of a shape."""
 RESAMPLE = 3
 """How often each step is taken, so that no shape ends at the joint, by a model that is not shown the rest."""
+WHITE = 240
+"""From which value on, in every channel, a background is taken for white."""
 ALONG = 6
 """How far along the joint, in pixels, the difference between the two is averaged."""
 
@@ -38,16 +41,21 @@ def resolved(request: Request, task: str) -> Request:
     )
 
 
-def extended(request: Request, factor: int, most: int) -> Passes:
+def extended(request: Request, factor: int, most: int, *, on_plain: bool = False) -> Passes:
     """The passes of a resolved `request` with `extend`.
 
     `factor`: pixels for each latent cell. `most`: pixels that the picture may have; more is a `UsageError`.
+    `on_plain`: whether the model knows objects on white, so that a picture with another plain background is
+    laid on white to be drawn, and what is new is laid on its background.
     """
     extend, seed = request.extend, request.seed
     assert request.image is not None
     assert extend is not None
     assert seed is not None
-    picture = on_white(request.image.rgba)
+    original = picture = on_white(request.image.rgba)
+    ground = _plain_background(picture) if on_plain else None
+    if ground is not None:
+        picture = on_white(cut_out(picture).pixels)
     height, width = picture.shape[:2]
     across, down = extend.left + width + extend.right, extend.top + height + extend.bottom
     if across * down > most:
@@ -70,7 +78,28 @@ def extended(request: Request, factor: int, most: int) -> Passes:
         ]
         area[part] = joined(drawn, area[part], known[part])
         known[part] = True
-    return area[top : top + down, left : left + across]
+    whole = area[top : top + down, left : left + across]
+    if ground is not None:
+        whole = _on_background(whole, ground)
+        whole[extend.top : extend.top + height, extend.left : extend.left + width] = original
+    return whole
+
+
+def _plain_background(picture: Pixels) -> tuple[int, ...] | None:
+    """The colour of a plain background of a picture (H, W, 3); `None` if it has another."""
+    matte = cut_out(picture)
+    return matte.background if matte.plainness >= PLAIN else None
+
+
+def _on_background(drawn: Pixels, colour: tuple[int, ...]) -> Pixels:
+    """A picture (H, W, 3) drawn on white with its background in a `colour`; as it is if that is not white."""
+    matte = cut_out(drawn)
+    if matte.plainness < PLAIN or min(matte.background) < WHITE:
+        return drawn.copy()
+    alpha = matte.pixels[..., 3:].astype(np.float32) / 255
+    mixed = alpha * matte.pixels[..., :3] + (1 - alpha) * np.array(colour, np.float32)
+    on_colour: Pixels = mixed.round().astype(np.uint8)
+    return on_colour
 
 
 def windows(size: Size, extend: Extend, window: Size, factor: int) -> Iterator[Box]:

@@ -62,7 +62,11 @@ def application(settings: ServerSettings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     handle_errors(app)
-    app.add_middleware(Guard, settings=settings, tracing=tracing)
+
+    def seen(method: str, route: str, status: int, seconds: float) -> None:
+        app.state.server.dispatcher.metrics.see_request(method, route, status, seconds)
+
+    app.add_middleware(Guard, settings=settings, tracing=tracing, seen=seen)
     _document(app)
     return app
 

@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -50,8 +50,16 @@ class Guard:
     type, one that is too large, and one that takes too long.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, tracing: Tracing) -> None:
-        self.app, self.settings, self.tracing = app, settings, tracing
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        tracing: Tracing | None = None,
+        seen: Callable[[str, str, int, float], None] = lambda *request: None,
+    ) -> None:
+        """`seen(method, route, status, seconds)` is told of each request that was answered."""
+        self.app, self.settings, self.seen = app, settings, seen
+        self.tracing = tracing or Tracing()
         self._keys = {owner(key): key for key in settings.api_keys}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,8 +106,7 @@ class Guard:
             route = getattr(scope.get("route"), "path", "none")
             describe(span, route, scope["method"], status)
             tracing.__exit__(None, None, None)
-            metrics = scope["app"].state.server.dispatcher.metrics
-            metrics.see_request(scope["method"], route, status, seconds)
+            self.seen(scope["method"], route, status, seconds)
             log.info(
                 "%s",
                 json.dumps(

@@ -124,6 +124,13 @@ def test_the_gallery_finds_keeps_deletes_and_brings_back(server):
     changed = server.http.patch(path, json={"favourite": True, "tags": ["stripes"]}).json()
     assert (changed["favourite"], changed["tags"]) == (True, ["stripes"])
     assert server.http.get(path + "/record").json()["request"]["prompt"] == "one zebra"
+    for given, count in (
+        ({"seed": job["request"]["seed"], "model": "embedded"}, 1),
+        ({"model": "other"}, 0),
+        ({"since": job["created"]}, 1),
+        ({"until": job["created"]}, 0),
+    ):
+        assert len(server.http.get("/api/v1/pictures", params={"search": "zebra", **given}).json()) == count
     thumbnail = PIL.Image.open(io.BytesIO(server.http.get(path + "/thumbnail").content))
     assert thumbnail.size == (256, 256)
     server.http.delete(path)

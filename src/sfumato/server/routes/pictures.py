@@ -7,6 +7,7 @@ from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from sfumato.request import MAX_SEED
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.jobs import Event, PictureView
 
@@ -33,12 +34,29 @@ def list_pictures(
     tag: Annotated[str | None, Query(max_length=100)] = None,
     favourite: bool | None = None,
     deleted: bool = False,
+    model: Annotated[str | None, Query(max_length=1000)] = None,
+    seed: Annotated[int | None, Query(ge=0, le=MAX_SEED)] = None,
+    since: Annotated[float | None, Query(ge=0, le=1e11)] = None,
+    until: Annotated[float | None, Query(ge=0, le=1e11)] = None,
     before: Annotated[str | None, Query(max_length=32)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[PictureView]:
-    """Pictures, the newest first, whose prompts hold all words of `search`; those after `before`."""
+    """Pictures, the newest first, whose prompts hold all words of `search`; those after `before`.
+
+    `since` and `until`: when they were drawn, in seconds since 1970, UTC.
+    """
     return server.store.search(
-        search, owner=owner, tag=tag, favourite=favourite, deleted=deleted, before=before, limit=limit
+        search,
+        owner=owner,
+        tag=tag,
+        favourite=favourite,
+        deleted=deleted,
+        model=model,
+        seed=seed,
+        since=since,
+        until=until,
+        before=before,
+        limit=limit,
     )
 
 

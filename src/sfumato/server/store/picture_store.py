@@ -84,6 +84,10 @@ class PictureStore:
         tag: str | None = None,
         favourite: bool | None = None,
         deleted: bool = False,
+        model: str | None = None,
+        seed: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
         before: str | None = None,
         limit: int,
     ) -> list[PictureView]:
@@ -94,6 +98,14 @@ class PictureStore:
             query = query.where(pictures.c.owner == owner)
         if favourite is not None:
             query = query.where(pictures.c.favourite.is_(favourite))
+        if model is not None:
+            query = query.where(pictures.c.model == model)
+        if seed is not None:
+            query = query.where(pictures.c.seed == seed)
+        if since is not None:
+            query = query.where(pictures.c.created >= since)
+        if until is not None:
+            query = query.where(pictures.c.created < until)
         if tag is not None:
             query = query.where(pictures.c.id.in_(select(tags.c.picture).where(tags.c.tag == tag)))
         if before is not None:

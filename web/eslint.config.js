@@ -9,6 +9,11 @@ export default ts.config(
   js.configs.recommended,
   ...ts.configs.strict,
   ...svelte.configs.recommended,
+  {
+    rules: {
+      "@typescript-eslint/no-unused-vars": ["error", { varsIgnorePattern: "^_", argsIgnorePattern: "^_" }],
+    },
+  },
   { languageOptions: { globals: { ...globals.browser } } },
   {
     files: ["**/*.svelte", "**/*.svelte.ts"],

@@ -9,6 +9,9 @@ export type Job = Schemas["JobView"];
 export type JobState = Schemas["JobState"];
 export type Picture = Schemas["PictureView"];
 export type DrawRequest = Schemas["DrawRequest"];
+export type Model = Schemas["ModelView"];
+export type PromptReading = Schemas["PromptView"];
+export type PromptText = Partial<Schemas["PromptText"]> & { prompt: string };
 /** What is sent: what is left out is as the model likes it. */
 export type DrawFields = Partial<DrawRequest>;
 
@@ -21,6 +24,8 @@ export class ApiError extends Error {
     readonly retryAfter: number | null = null,
     /** The field that was wrong. */
     readonly param: string | null = null,
+    /** The character of a prompt that was wrong, from 0. */
+    readonly position: number | null = null,
   ) {
     super(message);
     this.name = "ApiError";
@@ -57,13 +62,16 @@ interface Answer<T> {
 async function unwrapped<T>(asked: Promise<Answer<T>>): Promise<T> {
   const { data, error, response } = await asked;
   if (response.ok) return data as T;
-  const body = (error ?? {}) as { error?: { message?: string; param?: string | null } };
+  const body = (error ?? {}) as {
+    error?: { message?: string; param?: string | null; position?: number | null };
+  };
   const after = Number(response.headers.get("retry-after"));
   throw new ApiError(
     body.error?.message ?? `${response.status} ${response.statusText}`,
     response.status,
     Number.isFinite(after) && after > 0 ? after : null,
     body.error?.param ?? null,
+    body.error?.position ?? null,
   );
 }
 
@@ -84,6 +92,9 @@ export const api = {
     unwrapped(client.GET("/api/v1/jobs/{job}", { params: { path: { job } } })),
   cancel: (job: string): Promise<Job> =>
     unwrapped(client.DELETE("/api/v1/jobs/{job}", { params: { path: { job } } })),
+  /** Move a job in the queue: higher is drawn first. */
+  prioritise: (job: string, priority: number): Promise<Job> =>
+    unwrapped(client.PATCH("/api/v1/jobs/{job}", { params: { path: { job } }, body: { priority } })),
 
   pictures: (
     query: NonNullable<paths["/api/v1/pictures"]["get"]["parameters"]["query"]> = {},
@@ -100,12 +111,18 @@ export const api = {
   restore: (picture: string): Promise<Picture> =>
     unwrapped(client.POST("/api/v1/pictures/{picture}/restore", { params: { path: { picture } } })),
 
+  readPrompt: (text: PromptText, signal?: AbortSignal): Promise<PromptReading> =>
+    unwrapped(
+      client.POST("/api/v1/prompt", { body: text as Schemas["PromptText"], ...(signal && { signal }) }),
+    ),
+
   models: () => unwrapped(client.GET("/api/v1/models")),
   samplers: () => unwrapped(client.GET("/api/v1/samplers")),
   spacings: () => unwrapped(client.GET("/api/v1/spacings")),
   dialects: () => unwrapped(client.GET("/api/v1/dialects")),
   styles: () => unwrapped(client.GET("/api/v1/styles")),
   adapters: () => unwrapped(client.GET("/api/v1/adapters")),
+  wildcards: () => unwrapped(client.GET("/api/v1/wildcards")),
   embeddings: () => unwrapped(client.GET("/api/v1/embeddings")),
 };
 

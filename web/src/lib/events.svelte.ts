@@ -11,9 +11,10 @@ export interface Progress {
 }
 
 export interface ServerEvents {
-  state: { job: string; state: JobState; error?: string };
+  state: { job: string; state: JobState; priority?: number; error?: string };
   progress: { job: string; progress: Progress };
   picture: { job: string; picture: Picture };
+  picture_changed: { job: string; picture: Picture };
 }
 
 type Kind = keyof ServerEvents;
@@ -29,7 +30,12 @@ class Events {
   #source: EventSource | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #pause = FIRST_PAUSE;
-  #handlers: Handlers = { state: new Set(), progress: new Set(), picture: new Set() };
+  #handlers: Handlers = {
+    state: new Set(),
+    progress: new Set(),
+    picture: new Set(),
+    picture_changed: new Set(),
+  };
   #onOpen = new Set<() => void>();
 
   /** Listen until the function that is returned is called. */

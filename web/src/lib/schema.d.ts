@@ -24,6 +24,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/controls": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Controls
+         * @description ControlNets and other networks that follow a picture, in the server's folder.
+         */
+        get: operations["list_controls_api_v1_controls_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/dialects": {
         parameters: {
             query?: never;
@@ -58,6 +78,49 @@ export interface paths {
         get: operations["list_embeddings_api_v1_embeddings_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow All
+         * @description What happens to all jobs and pictures of the key, so that several windows stay in step.
+         *
+         *     First a `state` for each job that is not over, then `state`, `progress`, `picture` and `picture_changed`
+         *     as they come. Ends only with the connection; one that begins anew is told where everything stands.
+         */
+        get: operations["follow_all_api_v1_events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inspect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Inspect Picture
+         * @description How a picture was drawn, by Sfumato or another program: the fields of a request to draw its like.
+         */
+        post: operations["inspect_picture_api_v1_inspect_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -109,7 +172,11 @@ export interface paths {
         delete: operations["cancel_job_api_v1_jobs__job__delete"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change Job
+         * @description Give a job that waits or is drawn another priority; 409 for one that is over.
+         */
+        patch: operations["change_job_api_v1_jobs__job__patch"];
         trace?: never;
     };
     "/api/v1/jobs/{job}/events": {
@@ -292,10 +359,12 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Parse Prompt
-         * @description How a prompt is read: its text, and the adapters that it calls.
+         * Read Text
+         * @description How a prompt is read: what it expands to, its adapters, and its tokens with weights and places.
+         *
+         *     What cannot be read is a 400 whose error has the `position` of the character, from 0, where it is known.
          */
-        post: operations["parse_prompt_api_v1_prompt_post"];
+        post: operations["read_text_api_v1_prompt_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -362,10 +431,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/wildcards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Wildcards
+         * @description Lists of words in the server's folder; a prompt names one as `__name__`.
+         */
+        get: operations["list_wildcards_api_v1_wildcards_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AdapterView
+         * @description An adapter; a prompt calls it by `<lora:name:weight>`.
+         */
+        AdapterView: {
+            /** Bytes */
+            bytes: number;
+            /** Name */
+            name: string;
+        };
         /**
          * AdapterWeight
          * @description One adapter, such as a LoRA, and how strongly it counts: 1 is as it was trained.
@@ -392,6 +491,38 @@ export interface components {
              * @default 1
              */
             weight: number;
+        };
+        /**
+         * CalledAdapter
+         * @description An adapter that the prompt calls; `available`: whether it is in the server's folder.
+         */
+        CalledAdapter: {
+            /** Available */
+            available: boolean;
+            /** Name */
+            name: string;
+            /** Text Weight */
+            text_weight: number | null;
+            /** Weight */
+            weight: number;
+        };
+        /**
+         * ChunkView
+         * @description What a text encoder reads at once: at most `room` tokens.
+         */
+        ChunkView: {
+            /** Room */
+            room: number;
+            /** Tokens */
+            tokens: components["schemas"]["TokenView"][];
+        };
+        /**
+         * ContentView
+         * @description What a step of the drawing reads; a blend or a chain has several phrases.
+         */
+        ContentView: {
+            /** Phrases */
+            phrases: components["schemas"]["PhraseView"][];
         };
         /**
          * Control
@@ -431,6 +562,24 @@ export interface components {
              * @default 1
              */
             weight: number;
+        };
+        /**
+         * DefaultsView
+         * @description What a request that does not say it is drawn with.
+         */
+        DefaultsView: {
+            /** Guidance */
+            guidance: number;
+            /** Height */
+            height: number;
+            /** Sampler */
+            sampler: string;
+            /** Spacing */
+            spacing: string;
+            /** Steps */
+            steps: number;
+            /** Width */
+            width: number;
         };
         /**
          * Request
@@ -829,6 +978,27 @@ export interface components {
             style: string[];
         };
         /**
+         * ErrorBody
+         * @description The answer of every error.
+         */
+        ErrorBody: {
+            error: components["schemas"]["ErrorDetail"];
+        };
+        /**
+         * ErrorDetail
+         * @description What was wrong: `param` names the field, where one is at fault.
+         */
+        ErrorDetail: {
+            /** Code */
+            code: string | null;
+            /** Message */
+            message: string;
+            /** Param */
+            param: string | null;
+            /** Type */
+            type: string;
+        };
+        /**
          * Extend
          * @description How many pixels a picture is extended by, on each side.
          */
@@ -853,11 +1023,6 @@ export interface components {
              * @default 0
              */
             top: number;
-        };
-        /** HTTPValidationError */
-        HTTPValidationError: {
-            /** Detail */
-            detail?: components["schemas"]["ValidationError"][];
         };
         /**
          * ImageParameters
@@ -942,6 +1107,65 @@ export interface components {
             sha256: string;
         };
         /**
+         * InspectionView
+         * @description What a picture says of how it was drawn.
+         */
+        InspectionView: {
+            /** Embeddings */
+            embeddings: string[];
+            /** Format */
+            format: string;
+            /** Height */
+            height: number;
+            /**
+             * Left Out
+             * @description A line for everything that could not be taken over.
+             */
+            left_out: string[];
+            /**
+             * Model
+             * @description What its record calls the model.
+             */
+            model: string | null;
+            /**
+             * Parameters
+             * @description The line of settings as A1111 writes it.
+             */
+            parameters: string | null;
+            /**
+             * Program
+             * @description The program that drew it; null where it does not say.
+             */
+            program: string | null;
+            /**
+             * Record
+             * @description Our own record, whole, but for pictures' bytes.
+             */
+            record: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Request
+             * @description Fields of a request that this server can draw.
+             */
+            request: {
+                [key: string]: unknown;
+            } | null;
+            /** Width */
+            width: number;
+        };
+        /**
+         * JobChange
+         * @description What may be changed of a job that is not over.
+         */
+        JobChange: {
+            /**
+             * Priority
+             * @description Higher is drawn first.
+             */
+            priority: number;
+        };
+        /**
          * JobState
          * @description Where a job is. The last three are ends: it never leaves them.
          * @enum {string}
@@ -993,10 +1217,50 @@ export interface components {
             state: components["schemas"]["JobState"];
         };
         /**
+         * ModelView
+         * @description A model that is served. What needs its files is null where they cannot be read; `problem` says why.
+         */
+        ModelView: {
+            defaults?: components["schemas"]["DefaultsView"] | null;
+            /**
+             * Factor
+             * @description Width and height are multiples of it, in pixels.
+             */
+            factor?: number | null;
+            /** Family */
+            family?: string | null;
+            /**
+             * Few Steps
+             * @description Whether `fast` can be asked for.
+             */
+            few_steps?: boolean | null;
+            /** Name */
+            name: string;
+            /** Prediction */
+            prediction?: string | null;
+            /** Problem */
+            problem?: string | null;
+            /**
+             * Task
+             * @description text, inpaint or instruct.
+             */
+            task?: string | null;
+        };
+        /**
          * Named
          * @description Something with a name.
          */
         Named: {
+            /** Name */
+            name: string;
+        };
+        /**
+         * NamedByOthers
+         * @description Something with a name here, and others in other programs.
+         */
+        NamedByOthers: {
+            /** Aliases */
+            aliases: string[];
             /** Name */
             name: string;
         };
@@ -1019,6 +1283,16 @@ export interface components {
             style: string[];
         };
         /**
+         * PhraseView
+         * @description One text for the text encoder; `left_out` tokens of it are not read.
+         */
+        PhraseView: {
+            /** Chunks */
+            chunks: components["schemas"]["ChunkView"][];
+            /** Left Out */
+            left_out: number;
+        };
+        /**
          * PictureChange
          * @description What may be changed of a picture.
          */
@@ -1027,6 +1301,14 @@ export interface components {
             favourite?: boolean | null;
             /** Tags */
             tags?: string[] | null;
+        };
+        /**
+         * PictureFile
+         * @description A picture, its bytes in base64 or a data URL.
+         */
+        PictureFile: {
+            /** Image */
+            image: string;
         };
         /**
          * PictureView
@@ -1072,16 +1354,76 @@ export interface components {
         };
         /**
          * PromptText
-         * @description A prompt to be parsed.
+         * @description A prompt to be read, and what of a request changes how it is.
          */
         PromptText: {
+            /**
+             * Count
+             * @default 1
+             */
+            count: number;
             /**
              * Dialect
              * @default sfumato
              */
             dialect: string;
+            /** Model */
+            model?: string | null;
+            /**
+             * Negative
+             * @description Whether it is a negative prompt.
+             * @default false
+             */
+            negative: boolean;
             /** Prompt */
             prompt: string;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /** Steps */
+            steps?: number | null;
+            /**
+             * Style
+             * @default []
+             */
+            style: string[];
+            /**
+             * Templates
+             * @default random
+             * @enum {string}
+             */
+            templates: "random" | "combinatorial" | "off";
+        };
+        /**
+         * PromptView
+         * @description How a prompt is read.
+         *
+         *     `text`: filled in, as the first picture has it. `expansions`: the texts of the first pictures, where
+         *     templates or styles make something else of what was given.
+         */
+        PromptView: {
+            /** Adapters */
+            adapters: components["schemas"]["CalledAdapter"][];
+            /** Dialect */
+            dialect: string;
+            /** Expansions */
+            expansions: string[];
+            /**
+             * Pictures
+             * @description How many pictures it asks for.
+             */
+            pictures: number;
+            /** Terms */
+            terms: components["schemas"]["TermView"][];
+            /** Text */
+            text: string;
+            /**
+             * Tree
+             * @description The parse, a line for each node.
+             */
+            tree: string[];
         };
         /**
          * Region
@@ -1104,6 +1446,25 @@ export interface components {
             weight: number;
         };
         /**
+         * StyleView
+         * @description A style preset; `{prompt}` in its texts is where the text goes.
+         */
+        StyleView: {
+            /** Description */
+            description: string;
+            /**
+             * Models
+             * @description The kinds of model that it was made for; none means any.
+             */
+            models: string[];
+            /** Name */
+            name: string;
+            /** Negative */
+            negative: string;
+            /** Prompt */
+            prompt: string;
+        };
+        /**
          * Submission
          * @description A request to draw, and how it is to be treated.
          */
@@ -1123,18 +1484,36 @@ export interface components {
             priority: number;
             request: components["schemas"]["DrawRequest"];
         };
-        /** ValidationError */
-        ValidationError: {
-            /** Context */
-            ctx?: Record<string, never>;
-            /** Input */
-            input?: unknown;
-            /** Location */
-            loc: (string | number)[];
-            /** Message */
-            msg: string;
-            /** Error Type */
-            type: string;
+        /**
+         * TermView
+         * @description One part of an `AND`: step i reads `contents[at[i]]`.
+         */
+        TermView: {
+            /** At */
+            at: number[];
+            /** Contents */
+            contents: components["schemas"]["ContentView"][];
+            /** Weight */
+            weight: number;
+        };
+        /**
+         * TokenView
+         * @description A token. `start` and `end` count the characters of the text from 0, where the token was found there.
+         */
+        TokenView: {
+            /**
+             * Embedding
+             * @description The learned embedding that it is a vector of.
+             */
+            embedding: string | null;
+            /** End */
+            end: number | null;
+            /** Start */
+            start: number | null;
+            /** Text */
+            text: string;
+            /** Weight */
+            weight: number;
         };
     };
     responses: never;
@@ -1160,7 +1539,81 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    "application/json": components["schemas"]["AdapterView"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_controls_api_v1_controls_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
                     "application/json": components["schemas"]["Named"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1183,6 +1636,33 @@ export interface operations {
                     "application/json": components["schemas"]["Named"][];
                 };
             };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     list_embeddings_api_v1_embeddings_get: {
@@ -1201,6 +1681,133 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Named"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    follow_all_api_v1_events_get: {
+        parameters: {
+            query?: {
+                previews?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    inspect_picture_api_v1_inspect_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PictureFile"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InspectionView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1227,13 +1834,31 @@ export interface operations {
                     "application/json": components["schemas"]["JobView"][];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1262,13 +1887,31 @@ export interface operations {
                     "application/json": components["schemas"]["JobView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1293,13 +1936,31 @@ export interface operations {
                     "application/json": components["schemas"]["JobView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1324,13 +1985,84 @@ export interface operations {
                     "application/json": components["schemas"]["JobView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_job_api_v1_jobs__job__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1357,13 +2089,31 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1383,7 +2133,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Named"][];
+                    "application/json": components["schemas"]["ModelView"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1413,13 +2190,31 @@ export interface operations {
                     "application/json": components["schemas"]["PictureView"][];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1444,13 +2239,31 @@ export interface operations {
                     "application/json": components["schemas"]["PictureView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1475,13 +2288,31 @@ export interface operations {
                     "application/json": components["schemas"]["PictureView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1510,13 +2341,31 @@ export interface operations {
                     "application/json": components["schemas"]["PictureView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1539,13 +2388,31 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1572,13 +2439,31 @@ export interface operations {
                     };
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1603,13 +2488,31 @@ export interface operations {
                     "application/json": components["schemas"]["PictureView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1632,18 +2535,36 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
     };
-    parse_prompt_api_v1_prompt_post: {
+    read_text_api_v1_prompt_post: {
         parameters: {
             query?: never;
             header?: never;
@@ -1662,18 +2583,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["PromptView"];
                 };
             };
-            /** @description Validation Error */
+            /** @description A value of the wrong type or out of range. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1693,7 +2630,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Named"][];
+                    "application/json": components["schemas"]["NamedByOthers"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1713,7 +2677,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Named"][];
+                    "application/json": components["schemas"]["NamedByOthers"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
@@ -1733,7 +2724,81 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    "application/json": components["schemas"]["StyleView"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_wildcards_api_v1_wildcards_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
                     "application/json": components["schemas"]["Named"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };

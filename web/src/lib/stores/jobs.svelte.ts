@@ -23,25 +23,28 @@ class Jobs {
   readonly drawing = new SvelteMap<string, Drawing>();
   #fetching: Promise<void> | null = null;
 
-  waiting = $derived(this.all.filter((job) => job.state === "queued"));
+  /** In the order in which they will be drawn. */
+  waiting = $derived(inOrder(this.all.filter((job) => job.state === "queued")));
   running = $derived(this.all.filter((job) => job.state === "running"));
 
   /** Follow the server until the function that is returned is called. */
   start(): () => void {
     const stops = [
       events.onOpen(() => void this.refresh().catch(() => undefined)),
-      events.on("state", ({ job, state, error }) => {
+      events.on("state", ({ job, state, priority, error }) => {
         if (hasEnded(state)) this.drawing.delete(job);
         const known = this.find(job);
         // who ended is fetched whole; so is one that another window submitted
         if (known === undefined || hasEnded(state)) void this.#fetch(job);
-        if (known !== undefined) this.#put({ ...known, state, error: error ?? known.error });
+        if (known !== undefined)
+          this.#put({ ...known, state, priority: priority ?? known.priority, error: error ?? known.error });
       }),
       events.on("progress", ({ job, progress }) => this.#progress(job, progress)),
       events.on("picture", ({ job, picture }) => {
         const known = this.find(job);
         if (known !== undefined) this.#put({ ...known, pictures: withPicture(known.pictures, picture) });
       }),
+      events.on("picture_changed", ({ picture }) => this.changed(picture)),
     ];
     return () => stops.forEach((stop) => stop());
   }
@@ -59,6 +62,12 @@ class Jobs {
   async cancel(job: string): Promise<void> {
     this.#put(await api.cancel(job));
     this.drawing.delete(job);
+  }
+
+  /** Have the waiting jobs drawn in this order. */
+  async reorder(order: readonly Job[]): Promise<void> {
+    for (const [job, priority] of priorities(order))
+      if (job.priority !== priority) this.#put(await api.prioritise(job.id, priority));
   }
 
   /** Fetch the newest jobs and those that are not over, however old. */
@@ -122,6 +131,23 @@ class Jobs {
       ? this.all.map((each) => (each.id === job.id ? job : each))
       : sorted([job, ...this.all]);
   }
+}
+
+const inOrder = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.priority - a.priority || a.created - b.created);
+
+const PRIORITIES = { least: -10, most: 10 };
+
+/** The priorities that have jobs drawn in this order; equal ones go by age. */
+export function priorities(order: readonly Job[]): [Job, number][] {
+  const found: [Job, number][] = [];
+  let priority = 0;
+  order.toReversed().forEach((job, index) => {
+    const next = found[index - 1]?.[0];
+    if (next !== undefined && job.created > next.created) priority += 1;
+    found.push([job, priority]);
+  });
+  const shift = Math.max(0, priority - PRIORITIES.most);
+  return found.toReversed().map(([job, each]) => [job, Math.max(each - shift, PRIORITIES.least)]);
 }
 
 const sorted = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.created - a.created);

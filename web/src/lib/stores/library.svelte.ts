@@ -3,9 +3,8 @@
 import { api } from "../api";
 import { events } from "../events.svelte";
 
-type List<K extends "models" | "samplers" | "spacings" | "styles" | "adapters" | "embeddings"> = Awaited<
-  ReturnType<(typeof api)[K]>
->;
+type List<K extends "models" | "samplers" | "spacings" | "styles" | "adapters" | "embeddings" | "wildcards"> =
+  Awaited<ReturnType<(typeof api)[K]>>;
 
 class Library {
   models = $state.raw<List<"models">>([]);
@@ -14,6 +13,7 @@ class Library {
   styles = $state.raw<List<"styles">>([]);
   adapters = $state.raw<List<"adapters">>([]);
   embeddings = $state.raw<List<"embeddings">>([]);
+  wildcards = $state.raw<List<"wildcards">>([]);
   /** Whether a worker can draw: the model is loaded. */
   ready = $state(false);
 
@@ -24,8 +24,13 @@ class Library {
     });
   }
 
+  /** A model by its name; without one the default. */
+  model(name: string | undefined): List<"models">[number] | undefined {
+    return name === undefined ? this.models[0] : this.models.find((each) => each.name === name);
+  }
+
   async refresh(): Promise<void> {
-    [this.models, this.samplers, this.spacings, this.styles, this.adapters, this.embeddings] =
+    [this.models, this.samplers, this.spacings, this.styles, this.adapters, this.embeddings, this.wildcards] =
       await Promise.all([
         api.models(),
         api.samplers(),
@@ -33,6 +38,7 @@ class Library {
         api.styles(),
         api.adapters(),
         api.embeddings(),
+        api.wildcards(),
       ]);
   }
 

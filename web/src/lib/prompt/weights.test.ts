@@ -1,0 +1,27 @@
+import { expect, it } from "vitest";
+import { changedWeight } from "./weights";
+
+const at = (text: string, start: number, steps: number, end = start) =>
+  changedWeight({ text, start, end }, steps)?.text;
+
+it("gives the word at the caret a weight, changes it, and takes it away", () => {
+  expect(at("a red apple", 3, 1)).toBe("a (red:1.1) apple");
+  expect(at("a (red:1.1) apple", 4, 1)).toBe("a (red:1.2) apple");
+  expect(at("a (red:1.1) apple", 4, -1)).toBe("a red apple");
+});
+
+it("weighs what is selected", () => {
+  expect(at("a red apple", 2, -1, 12)).toBe("a (red apple:0.9)");
+});
+
+it("keeps the words selected", () => {
+  expect(changedWeight({ text: "a red apple", start: 3, end: 3 }, 1)).toEqual({
+    text: "a (red:1.1) apple",
+    start: 3,
+    end: 6,
+  });
+});
+
+it("leaves brackets that it would break", () => {
+  expect(at("a (red apple", 2, 1, 12)).toBeUndefined();
+});

@@ -1,0 +1,56 @@
+/** Requests as they are stored, and as a form holds them. */
+
+import type { DrawFields } from "./api";
+import defaults from "./request-defaults.json";
+
+/** Fields that say where a request came from, not what is drawn. */
+const NOT_TAKEN = ["origin"];
+
+/** The fields of a stored request that differ from the defaults. */
+export function fieldsOf(request: Record<string, unknown>): DrawFields {
+  const usual = defaults as Record<string, unknown>;
+  return Object.fromEntries(
+    Object.entries(request).filter(
+      ([name, value]) =>
+        value !== null &&
+        !NOT_TAKEN.includes(name) &&
+        JSON.stringify(value) !== JSON.stringify(usual[name]) &&
+        !(Array.isArray(value) && value.length === 0),
+    ),
+  );
+}
+
+/** The request of one picture, drawn again exactly: its own seed, alone. */
+export function ofPicture(request: Record<string, unknown>, seed: number): DrawFields {
+  const { count: _, ...fields } = fieldsOf(request);
+  return { ...fields, seed };
+}
+
+export const randomSeed = (): number => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
+
+/** How much of another noise a variation has. */
+export const VARIATION = 0.3;
+
+/** Four pictures like one. */
+export function variations(request: Record<string, unknown>, seed: number): DrawFields {
+  return {
+    ...ofPicture(request, seed),
+    variation_seed: [randomSeed()],
+    variation_amount: [VARIATION],
+    count: 4,
+  };
+}
+
+/** The same picture, `times` as large. */
+export function enlarged(
+  request: Record<string, unknown>,
+  picture: { seed: number; width: number; height: number },
+  times: number,
+): DrawFields {
+  return {
+    ...ofPicture(request, picture.seed),
+    upscale: times,
+    width: picture.width * times,
+    height: picture.height * times,
+  };
+}

@@ -1,0 +1,51 @@
+/** What differs from the model's wishes, in a few words each. */
+
+import type { DrawFields } from "$lib/api";
+import { number, t } from "$lib/i18n.svelte";
+import type { Key } from "$lib/texts";
+
+export interface Chip {
+  /** The fields that it stands for. */
+  fields: (keyof DrawFields)[];
+  name: string;
+  text: string;
+}
+
+const FLAGS: Partial<Record<keyof DrawFields, Key>> = {
+  fast: "chip.fast",
+  transparent: "chip.transparent",
+  image: "chip.image",
+  mask: "chip.mask",
+};
+const NUMBERS: Partial<Record<keyof DrawFields, Key>> = {
+  steps: "chip.steps",
+  guidance: "chip.guidance",
+  count: "chip.count",
+  strength: "chip.strength",
+  upscale: "chip.upscale",
+  seed: "chip.seed",
+};
+const NAMES = ["sampler", "spacing", "dialect", "model", "templates"] as const;
+
+export function chipsOf(fields: DrawFields): Chip[] {
+  const found: Chip[] = [];
+  const add = (name: string, text: string, ...of: (keyof DrawFields)[]) =>
+    found.push({ name, text, fields: of });
+  if (fields.width || fields.height)
+    add("size", `${fields.width ?? "–"} × ${fields.height ?? "–"}`, "width", "height");
+  for (const [name, key] of Object.entries(NUMBERS) as [keyof DrawFields, Key][]) {
+    const value = fields[name];
+    if (typeof value === "number")
+      add(name, t(key, { count: name === "seed" ? String(value) : value, value: number(value) }), name);
+  }
+  for (const [name, key] of Object.entries(FLAGS) as [keyof DrawFields, Key][])
+    if (fields[name]) add(name, t(key), name);
+  for (const name of NAMES) if (fields[name]) add(name, String(fields[name]), name);
+  if (fields.style?.length) add("style", fields.style.join(", "), "style");
+  for (const { name, weight } of fields.adapters ?? [])
+    add(`adapter ${name}`, `${name} ${number(weight)}`, "adapters");
+  if (fields.variation_amount?.length)
+    add("variation", t("chip.variation"), "variation_amount", "variation_seed");
+  if (fields.negative) add("negative", t("chip.negative", { text: fields.negative }), "negative");
+  return found;
+}

@@ -1,5 +1,6 @@
 /** Keys of the page: each view registers its own while it is shown, and `?` lists them all. */
 
+import { untrack } from "svelte";
 import type { Key } from "./texts";
 
 export interface Shortcut {
@@ -57,7 +58,7 @@ class Keys {
 
   /** Have these keys work until the function that is returned is called: `$effect(() => keys.use([...]))`. */
   use(shortcuts: readonly Shortcut[]): () => void {
-    this.#shortcuts = [...this.#shortcuts, ...shortcuts];
+    this.#shortcuts = [...untrack(() => this.#shortcuts), ...shortcuts];
     return () => {
       this.#shortcuts = this.#shortcuts.filter((each) => !shortcuts.includes(each));
     };

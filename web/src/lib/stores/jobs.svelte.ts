@@ -23,9 +23,8 @@ class Jobs {
   readonly drawing = new SvelteMap<string, Drawing>();
   #fetching: Promise<void> | null = null;
 
-  /** In the order in which they will be drawn. */
-  waiting = $derived(inOrder(this.all.filter((job) => job.state === "queued")));
-  running = $derived(this.all.filter((job) => job.state === "running"));
+  /** Jobs of which nothing is drawn yet, in the order in which they will be. */
+  waiting = $derived(inOrder(this.all.filter((job) => this.waits(job))));
 
   /** Follow the server until the function that is returned is called. */
   start(): () => void {
@@ -51,6 +50,11 @@ class Jobs {
 
   find(job: string): Job | undefined {
     return this.all.find((each) => each.id === job);
+  }
+
+  /** Whether its turn has not come: also in a worker, which holds many jobs at once. */
+  waits(job: Job): boolean {
+    return !hasEnded(job.state) && job.pictures.length === 0 && !this.drawing.has(job.id);
   }
 
   async draw(request: DrawFields, key?: string): Promise<Job> {
@@ -137,17 +141,11 @@ const inOrder = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.priority - a.prior
 
 const PRIORITIES = { least: -10, most: 10 };
 
-/** The priorities that have jobs drawn in this order; equal ones go by age. */
+/** The priorities that have jobs drawn in this order: each its own, as far as they go. */
 export function priorities(order: readonly Job[]): [Job, number][] {
-  const found: [Job, number][] = [];
-  let priority = 0;
-  order.toReversed().forEach((job, index) => {
-    const next = found[index - 1]?.[0];
-    if (next !== undefined && job.created > next.created) priority += 1;
-    found.push([job, priority]);
-  });
-  const shift = Math.max(0, priority - PRIORITIES.most);
-  return found.toReversed().map(([job, each]) => [job, Math.max(each - shift, PRIORITIES.least)]);
+  const { least, most } = PRIORITIES;
+  const first = Math.min(order.length - 1, most);
+  return order.map((job, index) => [job, Math.max(first - index, least)]);
 }
 
 const sorted = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.created - a.created);

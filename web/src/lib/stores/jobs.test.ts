@@ -4,11 +4,12 @@ import { priorities, secondsLeft } from "./jobs.svelte";
 
 const job = (id: string, created: number) => ({ id, created }) as Job;
 
-it("gives an order by priorities, as few as it takes", () => {
-  const [a, b, c] = [job("a", 1), job("b", 2), job("c", 3)];
-  expect(priorities([a, b, c]).map(([, priority]) => priority)).toEqual([0, 0, 0]);
-  expect(priorities([c, a, b]).map(([, priority]) => priority)).toEqual([1, 0, 0]);
-  expect(priorities([c, b, a]).map(([, priority]) => priority)).toEqual([2, 1, 0]);
+it("gives an order by priorities within their range", () => {
+  const order = (count: number) => Array.from({ length: count }, (_, index) => job(String(index), index));
+  const given = (count: number) => priorities(order(count)).map(([, priority]) => priority);
+  expect(given(3)).toEqual([2, 1, 0]);
+  expect(given(40).slice(0, 3)).toEqual([10, 9, 8]);
+  expect(given(40).at(-1)).toBe(-10);
 });
 
 it("reckons the time left from the evaluations seen", () => {

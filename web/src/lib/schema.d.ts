@@ -1025,12 +1025,96 @@ export interface components {
             top: number;
         };
         /**
+         * ExtraBatch
+         * @description Pictures to enlarge.
+         */
+        ExtraBatch: {
+            /** Imagelist */
+            imageList: components["schemas"]["NamedPicture"][];
+            /**
+             * Resize Mode
+             * @default 0
+             */
+            resize_mode: number;
+            /**
+             * Upscaler 1
+             * @default Lanczos
+             */
+            upscaler_1: string;
+            /**
+             * Upscaling Crop
+             * @default true
+             */
+            upscaling_crop: boolean;
+            /**
+             * Upscaling Resize
+             * @default 2
+             */
+            upscaling_resize: number;
+            /**
+             * Upscaling Resize H
+             * @default 512
+             */
+            upscaling_resize_h: number;
+            /**
+             * Upscaling Resize W
+             * @default 512
+             */
+            upscaling_resize_w: number;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * ExtraSingle
+         * @description A picture to enlarge.
+         */
+        ExtraSingle: {
+            /** Image */
+            image: string;
+            /**
+             * Resize Mode
+             * @default 0
+             */
+            resize_mode: number;
+            /**
+             * Upscaler 1
+             * @default Lanczos
+             */
+            upscaler_1: string;
+            /**
+             * Upscaling Crop
+             * @default true
+             */
+            upscaling_crop: boolean;
+            /**
+             * Upscaling Resize
+             * @default 2
+             */
+            upscaling_resize: number;
+            /**
+             * Upscaling Resize H
+             * @default 512
+             */
+            upscaling_resize_h: number;
+            /**
+             * Upscaling Resize W
+             * @default 512
+             */
+            upscaling_resize_w: number;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
          * ImageParameters
          * @description Parameters of OpenAI's, and any field of a request to draw besides, such as seed and steps.
          */
         ImageParameters: {
-            /** Background */
-            background?: string | null;
+            /**
+             * Background
+             * @default auto
+             * @enum {string}
+             */
+            background: "auto" | "opaque" | "transparent";
             /** Input Fidelity */
             input_fidelity?: string | null;
             /** Model */
@@ -1063,8 +1147,12 @@ export interface components {
              * @default
              */
             prompt: string;
-            /** Quality */
-            quality?: string | null;
+            /**
+             * Quality
+             * @default auto
+             * @enum {string}
+             */
+            quality: "auto" | "standard" | "hd" | "low" | "medium" | "high" | "xhigh" | "max";
             /**
              * Response Format
              * @default b64_json
@@ -1082,6 +1170,161 @@ export interface components {
             style?: string | null;
             /** User */
             user?: string | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * Img2Img
+         * @description Parameters of `img2img`; a mask is white where it is drawn.
+         */
+        Img2Img: {
+            /**
+             * Alwayson Scripts
+             * @default {}
+             */
+            alwayson_scripts: {
+                [key: string]: unknown;
+            };
+            /**
+             * Batch Size
+             * @default 1
+             */
+            batch_size: number;
+            /** Cfg Scale */
+            cfg_scale?: number | null;
+            /** Denoising Strength */
+            denoising_strength?: number | null;
+            /**
+             * Enable Hr
+             * @default false
+             */
+            enable_hr: boolean;
+            /** Height */
+            height?: number | null;
+            /**
+             * Hr Resize X
+             * @default 0
+             */
+            hr_resize_x: number;
+            /**
+             * Hr Resize Y
+             * @default 0
+             */
+            hr_resize_y: number;
+            /**
+             * Hr Scale
+             * @default 2
+             */
+            hr_scale: number;
+            /**
+             * Hr Second Pass Steps
+             * @default 0
+             */
+            hr_second_pass_steps: number;
+            /**
+             * Hr Upscaler
+             * @default Latent
+             */
+            hr_upscaler: string;
+            /** Init Images */
+            init_images: string[];
+            /**
+             * Inpaint Full Res
+             * @default true
+             */
+            inpaint_full_res: boolean;
+            /**
+             * Inpaint Full Res Padding
+             * @default 32
+             */
+            inpaint_full_res_padding: number;
+            /**
+             * Inpainting Fill
+             * @default 0
+             */
+            inpainting_fill: number;
+            /**
+             * Inpainting Mask Invert
+             * @default false
+             */
+            inpainting_mask_invert: boolean;
+            /** Mask */
+            mask?: string | null;
+            /**
+             * Mask Blur
+             * @default 4
+             */
+            mask_blur: number;
+            /**
+             * N Iter
+             * @default 1
+             */
+            n_iter: number;
+            /**
+             * Negative Prompt
+             * @default
+             */
+            negative_prompt: string;
+            /**
+             * Override Settings
+             * @default {}
+             */
+            override_settings: {
+                [key: string]: unknown;
+            };
+            /**
+             * Prompt
+             * @default
+             */
+            prompt: string;
+            /**
+             * Resize Mode
+             * @default 0
+             */
+            resize_mode: number;
+            /** Sampler Index */
+            sampler_index?: string | null;
+            /** Sampler Name */
+            sampler_name?: string | null;
+            /**
+             * Scheduler
+             * @default automatic
+             */
+            scheduler: string;
+            /**
+             * Seed
+             * @default -1
+             */
+            seed: number;
+            /**
+             * Send Images
+             * @default true
+             */
+            send_images: boolean;
+            /** Steps */
+            steps?: number | null;
+            /**
+             * Styles
+             * @default []
+             */
+            styles: string[];
+            /**
+             * Subseed
+             * @default -1
+             */
+            subseed: number;
+            /**
+             * Subseed Strength
+             * @default 0
+             */
+            subseed_strength: number;
+            /**
+             * Tiling
+             * @default false
+             */
+            tiling: boolean;
+            /** Width */
+            width?: number | null;
         } & {
             [key: string]: unknown;
         };
@@ -1263,6 +1506,21 @@ export interface components {
             aliases: string[];
             /** Name */
             name: string;
+        };
+        /**
+         * NamedPicture
+         * @description One of several pictures to enlarge.
+         */
+        NamedPicture: {
+            /** Data */
+            data: string;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+        } & {
+            [key: string]: unknown;
         };
         /**
          * Origin
@@ -1514,6 +1772,127 @@ export interface components {
             text: string;
             /** Weight */
             weight: number;
+        };
+        /**
+         * Txt2Img
+         * @description Parameters of `txt2img`. With `enable_hr` the picture is drawn once more, larger.
+         */
+        Txt2Img: {
+            /**
+             * Alwayson Scripts
+             * @default {}
+             */
+            alwayson_scripts: {
+                [key: string]: unknown;
+            };
+            /**
+             * Batch Size
+             * @default 1
+             */
+            batch_size: number;
+            /** Cfg Scale */
+            cfg_scale?: number | null;
+            /** Denoising Strength */
+            denoising_strength?: number | null;
+            /**
+             * Enable Hr
+             * @default false
+             */
+            enable_hr: boolean;
+            /** Height */
+            height?: number | null;
+            /**
+             * Hr Resize X
+             * @default 0
+             */
+            hr_resize_x: number;
+            /**
+             * Hr Resize Y
+             * @default 0
+             */
+            hr_resize_y: number;
+            /**
+             * Hr Scale
+             * @default 2
+             */
+            hr_scale: number;
+            /**
+             * Hr Second Pass Steps
+             * @default 0
+             */
+            hr_second_pass_steps: number;
+            /**
+             * Hr Upscaler
+             * @default Latent
+             */
+            hr_upscaler: string;
+            /**
+             * N Iter
+             * @default 1
+             */
+            n_iter: number;
+            /**
+             * Negative Prompt
+             * @default
+             */
+            negative_prompt: string;
+            /**
+             * Override Settings
+             * @default {}
+             */
+            override_settings: {
+                [key: string]: unknown;
+            };
+            /**
+             * Prompt
+             * @default
+             */
+            prompt: string;
+            /** Sampler Index */
+            sampler_index?: string | null;
+            /** Sampler Name */
+            sampler_name?: string | null;
+            /**
+             * Scheduler
+             * @default automatic
+             */
+            scheduler: string;
+            /**
+             * Seed
+             * @default -1
+             */
+            seed: number;
+            /**
+             * Send Images
+             * @default true
+             */
+            send_images: boolean;
+            /** Steps */
+            steps?: number | null;
+            /**
+             * Styles
+             * @default []
+             */
+            styles: string[];
+            /**
+             * Subseed
+             * @default -1
+             */
+            subseed: number;
+            /**
+             * Subseed Strength
+             * @default 0
+             */
+            subseed_strength: number;
+            /**
+             * Tiling
+             * @default false
+             */
+            tiling: boolean;
+            /** Width */
+            width?: number | null;
+        } & {
+            [key: string]: unknown;
         };
     };
     responses: never;

@@ -1,4 +1,4 @@
-"""Draw the pictures of the page with the embedded model: the examples of the first visit, a tile for each style."""
+"""Draw the pictures of the page with the embedded model: examples, and a tile for each style."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Write the server's OpenAPI document, from which the page's types are made: `python web/schema.py > web/openapi.json`."""
+"""Write the server's OpenAPI document, from which the types of the page's client are made."""
 
 import json
 import sys

@@ -249,3 +249,19 @@ def test_times_are_of_now_whatever_zone_the_database_is_in(store):
     before = time.time()
     job = submitted(store)
     assert before <= job.created <= time.time()
+
+
+def test_pictures_are_found_by_their_sampler_and_style(store):
+    def added(prompt, request):
+        job = submitted(store, prompt)
+        store.begin(job.id)
+        facts = {**FACTS, "prompt": prompt, "record": json.dumps({"request": request})}
+        return store.add_picture(job.id, 0, png(), facts).id
+
+    plain = added("a cat", {"sampler": "euler", "origin": None})
+    styled = added("a dog", {"sampler": "heun", "origin": {"style": ["emoji-flat", "it's"]}})
+    drawn(store)  # a record that says nothing
+    assert [each.id for each in store.search(sampler="euler", limit=9)] == [plain]
+    assert [each.id for each in store.search(style="it's", limit=9)] == [styled]
+    assert store.search(style="it's", sampler="euler", limit=9) == []
+    assert [each.id for each in store.search("dog", style="emoji-flat", limit=9)] == [styled]

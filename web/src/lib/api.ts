@@ -10,6 +10,7 @@ export type JobState = Schemas["JobState"];
 export type Picture = Schemas["PictureView"];
 export type DrawRequest = Schemas["DrawRequest"];
 export type Model = Schemas["ModelView"];
+export type Inspection = Schemas["InspectionView"];
 export type PromptReading = Schemas["PromptView"];
 export type PromptText = Partial<Schemas["PromptText"]> & { prompt: string };
 /** What is sent: what is left out is as the model likes it. */
@@ -115,6 +116,10 @@ export const api = {
     unwrapped(
       client.POST("/api/v1/prompt", { body: text as Schemas["PromptText"], ...(signal && { signal }) }),
     ),
+
+  /** How a picture was drawn, by any program: `image` is its bytes, a data URL. */
+  inspect: (image: string): Promise<Inspection> =>
+    unwrapped(client.POST("/api/v1/inspect", { body: { image } })),
 
   models: () => unwrapped(client.GET("/api/v1/models")),
   samplers: () => unwrapped(client.GET("/api/v1/samplers")),

@@ -231,6 +231,8 @@ export interface paths {
         /**
          * List Pictures
          * @description Pictures, the newest first, whose prompts hold all words of `search`; those after `before`.
+         *
+         *     `since` and `until`: when they were drawn, in seconds since 1970, UTC.
          */
         get: operations["list_pictures_api_v1_pictures_get"];
         put?: never;
@@ -2551,6 +2553,12 @@ export interface operations {
                 tag?: string | null;
                 favourite?: boolean | null;
                 deleted?: boolean;
+                model?: string | null;
+                seed?: number | null;
+                sampler?: string | null;
+                style?: string | null;
+                since?: number | null;
+                until?: number | null;
                 before?: string | null;
                 limit?: number;
             };

@@ -11,6 +11,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import IntegrityError
 
 from sfumato.server.jobs import JobState, PictureView
+from sfumato.server.store.conditions import drawn_in_style, drawn_with_sampler
 from sfumato.server.store.picture_files import PictureFiles
 from sfumato.server.store.tables import jobs, pictures, tags
 from sfumato.server.store.words import words_of
@@ -86,6 +87,8 @@ class PictureStore:
         deleted: bool = False,
         model: str | None = None,
         seed: int | None = None,
+        sampler: str | None = None,
+        style: str | None = None,
         since: float | None = None,
         until: float | None = None,
         before: str | None = None,
@@ -102,6 +105,10 @@ class PictureStore:
             query = query.where(pictures.c.model == model)
         if seed is not None:
             query = query.where(pictures.c.seed == seed)
+        if sampler is not None:
+            query = query.where(drawn_with_sampler(sampler, self._engine.dialect.name))
+        if style is not None:
+            query = query.where(drawn_in_style(style, self._engine.dialect.name))
         if since is not None:
             query = query.where(pictures.c.created >= since)
         if until is not None:

@@ -28,6 +28,9 @@ MAX_SEED = 2**63 - 1
 MAX_TERMS = 16
 MAX_ELEMENTS = 64
 
+OVERLAP = 0.5
+"""Of the windows of multidiffusion, unless it is given."""
+
 UPSCALERS = ("lanczos", "latent", "embedded")
 """What enlarges a picture, besides the file of a network."""
 FILLS = ("keep", "noise", "blur")
@@ -340,7 +343,7 @@ class Request(Validated):
         "Default: where the size is larger than the model knows.",
     )
     overlap: float = Field(
-        0.5,
+        OVERLAP,
         ge=0.125,
         le=0.875,
         allow_inf_nan=False,

@@ -266,3 +266,10 @@ def test_that_windows_repeat_the_prompt_is_said_only_where_shapes_are_made(studi
     assert "each of which may repeat what the prompt says" in made.notes[0]
     (kept,) = studio.prepare("an apple", image=picture, strength=0.5, **large)
     assert kept.notes == ()
+
+
+def test_an_overlap_without_windows_is_said_to_do_nothing(studio):
+    (idle,) = studio.prepare("an apple", overlap=0.25)
+    assert idle.notes == ("overlap is given, but nothing is drawn in windows: see multidiffusion",)
+    (used,) = studio.prepare("an apple", overlap=0.25, multidiffusion=True, width=1024)
+    assert not any("overlap" in note for note in used.notes)

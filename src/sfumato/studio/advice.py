@@ -11,7 +11,7 @@ from sfumato.few_steps import CONSISTENCY_SAMPLERS, compatible, unmet_hints
 from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.styles import MODELS, Style
-from sfumato.request import Request
+from sfumato.request import OVERLAP, Request
 from sfumato.studio import editing, enlarging
 
 
@@ -21,6 +21,8 @@ def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...
     idle = _idle(picture)
     if model.unet.reads_guidance and request.negative:
         idle = ["this model is told the guidance and reads no negative prompt"]
+    if request.overlap != OVERLAP and not request.multidiffusion:
+        idle = [*idle, "overlap is given, but nothing is drawn in windows: see multidiffusion"]
     found = [*_size(request, model), *_unchanged(request), *idle, *_trained_range(request, model)]
     return (*found, *_hints(picture, adapters), *_cut_off(request, model))
 

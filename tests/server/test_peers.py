@@ -84,7 +84,7 @@ def test_openai_varies(client):
 
 
 def test_openai_lists_the_models(client):
-    assert [each.id for each in client.models.list()] == ["embedded"]
+    assert [each.id for each in client.models.list()] == ["embedded", "embedded-instruct"]
     assert client.models.retrieve("embedded").id == "embedded"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("other")
@@ -205,7 +205,7 @@ def test_a1111_enlarges(webui):
 def test_a1111_lists_what_there_is(webui):
     assert "Euler a" in webui.util_get_sampler_names()
     assert "karras" in webui.util_get_scheduler_names()
-    assert webui.util_get_model_names() == ["embedded"]
+    assert webui.util_get_model_names() == ["embedded", "embedded-instruct"]
     assert webui.util_get_current_model() == "embedded"
     assert webui.get_loras() == []
     assert webui.get_prompt_styles()

@@ -15,7 +15,7 @@ from pydantic_settings import (
 )
 
 from sfumato.errors import UsageError, nearest
-from sfumato.options import EMBEDDED
+from sfumato.options import EDITOR, EMBEDDED
 from sfumato.validation import described
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -30,7 +30,9 @@ class ServerSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; beyond this machine only with a key.")
     port: int = Field(7860, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        (EMBEDDED,), min_length=1, description="Models that may be drawn with; the first is the default."
+        (EMBEDDED, EDITOR),
+        min_length=1,
+        description="Models that may be drawn with; the first is the default.",
     )
     data: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("sfumato", appauthor=False)) / "server",

@@ -41,7 +41,8 @@ export function caps(key: string): string[] {
     Escape: "Esc",
     " ": "Space",
   };
-  return key.split("+").map((part) => names[part] ?? (part.length === 1 ? part.toUpperCase() : part));
+  const parts = key === "+" ? [key] : key.split("+");
+  return parts.map((part) => names[part] ?? (part.length === 1 ? part.toUpperCase() : part));
 }
 
 const isTyping = (target: EventTarget | null): boolean =>

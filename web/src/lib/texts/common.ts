@@ -4,6 +4,7 @@ export const common = {
   "app.skip": { en: "Skip to content", de: "Zum Inhalt springen" },
   "nav.label": { en: "Places", de: "Orte" },
   "nav.draw": { en: "Draw", de: "Zeichnen" },
+  "nav.edit": { en: "Edit", de: "Bearbeiten" },
   "nav.gallery": { en: "Gallery", de: "Galerie" },
   "menu.page": { en: "Page settings", de: "Seite einstellen" },
   "menu.language": { en: "Language", de: "Sprache" },

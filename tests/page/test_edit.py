@@ -1,0 +1,173 @@
+"""The page's editor, used as a person uses it: masks, edges, words, keys."""
+
+import io
+import re
+
+import numpy as np
+import PIL.Image
+import pytest
+from playwright.sync_api import expect
+
+import sfumato
+
+WIDE = {"width": 1280, "height": 800}
+ALPHA = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return Array.from(data).filter((_, index) => index % 4 === 3);
+}"""
+
+
+@pytest.fixture(scope="module")
+def apple(server):
+    """The name of a picture that was drawn."""
+    sfumato.connect(server.url).generate("a red apple, 3d render", seed=7, steps=2)
+    return server.http.get("/api/v1/pictures").json()[0]["id"]
+
+
+@pytest.fixture
+def editor(server, apple, open_page):
+    """A window with the picture, which draws in two steps."""
+    page = open_page(f"{server.url}/edit/{apple}", viewport=WIDE)
+    page.get_by_label("Steps", exact=True).fill("2")
+    return page
+
+
+def canvas(page):
+    return page.get_by_role("application", name="Canvas")
+
+
+def about(page, text):
+    """What the editor says that it would draw."""
+    return page.get_by_role("main").get_by_text(text)
+
+
+def paint(page, *points):
+    """A stroke from point to point, given as ways from the middle of the canvas."""
+    box = canvas(page).bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for index, (x, y) in enumerate(points):
+        page.mouse.move(middle[0] + x, middle[1] + y, steps=4)
+        if index == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def draw(page):
+    """The name of the picture that is drawn next."""
+    before = page.url
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(page).not_to_have_url(before)
+    return page.url.rpartition("/")[2]
+
+
+def pixels(server, picture):
+    content = server.http.get(f"/api/v1/pictures/{picture}/file").content
+    return np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def request(server, picture):
+    return server.http.get(f"/api/v1/pictures/{picture}/record").json()["request"]
+
+
+def test_what_is_painted_over_is_drawn_anew_and_all_else_stays(server, editor, apple):
+    paint(editor, (-80, 0), (80, 0), (80, 60))
+    expect(about(editor, "Draws into the mask")).to_be_visible()
+    editor.get_by_role("textbox", name="Prompt").fill("sunglasses, 3d render")
+    painted = np.array(editor.locator(".mask canvas").evaluate(ALPHA)).reshape(256, 256) > 0
+    drawn = draw(editor)
+    assert 0.005 < painted.mean() < 0.2
+    changes = np.abs(pixels(server, apple) - pixels(server, drawn)).max(2)
+    assert changes[~painted].max() == 0
+    assert changes[painted].mean() > 1
+    steps = editor.get_by_role("navigation", name="Steps so far").get_by_role("link")
+    expect(steps).to_have_count(2)
+    expect(about(editor, "Draws into the mask")).to_have_count(0)
+    editor.reload()
+    expect(steps).to_have_count(2)
+    steps.first.click()
+    expect(editor).to_have_url(re.compile(apple))
+
+
+def test_strokes_are_taken_back_and_brought_again(editor):
+    undo, redo = (editor.get_by_role("button", name=name, exact=True) for name in ("Undo", "Redo"))
+    masked = about(editor, "Draws into the mask")
+    expect(undo).to_be_disabled()
+    paint(editor, (-60, -60), (60, -60), (60, 60), (-60, 60), (-60, -60))
+    editor.get_by_role("button", name="Fill what is surrounded").click()
+    paint(editor, (0, 0))
+    editor.get_by_role("button", name="Clear the mask").click()
+    expect(masked).to_have_count(0)
+    for _ in range(3):
+        undo.click()
+    expect(undo).to_be_disabled()
+    expect(masked).to_have_count(0)
+    redo.click()
+    expect(masked).to_be_visible()
+    editor.get_by_role("button", name="Invert the mask").click()
+    editor.get_by_role("button", name="Eraser").click()
+    editor.get_by_label("Brush size", exact=True).fill("256")
+    paint(editor, (-400, -300), (400, -300), (400, 0), (-400, 0), (-400, 300), (400, 300))
+    expect(masked).to_have_count(0)
+
+
+def test_a_picture_is_extended_by_dragging_its_edge(server, editor, apple):
+    editor.get_by_role("button", name="Extend the picture").click()
+    handle = editor.locator(".frame").get_by_role("slider", name="Extend right")
+    box = handle.bounding_box()
+    at = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    editor.mouse.move(*at)
+    editor.mouse.down()
+    editor.mouse.move(at[0] + 100, at[1], steps=5)
+    editor.mouse.up()
+    by = int(handle.get_attribute("aria-valuenow"))
+    assert 10 < by < 100
+    expect(about(editor, f"Draws beyond the edges: {256 + by} × 256 pixels")).to_be_visible()
+    drawn = draw(editor)
+    assert request(server, drawn)["extend"] == {"left": 0, "top": 0, "right": by, "bottom": 0}
+    wide = pixels(server, drawn)
+    assert wide.shape == (256, 256 + by, 3)
+    assert (wide[:, :256] == pixels(server, apple)).all()
+
+
+def test_everything_can_be_done_by_keys(editor):
+    masked = about(editor, "Draws into the mask")
+    canvas(editor).focus()
+    for key in ("b", "]", "Enter", "ArrowRight", "Shift+ArrowDown", "Enter"):
+        editor.keyboard.press(key)
+    expect(masked).to_be_visible()
+    editor.keyboard.press("Control+z")
+    expect(masked).to_have_count(0)
+    editor.keyboard.press("Control+Shift+z")
+    expect(masked).to_be_visible()
+    for key in ("i", "Delete"):
+        editor.keyboard.press(key)
+    expect(masked).to_have_count(0)
+    editor.keyboard.press("x")
+    handle = editor.locator(".frame").get_by_role("slider", name="Extend above")
+    handle.focus()
+    editor.keyboard.press("Shift+ArrowUp")
+    editor.keyboard.press("ArrowDown")
+    expect(handle).to_have_attribute("aria-valuenow", "56")
+    editor.keyboard.press("?")
+    expect(editor.get_by_role("dialog", name="Keys")).to_contain_text("Eraser")
+
+
+def test_a_file_that_is_opened_is_changed_by_an_instruction(server, open_page, tmp_path):
+    PIL.Image.new("RGB", (256, 256), "white").save(tmp_path / "white.png")
+    page = open_page(f"{server.url}/edit/new", viewport={"width": 360, "height": 740})
+    page.locator("input[type=file]").set_input_files(tmp_path / "white.png")
+    expect(page.get_by_role("img", name="The picture")).to_be_visible()
+    expect(page.get_by_role("button", name="Draw", exact=True)).to_be_disabled()
+    page.get_by_role("textbox", name="Instruction").fill("add a star")
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("Steps", exact=True).fill("2")
+    page.keyboard.press("Escape")
+    drawn = draw(page)
+    assert request(server, drawn)["model"] == "embedded-instruct"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    compares = page.get_by_role("button", name="Hold to see before")
+    compares.hover()
+    page.mouse.down()
+    expect(page.get_by_role("img", name="One step before")).to_be_visible()
+    page.mouse.up()
+    expect(page.get_by_role("img", name="One step before")).to_have_count(0)

@@ -1,0 +1,212 @@
+/** One picture that is edited: its mask, its edges, the tool in hand, and what is being drawn. */
+
+import { api, ApiError, fileUrl, type DrawFields, type Job, type Picture } from "$lib/api";
+import { t } from "$lib/i18n.svelte";
+import { paths, router } from "$lib/router.svelte";
+import { hasEnded, jobs } from "$lib/stores/jobs.svelte";
+import { library } from "$lib/stores/library.svelte";
+import { grown, NO_EDGES, type Edges, type Size, type View } from "./geometry";
+import { Mask } from "./mask.svelte";
+import { again, beginsWithPictures, editRequest, wayOf, type Wishes } from "./requests";
+import { steps } from "./steps.svelte";
+
+export const TOOLS = ["brush", "eraser", "fill", "extend", "move"] as const;
+export type Tool = (typeof TOOLS)[number];
+
+const USUAL_WISHES: Wishes = { prompt: "", fill: "keep", feather: 0 };
+const FALLBACK_SIZE = { width: 256, height: 256 };
+const VARIATIONS = { count: 4, amount: 0.2 };
+
+export class Editor {
+  /** The picture's name, as the address has it. */
+  id = $state("");
+  /** What the server knows of it: nothing of a file that was opened here. */
+  picture = $state.raw<Picture | null>(null);
+  image = $state.raw<HTMLImageElement | null>(null);
+  mask = $state.raw<Mask | null>(null);
+  missing = $state(false);
+
+  tool = $state<Tool>("brush");
+  brush = $state(32);
+  edges = $state.raw<Edges>(NO_EDGES);
+  view = $state.raw<View>({ scale: 1, x: 0, y: 0 });
+  /** The stage's size; the view is fitted to it until it is moved. */
+  room = $state.raw<Size>({ width: 0, height: 0 });
+  moved = $state(false);
+  /** Whether the picture is shown as it was one step before. */
+  compares = $state(false);
+
+  wishes = $state<Wishes>({ ...USUAL_WISHES });
+  /** Whether words alone are an instruction, where a model for that is served. */
+  byInstruction = $state(true);
+  error = $state<string | null>(null);
+  #job = $state<string | null>(null);
+  #sending = $state(false);
+  // eslint-disable-next-line svelte/prefer-svelte-reactivity -- nothing is shown by it
+  #masks = new Map<string, Mask>();
+
+  size = $derived<Size>(
+    this.image === null
+      ? FALLBACK_SIZE
+      : { width: this.image.naturalWidth, height: this.image.naturalHeight },
+  );
+  whole = $derived(grown(this.size, this.edges));
+  job = $derived(this.#job === null ? undefined : jobs.find(this.#job));
+  busy = $derived(this.#sending || (this.job !== undefined && !hasEnded(this.job.state)));
+  drawing = $derived(this.#job === null ? undefined : jobs.drawing.get(this.#job));
+  instructor = $derived(library.models.find((model) => model.task === "instruct"));
+  way = $derived(wayOf(this.mask?.empty ?? true, this.edges, this.byInstruction && !!this.instructor));
+  before = $derived(steps.before(this.id));
+  /** The model that draws this way. */
+  model = $derived.by(() => {
+    const tasks = { mask: ["inpaint", "text"], extend: ["text"], over: ["text"], instruct: ["instruct"] }[
+      this.way
+    ];
+    const own = library.models.find((model) => model.name === this.picture?.model);
+    const fits = (task: string | null | undefined) => tasks.includes(task ?? "");
+    return own !== undefined && fits(own.task) ? own : library.models.find((model) => fits(model.task));
+  });
+  /** What is drawn: what is typed, else what the picture shows; an instruction has to be typed. */
+  prompt = $derived(
+    this.wishes.prompt.trim() || (this.way === "instruct" ? "" : (this.picture?.prompt ?? "")),
+  );
+  canDraw = $derived(this.image !== null && this.model !== undefined && this.prompt !== "" && !this.busy);
+
+  /** The address of a step's picture. */
+  static address(id: string): string | null {
+    return steps.isFile(id) ? steps.file(id) : fileUrl(id);
+  }
+
+  async load(id: string): Promise<void> {
+    this.id = id;
+    this.missing = false;
+    const address = Editor.address(id);
+    try {
+      if (address === null) throw new Error("it was opened in another window");
+      const image = new Image();
+      image.src = address;
+      const [picture] = await Promise.all([steps.isFile(id) ? null : api.picture(id), image.decode()]);
+      if (this.id !== id) return;
+      steps.begin(id);
+      const same =
+        this.image?.naturalWidth === image.naturalWidth && this.image.naturalHeight === image.naturalHeight;
+      this.picture = picture;
+      this.image = image;
+      this.mask = this.#masks.get(id) ?? new Mask(image.naturalWidth, image.naturalHeight);
+      this.#masks.set(id, this.mask);
+      this.edges = NO_EDGES;
+      if (!same) this.moved = false;
+    } catch {
+      if (this.id === id) this.missing = true;
+    }
+  }
+
+  /** Edit a file. */
+  open(file: Blob): void {
+    router.go(paths.edit(steps.open(file)));
+  }
+
+  async draw(): Promise<void> {
+    const { way, model, prompt } = this;
+    if (!this.canDraw || model === undefined) return;
+    const usual = model.defaults ?? FALLBACK_SIZE;
+    await this.#submit(() =>
+      editRequest(
+        way,
+        { ...this.wishes, prompt },
+        {
+          size: this.size,
+          edges: this.edges,
+          image: this.#pixels(),
+          mask: way === "mask" ? (this.mask?.picture().toDataURL() ?? null) : null,
+          model: { name: model.name, width: usual.width, height: usual.height },
+        },
+      ),
+    );
+  }
+
+  async vary(): Promise<void> {
+    const { count, amount } = VARIATIONS;
+    await this.#submit(async () => {
+      const record = await this.#record();
+      if (record === null) return { ...this.#plain(), strength: amount, count };
+      const seeds = record["variation_seed"] as number[];
+      const amounts = record["variation_amount"] as number[];
+      const seed = Math.floor(Math.random() * 2 ** 32);
+      return again(record, {
+        variation_seed: [...seeds, seed],
+        variation_amount: [...amounts, amount],
+        count,
+      });
+    });
+  }
+
+  async enlarge(scale: number): Promise<void> {
+    const width = Math.round(this.size.width * scale);
+    const height = Math.round(this.size.height * scale);
+    await this.#submit(() => ({ ...this.#plain(), upscale: 1, width, height }));
+  }
+
+  async cutOut(): Promise<void> {
+    await this.#submit(async () => {
+      const record = await this.#record();
+      return record === null
+        ? { ...this.#plain(), strength: 0, transparent: true }
+        : again(record, { transparent: true });
+    });
+  }
+
+  async cancel(): Promise<void> {
+    if (this.#job !== null) await jobs.cancel(this.#job).catch(() => undefined);
+  }
+
+  /** A job has ended: its pictures are the next steps. */
+  ended(job: Job): void {
+    this.#job = null;
+    if (job.state === "failed") this.error = job.error ?? t("job.failed");
+    const drawn = job.pictures.map((picture) => picture.id);
+    const [first] = drawn;
+    if (job.state !== "done" || first === undefined) return;
+    steps.add(drawn, this.id);
+    router.go(paths.edit(first));
+  }
+
+  /** The request of the picture's record, from which it can be drawn again: not of one that began with pictures. */
+  async #record(): Promise<Record<string, unknown> | null> {
+    if (this.picture === null) return null;
+    const record = (await api.record(this.picture.id))["request"] as Record<string, unknown>;
+    return beginsWithPictures(record) ? null : record;
+  }
+
+  /** The picture alone, with the prompt that it has. */
+  #plain(): DrawFields {
+    const model = library.models.find(({ task }) => task === "text");
+    const prompt = this.wishes.prompt.trim() || (this.picture?.prompt ?? "");
+    const fields: DrawFields = { prompt, image: this.#pixels() as never };
+    if (prompt === "") fields.guidance = 1;
+    if (model !== undefined) fields.model = model.name;
+    return fields;
+  }
+
+  /** The picture as a PNG file of pixels alone: its own file would carry the pictures it was made from. */
+  #pixels(): string {
+    const canvas = document.createElement("canvas");
+    canvas.width = this.size.width;
+    canvas.height = this.size.height;
+    if (this.image !== null) canvas.getContext("2d")?.drawImage(this.image, 0, 0);
+    return canvas.toDataURL("image/png");
+  }
+
+  async #submit(make: () => DrawFields | Promise<DrawFields>): Promise<void> {
+    this.error = null;
+    this.#sending = true;
+    try {
+      this.#job = (await jobs.draw(await make())).id;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.error = error.offline ? t("offline.title") : error.message;
+    } finally {
+      this.#sending = false;
+    }
+  }
+}

@@ -51,7 +51,11 @@ def serve(
     ] = None,
     allowed_hosts: Annotated[
         list[str] | None,
-        option("--allowed-host NAME", RUN, "A name under which clients reach the server. Repeatable."),
+        option(
+            "--allowed-host NAME",
+            RUN,
+            "A name under which clients reach the server. Repeatable. Default: none.",
+        ),
     ] = None,
     workers: Annotated[int | None, option("--workers N", RUN, "Processes that draw. Default: 1.")] = None,
     devices: Annotated[

@@ -38,7 +38,7 @@ def serve(
         option(
             "--model MODEL",
             MODEL,
-            "A model to serve, the first is the default. Repeatable. Default: embedded.",
+            "A model to serve, the first is the default. Repeatable. Default: embedded and its editor.",
         ),
     ] = None,
     data: Annotated[

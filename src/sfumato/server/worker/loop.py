@@ -1,10 +1,11 @@
 """What a worker does: takes up jobs, evaluates one batch after another, and tells the server what came."""
 
+import gc
 import io
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing.connection import Connection
 from time import perf_counter
@@ -75,6 +76,8 @@ class Worker:
         self._engines: dict[Studio, Engine] = {}
         self._drawings: dict[str, _RunningJob] = {}
         self._watched: set[str] = set()
+        self._deferred: list[tuple[messages.Draw, ModelOptions | None]] = []
+        """Jobs that wait until there is room for their models, and those models."""
         self._clock = 0
 
     def load(self, model: str) -> None:
@@ -95,19 +98,39 @@ class Worker:
                     return
                 self._take(message)
             self._step()
+            self._take_deferred()
 
     def _take(self, message: messages.ToWorker) -> None:
         if isinstance(message, messages.Draw):
-            try:
-                self._begin(message)
-            except Exception as error:
-                self._fail(message.job, error)
+            self._deferred.append((message, _model(message)))
+            if len(self._deferred) == 1:
+                self._take_deferred()
         elif isinstance(message, messages.Cancel):
+            self._deferred = [each for each in self._deferred if each[0].job != message.job]
             self._drop(message.job)
         elif isinstance(message, messages.Watch):
             (self._watched.add if message.previews else self._watched.discard)(message.job)
-        elif isinstance(message, messages.Prioritise) and message.job in self._drawings:
+        elif message.job in self._drawings:
             self._drawings[message.job].turn.priority = message.priority
+        else:
+            for place, (draw, model) in enumerate(self._deferred):
+                if draw.job == message.job:
+                    self._deferred[place] = replace(draw, priority=message.priority), model
+
+    def _take_deferred(self) -> None:
+        """Begin the first of the highest priority, if there is room for its model, with all of that model."""
+        while self._deferred:
+            _, options = max(self._deferred, key=lambda each: each[0].priority)
+            busy = [each.studio for each in self._drawings.values()]
+            if options is not None and not self.models.fits(options, busy):
+                return
+            taken = [message for message, model in self._deferred if model == options]
+            self._deferred = [each for each in self._deferred if each[1] != options]
+            for message in taken:
+                try:
+                    self._begin(message)
+                except Exception as error:
+                    self._fail(message.job, error)
 
     def _begin(self, message: messages.Draw) -> None:
         """Take up a job: its model loaded, its pictures prepared."""
@@ -164,6 +187,7 @@ class Worker:
             if each is not None:
                 self._engines.pop(each, None)
                 each.close()
+        gc.collect()
 
     def _rank(self, key: Key) -> float:
         return self._drawings[key[0]].turn.rank(self._clock)
@@ -280,6 +304,14 @@ class Worker:
         for one in self._engines.values():
             for key in keys:
                 one.cancel(key)
+
+
+def _model(message: messages.Draw) -> ModelOptions | None:
+    """The model of a job, `None` if its request is none."""
+    try:
+        return ModelOptions.of_request(Request.build(**message.request))
+    except SfumatoError:
+        return None
 
 
 def _facts(image: Image) -> dict[str, Any]:

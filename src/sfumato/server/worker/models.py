@@ -15,12 +15,23 @@ class Models:
     def __init__(self, device: DeviceOptions, budget: int | None = None) -> None:
         self.device, self.budget = device, budget
         self._open: OrderedDict[ModelOptions, Studio] = OrderedDict()
+        self._sizes: dict[ModelOptions, int] = {}
 
     def get(self, options: ModelOptions) -> Studio | None:
         """The studio of a model, if it is loaded."""
         if options in self._open:
             self._open.move_to_end(options)
         return self._open.get(options)
+
+    def fits(self, options: ModelOptions, busy: Iterable[Studio]) -> bool:
+        """Whether a model is loaded or can be beside the `busy` ones; one that never was loaded counts as much
+        as the largest of them.
+        """
+        studios = {id(studio): studio for studio in busy}
+        if self.budget is None or options in self._open or not studios:
+            return True
+        sizes = [_bytes(studio) for studio in studios.values()]
+        return sum(sizes) + self._sizes.get(options, max(sizes)) <= self.budget
 
     def load(self, options: ModelOptions, busy: Iterable[Studio]) -> tuple[Studio, list[Studio]]:
         """The studio of a model that is not loaded yet, and those that are to be closed for it; `busy` ones
@@ -29,6 +40,7 @@ class Models:
         Raises `SfumatoError`.
         """
         self._open[options] = open_studio(options, self.device)
+        self._sizes[options] = _bytes(self._open[options])
         return self._open[options], self._make_room(options, set(map(id, busy)))
 
     def _make_room(self, newest: ModelOptions, busy: set[int]) -> list[Studio]:

@@ -36,7 +36,7 @@ def main() -> None:
                 if number % 10 == 0:
                     say(f"  switch {number}: {held[-1]:.0f} MiB")
             table = Table(
-                "serve-switches",
+                "serve_switches",
                 [
                     f"{machine('cpu')}. {MODELS} copies of the embedded model in turn, memory for one.",
                     "",

@@ -110,12 +110,13 @@ class Worker:
             self._drop(message.job)
         elif isinstance(message, messages.Watch):
             (self._watched.add if message.previews else self._watched.discard)(message.job)
-        elif message.job in self._drawings:
-            self._drawings[message.job].turn.priority = message.priority
-        else:
-            for place, (draw, model) in enumerate(self._deferred):
-                if draw.job == message.job:
-                    self._deferred[place] = replace(draw, priority=message.priority), model
+        elif isinstance(message, messages.Prioritise):
+            if message.job in self._drawings:
+                self._drawings[message.job].turn.priority = message.priority
+            self._deferred = [
+                (replace(draw, priority=message.priority) if draw.job == message.job else draw, model)
+                for draw, model in self._deferred
+            ]
 
     def _take_deferred(self) -> None:
         """Begin the first of the highest priority, if there is room for its model, with all of that model."""

@@ -24,8 +24,8 @@ class Models:
         return self._open.get(options)
 
     def fits(self, options: ModelOptions, busy: Iterable[Studio]) -> bool:
-        """Whether a model is loaded or can be beside the `busy` ones; one that never was loaded counts as much
-        as the largest of them.
+        """Whether a model is loaded or can be beside the `busy` ones; one that never was loaded counts as
+        much as the largest of them.
         """
         studios = {id(studio): studio for studio in busy}
         if self.budget is None or options in self._open or not studios:

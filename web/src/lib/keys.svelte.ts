@@ -14,7 +14,7 @@ export interface Shortcut {
 
 const isMac = typeof navigator !== "undefined" && /Mac|iPhone|iPad/.test(navigator.userAgent);
 
-/** How a key press is written in a `Shortcut`. Letters are small; Shift is said only with keys that have a name. */
+/** How a key press is written in a `Shortcut`. Letters are small; Shift is said with letters and with keys that have a name. */
 export function written(
   event: Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "altKey" | "shiftKey">,
 ): string {
@@ -22,7 +22,7 @@ export function written(
   const parts = [
     event.ctrlKey || event.metaKey ? "ctrl" : "",
     event.altKey ? "alt" : "",
-    event.shiftKey && (named || event.ctrlKey || event.metaKey) ? "shift" : "",
+    event.shiftKey && (named || /^[a-z]$/i.test(event.key)) ? "shift" : "",
     named ? event.key : event.key.toLowerCase(),
   ];
   return parts.filter(Boolean).join("+");

@@ -6,7 +6,8 @@ const press = (key: string, held: Partial<Parameters<typeof written>[0]> = {}) =
 
 it("writes keys as shortcuts name them", () => {
   expect(press("?", { shiftKey: true })).toBe("?");
-  expect(press("G")).toBe("g");
+  expect(press("g")).toBe("g");
+  expect(press("U", { shiftKey: true })).toBe("shift+u");
   expect(press("Enter", { metaKey: true })).toBe("ctrl+Enter");
   expect(press("Z", { ctrlKey: true, shiftKey: true })).toBe("ctrl+shift+z");
 });

@@ -1,0 +1,60 @@
+"""Take the pictures of the page that its documentation shows, with Chromium."""
+
+import io
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import PIL.Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+
+from running import RunningServer  # noqa: E402
+
+FOX = "a fox, noto emoji"
+HOUSE = "a house, flat color icon"
+
+
+def main() -> None:
+    """Write WebP files to docs/pictures."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        server = RunningServer(Path(folder) / "data")
+        server.wait_ready()
+        _save(_opened(browser, server.url, "light"), "page-first")
+        for prompt, count in (("a red apple, 3d render", 4), (FOX, 4)):
+            server.wait(server.submit(prompt=prompt, seed=7, count=count)["id"])
+        page = _opened(browser, server.url, "light")
+        page.get_by_role("textbox", name="Prompt", exact=True).fill("a (blue:1.3) whale, 3d render")
+        page.get_by_text("10/75").or_(page.get_by_text("/75")).first.wait_for()
+        _save(page, "page-finished")
+        page.get_by_role("button", name="All controls").click()
+        _save(page, "page-controls")
+        job = server.submit(prompt=HOUSE, seed=3, steps=100)
+        page = _opened(browser, server.url, "dark")
+        page.get_by_role("img", name=f"Preview of {HOUSE}").wait_for()
+        page.wait_for_timeout(1500)
+        _save(page, "page-drawing")
+        server.http.delete(f"/api/v1/jobs/{job['id']}")
+        _save(_opened(browser, server.url, "dark", 390), "page-phone")
+        server.stop()
+        browser.close()
+
+
+def _opened(browser: Browser, url: str, scheme: str, width: int = 1100) -> Page:
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 760}, locale="en")
+    page.goto(url)
+    page.get_by_role("textbox", name="Prompt", exact=True).wait_for()
+    page.wait_for_timeout(1500)
+    return page
+
+
+def _save(page: Page, name: str) -> None:
+    with PIL.Image.open(io.BytesIO(page.screenshot())) as picture:
+        picture.convert("RGB").save(DOCS / "pictures" / f"{name}.webp", quality=80, method=6)
+
+
+main()

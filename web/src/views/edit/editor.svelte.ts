@@ -15,6 +15,8 @@ export type Tool = (typeof TOOLS)[number];
 
 const USUAL_WISHES: Wishes = { prompt: "", fill: "keep", feather: 0 };
 const FALLBACK_SIZE = { width: 256, height: 256 };
+/** How much of an enlarged picture is drawn anew, as the command has it. */
+const REFINED = { embedded: 0.1, others: 0.3 };
 const VARIATIONS = { count: 4, amount: 0.2 };
 
 export class Editor {
@@ -144,7 +146,11 @@ export class Editor {
   async enlarge(scale: number): Promise<void> {
     const width = Math.round(this.size.width * scale);
     const height = Math.round(this.size.height * scale);
-    await this.#submit(() => ({ ...this.#plain(), upscale: 1, width, height }));
+    await this.#submit(() => {
+      const fields = this.#plain();
+      const strength = fields.model === "embedded" ? REFINED.embedded : REFINED.others;
+      return { ...fields, strength, upscale: 1, width, height };
+    });
   }
 
   async cutOut(): Promise<void> {

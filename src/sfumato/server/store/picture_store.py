@@ -6,7 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, false, func, insert, literal_column, select, text, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    column,
+    delete,
+    false,
+    func,
+    insert,
+    literal_column,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy import Engine as Database
 from sqlalchemy.exc import IntegrityError
 
@@ -119,7 +133,7 @@ class PictureStore:
             place = select(pictures.c.sequence).where(pictures.c.id == before).scalar_subquery()
             query = query.where(pictures.c.sequence < place)
         if words.replace("\0", " ").split():
-            query = query.where(self._holds(words_of(words)))
+            query = self._holding(query, words_of(words))
         with self._engine.connect() as connection:
             return self._pictures(connection, connection.execute(query).all())
 
@@ -190,17 +204,21 @@ class PictureStore:
         with self._lock, self._engine.begin() as connection:
             connection.execute(update(pictures).where(pictures.c.id == identifier).values(deleted=deleted))
 
-    def _holds(self, words: Sequence[str]) -> Any:
-        """The condition that a picture's prompts hold all words, each as the beginning of one."""
+    def _holding(self, query: Select[Any], words: Sequence[str]) -> Select[Any]:
+        """Of the pictures of `query` those whose prompts hold all words, each as the beginning of one."""
         if not words:
-            return false()
+            return query.where(false())
         if self._engine.dialect.name == "sqlite":
+            # the index is walked from the newest on, so that neither a rare word nor a frequent one is slow
+            index = table("picture_words", column("rowid"))
+            matched = index.join(pictures, pictures.c.sequence == index.c.rowid)
             asked = " ".join(f'"{word}"*' for word in words)
-            found = "pictures.sequence IN (SELECT rowid FROM picture_words WHERE picture_words MATCH :asked)"
-            return text(found).bindparams(asked=asked)
+            matches = text("picture_words MATCH :asked").bindparams(asked=asked)
+            return query.select_from(matched).where(matches).order_by(None).order_by(index.c.rowid.desc())
         asked = " & ".join(f"'{word}':*" for word in words)
         simple: Any = literal_column("'simple'")
-        return func.to_tsvector(simple, pictures.c.words).op("@@")(func.to_tsquery(simple, asked))
+        vector = func.to_tsvector(simple, pictures.c.words)
+        return query.where(vector.op("@@")(func.to_tsquery(simple, asked)))
 
     def _pictures(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[PictureView]:
         names: dict[str, list[str]] = {row.id: [] for row in rows}

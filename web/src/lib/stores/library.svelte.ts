@@ -14,8 +14,8 @@ class Library {
   adapters = $state.raw<List<"adapters">>([]);
   embeddings = $state.raw<List<"embeddings">>([]);
   wildcards = $state.raw<List<"wildcards">>([]);
-  /** Whether a worker can draw: the model is loaded. */
-  ready = $state(false);
+  /** Whether a worker can draw: the model is loaded. Unknown, `null`, until the server has said so. */
+  ready = $state<boolean | null>(null);
 
   start(): () => void {
     return events.onOpen(() => {

@@ -73,7 +73,8 @@ def test_a_prompt_that_cannot_be_read_is_refused_with_the_place(server, prompt, 
 
 
 def test_models_are_listed_with_what_they_draw_by_themselves(server):
-    (model,) = server.http.get("/api/v1/models").json()
+    model, editor = server.http.get("/api/v1/models").json()
+    assert (model["name"], editor["name"]) == ("embedded", "embedded-instruct")
     assert model["defaults"]["width"] == 256
     assert model["few_steps"] is True
     assert model["problem"] is None

@@ -1,6 +1,5 @@
 /** Keys of the page: each view registers its own while it is shown, and `?` lists them all. */
 
-import { untrack } from "svelte";
 import type { Key } from "./texts";
 
 export interface Shortcut {
@@ -51,6 +50,8 @@ const isTyping = (target: EventTarget | null): boolean =>
     target.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=range])"));
 
 class Keys {
+  /** What cleans up after an effect would read an older value of a state: the list itself is none. */
+  #registered: readonly Shortcut[] = [];
   #shortcuts = $state.raw<readonly Shortcut[]>([]);
 
   get all(): readonly Shortcut[] {
@@ -59,10 +60,13 @@ class Keys {
 
   /** Have these keys work until the function that is returned is called: `$effect(() => keys.use([...]))`. */
   use(shortcuts: readonly Shortcut[]): () => void {
-    this.#shortcuts = [...untrack(() => this.#shortcuts), ...shortcuts];
-    return () => {
-      this.#shortcuts = this.#shortcuts.filter((each) => !shortcuts.includes(each));
-    };
+    this.#become([...this.#registered, ...shortcuts]);
+    return () => this.#become(this.#registered.filter((each) => !shortcuts.includes(each)));
+  }
+
+  #become(shortcuts: readonly Shortcut[]): void {
+    this.#registered = shortcuts;
+    this.#shortcuts = shortcuts;
   }
 
   press(event: KeyboardEvent): void {
@@ -71,7 +75,7 @@ class Keys {
     const typing = isTyping(event.target);
     const modal = document.querySelector("dialog[open]") !== null;
     // the last one registered goes first: a view's key hides the page's
-    const found = this.#shortcuts.findLast((each) => each.key === name && (each.typing === true || !typing));
+    const found = this.#registered.findLast((each) => each.key === name && (each.typing === true || !typing));
     if (found === undefined || modal) return;
     event.preventDefault();
     found.run(event);

@@ -14,15 +14,19 @@ SERVER_SIDE = ("vae", "tiny", "base")
 """Fields that name files of the server, which its settings choose."""
 
 
+def served_model(name: Any, settings: ServerSettings) -> str:
+    """The model of that name, or the default. Raises `UsageError` for one that is not served."""
+    if name and name not in settings.models:
+        raise UsageError(f"model {name!r} is not served; {nearest(str(name), settings.models)}")
+    return name or settings.models[0]
+
+
 def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[dict[str, Any], int]:
     """The request that `fields` make, as JSON with a seed of its own, and how many pictures it is for.
 
     Raises `UsageError`.
     """
-    served = settings.models
-    model = fields.get("model") or served[0]
-    if model not in served:
-        raise UsageError(f"model {model!r} is not served; {nearest(str(model), served)}")
+    model = served_model(fields.get("model"), settings)
     with bytes_only():
         request = Request.build(**{**fields, "model": model})
     for name in SERVER_SIDE:

@@ -14,10 +14,10 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from sfumato import folders
-from sfumato.errors import UsageError
 from sfumato.names import SAMPLERS, SPACINGS
 from sfumato.prompt.styles import load_styles
 from sfumato.server import webui
+from sfumato.server.admission import served_model
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.encoding import encoded
 from sfumato.server.jobs import JobState, JobView
@@ -235,9 +235,7 @@ def set_options(payload: Payload, server: Shared, owner: Owner) -> None:
     Other settings change nothing here. A model that is not served is an error.
     """
     given = {name: payload[name] for name in SETTINGS if payload.get(name) is not None}
-    model = webui.settings_fields(given).get("model")
-    if model is not None and model not in server.settings.models:
-        raise UsageError(f"model {model!r} is not served; served: {', '.join(server.settings.models)}")
+    served_model(webui.settings_fields(given).get("model"), server.settings)
     server.webui_settings[owner] = {**server.webui_settings.get(owner, {}), **given}
 
 

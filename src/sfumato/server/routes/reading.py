@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError
 from sfumato.prompt.language.tree import position_in
 from sfumato.prompt.meaning import MAX_CHARACTERS
 from sfumato.request import MAX_COUNT, MAX_SEED, MAX_STEPS
-from sfumato.server.context import Server, Shared
+from sfumato.server.admission import served_model
+from sfumato.server.context import Shared
 from sfumato.server.errors import error_body
 from sfumato.server.inspecting import InspectionView, inspected
 from sfumato.server.prompts import PromptView, read_prompt
@@ -51,7 +52,8 @@ def read_text(text: PromptText, server: Shared) -> Any:
     """
     given = text.model_dump(exclude={"prompt", "negative", "model"})
     try:
-        return read_prompt(text.prompt, _served(server, text.model), negative=text.negative, **given)
+        model = served_model(text.model, server.settings)
+        return read_prompt(text.prompt, model, negative=text.negative, **given)
     except UsageError as error:
         body = error_body(400, str(error), "prompt")
         body["error"]["position"] = position_in(str(error))
@@ -62,10 +64,3 @@ def read_text(text: PromptText, server: Shared) -> Any:
 def inspect_picture(file: PictureFile, server: Shared) -> InspectionView:
     """How a picture was drawn, by Sfumato or another program: the fields of a request to draw its like."""
     return inspected(decoded(file.image, "image"), server.settings.models)
-
-
-def _served(server: Server, model: str | None) -> str:
-    served = server.settings.models
-    if model is not None and model not in served:
-        raise UsageError(f"model {model!r} is not served; {nearest(model, served)}")
-    return model or served[0]

@@ -3,16 +3,20 @@
 import base64
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self, Unpack, overload
+from typing import Any, Self, Unpack
 
 import httpx2
 
 from sfumato import pictures
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.calls import DrawingCalls
+from sfumato.edit.instruction import check_edit
+from sfumato.errors import SfumatoError, UsageError, nearest
 from sfumato.image import Image
-from sfumato.request import Request, RequestFields, Requests, requests_of
+from sfumato.inputs import InputImage, PictureSource
+from sfumato.request import Request, RequestFields, RequestOptions, Requests, requests_of
+from sfumato.series.upscaling import enlargement
 
 CONNECT_SECONDS = 10.0
 
@@ -44,7 +48,7 @@ def connect(url: str = "http://127.0.0.1:7860", *, api_key: str | None = None) -
     return studio
 
 
-class RemoteStudio:
+class RemoteStudio(DrawingCalls):
     """Draws on a server with the calls of a `Studio`. Close it, or use it in a `with` statement."""
 
     def __init__(self, url: str, *, api_key: str | None = None) -> None:
@@ -68,31 +72,42 @@ class RemoteStudio:
 
     def models(self) -> list[str]:
         """The models that are served, the default first."""
-        return [each["name"] for each in self._json("GET", "/api/v1/models")]
+        return [each["name"] for each in self._models()]
 
-    @overload  # a str is an Iterable[str] too, and means one request
-    def generate(  # type: ignore[overload-overlap]
-        self, request: Request | str | None = None, **fields: Unpack[RequestFields]
-    ) -> Image: ...
+    def _models(self) -> list[dict[str, Any]]:
+        served: list[dict[str, Any]] = self._json("GET", "/api/v1/models")
+        return served
 
-    @overload
-    def generate(self, request: Iterable[Request | str], **fields: Unpack[RequestFields]) -> list[Image]: ...
+    def _facts(self, request: Request) -> dict[str, Any]:
+        """What the server says of the model of a request. Raises `UsageError` for one that it lacks."""
+        served = {each["name"]: each for each in self._models()}
+        name = request.model if "model" in request.model_fields_set else next(iter(served))
+        if name not in served:
+            raise UsageError(f"model {name!r} is not served; {nearest(name, served)}")
+        if problem := served[name]["problem"]:
+            raise UsageError(f"model {name!r} cannot be drawn with: {problem}")
+        return served[name]
 
-    def generate(
-        self, request: Requests | None = None, **fields: Unpack[RequestFields]
-    ) -> Image | list[Image]:
-        """Draw one picture, or a list of them for a list of requests, as `Studio.generate`."""
-        images = self.generate_batch(request, **fields)
-        if request is not None and not isinstance(request, Request | str):
-            return images
-        if len(images) != 1:
-            raise UsageError(f"the request is for {len(images)} pictures: use generate_batch")
-        return images[0]
+    def enlargement(self, request: Request) -> Request:
+        """`request` for the enlargement of a picture, with a size that the model can draw and an upscaler."""
+        facts = self._facts(request)
+        return enlargement(request, facts["factor"], facts["defaults"]["upscaler"])
 
-    def generate_batch(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Image]:
-        """Draw every picture that a request asks for, or several do, in their order."""
-        drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
-        return [drawn[index] for index in sorted(drawn)]
+    def check_edit(self, request: Request) -> None:
+        """Raise `UsageError` for an edit that the model cannot carry out in the way that is asked for."""
+        facts = self._facts(request)
+        check_edit(request, facts["name"], facts["task"])
+
+    def edit(
+        self, image: PictureSource | InputImage, instruction: str, /, **fields: Unpack[RequestOptions]
+    ) -> Image:
+        """A picture changed as `instruction` says, as `Studio.edit`: unless `model` or `source` is given, by
+        the first served model that edits so.
+        """
+        editors = [each["name"] for each in self._models() if each["task"] == "instruct"]
+        if editors and not fields.get("model") and not fields.get("source"):
+            fields["model"] = editors[0]
+        return super().edit(image, instruction, **fields)
 
     def stream(
         self, request: Requests | None = None, *, previews: bool = False, **fields: Unpack[RequestFields]

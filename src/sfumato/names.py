@@ -48,6 +48,8 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
 BUILT_IN = dict(SAMPLERS)
 """Our samplers."""
 
+UPSCALERS = ("lanczos", "latent", "embedded")
+"""What enlarges a picture, besides the file of a network."""
 SPACINGS: dict[str, tuple[str, ...]] = {
     "leading": ("DDIM", "ddim_uniform"),
     "linspace": ("Normal", "Uniform", "Automatic", "native"),

@@ -15,7 +15,7 @@ from sfumato.control import Control, Fraction
 from sfumato.element import Box, Element, check_box
 from sfumato.errors import UsageError, nearest
 from sfumato.inputs import InputImage, Picture, PictureSource, input_image
-from sfumato.names import DIALECTS, ELSEWHERE, spacing_name, split_label
+from sfumato.names import DIALECTS, ELSEWHERE, UPSCALERS, spacing_name, split_label
 from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
 from sfumato.validation import Validated, shown
@@ -31,8 +31,6 @@ MAX_ELEMENTS = 64
 OVERLAP = 0.5
 """Of the windows of multidiffusion, unless it is given."""
 
-UPSCALERS = ("lanczos", "latent", "embedded")
-"""What enlarges a picture, besides the file of a network."""
 FILLS = ("keep", "noise", "blur")
 """What may stand in a mask before it is drawn, besides a colour."""
 

@@ -273,3 +273,12 @@ def test_an_overlap_without_windows_is_said_to_do_nothing(studio):
     assert idle.notes == ("overlap is given, but nothing is drawn in windows: see multidiffusion",)
     (used,) = studio.prepare("an apple", overlap=0.25, multidiffusion=True, width=1024)
     assert not any("overlap" in note for note in used.notes)
+
+
+def test_a_model_says_how_much_of_an_enlarged_picture_it_draws_anew(studio, picture):
+    enlarged = {"image": picture, "upscale": 1, "width": 512, "height": 512, "upscaler": "lanczos"}
+    own = {**studio.model.own, "upscale_strength": 0.25}
+    assert enlarging.strength_of(replace(studio.model, own=own)) == 0.25
+    assert studio.resolve(Request.build(prompt="", **enlarged)).strength == enlarging.strength_of(
+        studio.model
+    )

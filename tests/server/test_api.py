@@ -178,6 +178,21 @@ def test_a_remote_studio_draws_with_the_calls_of_a_local_one(server):
             studio.generate("a cat", width=100)
 
 
+def test_a_remote_studio_edits_varies_and_enlarges(server):
+    with sfumato.connect(server.url) as studio:
+        image = studio.generate("a red apple, 3d render", seed=7, steps=4)
+        assert studio.edit(image, "make it blue", steps=2).record.model == "embedded-instruct"
+        varied = studio.vary(image, amount=0.2, count=2)
+        assert [one.request.variation_amount for one in varied] == [(0.2,), (0.2,)]
+        large = studio.upscale(image, 1.4, steps=4)
+        assert large.size == (360, 360)
+        assert (large.request.upscaler, large.request.strength) == ("embedded", 0.1)
+        frames = studio.interpolate(["a red apple", "a lemon"], frames=3, steps=2, constant_speed=False)
+        assert len(frames) == 3
+        with pytest.raises(UsageError, match="reads no instructions"):
+            studio.edit(image, "make it blue", model="embedded")
+
+
 def test_a_stream_that_is_closed_cancels_the_rest(server):
     with sfumato.connect(server.url) as studio:
         stream = studio.stream("a cat", steps=200, sampler="euler")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sfumato.cli import console
 from sfumato.cli.options import Device, Program, argument, request_fields
 from sfumato.cli.saving import Output, draw_and_save
-from sfumato.edit.instruction import check_edit, edit_request
+from sfumato.edit.instruction import edit_request
 from sfumato.errors import UsageError
 from sfumato.options import EDITOR, EMBEDDED
 from sfumato.request import Request
@@ -45,7 +45,7 @@ def edit(
     request = edit_request(instruction, {**fields, "model": model, "image": str(picture)})
 
     def checked(studio: "Studio", request: Request) -> Request:
-        check_edit(request, studio.model)
+        studio.check_edit(request)
         if not output.quiet:
             how = f"by inversion ({request.inversion})" if request.inversion else "by instruction"
             console.complain(f"editing {how} with {studio.name}")

@@ -48,9 +48,4 @@ def upscale(
     picture = Image.open(path) if like.holds_record(path) else path
     request = upscaling(picture, given, image=path, **texts, **fields)
 
-    def fitted(studio: Any, one: Any) -> Any:
-        from sfumato.studio.enlarging import fitted
-
-        return fitted(one, studio.model)
-
-    draw_and_save([request], device, output, fitted=fitted)
+    draw_and_save([request], device, output, fitted=lambda studio, one: studio.enlargement(one))

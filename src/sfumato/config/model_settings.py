@@ -7,11 +7,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from sfumato.config.base import Config
-from sfumato.names import SAMPLERS, SPACINGS
+from sfumato.names import SAMPLERS, SPACINGS, UPSCALERS
 from sfumato.validation import one_of
 
 SETTINGS_FILE = "sfumato.json"
 """Its name in a model's folder, and that of the entry in the header of a LoRA."""
+
+DEFAULT_UPSCALER = "lanczos"
+"""Of a model that does not say."""
 
 Side = Annotated[int, Field(ge=8, le=8192)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
@@ -29,6 +32,12 @@ class ModelSettings(Config):
     guidance: Guidance | None = None
     image_guidance: Guidance | None = None
     """Of a model that edits by instruction."""
+    upscaler: Annotated[str, one_of(UPSCALERS)] | None = None
+    """What enlarges its pictures."""
+    upscale_strength: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How much of an enlarged picture is drawn anew."""
+    plain_background: bool | None = None
+    """Whether it draws objects on plain white."""
     steps_range: tuple[Steps, Steps] | None = None
     """Fewest and most that a distilled model has learned."""
     guidance_range: tuple[Guidance, Guidance] | None = None

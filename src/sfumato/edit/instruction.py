@@ -1,13 +1,10 @@
 """Editing a picture: by an instruction, or by two prompts and the picture's own noise."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sfumato.errors import UsageError
 from sfumato.request import Request
-
-if TYPE_CHECKING:
-    from sfumato.checkpoint import Model
 
 
 def edit_request(prompt: str, fields: Mapping[str, Any]) -> Request:
@@ -24,18 +21,18 @@ def edit_request(prompt: str, fields: Mapping[str, Any]) -> Request:
     return Request.build(prompt=prompt, **given)
 
 
-def check_edit(request: Request, model: "Model") -> None:
-    """Raise `UsageError` for an edit that `model` cannot carry out in the way that is asked for."""
-    if model.task == "instruct":
+def check_edit(request: Request, name: str, task: str) -> None:
+    """Raise `UsageError` for an edit that a model of that `name` and `task` cannot carry out as asked for."""
+    if task == "instruct":
         if request.inversion:
             raise UsageError(
-                f"{model.name} edits by instruction: leave source and inversion out, or edit with a "
+                f"{name} edits by instruction: leave source and inversion out, or edit with a "
                 "text-to-image model"
             )
-    elif model.task != "text":
-        raise UsageError(f"{model.name} is an {model.task} model, which draws into a mask: see generate")
+    elif task != "text":
+        raise UsageError(f"{name} is an {task} model, which draws into a mask: see generate")
     elif not request.source:
         raise UsageError(
-            f"{model.name} reads no instructions; it edits by two prompts: source is what the picture shows, "
+            f"{name} reads no instructions; it edits by two prompts: source is what the picture shows, "
             'as "a red cat, 3d render", and the prompt what it is to show, as "a blue cat, 3d render"'
         )

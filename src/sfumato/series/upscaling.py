@@ -34,3 +34,11 @@ def upscaling(
     height, width = image.rgba.shape[:2]
     size = {"width": round(width * scale), "height": round(height * scale)}
     return Request.build(**{**base, "image": image, "upscale": 1, **size, **given})
+
+
+def enlargement(request: Request, factor: int, upscaler: str) -> Request:
+    """`request` for the enlargement of a picture, with sides that are multiples of `factor`, by `upscaler`
+    unless it names one.
+    """
+    width, height = (max(round(side / factor), 1) * factor for side in request.size)
+    return request.changed(width=width, height=height, upscaler=request.upscaler or upscaler)

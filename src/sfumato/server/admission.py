@@ -7,7 +7,8 @@ from typing import Any
 from sfumato import expansion
 from sfumato.errors import UsageError, nearest
 from sfumato.inputs import bytes_only
-from sfumato.request import UPSCALERS, Request
+from sfumato.names import UPSCALERS
+from sfumato.request import Request
 from sfumato.server.settings import ServerSettings
 
 SERVER_SIDE = ("vae", "tiny", "base")

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import Field
 
 from sfumato import folders, foreign, metadata, pictures
+from sfumato.names import UPSCALERS
 from sfumato.prompt.meaning import AdapterWeight
-from sfumato.request import UPSCALERS, Request
+from sfumato.request import Request
 from sfumato.server.admission import SERVER_SIDE
 from sfumato.server.jobs import View
 

@@ -20,6 +20,7 @@ class ModelFacts:
     tokenizer: "Tokenizer"
     widths: tuple[int, ...]
     fast: bool
+    upscaler: str
     controls: tuple[str, ...]
     """The networks for controls that it brings with it."""
 
@@ -35,6 +36,7 @@ def model_facts(model: str) -> ModelFacts:
     """What is known of a model. Raises `CheckpointError`."""
     # torch comes with it: only here, as the server itself draws nothing
     from sfumato.checkpoint.scan import scan
+    from sfumato.config.model_settings import DEFAULT_UPSCALER
     from sfumato.config.text import TextConfig
     from sfumato.options import ModelOptions
 
@@ -45,5 +47,6 @@ def model_facts(model: str) -> ModelFacts:
         tokenizer=next(iter(found.tokenizers.values())),
         widths=tuple(config.hidden_size for config in configs if isinstance(config, TextConfig)),
         fast=found.fast is not None,
+        upscaler=found.own.get("upscaler", DEFAULT_UPSCALER),
         controls=tuple(found.controls),
     )

@@ -2,17 +2,16 @@
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
 
 import numpy as np
-import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from sfumato import checkpoint, devices, expansion
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
+from sfumato.calls import DrawingCalls, one_picture
 from sfumato.decoders import TINY, Decoders
 from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, SizedGuidance, active_terms
 from sfumato.diffusion.inpainting import resampled
@@ -40,14 +40,13 @@ from sfumato.diffusion.variation import varied
 from sfumato.edit import outpainting
 from sfumato.edit.canvas import Canvas, canvas_of
 from sfumato.edit.composition import HARMONISE
-from sfumato.edit.instruction import check_edit, edit_request
+from sfumato.edit.instruction import check_edit
 from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared
 from sfumato.few_steps import apply_fast
 from sfumato.image import Image
-from sfumato.inputs import InputImage, PictureSource
 from sfumato.metadata import Record, pixel_digest
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inference import for_inference, unpacked
@@ -59,14 +58,11 @@ from sfumato.request import (
     MAX_SIDE,
     Request,
     RequestFields,
-    RequestOptions,
     Requests,
     request_of,
     requests_of,
 )
-from sfumato.series.interpolation import FRAMES, Interpolation
-from sfumato.series.upscaling import SCALE, upscaling
-from sfumato.series.variation import AMOUNT, variation
+from sfumato.series.upscaling import enlargement
 from sfumato.studio import advice, editing, enlarging, passes
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.controls import Controls
@@ -124,7 +120,7 @@ class Step:
         return self._studio.preview(self._estimate, self._picture, quick, decoder=decoder)
 
 
-class Studio:
+class Studio(DrawingCalls):
     """A model, ready to draw; several threads may use it. Make one with `sfumato.load`.
 
     At the end of `with sfumato.load() as studio` it is closed, and its memory is free.
@@ -289,7 +285,8 @@ class Studio:
             request = request.filled(resample=request.resample or 1)
         if canvas is not None and request.strength is None:
             from_noise = canvas.mask is not None or task == "instruct"
-            request = request.filled(strength=1.0 if from_noise else DEFAULT_STRENGTH)
+            usual = enlarging.strength_of(self.model) if enlarging.enlarges(request) else DEFAULT_STRENGTH
+            request = request.filled(strength=1.0 if from_noise else usual)
         if task == "instruct" and request.image_guidance is None:
             own = self.model.own.get("image_guidance", DEFAULT_IMAGE_GUIDANCE)
             request = request.filled(image_guidance=own)
@@ -347,94 +344,18 @@ class Studio:
         """What a request draws over by itself, not in passes."""
         return None if request.extend else canvas_of(request, self.native_size, self.factor)
 
-    @overload  # a str is an Iterable[str] too, and means one request
-    def generate(  # type: ignore[overload-overlap]
-        self, request: Request | str | None = None, **fields: Unpack[RequestFields]
-    ) -> Image: ...
+    @property
+    def quickest_decoder(self) -> str:
+        """The decoder for pictures that are only measured."""
+        return self.decoders.quickest
 
-    @overload
-    def generate(self, request: Iterable[Request | str], **fields: Unpack[RequestFields]) -> list[Image]: ...
+    def enlargement(self, request: Request) -> Request:
+        """`request` for the enlargement of a picture, with a size that the model can draw and an upscaler."""
+        return enlargement(request, self.factor, enlarging.upscaler_of(request, self.model))
 
-    def generate(
-        self, request: Requests | None = None, **fields: Unpack[RequestFields]
-    ) -> Image | list[Image]:
-        """Draw one picture, or a list of them for a list of requests: see `generate_batch`.
-
-        `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`. Raises `UsageError` for one
-        that is wrong, and for a single request that asks for several pictures.
-        """
-        requests = requests_of(request, fields)
-        if request is None or isinstance(request, Request | str):
-            return self.generate_batch(_single(requests, "generate draws one; use generate_batch"))[0]
-        return self.generate_batch(requests)
-
-    def generate_batch(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Image]:
-        """Draw every picture that a request asks for, with seeds that count up from its own, or several do.
-
-        In the order of the requests.
-        """
-        drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
-        return [drawn[index] for index in sorted(drawn)]
-
-    def vary(
-        self, picture: Image | PictureSource, *, amount: float = AMOUNT, **fields: Unpack[RequestFields]
-    ) -> list[Image]:
-        """Draw variations of `picture`: `amount`, 0 to 1, of other noises mixed into its own.
-
-        A `sfumato.Image` is drawn by its request. Any other picture is drawn from (img2img) with the strength
-        `amount`. `fields` replace those of the request: `count`, 4 unless given, and `variation_seed`, the
-        first of the other seeds, random unless given.
-        """
-        return self.generate_batch(variation(picture, amount, **fields))
-
-    def interpolate(
-        self,
-        prompts: str | Sequence[str],
-        seeds: int | Sequence[int] = (),
-        *,
-        frames: int = FRAMES,
-        loop: bool = False,
-        constant_speed: bool = True,
-        **fields: Unpack[RequestOptions],
-    ) -> list[Image]:
-        """Draw `frames` pictures from prompt to prompt, from seed to seed, or both, `fields` being common.
-
-        With `loop` the last leads back to the first. `constant_speed`: from frame to frame the picture
-        changes equally much, as measured in fewer steps; else the weights do. Raises `UsageError` for fewer
-        than two prompts and seeds. See `sfumato.series.interpolation.Interpolation`.
-        """
-        way = Interpolation.of(prompts, seeds, loop=loop, **fields)
-
-        def draw(requests: list[Request]) -> list[PIL.Image.Image]:
-            return [image.pil for image in self.generate(requests)]
-
-        if constant_speed:
-            places = way.even_places(frames, draw, self.decoders.quickest)
-        else:
-            places = way.places(frames)
-        return self.generate([way.at(place) for place in places])
-
-    def upscale(
-        self, picture: Image | PictureSource, scale: float = SCALE, **fields: Unpack[RequestFields]
-    ) -> Image:
-        """Draw `picture` `scale` times larger: enlarged by `upscaler`, and refined with a low `strength`.
-
-        At `strength` 0 it is enlarged and no more. A `sfumato.Image` is refined under its own prompt.
-        `fields` replace those of the request. Width and height are rounded to what the model can draw.
-        """
-        return self.generate(enlarging.fitted(upscaling(picture, scale, **fields), self.model))
-
-    def edit(
-        self, image: PictureSource | InputImage, instruction: str, /, **fields: Unpack[RequestOptions]
-    ) -> Image:
-        """A picture changed as `instruction` says, by a model that edits so, such as "embedded-instruct".
-
-        A text-to-image model edits by inversion: `source` is a prompt for what the picture shows, and
-        `instruction` one for what it is to show. `fields` are those of `Request`. Raises `UsageError`.
-        """
-        request = edit_request(instruction, {**fields, "image": image})
-        check_edit(request, self.model)
-        return self.generate(request)
+    def check_edit(self, request: Request) -> None:
+        """Raise `UsageError` for an edit that the model cannot carry out in the way that is asked for."""
+        check_edit(request, self.model.name, self.model.task)
 
     def stream(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> Iterator[Step]:
         """Draw, one `Step` for each evaluation of the network; closing the iterator cancels the rest.
@@ -604,7 +525,7 @@ class Studio:
         schedule that holds the level, unless it is given: samplers that look ahead (heun, dpm2-a, dpmpp-2s-a)
         ask for a level within the step before it. Raises `UsageError` as `prepare` does.
         """
-        requests = _single(requests_of(request, fields), "a denoiser is of one")
+        requests = one_picture(requests_of(request, fields), "a denoiser is of one")
         (picture,) = self.prepare(requests)
         for note in picture.notes:
             warn(note)
@@ -830,13 +751,6 @@ def _adapter(one: Any) -> AdapterWeight:
     if not isinstance(one, str):
         raise UsageError(f"cannot use {shown(one)}: an adapter is a name or an AdapterWeight")
     return AdapterWeight(one)
-
-
-def _single(requests: list[Request], rule: str) -> list[Request]:
-    """The one request, for one picture. Raises `UsageError` with the `rule` for more."""
-    if (count := sum(map(expansion.count, requests))) != 1:
-        raise UsageError(f"the request is for {count} pictures: {rule}")
-    return requests
 
 
 def _random_seed() -> int:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sfumato import weights
 from sfumato.checkpoint import Model
+from sfumato.config.model_settings import DEFAULT_UPSCALER
 from sfumato.decoders import Decoders
 from sfumato.diffusion.guidance import ClassifierFreeGuidance
 from sfumato.diffusion.sampling import Sampling
@@ -27,15 +28,14 @@ from sfumato.nets.circular import continued
 from sfumato.nets.inference import for_inference
 from sfumato.nets.upscaler import Upscaler, enlarged
 from sfumato.nets.windows import Windows
-from sfumato.options import EMBEDDED
 from sfumato.request import Request
 
 EMBEDDED_UPSCALER = Path(upscaler.__file__).parents[1] / "models" / "upscaler" / "upscaler.safetensors"
 KNOWN_AREA, KNOWN_RATIO = 1.5, 2.0
 """A model knows sizes of up to so many times its native area, and shapes of up to so many to one."""
-STRENGTH, EMBEDDED_STRENGTH, LATENT_STRENGTH = 0.3, 0.1, 0.6
-"""Of what was enlarged. The embedded model knows whole icons, and would make icons of their parts; a latent
-that was made larger is blocks of cells until most of it is drawn anew.
+STRENGTH, LATENT_STRENGTH = 0.3, 0.6
+"""Of what was enlarged, unless the model says less, as one that knows whole icons and would make icons of
+their parts. A latent that was made larger is blocks of cells until most of it is drawn anew.
 """
 KEEPS_SHAPES = 0.5
 """Up to this strength a drawing over a picture keeps its shapes, whatever its size."""
@@ -154,7 +154,7 @@ def resolved(request: Request, model: Model, steps: int) -> Request:
         width, height = request.size
         raise UsageError(f"upscale is {scale:g}: of {width}×{height} that is no smaller picture; 2 would be")
     name = upscaler_of(request, model)
-    strength = LATENT_STRENGTH if name == "latent" else _strength(model)
+    strength = LATENT_STRENGTH if name == "latent" else strength_of(model)
     return request.filled(
         upscaler=name,
         upscale_steps=request.upscale_steps or steps,
@@ -164,19 +164,12 @@ def resolved(request: Request, model: Model, steps: int) -> Request:
 
 def upscaler_of(request: Request, model: Model) -> str:
     """What enlarges where the request does not say."""
-    return request.upscaler or ("embedded" if model.name == EMBEDDED else "lanczos")
+    return request.upscaler or str(model.own.get("upscaler", DEFAULT_UPSCALER))
 
 
-def fitted(request: Request, model: Model) -> Request:
-    """`request` for the enlargement of a picture, with a size that `model` can draw and an upscaler."""
-    width, height = (max(round(side / model.factor), 1) * model.factor for side in request.size)
-    strength = _strength(model) if request.strength is None else request.strength
-    upscaler = upscaler_of(request, model)
-    return request.changed(width=width, height=height, upscaler=upscaler, strength=strength)
-
-
-def _strength(model: Model) -> float:
-    return EMBEDDED_STRENGTH if model.name == EMBEDDED else STRENGTH
+def strength_of(model: Model) -> float:
+    """How much of what was enlarged is drawn anew where the request does not say."""
+    return float(model.own.get("upscale_strength", STRENGTH))
 
 
 def _scale(size: Size, native: Size) -> float:

@@ -11,7 +11,6 @@ from sfumato.edit.outpainting import extended
 from sfumato.edit.passes import Pass, Passes
 from sfumato.expansion import Prepared
 from sfumato.image import Image
-from sfumato.options import EMBEDDED
 from sfumato.pictures import MAX_PIXELS
 from sfumato.request import Request
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 def passes_of(request: Request, studio: "Studio") -> Passes | None:
     """The passes in which a resolved `request` is drawn; `None` if in one, as most are."""
     if request.extend is not None:
-        return extended(request, studio.factor, MAX_PIXELS, on_plain=studio.name == EMBEDDED)
+        on_plain = bool(studio.model.own.get("plain_background"))
+        return extended(request, studio.factor, MAX_PIXELS, on_plain=on_plain)
     if request.elements:
         return composed(request, studio.native_size)
     return None

@@ -30,6 +30,7 @@ class DefaultsView(BaseModel):
     spacing: str
     width: int
     height: int
+    upscaler: str = Field(description="What enlarges its pictures.")
 
 
 class ModelView(Named):
@@ -154,6 +155,7 @@ def _model(name: str) -> ModelView:
             spacing=usual.spacing,
             width=width,
             height=height,
+            upscaler=facts.upscaler,
         ),
     )
 

@@ -15,8 +15,6 @@ export type Tool = (typeof TOOLS)[number];
 
 const USUAL_WISHES: Wishes = { prompt: "", fill: "keep", feather: 0 };
 const FALLBACK_SIZE = { width: 256, height: 256 };
-/** How much of an enlarged picture is drawn anew, as the command has it. */
-const REFINED = { embedded: 0.1, others: 0.3 };
 const VARIATIONS = { count: 4, amount: 0.2 };
 
 export class Editor {
@@ -148,8 +146,8 @@ export class Editor {
     const height = Math.round(this.size.height * scale);
     await this.#submit(() => {
       const fields = this.#plain();
-      const strength = fields.model === "embedded" ? REFINED.embedded : REFINED.others;
-      return { ...fields, strength, upscale: 1, width, height };
+      const upscaler = library.model(fields.model)?.defaults?.upscaler;
+      return { ...fields, upscale: 1, width, height, ...(upscaler === undefined ? {} : { upscaler }) };
     });
   }
 

@@ -1,0 +1,144 @@
+"""The calls that draw, the same for a studio here and for one behind a server."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, Unpack, overload
+
+import PIL.Image
+
+from sfumato import expansion
+from sfumato.edit.instruction import edit_request
+from sfumato.errors import UsageError
+from sfumato.image import Image
+from sfumato.inputs import InputImage, PictureSource
+from sfumato.request import Request, RequestFields, RequestOptions, Requests, requests_of
+from sfumato.series.interpolation import FRAMES, Interpolation
+from sfumato.series.upscaling import SCALE, upscaling
+from sfumato.series.variation import AMOUNT, variation
+
+
+class DrawnStep(Protocol):
+    """A step of picture `image_index`; on its last one the finished `image`, else `None`."""
+
+    @property
+    def image_index(self) -> int: ...
+
+    @property
+    def image(self) -> Image | None: ...
+
+
+class DrawingCalls(ABC):
+    """Everything that draws pictures, by what `stream` draws."""
+
+    @abstractmethod
+    def stream(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> Iterator[DrawnStep]:
+        """Draw, one step for each evaluation of the network; closing the iterator cancels the rest."""
+
+    @abstractmethod
+    def enlargement(self, request: Request) -> Request:
+        """`request` for the enlargement of a picture, with a size that its model can draw and an upscaler."""
+
+    @abstractmethod
+    def check_edit(self, request: Request) -> None:
+        """Raise `UsageError` for an edit that its model cannot carry out in the way that is asked for."""
+
+    @overload  # a str is an Iterable[str] too, and means one request
+    def generate(  # type: ignore[overload-overlap]
+        self, request: Request | str | None = None, **fields: Unpack[RequestFields]
+    ) -> Image: ...
+
+    @overload
+    def generate(self, request: Iterable[Request | str], **fields: Unpack[RequestFields]) -> list[Image]: ...
+
+    def generate(
+        self, request: Requests | None = None, **fields: Unpack[RequestFields]
+    ) -> Image | list[Image]:
+        """Draw one picture, or a list of them for a list of requests: see `generate_batch`.
+
+        `fields` are those of `Request`: `studio.generate("a red apple", seed=7)`. Raises `UsageError` for one
+        that is wrong, and for a single request that asks for several pictures.
+        """
+        requests = requests_of(request, fields)
+        if request is None or isinstance(request, Request | str):
+            return self.generate_batch(one_picture(requests, "generate draws one; use generate_batch"))[0]
+        return self.generate_batch(requests)
+
+    def generate_batch(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Image]:
+        """Draw every picture that a request asks for, with seeds that count up from its own, or several do.
+
+        In the order of the requests.
+        """
+        drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
+        return [drawn[index] for index in sorted(drawn)]
+
+    def vary(
+        self, picture: Image | PictureSource, *, amount: float = AMOUNT, **fields: Unpack[RequestFields]
+    ) -> list[Image]:
+        """Draw variations of `picture`: `amount`, 0 to 1, of other noises mixed into its own.
+
+        A `sfumato.Image` is drawn by its request. Any other picture is drawn from (img2img) with the strength
+        `amount`. `fields` replace those of the request: `count`, 4 unless given, and `variation_seed`, the
+        first of the other seeds, random unless given.
+        """
+        return self.generate_batch(variation(picture, amount, **fields))
+
+    def interpolate(
+        self,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int] = (),
+        *,
+        frames: int = FRAMES,
+        loop: bool = False,
+        constant_speed: bool = True,
+        **fields: Unpack[RequestOptions],
+    ) -> list[Image]:
+        """Draw `frames` pictures from prompt to prompt, from seed to seed, or both, `fields` being common.
+
+        With `loop` the last leads back to the first. `constant_speed`: from frame to frame the picture
+        changes equally much, as measured in fewer steps; else the weights do. Raises `UsageError` for fewer
+        than two prompts and seeds. See `sfumato.series.interpolation.Interpolation`.
+        """
+        way = Interpolation.of(prompts, seeds, loop=loop, **fields)
+
+        def draw(requests: list[Request]) -> list[PIL.Image.Image]:
+            return [image.pil for image in self.generate(requests)]
+
+        if constant_speed:
+            places = way.even_places(frames, draw, self.quickest_decoder)
+        else:
+            places = way.places(frames)
+        return self.generate([way.at(place) for place in places])
+
+    def upscale(
+        self, picture: Image | PictureSource, scale: float = SCALE, **fields: Unpack[RequestFields]
+    ) -> Image:
+        """Draw `picture` `scale` times larger: enlarged by `upscaler`, and refined with a low `strength`.
+
+        At `strength` 0 it is enlarged and no more. A `sfumato.Image` is refined under its own prompt.
+        `fields` replace those of the request. Width and height are rounded to what the model can draw.
+        """
+        return self.generate(self.enlargement(upscaling(picture, scale, **fields)))
+
+    def edit(
+        self, image: PictureSource | InputImage, instruction: str, /, **fields: Unpack[RequestOptions]
+    ) -> Image:
+        """A picture changed as `instruction` says, by a model that edits so, such as "embedded-instruct".
+
+        A text-to-image model edits by inversion: `source` is a prompt for what the picture shows, and
+        `instruction` one for what it is to show. `fields` are those of `Request`. Raises `UsageError`.
+        """
+        request = edit_request(instruction, {**fields, "image": image})
+        self.check_edit(request)
+        return self.generate(request)
+
+    @property
+    def quickest_decoder(self) -> str:
+        """The decoder for pictures that are only measured."""
+        return "full"
+
+
+def one_picture(requests: list[Request], rule: str) -> list[Request]:
+    """The one request, for one picture. Raises `UsageError` with the `rule` for more."""
+    if (count := sum(map(expansion.count, requests))) != 1:
+        raise UsageError(f"the request is for {count} pictures: {rule}")
+    return requests

@@ -580,6 +580,11 @@ export interface components {
             spacing: string;
             /** Steps */
             steps: number;
+            /**
+             * Upscaler
+             * @description What enlarges its pictures.
+             */
+            upscaler: string;
             /** Width */
             width: number;
         };

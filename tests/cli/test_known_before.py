@@ -122,3 +122,11 @@ def test_threads_are_told_to_be_a_number_within_bounds(here, tmp_path):
             status, _, err = here(*command, "--threads", given)
             assert status == 2
             assert f"threads is {given}: must be {told}" in err
+
+
+@pytest.mark.parametrize("model", ["nothere", "./none/a.safetensors"])
+def test_a_model_that_is_not_there_is_not_served(model, here, monkeypatch):
+    monkeypatch.setattr("sfumato.server.serving.serve", never)
+    status, out, err = here("serve", "--model", model, "--port", "0")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: there is no model '{model}'")

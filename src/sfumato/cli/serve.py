@@ -10,6 +10,7 @@ from sfumato.cli import console
 from sfumato.cli.help import MODEL, RUN
 from sfumato.cli.options import Program, option
 from sfumato.errors import UsageError
+from sfumato.options import EDITOR, EMBEDDED
 
 program = Program()
 NEEDED = (
@@ -96,6 +97,7 @@ def serve(
     settings = server_settings(config, **given)
     if settings.safety and find_spec("nudenet") is None:
         raise UsageError("--safety needs a detector: pip install 'sfumato[safety]'")
+    _check_models(settings.models)
     from sfumato.server.serving import serve
 
     def started(address: str) -> None:
@@ -106,3 +108,14 @@ def serve(
     # a signal is how a server ends
     with suppress(console.Interrupted):
         serve(settings, started)
+
+
+def _check_models(models: tuple[str, ...]) -> None:
+    """Raise `CheckpointError` for a model that is not there. Those of the hub are fetched when needed."""
+    for model in models:
+        if model not in (EMBEDDED, EDITOR) and not Path(model).expanduser().exists():
+            # torch comes with it: not for the models that most servers have
+            from sfumato.checkpoint.source import hub_name, locate
+
+            if hub_name(model) is None:
+                locate(model)

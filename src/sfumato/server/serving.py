@@ -44,6 +44,8 @@ def serve(settings: ServerSettings, started: Callable[[str], None]) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server = _Server(config, app, lambda: started(f"http://{host}:{sock.getsockname()[1]}"))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("alembic", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     server.run(sockets=[sock])
 
 

@@ -1,6 +1,6 @@
 /** The mask that is painted over a picture, in its pixels, with every stroke to be taken back. */
 
-import type { Point } from "./geometry";
+import type { Point } from "$lib/view";
 import { flooded, inverted, isEmpty, packed, unpacked, type Bytes, type Runs } from "./pixels";
 
 /** Seen well on most pictures; how much of it shines through is the style's. */

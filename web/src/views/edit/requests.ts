@@ -2,7 +2,8 @@
 
 import type { DrawFields } from "$lib/api";
 import { tidied } from "$lib/stores/form.svelte";
-import { isGrown, type Edges, type Size } from "./geometry";
+import type { Size } from "$lib/view";
+import { isGrown, type Edges } from "./geometry";
 
 /** Into the mask, beyond the edges, by instruction, or over the whole picture. */
 export type Way = "mask" | "extend" | "instruct" | "over";

@@ -1,25 +1,15 @@
 /** The keys of the editor. */
 
 import type { Shortcut } from "$lib/keys.svelte";
-import { zoomed } from "./geometry";
+import { zoomIn, zoomOut } from "$lib/view";
 import type { Editor, Tool } from "./editor.svelte";
 
 export const BRUSHES = { min: 2, max: 256 };
-const ZOOM = 1.25;
 
 export function resize(editor: Editor, factor: number): void {
   const size = Math.round(editor.brush * factor);
   editor.brush = Math.min(Math.max(size, BRUSHES.min), BRUSHES.max);
 }
-
-export function zoom(editor: Editor, factor: number): void {
-  const { width, height } = editor.room;
-  editor.view = zoomed(editor.view, { x: width / 2, y: height / 2 }, factor);
-  editor.moved = true;
-}
-
-export const zoomIn = (editor: Editor): void => zoom(editor, ZOOM);
-export const zoomOut = (editor: Editor): void => zoom(editor, 1 / ZOOM);
 
 export function shortcuts(editor: Editor): Shortcut[] {
   const take = (tool: Tool) => () => (editor.tool = tool);

@@ -312,7 +312,11 @@ class Dispatcher:
             return  # it was cancelled while the message was on its way
         elif isinstance(message, messages.JobEvaluated):
             progress = JobProgress(
-                number=message.number, done=message.done, total=message.total, preview=message.preview
+                number=message.number,
+                done=message.done,
+                total=message.total,
+                layer=message.layer,
+                preview=message.preview,
             )
             self._progress[message.job] = progress
             if message.preview is not None:

@@ -69,11 +69,16 @@ class JobView(View):
 
 
 class JobProgress(View):
-    """How far a running job is: network evaluations `done` of `total`, of picture `number`."""
+    """How far a running job is: network evaluations `done` of `total`, of picture `number`.
+
+    `layer`: which part of a scene the preview shows, `background` or the name of an element, `element-N`
+    without one; left out where it shows the whole picture.
+    """
 
     number: int
     done: int
     total: int
+    layer: str | None = None
     preview: bytes | None = Field(None, exclude=True)
 
 

@@ -6,8 +6,9 @@ export interface Progress {
   number: number;
   done: number;
   total: number;
-  /** A WebP file in base64. */
+  /** A WebP file in base64: of the whole picture, or of the layer of a scene that is named. */
   preview?: string;
+  layer?: string;
 }
 
 export interface ServerEvents {

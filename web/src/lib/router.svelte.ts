@@ -1,11 +1,17 @@
-/** The three places of the page, each with an address. */
+/** The places of the page, each with an address. */
 
-export type Route = { place: "draw" } | { place: "edit"; picture: string } | { place: "gallery" };
+export type Route =
+  | { place: "draw" }
+  | { place: "edit"; picture: string }
+  | { place: "scene"; picture: string | null }
+  | { place: "gallery" };
 
 export function parsed(path: string): Route {
   const [first, second] = path.split("/").filter(Boolean);
   if (first === "gallery") return { place: "gallery" };
   if (first === "edit" && second !== undefined) return { place: "edit", picture: decodeURIComponent(second) };
+  if (first === "scene")
+    return { place: "scene", picture: second === undefined ? null : decodeURIComponent(second) };
   return { place: "draw" };
 }
 
@@ -13,6 +19,9 @@ export const paths = {
   draw: "/",
   gallery: "/gallery",
   edit: (picture: string): string => `/edit/${encodeURIComponent(picture)}`,
+  /** The scene of a picture; without one that which was last worked on. */
+  scene: (picture?: string): string =>
+    picture === undefined ? "/scene" : `/scene/${encodeURIComponent(picture)}`,
 };
 
 class Router {

@@ -18,6 +18,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 @router.get("/gallery")
 @router.get("/edit/{picture}")
+@router.get("/scene")
+@router.get("/scene/{picture}")
 def show() -> Response:
     """The page; its script reads the rest of the address."""
     return FileResponse(FOLDER / "index.html", media_type="text/html", headers=CHECKED)

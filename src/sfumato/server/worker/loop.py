@@ -53,7 +53,8 @@ class _RunningJob:
     turn: Turn
     waiting: Iterator[tuple[int, Prepared]]
     pictures: dict[int, _Picture] = field(default_factory=dict)
-    preview_due: float = 0.0
+    preview_due: dict[int, float] = field(default_factory=dict)
+    """When the drawings of a round may be shown next, so that each has its turn."""
 
 
 class Worker:
@@ -221,8 +222,11 @@ class Worker:
             self._clock += 1
             drawing.turn.left -= 1
             picture.done += 1
-            preview = None if event.last else self._preview(job, drawing, picture.round[part], event)
-            self.connection.send(messages.JobEvaluated(job, number, picture.done, picture.total, preview))
+            preview = None if event.last else self._preview(job, picture, part, event)
+            layer = picture.round[part].layer if preview else ""
+            self.connection.send(
+                messages.JobEvaluated(job, number, picture.done, picture.total, preview, layer or None)
+            )
         elif isinstance(event, engine.Finished):
             try:
                 assert event.pixels is not None
@@ -252,19 +256,18 @@ class Worker:
         else:
             self._submit_round(job, number)
 
-    def _preview(
-        self, job: str, drawing: _RunningJob, part: Prepared, event: engine.Evaluated
-    ) -> bytes | None:
-        """A WebP file of what the picture is becoming, if somebody looks and one is due."""
+    def _preview(self, job: str, picture: _Picture, part: int, event: engine.Evaluated) -> bytes | None:
+        """A WebP file of what a drawing of the round is becoming, if somebody looks and one is due."""
         began = perf_counter()
+        drawing = self._drawings[job]
         # what is not checked is not shown
-        if self.gate is not None or job not in self._watched or began < drawing.preview_due:
+        if self.gate is not None or job not in self._watched or began < drawing.preview_due.get(part, 0):
             return None
         buffer = io.BytesIO()
-        image = drawing.studio.preview(event.x0, part)
+        image = drawing.studio.preview(event.x0, picture.round[part])
         image.pil.save(buffer, "WEBP", quality=75)
         now = perf_counter()
-        drawing.preview_due = now + (now - began) / PREVIEW_SHARE
+        drawing.preview_due[part] = now + (now - began) * len(picture.round) / PREVIEW_SHARE
         return buffer.getvalue()
 
     def _again(self, key: Key, error: Exception) -> None:

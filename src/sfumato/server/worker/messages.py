@@ -61,13 +61,17 @@ class Loading:
 
 @dataclass(frozen=True)
 class JobEvaluated:
-    """A network evaluation of a job: `done` of `total` of its picture `number`; `preview` is a WebP file."""
+    """A network evaluation of a job: `done` of `total` of its picture `number`.
+
+    `preview` is a WebP file of it, or of the one `layer` of it that is named.
+    """
 
     job: str
     number: int
     done: int
     total: int
     preview: bytes | None = None
+    layer: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ export class Form {
   #fields = $state.raw<DrawFields>({});
   #back = $state.raw<readonly DrawFields[]>([]);
   #forward = $state.raw<readonly DrawFields[]>([]);
-  #last: { names: string; at: number } | null = null;
+  #last: { part: string; at: number } | null = null;
   #stored: Stored<DrawFields>;
 
   constructor(name = "form") {
@@ -54,12 +54,14 @@ export class Form {
     return this.#fields[name];
   }
 
-  /** Change some fields; `undefined` gives one back to the model. */
-  set(change: { [K in keyof DrawFields]?: DrawFields[K] | undefined }): void {
-    const names = Object.keys(change).join();
+  /** Change some fields; `undefined` gives one back to the model. Changes of one `part` follow each other as one. */
+  set(
+    change: { [K in keyof DrawFields]?: DrawFields[K] | undefined },
+    part = Object.keys(change).join(),
+  ): void {
     const now = Date.now();
-    const goesOn = this.#last?.names === names && now - this.#last.at < TOGETHER;
-    this.#last = { names, at: now };
+    const goesOn = this.#last?.part === part && now - this.#last.at < TOGETHER;
+    this.#last = { part, at: now };
     this.#become(tidied({ ...this.#fields, ...change } as DrawFields), goesOn);
   }
 

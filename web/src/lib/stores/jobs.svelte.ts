@@ -8,7 +8,12 @@ const PAGE = 20;
 
 export const hasEnded = (state: JobState): boolean => state !== "queued" && state !== "running";
 
+/** The layer behind all elements of a scene. */
+const BACKGROUND = "background";
+
 export interface Drawing extends Progress {
+  /** The last previews by the layers that they show; that of the whole picture is `""`. */
+  layers: Readonly<Record<string, string>>;
   /** When the first evaluation was reported, and how many were done then: what the time left is reckoned from. */
   since: number;
   from: number;
@@ -121,9 +126,14 @@ class Jobs {
 
   #progress(job: string, progress: Progress): void {
     const before = this.drawing.get(job);
-    const preview = progress.preview ?? (before?.number === progress.number ? before.preview : undefined);
+    const layers = {
+      ...(before?.number === progress.number ? before.layers : {}),
+      ...(progress.preview !== undefined && { [progress.layer ?? ""]: progress.preview }),
+    };
+    const preview = layers[""] ?? layers[BACKGROUND];
     this.drawing.set(job, {
       ...progress,
+      layers,
       ...(preview === undefined ? {} : { preview }),
       since: before?.since ?? performance.now(),
       from: before?.from ?? progress.done,

@@ -13,7 +13,7 @@ it("gives an order by priorities within their range", () => {
 });
 
 it("reckons the time left from the evaluations seen", () => {
-  const drawing = { number: 0, done: 6, total: 20, since: 1000, from: 2 };
+  const drawing = { number: 0, done: 6, total: 20, since: 1000, from: 2, layers: {} };
   expect(secondsLeft(drawing, 3000)).toBe(7);
   expect(secondsLeft({ ...drawing, done: 2 }, 3000)).toBeNull();
 });

@@ -5,6 +5,7 @@ export const common = {
   "nav.label": { en: "Places", de: "Orte" },
   "nav.draw": { en: "Draw", de: "Zeichnen" },
   "nav.edit": { en: "Edit", de: "Bearbeiten" },
+  "nav.scene": { en: "Scene", de: "Szene" },
   "nav.gallery": { en: "Gallery", de: "Galerie" },
   "menu.page": { en: "Page settings", de: "Seite einstellen" },
   "menu.language": { en: "Language", de: "Sprache" },

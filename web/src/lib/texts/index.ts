@@ -4,10 +4,11 @@ import { common } from "./common";
 import { draw } from "./draw";
 import { edit } from "./edit";
 import { gallery } from "./gallery";
+import { scene } from "./scene";
 
 export type Language = "en" | "de";
 export type Table = Record<string, Record<Language, string>>;
 
-export const texts = { ...common, ...draw, ...edit, ...gallery } satisfies Table;
+export const texts = { ...common, ...draw, ...edit, ...gallery, ...scene } satisfies Table;
 
 export type Key = keyof typeof texts;

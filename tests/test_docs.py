@@ -141,7 +141,8 @@ def test_every_name_of_the_package_on_a_page_exists(where, dotted):
 
 
 OTHER_OPTIONS = {"--nproc-per-node", "--clock", "--threads", "--write", "--glide", "--frames", "--batch"}
-"""Options of other programs: torchrun, the benchmarks, examples/live.py."""
+OTHER_OPTIONS |= {"--head", "--address"}
+"""Options of other programs: torchrun, ray, the benchmarks, examples/live.py."""
 
 
 def test_every_option_on_a_page_is_one_of_the_command():
@@ -440,6 +441,7 @@ USES = {
     r"^\s*(?:import|from) (?:socket|urllib\.request|http|requests|httpx2?)\b|_download\(|HfApi": {
         "checkpoint/source.py",
         "client.py",
+        "server/cluster/ray_workers.py",
         "server/serving.py",
     },
     r"^\s*(?:import|from) subprocess\b": {"checkpoint/unpickle.py", "data/npm.py", "viewer.py"},

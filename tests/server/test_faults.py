@@ -13,6 +13,7 @@ from sfumato.server.admission import admitted
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.events import Events
 from sfumato.server.jobs import ENDED, JobState
+from sfumato.server.local_workers import LocalWorkers
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import Store
 
@@ -25,7 +26,7 @@ def drawing(tmp_path, monkeypatch):
     monkeypatch.setattr(dispatching, "DATABASE_SECONDS", 0.01)
     settings = ServerSettings(data=tmp_path)
     store = Store(tmp_path)
-    dispatcher = Dispatcher(store, Events(), settings)
+    dispatcher = Dispatcher(store, Events(), settings, LocalWorkers(settings))
     dispatcher.start()
 
     def draw(**fields):

@@ -27,7 +27,8 @@ NEEDED = (
 @program.add(
     examples="""sfumato serve
 sfumato serve --model embedded --model dreamy.safetensors --port 8000
-sfumato serve --host 0.0.0.0 --api-key secret"""
+sfumato serve --host 0.0.0.0 --api-key secret
+sfumato serve --ray --workers 2 --max-workers 8"""
 )
 def serve(
     host: Annotated[
@@ -59,6 +60,13 @@ def serve(
         ),
     ] = None,
     workers: Annotated[int | None, option("--workers N", RUN, "Processes that draw. Default: 1.")] = None,
+    ray: Annotated[
+        bool,
+        option("--ray", RUN, "Draw on the nodes of a Ray cluster, or of a new one. Default: off."),
+    ] = False,
+    max_workers: Annotated[
+        int | None, option("--max-workers N", RUN, "With --ray: workers under load. Default: --workers.")
+    ] = None,
     devices: Annotated[
         list[str] | None,
         option("--device NAME", MODEL, "A device of the workers. Repeatable. Default: the fastest."),
@@ -89,6 +97,8 @@ def serve(
         "api_keys": api_keys,
         "allowed_hosts": allowed_hosts,
         "workers": workers,
+        "ray": ray or None,
+        "max_workers": max_workers,
         "devices": devices,
         "queue": queue,
         "safety": safety or None,
@@ -97,6 +107,8 @@ def serve(
     settings = server_settings(config, **given)
     if settings.safety and find_spec("nudenet") is None:
         raise UsageError("--safety needs a detector: pip install 'sfumato[safety]'")
+    if settings.ray and find_spec("ray") is None:
+        raise UsageError("--ray needs Ray Serve: pip install 'sfumato[ray]'")
     _check_models(settings.models)
     from sfumato.server.serving import serve
 

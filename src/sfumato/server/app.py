@@ -12,11 +12,13 @@ from sfumato.server.context import Server
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.errors import RESPONSES, ErrorBody, handle_errors
 from sfumato.server.events import Events
+from sfumato.server.local_workers import LocalWorkers
 from sfumato.server.routes import a1111, health, jobs, library, openai, page, pictures, reading
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import Store
 from sfumato.server.tracing import Tracing
+from sfumato.server.workers import Workers
 from sfumato.version import __version__
 
 ROUTERS = (
@@ -41,7 +43,7 @@ def application(settings: ServerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store, events = Store(settings.data, settings.database), Events()
-        dispatcher = Dispatcher(store, events, settings)
+        dispatcher = Dispatcher(store, events, settings, _workers(settings))
         events.observers.append(tracing.see)
         app.state.server = Server(settings, store, events, dispatcher)
         await run_in_threadpool(dispatcher.start)
@@ -69,6 +71,14 @@ def application(settings: ServerSettings) -> FastAPI:
     app.add_middleware(Guard, settings=settings, tracing=tracing, seen=seen)
     _document(app)
     return app
+
+
+def _workers(settings: ServerSettings) -> Workers:
+    if settings.ray:
+        from sfumato.server.cluster.ray_workers import RayWorkers
+
+        return RayWorkers(settings)
+    return LocalWorkers(settings)
 
 
 def _document(app: FastAPI) -> None:

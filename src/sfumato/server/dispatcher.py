@@ -1,71 +1,45 @@
-"""From the queue to the workers and back: starts worker processes, gives them jobs, keeps what they draw.
+"""From the queue to the workers and back: gives them jobs, keeps what they draw.
 
 One thread decides; everything that happens reaches it through one queue.
 """
 
 import logging
-import multiprocessing
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread, Timer
 from time import monotonic
-from typing import Any
 
 from sfumato.errors import OutputError
-from sfumato.options import DeviceOptions
 from sfumato.server.events import Events
 from sfumato.server.jobs import Event, JobProgress, JobState, JobView
 from sfumato.server.metrics import ServerMetrics
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
 from sfumato.server.worker import messages
-from sfumato.server.worker.process import main
+from sfumato.server.workers import HeldWorker, Workers
 
 log = logging.getLogger("sfumato.server")
 
-JOBS_AT_ONCE = 64
-"""Jobs that a worker holds, so that it can choose whose turn it is and fill its batches."""
-MOST_SECONDS_BETWEEN_STARTS = 30.0
 DATABASE_SECONDS = 1.0
 """After which it is tried again to write to a database that could not be written to."""
 TICK_SECONDS = 1.0
 """How often a server that shares its database looks at what the others did."""
 TIDY_SECONDS = 600.0
-CRASHED = "the process that drew it ended"
 LOST = "the server ended while it was drawn"
 
 
-@dataclass(eq=False)
-class _Worker:
-    number: int
-    process: BaseProcess
-    connection: Connection
-    ready: bool = False
-    jobs: dict[str, JobView] = field(default_factory=dict)
-    failures: int = 0
-    """How often it ended before it was ready."""
-
-    @property
-    def room(self) -> int:
-        """How many more jobs it may hold."""
-        alone = any(job.crashes for job in self.jobs.values())
-        return 0 if alone else JOBS_AT_ONCE - len(self.jobs)
-
-
 class Dispatcher:
-    """Carries out the jobs of `store` in worker processes, and tells `events` of it."""
+    """Carries out the jobs of `store` by `workers`, and tells `events` of it."""
 
-    def __init__(self, store: Store, events: Events, settings: ServerSettings) -> None:
+    def __init__(self, store: Store, events: Events, settings: ServerSettings, workers: Workers) -> None:
         self.store, self.events, self.settings = store, events, settings
+        self.workers = workers
         self.metrics = ServerMetrics()
         events.observers.append(self.metrics.see)
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._workers: list[_Worker] = []
+        self._workers: list[HeldWorker] = []
         self._progress: dict[str, JobProgress] = {}
         self._previews: dict[str, bytes] = {}
         self._peeked: set[str] = set()
@@ -82,14 +56,14 @@ class Dispatcher:
         self.store.beat()
         for job in self.store.give_up(self.store.lost(), LOST):
             log.info("job %s: %s after a restart", job.id, job.state)
-        for number in range(self.settings.workers):
-            self._workers.append(self._started(number))
+        self.workers.start(lambda worker, message: self._do(lambda: self._hear(worker, message)))
         self._thread.start()
 
     def begin_stop(self) -> None:
         """Begin no more jobs. The running ones have `grace_seconds` from now."""
         if not self._stopping:
             self._stopping = True
+            self.workers.retire()
             self._do(lambda: None)
             timer = Timer(self.settings.grace_seconds, self.hurry)
             timer.daemon = True
@@ -111,9 +85,7 @@ class Dispatcher:
         self._over.wait()
         self._inbox.put(None)
         self._thread.join()
-        for worker in self._workers:
-            worker.process.kill()
-            worker.process.join()
+        self.workers.stop()
         with suppress(*UNAVAILABLE):  # then the next server gives them up
             self.store.give_up(self.store.running(), "the server was stopped while it was drawn")
 
@@ -159,7 +131,7 @@ class Dispatcher:
     @property
     def ready(self) -> bool:
         """Whether a worker can draw."""
-        return any(worker.ready for worker in self._workers)
+        return any(not worker.leaving for worker in self._workers)
 
     # -- within the dispatcher's thread
 
@@ -228,82 +200,64 @@ class Dispatcher:
                 log.exception("the dispatcher failed")
             return
 
-    def _started(self, number: int) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        devices, memory = self.settings.devices, self.settings.memory
-        device = DeviceOptions(device=devices[number % len(devices)] if devices else None)
-        budget = None if memory is None else memory * MEBI
-        process = context.Process(
-            target=main,
-            args=(theirs, self.settings.models[0], device, budget, self.settings.rows, self.settings.safety),
-            name=f"sfumato-worker-{number}",
-            daemon=True,
-        )
-        process.start()
-        theirs.close()
-        worker = _Worker(number, process, ours)
-        Thread(target=self._listen, args=(worker,), name=f"worker-{number}", daemon=True).start()
-        return worker
-
-    def _listen(self, worker: _Worker) -> None:
-        """In a thread of its own: what a worker says, until it is gone."""
-        while True:
-            try:
-                message = worker.connection.recv()
-            except (EOFError, OSError):
-                self._do(lambda: self._gone(worker))
-                return
-            self._do(lambda message=message: self._hear(worker, message))  # type: ignore[misc]
-
-    def _gone(self, worker: _Worker) -> None:
-        """A worker ended, as none does by itself: its jobs wait again or fail, and another one starts."""
-        worker.process.join()
-        self.metrics.see_crash()
-        log.error("worker %d ended with status %s", worker.number, worker.process.exitcode)
-        self._give_up(worker.jobs, CRASHED, crashed=True)
-        worker.jobs.clear()
-        worker.failures = 0 if worker.ready else worker.failures + 1
-        worker.ready = False
-        if not self._stopping:
-            # one that ends before it is ready is not started again and again
-            pause = min(2.0**worker.failures, MOST_SECONDS_BETWEEN_STARTS) if worker.failures else 0
-            timer = Timer(pause, self._do, [lambda: self._replace(worker)])
-            timer.daemon = True
-            timer.start()
-
-    def _replace(self, worker: _Worker) -> None:
-        if not self._stopping:
-            fresh = self._started(worker.number)
-            fresh.failures = worker.failures
-            self._workers[self._workers.index(worker)] = fresh
-
     def _fill(self) -> None:
-        """Give waiting jobs to the workers that hold the fewest.
+        """Give waiting jobs to the workers where they begin soonest.
 
         A job whose worker ended is drawn alone, so that one that ends every worker takes no other with it.
         """
+        self._workers = [worker for worker in self._workers if worker.jobs or not worker.leaving]
         if self._stopping:
             return
-        ready = [worker for worker in self._workers if worker.ready]
-        room = sum(worker.room for worker in ready)
+        room = sum(worker.room for worker in self._workers)
         for job in self.store.waiting(room) if room else ():
-            worker = min(ready, key=lambda each: len(each.jobs))
-            if worker.room < 1 or (job.crashes and worker.jobs):
+            free = [each for each in self._workers if each.room > 0 and not (job.crashes and each.jobs)]
+            if not free:
                 return
-            if not self.store.begin(job.id):
-                continue
-            worker.jobs[job.id] = job
-            done = frozenset(picture.number for picture in job.pictures)
-            self._send(worker, messages.Draw(job.id, job.request, job.priority, done))
-            if self._watchers.get(job.id):
-                self._send(worker, messages.Watch(job.id, True))
-            self.events.tell(Event(kind="state", job=job.id, state=JobState.RUNNING))
+            if self.store.begin(job.id):
+                self._give(min(free, key=lambda each: each.burden(job.model)), job)
+                self.events.tell(Event(kind="state", job=job.id, state=JobState.RUNNING))
 
-    def _hear(self, worker: _Worker, message: messages.FromWorker) -> None:
+    def _give(self, worker: HeldWorker, job: JobView) -> None:
+        worker.jobs[job.id] = job
+        done = frozenset(picture.number for picture in job.pictures)
+        worker.send(messages.Draw(job.id, job.request, job.priority, done))
+        if self._watchers.get(job.id):
+            worker.send(messages.Watch(job.id, True))
+
+    def _welcome(self, fresh: HeldWorker) -> None:
+        """A worker can draw: it gets its part of what others hold and have not begun, and then what waits."""
+        if fresh not in self._workers:
+            self._workers.append(fresh)
+        while True:
+            fullest = max(self._workers, key=lambda each: len(each.jobs))
+            movable = [job for job in fullest.jobs if job not in self._progress]
+            if not movable or len(fullest.jobs) <= len(fresh.jobs) + 1:
+                break
+            job = fullest.jobs.pop(movable[-1])
+            fullest.send(messages.Cancel(job.id))
+            self._give(fresh, job)
+        self._fill()
+
+    def _part(self, worker: HeldWorker, message: messages.Gone) -> None:
+        """A worker ended: its jobs wait again or fail."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+            log.error("%s is gone, with %d jobs: %s", worker.name, len(worker.jobs), message.reason)
+        self._give_up(worker.jobs, message.reason, crashed=message.crashed)
+        worker.jobs.clear()
+        if message.crashed:
+            self.metrics.see_crash()
+        self._fill()
+
+    def _hear(self, worker: HeldWorker, message: messages.OfWorker) -> None:
         if isinstance(message, messages.Ready):
-            worker.ready = True
-            self._fill()
+            self._welcome(worker)
+        elif isinstance(message, messages.Leaving):
+            worker.leaving = True
+        elif isinstance(message, messages.Gone):
+            self._part(worker, message)
+        elif isinstance(message, messages.Loaded):
+            worker.models = message.models
         elif isinstance(message, messages.BatchEvaluated):
             self.metrics.see_batch(message.points, message.seconds)
         elif isinstance(message, messages.Loading):
@@ -365,13 +319,13 @@ class Dispatcher:
             self._watch(job, False)
         for worker in self._workers:
             if worker.jobs.pop(job, None) is not None and tell_worker:
-                self._send(worker, messages.Cancel(job))
+                worker.send(messages.Cancel(job))
         self._fill()
 
     def _prioritise(self, job: str, priority: int) -> None:
         for worker in self._workers:
             if job in worker.jobs:
-                self._send(worker, messages.Prioritise(job, priority))
+                worker.send(messages.Prioritise(job, priority))
 
     def _watch(self, job: str, on: bool) -> None:
         count = self._watchers.get(job, 0) + (1 if on else -1)
@@ -380,10 +334,4 @@ class Dispatcher:
             del self._watchers[job]
         for worker in self._workers:
             if job in worker.jobs:
-                self._send(worker, messages.Watch(job, count > 0))
-
-    def _send(self, worker: _Worker, message: Any) -> None:
-        try:
-            worker.connection.send(message)
-        except OSError:
-            return  # it is gone; `_gone` is on its way
+                worker.send(messages.Watch(job, count > 0))

@@ -26,11 +26,13 @@ ANSWER_SECONDS = 5
 def serve(settings: ServerSettings, started: Callable[[str], None]) -> None:
     """Serve until a signal; `started` is told the address once requests are answered.
 
-    Raises `OutputError` where the address cannot be had.
+    Raises `OutputError` where the address cannot be had, `UsageError` where Ray cannot.
     """
     app = application(settings)
     config = uvicorn.Config(
         app,
+        # the loop that the tests know: uvicorn takes uvloop where it finds it, as beside Ray
+        loop="asyncio",
         http=deadline_protocol(settings.receive_seconds),
         ws="none",
         log_config=None,
@@ -46,6 +48,10 @@ def serve(settings: ServerSettings, started: Callable[[str], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("alembic", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if settings.ray:
+        from sfumato.server.cluster.connecting import connect
+
+        connect()
     server.run(sockets=[sock])
 
 

@@ -48,6 +48,15 @@ class ServerSettings(BaseSettings):
         (), description="Names under which clients reach the server, besides its address."
     )
     workers: int = Field(1, ge=1, le=64, description="Processes that draw, one a device.")
+    ray: bool = Field(
+        False, description="Draw on the nodes of a Ray cluster: RAY_ADDRESS's, this machine's, or a new one."
+    )
+    max_workers: int | None = Field(
+        None, ge=1, le=1024, description="With Ray: workers at most. Default: as many as `workers`."
+    )
+    jobs_per_worker: int = Field(
+        8, ge=1, le=64, description="With Ray: jobs of each worker above which more workers are started."
+    )
     devices: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Devices of the workers in turn. Default: the fastest one."
     )
@@ -136,4 +145,16 @@ def server_settings(file: Path | None = None, **given: Any) -> ServerSettings:
             f"host is {settings.host}: other machines may reach it only with a key; give --api-key, "
             "or SFUMATO_SERVE_API_KEYS"
         )
+    if settings.ray and (len(settings.devices) > 1 or ":" in "".join(settings.devices)):
+        raise UsageError(
+            f"devices is {', '.join(settings.devices)}: with Ray it is one kind, such as cuda; "
+            "each worker has a GPU of its own"
+        )
+    if settings.max_workers is not None:
+        if not settings.ray:
+            raise UsageError("max_workers needs Ray, which starts and ends workers: give --ray")
+        if settings.max_workers < settings.workers:
+            raise UsageError(
+                f"max_workers is {settings.max_workers}: must be at least workers, {settings.workers}"
+            )
     return ServerSettings.model_construct(**settings.model_dump())

@@ -7,9 +7,8 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from multiprocessing.connection import Connection
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from sfumato import engine
 from sfumato.engine import Engine
@@ -32,6 +31,19 @@ PREVIEW_SHARE = 0.1
 
 Key = tuple[str, int, int]
 """A job, the number of its picture, and which drawing of that picture's round."""
+
+
+class Channel(Protocol):
+    """A worker's end of what connects it with the server."""
+
+    def poll(self, timeout: float | None) -> bool:
+        """Whether there is a message, within so many seconds; for ever if `None`."""
+
+    def recv(self) -> messages.ToWorker:
+        """The next message. Raises `EOFError` where the server is gone."""
+
+    def send(self, message: messages.FromWorker) -> None:
+        """Tell the server."""
 
 
 @dataclass(eq=False)
@@ -64,7 +76,7 @@ class Worker:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Channel,
         device: DeviceOptions,
         memory: int | None = None,
         rows: int = 0,
@@ -158,6 +170,7 @@ class Worker:
             for each in closed:
                 self._close(each)
             studio.confine()
+            self.connection.send(messages.Loaded(self.models.names))
         return studio
 
     def _submit(self, job: str) -> None:

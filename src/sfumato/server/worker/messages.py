@@ -1,4 +1,4 @@
-"""What the server and a worker tell each other, over a pipe."""
+"""What the server and a worker tell each other, and what is told of a worker."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +60,13 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """The models that the worker holds now."""
+
+    models: frozenset[str]
+
+
+@dataclass(frozen=True)
 class JobEvaluated:
     """A network evaluation of a job: `done` of `total` of its picture `number`.
 
@@ -103,4 +110,20 @@ class JobFinished:
     """The traceback of an error that is none of a user's."""
 
 
-FromWorker = Ready | Loading | BatchEvaluated | JobEvaluated | PictureDrawn | JobFinished
+FromWorker = Ready | Loading | Loaded | BatchEvaluated | JobEvaluated | PictureDrawn | JobFinished
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """Of a worker: it takes no more jobs, and finishes those that it has."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Of a worker: it ended, and draws none of its jobs any more. `crashed`: perhaps for one of them."""
+
+    reason: str
+    crashed: bool
+
+
+OfWorker = FromWorker | Leaving | Gone

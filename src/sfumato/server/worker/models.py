@@ -23,6 +23,11 @@ class Models:
             self._open.move_to_end(options)
         return self._open.get(options)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The models that are loaded."""
+        return frozenset(options.source for options in self._open)
+
     def fits(self, options: ModelOptions, busy: Iterable[Studio]) -> bool:
         """Whether a model is loaded or can be beside the `busy` ones; one that never was loaded counts as
         much as the largest of them.

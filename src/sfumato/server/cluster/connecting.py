@@ -1,0 +1,40 @@
+"""The Ray cluster of a server: joined where there is one, started on this machine otherwise."""
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from sfumato.errors import UsageError
+
+CLIENT = "ray://"
+
+
+def connect() -> None:
+    """Join the cluster that `RAY_ADDRESS` names, or that of this machine; start one if there is none.
+
+    A cluster that is started here ends with this process, sends no usage statistics and has no dashboard.
+    Raises `UsageError`.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith(CLIENT):
+        raise UsageError(
+            f"RAY_ADDRESS is {address}: the server must run on a node of the cluster, "
+            "with an address such as HOST:6379"
+        )
+    # in a thread of its own, as Ray takes the main thread's signals
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_connect, address).result()
+
+
+def _connect(address: str) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray import serve  # noqa: F401  (its logger is set up here)
+
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    dashboard = None if address else False
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=dashboard)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"Ray cannot be joined or started: {error}") from None

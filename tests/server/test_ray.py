@@ -1,0 +1,139 @@
+"""Workers on a Ray cluster of two nodes on this machine, one of which is lost."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from running import ENDED, TINY, RunningServer
+
+from sfumato.errors import UsageError
+from sfumato.server.cluster.connecting import connect
+from sfumato.server.settings import server_settings
+
+pytest.importorskip("ray")
+LONG = {**TINY, "steps": 60}
+NODE = {
+    "num_cpus": 1,
+    "num_gpus": 0,
+    "object_store_memory": 100 << 20,
+    "include_dashboard": False,
+    "include_log_monitor": False,
+    "no_monitor": True,
+}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of one node, to which others can be added."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        found = Cluster(initialize_head=True, head_node_args=NODE)
+        yield found
+        found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def clustered(cluster, tmp_path_factory):
+    """A server with a worker on the cluster, and a second one where there is work; it batches nothing."""
+    env = {"RAY_ADDRESS": cluster.address, "SFUMATO_SERVE_JOBS_PER_WORKER": "2", "SFUMATO_SERVE_ROWS": "0"}
+    data = tmp_path_factory.mktemp("clustered") / "data"
+    found = RunningServer(data, "--ray", "--max-workers", "2", env=env)
+    found.wait_ready()
+    yield found
+    found.stop()
+
+
+def replicas(cluster):
+    """The processes that draw."""
+    raylets = [
+        process.process.pid for node in cluster.list_all_nodes() for process in node.all_processes["raylet"]
+    ]
+    drawing = []
+    for each in (child for pid in raylets for child in psutil.Process(pid).children()):
+        with suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+            if "ServeReplica:sfumato" in " ".join(each.cmdline()):
+                drawing.append(each)
+    return drawing
+
+
+def test_a_picture_has_the_bytes_that_a_server_without_ray_draws(clustered, server):
+    drawn = [
+        each.wait(each.submit(**{**TINY, "steps": 4}, seed=5)["id"])["pictures"][0]["sha256"]
+        for each in (clustered, server)
+    ]
+    assert drawn[0] == drawn[1]
+
+
+def test_progress_and_previews_come_through(clustered):
+    job = clustered.submit(**LONG, count=2, seed=6)["id"]
+    with clustered.http.stream("GET", f"/api/v1/jobs/{job}/events?previews=true") as events:
+        text = "".join(events.iter_text())
+    assert "event: progress" in text
+    assert "event: picture" in text
+    assert '"preview"' in text
+
+
+def test_a_running_job_is_cancelled(clustered):
+    job = clustered.submit(**{**LONG, "count": 50}, seed=7)["id"]
+    clustered.wait(job, "running")
+    assert clustered.http.delete(f"/api/v1/jobs/{job}").status_code == 200
+    after = clustered.wait(clustered.submit(**TINY, seed=8)["id"])
+    assert (clustered.job(job)["state"], after["state"]) == ("cancelled", "done")
+
+
+def test_more_jobs_bring_a_second_worker_and_a_lost_node_loses_none_of_them(clustered, cluster):
+    node = cluster.add_node(**NODE)
+    jobs = []
+    while clustered.read_log().count("is ready") < 2:
+        time.sleep(0.1)
+        if sum(job["state"] not in ENDED for job in clustered.jobs()) < 6:
+            jobs.append(clustered.submit(**LONG, seed=6)["id"])
+    assert len(replicas(cluster)) == 2
+    jobs += [clustered.submit(**LONG, seed=6)["id"] for _ in range(6)]
+    cluster.remove_node(node, allow_graceful=False)
+    done = [clustered.wait(job) for job in jobs]
+    assert {(job["state"], job["crashes"], len(job["pictures"])) for job in done} == {("done", 0, 1)}
+    assert len({job["pictures"][0]["sha256"] for job in done}) == 1
+    assert "the machine that drew it was lost" in clustered.read_log()
+
+
+def test_a_worker_that_is_killed_costs_its_jobs_a_crash_and_is_replaced(clustered, cluster):
+    retried = clustered.submit(**LONG, seed=9)["id"]
+    failed = clustered.submit(**LONG, seed=10, on_crash="fail")["id"]
+    for job in (retried, failed):
+        clustered.wait(job, "running")
+    for each in replicas(cluster):
+        os.kill(each.pid, signal.SIGKILL)
+    assert (clustered.wait(retried)["state"], clustered.job(retried)["crashes"]) == ("done", 1)
+    assert clustered.wait(failed)["error"] == "the process that drew it ended"
+
+
+def test_a_server_that_stops_leaves_nothing_in_the_cluster(clustered, cluster):
+    clustered.stop()
+    assert clustered.process.returncode == 0
+    while replicas(cluster):
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"max_workers": 2}, "max_workers needs Ray"),
+        ({"ray": True, "workers": 3, "max_workers": 2}, "max_workers is 2: must be at least workers, 3"),
+        ({"ray": True, "devices": ["cuda:1"]}, "with Ray it is one kind"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(given, text):
+    with pytest.raises(UsageError, match=text):
+        server_settings(**given)
+
+
+def test_an_address_of_rays_client_is_refused(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
+    with pytest.raises(UsageError, match="must run on a node of the cluster"):
+        connect()

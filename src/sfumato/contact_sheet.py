@@ -43,8 +43,13 @@ def shrunk(picture: Image.Image, count: int, columns: int | None = None) -> Imag
     return picture.resize(cell_size(picture.size, count, columns), Image.Resampling.LANCZOS)
 
 
+def caption(prompt: str, seed: int | None, *, several: bool) -> str:
+    """What tells a picture from the others of its sheet: its seed, and its prompt if there are `several`."""
+    return f"{prompt} (seed {seed})" if several else f"seed {seed}"
+
+
 def contact_sheet(
-    pictures: Sequence[Image.Image],
+    pictures: Sequence[Image.Image | None],
     captions: Sequence[str] = (),
     *,
     columns: int | None = None,
@@ -53,7 +58,7 @@ def contact_sheet(
     cell: Size | None = None,
     font_size: int | None = None,
 ) -> Image.Image:
-    """One page (RGB, white) with the `pictures` in rows of `columns`.
+    """One page (RGB, white) with the `pictures` in rows of `columns`; the place of a `None` stays empty.
 
     `captions`: a text for each picture, in at most two lines under it. `column_labels` stand above the
     columns and `row_labels` before the rows, as on an X/Y grid, each no wider than a picture. `cell`: (width,
@@ -62,7 +67,10 @@ def contact_sheet(
     """
     columns = columns or len(column_labels) or columns_for(len(pictures))
     rows = -(-len(pictures) // columns)
-    width, height = cell or cell_size(pictures[0].size, len(pictures), columns)
+    if cell is None:
+        first = next(picture for picture in pictures if picture is not None)
+        cell = cell_size(first.size, len(pictures), columns)
+    width, height = cell
     font_size = font_size or min(max(width // 16, 11), 24)
     font, line = ImageFont.load_default(font_size), round(font_size * 1.3)
     below = line * CAPTION_LINES + GAP if captions else 0
@@ -81,8 +89,8 @@ def contact_sheet(
         pen.text(middle, "\n".join(parts), "black", font, anchor="rm", align="right")
     for place, picture in enumerate(pictures):
         corner = left + place % columns * width, top + place // columns * (height + below)
-        fitted = ImageOps.pad(srgb(picture), (width, height), color="white")
-        page.paste(fitted, corner)
+        if picture is not None:
+            page.paste(ImageOps.pad(srgb(picture), (width, height), color="white"), corner)
         if captions:
             text = "\n".join(wrapped(captions[place], font, width - GAP))
             pen.text((corner[0] + GAP // 2, corner[1] + height + 1), text, "black", font)

@@ -1,6 +1,5 @@
 """`sfumato grid`: one request with every combination of values of its fields, on one page with labels."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +47,6 @@ def grid(
 ) -> None:
     """Draw a picture for every combination and print where the page is."""
     from sfumato.series.grid import Axis, Grid
-    from sfumato.series.record import SetRecord
 
     axes = [Axis.parse(text, field_value) for text in (x, y, z) if text is not None]
     plan = Grid.of(Request.build(prompt=prompt, **fields), *axes)
@@ -75,7 +73,6 @@ def grid(
                 cells[index], records[index] = plan.cell(image.pil), image.record
                 output.save_kept(image, index + 1, len(requests))
     every = [records[index] for index in range(len(requests))]
-    record = SetRecord.of(every, kind="grid", axes=plan.labels, embed=not output.no_embed)
-    page, buffer = plan.page([cells[index] for index in range(len(requests))]), io.BytesIO()
-    page.save(buffer, kind, quality=95, **record.held(kind))
-    output.finish(path, buffer.getvalue(), {"axes": plan.labels, "cells": described(every)})
+    pictures = [cells[index] for index in range(len(requests))]
+    content = plan.encoded(pictures, every, kind, embed=not output.no_embed)
+    output.finish(path, content, {"axes": plan.labels, "cells": described(every)})

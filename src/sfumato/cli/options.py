@@ -242,12 +242,12 @@ def request_fields(*names: str, but: Collection[str] = ()) -> OptionGroup:
 
 def field_value(name: str, text: str) -> Any:
     """The value of a field of `Request` that `text` stands for, as its option has it; "none" for no value."""
-    schema = _schemas().get(name)
-    if schema is None:
-        return text
+    from sfumato.series.grid import read_value
+
+    schema, value = _schemas().get(name), read_value(name, text)
+    if schema is None or value is not text:
+        return value
     several = schema.get("type") == "array" and "prefixItems" not in schema
-    if text in ("", "none") and (several or schema["default"] is None):
-        return () if several else None
     return _parsed(name, [text] if several else text.split() if "prefixItems" in schema else text, schema)
 
 

@@ -110,7 +110,9 @@ def draw_and_save(
                 image.save(path, embed=not output.no_embed)
                 done.append(path)
                 if output.sheet:
-                    cells.append((contact_sheet.shrunk(image.pil, total), _caption(image, requests)))
+                    several = len(requests) > 1 or image.request.prompt != requests[0].prompt
+                    text = contact_sheet.caption(image.request.prompt, image.request.seed, several=several)
+                    cells.append((contact_sheet.shrunk(image.pil, total), text))
                 described = _described(path, image, seconds) if output.as_json else None
                 meter.result(str(path) if described is None else console.as_json(described))
     except console.Interrupted as interrupted:
@@ -181,13 +183,6 @@ def _check_saved(studio: "Studio", requests: Sequence[Request], destination: tar
     if picture_format(file_name) in LOSSY:
         for picture in studio.prepare(requests):
             studio.check_fits(picture, file_name)
-
-
-def _caption(image: "Image", requests: Sequence[Request]) -> str:
-    """What tells a picture from the others of its sheet: its seed, its prompt if there are several."""
-    seed = f"seed {image.request.seed}"
-    several = len(requests) > 1 or image.request.prompt != requests[0].prompt
-    return f"{image.request.prompt} ({seed})" if several else seed
 
 
 def _described(path: Path, image: "Image", seconds: float) -> dict[str, Any]:

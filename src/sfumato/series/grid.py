@@ -1,6 +1,7 @@
 """Grids: one request drawn for every combination of values of up to three of its fields, on one page."""
 
 import csv
+import io
 import math
 import re
 import secrets
@@ -14,7 +15,9 @@ import PIL.Image
 from sfumato import expansion
 from sfumato.contact_sheet import cell_size, contact_sheet, shrunk, stacked
 from sfumato.errors import UsageError
+from sfumato.metadata import Record
 from sfumato.request import ALIASES, MAX_COUNT, Request
+from sfumato.series.record import SetRecord
 
 TEXTS = ("prompt", "negative")
 LORA = "lora"
@@ -23,6 +26,14 @@ _RANGE = re.compile(
     r"(?P<first>-?[\d.]+)-(?P<last>-?[\d.]+)(?:\s*(?::|\(\+)\s*(?P<step>[\d.]+)\)?|\s*\[(?P<count>\d+)\])?"
 )
 """`1-4`, `0-1:0.25`, and the web UI's `1-10 (+3)` and `0-1 [5]`."""
+
+
+def read_value(field: str, text: str) -> Any:
+    """The value of a field of `Request` that `text` stands for; "none" is none, where there may be none."""
+    known = Request.model_fields.get(field)
+    if known is not None and text in ("", "none") and known.default in (None, ()):
+        return known.default
+    return text
 
 
 @dataclass(frozen=True)
@@ -39,25 +50,34 @@ class Axis:
     texts: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str, read: Callable[[str, str], Any] = lambda field, value: value) -> Self:
+    def parse(cls, text: str, read: Callable[[str, str], Any] = read_value) -> Self:
         """From `field=value,value`: values with commas in double quotes, ranges as `1-4` and `0-1:0.25`.
 
         `read` makes a field's value from its text. Raises `UsageError`.
         """
-        name, _, listed = text.partition("=")
-        name, tilde, word = name.strip().partition("~")
-        if not name or not listed.strip() or (tilde and not word):
+        field, _, listed = text.partition("=")
+        return cls.of(field, listed, read)
+
+    @classmethod
+    def of(
+        cls, field: str, values: str | Sequence[str], read: Callable[[str, str], Any] = read_value
+    ) -> Self:
+        """From a field and its values: a text as for `parse`, or each as it is. Raises `UsageError`."""
+        told = f"{field}={values if isinstance(values, str) else ','.join(values)}"
+        name, tilde, word = field.strip().partition("~")
+        if not name or not (values.strip() if isinstance(values, str) else values) or (tilde and not word):
             raise UsageError(
-                f"the axis {text!r} must be FIELD=VALUE,VALUE, as steps=4,8,20 or prompt~apple=pear,plum"
+                f"the axis {told!r} must be FIELD=VALUE,VALUE, as steps=4,8,20 or prompt~apple=pear,plum"
             )
         if tilde and name not in (*TEXTS, LORA):
-            raise UsageError(f"the axis {text!r}: before ~ stands {', '.join(TEXTS)} or {LORA}")
+            raise UsageError(f"the axis {told!r}: before ~ stands {', '.join(TEXTS)} or {LORA}")
         if not tilde:
             name = ALIASES.get(name.replace("-", "_"), name.replace("-", "_"))
-        values = next(csv.reader([listed], skipinitialspace=True), [""])
-        texts = tuple(each for value in values for each in _spread(text, name, value.strip()))
-        found = tuple(each if tilde else read(name, each) for each in texts)
-        return cls(f"{name}{tilde}{word}", found, texts)
+        if isinstance(values, str):
+            listed = next(csv.reader([values], skipinitialspace=True), [""])
+            values = [each for value in listed for each in _spread(told, name, value.strip())]
+        found = tuple(each if tilde else read(name, each) for each in values)
+        return cls(f"{name}{tilde}{word}", found, tuple(values))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -111,8 +131,8 @@ class Grid:
         if request.seed is None and "seed" not in fields:
             request = request.filled(seed=secrets.randbelow(2**32))
         grid = cls(request, axes)
-        if (cells := math.prod(len(axis.values) for axis in axes)) > MAX_COUNT:
-            raise UsageError(f"the grid has {cells:,} pictures; at most {MAX_COUNT:,} are drawn at once")
+        if grid.cells > MAX_COUNT:
+            raise UsageError(f"the grid has {grid.cells:,} pictures; at most {MAX_COUNT:,} are drawn at once")
         for index, each in enumerate(grid.requests):
             with grid.told(index):
                 if (count := expansion.pictures(each)) != 1:
@@ -121,6 +141,11 @@ class Grid:
                         "seeds or words are an axis, as seed=1-4 or prompt~apple=pear,plum"
                     )
         return grid
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return math.prod(len(axis.values) for axis in self.axes)
 
     @property
     def requests(self) -> list[Request]:
@@ -149,19 +174,41 @@ class Grid:
 
     def cell(self, picture: PIL.Image.Image) -> PIL.Image.Image:
         """`picture` as large as it is on the page, so that many are kept in little memory."""
-        return shrunk(picture, math.prod(len(axis.values) for axis in self.axes), len(self.axes[0].values))
+        return shrunk(picture, self.cells, len(self.axes[0].values))
 
-    def page(self, pictures: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
-        """One page with the `pictures` of all cells, labelled; those of the third axis under one another."""
+    def encoded(
+        self,
+        pictures: Sequence[PIL.Image.Image | None],
+        records: Sequence[Record],
+        kind: str = "PNG",
+        *,
+        embed: bool = True,
+    ) -> bytes:
+        """The file of a page with its `records`; `embed`: with what the pictures began from, if it is small.
+
+        Where a cell has no picture the record says no axes: its pictures would be taken for others.
+        """
+        axes = {} if None in pictures else self.labels
+        record = SetRecord.of(records, kind="grid", axes=axes, embed=embed)
+        buffer = io.BytesIO()
+        self.page(pictures).save(buffer, kind, quality=95, **record.held(kind))
+        return buffer.getvalue()
+
+    def page(self, pictures: Sequence[PIL.Image.Image | None]) -> PIL.Image.Image:
+        """One page with the `pictures` of all cells, labelled; those of the third axis under one another.
+
+        A cell without a picture, `None`, stays empty; one must have one.
+        """
         columns, rows, pages = (*(axis.labels for axis in self.axes), ("",), ("",))[:3]
         each = len(columns) * len(rows)
+        first = next(picture for picture in pictures if picture is not None)
         sheets = [
             contact_sheet(
                 pictures[start : start + each],
                 columns=len(columns),
                 column_labels=columns,
                 row_labels=rows if len(self.axes) > 1 else (),
-                cell=cell_size(pictures[0].size, len(pictures), len(columns)),
+                cell=cell_size(first.size, len(pictures), len(columns)),
             )
             for start in range(0, len(pictures), each)
         ]

@@ -27,9 +27,23 @@ def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[dict[
 
     Raises `UsageError`.
     """
+    request, count = checked(requested(fields, settings), settings)
+    return request.model_dump(mode="json"), count
+
+
+def requested(fields: Mapping[str, Any], settings: ServerSettings) -> Request:
+    """The request that `fields` make, of a model that is served. Raises `UsageError`."""
     model = served_model(fields.get("model"), settings)
     with bytes_only():
-        request = Request.build(**{**fields, "model": model})
+        return Request.build(**{**fields, "model": model})
+
+
+def checked(request: Request, settings: ServerSettings) -> tuple[Request, int]:
+    """A request that may be asked for, with a seed of its own, and how many pictures it is for.
+
+    Raises `UsageError`.
+    """
+    served_model(request.model, settings)
     for name in SERVER_SIDE:
         if getattr(request, name) is not None:
             raise UsageError(f"{name} cannot be chosen over HTTP: the server's models have their own")
@@ -49,4 +63,4 @@ def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[dict[
     if request.seed is None:
         # here, so that a job that is drawn again after a crash is the same
         request = request.filled(seed=secrets.randbelow(2**32))
-    return request.model_dump(mode="json"), count
+    return request, count

@@ -13,16 +13,17 @@ from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.errors import RESPONSES, ErrorBody, handle_errors
 from sfumato.server.events import Events
 from sfumato.server.local_workers import LocalWorkers
-from sfumato.server.routes import a1111, health, jobs, library, openai, page, pictures, reading
+from sfumato.server.routes import a1111, grids, health, jobs, library, openai, page, pictures, reading
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
-from sfumato.server.store import Store
+from sfumato.server.store import GroupStore
 from sfumato.server.tracing import Tracing
 from sfumato.server.workers import Workers
 from sfumato.version import __version__
 
 ROUTERS = (
     jobs.router,
+    grids.router,
     pictures.router,
     library.router,
     reading.router,
@@ -42,7 +43,7 @@ def application(settings: ServerSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store, events = Store(settings.data, settings.database), Events()
+        store, events = GroupStore(settings.data, settings.database), Events()
         dispatcher = Dispatcher(store, events, settings, _workers(settings))
         events.observers.append(tracing.see)
         app.state.server = Server(settings, store, events, dispatcher)
@@ -91,7 +92,8 @@ def _document(app: FastAPI) -> None:
         for name, model in (("DrawRequest", Request), ("ErrorBody", ErrorBody)):
             schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
             schemas |= {**schema.pop("$defs", {}), name: schema}
-        schemas["Submission"]["properties"]["request"] = {"$ref": _SCHEMAS + "DrawRequest"}
+        for name in ("Submission", "GridText", "GridSubmission"):
+            schemas[name]["properties"]["request"] = {"$ref": _SCHEMAS + "DrawRequest"}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

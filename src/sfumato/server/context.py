@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.events import Events
 from sfumato.server.settings import ServerSettings
-from sfumato.server.store import Store
+from sfumato.server.store import GroupStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class Server:
     """The parts of a running server."""
 
     settings: ServerSettings
-    store: Store
+    store: GroupStore
     events: Events
     dispatcher: Dispatcher
     webui_settings: dict[str, dict[str, Any]] = field(default_factory=dict)

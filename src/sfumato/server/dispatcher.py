@@ -15,6 +15,7 @@ from sfumato.errors import OutputError
 from sfumato.server.events import Events
 from sfumato.server.jobs import Event, JobProgress, JobState, JobView
 from sfumato.server.metrics import ServerMetrics
+from sfumato.server.pace import Pace
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
 from sfumato.server.worker import messages
@@ -37,6 +38,7 @@ class Dispatcher:
         self.store, self.events, self.settings = store, events, settings
         self.workers = workers
         self.metrics = ServerMetrics()
+        self.pace = Pace()
         events.observers.append(self.metrics.see)
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._workers: list[HeldWorker] = []
@@ -260,6 +262,7 @@ class Dispatcher:
             worker.models = message.models
         elif isinstance(message, messages.BatchEvaluated):
             self.metrics.see_batch(message.points, message.seconds)
+            self.pace.see(message.model, message.pixels, message.seconds)
         elif isinstance(message, messages.Loading):
             log.info("job %s: loading %s", message.job, message.model)
         elif message.job not in worker.jobs:

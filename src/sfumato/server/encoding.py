@@ -14,11 +14,16 @@ FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 
 def encoded(server: Server, picture: PictureView, kind: str = "png", quality: int = 95) -> bytes:
     """The file of a picture, as PNG just as it was drawn."""
-    content = server.store.files.picture(picture.sha256).read_bytes()
     if kind == "png":
-        return content
-    with pictures.opened_content(io.BytesIO(content), picture.id) as opened:
-        return Image.decode(opened, picture.id).encoded(FORMATS[kind], quality)
+        return server.store.files.picture(picture.sha256).read_bytes()
+    return opened(server, picture).encoded(FORMATS[kind], quality)
+
+
+def opened(server: Server, picture: PictureView) -> Image:
+    """A picture with its record."""
+    content = server.store.files.picture(picture.sha256).read_bytes()
+    with pictures.opened_content(io.BytesIO(content), picture.id) as found:
+        return Image.decode(found, picture.id)
 
 
 def recoded(preview: bytes, kind: str = "png", quality: int = 95) -> bytes:

@@ -1,7 +1,7 @@
 """What a client submits and what it sees of it: jobs, pictures, and the events of both."""
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,11 +61,27 @@ class JobView(View):
     model: str
     request: dict[str, Any]
     count: int = Field(description="Pictures that it was asked for.")
+    group: str | None = Field(None, description="Which jobs it was submitted with, as those of a grid.")
+    place: int | None = Field(None, description="Which of its group, from 0.")
     pictures: tuple[PictureView, ...] = ()
     error: str | None = None
     created: float
     started: float | None = None
     ended: float | None = None
+
+    @property
+    def listed(self) -> Self:
+        """As a list has it: of the pictures that its request begins from only names and hashes."""
+        return self.model_copy(update={"request": _without_data(self.request)})
+
+
+class Group(View):
+    """Jobs that were submitted together: their `kind`, and the `facts` that make them one thing."""
+
+    id: str
+    kind: str
+    facts: dict[str, Any]
+    created: float
 
 
 class JobProgress(View):
@@ -85,13 +101,25 @@ class JobProgress(View):
 class Event(View):
     """What happened to a job, or to a picture of it.
 
-    `state` also tells of another priority. `picture_changed`: its tags, whether it is a favourite or deleted.
+    `state` also tells of another priority, and of a new job of a `group`. `picture_changed`: its tags,
+    whether it is a favourite or deleted.
     """
 
     kind: Literal["state", "progress", "picture", "picture_changed"]
     job: str
+    group: str | None = None
     state: JobState | None = None
     priority: int | None = None
     progress: JobProgress | None = None
     picture: PictureView | None = None
     error: str | None = None
+
+
+def _without_data(value: Any) -> Any:
+    """JSON of a request without the bytes of its pictures."""
+    if isinstance(value, dict):
+        picture = "sha256" in value
+        return {
+            name: None if picture and name == "data" else _without_data(each) for name, each in value.items()
+        }
+    return [_without_data(each) for each in value] if isinstance(value, list) else value

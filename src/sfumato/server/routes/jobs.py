@@ -62,8 +62,12 @@ def list_jobs(
     before: Annotated[str | None, Query(max_length=32)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[JobView]:
-    """Jobs, the newest first; those after the job `before`."""
-    return server.store.list_jobs(owner=owner, states=state or (), before=before, limit=limit)
+    """Jobs, the newest first; those after the job `before`.
+
+    Of the pictures that a request begins from they have names and hashes; `GET jobs/ID` has all.
+    """
+    found = server.store.list_jobs(owner=owner, states=state or (), before=before, limit=limit)
+    return [job.listed for job in found]
 
 
 @router.get("/jobs/{job}")

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from sfumato import folders
 from sfumato.errors import SfumatoError
-from sfumato.names import DIALECTS, SAMPLERS, SPACINGS
+from sfumato.names import DIALECTS, SAMPLERS, SPACINGS, UPSCALERS
 from sfumato.prompt import wildcards
 from sfumato.prompt.styles import load_styles
 from sfumato.server.context import Shared
@@ -82,6 +82,12 @@ def list_samplers() -> list[NamedByOthers]:
 def list_spacings() -> list[NamedByOthers]:
     """Spacings of the noise levels by name."""
     return [NamedByOthers(name=name, aliases=others) for name, others in SPACINGS.items()]
+
+
+@router.get("/upscalers")
+def list_upscalers() -> list[Named]:
+    """What enlarges a picture, by name; each model has a default."""
+    return [Named(name=name) for name in UPSCALERS]
 
 
 @router.get("/dialects")

@@ -20,6 +20,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/edit/{picture}")
 @router.get("/scene")
 @router.get("/scene/{picture}")
+@router.get("/grid/{grid}")
 def show() -> Response:
     """The page; its script reads the rest of the address."""
     return FileResponse(FOLDER / "index.html", media_type="text/html", headers=CHECKED)

@@ -1,5 +1,6 @@
 """The gallery: pictures that were drawn, found by their words, kept, deleted, brought back."""
 
+import io
 import json
 from typing import Annotated, Any
 
@@ -7,8 +8,10 @@ from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from sfumato.request import MAX_SEED
+from sfumato.contact_sheet import caption, contact_sheet, shrunk
+from sfumato.request import MAX_COUNT, MAX_SEED
 from sfumato.server.context import Owner, Server, Shared
+from sfumato.server.encoding import opened
 from sfumato.server.jobs import Event, PictureView
 
 router = APIRouter(prefix="/api/v1", tags=["pictures"])
@@ -24,6 +27,28 @@ class PictureChange(BaseModel):
 
     favourite: bool | None = None
     tags: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(None, max_length=50)
+
+
+class SheetOptions(BaseModel):
+    """Which pictures stand on a contact sheet, in this order, in how many columns."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pictures: list[Annotated[str, Field(max_length=32)]] = Field(min_length=1, max_length=MAX_COUNT)
+    columns: int | None = Field(None, ge=1, le=MAX_COUNT, description="Default: about as many as rows.")
+    captions: bool = Field(True, description="Whether seeds, and prompts that differ, stand under them.")
+
+
+@router.post("/pictures/sheet", response_class=Response)
+def make_sheet(sheet: SheetOptions, server: Shared, owner: Owner) -> Response:
+    """One PNG file with several pictures, as `sfumato generate --sheet` lays them out."""
+    views = [_own(server, picture, owner) for picture in sheet.pictures]
+    several = len({view.prompt for view in views}) > 1
+    texts = [caption(view.prompt, view.seed, several=several) for view in views] if sheet.captions else ()
+    cells = [shrunk(opened(server, view).pil, len(views), sheet.columns) for view in views]
+    buffer = io.BytesIO()
+    contact_sheet(cells, texts, columns=sheet.columns).save(buffer, "PNG")
+    return Response(buffer.getvalue(), media_type="image/png")
 
 
 @router.get("/pictures")

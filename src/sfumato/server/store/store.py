@@ -67,15 +67,7 @@ class Store(PictureStore):
         Raises `BusyError` where `queue` jobs wait already, and where the owner would have asked for more than
         `quota` pictures within an hour.
         """
-        values = {
-            "owner": owner,
-            "idempotency_key": idempotency_key,
-            "priority": priority,
-            "on_crash": on_crash,
-            "model": request["model"],
-            "request": json.dumps(request, ensure_ascii=False),
-            "count": count,
-        }
+        values = asked(request, owner, count, priority, on_crash) | {"idempotency_key": idempotency_key}
         try:
             return self._accepted(values, queue, quota)
         except IntegrityError:  # another server accepted it at the same time
@@ -88,14 +80,7 @@ class Store(PictureStore):
                 query = select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
                 if (found := connection.execute(query).first()) is not None:
                     return self._view(connection, found), False
-            waiting = _count(connection, JobState.QUEUED)
-            if waiting >= queue:
-                raise BusyError(f"{waiting} jobs are waiting, as many as may; try again later", QUEUE_SECONDS)
-            if quota is not None:
-                _check_quota(connection, owner, values["count"], quota)
-            identifier = secrets.token_urlsafe(16)
-            fresh = {"id": identifier, "state": JobState.QUEUED, "crashes": 0, "created": time.time()}
-            connection.execute(insert(jobs).values(**fresh, **values))
+            [identifier] = accept(connection, [values], queue, quota)
             return self._view(connection, _job(connection, identifier)), True
 
     def job(self, identifier: str, owner: str | None = None) -> JobView | None:
@@ -244,6 +229,8 @@ class Store(PictureStore):
                 model=row.model,
                 request=json.loads(row.request),
                 count=row._mapping["count"],
+                group=row.group,
+                place=row.place,
                 pictures=tuple(drawn[row.id]),
                 error=row.error,
                 created=row.created,
@@ -252,6 +239,35 @@ class Store(PictureStore):
             )
             for row in rows
         ]
+
+
+def asked(
+    request: Mapping[str, Any], owner: str, count: int, priority: int, on_crash: OnCrash
+) -> dict[str, Any]:
+    """What a new job's row has of its request."""
+    return {
+        "owner": owner,
+        "priority": priority,
+        "on_crash": on_crash,
+        "model": request["model"],
+        "request": json.dumps(request, ensure_ascii=False),
+        "count": count,
+    }
+
+
+def accept(
+    connection: Connection, rows: Sequence[Mapping[str, Any]], queue: int, quota: int | None
+) -> list[str]:
+    """Insert jobs of one owner; their names. Raises `BusyError`."""
+    waiting = _count(connection, JobState.QUEUED)
+    if waiting + len(rows) > queue:
+        raise BusyError(f"{waiting} jobs are waiting, of {queue} that may; try again later", QUEUE_SECONDS)
+    if quota is not None:
+        _check_quota(connection, rows[0]["owner"], sum(row["count"] for row in rows), quota)
+    fresh = {"state": JobState.QUEUED, "crashes": 0}
+    new = [{"id": secrets.token_urlsafe(16), "created": time.time(), **fresh, **row} for row in rows]
+    connection.execute(insert(jobs), new)
+    return [row["id"] for row in new]
 
 
 def _job(connection: Connection, identifier: str) -> Row[Any]:

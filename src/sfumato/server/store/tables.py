@@ -1,4 +1,4 @@
-"""The tables: jobs, the pictures they drew, and the pictures' tags."""
+"""The tables: jobs and their groups, the pictures they drew, and the pictures' tags."""
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +17,21 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("owner", String(64), nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("kind", String(16), nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    UniqueConstraint("owner", "idempotency_key"),
+    sqlite_autoincrement=True,
+)
+"""Jobs that were submitted together: `facts`, JSON, say what they are by their `kind`."""
 
 jobs = Table(
     "jobs",
@@ -37,14 +52,17 @@ jobs = Table(
     Column("started", Float),
     Column("ended", Float),
     Column("server", String(32)),
+    Column("group", String(32)),
+    Column("place", Integer),
     UniqueConstraint("owner", "idempotency_key"),
     Index("jobs_by_state", "state", "priority", "sequence"),
     Index("jobs_by_owner", "owner", "sequence"),
     Index("jobs_by_time", "owner", "created", "count"),
+    Index("jobs_by_group", "group", "sequence"),
     sqlite_autoincrement=True,
 )
-"""`sequence` counts the accepted jobs. `server`: which one draws it, or drew it last. Times are seconds since
-1970, UTC.
+"""`sequence` counts the accepted jobs. `server`: which one draws it, or drew it last. `place`: which of the
+jobs of its `group`, from 0; the newest of a place counts. Times are seconds since 1970, UTC.
 """
 
 servers = Table(

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import math
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -213,14 +214,19 @@ class Worker:
             return
         first = min(self._drawings, key=lambda job: self._drawings[job].turn.rank(self._clock))
         for studio in self._studios(self._drawings[first]):
-            began, points = perf_counter(), 0
+            began, sizes, model = perf_counter(), [], ""
             for event in self._engine(studio).step():
-                points += isinstance(event, engine.Evaluated)
                 key: Any = event.key
-                if key[0] in self._drawings:
-                    self._tell(key, event, studio)
-            if points:
-                self.connection.send(messages.BatchEvaluated(points, perf_counter() - began))
+                if key[0] not in self._drawings:
+                    continue
+                if isinstance(event, engine.Evaluated):
+                    request = self._drawings[key[0]].pictures[key[1]].round[key[2]].request
+                    model = request.model
+                    sizes.append(math.prod(request.size))
+                self._tell(key, event, studio)
+            if sizes:
+                seconds = perf_counter() - began
+                self.connection.send(messages.BatchEvaluated(len(sizes), seconds, model, sum(sizes)))
 
     def _studios(self, drawing: _RunningJob) -> list[Studio]:
         """Where a job is drawn: in its studio, or in that one's twin of full precision."""

@@ -83,10 +83,12 @@ class JobEvaluated:
 
 @dataclass(frozen=True)
 class BatchEvaluated:
-    """So many points were evaluated together, in so many seconds."""
+    """So many points were evaluated together, of pictures of `model` with so many pixels in all."""
 
     points: int
     seconds: float
+    model: str
+    pixels: int
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,12 @@ export type Picture = Schemas["PictureView"];
 export type DrawRequest = Schemas["DrawRequest"];
 export type Model = Schemas["ModelView"];
 export type Inspection = Schemas["InspectionView"];
+export type Grid = Schemas["GridView"];
+export type GridCell = Schemas["CellView"];
+export type GridAxis = Schemas["AxisView"];
+export type GridPlan = Schemas["PlanView"];
+/** A field and its values, as they are typed or each by itself. */
+export type AxisText = Schemas["AxisText"];
 export type PromptReading = Schemas["PromptView"];
 export type PromptText = Partial<Schemas["PromptText"]> & { prompt: string };
 /** What is sent: what is left out is as the model likes it. */
@@ -97,6 +103,33 @@ export const api = {
   prioritise: (job: string, priority: number): Promise<Job> =>
     unwrapped(client.PATCH("/api/v1/jobs/{job}", { params: { path: { job } }, body: { priority } })),
 
+  /** What a grid of these axes would be. */
+  planGrid: (request: DrawFields, axes: AxisText[], signal?: AbortSignal): Promise<GridPlan> =>
+    unwrapped(
+      client.POST("/api/v1/grids/plan", {
+        body: { request: request as DrawRequest, axes },
+        ...(signal && { signal }),
+      }),
+    ),
+  drawGrid: (request: DrawFields, axes: AxisText[], key: string): Promise<Grid> =>
+    unwrapped(
+      client.POST("/api/v1/grids", {
+        params: { header: { "idempotency-key": key } },
+        body: { request: request as DrawRequest, axes, priority: 0, on_crash: "retry" },
+      }),
+    ),
+  grid: (grid: string): Promise<Grid> =>
+    unwrapped(client.GET("/api/v1/grids/{grid}", { params: { path: { grid } } })),
+  cancelGrid: (grid: string): Promise<Grid> =>
+    unwrapped(client.DELETE("/api/v1/grids/{grid}", { params: { path: { grid } } })),
+  /** Draw what failed or was cancelled again, or only one cell of it. */
+  gridAgain: (grid: string, cell?: number): Promise<Grid> =>
+    unwrapped(
+      client.POST("/api/v1/grids/{grid}/again", {
+        params: { path: { grid }, query: cell === undefined ? {} : { cell } },
+      }),
+    ),
+
   pictures: (
     query: NonNullable<paths["/api/v1/pictures"]["get"]["parameters"]["query"]> = {},
   ): Promise<Picture[]> => unwrapped(client.GET("/api/v1/pictures", { params: { query } })),
@@ -112,6 +145,12 @@ export const api = {
   restore: (picture: string): Promise<Picture> =>
     unwrapped(client.POST("/api/v1/pictures/{picture}/restore", { params: { path: { picture } } })),
 
+  /** One PNG file of several pictures. */
+  sheet: (pictures: string[], captions: boolean): Promise<Blob> =>
+    unwrapped(
+      client.POST("/api/v1/pictures/sheet", { body: { pictures, captions }, parseAs: "blob" }),
+    ) as Promise<Blob>,
+
   readPrompt: (text: PromptText, signal?: AbortSignal): Promise<PromptReading> =>
     unwrapped(
       client.POST("/api/v1/prompt", { body: text as Schemas["PromptText"], ...(signal && { signal }) }),
@@ -123,6 +162,7 @@ export const api = {
 
   models: () => unwrapped(client.GET("/api/v1/models")),
   samplers: () => unwrapped(client.GET("/api/v1/samplers")),
+  upscalers: () => unwrapped(client.GET("/api/v1/upscalers")),
   spacings: () => unwrapped(client.GET("/api/v1/spacings")),
   dialects: () => unwrapped(client.GET("/api/v1/dialects")),
   styles: () => unwrapped(client.GET("/api/v1/styles")),
@@ -133,4 +173,5 @@ export const api = {
 
 /** Addresses of a picture's files. */
 export const fileUrl = (picture: string): string => `/api/v1/pictures/${enc(picture)}/file`;
+export const gridFileUrl = (grid: string): string => `/api/v1/grids/${enc(grid)}/file`;
 export const thumbnailUrl = (picture: string): string => `/api/v1/pictures/${enc(picture)}/thumbnail`;

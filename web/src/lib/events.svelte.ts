@@ -12,7 +12,8 @@ export interface Progress {
 }
 
 export interface ServerEvents {
-  state: { job: string; state: JobState; priority?: number; error?: string };
+  /** With its `group` where it is a new job of a grid. */
+  state: { job: string; group?: string; state: JobState; priority?: number; error?: string };
   progress: { job: string; progress: Progress };
   picture: { job: string; picture: Picture };
   picture_changed: { job: string; picture: Picture };

@@ -43,3 +43,12 @@ export function moment(seconds: number): string {
     seconds * 1000,
   );
 }
+
+/** A length of time, given in seconds, as roughly as one says it. */
+export function duration(seconds: number): string {
+  const whole = Math.max(Math.round(seconds), 1);
+  if (whole < 100) return t("time.seconds", { count: whole });
+  const minutes = Math.round(whole / 60);
+  if (minutes < 100) return t("time.minutes", { count: minutes });
+  return t("time.hours", { count: Math.floor(minutes / 60), minutes: minutes % 60 });
+}

@@ -4,6 +4,7 @@ export type Route =
   | { place: "draw" }
   | { place: "edit"; picture: string }
   | { place: "scene"; picture: string | null }
+  | { place: "grid"; grid: string }
   | { place: "gallery" };
 
 export function parsed(path: string): Route {
@@ -12,12 +13,14 @@ export function parsed(path: string): Route {
   if (first === "edit" && second !== undefined) return { place: "edit", picture: decodeURIComponent(second) };
   if (first === "scene")
     return { place: "scene", picture: second === undefined ? null : decodeURIComponent(second) };
+  if (first === "grid" && second !== undefined) return { place: "grid", grid: decodeURIComponent(second) };
   return { place: "draw" };
 }
 
 export const paths = {
   draw: "/",
   gallery: "/gallery",
+  grid: (grid: string): string => `/grid/${encodeURIComponent(grid)}`,
   edit: (picture: string): string => `/edit/${encodeURIComponent(picture)}`,
   /** The scene of a picture; without one that which was last worked on. */
   scene: (picture?: string): string =>

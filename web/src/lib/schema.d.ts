@@ -107,6 +107,110 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/grids": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Grid
+         * @description Submit a job for each of its pictures, all or none. The same Idempotency-Key gives the same grid.
+         */
+        post: operations["create_grid_api_v1_grids_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/grids/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan Grid
+         * @description What a grid would be: its values, how many pictures, about how long it takes, and what is wrong.
+         */
+        post: operations["plan_grid_api_v1_grids_plan_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/grids/{grid}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Grid
+         * @description A grid and its cells.
+         */
+        get: operations["get_grid_api_v1_grids__grid__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel Grid
+         * @description Cancel its jobs that are not over; what is drawn stays.
+         */
+        delete: operations["cancel_grid_api_v1_grids__grid__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/grids/{grid}/again": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Draw Grid Again
+         * @description Draw the pictures that failed or were cancelled again, or only that of `cell`, from 0.
+         */
+        post: operations["draw_grid_again_api_v1_grids__grid__again_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/grids/{grid}/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Grid File
+         * @description One PNG file with all pictures, labelled, as `sfumato grid` makes it; it carries their records.
+         */
+        get: operations["get_grid_file_api_v1_grids__grid__file_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/inspect": {
         parameters: {
             query?: never;
@@ -137,6 +241,8 @@ export interface paths {
         /**
          * List Jobs
          * @description Jobs, the newest first; those after the job `before`.
+         *
+         *     Of the pictures that a request begins from they have names and hashes; `GET jobs/ID` has all.
          */
         get: operations["list_jobs_api_v1_jobs_get"];
         put?: never;
@@ -237,6 +343,26 @@ export interface paths {
         get: operations["list_pictures_api_v1_pictures_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pictures/sheet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make Sheet
+         * @description One PNG file with several pictures, as `sfumato generate --sheet` lays them out.
+         */
+        post: operations["make_sheet_api_v1_pictures_sheet_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -433,6 +559,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/upscalers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Upscalers
+         * @description What enlarges a picture, by name; each model has a default.
+         */
+        get: operations["list_upscalers_api_v1_upscalers_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/wildcards": {
         parameters: {
             query?: never;
@@ -495,6 +641,36 @@ export interface components {
             weight: number;
         };
         /**
+         * AxisText
+         * @description A field of the request, and its values.
+         */
+        AxisText: {
+            /**
+             * Field
+             * @description A field's name; `prompt~word` or `negative~word`, which the values take the place of; or `lora~name`, whose values are weights of that adapter.
+             */
+            field: string;
+            /**
+             * Values
+             * @description A text, as `4, 8, 12` or `1-10 (+3)` or `0-1 [5]`; or each value as it is.
+             */
+            values: string | string[];
+        };
+        /**
+         * AxisView
+         * @description An axis: its `values`, and the `labels` that a page has for them. `problem`: why it cannot be one.
+         */
+        AxisView: {
+            /** Field */
+            field: string;
+            /** Labels */
+            labels: string[];
+            /** Problem */
+            problem?: string | null;
+            /** Values */
+            values: string[];
+        };
+        /**
          * CalledAdapter
          * @description An adapter that the prompt calls; `available`: whether it is in the server's folder.
          */
@@ -507,6 +683,18 @@ export interface components {
             text_weight: number | null;
             /** Weight */
             weight: number;
+        };
+        /**
+         * CellView
+         * @description A picture of a grid, and the job that draws it; null is one that is no longer kept.
+         */
+        CellView: {
+            /** Error */
+            error: string | null;
+            /** Job */
+            job: string | null;
+            picture: components["schemas"]["PictureView"] | null;
+            state: components["schemas"]["JobState"] | null;
         };
         /**
          * ChunkView
@@ -1112,6 +1300,54 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * GridSubmission
+         * @description A grid to draw, and how its jobs are to be treated.
+         */
+        GridSubmission: {
+            /** Axes */
+            axes: components["schemas"]["AxisText"][];
+            /**
+             * On Crash
+             * @default retry
+             * @enum {string}
+             */
+            on_crash: "retry" | "fail";
+            /**
+             * Priority
+             * @description Higher is drawn first.
+             * @default 0
+             */
+            priority: number;
+            request: components["schemas"]["DrawRequest"];
+        };
+        /**
+         * GridText
+         * @description A request, and the axes of its grid: columns, rows and pages, in that order.
+         */
+        GridText: {
+            /** Axes */
+            axes: components["schemas"]["AxisText"][];
+            request: components["schemas"]["DrawRequest"];
+        };
+        /**
+         * GridView
+         * @description A grid. `cells` stand page by page, row by row.
+         */
+        GridView: {
+            /** Axes */
+            axes: components["schemas"]["AxisView"][];
+            /** Cells */
+            cells: components["schemas"]["CellView"][];
+            /** Created */
+            created: number;
+            /** Id */
+            id: string;
+            /** Request */
+            request: {
+                [key: string]: unknown;
+            };
+        };
+        /**
          * ImageParameters
          * @description Parameters of OpenAI's, and any field of a request to draw besides, such as seed and steps.
          */
@@ -1442,6 +1678,11 @@ export interface components {
             ended?: number | null;
             /** Error */
             error?: string | null;
+            /**
+             * Group
+             * @description Which jobs it was submitted with, as those of a grid.
+             */
+            group?: string | null;
             /** Id */
             id: string;
             /** Model */
@@ -1456,6 +1697,11 @@ export interface components {
              * @default []
              */
             pictures: components["schemas"]["PictureView"][];
+            /**
+             * Place
+             * @description Which of its group, from 0.
+             */
+            place?: number | null;
             /** Priority */
             priority: number;
             /** Request */
@@ -1618,6 +1864,23 @@ export interface components {
             width: number;
         };
         /**
+         * PlanView
+         * @description What a grid would be. `seconds`: about how long it takes; null where its model drew nothing yet.
+         */
+        PlanView: {
+            /** Axes */
+            axes: components["schemas"]["AxisView"][];
+            /** Pictures */
+            pictures: number;
+            /**
+             * Problem
+             * @description Why it cannot be drawn, where no one axis is at fault.
+             */
+            problem: string | null;
+            /** Seconds */
+            seconds: number | null;
+        };
+        /**
          * PromptText
          * @description A prompt to be read, and what of a request changes how it is.
          */
@@ -1709,6 +1972,25 @@ export interface components {
              * @default 1
              */
             weight: number;
+        };
+        /**
+         * SheetOptions
+         * @description Which pictures stand on a contact sheet, in this order, in how many columns.
+         */
+        SheetOptions: {
+            /**
+             * Captions
+             * @description Whether seeds, and prompts that differ, stand under them.
+             * @default true
+             */
+            captions: boolean;
+            /**
+             * Columns
+             * @description Default: about as many as rows.
+             */
+            columns?: number | null;
+            /** Pictures */
+            pictures: string[];
         };
         /**
          * StyleView
@@ -2117,6 +2399,306 @@ export interface operations {
                 content: {
                     "text/event-stream": unknown;
                 };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_grid_api_v1_grids_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GridSubmission"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    plan_grid_api_v1_grids_plan_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GridText"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_grid_api_v1_grids__grid__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                grid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_grid_api_v1_grids__grid__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                grid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    draw_grid_again_api_v1_grids__grid__again_post: {
+        parameters: {
+            query?: {
+                cell?: number | null;
+            };
+            header?: never;
+            path: {
+                grid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_grid_file_api_v1_grids__grid__file_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                grid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A value of the wrong type or out of range. */
             422: {
@@ -2581,6 +3163,55 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["PictureView"][];
                 };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    make_sheet_api_v1_pictures_sheet_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SheetOptions"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A value of the wrong type or out of range. */
             422: {
@@ -3117,6 +3748,53 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["StyleView"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_upscalers_api_v1_upscalers_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Named"][];
                 };
             };
             /** @description A value of the wrong type or out of range. */

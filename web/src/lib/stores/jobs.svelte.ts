@@ -5,6 +5,8 @@ import { api, type DrawFields, type Job, type JobState, type Picture } from "../
 import { events, type Progress } from "../events.svelte";
 
 const PAGE = 20;
+/** Milliseconds in which new jobs are gathered before they are fetched. */
+const PAUSE = 50;
 
 export const hasEnded = (state: JobState): boolean => state !== "queued" && state !== "running";
 
@@ -27,6 +29,7 @@ class Jobs {
   /** How far the running jobs are, by their names. */
   readonly drawing = new SvelteMap<string, Drawing>();
   #fetching: Promise<void> | null = null;
+  #looking = false;
 
   /** Jobs of which nothing is drawn yet, in the order in which they will be. */
   waiting = $derived(inOrder(this.all.filter((job) => this.waits(job))));
@@ -38,8 +41,9 @@ class Jobs {
       events.on("state", ({ job, state, priority, error }) => {
         if (hasEnded(state)) this.drawing.delete(job);
         const known = this.find(job);
-        // who ended is fetched whole; so is one that another window submitted
-        if (known === undefined || hasEnded(state)) void this.#fetch(job);
+        // who ended is fetched whole; those that another window submitted come many at a time
+        if (hasEnded(state)) void this.#fetch(job);
+        else if (known === undefined) this.#look();
         if (known !== undefined)
           this.#put({ ...known, state, priority: priority ?? known.priority, error: error ?? known.error });
       }),
@@ -66,6 +70,11 @@ class Jobs {
     const job = await api.draw(request, key);
     this.#put(this.find(job.id) ?? job);
     return job;
+  }
+
+  /** Draw what a request of this server makes: the whole one, with its pictures, which lists do not have. */
+  async drawFrom(job: string, made: (request: Job["request"]) => DrawFields): Promise<Job> {
+    return this.draw(made((await api.job(job)).request));
   }
 
   async cancel(job: string): Promise<void> {
@@ -114,6 +123,16 @@ class Jobs {
     const found = await api.jobs({ before: last.id, limit: PAGE });
     this.more = found.length === PAGE;
     this.all = sorted([...this.all, ...found.filter((job) => this.find(job.id) === undefined)]);
+  }
+
+  /** Fetch what is new, soon and once. */
+  #look(): void {
+    if (this.#looking) return;
+    this.#looking = true;
+    setTimeout(() => {
+      this.#looking = false;
+      void this.refresh().catch(() => undefined);
+    }, PAUSE);
   }
 
   async #fetch(job: string): Promise<void> {

@@ -3,13 +3,15 @@
 import { api } from "../api";
 import { events } from "../events.svelte";
 
-type List<K extends "models" | "samplers" | "spacings" | "styles" | "adapters" | "embeddings" | "wildcards"> =
-  Awaited<ReturnType<(typeof api)[K]>>;
+type Lists =
+  "models" | "samplers" | "spacings" | "upscalers" | "styles" | "adapters" | "embeddings" | "wildcards";
+type List<K extends Lists> = Awaited<ReturnType<(typeof api)[K]>>;
 
 class Library {
   models = $state.raw<List<"models">>([]);
   samplers = $state.raw<List<"samplers">>([]);
   spacings = $state.raw<List<"spacings">>([]);
+  upscalers = $state.raw<List<"upscalers">>([]);
   styles = $state.raw<List<"styles">>([]);
   adapters = $state.raw<List<"adapters">>([]);
   embeddings = $state.raw<List<"embeddings">>([]);
@@ -30,16 +32,25 @@ class Library {
   }
 
   async refresh(): Promise<void> {
-    [this.models, this.samplers, this.spacings, this.styles, this.adapters, this.embeddings, this.wildcards] =
-      await Promise.all([
-        api.models(),
-        api.samplers(),
-        api.spacings(),
-        api.styles(),
-        api.adapters(),
-        api.embeddings(),
-        api.wildcards(),
-      ]);
+    [
+      this.models,
+      this.samplers,
+      this.spacings,
+      this.upscalers,
+      this.styles,
+      this.adapters,
+      this.embeddings,
+      this.wildcards,
+    ] = await Promise.all([
+      api.models(),
+      api.samplers(),
+      api.spacings(),
+      api.upscalers(),
+      api.styles(),
+      api.adapters(),
+      api.embeddings(),
+      api.wildcards(),
+    ]);
   }
 
   async #untilReady(): Promise<void> {

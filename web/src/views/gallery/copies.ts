@@ -75,27 +75,31 @@ function lora(adapter: Fields): string[] | null {
   return [`--lora ${quoted(parts.join(":"))}`];
 }
 
-/** The command that draws it; where options cannot say it all, the one that reads the picture's record. */
-export function command(fields: DrawFields, file: string): string {
+/** `sfumato NAME` with the options of a request and others; null where options cannot say all of it. */
+export function commandOf(name: string, fields: DrawFields, more: readonly string[] = []): string | null {
   const { prompt = "", ...rest } = fields as Fields;
-  const words = [`sfumato generate ${String(prompt).startsWith("-") ? "-- " : ""}${quoted(String(prompt))}`];
-  for (const [name, value] of Object.entries(rest)) {
+  const options: string[] = [];
+  for (const [field, value] of Object.entries(rest)) {
     const found =
-      name === "adapters"
+      field === "adapters"
         ? (value as Fields[]).map(lora).reduce((all, each) => all && each && [...all, ...each], [])
-        : OPTIONS.includes(name)
-          ? option(name, value)
+        : OPTIONS.includes(field)
+          ? option(field, value)
           : null;
-    if (found === null) return `sfumato replay ${quoted(file)}`;
-    words.push(...found);
+    if (found === null) return null;
+    options.push(...found);
   }
+  const text = quoted(String(prompt));
   // what begins with a dash is no option: it goes last
-  if (words[0]?.includes("generate -- ")) {
-    const [first = "", ...others] = words;
-    return ["sfumato generate", ...others, first.replace("sfumato generate ", "")].join(" ");
-  }
-  return words.join(" ");
+  const words = String(prompt).startsWith("-")
+    ? [...options, ...more, "--", text]
+    : [text, ...options, ...more];
+  return ["sfumato", name, ...words].join(" ");
 }
+
+/** The command that draws it; where options cannot say it all, the one that reads the picture's record. */
+export const command = (fields: DrawFields, file: string): string =>
+  commandOf("generate", fields) ?? `sfumato replay ${quoted(file)}`;
 
 /** A value as Python writes it. */
 export function python(value: unknown): string {
@@ -126,7 +130,7 @@ export const curl = (fields: DrawFields, server: string): string =>
   `curl ${server}/api/v1/jobs --json ${quoted(JSON.stringify({ request: fields }))}`;
 
 /** A name for a picture's file, as the command would give it. */
-export function fileName({ prompt, seed }: { prompt: string; seed: number }): string {
+export function fileName({ prompt, seed }: { prompt: string; seed: number | string }): string {
   const words = prompt
     .toLowerCase()
     .replace(/[^\p{L}\p{N}]+/gu, "-")

@@ -19,14 +19,30 @@ export async function download(pictures: readonly Picture[], { bare }: { bare: b
     else
       await attempt(async () => {
         const file = new Blob([withoutRecord(await bytes(picture.id))], { type: "image/png" });
-        const url = URL.createObjectURL(file);
-        keep(url, fileName(picture));
-        setTimeout(() => URL.revokeObjectURL(url), 60_000);
+        keepContent(file, fileName(picture));
       });
   }
 }
 
-function keep(url: string, name: string): void {
+/** One picture of several, laid out by the server. */
+export async function downloadSheet(pictures: readonly Picture[], captions: boolean): Promise<void> {
+  await attempt(async () => {
+    const ids = pictures.map(({ id }) => id);
+    keepContent(
+      await api.sheet(ids, captions),
+      fileName({ prompt: pictures[0]?.prompt ?? "", seed: "sheet" }),
+    );
+  });
+}
+
+function keepContent(file: Blob, name: string): void {
+  const url = URL.createObjectURL(file);
+  keep(url, name);
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** Have the browser keep a file. */
+export function keep(url: string, name: string): void {
   const link = document.createElement("a");
   link.href = url;
   link.download = name;

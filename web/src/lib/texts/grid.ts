@@ -46,10 +46,10 @@ export const grid = {
   "grid.field.upscaler": { en: "Upscaler", de: "Vergrößerer" },
   "grid.total": { en: "{count} pictures", de: "{count} Bilder" },
   "grid.total.one": { en: "1 picture", de: "1 Bild" },
-  "grid.time": { en: "about {time}", de: "etwa {time}" },
+  "grid.time": { en: "About {time}", de: "Etwa {time}" },
   "grid.timeUnknown": {
-    en: "how long is known once something was drawn",
-    de: "wie lange, ist bekannt, sobald etwas gezeichnet wurde",
+    en: "The time is known once something was drawn.",
+    de: "Die Dauer ist bekannt, sobald etwas gezeichnet wurde.",
   },
   "grid.sameSeed": {
     en: "All have the same seed, so that only the values differ.",

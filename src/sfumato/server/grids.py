@@ -14,7 +14,7 @@ from sfumato.series.grid import Axis, Grid
 from sfumato.server.admission import checked, requested
 from sfumato.server.context import Server
 from sfumato.server.encoding import opened
-from sfumato.server.jobs import ENDED, Event, Group, JobState, JobView, OnCrash, PictureView, View
+from sfumato.server.jobs import ENDED, Event, JobGroup, JobState, JobView, OnCrash, PictureView, View
 from sfumato.server.settings import ServerSettings
 from sfumato.server.submitting import with_pictures
 
@@ -105,7 +105,7 @@ def submit_grid(
     priority: int = 0,
     on_crash: OnCrash = "retry",
     idempotency_key: str | None = None,
-) -> Group:
+) -> JobGroup:
     """Accept a job for every cell, all or none. Raises `UsageError`, `PictureError`, `BusyError`."""
     settings = server.settings
     grid = _grid(_request(fields, settings), [Axis.of(each.field, each.values) for each in axes], settings)
@@ -133,7 +133,7 @@ def submit_grid(
     return group
 
 
-def draw_again(server: Server, group: Group, cell: int | None = None) -> None:
+def draw_again(server: Server, group: JobGroup, cell: int | None = None) -> None:
     """Have the cells that failed or were cancelled drawn again, or only one. Raises `BusyError`."""
     found = server.store.group_jobs(group.id)
     chosen = [
@@ -147,14 +147,14 @@ def draw_again(server: Server, group: Group, cell: int | None = None) -> None:
         _begin(server, group)
 
 
-def cancel_grid(server: Server, group: Group) -> None:
+def cancel_grid(server: Server, group: JobGroup) -> None:
     """Cancel what is not drawn yet, the last first, so that none is begun meanwhile."""
     for job in reversed(server.store.group_jobs(group.id).values()):
         if job.state not in ENDED:
             server.dispatcher.cancel(job.id)
 
 
-def viewed(server: Server, group: Group) -> GridView:
+def viewed(server: Server, group: JobGroup) -> GridView:
     """A grid as it stands."""
     grid = _of(group)
     found = server.store.group_jobs(group.id)
@@ -167,7 +167,7 @@ def viewed(server: Server, group: Group) -> GridView:
     )
 
 
-def page(server: Server, group: Group) -> bytes:
+def page(server: Server, group: JobGroup) -> bytes:
     """The PNG file of a grid; cells without a picture stay empty. Raises `UsageError` where none has one."""
     grid, found = _of(group), server.store.group_jobs(group.id)
     cells: list[PIL.Image.Image | None] = []
@@ -221,7 +221,7 @@ def _planned_axis(given: AxisText, request: Request, settings: ServerSettings, *
     return AxisView(field=axis.field, values=axis.texts, labels=axis.labels, problem=problem)
 
 
-def _of(group: Group) -> Grid:
+def _of(group: JobGroup) -> Grid:
     """The grid that was accepted as a group."""
     axes = (Axis.of(each["field"], each["values"]) for each in group.facts["axes"])
     return Grid(Request.build(**group.facts["request"]), tuple(axes))
@@ -234,7 +234,7 @@ def _cell(job: JobView | None) -> CellView:
     return CellView(job=job.id, state=job.state, error=job.error, picture=picture)
 
 
-def _begin(server: Server, group: Group) -> None:
+def _begin(server: Server, group: JobGroup) -> None:
     """New jobs of a group wait: tell of them, and have them drawn."""
     for job in server.store.group_jobs(group.id).values():
         if job.state is JobState.QUEUED:

@@ -75,7 +75,7 @@ class JobView(View):
         return self.model_copy(update={"request": _without_data(self.request)})
 
 
-class Group(View):
+class JobGroup(View):
     """Jobs that were submitted together: their `kind`, and the `facts` that make them one thing."""
 
     id: str

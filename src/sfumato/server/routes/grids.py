@@ -10,7 +10,7 @@ from sfumato.request import MAX_COUNT
 from sfumato.server import grids
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.grids import AxisText, GridView, PlanView
-from sfumato.server.jobs import Group, OnCrash
+from sfumato.server.jobs import JobGroup, OnCrash
 from sfumato.server.routes.jobs import Priority
 
 router = APIRouter(prefix="/api/v1", tags=["grids"])
@@ -91,7 +91,7 @@ def get_grid_file(grid: str, server: Shared, owner: Owner) -> Response:
     return Response(grids.page(server, _own(server, grid, owner)), media_type="image/png")
 
 
-def _own(server: Server, grid: str, owner: str) -> Group:
+def _own(server: Server, grid: str, owner: str) -> JobGroup:
     group = server.store.group(grid, owner)
     if group is None:
         raise HTTPException(404, f"there is no grid {grid!r}")

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from sfumato.server.jobs import Group, JobView, OnCrash
+from sfumato.server.jobs import JobGroup, JobView, OnCrash
 from sfumato.server.store.store import Store, accept, asked
 from sfumato.server.store.tables import groups, jobs
 
@@ -29,7 +29,7 @@ class GroupStore(Store):
         priority: int = 0,
         on_crash: OnCrash = "retry",
         idempotency_key: str | None = None,
-    ) -> tuple[Group, bool]:
+    ) -> tuple[JobGroup, bool]:
         """Accept a job of one picture for each of `requests`, all or none; the group, and whether it is new.
 
         As `submit`.
@@ -54,7 +54,7 @@ class GroupStore(Store):
 
     def _accepted_group(
         self, group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], queue: int, quota: int | None
-    ) -> tuple[Group, bool]:
+    ) -> tuple[JobGroup, bool]:
         owner, key = group["owner"], group["idempotency_key"]
         with self._lock, self._engine.begin() as connection:
             if key is not None:
@@ -74,7 +74,7 @@ class GroupStore(Store):
             rows = [dict(row._mapping) for row in connection.execute(query.order_by(jobs.c.sequence))]
             accept(connection, rows, queue, quota)
 
-    def group(self, identifier: str, owner: str) -> Group | None:
+    def group(self, identifier: str, owner: str) -> JobGroup | None:
         """The group of exactly this name, if this owner has it."""
         query = select(groups).where(groups.c.id == identifier, groups.c.owner == owner)
         with self._engine.connect() as connection:
@@ -89,5 +89,5 @@ class GroupStore(Store):
             return dict(zip(newest, self._views(connection, list(newest.values())), strict=True))
 
 
-def _group(row: Row[Any]) -> Group:
-    return Group(id=row.id, kind=row.kind, facts=json.loads(row.facts), created=row.created)
+def _group(row: Row[Any]) -> JobGroup:
+    return JobGroup(id=row.id, kind=row.kind, facts=json.loads(row.facts), created=row.created)

@@ -21,6 +21,8 @@ Net = TypeVar("Net", bound=nn.Module)
 
 onednn = torch.ops.mkldnn
 ONE, TWO = [1, 1], [2, 2]
+MOST_SHAPES = 64
+"""Of inputs whose orders of weights a layer knows."""
 
 
 class Prepacked(nn.Module, ABC):
@@ -34,13 +36,13 @@ class Prepacked(nn.Module, ABC):
     """The weight in oneDNN's order, cut into parts along its first dimension; none while it is plain."""
 
     @abstractmethod
-    def arranged(self) -> tuple[Tensor, ...]:
-        """The plain weight as `packed` holds it."""
+    def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """The plain `weight` as `packed` holds it."""
 
     def pack(self) -> None:
         """Bring the weight into oneDNN's order."""
         if not self.packed:
-            self.packed = self.arranged()
+            self.packed = self.arranged(self.weight.data)
             self.weight.data = self.weight.new_empty(0)
 
     def unpack(self) -> None:
@@ -73,11 +75,45 @@ class Prepacked(nn.Module, ABC):
         return {**self.__dict__, "packed": (), "_parameters": {**self._parameters, "weight": unpacked}}
 
 
-class Conv(Prepacked, nn.Conv2d):
+class PrepackedConv(Prepacked, nn.Conv2d):
+    """A convolution. oneDNN has many orders for its weight: which one is fast depends on the processor and on
+    the shape of the input, and with another one it can take a hundred times as long.
+    """
+
+    shape: tuple[int, ...] | None = None
+    """(B, C, H, W) of the input that the packed weight is for; not known before the first."""
+    orders: dict[tuple[int, ...] | None, bytes]
+    """oneDNN's descriptions of the orders that it wants for inputs of these shapes."""
+
+    def pack(self) -> None:
+        """Bring the weight into the order for the input that was last seen."""
+        super().pack()
+        self.orders = {self.shape: self._order()}
+
+    def pack_for(self, x: Tensor) -> None:
+        """Bring the packed weight into the order for inputs of the shape of `x` (B, C, H, W)."""
+        shape = tuple(x.shape)
+        if shape == self.shape:
+            return
+        former, self.shape = self.orders[self.shape], shape
+        if self.orders.get(shape) != former:
+            # also for whoever trains it later
+            with torch.inference_mode(False), torch.no_grad():
+                self.packed = self.arranged(self.plain_weight())
+            if len(self.orders) >= MOST_SHAPES:
+                self.orders.clear()
+            self.orders[shape] = self._order()
+
+    def _order(self) -> bytes:
+        description: Tensor = onednn._get_mkldnn_serialized_md(self.packed[0])
+        return bytes(description.tolist())
+
+
+class Conv(PrepackedConv):
     """A convolution that can add to its result and cut it off below 0 on the way."""
 
-    def arranged(self) -> tuple[Tensor, ...]:
-        return (onednn._reorder_convolution_weight(self.weight.data, self.padding, self.stride, ONE, 1),)
+    def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        return (onednn._reorder_convolution_weight(weight, self.padding, self.stride, ONE, 1, self.shape),)
 
     def forward(
         self, x: Tensor, add: Tensor | None = None, shift: Tensor | None = None, *, relu: bool = False
@@ -92,6 +128,7 @@ class Conv(Prepacked, nn.Conv2d):
             bias, shift = bias + shift[0], None
         x, padding = padded(x, self.padding)
         if self.packed:
+            self.pack_for(x)
             x = x.contiguous(memory_format=torch.channels_last)
             how = (*self.packed, bias, padding, self.stride, ONE, 1)
             if add is not None and shift is None:
@@ -108,21 +145,22 @@ class Conv(Prepacked, nn.Conv2d):
         return y.relu() if relu else y
 
 
-class UpsampleConv(Prepacked, nn.Conv2d):
+class UpsampleConv(PrepackedConv):
     """A 3×3 convolution of a picture whose pixels were repeated to make it larger.
 
     Where it was made twice as large, two of the three taps along each side meet the same original pixel. With
     their sums as weights this is a transposed convolution of the small picture: 4/9 of the multiplications.
     """
 
-    def arranged(self) -> tuple[Tensor, ...]:
-        weight = _tap_sums(_tap_sums(self.weight.data.float()).mT).mT.transpose(0, 1)
-        weight = weight.to(self.weight.dtype).contiguous()
-        return (onednn._reorder_convolution_transpose_weight(weight, ONE, [0, 0], TWO, ONE, 1),)
+    def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        sums = _tap_sums(_tap_sums(weight.float()).mT).mT.transpose(0, 1).to(weight.dtype).contiguous()
+        return (onednn._reorder_convolution_transpose_weight(sums, ONE, [0, 0], TWO, ONE, 1, self.shape),)
 
     def pack(self) -> None:
         """Keep the sums in oneDNN's order beside the plain weight, which cannot be had back from them."""
-        self.packed = self.packed or self.arranged()
+        plain = self.weight.data
+        super().pack()
+        self.weight.data = plain
 
     def plain_weight(self) -> Tensor:
         """The weight as published."""
@@ -134,6 +172,7 @@ class UpsampleConv(Prepacked, nn.Conv2d):
         if self.packed and size in (None, twice):
             # where the picture goes on at the opposite edge, one more pixel of it is enlarged, and cut off
             x, (rows, columns) = padded(x, (1, 1))
+            self.pack_for(x)
             x = x.contiguous(memory_format=torch.channels_last)
             how = (*self.packed, self.bias, ONE, [0, 0], TWO, ONE, 1)
             out: Tensor = onednn._convolution_transpose_pointwise(x, *how, "none", [], "")
@@ -155,8 +194,8 @@ def _tap_sums(w: Tensor) -> Tensor:
 class Linear(Prepacked, nn.Linear):
     """A matrix that can add to its result on the way."""
 
-    def arranged(self) -> tuple[Tensor, ...]:
-        return (onednn._reorder_linear_weight(self.weight.data),)
+    def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        return (onednn._reorder_linear_weight(weight),)
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(…, C) to (…, C_out); `add`, of the result's shape, is added to it."""
@@ -171,8 +210,8 @@ class Linear(Prepacked, nn.Linear):
 class GEGLULinear(Prepacked, nn.Linear):
     """(x W + b) · GELU(x V + c) (Shazeer 2020, eq. 6), W and V in one matrix, b and c in one vector."""
 
-    def arranged(self) -> tuple[Tensor, ...]:
-        return tuple(onednn._reorder_linear_weight(half) for half in self.weight.data.chunk(2))
+    def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        return tuple(onednn._reorder_linear_weight(half) for half in weight.chunk(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, C) to (…, C_out / 2)."""

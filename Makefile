@@ -45,7 +45,7 @@ web/node_modules/.installed: web/package-lock.json
 site: .venv/testing
 	$(BIN)/mkdocs build --strict --quiet
 
-.venv/drawing: pyproject.toml constraints.txt
+.venv/drawing: pyproject.toml constraints.txt hatch_build.py $(wildcard src/sfumato/nets/*.cpp)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sfumato needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .

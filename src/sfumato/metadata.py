@@ -65,7 +65,7 @@ class Record(BaseModel):
     threads: int | None = None
     """Of torch on the processor; not known of older pictures."""
     processor: str = ""
-    """Its name, and its instructions for bfloat16."""
+    """Its name, its instructions for bfloat16, and whether its attention was compiled for it."""
     pixels: str
     """`pixel_digest` of the picture as drawn, so that a lossy copy can still be checked."""
     adapters: dict[str, str] = {}

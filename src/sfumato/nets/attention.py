@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.nets.flash_attention import flash_attention, suits
 from sfumato.nets.inference import Conv, GEGLULinear, Linear, Norm
 from sfumato.nets.inputs import BlockInputs
 
@@ -24,6 +25,8 @@ def attend(
     the queries take turns in so many parts: the same numbers in less memory. `causal`, without a mask: no
     place looks at a later one.
     """
+    if not causal and suits(q, k, v, heads, mask):
+        return flash_attention(q, k, v, heads, mask)
     if mask is not None:
         mask = (mask[:, None, None] if mask.ndim == 2 and len(mask) > 1 else mask).to(q.dtype)
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))

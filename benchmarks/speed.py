@@ -1,24 +1,27 @@
-"""How fast Sfumato is beside diffusers: the same weights, the same numbers, in turns, in one process.
+"""How fast Sfumato is beside diffusers and OpenVINO: the same weights and numbers, in turns, in one process.
 
     python benchmarks/speed.py [MODE]... [--write docs/performance.md]
     python benchmarks/speed.py sd15-picture --device cuda --compile
     python benchmarks/speed.py editing --write docs/performance.md
     python benchmarks/speed.py fast live --model MODEL --write docs/few-steps.md
 
-Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust.
+Needs the extra `test`, and `bench` for OpenVINO's rows. It wants a machine that does nothing else: ratios of
+medians are what to trust.
 `--clock cpu --threads 1` counts processor time instead, which a busy machine disturbs less. Every time is
 printed as it is measured, and every row with the machine's load.
 """
 
 import argparse
-import math
+import copy
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,7 @@ from diffusers.pipelines.stable_diffusion import (
     pipeline_stable_diffusion_inpaint,
 )
 from measuring import LOAD, Run, Table, load, machine, medians
-from torch import Tensor
+from torch import Tensor, nn
 
 import sfumato
 from sfumato import checkpoint
@@ -159,6 +162,95 @@ def embedded(bench: Bench) -> Iterator[Row]:
         yield Row(what, seconds.pop("ours"), seconds, apart)
 
 
+def networks(bench: Bench) -> Iterator[Row]:
+    """One pass of the embedded model's UNet, for one row of text and for the two of guidance."""
+    generator = torch.Generator().manual_seed(1)
+    given = torch.randn(1, 4, 32, 32, generator=generator)
+    text = torch.randn(2, 77, 256, generator=generator)
+    for name, dtype in DTYPES.items():
+        unet = sfumato.load(device=bench.device, dtype=dtype).model.unet
+        x, t = given.to(bench.device, dtype), torch.tensor([500.0], device=bench.device)
+        for count in (1, 2):
+            states = text[:count, :, : unet.config.cross_attention_dim].to(bench.device, dtype)
+            rows = torch.zeros(count, dtype=torch.long, device=bench.device)
+            peer = diffusers.UNet2DConditionModel.from_pretrained(checkpoint.embedded() / "unet")
+            peer = Answer(peer).to(bench.device, dtype).eval()
+            what = f"embedded model's UNet, a pass for {count} row{'s' * (count > 1)}, {name}"
+            asked = (torch.cat([x] * count), t, states)
+            with torch.inference_mode():
+                time_, known = unet.embed_time(t), unet.context(states)
+
+                def ours(unet: UNet = unet, x: Tensor = x, rest: Any = (time_, known, rows)) -> Tensor:
+                    return unet.denoise(x, *rest)
+
+                yield beside(bench, what, ours, peer, asked, name, rounds=3 * bench.rounds)
+
+
+class Answer(nn.Module):
+    """A network of diffusers that answers with a tensor."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *asked: Tensor) -> Tensor:
+        """The sample of the network's answer."""
+        answer: Tensor = self.net(*asked, return_dict=False)[0]
+        return answer
+
+
+def beside(
+    bench: Bench,
+    what: str,
+    ours: Run,
+    peer: nn.Module,
+    asked: tuple[Tensor, ...],
+    dtype: str,
+    *,
+    scale: float = 0,
+    rounds: int | None = None,
+) -> Row:
+    """Our answer beside the peer's, plain, in channels_last, and compiled by OpenVINO if it is installed.
+
+    With `scale` the difference is told in numbers of 8 bits, `scale` of them for 1.
+    """
+    gap, size = (ours().float() - peer(*asked).float()).abs(), peer(*asked).float().abs().max()
+    apart = f"{gap.max() / size:.1e} of the largest answer at most"
+    if scale:
+        apart = f"{scale * gap.max():.0f}/255 at most, {scale * gap.mean():.2f}/255 on average"
+    own, seconds = [], {}
+    for way in ("plain", "channels_last", "OpenVINO"):
+        if way == "OpenVINO" and (bench.device != "cpu" or find_spec("openvino") is None):
+            continue
+        if way == "channels_last":
+            peer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        theirs: Run = compiled_by_openvino(peer, asked, dtype) if way == "OpenVINO" else lambda: peer(*asked)
+        found = bench.medians({"ours": ours, way: theirs}, rounds)
+        own.append(found.pop("ours"))
+        seconds |= found
+    return Row(what, min(own), seconds, apart)
+
+
+def compiled_by_openvino(net: nn.Module, asked: tuple[Tensor, ...], dtype: str) -> Run:
+    """A network as OpenVINO computes it in this precision, with as many threads as torch has."""
+    import openvino
+
+    given = tuple(x.float() for x in asked)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        model = openvino.convert_model(
+            copy.deepcopy(net).float(), example_input=given, input=[tuple(x.shape) for x in given]
+        )
+    hints = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+    numbers = [x.numpy() for x in given]
+    return lambda: request.infer(numbers)
+
+
 def editing(bench: Bench) -> Iterator[Row]:
     """A picture drawn over as a whole, and a part of one drawn anew, by the embedded model: pixels to pixels.
 
@@ -244,21 +336,8 @@ def sd15(bench: Bench) -> Iterator[Row]:
         def ours() -> Tensor:
             return unet.denoise(x, time_, text, rows=rows)
 
-        def theirs() -> Tensor:
-            answer: Tensor = peer(torch.cat([x, x]), t, states).sample
-            return answer
-
-        gap = (ours().float() - theirs().float()).abs()
-        apart = f"{gap.max() / theirs().float().abs().max():.1e} of the largest answer at most"
-        own = []
-        seconds = {}
-        for way in ("plain", "channels_last"):
-            if way == "channels_last":
-                peer.to(memory_format=torch.channels_last)
-            found = bench.medians({"ours": ours, way: theirs})
-            own.append(found.pop("ours"))
-            seconds |= found
-    yield Row("UNet of SD 1.5's size, one guided pass at 64×64, bfloat16", min(own), seconds, apart)
+        what = "UNet of SD 1.5's size, one guided pass at 64×64, bfloat16"
+        yield beside(bench, what, ours, Answer(peer), (torch.cat([x, x]), t, states), "bfloat16")
 
 
 def sd15_picture(bench: Bench) -> Iterator[Row]:
@@ -342,28 +421,29 @@ def decoding(bench: Bench) -> Iterator[Row]:
         small = AutoencoderTiny(TinyVAEConfig.from_dict(TINY, "TINY"))
         small.load_state_dict(peers["tiny"].state_dict())
         own = {"full": checkpoint.load("embedded").vae, "tiny": small}
-        own_seconds: dict[str, float] = {}
+        seconds: dict[str, float] = {}
         for decoder, net in own.items():
             ours = for_inference(net, device, dtype, compiled=bench.compile)
             peer = peers[decoder].to(device, dtype).eval()
-            seconds = {}
-            with torch.inference_mode():
-                gap = (ours.decode(z).float() - peer.decode(z).sample.float()).abs()
-                for way in ("plain", "channels_last"):
-                    if way == "channels_last":
-                        peer.to(memory_format=torch.channels_last)
-                    runs: dict[str, Run] = {
-                        "ours": lambda net=ours, z=z: net.decode(z),
-                        way: lambda net=peer, z=z: net.decode(z).sample,
-                    }
-                    found = bench.medians(runs, rounds=3 * bench.rounds)
-                    own_seconds[decoder] = min(found.pop("ours"), own_seconds.get(decoder, math.inf))
-                    seconds |= found
+            # OpenVINO's converter calls the module itself
+            peer.forward = peer.decode
             what = f"a latent to 256² pixels by the {decoder} decoder, {name}"
+            with torch.inference_mode():
+                row = beside(
+                    bench,
+                    what,
+                    lambda net=ours, z=z: net.decode(z),  # type: ignore[misc]
+                    Answer(peer),
+                    (z,),
+                    name,
+                    scale=127.5,
+                    rounds=3 * bench.rounds,
+                )
+            seconds[decoder] = row.ours
             if decoder == "tiny":
-                what += f" ({own_seconds['full'] / own_seconds['tiny']:.1f} times as fast as by our full one)"
-            apart = f"{127.5 * gap.max():.0f}/255 at most, {127.5 * gap.mean():.2f}/255 on average"
-            yield Row(what, own_seconds[decoder], seconds, apart)
+                times = seconds["full"] / seconds["tiny"]
+                row = replace(row, what=f"{what} ({times:.1f} times as fast as by our full one)")
+            yield row
 
 
 def fast(bench: Bench) -> Iterator[Row]:
@@ -518,6 +598,7 @@ def process(words: list[str]) -> Run:
 
 MODES = {
     "embedded": embedded,
+    "networks": networks,
     "editing": editing,
     "sd15": sd15,
     "sd15-picture": sd15_picture,
@@ -532,7 +613,7 @@ MODES = {
 def head(bench: Bench) -> list[str]:
     """What stands above the rows, in Markdown."""
     kind = "processor seconds" if bench.clock == "cpu" else "seconds"
-    columns = f"| what | Sfumato, {kind} | diffusers, {kind} | ratio to its fastest | difference | {LOAD} |"
+    columns = f"| what | Sfumato, {kind} | peers, {kind} | ratio to the fastest | difference | {LOAD} |"
     return [f"{machine(bench.device)}.", "", columns, "|---|---|---|---|---|---|"]
 
 
@@ -556,7 +637,7 @@ def main() -> None:
     diffusers.logging.set_verbosity_error()
     bench = Bench(options.device, options.rounds, options.clock, options.compile, options.model)
     table = Table("speed", head(bench), options.write)
-    for mode in options.modes or ("embedded", "editing", "decoding", "sd15", "startup", "help"):
+    for mode in options.modes or ("embedded", "networks", "editing", "decoding", "sd15", "startup", "help"):
         for row in MODES[mode](bench):
             table.add(row.cells())
 

@@ -1,6 +1,8 @@
 """Workers on a Ray cluster of two nodes on this machine, one of which is lost."""
 
+import asyncio
 import os
+import re
 import signal
 import time
 from contextlib import suppress
@@ -11,7 +13,9 @@ from running import ENDED, TINY, RunningServer
 
 from sfumato.errors import UsageError
 from sfumato.server.cluster.connecting import connect
+from sfumato.server.cluster.replica import DrawingReplica
 from sfumato.server.settings import server_settings
+from sfumato.server.worker import messages
 
 pytest.importorskip("ray")
 LONG = {**TINY, "steps": 60}
@@ -78,12 +82,14 @@ def test_progress_and_previews_come_through(clustered):
     assert '"preview"' in text
 
 
-def test_a_running_job_is_cancelled(clustered):
-    job = clustered.submit(**{**LONG, "count": 50}, seed=7)["id"]
+def test_a_job_that_is_cancelled_is_dropped_by_its_worker(clustered):
+    job = clustered.submit(**LONG, count=50, seed=7, priority=1)["id"]
     clustered.wait(job, "running")
     assert clustered.http.delete(f"/api/v1/jobs/{job}").status_code == 200
-    after = clustered.wait(clustered.submit(**TINY, seed=8)["id"])
-    assert (clustered.job(job)["state"], after["state"]) == ("cancelled", "done")
+    # one that was not dropped would be drawn before this one
+    assert clustered.wait(clustered.submit(**TINY, seed=8)["id"])["state"] == "done"
+    (points,) = re.findall(r"^sfumato_batch_points_sum (\S+)", clustered.http.get("/metrics").text, re.M)
+    assert float(points) < 50 * LONG["steps"]
 
 
 def test_more_jobs_bring_a_second_worker_and_a_lost_node_loses_none_of_them(clustered, cluster):
@@ -118,6 +124,19 @@ def test_a_server_that_stops_leaves_nothing_in_the_cluster(clustered, cluster):
     assert clustered.process.returncode == 0
     while replicas(cluster):
         time.sleep(0.1)
+
+
+def test_a_stream_that_is_closed_drops_its_job():
+    async def drawings():
+        replica = DrawingReplica("embedded", "cpu", 1, None, 0, False)
+        request = {**LONG, "seed": 1, "model": "embedded"}
+        stream = replica.draw("", messages.Draw("one", {**request, "count": 50}, priority=1))
+        await anext(stream)
+        await stream.aclose()
+        said = [each async for part in replica.draw("", messages.Draw("two", request)) for each in part]
+        return said[-1], list(replica._worker._drawings)
+
+    assert asyncio.run(drawings()) == (messages.JobFinished("two"), [])
 
 
 @pytest.mark.parametrize(

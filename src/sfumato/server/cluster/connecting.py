@@ -2,7 +2,7 @@
 
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+import signal
 
 from sfumato.errors import UsageError
 
@@ -12,8 +12,8 @@ CLIENT = "ray://"
 def connect() -> None:
     """Join the cluster that `RAY_ADDRESS` names, or that of this machine; start one if there is none.
 
-    A cluster that is started here ends with this process, sends no usage statistics and has no dashboard.
-    Raises `UsageError`.
+    A cluster that is started here ends with the thread that called, sends no usage statistics and has no
+    dashboard: call this from the main thread. Raises `UsageError`.
     """
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith(CLIENT):
@@ -21,12 +21,6 @@ def connect() -> None:
             f"RAY_ADDRESS is {address}: the server must run on a node of the cluster, "
             "with an address such as HOST:6379"
         )
-    # in a thread of its own, as Ray takes the main thread's signals
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(_connect, address).result()
-
-
-def _connect(address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve  # noqa: F401  (its logger is set up here)
@@ -34,7 +28,10 @@ def _connect(address: str) -> None:
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
     dashboard = None if address else False
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=dashboard)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"Ray cannot be joined or started: {error}") from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray sets its own

@@ -1,6 +1,7 @@
 """What the benchmarks share: figures printed as they are measured, the machine and its load beside them."""
 
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +73,15 @@ def medians(
 class Table:
     """A table of Markdown that is printed row by row, and kept as far as it has come in a page's marks."""
 
-    def __init__(self, name: str, head: Sequence[str], page: Path | None = None) -> None:
-        """Print the head, the lines down to the first row. Exits where `page` lacks the marks of `name`."""
+    def __init__(
+        self, name: str, head: Sequence[str], page: Path | None = None, *, beside: bool = False
+    ) -> None:
+        """Print the head, the lines down to the first row. Exits where `page` lacks the marks of `name`.
+
+        `beside`: the tables of other processors are kept.
+        """
         self.name, self.lines, self.page = name, list(head), page
+        self.others = others(page, name) if page is not None and beside else []
         if page is not None:
             around(page, name)
         say("\n".join(head))
@@ -84,7 +91,7 @@ class Table:
         self.lines.append(row)
         say(row)
         if self.page is not None:
-            write("\n".join(self.lines), self.page, self.name)
+            write("\n\n".join(["\n".join(self.lines), *self.others]), self.page, self.name)
 
 
 def around(page: Path, name: str) -> tuple[str, str]:
@@ -95,6 +102,14 @@ def around(page: Path, name: str) -> tuple[str, str]:
     if not found:
         raise SystemExit(f"{page} lacks the marks {begin} and {end}")
     return before + begin, end + after
+
+
+def others(page: Path, name: str) -> list[str]:
+    """What stands between the page's marks of that name of other processors than this one."""
+    before, after = around(page, name)
+    text = page.read_text("utf-8")[len(before) : -len(after)]
+    tables = re.split(r"\n\n(?=[^|\n]* threads; torch )", text.strip())
+    return [each for each in tables if each and not each.startswith(f"{processor()}, ")]
 
 
 def write(text: str, page: Path, name: str) -> None:

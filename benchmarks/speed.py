@@ -635,7 +635,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     diffusers.logging.set_verbosity_error()
     bench = Bench(options.device, options.rounds, options.clock, options.compile, options.model)
-    table = Table("speed", head(bench), options.write)
+    table = Table("speed", head(bench), options.write, beside=True)
     for mode in options.modes or ("embedded", "networks", "editing", "decoding", "sd15", "startup", "help"):
         for row in MODES[mode](bench):
             table.add(row.cells())

@@ -206,7 +206,7 @@ def main() -> None:
         f"| what | steps a second | diffusers' fastest | ratio | MB of memory | diffusers' least | {LOAD} |"
     )
     lines = [f"{machine(options.device)}.", "", head, "|---|---|---|---|---|---|---|"]
-    table = Table("training", lines, options.write)
+    table = Table("training", lines, options.write, beside=True)
     for bench in benches:
         same = [bench.size, "--batch", str(options.batch), "--device", options.device]
         same += ["--threads", str(torch.get_num_threads()), *(["--compile"] if options.compile else [])]

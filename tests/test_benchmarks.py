@@ -78,3 +78,17 @@ def test_a_table_keeps_every_row_in_its_page_when_it_is_measured(tmp_path, capsy
     assert capsys.readouterr().out.splitlines() == ["| what |", "|---|", "| first |", "| second |"]
     with pytest.raises(SystemExit, match="lacks the marks"):
         Table("memory", [], page)
+
+
+def test_a_processors_table_is_written_anew_and_those_of_others_stay(tmp_path):
+    page, here = tmp_path / "page.md", machine("cpu")
+    other = "Another Processor (no bfloat16 instructions), 4 threads; torch 2.11.0.\n\n| theirs |"
+    old = f"{here}.\n\n| old |\n\n{other}"
+    page.write_text(f"<!-- speed: written by benchmarks/speed.py -->\n{old}\n<!-- end of speed -->\n")
+    table = Table("speed", [f"{here}.", "", "| new |"], page, beside=True)
+    table.add("| row |")
+    table.add("| second |")
+    assert page.read_text().splitlines()[1:-1] == [
+        *(f"{here}.", "", "| new |", "| row |", "| second |", ""),
+        *other.splitlines(),
+    ]

@@ -1,5 +1,7 @@
 """Attention in one place, and the transformers of the UNet and the autoencoder that are made of it."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 from sfumato.nets.flash_attention import flash_attention, suits
 from sfumato.nets.inference import Conv, GEGLULinear, Linear, Norm
 from sfumato.nets.inputs import BlockInputs
+from sfumato.nets.recomputed_attention import RecomputedAttention
 
 
 def attend(
@@ -31,7 +34,7 @@ def attend(
         mask = (mask[:, None, None] if mask.ndim == 2 and len(mask) > 1 else mask).to(q.dtype)
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     # torch's own attention takes long on its way back on a CPU, where it is fused and where it is not
-    product = _product if q.requires_grad and q.device.type == "cpu" else F.scaled_dot_product_attention
+    product = _learned if q.requires_grad and q.device.type == "cpu" else F.scaled_dot_product_attention
     if slices is None:
         out = product(q, k, v, mask, is_causal=causal)
     else:
@@ -39,15 +42,15 @@ def attend(
     return out.transpose(1, 2).flatten(2)
 
 
-def _product(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
-    """softmax(q·kᵀ/√d + mask)·v of heads (B, H, T, d) (Vaswani et al. 2017, eq. 1)."""
-    scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
+def _learned(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
+    """The same of heads (B, H, N, d), for gradients on a CPU."""
     if is_causal:
-        mask = torch.full(scores.shape[2:], -torch.inf, dtype=q.dtype, device=q.device).triu(1)
-    if mask is not None:
-        scores = scores + mask
-    exact = torch.promote_types(scores.dtype, torch.float32)
-    return scores.softmax(3, dtype=exact).to(v.dtype) @ v
+        mask = torch.full((1, q.shape[2], k.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
+    elif mask is not None:
+        mask = mask[None] if mask.ndim == 2 else mask.expand(-1, q.shape[1], -1, -1).flatten(0, 1)
+    apply: Callable[..., Tensor] = RecomputedAttention.apply
+    out = apply(*(x.flatten(0, 1) for x in (q, k, v)), mask)
+    return out.unflatten(0, q.shape[:2])
 
 
 class Attention(nn.Module):

@@ -14,6 +14,8 @@ sys.path.insert(0, str(DOCS.parent / "benchmarks"))
 
 from running import RunningServer  # noqa: E402
 
+import sfumato  # noqa: E402
+
 FOX = "a fox, noto emoji"
 HOUSE = "a house, flat color icon"
 
@@ -39,15 +41,20 @@ def main() -> None:
         page.wait_for_timeout(1500)
         _save(page, "page-drawing")
         server.http.delete(f"/api/v1/jobs/{job['id']}")
+        scene = sfumato.Scene.read(DOCS.parent / "examples" / "kitchen.toml").request
+        picture = server.wait(server.submit(**scene.model_dump(mode="json"))["id"])["pictures"][0]["id"]
+        page = _opened(browser, f"{server.url}/scene/{picture}", "light", prompt="Background prompt")
+        page.get_by_role("slider", name="Depth of a red apple").focus()
+        _save(page, "page-scene")
         _save(_opened(browser, server.url, "dark", 390), "page-phone")
         server.stop()
         browser.close()
 
 
-def _opened(browser: Browser, url: str, scheme: str, width: int = 1100) -> Page:
+def _opened(browser: Browser, url: str, scheme: str, width: int = 1100, prompt: str = "Prompt") -> Page:
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 760}, locale="en")
     page.goto(url)
-    page.get_by_role("textbox", name="Prompt", exact=True).wait_for()
+    page.get_by_role("textbox", name=prompt, exact=True).wait_for()
     page.wait_for_timeout(1500)
     return page
 

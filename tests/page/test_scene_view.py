@@ -125,6 +125,33 @@ def test_everything_is_done_by_keys(page):
     expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Bring nearer")
 
 
+def test_fingers_make_boxes_and_two_of_them_move_the_canvas(server, open_page):
+    page = open_page(f"{server.url}/scene", viewport={"width": 360, "height": 740}, has_touch=True)
+    canvas = page.locator(".picture").bounding_box()
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        at = [
+            {"x": canvas["x"] + x * canvas["width"], "y": canvas["y"] + y * canvas["height"], "id": number}
+            for number, (x, y) in enumerate(points)
+        ]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    touch("touchStart", (0.2, 0.2))
+    touch("touchMove", (0.4, 0.5))
+    touch("touchMove", (0.6, 0.7))
+    touch("touchEnd")
+    expect(box(page, re.compile("Element 1: 10. × 12. pixels at 5., 5."))).to_be_visible()
+    expect(prompts(page)).to_be_focused()
+    touch("touchStart", (0.8, 0.8))
+    touch("touchMove", (0.9, 0.9))
+    touch("touchStart", (0.9, 0.9), (0.1, 0.1))
+    touch("touchMove", (0.9, 0.9), (0.5, 0.5))
+    touch("touchEnd")
+    expect(prompts(page)).to_have_count(1)
+    assert page.locator(".picture").bounding_box()["width"] < 0.8 * canvas["width"]
+
+
 def test_what_is_wrong_with_a_box_is_told_where_it_is(server, page):
     jobs = len(server.http.get("/api/v1/jobs").json())
     drag(page, (0.2, 0.2), (0.22, 0.4))

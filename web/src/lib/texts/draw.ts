@@ -69,6 +69,8 @@ export const draw = {
   "chip.strength": { en: "strength {value}", de: "Stärke {value}" },
   "chip.upscale": { en: "{value}× enlarged", de: "{value}× vergrößert" },
   "chip.seed": { en: "seed {count}", de: "Seed {count}" },
+  "chip.elements": { en: "scene of {count} elements", de: "Szene mit {count} Elementen" },
+  "chip.elements.one": { en: "scene of 1 element", de: "Szene mit 1 Element" },
   "chip.variation": { en: "variation", de: "Variation" },
   "chip.negative": { en: "without {text}", de: "ohne {text}" },
   "controls.size": { en: "Size", de: "Größe" },

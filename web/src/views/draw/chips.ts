@@ -44,6 +44,8 @@ export function chipsOf(fields: DrawFields): Chip[] {
   if (fields.style?.length) add("style", fields.style.join(", "), "style");
   for (const { name, weight } of fields.adapters ?? [])
     add(`adapter ${name}`, `${name} ${number(weight)}`, "adapters");
+  if (fields.elements?.length)
+    add("elements", t("chip.elements", { count: fields.elements.length }), "elements", "harmonise");
   if (fields.variation_amount?.length)
     add("variation", t("chip.variation"), "variation_amount", "variation_seed");
   if (fields.negative) add("negative", t("chip.negative", { text: fields.negative }), "negative");

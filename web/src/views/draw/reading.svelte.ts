@@ -18,10 +18,17 @@ export class Reading {
   filled = $state.raw<PromptReading | null>(null);
   error = $state.raw<PromptError | null>(null);
 
-  constructor(form: Form, field: "prompt" | "negative" = "prompt") {
+  /** Of the form's own text, or of `another` that is drawn with the form's model. */
+  constructor(
+    form: Form,
+    field: "prompt" | "negative" = "prompt",
+    another?: () => { prompt: string; style: string[] },
+  ) {
     $effect(() => {
-      const prompt = form.get(field) ?? "";
-      const style = form.get("style") ?? [];
+      const { prompt, style } = another?.() ?? {
+        prompt: form.get(field) ?? "",
+        style: form.get("style") ?? [],
+      };
       const { model, dialect, count, templates } = form.fields;
       const given = {
         prompt,

@@ -1,6 +1,6 @@
 /** The scene on its canvas: which box is in hand, what is wrong with it, and what is being drawn of it. */
 
-import { api, ApiError, fileUrl, type DrawFields, type Job, type Picture } from "$lib/api";
+import { api, ApiError, type DrawFields, type Job, type Picture } from "$lib/api";
 import { t } from "$lib/i18n.svelte";
 import { paths, router } from "$lib/router.svelte";
 import { history } from "$lib/stores/history.svelte";
@@ -13,7 +13,7 @@ import type { Size, View } from "$lib/view";
 import { told } from "../draw/submit.svelte";
 import { sameAgain } from "../gallery/copies";
 import { depthOrder, inDepthOrder, problemOf, reordered, type Box } from "./boxes";
-import { aloneRequest, boxOf, sceneOf, sceneRequest, type SceneElement } from "./requests";
+import { aloneRequest, boxOf, sceneOf, sceneRequest, seedOf, type SceneElement } from "./requests";
 
 const FALLBACK_SIZE = { width: 256, height: 256 };
 const FIRST_BOX: Box = [0.3, 0.3, 0.7, 0.7];
@@ -35,6 +35,8 @@ export class SceneEditor {
   moved = $state(false);
   /** The picture that lies under the boxes. */
   picture = $state.raw<Picture | null>(null);
+  /** All that were drawn with it. */
+  pictures = $state.raw<readonly Picture[]>([]);
   /** Whether it was tried to draw it: what is not filled in is told from then on. */
   tried = $state(false);
   error = $state<string | null>(null);
@@ -92,7 +94,11 @@ export class SceneEditor {
   }
 
   remove(number: number): void {
-    const rest = this.elements.filter((_, at) => at !== number);
+    const seed = scene.get("seed");
+    // those after it have other numbers then, and yet the seeds that they had
+    const rest = this.elements
+      .map((each, at) => (at > number && seed != null ? { ...each, seed: seedOf(each, at, seed) } : each))
+      .filter((_, at) => at !== number);
     this.#become(inDepthOrder(rest, depthOrder(rest)));
     this.selected = null;
   }
@@ -123,19 +129,18 @@ export class SceneEditor {
   async open(id: string): Promise<void> {
     try {
       const picture = await api.picture(id);
-      if (sceneDrawn.picture.value !== id) {
-        const [job, { request }] = await Promise.all([
-          api.job(picture.job),
-          api.record(id) as Promise<{ request: Record<string, unknown> }>,
-        ]);
+      const job = await api.job(picture.job);
+      const isOwn = job.pictures.some((each) => each.id === sceneDrawn.picture.value);
+      if (!isOwn) {
+        const { request } = (await api.record(id)) as { request: Record<string, unknown> };
         const { fields, pictures } = sceneOf(sameAgain(job.request, request, picture.seed));
         scene.replace(fields);
-        sceneDrawn.picture.value = id;
         this.selected = null;
         toasts.say(t(pictures ? "scene.openedWithout" : "scene.opened"), { undo: () => this.undo() });
       }
+      sceneDrawn.picture.value = id;
       this.picture = picture;
-      this.moved = false;
+      this.pictures = job.pictures;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.status === 404) sceneDrawn.picture.value = "";
@@ -148,6 +153,7 @@ export class SceneEditor {
     scene.replace({});
     sceneDrawn.picture.value = "";
     this.picture = null;
+    this.pictures = [];
     this.selected = null;
     this.tried = false;
     router.go(paths.scene());
@@ -191,8 +197,6 @@ export class SceneEditor {
     const { count: _, ...fields } = sceneRequest(scene.fields);
     return { ...fields, seed, transparent: true };
   }
-
-  static address = (picture: Picture): string => fileUrl(picture.id);
 
   #problem(element: SceneElement, number: number): Problem {
     const box = problemOf(this.boxes[number] ?? boxOf(element), this.size);

@@ -134,9 +134,11 @@ export class SceneEditor {
       if (!isOwn) {
         const { request } = (await api.record(id)) as { request: Record<string, unknown> };
         const { fields, pictures } = sceneOf(sameAgain(job.request, request, picture.seed));
+        const replaces = Object.keys(scene.fields).length > 0;
         scene.replace(fields);
         this.selected = null;
-        toasts.say(t(pictures ? "scene.openedWithout" : "scene.opened"), { undo: () => this.undo() });
+        if (replaces || pictures)
+          toasts.say(t(pictures ? "scene.openedWithout" : "scene.opened"), { undo: () => this.undo() });
       }
       sceneDrawn.picture.value = id;
       this.picture = picture;

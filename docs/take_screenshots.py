@@ -35,6 +35,16 @@ def main() -> None:
         _save(page, "page-finished")
         page.get_by_role("button", name="All controls").click()
         _save(page, "page-controls")
+        axes = [("steps", "2, 4, 8"), ("sampler", ["ddim", "euler-a"]), ("prompt~a fox", "a fox, a cat")]
+        body = {"request": {"prompt": FOX, "seed": 7}, "axes": [{"field": f, "values": v} for f, v in axes]}
+        grid = server.http.post("/api/v1/grids", json=body).json()
+        for cell in grid["cells"]:
+            server.wait(cell["job"])
+        page = browser.new_page(color_scheme="light", viewport={"width": 1100, "height": 760}, locale="en")
+        page.goto(f"{server.url}/grid/{grid['id']}")
+        page.get_by_role("img", name="steps 8, euler-a").wait_for()
+        page.wait_for_timeout(1000)
+        _save(page, "page-grid")
         job = server.submit(prompt=HOUSE, seed=3, steps=100)
         page = _opened(browser, server.url, "dark")
         page.get_by_role("img", name=f"Preview of {HOUSE}").wait_for()

@@ -61,7 +61,7 @@ def test_a_grid_is_set_up_drawn_looked_through_and_taken_along(server, open_page
     page.get_by_role("img", name="steps 2, lemon").click()
     expect(page.get_by_role("heading", name="a red lemon, 3d render")).to_be_visible()
     page.keyboard.press("ArrowRight")
-    expect(page.locator("dl")).to_contain_text("Steps3")
+    expect(page.locator("dl")).to_contain_text("Steps 3")
     page.keyboard.press("Escape")
 
     page.keyboard.press("ArrowRight")
@@ -82,7 +82,7 @@ def test_a_grid_is_set_up_drawn_looked_through_and_taken_along(server, open_page
     expect(page.get_by_text("Copied.")).to_be_visible()
     seed = found.text["sfumato-set"].partition('"seed":')[2].partition(",")[0]
     assert page.evaluate("() => navigator.clipboard.readText()") == (
-        f"sfumato grid '{APPLE}' --seed {seed} --x steps=1,2,3 --y prompt~apple=apple,lemon"
+        f"sfumato grid '{APPLE}' --seed {seed} --x steps=1,2,3 --y 'prompt~apple=apple,lemon'"
     )
 
     page.get_by_role("button", name="Back to drawing").click()

@@ -1,5 +1,6 @@
 /** Grids of this server: each fetched once and followed while something shows it. */
 
+import { untrack } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
 import { api, type Grid, type GridCell, type Picture } from "../api";
 import { events } from "../events.svelte";
@@ -20,15 +21,9 @@ class Grids {
 
   /** Follow a grid until the function that is returned is called. */
   follow(grid: string): () => void {
-    if (this.#shown.size === 0) this.#start();
-    this.#shown.set(grid, (this.#shown.get(grid) ?? 0) + 1);
-    if (events.state === "online") this.#fetch(grid);
-    return () => {
-      const left = (this.#shown.get(grid) ?? 1) - 1;
-      if (left > 0) this.#shown.set(grid, left);
-      else this.#shown.delete(grid);
-      if (this.#shown.size === 0) this.#stop();
-    };
+    // what it looks at when it starts is not what an effect that follows depends on
+    untrack(() => this.#follow(grid));
+    return () => untrack(() => this.#leave(grid));
   }
 
   put(grid: Grid): void {
@@ -36,6 +31,19 @@ class Grids {
     grid.cells.forEach((cell, place) => {
       if (cell.job !== null) this.#places.set(cell.job, { grid: grid.id, place });
     });
+  }
+
+  #follow(grid: string): void {
+    if (this.#shown.size === 0) this.#start();
+    this.#shown.set(grid, (this.#shown.get(grid) ?? 0) + 1);
+    if (events.state === "online") this.#fetch(grid);
+  }
+
+  #leave(grid: string): void {
+    const left = (this.#shown.get(grid) ?? 1) - 1;
+    if (left > 0) this.#shown.set(grid, left);
+    else this.#shown.delete(grid);
+    if (this.#shown.size === 0) this.#stop();
   }
 
   #start(): void {

@@ -34,6 +34,12 @@ class Jobs {
   /** Jobs of which nothing is drawn yet, in the order in which they will be. */
   waiting = $derived(inOrder(this.all.filter((job) => this.waits(job))));
 
+  /** Seeds that several of them have. */
+  sharedSeeds = $derived.by(() => {
+    const seeds = this.all.map(({ request }) => Number(request["seed"])).sort((a, b) => a - b);
+    return new Set(seeds.filter((seed, index) => seed === seeds[index - 1]));
+  });
+
   /** Follow the server until the function that is returned is called. */
   start(): () => void {
     const stops = [

@@ -126,6 +126,18 @@ def test_a_server_that_stops_leaves_nothing_in_the_cluster(clustered, cluster):
         time.sleep(0.1)
 
 
+def test_a_cluster_that_the_server_starts_ends_with_it(start):
+    server = start("--ray", env={"RAY_ADDRESS": "local"})
+    server.wait_ready()
+    job = server.submit(**TINY, seed=1)["id"]
+    begun = psutil.Process(server.process.pid).children(recursive=True)
+    os.killpg(server.process.pid, signal.SIGINT)
+    assert server.process.wait() == 0
+    assert begun
+    assert psutil.wait_procs(begun, 60)[1] == []
+    assert start().wait(job)["state"] == "done"
+
+
 def test_a_stream_that_is_closed_drops_its_job():
     async def drawings():
         replica = DrawingReplica("embedded", "cpu", 1, None, 0, False)

@@ -6,11 +6,13 @@ import signal
 
 from sfumato.errors import UsageError
 
-CLIENT = "ray://"
+CLIENT, NEW = "ray://", "local"
+"""What `RAY_ADDRESS` begins with for a program outside the cluster, and what it is for a new cluster."""
 
 
 def connect() -> None:
-    """Join the cluster that `RAY_ADDRESS` names, or that of this machine; start one if there is none.
+    """Join the cluster that `RAY_ADDRESS` names, or that of this machine; start one if there is none, or if
+    it is "local".
 
     A cluster that is started here ends with the thread that called, sends no usage statistics and has no
     dashboard: call this from the main thread. Raises `UsageError`.
@@ -27,7 +29,7 @@ def connect() -> None:
 
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    dashboard = None if address else False
+    dashboard = False if address in ("", NEW) else None
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=dashboard)

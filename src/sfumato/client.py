@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, Unpack
 
@@ -41,9 +41,14 @@ class RemoteStep:
     webp: bytes | None
 
 
-def connect(url: str = "http://127.0.0.1:7860", *, api_key: str | None = None) -> "RemoteStudio":
-    """A server to draw with. Raises `ServerError` where none answers."""
-    studio = RemoteStudio(url, api_key=api_key)
+def connect(
+    url: str = "http://127.0.0.1:7860", *, api_key: str | None = None, store: bool = True
+) -> "RemoteStudio":
+    """A server to draw with. With `store=False` it keeps neither jobs nor pictures of what is drawn.
+
+    Raises `ServerError` where none answers.
+    """
+    studio = RemoteStudio(url, api_key=api_key, store=store)
     studio.models()
     return studio
 
@@ -51,11 +56,13 @@ def connect(url: str = "http://127.0.0.1:7860", *, api_key: str | None = None) -
 class RemoteStudio(DrawingCalls):
     """Draws on a server with the calls of a `Studio`. Close it, or use it in a `with` statement."""
 
-    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, store: bool = True) -> None:
         headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
-        self.url = url.rstrip("/")
-        self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
+        self.url, self.store = url.rstrip("/"), store
+        # as many connections as there are requests that are drawn at once
+        limits = httpx2.Limits(max_connections=None)
+        self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, limits=limits)
 
     def __repr__(self) -> str:
         return f"<RemoteStudio {self.url!r}>"
@@ -113,12 +120,17 @@ class RemoteStudio(DrawingCalls):
         self, request: Requests | None = None, *, previews: bool = False, **fields: Unpack[RequestFields]
     ) -> Iterator[RemoteStep]:
         """Draw, one step for each evaluation; closing the iterator cancels the rest."""
-        jobs = [self._submit(each) for each in requests_of(request, fields)]
+        requests = requests_of(request, fields)
+        yield from self._stored(requests, previews) if self.store else self._unstored(requests, previews)
+
+    def _stored(self, requests: Iterable[Request], previews: bool) -> Iterator[RemoteStep]:
+        jobs = [self._json("POST", "/api/v1/jobs", {"request": _given(each)}) for each in requests]
         total, before = sum(job["count"] for job in jobs), 0
         ended: set[str] = set()
         try:
             for job in jobs:
-                yield from self._follow(job["id"], before, total, previews)
+                path = f"/api/v1/jobs/{job['id']}/events?previews={str(previews).lower()}"
+                yield from self._follow(self._events("GET", path), before, total)
                 ended.add(job["id"])
                 before += job["count"]
         finally:
@@ -126,13 +138,24 @@ class RemoteStudio(DrawingCalls):
                 if job["id"] not in ended:
                     self._json("DELETE", f"/api/v1/jobs/{job['id']}")
 
-    def _submit(self, request: Request) -> Any:
-        given = request.model_dump(mode="json", exclude_unset=True)
-        return self._json("POST", "/api/v1/jobs", {"request": given})
+    def _unstored(self, requests: Iterable[Request], previews: bool) -> Iterator[RemoteStep]:
+        streams = [
+            self._events("POST", "/api/v1/draw", {"request": _given(each), "previews": previews})
+            for each in requests
+        ]
+        try:
+            counts = [next(events)[1]["count"] for events in streams]
+            before = 0
+            for events, count in zip(streams, counts, strict=True):
+                yield from self._follow(events, before, sum(counts))
+                before += count
+        finally:
+            for events in streams:
+                events.close()  # who closes the connection cancels the job
 
-    def _follow(self, job: str, before: int, count: int, previews: bool) -> Iterator[RemoteStep]:
+    def _follow(self, events: Iterable[tuple[str, Any]], before: int, count: int) -> Iterator[RemoteStep]:
         last = {"done": 0, "total": 0}
-        for kind, data in self._events(f"/api/v1/jobs/{job}/events?previews={str(previews).lower()}"):
+        for kind, data in events:
             if kind == "progress":
                 last = data["progress"]
                 webp = base64.b64decode(last["preview"]) if "preview" in last else None
@@ -141,19 +164,23 @@ class RemoteStudio(DrawingCalls):
                     yield RemoteStep(before + last["number"], count, last["done"], last["total"], None, webp)
             elif kind == "picture":
                 picture = data["picture"]
-                image = self._image(picture["id"])
+                image = self._image(picture)
                 yield RemoteStep(before + picture["number"], count, last["total"], last["total"], image, None)
             elif data["state"] in ("failed", "cancelled"):
                 raise UsageError(data.get("error") or f"the job was {data['state']}")
 
-    def _image(self, picture: str) -> Image:
-        content = self._answer("GET", f"/api/v1/pictures/{picture}/file").content
-        with pictures.opened_content(io.BytesIO(content), picture) as opened:
-            return Image.decode(opened, picture)
+    def _image(self, picture: dict[str, Any]) -> Image:
+        if "content" in picture:
+            name, content = f"picture {picture['number']}", base64.b64decode(picture["content"])
+        else:
+            name = picture["id"]
+            content = self._answer("GET", f"/api/v1/pictures/{name}/file").content
+        with pictures.opened_content(io.BytesIO(content), name) as opened:
+            return Image.decode(opened, name)
 
-    def _events(self, path: str) -> Iterator[tuple[str, Any]]:
+    def _events(self, method: str, path: str, body: Any = None) -> Generator[tuple[str, Any]]:
         try:
-            with self._client.stream("GET", path) as response:
+            with self._client.stream(method, path, json=body) as response:
                 if response.status_code >= 400:
                     response.read()
                     raise _error(response)
@@ -173,6 +200,10 @@ class RemoteStudio(DrawingCalls):
         if response.status_code >= 400:
             raise _error(response)
         return response
+
+
+def _given(request: Request) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude_unset=True)
 
 
 def _error(response: httpx2.Response) -> SfumatoError:

@@ -92,7 +92,7 @@ def _document(app: FastAPI) -> None:
         for name, model in (("DrawRequest", Request), ("ErrorBody", ErrorBody)):
             schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
             schemas |= {**schema.pop("$defs", {}), name: schema}
-        for name in ("Submission", "GridText", "GridSubmission"):
+        for name in ("Submission", "UnstoredSubmission", "GridText", "GridSubmission"):
             schemas[name]["properties"]["request"] = {"$ref": _SCHEMAS + "DrawRequest"}
         return document
 

@@ -4,7 +4,7 @@ One thread decides; everything that happens reaches it through one queue.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
@@ -13,7 +13,7 @@ from time import monotonic
 
 from sfumato.errors import OutputError
 from sfumato.server.events import Events
-from sfumato.server.jobs import Event, JobProgress, JobState, JobView
+from sfumato.server.jobs import DrawnPicture, Event, JobProgress, JobState, JobView
 from sfumato.server.metrics import ServerMetrics
 from sfumato.server.pace import Pace
 from sfumato.server.settings import MEBI, ServerSettings
@@ -47,6 +47,8 @@ class Dispatcher:
         self._peeked: set[str] = set()
         """Jobs that are watched because somebody once asked for a preview."""
         self._watchers: dict[str, int] = {}
+        self._unstored: dict[str, JobView] = {}
+        """Jobs that are not stored and wait, the oldest first."""
         self._stopping = False
         self._over = Flag()
         """Nothing is drawn any more, or nobody waits for it."""
@@ -94,6 +96,21 @@ class Dispatcher:
     def wake(self) -> None:
         """There are new jobs."""
         self._do(self._fill)
+
+    def draw(self, job: JobView) -> None:
+        """Draw a job that is not stored. `events` have its pictures, and nothing else has."""
+        self._unstored[job.id] = job
+        self.events.tell(Event(kind="state", job=job.id, state=job.state, count=job.count, stored=False))
+        self.wake()
+
+    def drop(self, job: JobView) -> None:
+        """Nobody waits for a job that is not stored any more. Its worker drops it within one evaluation."""
+        self._do(lambda: self._drop(job))
+
+    @property
+    def unstored(self) -> int:
+        """How many jobs that are not stored wait."""
+        return len(self._unstored)
 
     def cancel(self, job: str) -> bool:
         """End a job that is not over; whether it was not. Its worker drops it within one evaluation."""
@@ -174,7 +191,7 @@ class Dispatcher:
             self._living_since = now
         if now > self._living_since + LEASE_SECONDS:
             self._give_up(self.store.lost(), LOST)
-        held = {job for worker in self._workers for job in worker.jobs}
+        held = {job.id for worker in self._workers for job in worker.jobs.values() if job.stored}
         running = self.store.running()
         for job in held - running:
             self._forget(job, tell_worker=True)
@@ -210,14 +227,26 @@ class Dispatcher:
         self._workers = [worker for worker in self._workers if worker.jobs or not worker.leaving]
         if self._stopping:
             return
-        room = sum(worker.room for worker in self._workers)
+        for job in list(self._unstored.values()):
+            free = [each for each in self._workers if each.room(stored=False) > 0]
+            if not free:
+                break
+            del self._unstored[job.id]
+            self._begin(free, job)
+        room = sum(worker.room() for worker in self._workers)
         for job in self.store.waiting(room) if room else ():
-            free = [each for each in self._workers if each.room > 0 and not (job.crashes and each.jobs)]
+            free = [each for each in self._workers if each.room() > 0 and not (job.crashes and each.jobs)]
             if not free:
                 return
             if self.store.begin(job.id):
-                self._give(min(free, key=lambda each: each.burden(job.model)), job)
-                self.events.tell(Event(kind="state", job=job.id, state=JobState.RUNNING))
+                self._begin(free, job)
+
+    def _begin(self, workers: Sequence[HeldWorker], job: JobView) -> None:
+        self._give(min(workers, key=lambda each: each.burden(job.model)), job)
+        self._tell(job, JobState.RUNNING)
+
+    def _tell(self, job: JobView, state: JobState, error: str | None = None) -> None:
+        self.events.tell(Event(kind="state", job=job.id, state=state, error=error, stored=job.stored))
 
     def _give(self, worker: HeldWorker, job: JobView) -> None:
         worker.jobs[job.id] = job
@@ -246,6 +275,10 @@ class Dispatcher:
             self._workers.remove(worker)
             log.error("%s is gone, with %d jobs: %s", worker.name, len(worker.jobs), message.reason)
         self._give_up(worker.jobs, message.reason, crashed=message.crashed)
+        for job in worker.jobs.values():
+            if not job.stored:
+                self._progress.pop(job.id, None)
+                self._tell(job, JobState.FAILED, message.reason)
         worker.jobs.clear()
         if message.crashed:
             self.metrics.see_crash()
@@ -265,7 +298,7 @@ class Dispatcher:
             self.pace.see(message.model, message.pixels, message.seconds)
         elif isinstance(message, messages.Loading):
             log.info("job %s: loading %s", message.job, message.model)
-        elif message.job not in worker.jobs:
+        elif (job := worker.jobs.get(message.job)) is None:
             return  # it was cancelled while the message was on its way
         elif isinstance(message, messages.JobEvaluated):
             progress = JobProgress(
@@ -278,11 +311,14 @@ class Dispatcher:
             self._progress[message.job] = progress
             if message.preview is not None:
                 self._previews[message.job] = message.preview
-            self.events.tell(Event(kind="progress", job=message.job, progress=progress))
-        elif isinstance(message, messages.PictureDrawn):
+            self.events.tell(Event(kind="progress", job=job.id, progress=progress, stored=job.stored))
+        elif isinstance(message, messages.JobFinished):
+            self._end(job, message)
+        elif job.stored:
             self._keep(message)
         else:
-            self._end(message)
+            drawn = DrawnPicture(number=message.number, content=message.content, **message.facts)
+            self.events.tell(Event(kind="picture", job=job.id, drawn=drawn, stored=False))
 
     def _keep(self, message: messages.PictureDrawn) -> None:
         try:
@@ -302,17 +338,23 @@ class Dispatcher:
         if picture is not None:
             self.events.tell(Event(kind="picture", job=message.job, picture=picture))
 
-    def _end(self, message: messages.JobFinished) -> None:
+    def _end(self, job: JobView, message: messages.JobFinished) -> None:
         state = JobState.DONE if message.error is None else JobState.FAILED
         if message.details:
-            log.error("job %s failed\n%s", message.job, message.details)
-        ended = self.store.end(message.job, state, message.error, drawn=True)
-        self._forget(message.job)
+            log.error("job %s failed\n%s", job.id, message.details)
+        ended = not job.stored or self.store.end(job.id, state, message.error, drawn=True)
+        self._forget(job.id)
         if ended:
-            self.events.tell(Event(kind="state", job=message.job, state=state, error=message.error))
-        if self.settings.disk is not None:
+            self._tell(job, state, message.error)
+        if self.settings.disk is not None and job.stored:
             self.store.tidy(self.settings.disk * MEBI)
         self._fill()
+
+    def _drop(self, job: JobView) -> None:
+        held = any(job.id in worker.jobs for worker in self._workers)
+        if self._unstored.pop(job.id, None) is not None or held:
+            self._forget(job.id, tell_worker=True)
+            self._tell(job, JobState.CANCELLED)
 
     def _forget(self, job: str, tell_worker: bool = False) -> None:
         self._progress.pop(job, None)

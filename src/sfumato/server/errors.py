@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from sfumato.errors import SfumatoError
 from sfumato.request import Request as DrawRequest
 from sfumato.server.store import UNAVAILABLE
-from sfumato.server.store.store import BusyError
+from sfumato.server.store.quota import BusyError
 
 log = logging.getLogger("sfumato.server")
 

@@ -13,7 +13,7 @@ MOST_WAITING = 256
 
 
 class Listener:
-    """The events of one job, or of all."""
+    """The events of one job, or of all that are stored."""
 
     def __init__(self, job: str | None, loop: asyncio.AbstractEventLoop) -> None:
         self.job, self._loop = job, loop
@@ -54,7 +54,7 @@ class Events:
 
     @contextmanager
     def listening(self, job: str | None = None) -> Iterator[Listener]:
-        """A listener to one job, or to all. Within a running event loop."""
+        """A listener to one job, or to all that are stored. Within a running event loop."""
         listener = Listener(job, asyncio.get_running_loop())
         with self._lock:
             self._listeners.add(listener)
@@ -71,7 +71,8 @@ class Events:
         for observer in self.observers:
             observer(event)
         with self._lock:
-            listeners = [each for each in self._listeners if each.job in (None, event.job)]
+            meant = {event.job, None} if event.stored else {event.job}
+            listeners = [each for each in self._listeners if each.job in meant]
         for listener in listeners:
             listener.tell(event)
 

@@ -50,6 +50,19 @@ class PictureView(View):
     deleted: float | None = None
 
 
+class DrawnPicture(View):
+    """A picture of a job that is not stored: all that there is of it. `content`: its PNG file."""
+
+    number: int = Field(description="Which of its job's pictures, from 0.")
+    width: int
+    height: int
+    seed: int
+    prompt: str
+    negative: str
+    model: str
+    content: bytes = Field(exclude=True)
+
+
 class JobView(View):
     """A job. `created`, `started` and `ended` are seconds since 1970, UTC."""
 
@@ -68,6 +81,8 @@ class JobView(View):
     created: float
     started: float | None = None
     ended: float | None = None
+    stored: bool = Field(default=True, exclude=True)
+    """Whether the database has it. One that is not is drawn for a client that waits, and leaves nothing."""
 
     @property
     def listed(self) -> Self:
@@ -103,6 +118,7 @@ class Event(View):
 
     `state` also tells of another priority, and of a new job of a `group`. `picture_changed`: its tags,
     whether it is a favourite or deleted.
+    `drawn`: the picture of a job that is not stored, and `count`: how many it was asked for.
     """
 
     kind: Literal["state", "progress", "picture", "picture_changed"]
@@ -112,7 +128,10 @@ class Event(View):
     priority: int | None = None
     progress: JobProgress | None = None
     picture: PictureView | None = None
+    drawn: DrawnPicture | None = None
+    count: int | None = None
     error: str | None = None
+    stored: bool = Field(default=True, exclude=True)
 
 
 def _without_data(value: Any) -> Any:

@@ -20,6 +20,7 @@ class ModelFacts:
     tokenizer: "Tokenizer"
     widths: tuple[int, ...]
     fast: bool
+    decoders: tuple[str, ...]
     upscaler: str
     controls: tuple[str, ...]
     """The networks for controls that it brings with it."""
@@ -35,6 +36,7 @@ class ModelFacts:
 def model_facts(model: str) -> ModelFacts:
     """What is known of a model. Raises `CheckpointError`."""
     # torch comes with it: only here, as the server itself draws nothing
+    from sfumato.checkpoint.layout import TINY
     from sfumato.checkpoint.scan import scan
     from sfumato.config.model_settings import DEFAULT_UPSCALER
     from sfumato.config.text import TextConfig
@@ -47,6 +49,7 @@ def model_facts(model: str) -> ModelFacts:
         tokenizer=next(iter(found.tokenizers.values())),
         widths=tuple(config.hidden_size for config in configs if isinstance(config, TextConfig)),
         fast=found.fast is not None,
+        decoders=("full", "tiny") if TINY in found.parts else ("full",),
         upscaler=found.own.get("upscaler", DEFAULT_UPSCALER),
         controls=tuple(found.controls),
     )

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import binascii
+import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -92,6 +94,50 @@ def submit(
         server.events.tell(Event(kind="state", job=job.id, state=job.state, priority=job.priority))
         server.dispatcher.wake()
     return job
+
+
+def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority: int = 0) -> JobView:
+    """A job for the request that `fields` make, of which nothing is stored: `drawn` draws it.
+
+    Raises as `submit` does.
+    """
+    request, count = admitted(with_pictures(fields), server.settings)
+    settings, others = server.settings, server.dispatcher.unstored
+    server.store.admit(
+        owner=owner, count=count, queue=settings.queue, quota=settings.pictures_per_hour, others=others
+    )
+    return JobView(
+        id=secrets.token_urlsafe(16),
+        state=JobState.QUEUED,
+        priority=priority,
+        on_crash="fail",
+        crashes=0,
+        model=request["model"],
+        request=request,
+        count=count,
+        created=time.time(),
+        stored=False,
+    )
+
+
+async def drawn(server: Server, job: JobView, *, previews: bool = False) -> AsyncIterator[Event]:
+    """Draw a job that is not stored: what happens to it until it has ended or the server does.
+
+    Who closes the iterator cancels it.
+    """
+    with server.events.listening(job.id) as listener:
+        if previews:
+            server.dispatcher.watch(job.id, True)
+        server.dispatcher.draw(job)
+        try:
+            while (event := await listener.next()) is not None:
+                yield event
+                if event.state in ENDED:
+                    return
+        finally:
+            server.dispatcher.drop(job)
+            if previews:
+                server.dispatcher.watch(job.id, False)
 
 
 async def events_of(server: Server, job: str, *, previews: bool = False) -> AsyncIterator[Event]:

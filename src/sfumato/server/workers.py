@@ -9,6 +9,8 @@ from sfumato.server.worker import messages
 
 JOBS_AT_ONCE = 64
 """Jobs that a worker holds, so that it can choose whose turn it is and fill its batches."""
+UNSTORED_AT_ONCE = 16
+"""Jobs besides that are not stored: they do not wait until one of the others is over."""
 LOAD_JOBS = 4
 """Jobs that take as long as loading a model, about."""
 CRASHED = "the process that drew it ended"
@@ -23,11 +25,12 @@ class HeldWorker(ABC):
         self.models = frozenset(settings.models[:1])
         self.leaving = False
 
-    @property
-    def room(self) -> int:
-        """How many more jobs it may hold."""
-        alone = any(job.crashes for job in self.jobs.values())
-        return 0 if alone or self.leaving else JOBS_AT_ONCE - len(self.jobs)
+    def room(self, stored: bool = True) -> int:
+        """How many more jobs it may hold, of those that are stored or of the others."""
+        if self.leaving or any(job.crashes for job in self.jobs.values()):
+            return 0
+        most = JOBS_AT_ONCE if stored else UNSTORED_AT_ONCE
+        return most - sum(job.stored == stored for job in self.jobs.values())
 
     def burden(self, model: str) -> int:
         """What a job of a model would wait for here, in jobs."""

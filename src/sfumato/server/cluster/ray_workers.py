@@ -19,7 +19,7 @@ from sfumato.server.cluster.replica import DrawingReplica
 from sfumato.server.cluster.replicas import Replica, ReplicaLeftError, listen
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.worker import messages
-from sfumato.server.workers import CRASHED, JOBS_AT_ONCE, Hear, HeldWorker, Workers
+from sfumato.server.workers import CRASHED, JOBS_AT_ONCE, UNSTORED_AT_ONCE, Hear, HeldWorker, Workers
 
 log = logging.getLogger("sfumato.server")
 
@@ -129,7 +129,7 @@ class RayWorkers(Workers):
             ray_actor_options={"num_cpus": 1, "num_gpus": int(gpus)},
             # on a CPU a worker computes with all cores of its node
             **({} if gpus else {"max_replicas_per_node": 1}),
-            max_ongoing_requests=JOBS_AT_ONCE + MESSAGES_AT_ONCE,
+            max_ongoing_requests=JOBS_AT_ONCE + UNSTORED_AT_ONCE + MESSAGES_AT_ONCE,
             autoscaling_config=AutoscalingConfig(
                 min_replicas=settings.workers,
                 max_replicas=settings.max_workers or settings.workers,

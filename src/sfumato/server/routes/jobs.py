@@ -1,4 +1,4 @@
-"""Jobs: submitted, seen, followed, moved in the queue, cancelled."""
+"""Jobs: submitted, seen, followed, moved in the queue, cancelled; and those of which nothing is stored."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.jobs import Event, JobState, JobView, OnCrash
-from sfumato.server.submitting import events_of, events_of_all, submit
+from sfumato.server.submitting import drawn, events_of, events_of_all, submit, unstored
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
@@ -26,6 +26,16 @@ class Submission(BaseModel):
     request: dict[str, Any]
     priority: Priority = 0
     on_crash: OnCrash = Field("retry", description="What becomes of it if the process that draws it ends.")
+
+
+class UnstoredSubmission(BaseModel):
+    """A request to draw, of which nothing is stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request: dict[str, Any]
+    priority: Priority = 0
+    previews: bool = Field(False, description="Whether some `progress` events hold a WebP picture.")
 
 
 class JobChange(BaseModel):
@@ -123,11 +133,32 @@ async def follow_all(server: Shared, owner: Owner, previews: bool = False) -> As
         yield ServerSentEvent(event=event.kind, data=_data(event, previews))
 
 
+def _unstored(submission: UnstoredSubmission, server: Shared, owner: Owner) -> JobView:
+    """A job that is accepted; one that is not is told before the answer begins."""
+    return unstored(server, submission.request, owner, priority=submission.priority)
+
+
+@router.post("/draw", response_class=EventSourceResponse)
+async def draw(
+    job: Annotated[JobView, Depends(_unstored)], submission: UnstoredSubmission, server: Shared
+) -> AsyncIterator[ServerSentEvent]:
+    """Draw a request and store nothing: neither a job nor a picture is left.
+
+    Server-sent events as of a job; a `picture` holds its PNG file in base64 as `content`. Who closes the
+    connection cancels the drawing within one evaluation.
+    """
+    async for event in drawn(server, job, previews=submission.previews):
+        yield ServerSentEvent(event=event.kind, data=_data(event, submission.previews))
+
+
 def _data(event: Event, previews: bool) -> dict[str, Any]:
     found: dict[str, Any] = event.model_dump(mode="json", exclude_none=True, exclude={"kind"})
     preview = event.progress and event.progress.preview
     if preview and previews:
         found["progress"]["preview"] = base64.b64encode(preview).decode()
+    if event.drawn is not None:
+        content = base64.b64encode(event.drawn.content).decode()
+        found["picture"] = {**found.pop("drawn"), "content": content}
     return found
 
 

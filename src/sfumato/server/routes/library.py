@@ -41,6 +41,7 @@ class ModelView(Named):
     prediction: str | None = None
     factor: int | None = Field(default=None, description="Width and height are multiples of it, in pixels.")
     few_steps: bool | None = Field(default=None, description="Whether `fast` can be asked for.")
+    decoders: tuple[str, ...] | None = Field(default=None, description="full, and tiny if it has one.")
     defaults: DefaultsView | None = None
     problem: str | None = None
 
@@ -154,6 +155,7 @@ def _model(name: str) -> ModelView:
         prediction=info.prediction,
         factor=info.factor,
         few_steps=facts.fast,
+        decoders=facts.decoders,
         defaults=DefaultsView(
             steps=usual.steps,
             guidance=usual.guidance,

@@ -10,7 +10,7 @@ from sqlalchemy import Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from sfumato.server.jobs import JobGroup, JobView, OnCrash
-from sfumato.server.store.store import Store, accept, asked
+from sfumato.server.store.store import Store, asked
 from sfumato.server.store.tables import groups, jobs
 
 
@@ -61,7 +61,7 @@ class GroupStore(Store):
                 query = select(groups).where(groups.c.owner == owner, groups.c.idempotency_key == key)
                 if (found := connection.execute(query).first()) is not None:
                     return _group(found), False
-            accept(connection, rows, queue, quota)
+            self._accept(connection, rows, queue, quota)
             connection.execute(insert(groups).values(**group))
             query = select(groups).where(groups.c.id == group["id"])
             return _group(connection.execute(query).one()), True
@@ -72,7 +72,7 @@ class GroupStore(Store):
         with self._lock, self._engine.begin() as connection:
             query = select(*(jobs.c[name] for name in names)).where(jobs.c.id.in_(identifiers))
             rows = [dict(row._mapping) for row in connection.execute(query.order_by(jobs.c.sequence))]
-            accept(connection, rows, queue, quota)
+            self._accept(connection, rows, queue, quota)
 
     def group(self, identifier: str, owner: str) -> JobGroup | None:
         """The group of exactly this name, if this owner has it."""

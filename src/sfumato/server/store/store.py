@@ -10,27 +10,18 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from sfumato.errors import SfumatoError
 from sfumato.files import make_folder
 from sfumato.server.jobs import MAX_CRASHES, OPEN, JobState, JobView, OnCrash, PictureView
 from sfumato.server.store.database import opened
 from sfumato.server.store.picture_files import PictureFiles
 from sfumato.server.store.picture_store import SHOWN, PictureStore
+from sfumato.server.store.quota import BusyError, Quota
 from sfumato.server.store.tables import jobs, pictures, servers
 
 QUEUE_SECONDS = 5
 """After which a client may try again where the queue is full."""
-QUOTA_SECONDS = 3600
 LEASE_SECONDS = 10
 """After which a server that was not heard of has lost its jobs to the others."""
-
-
-class BusyError(SfumatoError):
-    """No more may be asked for now; `seconds` from now perhaps."""
-
-    def __init__(self, text: str, seconds: int) -> None:
-        super().__init__(text)
-        self.seconds = seconds
 
 
 class Store(PictureStore):
@@ -43,6 +34,7 @@ class Store(PictureStore):
         super().__init__(opened(url, folder), PictureFiles(folder / "pictures"), secrets.token_urlsafe(16))
         self.shared = self._engine.dialect.name == "postgresql"
         """Whether other servers may use the same database."""
+        self._quota = Quota()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -80,8 +72,17 @@ class Store(PictureStore):
                 query = select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
                 if (found := connection.execute(query).first()) is not None:
                     return self._view(connection, found), False
-            [identifier] = accept(connection, [values], queue, quota)
+            [identifier] = self._accept(connection, [values], queue, quota)
             return self._view(connection, _job(connection, identifier)), True
+
+    def admit(self, *, owner: str, count: int, queue: int, quota: int | None = None, others: int = 0) -> None:
+        """Count a job that is not stored. Raises `BusyError` as `submit` does; `others`: those of its kind
+        that wait.
+        """
+        with self._lock, self._engine.connect() as connection:
+            self._check_room(connection, owner, 1, count, queue, quota, others)
+            if quota is not None:
+                self._quota.count(owner, count)
 
     def job(self, identifier: str, owner: str | None = None) -> JobView | None:
         """The job of exactly this name, if there is one (of this owner)."""
@@ -207,6 +208,35 @@ class Store(PictureStore):
 
     # -- parts
 
+    def _accept(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]], queue: int, quota: int | None
+    ) -> list[str]:
+        """Insert jobs of one owner; their names. Raises `BusyError`."""
+        pictures = sum(row["count"] for row in rows)
+        self._check_room(connection, rows[0]["owner"], len(rows), pictures, queue, quota)
+        fresh = {"state": JobState.QUEUED, "crashes": 0}
+        new = [{"id": secrets.token_urlsafe(16), "created": time.time(), **fresh, **row} for row in rows]
+        connection.execute(insert(jobs), new)
+        return [row["id"] for row in new]
+
+    def _check_room(
+        self,
+        connection: Connection,
+        owner: str,
+        new: int,
+        pictures: int,
+        queue: int,
+        quota: int | None,
+        others: int = 0,
+    ) -> None:
+        waiting = _count(connection, JobState.QUEUED) + others
+        if waiting + new > queue:
+            raise BusyError(
+                f"{waiting} jobs are waiting, of {queue} that may; try again later", QUEUE_SECONDS
+            )
+        if quota is not None:
+            self._quota.check(connection, owner, pictures, quota)
+
     def _now(self) -> Any:
         """The clock that all servers share, in seconds."""
         return func.extract("epoch", func.clock_timestamp()) if self.shared else literal(time.time())
@@ -255,35 +285,9 @@ def asked(
     }
 
 
-def accept(
-    connection: Connection, rows: Sequence[Mapping[str, Any]], queue: int, quota: int | None
-) -> list[str]:
-    """Insert jobs of one owner; their names. Raises `BusyError`."""
-    waiting = _count(connection, JobState.QUEUED)
-    if waiting + len(rows) > queue:
-        raise BusyError(f"{waiting} jobs are waiting, of {queue} that may; try again later", QUEUE_SECONDS)
-    if quota is not None:
-        _check_quota(connection, rows[0]["owner"], sum(row["count"] for row in rows), quota)
-    fresh = {"state": JobState.QUEUED, "crashes": 0}
-    new = [{"id": secrets.token_urlsafe(16), "created": time.time(), **fresh, **row} for row in rows]
-    connection.execute(insert(jobs), new)
-    return [row["id"] for row in new]
-
-
 def _job(connection: Connection, identifier: str) -> Row[Any]:
     return connection.execute(select(jobs).where(jobs.c.id == identifier)).one()
 
 
 def _count(connection: Connection, state: JobState) -> int:
     return int(connection.execute(select(func.count()).where(jobs.c.state == state)).scalar_one())
-
-
-def _check_quota(connection: Connection, owner: str, count: int, quota: int) -> None:
-    """Raise `BusyError` where an owner has asked for too much lately."""
-    now = time.time()
-    lately = (jobs.c.owner == owner, jobs.c.created > now - QUOTA_SECONDS)
-    query = select(func.coalesce(func.sum(jobs.c.count), 0), func.min(jobs.c.created)).where(*lately)
-    asked, first = connection.execute(query).one()
-    if asked + count > quota:
-        seconds = max(int((first or now) + QUOTA_SECONDS - now) + 1, 1)
-        raise BusyError(f"{asked} pictures were asked for within an hour, of {quota} that may be", seconds)

@@ -57,6 +57,11 @@ def main() -> None:
         page.get_by_role("slider", name="Depth of a red apple").focus()
         _save(page, "page-scene")
         _save(_opened(browser, server.url, "dark", 390), "page-phone")
+        page = _opened(browser, f"{server.url}/?live=1", "light")
+        page.get_by_role("textbox", name="Prompt", exact=True).fill("a (green:1.2) apple, 3d render")
+        page.get_by_role("img", name="a (green:1.2) apple, 3d render", exact=True).wait_for()
+        page.wait_for_timeout(1500)
+        _save(page, "page-live")
         server.stop()
         browser.close()
 

@@ -115,6 +115,8 @@ def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority:
         model=request["model"],
         request=request,
         count=count,
+        group=None,
+        place=None,
         created=time.time(),
         stored=False,
     )

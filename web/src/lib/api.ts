@@ -2,6 +2,7 @@
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema";
+import { serverSentEvents } from "./sse";
 
 type Schemas = components["schemas"];
 
@@ -19,6 +20,13 @@ export type GridPlan = Schemas["PlanView"];
 export type AxisText = Schemas["AxisText"];
 export type PromptReading = Schemas["PromptView"];
 export type PromptText = Partial<Schemas["PromptText"]> & { prompt: string };
+/** A picture of which the server stores nothing: `content` is its PNG file in base64. */
+export interface DrawnPicture {
+  width: number;
+  height: number;
+  seed: number;
+  content: string;
+}
 /** What is sent: what is left out is as the model likes it. */
 export type DrawFields = Partial<DrawRequest>;
 
@@ -43,6 +51,8 @@ export class ApiError extends Error {
   }
 }
 
+const SILENT = "The server does not answer.";
+
 /** Tells whether the server answers; `events` sets what is called. */
 export const reachability: { heard: (answered: boolean) => void } = { heard: () => undefined };
 
@@ -54,7 +64,7 @@ async function reachable(input: Request): Promise<Response> {
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     reachability.heard(false);
-    throw new ApiError("The server does not answer.", 0);
+    throw new ApiError(SILENT, 0);
   }
 }
 
@@ -82,6 +92,12 @@ async function unwrapped<T>(asked: Promise<Answer<T>>): Promise<T> {
   );
 }
 
+interface UnstoredEvent {
+  picture?: DrawnPicture;
+  progress?: { done: number; total: number };
+  error?: string;
+}
+
 const enc = encodeURIComponent;
 
 export const api = {
@@ -93,6 +109,37 @@ export const api = {
         body: { request: request as DrawRequest, priority: 0, on_crash: "retry" },
       }),
     ),
+  /**
+   * Draw one picture of which the server stores nothing; `heard` is told the share that is done.
+   * Whoever aborts it cancels it on the server.
+   */
+  drawUnstored: async (
+    request: DrawFields,
+    signal: AbortSignal,
+    heard: (share: number) => void = () => undefined,
+  ): Promise<DrawnPicture> => {
+    const body = await unwrapped(
+      client.POST("/api/v1/draw", {
+        body: { request: request as DrawRequest, priority: 0, previews: false },
+        parseAs: "stream",
+        signal,
+      }),
+    );
+    let drawn: DrawnPicture | null = null;
+    try {
+      for await (const event of serverSentEvents(body as ReadableStream<Uint8Array<ArrayBuffer>>)) {
+        const { picture, progress, error } = event.data as UnstoredEvent;
+        if (picture) drawn = picture;
+        if (progress) heard(progress.done / progress.total);
+        if (error) throw new ApiError(error, 400);
+      }
+    } catch (error) {
+      if (error instanceof ApiError || signal.aborted) throw error;
+    }
+    if (drawn !== null) return drawn;
+    reachability.heard(false); // it went away in the middle
+    throw new ApiError(SILENT, 0);
+  },
   jobs: (query: { state?: JobState[]; before?: string; limit?: number } = {}): Promise<Job[]> =>
     unwrapped(client.GET("/api/v1/jobs", { params: { query } })),
   job: (job: string): Promise<Job> =>

@@ -64,6 +64,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/draw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Draw
+         * @description Draw a request and store nothing: neither a job nor a picture is left.
+         *
+         *     Server-sent events as of a job; a `picture` holds its PNG file in base64 as `content`. Who closes the
+         *     connection cancels the drawing within one evaluation.
+         */
+        post: operations["draw_api_v1_draw_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/embeddings": {
         parameters: {
             query?: never;
@@ -1717,6 +1740,11 @@ export interface components {
          * @description A model that is served. What needs its files is null where they cannot be read; `problem` says why.
          */
         ModelView: {
+            /**
+             * Decoders
+             * @description full, and tiny if it has one.
+             */
+            decoders?: string[] | null;
             defaults?: components["schemas"]["DefaultsView"] | null;
             /**
              * Factor
@@ -2183,6 +2211,25 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /**
+         * UnstoredSubmission
+         * @description A request to draw, of which nothing is stored.
+         */
+        UnstoredSubmission: {
+            /**
+             * Previews
+             * @description Whether some `progress` events hold a WebP picture.
+             * @default false
+             */
+            previews: boolean;
+            /**
+             * Priority
+             * @description Higher is drawn first.
+             * @default 0
+             */
+            priority: number;
+            request: components["schemas"]["DrawRequest"];
+        };
     };
     responses: never;
     parameters: never;
@@ -2302,6 +2349,57 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Named"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    draw_api_v1_draw_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UnstoredSubmission"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
                 };
             };
             /** @description A value of the wrong type or out of range. */

@@ -212,8 +212,8 @@ class Store(PictureStore):
         self, connection: Connection, rows: Sequence[Mapping[str, Any]], queue: int, quota: int | None
     ) -> list[str]:
         """Insert jobs of one owner; their names. Raises `BusyError`."""
-        pictures = sum(row["count"] for row in rows)
-        self._check_room(connection, rows[0]["owner"], len(rows), pictures, queue, quota)
+        total = sum(row["count"] for row in rows)
+        self._check_room(connection, rows[0]["owner"], len(rows), total, queue, quota)
         fresh = {"state": JobState.QUEUED, "crashes": 0}
         new = [{"id": secrets.token_urlsafe(16), "created": time.time(), **fresh, **row} for row in rows]
         connection.execute(insert(jobs), new)
@@ -224,7 +224,7 @@ class Store(PictureStore):
         connection: Connection,
         owner: str,
         new: int,
-        pictures: int,
+        total: int,
         queue: int,
         quota: int | None,
         others: int = 0,
@@ -235,7 +235,7 @@ class Store(PictureStore):
                 f"{waiting} jobs are waiting, of {queue} that may; try again later", QUEUE_SECONDS
             )
         if quota is not None:
-            self._quota.check(connection, owner, pictures, quota)
+            self._quota.check(connection, owner, total, quota)
 
     def _now(self) -> Any:
         """The clock that all servers share, in seconds."""

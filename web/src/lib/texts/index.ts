@@ -5,11 +5,12 @@ import { draw } from "./draw";
 import { edit } from "./edit";
 import { gallery } from "./gallery";
 import { grid } from "./grid";
+import { live } from "./live";
 import { scene } from "./scene";
 
 export type Language = "en" | "de";
 export type Table = Record<string, Record<Language, string>>;
 
-export const texts = { ...common, ...draw, ...edit, ...gallery, ...grid, ...scene } satisfies Table;
+export const texts = { ...common, ...draw, ...edit, ...gallery, ...grid, ...live, ...scene } satisfies Table;
 
 export type Key = keyof typeof texts;

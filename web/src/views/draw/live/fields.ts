@@ -1,0 +1,41 @@
+/** What live drawing makes of the form: few steps, the quickest decoder, one picture. */
+
+import type { DrawFields, Model } from "$lib/api";
+
+export interface StepRange {
+  least: number;
+  most: number;
+  usual: number;
+}
+
+/** Steps of a model that is made for so few, at most. */
+const FEW = 8;
+
+/** The steps that may be chosen for live drawing with a model. */
+export function stepRange(model: Model): StepRange {
+  if (model.few_steps) return { least: 1, most: 4, usual: 2 };
+  const own = model.defaults?.steps ?? FEW;
+  return own <= FEW ? { least: 1, most: FEW, usual: own } : { least: 4, most: 2 * FEW, usual: FEW };
+}
+
+/** Fields without a meaning for who draws `fast`: that has learned one guidance and one sampler. */
+const NOT_FAST = ["negative", "guidance", "sampler", "spacing"] as const;
+
+/** Those fields of the form that count only when the picture is drawn with all steps. */
+export const leftOut = (fields: DrawFields, model: Model): ("steps" | (typeof NOT_FAST)[number])[] =>
+  (["steps", ...(model.few_steps ? NOT_FAST : [])] as const).filter((name) => fields[name] !== undefined);
+
+/** The request of a live picture; `steps` is within the model's range, `seed` counts where the form has none. */
+export function liveFields(fields: DrawFields, model: Model, steps: number, seed: number): DrawFields {
+  const unused: readonly string[] = ["count", "templates", ...leftOut(fields, model)];
+  const own = Object.fromEntries(Object.entries(fields).filter(([name]) => !unused.includes(name)));
+  return {
+    seed,
+    ...own,
+    steps,
+    ...(model.few_steps && { fast: true }),
+    ...(model.decoders?.includes("tiny") && { decoder: "tiny" }),
+    // one picture, not each that a template stands for
+    ...(fields.templates === "off" && { templates: "off" }),
+  };
+}

@@ -8,8 +8,6 @@ import PIL.Image
 import pytest
 from playwright.sync_api import expect
 
-import sfumato
-
 WIDE = {"width": 1280, "height": 800}
 ALPHA = """canvas => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -17,17 +15,11 @@ ALPHA = """canvas => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def apple(server):
-    """The name of a picture that was drawn."""
-    sfumato.connect(server.url).generate("a red apple, 3d render", seed=7, steps=2)
-    return server.http.get("/api/v1/pictures").json()[0]["id"]
-
-
 @pytest.fixture
 def editor(server, apple, open_page):
     """A window with the picture, which draws in two steps."""
     page = open_page(f"{server.url}/edit/{apple}", viewport=WIDE)
+    expect(page.get_by_role("img", name="a red apple, 3d render").first).to_be_visible()
     page.get_by_label("Steps", exact=True).fill("2")
     return page
 
@@ -171,3 +163,67 @@ def test_a_file_that_is_opened_is_changed_by_an_instruction(server, open_page, t
     expect(page.get_by_role("img", name="One step before")).to_be_visible()
     page.mouse.up()
     expect(page.get_by_role("img", name="One step before")).to_have_count(0)
+
+
+def test_a_picture_develops_on_the_canvas_also_after_a_reload(server, editor, apple):
+    editor.get_by_label("Steps", exact=True).fill("100")
+    paint(editor, (-80, 0), (80, 0))
+    editor.get_by_role("textbox", name="Prompt").fill("sunglasses, 3d render")
+    editor.get_by_role("button", name="Draw", exact=True).click()
+    preview = editor.get_by_role("img", name="Preview of sunglasses, 3d render")
+    expect(preview).to_be_visible()
+    shown, picture = (editor.locator(name).bounding_box() for name in (".preview", ".picture"))
+    assert shown == picture
+    editor.reload()
+    expect(preview).to_be_visible()
+    expect(about(editor, "Drawing")).to_be_visible()
+    expect(editor.get_by_role("textbox", name="Prompt")).to_have_value("sunglasses, 3d render")
+    editor.get_by_role("button", name="Cancel").click()
+    expect(preview).to_have_count(0)
+    expect(about(editor, "Draws into the mask")).to_be_visible()
+    expect(editor.get_by_role("button", name="Draw", exact=True)).to_be_enabled()
+
+
+def test_variations_are_the_next_steps(server, editor):
+    before = editor.url
+    editor.get_by_role("button", name="Variations").click()
+    expect(editor).not_to_have_url(before)
+    expect(editor.get_by_role("navigation", name="Steps so far").get_by_role("link")).to_have_count(5)
+    asked = request(server, editor.url.rpartition("/")[2])
+    assert (asked["prompt"], asked["variation_amount"]) == ("a red apple, 3d render", [0.2])
+
+
+def test_a_picture_is_enlarged(server, editor, apple):
+    before = editor.url
+    editor.get_by_role("button", name="Enlarge ×2").click()
+    expect(editor).not_to_have_url(before)
+    large = pixels(server, editor.url.rpartition("/")[2])
+    assert large.shape == (512, 512, 3)
+    small = large.reshape(256, 2, 256, 2, 3).mean((1, 3))
+    assert np.abs(small - pixels(server, apple)).mean() < 16
+
+
+def test_what_is_cut_out_is_transparent_around(server, editor):
+    before = editor.url
+    editor.get_by_role("button", name="Cut out").click()
+    expect(editor).not_to_have_url(before)
+    content = server.http.get(f"/api/v1/pictures/{editor.url.rpartition('/')[2]}/file").content
+    alpha = np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGBA"))[..., 3]
+    assert alpha.min() == 0
+    assert alpha.max() == 255
+
+
+def test_a_picture_that_is_dropped_or_pasted_is_edited(editor):
+    editor.evaluate(
+        """async () => {
+            const canvas = new OffscreenCanvas(96, 64);
+            canvas.getContext("2d").fillRect(0, 0, 96, 64);
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([await canvas.convertToBlob()], "black.png", { type: "image/png" }));
+            const given = { bubbles: true, cancelable: true };
+            document.body.dispatchEvent(new ClipboardEvent("paste", { ...given, clipboardData: transfer }));
+        }"""
+    )
+    expect(editor).to_have_url(re.compile(r"/edit/new-1$"))
+    expect(editor.get_by_role("img", name="The picture")).to_be_visible()
+    assert editor.get_by_role("dialog").count() == 0

@@ -1,9 +1,9 @@
 /** Values that survive a reload, kept in the browser's storage. */
 
 /** Where values are kept: nowhere in private windows that forbid it, and in tests. */
-function storage(): Storage | null {
+function storage(session: boolean): Storage | null {
   try {
-    return globalThis.localStorage ?? null;
+    return (session ? globalThis.sessionStorage : globalThis.localStorage) ?? null;
   } catch {
     return null;
   }
@@ -12,22 +12,26 @@ function storage(): Storage | null {
 interface Options {
   /** Whether other windows follow at once. */
   shared?: boolean;
+  /** Whether it is this window's alone, and kept as long as it is open. */
+  session?: boolean;
 }
 
 /** One value under one name. A kept value that `accept` refuses is forgotten. */
 export class Stored<T> {
   #value: T = $state() as T;
   readonly #name: string;
+  readonly #storage: Storage | null;
 
   constructor(
     name: string,
     private readonly initial: T,
     private readonly accept: (value: unknown) => value is T,
-    { shared = true }: Options = {},
+    { shared = true, session = false }: Options = {},
   ) {
     this.#name = `sfumato.${name}`;
-    this.#value = this.#read(storage()?.getItem(this.#name) ?? null);
-    if (shared && typeof window !== "undefined")
+    this.#storage = storage(session);
+    this.#value = this.#read(this.#storage?.getItem(this.#name) ?? null);
+    if (shared && !session && typeof window !== "undefined")
       window.addEventListener("storage", (event) => {
         if (event.key === this.#name) this.#value = this.#read(event.newValue);
       });
@@ -40,7 +44,7 @@ export class Stored<T> {
   set value(value: T) {
     this.#value = value;
     try {
-      storage()?.setItem(this.#name, JSON.stringify(value));
+      this.#storage?.setItem(this.#name, JSON.stringify(value));
     } catch {
       // the storage is full: the value lives as long as the window
     }

@@ -1,23 +1,31 @@
-/** Short messages at the edge of the page, some of which can be undone. */
+/** Short messages at the edge of the page, with what can be done about them. */
 
-export interface Toast {
+interface Deeds {
+  undo?: (() => void) | null;
+  retry?: (() => void) | null;
+}
+
+export interface Toast extends Deeds {
   id: number;
   text: string;
   danger: boolean;
-  undo: (() => void) | null;
 }
 
 const SECONDS = 6;
 
 class Toasts {
-  all = $state<Toast[]>([]);
+  all = $state.raw<readonly Toast[]>([]);
   #next = 0;
   #timers = new Map<number, ReturnType<typeof setTimeout>>();
 
-  /** Say something; with `undo` it can be taken back while it is shown. */
-  say(text: string, { danger = false, undo = null as (() => void) | null } = {}): void {
+  /**
+   * Say something; while it is shown it can be taken back by `undo` and tried again by `retry`. What went wrong,
+   * `danger`, is shown until it is closed.
+   */
+  say(text: string, { danger = false, ...deeds }: { danger?: boolean } & Deeds = {}): void {
     const id = this.#next++;
-    this.all.push({ id, text, danger, undo });
+    // what is said again takes the place of what was said
+    this.all = [...this.all.filter((each) => each.text !== text), { id, text, danger, ...deeds }];
     this.resume(id);
   }
 
@@ -34,6 +42,7 @@ class Toasts {
 
   resume(id: number): void {
     clearTimeout(this.#timers.get(id));
+    if (this.all.some((each) => each.id === id && each.danger)) return;
     this.#timers.set(
       id,
       setTimeout(() => this.dismiss(id), SECONDS * 1000),

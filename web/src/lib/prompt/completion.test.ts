@@ -20,3 +20,9 @@ it("completes adapters, wildcards, embeddings and styles", () => {
   expect(at("a cat, emo")).toEqual([["style", "", 7]]);
   expect(at("a cat")).toEqual([]);
 });
+
+it("replaces what is left of the name behind the caret", () => {
+  const text = "a <lora:pin:0.5> cat";
+  const [found] = completions(text, "a <lora:pi".length, names);
+  expect(found).toMatchObject({ name: "pink", start: 2, end: "a <lora:pin:0.5>".length });
+});

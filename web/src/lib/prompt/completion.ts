@@ -10,9 +10,10 @@ export interface Names {
 export interface Completion {
   kind: "style" | "adapter" | "embedding" | "wildcard";
   name: string;
-  /** What takes the place of the text from `start` to the caret. */
+  /** What takes the place of the text from `start` to `end`. */
   insert: string;
   start: number;
+  end: number;
 }
 
 const MOST = 8;
@@ -27,21 +28,39 @@ export function completions(text: string, caret: number, names: Names): Completi
     part: string,
     start: number,
     insert: (n: string) => string,
+    rest = /$^/,
   ) => {
+    // what is left of the name behind the caret goes with it
+    const end = caret + (rest.exec(text.slice(caret))?.[0].length ?? 0);
     const wanted = part.toLowerCase();
     const ranked = all
       .filter((name) => name.toLowerCase().includes(wanted) && name !== part)
       .sort(
         (a, b) => Number(b.toLowerCase().startsWith(wanted)) - Number(a.toLowerCase().startsWith(wanted)),
       );
-    found.push(...ranked.map((name) => ({ kind, name, insert: insert(name), start })));
+    found.push(...ranked.map((name) => ({ kind, name, insert: insert(name), start, end })));
   };
   const adapter = /<(?:lora:)?([^<>:]*)$/.exec(before);
-  const wildcard = /__([\w/-]*)$/.exec(before);
-  const word = /[\w-]+$/.exec(before);
-  if (adapter) add("adapter", names.adapters, adapter[1] ?? "", adapter.index, (name) => `<lora:${name}:1>`);
+  const wildcard = /__([\p{L}\p{M}\p{N}_/-]*)$/u.exec(before);
+  const word = /[\p{L}\p{M}\p{N}_-]+$/u.exec(before);
+  if (adapter)
+    add(
+      "adapter",
+      names.adapters,
+      adapter[1] ?? "",
+      adapter.index,
+      (name) => `<lora:${name}:1>`,
+      /^[^<>\n]*>/,
+    );
   else if (wildcard)
-    add("wildcard", names.wildcards, wildcard[1] ?? "", wildcard.index, (name) => `__${name}__`);
+    add(
+      "wildcard",
+      names.wildcards,
+      wildcard[1] ?? "",
+      wildcard.index,
+      (name) => `__${name}__`,
+      /^[^\s_]*__/,
+    );
   else if (word && word[0].length >= SHORTEST) {
     add("embedding", names.embeddings, word[0], word.index, (name) => name);
     add(

@@ -25,3 +25,10 @@ it("keeps the words selected", () => {
 it("leaves brackets that it would break", () => {
   expect(at("a (red apple", 2, 1, 12)).toBeUndefined();
 });
+
+it("knows words with accents, in all scripts, and emoji", () => {
+  expect(at("ein schöner Apfel", 6, 1)).toBe("ein (schöner:1.1) Apfel");
+  expect(at("a scho\u0308n cat", 4, 1)).toBe("a (scho\u0308n:1.1) cat");
+  expect(at("a 👩🏽‍🚀 cat", 3, 1)).toBe("a (👩🏽‍🚀:1.1) cat");
+  expect(at("猫 a", 1, 1)).toBe("(猫:1.1) a");
+});

@@ -7,7 +7,8 @@ export interface Selection {
 }
 
 const STEP = 0.1;
-const WORD = /[\p{L}\p{N}_'-]/u;
+/** Letters of all scripts, and emoji with what joins them. */
+const WORD = /(?:[\p{L}\p{M}\p{N}\p{Extended_Pictographic}\p{Emoji_Modifier}_'-]|\u200d)+/gu;
 const WEIGHTED = /\(([^()]*):(-?\d+(?:\.\d+)?)\)/g;
 
 /** Make the selected words, or the word at the caret, count for more (`steps` 1) or less (-1). */
@@ -18,8 +19,13 @@ export function changedWeight({ text, start, end }: Selection, steps: number): S
     return replaced(text, match.index, match.index + whole.length, inner, Number(weight) + steps * STEP);
   }
   if (start === end) {
-    while (start > 0 && WORD.test(text.charAt(start - 1))) start--;
-    while (end < text.length && WORD.test(text.charAt(end))) end++;
+    const caret = start;
+    const word = [...text.matchAll(WORD)].find(
+      ({ index, 0: found }) => index <= caret && caret <= index + found.length,
+    );
+    if (word === undefined) return null;
+    start = word.index;
+    end = start + word[0].length;
   }
   while (start < end && text.charAt(start) === " ") start++;
   while (end > start && text.charAt(end - 1) === " ") end--;

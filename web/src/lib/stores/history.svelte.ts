@@ -8,6 +8,12 @@ const MOST_PROMPTS = 200;
 const isTexts = (value: unknown): value is string[] =>
   Array.isArray(value) && value.every((each) => typeof each === "string");
 
+/** What a preset leaves as it is. */
+const OWN: readonly string[] = ["prompt", "seed", "image", "mask"] satisfies (keyof DrawFields)[];
+
+const parted = (fields: DrawFields, own: boolean): DrawFields =>
+  Object.fromEntries(Object.entries(fields).filter(([name]) => OWN.includes(name) === own));
+
 class History {
   #prompts = new Stored<string[]>("prompts", [], isTexts);
   #presets = new Stored<Record<string, DrawFields>>(
@@ -40,9 +46,14 @@ class History {
     this.#prompts.value = [prompt, ...others].slice(0, MOST_PROMPTS);
   }
 
-  /** Keep all but the prompt and the seed under a name. */
-  savePreset(name: string, { prompt: _, seed: __, image: ___, mask: ____, ...fields }: DrawFields): void {
-    this.#presets.value = { ...this.#presets.value, [name]: fields };
+  /** Keep all under a name but the prompt, the seed and pictures. */
+  savePreset(name: string, fields: DrawFields): void {
+    this.#presets.value = { ...this.#presets.value, [name]: parted(fields, false) };
+  }
+
+  /** The fields of a preset, and of `fields` what presets do not hold. */
+  withPreset(name: string, fields: DrawFields): DrawFields {
+    return { ...this.#presets.value[name], ...parted(fields, true) };
   }
 
   removePreset(name: string): void {

@@ -90,8 +90,15 @@ class Jobs {
 
   /** Have the waiting jobs drawn in this order. */
   async reorder(order: readonly Job[]): Promise<void> {
-    for (const [job, priority] of priorities(order))
-      if (job.priority !== priority) this.#put(await api.prioritise(job.id, priority));
+    const changed = priorities(order).filter(([job, priority]) => job.priority !== priority);
+    // shown at once, and not one after another
+    for (const [job, priority] of changed) this.#put({ ...job, priority });
+    try {
+      for (const [job, priority] of changed) this.#put(await api.prioritise(job.id, priority));
+    } catch (error) {
+      await this.refresh().catch(() => undefined);
+      throw error;
+    }
   }
 
   /** Fetch the newest jobs and those that are not over, however old. */
@@ -150,9 +157,11 @@ class Jobs {
   }
 
   #progress(job: string, progress: Progress): void {
-    const before = this.drawing.get(job);
+    const known = this.drawing.get(job);
+    // the next picture has times of its own, and so has a job that begins anew after a crash
+    const before = known !== undefined && progress.done < known.done ? undefined : known;
     const layers = {
-      ...(before?.number === progress.number ? before.layers : {}),
+      ...(known?.number === progress.number ? known.layers : {}),
       ...(progress.preview !== undefined && { [progress.layer ?? ""]: progress.preview }),
     };
     const preview = layers[""] ?? layers[BACKGROUND];
@@ -174,13 +183,24 @@ class Jobs {
 
 const inOrder = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.priority - a.priority || a.created - b.created);
 
-const PRIORITIES = { least: -10, most: 10 };
+const MOST_PRIORITY = 10;
 
-/** The priorities that have jobs drawn in this order: each its own, as far as they go. */
+/**
+ * The lowest priorities from 0 that have jobs drawn in this order. Each has its own; where they are too many,
+ * those that follow one another by age share one.
+ */
 export function priorities(order: readonly Job[]): [Job, number][] {
-  const { least, most } = PRIORITIES;
-  const first = Math.min(order.length - 1, most);
-  return order.map((job, index) => [job, Math.max(first - index, least)]);
+  const each = order.length <= MOST_PRIORITY + 1;
+  let priority = 0;
+  return order
+    .map((job, index): [Job, Job | undefined] => [job, order[index + 1]])
+    .reverse()
+    .map(([job, after]): [Job, number] => {
+      if (after !== undefined && (each || job.created > after.created))
+        priority = Math.min(priority + 1, MOST_PRIORITY);
+      return [job, priority];
+    })
+    .reverse();
 }
 
 const sorted = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.created - a.created);

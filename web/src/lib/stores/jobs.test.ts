@@ -5,11 +5,14 @@ import { priorities, secondsLeft } from "./jobs.svelte";
 const job = (id: string, created: number) => ({ id, created }) as Job;
 
 it("gives an order by priorities within their range", () => {
-  const order = (count: number) => Array.from({ length: count }, (_, index) => job(String(index), index));
-  const given = (count: number) => priorities(order(count)).map(([, priority]) => priority);
-  expect(given(3)).toEqual([2, 1, 0]);
-  expect(given(40).slice(0, 3)).toEqual([10, 9, 8]);
-  expect(given(40).at(-1)).toBe(-10);
+  const given = (...created: number[]) =>
+    priorities(created.map((each) => job(String(each), each))).map(([, priority]) => priority);
+  expect(given(1, 2, 3)).toEqual([2, 1, 0]);
+  expect(given(3, 1, 2)).toEqual([2, 1, 0]);
+  const late = Array.from({ length: 40 }, (_, index) => index);
+  late.splice(20, 0, ...late.splice(30, 1));
+  expect(given(...late)).toEqual(late.map((_, index) => (index <= 20 ? 1 : 0)));
+  expect(Math.max(...given(...late.toReversed()))).toBe(10);
 });
 
 it("reckons the time left from the evaluations seen", () => {

@@ -7,6 +7,7 @@ export const edit = {
     en: "Drop a picture here, paste one, or choose a file.",
     de: "Ein Bild hierher ziehen, einfügen oder als Datei wählen.",
   },
+  "edit.dropHere": { en: "Drop the picture to edit it", de: "Loslassen, um das Bild zu bearbeiten" },
   "edit.open": { en: "Open a file", de: "Datei öffnen" },
   "edit.fromGallery": { en: "Choose from the gallery", de: "Aus der Galerie wählen" },
   "edit.picture": { en: "The picture", de: "Das Bild" },

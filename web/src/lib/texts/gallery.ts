@@ -107,6 +107,10 @@ export const gallery = {
   "inspect.begin": { en: "Begin with this picture", de: "Mit diesem Bild beginnen" },
   "inspect.dropped": { en: "The picture that was dropped", de: "Das hergezogene Bild" },
   "inspect.taken": { en: "The settings are in the form.", de: "Die Einstellungen sind im Formular." },
+  "inspect.tooLarge": {
+    en: "{name} has {size} MiB: at most {most} MiB are read.",
+    de: "{name} hat {size} MiB: Höchstens {most} MiB werden gelesen.",
+  },
   "inspect.noPicture": { en: "{name} is not a picture.", de: "{name} ist kein Bild." },
   "keys.search": { en: "Search", de: "Suchen" },
   "keys.move": { en: "Go to another picture", de: "Zu einem anderen Bild" },

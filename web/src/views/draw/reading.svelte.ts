@@ -8,6 +8,8 @@ const TEMPLATE = /[{}]|__/;
 
 export interface PromptError {
   message: string;
+  /** What was read. */
+  text: string;
   position: number | null;
 }
 
@@ -54,7 +56,11 @@ export class Reading {
           .then(([typed, filled]) => this.#take(typed ?? null, filled ?? null))
           .catch((error: unknown) => {
             if (!(error instanceof ApiError) || error.offline) return;
-            this.#take(this.typed, null, { message: error.message, position: error.position });
+            this.#take(this.typed, null, {
+              message: error.message,
+              text: prompt,
+              position: error.position,
+            });
           });
       }, PAUSE);
       return () => {
@@ -80,7 +86,9 @@ export interface Stretch {
 
 /** The prompt cut where weights change, and where the error is. */
 export function stretches(text: string, reading: PromptReading | null, error: PromptError | null): Stretch[] {
-  const weights = new Array<number>(text.length).fill(1);
+  // the server counts an emoji as one character, where a string has two
+  const characters = Array.from(text);
+  const weights = new Array<number>(characters.length).fill(1);
   if (error === null && reading !== null && reading.text === text)
     for (const term of reading.terms)
       for (const content of term.contents)
@@ -88,13 +96,14 @@ export function stretches(text: string, reading: PromptReading | null, error: Pr
           for (const chunk of phrase.chunks)
             for (const { start, end, weight } of chunk.tokens)
               if (start !== null && end !== null) weights.fill(weight * term.weight, start, end);
-  const wrong = error?.position ?? -1;
+  const position = error?.text === text ? (error.position ?? -1) : -1;
+  const wrong = Math.min(position, characters.length - 1);
   const found: Stretch[] = [];
-  [...weights].forEach((weight, index) => {
-    const isWrong = index === Math.min(wrong, text.length - 1);
+  characters.forEach((character, index) => {
+    const weight = weights[index] ?? 1;
     const last = found.at(-1);
-    if (last && last.weight === weight && last.wrong === isWrong) last.text += text.charAt(index);
-    else found.push({ text: text.charAt(index), weight, wrong: isWrong });
+    if (last && last.weight === weight && last.wrong === (index === wrong)) last.text += character;
+    else found.push({ text: character, weight, wrong: index === wrong });
   });
   return found;
 }

@@ -4,14 +4,15 @@ import { ApiError } from "$lib/api";
 import { t } from "$lib/i18n.svelte";
 import { toasts } from "$lib/toasts.svelte";
 
-/** Do something; what the server says against it is shown. Whether it was done. */
+/** Do something; what the server says against it is shown, and it can be tried again. Whether it was done. */
 export async function attempt(deed: () => Promise<unknown>): Promise<boolean> {
   try {
     await deed();
     return true;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    toasts.say(told(error), { danger: true });
+    const later = error.offline || error.status === 429;
+    toasts.say(told(error), { danger: true, retry: later ? () => void attempt(deed) : null });
     return false;
   }
 }

@@ -2,10 +2,13 @@
 
 import { api, ApiError, fileUrl, type DrawFields, type Job, type Picture } from "$lib/api";
 import { t } from "$lib/i18n.svelte";
+import { inspected } from "$lib/inspecting.svelte";
 import { paths, router } from "$lib/router.svelte";
+import { isRecord, Stored } from "$lib/stored.svelte";
 import { hasEnded, jobs } from "$lib/stores/jobs.svelte";
 import { library } from "$lib/stores/library.svelte";
 import type { Size, View } from "$lib/view";
+import { told } from "../draw/submit.svelte";
 import { grown, NO_EDGES, type Edges } from "./geometry";
 import { Mask } from "./mask.svelte";
 import { again, beginsWithPictures, editRequest, wayOf, type Wishes } from "./requests";
@@ -15,8 +18,30 @@ export const TOOLS = ["brush", "eraser", "fill", "extend", "move"] as const;
 export type Tool = (typeof TOOLS)[number];
 
 const USUAL_WISHES: Wishes = { prompt: "", fill: "keep", feather: 0 };
+const keptWishes = new Stored<Partial<Wishes>>(
+  "edit.wishes",
+  {},
+  (value): value is Partial<Wishes> => isRecord(value),
+  { session: true },
+);
+const keptMask = new Stored<{ id: string; runs: number[] } | null>(
+  "edit.mask",
+  null,
+  (value): value is { id: string; runs: number[] } | null =>
+    value === null || (isRecord(value) && Array.isArray(value["runs"])),
+  { session: true },
+);
 const FALLBACK_SIZE = { width: 256, height: 256 };
 const VARIATIONS = { count: 4, amount: 0.2 };
+
+/** The mask of a picture, as it was before a reload. */
+function maskOf(id: string, { naturalWidth: width, naturalHeight: height }: HTMLImageElement): Mask {
+  const kept = keptMask.value;
+  const whole = kept?.runs.reduce((sum, each, index) => (index % 2 === 0 ? sum + each : sum), 0);
+  return kept?.id === id && whole === width * height
+    ? Mask.of(width, height, Uint32Array.from(kept.runs))
+    : new Mask(width, height);
+}
 
 export class Editor {
   /** The picture's name, as the address has it. */
@@ -37,11 +62,12 @@ export class Editor {
   /** Whether the picture is shown as it was one step before. */
   compares = $state(false);
 
-  wishes = $state<Wishes>({ ...USUAL_WISHES });
+  wishes = $state<Wishes>({ ...USUAL_WISHES, ...keptWishes.value });
   /** Whether words alone are an instruction, where a model for that is served. */
   byInstruction = $state(true);
   error = $state<string | null>(null);
-  #job = $state<string | null>(null);
+  /** Whether the server did not answer when the picture was asked for. */
+  unanswered = $state(false);
   #sending = $state(false);
   // eslint-disable-next-line svelte/prefer-svelte-reactivity -- nothing is shown by it
   #masks = new Map<string, Mask>();
@@ -52,9 +78,20 @@ export class Editor {
       : { width: this.image.naturalWidth, height: this.image.naturalHeight },
   );
   whole = $derived(grown(this.size, this.edges));
-  job = $derived(this.#job === null ? undefined : jobs.find(this.#job));
+  /** What is drawn, also for a picture from which one has gone to another. */
+  job = $derived(steps.pending === null ? undefined : jobs.find(steps.pending.job));
   busy = $derived(this.#sending || (this.job !== undefined && !hasEnded(this.job.state)));
-  drawing = $derived(this.#job === null ? undefined : jobs.drawing.get(this.#job));
+  drawing = $derived(this.job === undefined ? undefined : jobs.drawing.get(this.job.id));
+  /** What the picture is becoming, and where that lies on it. */
+  preview = $derived.by(() => {
+    const { drawing } = this;
+    if (drawing?.preview === undefined || steps.pending?.from !== this.id) return null;
+    const { edges } = steps.pending;
+    const { width, height } = grown(this.size, edges);
+    const share = drawing.done / Math.max(drawing.total, 1);
+    const image = `data:image/webp;base64,${drawing.preview}`;
+    return { image, share, left: -edges.left, top: -edges.top, width, height };
+  });
   instructor = $derived(library.models.find((model) => model.task === "instruct"));
   way = $derived(wayOf(this.mask?.empty ?? true, this.edges, this.byInstruction && !!this.instructor));
   before = $derived(steps.before(this.id));
@@ -80,31 +117,48 @@ export class Editor {
 
   async load(id: string): Promise<void> {
     this.id = id;
-    this.missing = false;
+    this.missing = this.unanswered = false;
     const address = Editor.address(id);
     try {
       if (address === null) throw new Error("it was opened in another window");
       const image = new Image();
       image.src = address;
-      const [picture] = await Promise.all([steps.isFile(id) ? null : api.picture(id), image.decode()]);
+      const picture = steps.isFile(id) ? null : await api.picture(id);
+      await image.decode();
       if (this.id !== id) return;
       steps.begin(id);
       const same =
         this.image?.naturalWidth === image.naturalWidth && this.image.naturalHeight === image.naturalHeight;
       this.picture = picture;
       this.image = image;
-      this.mask = this.#masks.get(id) ?? new Mask(image.naturalWidth, image.naturalHeight);
+      this.mask = this.#masks.get(id) ?? maskOf(id, image);
       this.#masks.set(id, this.mask);
       this.edges = NO_EDGES;
       if (!same) this.moved = false;
-    } catch {
-      if (this.id === id) this.missing = true;
+    } catch (error) {
+      if (this.id !== id) return;
+      this.unanswered = error instanceof ApiError && error.offline;
+      this.missing = !this.unanswered;
     }
   }
 
-  /** Edit a file. */
-  open(file: Blob): void {
-    router.go(paths.edit(steps.open(file)));
+  /** Keep what is typed over a reload. */
+  keepWishes(): void {
+    keptWishes.value = $state.snapshot(this.wishes);
+  }
+
+  /** Keep what is painted over a reload. */
+  keepMask(): void {
+    const { mask } = this;
+    if (mask === null || mask.changes === 0) return;
+    // the next picture's name comes before its mask
+    const id = [...this.#masks].find(([, each]) => each === mask)?.[0] ?? "";
+    keptMask.value = mask.empty ? null : { id, runs: [...mask.runs] };
+  }
+
+  /** Edit a file, if the server can read it. */
+  async open(file: File): Promise<void> {
+    if ((await inspected(file)) !== null) router.go(paths.edit(steps.open(file)));
   }
 
   async draw(): Promise<void> {
@@ -162,18 +216,19 @@ export class Editor {
   }
 
   async cancel(): Promise<void> {
-    if (this.#job !== null) await jobs.cancel(this.#job).catch(() => undefined);
+    if (this.job !== undefined) await jobs.cancel(this.job.id).catch(() => undefined);
   }
 
   /** A job has ended: its pictures are the next steps. */
   ended(job: Job): void {
-    this.#job = null;
+    const from = steps.pending?.from ?? this.id;
+    steps.pending = null;
     if (job.state === "failed") this.error = job.error ?? t("job.failed");
     const drawn = job.pictures.map((picture) => picture.id);
     const [first] = drawn;
     if (job.state !== "done" || first === undefined) return;
-    steps.add(drawn, this.id);
-    router.go(paths.edit(first));
+    steps.add(drawn, from);
+    if (this.id === from) router.go(paths.edit(first));
   }
 
   /** The request of the picture's record, from which it can be drawn again: not of one that began with pictures. */
@@ -206,10 +261,13 @@ export class Editor {
     this.error = null;
     this.#sending = true;
     try {
-      this.#job = (await jobs.draw(await make())).id;
+      const from = this.id;
+      const fields = await make();
+      const edges = (fields.extend as Edges | undefined) ?? NO_EDGES;
+      steps.pending = { job: (await jobs.draw(fields)).id, from, edges };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.error = error.offline ? t("offline.title") : error.message;
+      this.error = told(error);
     } finally {
       this.#sending = false;
     }

@@ -10,6 +10,8 @@ const MOST_STEPS_BACK = 100;
 export class Mask {
   readonly canvas: HTMLCanvasElement;
   empty = $state(true);
+  /** Counts the changes. */
+  changes = $state(0);
   #context: CanvasRenderingContext2D;
   #back = $state.raw<readonly Runs[]>([]);
   #forward = $state.raw<readonly Runs[]>([]);
@@ -36,6 +38,18 @@ export class Mask {
     return this.#forward.length > 0;
   }
 
+  /** A mask that was kept. */
+  static of(width: number, height: number, runs: Runs): Mask {
+    const mask = new Mask(width, height);
+    mask.#write(unpacked(runs));
+    return mask;
+  }
+
+  /** What `of` makes it from. */
+  get runs(): Runs {
+    return packed(this.#read());
+  }
+
   /** Begin a stroke: what is painted until `end` is one step back. */
   begin(): void {
     this.#before = packed(this.#read());
@@ -44,12 +58,18 @@ export class Mask {
   paint(from: Point, to: Point, radius: number, erase: boolean): void {
     const context = this.#context;
     context.globalCompositeOperation = erase ? "destination-out" : "source-over";
-    context.strokeStyle = `rgb(${COLOUR.red} ${COLOUR.green} ${COLOUR.blue})`;
+    context.strokeStyle = context.fillStyle = `rgb(${COLOUR.red} ${COLOUR.green} ${COLOUR.blue})`;
     context.lineWidth = 2 * radius;
     context.beginPath();
-    context.moveTo(from.x, from.y);
-    context.lineTo(to.x, to.y);
-    context.stroke();
+    if (from.x === to.x && from.y === to.y) {
+      // a line without length is not drawn
+      context.arc(to.x, to.y, radius, 0, 2 * Math.PI);
+      context.fill();
+    } else {
+      context.moveTo(from.x, from.y);
+      context.lineTo(to.x, to.y);
+      context.stroke();
+    }
   }
 
   end(): void {
@@ -57,6 +77,7 @@ export class Mask {
     this.#remember(this.#before);
     this.#before = null;
     this.empty = isEmpty(this.#read());
+    this.changes++;
   }
 
   /** Take back the stroke that was begun. */
@@ -128,5 +149,6 @@ export class Mask {
     for (let at = 0; at < mask.length; at++) data.data.set([red, green, blue, mask[at] ?? 0], 4 * at);
     this.#context.putImageData(data, 0, 0);
     this.empty = isEmpty(mask);
+    this.changes++;
   }
 }

@@ -1,6 +1,7 @@
 /** The steps of an edit: the picture that was begun with, and what was made of it. Kept while the window is open. */
 
-import { isRecord } from "$lib/stored.svelte";
+import { isRecord, Stored } from "$lib/stored.svelte";
+import type { Edges } from "./geometry";
 
 export interface Step {
   /** A picture of the server's, or the name of a file that was opened here. */
@@ -9,23 +10,30 @@ export interface Step {
   from: string | null;
 }
 
-const NAME = "sfumato.edit";
+/** A job whose pictures are the next steps. */
+interface Pending {
+  job: string;
+  from: string;
+  /** By how much it is larger. */
+  edges: Edges;
+}
+
 /** Addresses of files that were opened here: `/edit/new` is a place to open one. */
 const OPENED = "new";
 
 const isStep = (value: unknown): value is Step => isRecord(value) && typeof value["id"] === "string";
-
-function kept(): Step[] {
-  try {
-    const value: unknown = JSON.parse(sessionStorage.getItem(NAME) ?? "[]");
-    return Array.isArray(value) ? value.filter(isStep).filter((step) => !step.id.startsWith(OPENED)) : [];
-  } catch {
-    return [];
-  }
-}
+const areSteps = (value: unknown): value is readonly Step[] => Array.isArray(value) && value.every(isStep);
+const isPending = (value: unknown): value is Pending | null =>
+  value === null ||
+  (isRecord(value) &&
+    [value["job"], value["from"]].every((each) => typeof each === "string") &&
+    isRecord(value["edges"]));
 
 class Steps {
-  all = $state.raw<readonly Step[]>(kept());
+  #kept = new Stored<readonly Step[]>("edit", [], areSteps, { session: true });
+  #pending = new Stored<Pending | null>("edit.pending", null, isPending, { session: true });
+  // files that were opened here are gone with the page
+  all = $state.raw<readonly Step[]>(this.#kept.value.filter(({ id }) => !this.isFile(id)));
   #files = new Map<string, string>();
 
   /** The address of the bytes of a file that was opened here, `null` if this window has none of the name. */
@@ -59,13 +67,17 @@ class Steps {
     return this.all.find((step) => step.id === id)?.from ?? null;
   }
 
+  get pending(): Pending | null {
+    return this.#pending.value;
+  }
+
+  set pending(pending: Pending | null) {
+    this.#pending.value = pending;
+  }
+
   #become(steps: readonly Step[]): void {
     this.all = steps;
-    try {
-      sessionStorage.setItem(NAME, JSON.stringify(steps));
-    } catch {
-      // they live as long as the page
-    }
+    this.#kept.value = steps;
   }
 }
 

@@ -29,6 +29,8 @@ class Jobs {
   /** How far the running jobs are, by their names. */
   readonly drawing = new SvelteMap<string, Drawing>();
   #fetching: Promise<void> | null = null;
+  #ordered: Promise<void> = Promise.resolve();
+  #orders = 0;
   #looking = false;
 
   /** Jobs of which nothing is drawn yet, in the order in which they will be. */
@@ -51,7 +53,13 @@ class Jobs {
         if (hasEnded(state)) void this.#fetch(job);
         else if (known === undefined) this.#look();
         if (known !== undefined)
-          this.#put({ ...known, state, priority: priority ?? known.priority, error: error ?? known.error });
+          this.#put({
+            ...known,
+            state,
+            // what is told of an order that is being sent is of the one before
+            priority: this.#orders > 0 ? known.priority : (priority ?? known.priority),
+            error: error ?? known.error,
+          });
       }),
       events.on("progress", ({ job, progress }) => this.#progress(job, progress)),
       events.on("picture", ({ job, picture }) => {
@@ -91,10 +99,18 @@ class Jobs {
   /** Have the waiting jobs drawn in this order. */
   async reorder(order: readonly Job[]): Promise<void> {
     const changed = priorities(order).filter(([job, priority]) => job.priority !== priority);
-    // shown at once, and not one after another
+    // shown at once, and sent one order after another
     for (const [job, priority] of changed) this.#put({ ...job, priority });
+    this.#orders++;
+    this.#ordered = this.#ordered
+      .then(async () => {
+        for (const [job, priority] of changed) await api.prioritise(job.id, priority);
+      })
+      .finally(() => this.#orders--);
+    const sent = this.#ordered;
+    this.#ordered = sent.catch(() => undefined);
     try {
-      for (const [job, priority] of changed) this.#put(await api.prioritise(job.id, priority));
+      await sent;
     } catch (error) {
       await this.refresh().catch(() => undefined);
       throw error;

@@ -26,7 +26,7 @@ from running import RunningServer
 
 from sfumato.server.jobs import JobState
 from sfumato.server.security import LOCAL_OWNER
-from sfumato.server.store import Store
+from sfumato.server.store import NewJob, Store
 
 AT_ONCE = 100
 """Pictures of a job."""
@@ -73,7 +73,7 @@ def seed(folder: Path, count: int) -> None:
         for first in range(0, count, AT_ONCE):
             here = min(AT_ONCE, count - first)
             request = {"model": "embedded", "prompt": "seeded", "count": here}
-            job, _ = store.submit(request, owner=LOCAL_OWNER, count=here, queue=count)
+            job, _ = store.submit(NewJob(request, here), owner=LOCAL_OWNER, queue=count)
             store.begin(job.id)
             for number in range(here):
                 _add(store, job.id, number, first + number, contents)

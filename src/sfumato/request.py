@@ -31,7 +31,7 @@ MAX_ELEMENTS = 64
 OVERLAP = 0.5
 """Of the windows of multidiffusion, unless it is given."""
 
-FILLS = ("keep", "noise", "blur")
+FILLS = ("keep", "noise", "nothing", "blur")
 """What may stand in a mask before it is drawn, besides a colour."""
 
 ALIASES = {
@@ -274,7 +274,8 @@ class Request(Validated):
     )
     fill: str = Field(
         "keep",
-        description="What stands in the mask before it is drawn: keep, noise, blur or a colour as #rrggbb.",
+        description="What stands in the mask before it is drawn: keep, noise, nothing, blur or a colour as "
+        "#rrggbb.",
     )
     feather: int = Field(0, ge=0, le=512, description="Fade the mask out over so many pixels.")
     crop: int | None = Field(

@@ -13,6 +13,7 @@ from sfumato.edit.canvas import canvas_of
 from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.inputs import InputImage
 from sfumato.metadata import MAX_INPUTS
+from sfumato.studio import editing
 
 SMALL = {"steps": 3, "width": 64, "height": 64, "seed": 3}
 pytestmark = pytest.mark.filterwarnings("ignore:.*far from the:sfumato.errors.SfumatoWarning")
@@ -42,6 +43,25 @@ def test_at_strength_0_the_picture_is_its_own_latent_decoded(studio, picture):
     known = studio.decoders.decode(studio.decoders.encode(x))
     bytes_of = ((known[0].clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert np.abs(drawn.pixels - bytes_of).max() <= 1
+
+
+def test_noise_or_nothing_stands_in_the_latent_where_it_is_drawn(studio, picture):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :32] = 255
+    starts = {}
+    for fill in ("keep", "noise", "nothing"):
+        given = {"image": picture, "mask": mask, "strength": 0.5, "fill": fill, **SMALL}
+        (prepared,) = studio.prepare(studio.resolve(sfumato.Request(prompt="a lemon", **given)))
+        eps = torch.zeros(studio.model.latent.shape(prepared.request.size))
+        begun = editing.begun(
+            studio.model, studio.decoders, prepared.canvas, prepared.request, eps, torch.ones_like
+        )
+        starts[fill] = begun[0].x0
+    half = starts["keep"].shape[-1] // 2
+    assert (starts["noise"][..., :half] == 1).all()
+    assert (starts["nothing"][..., :half] == 0).all()
+    for fill in ("noise", "nothing"):
+        assert torch.equal(starts[fill][..., half:], starts["keep"][..., half:])
 
 
 def test_at_strength_1_drawing_begins_with_noise_alone(studio, picture):

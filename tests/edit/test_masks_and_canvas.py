@@ -164,7 +164,10 @@ def test_a_mask_that_says_nothing_is_refused(fields, wrong):
         ({"mask": noise(8, 8)}, "mask is given without image"),
         ({"image": noise(8, 8), "feather": 3}, "feather is given without mask"),
         ({"image": noise(8, 8), "fill": "blur"}, "fill is given without mask"),
-        ({"image": noise(8, 8), "mask": noise(8, 8), "fill": "#12"}, "must be keep, noise, blur or a colour"),
+        (
+            {"image": noise(8, 8), "mask": noise(8, 8), "fill": "#12"},
+            "must be keep, noise, nothing, blur or a colour",
+        ),
         ({"image": noise(8, 8), "strength": 1.5}, "strength is 1.5"),
         ({"image": "nowhere.png"}, "cannot read nowhere.png"),
         ({"image": b"no picture"}, "is not a PNG"),

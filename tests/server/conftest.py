@@ -23,6 +23,7 @@ def start(tmp_path):
         started.append(RunningServer(tmp_path / "data", *options, **settings))
         return started[-1]
 
+    begin.data = tmp_path / "data"
     yield begin
     for each in started:
         each.stop()

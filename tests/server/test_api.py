@@ -1,14 +1,20 @@
 """The server as its own clients use it."""
 
+import base64
+import hashlib
 import io
 import json
 
 import numpy as np
 import PIL.Image
 import pytest
+from running import TINY
+from sqlalchemy import insert
 
 import sfumato
 from sfumato.errors import UsageError
+from sfumato.server.store import Store
+from sfumato.server.store.tables import jobs
 
 QUICK = {"prompt": "a red apple, 3d render", "steps": 4, "seed": 7}
 
@@ -61,6 +67,40 @@ def test_a_cancelled_job_stops_and_draws_nothing(server):
     assert server.http.delete(f"/api/v1/jobs/{job['id']}").json()["state"] == "cancelled"
     assert server.wait(server.submit(**QUICK)["id"])["state"] == "done"
     assert server.job(job["id"])["pictures"] == []
+
+
+def test_a_short_job_does_not_wait_behind_more_long_ones_than_a_worker_holds(start):
+    store = Store(start.data)
+    fields = {**TINY, "steps": 200, "model": "embedded"}
+    common = {"state": "queued", "owner": "me", "priority": 0, "on_crash": "retry", "crashes": 0}
+    common |= {"model": "embedded", "request": json.dumps(fields), "count": 1, "created": 0.0, "turn": 200.0}
+    with store._engine.begin() as connection:
+        connection.execute(insert(jobs), [{**common, "id": f"long {number}"} for number in range(300)])
+    store.close()
+    server = start()
+    server.wait_ready()
+    short = server.wait(server.submit(**TINY)["id"])
+    assert short["state"] == "done"
+    assert 'sfumato_jobs{state="done"} 1.0' in server.http.get("/metrics").text
+
+
+def test_a_picture_that_was_sent_once_is_named_by_its_hash(server):
+    picture = {"prompt": "a cat", "strength": 0.5, "steps": 2, "seed": 1, "width": 64, "height": 64}
+    content = png(PIL.Image.effect_noise((64, 64), 50))
+    first = server.wait(server.submit(**picture, image=base64.b64encode(content).decode())["id"])
+    named = first["request"]["image"]
+    assert named == {"name": "", "sha256": hashlib.sha256(content).hexdigest(), "data": None}
+    again = server.wait(server.submit(**first["request"])["id"])
+    assert [each["sha256"] for each in again["pictures"]] == [each["sha256"] for each in first["pictures"]]
+    named = {"sha256": "0" * 64}
+    answer = server.http.post("/api/v1/jobs", json={"request": {**picture, "image": named}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "image")
+
+
+def png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_only_the_exact_name_of_a_job_cancels_it(server):

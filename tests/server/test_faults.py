@@ -15,7 +15,7 @@ from sfumato.server.events import Events
 from sfumato.server.jobs import ENDED, JobState
 from sfumato.server.local_workers import LocalWorkers
 from sfumato.server.settings import ServerSettings
-from sfumato.server.store import Store
+from sfumato.server.store import NewJob, Store
 
 FULL = OperationalError("", {}, sqlite3.OperationalError("database or disk is full"))
 
@@ -31,7 +31,7 @@ def drawing(tmp_path, monkeypatch):
 
     def draw(**fields):
         request, count = admitted({**TINY, **fields}, settings)
-        job, _ = store.submit(request, owner="me", count=count, queue=10)
+        job, _ = store.submit(NewJob(request.model_dump(mode="json"), count), owner="me", queue=10)
         dispatcher.wake()
         while (view := store.job(job.id)).state not in ENDED:
             pass

@@ -219,6 +219,30 @@ def test_a1111_interrupts_what_is_drawn(server, webui):
     assert server.wait(job["id"])["state"] == "cancelled"
 
 
+def test_a1111_skips_a_picture_and_goes_on_with_the_next(server, webui):
+    job = server.submit(prompt="a cat", steps=60, sampler="euler", count=2, width=128, height=128)
+    while not webui.get_progress()["state"]["sampling_step"]:
+        assert server.job(job["id"])["state"] in ("queued", "running")
+    webui.skip()
+    found = server.wait(job["id"])
+    assert (found["state"], [picture["number"] for picture in found["pictures"]]) == ("done", [1])
+
+
+def test_a1111_fills_a_mask_in_four_ways(webui):
+    white = PIL.Image.new("RGB", (64, 64), "white")
+    mask = PIL.Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 32, 64))
+    common = {"prompt": "a cat", "width": 64, "height": 64, "seed": 1, "denoising_strength": 0.5}
+    drawn = [
+        webui.img2img(
+            images=[white], mask_image=mask, inpainting_fill=fill, inpaint_full_res=False, **common
+        ).image.tobytes()
+        for fill in range(4)
+    ]
+    assert len({*drawn}) >= 3  # around a white part it is all white
+    assert drawn[2] != drawn[3]
+
+
 def test_a1111_draws_once_more_larger(webui):
     found = webui.txt2img(
         prompt="a cat", width=64, height=64, steps=2, enable_hr=True, hr_scale=2, hr_second_pass_steps=2

@@ -82,6 +82,12 @@ def test_progress_and_previews_come_through(clustered):
     assert '"preview"' in text
 
 
+def test_prompts_and_models_are_read_by_a_worker(clustered):
+    assert clustered.http.get("/api/v1/models").json()[0]["defaults"]["width"] == 256
+    answer = clustered.http.post("/api/v1/prompt", json={"prompt": "a (red apple"})
+    assert (answer.status_code, answer.json()["error"]["position"]) == (400, 2)
+
+
 def test_a_job_that_is_cancelled_is_dropped_by_its_worker(clustered):
     job = clustered.submit(**LONG, count=50, seed=7, priority=1)["id"]
     clustered.wait(job, "running")

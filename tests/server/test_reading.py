@@ -2,13 +2,23 @@
 
 import base64
 import io
+import multiprocessing
+import operator
+import os
+import signal
 from itertools import pairwise
+from pathlib import Path
+from threading import Thread
 
 import PIL.Image
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
 import sfumato
+from sfumato.server import questions as asking
+from sfumato.server.questions import QuestionPipe, Questions
+from sfumato.server.store.quota import BusyError
+from sfumato.server.worker.answering import answer_all
 
 
 def read(server, prompt, **fields):
@@ -80,6 +90,37 @@ def test_models_are_listed_with_what_they_draw_by_themselves(server):
     assert model["problem"] is None
     styles = server.http.get("/api/v1/styles").json()
     assert all("prompt" in style for style in styles)
+
+
+def test_the_server_itself_stays_without_torch(server):
+    for path in ("models", "samplers", "styles", "adapters", "embeddings", "controls", "wildcards"):
+        assert server.http.get(f"/api/v1/{path}").status_code == 200
+    read(server, "a (red:1.2) apple")
+    inspect(server, encoded(PIL.Image.new("RGB", (8, 8))))
+    assert server.http.get("/controlnet/model_list").json() == {"model_list": ["edges"]}
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+def test_a_prompt_is_read_by_the_next_worker_where_one_ends(server):
+    os.kill(server.workers()[0], signal.SIGKILL)
+    assert read(server, "an apple")["text"] == "an apple"
+
+
+def test_an_error_of_a_worker_that_nobody_foresaw_is_told_and_the_next_question_answered():
+    ours, theirs = multiprocessing.Pipe()
+    Thread(target=answer_all, args=(theirs,), daemon=True).start()
+    pipe = QuestionPipe()
+    pipe.connect(ours)
+    questions = Questions(pipe.answered)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        questions.ask(operator.truediv, 1, 0)
+    assert questions.ask(operator.truediv, 1, 4) == 0.25
+
+
+def test_who_asks_where_no_worker_answers_is_told_to_come_again(monkeypatch):
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.01)
+    with pytest.raises(BusyError, match="no process that draws answers yet"):
+        Questions(QuestionPipe().answered).ask(operator.truediv, 1, 4)
 
 
 def encoded(image, **save):

@@ -8,7 +8,7 @@ import pytest
 from running import TINY
 
 from sfumato.server.jobs import JobState
-from sfumato.server.store import Store
+from sfumato.server.store import NewJob, Store
 from sfumato.server.store import store as storing
 
 SLOW = {"prompt": "a red apple", "steps": 30, "sampler": "euler", "width": 64, "height": 64, "guidance": 1}
@@ -28,7 +28,7 @@ def stores(tmp_path, postgresql):
 
 
 def submit(store, **options):
-    return store.submit({"model": "m"}, **{"owner": "me", "count": 1, "queue": 1000, **options})
+    return store.submit(NewJob({"model": "m"}), **{"owner": "me", "queue": 1000, **options})
 
 
 def test_no_job_is_taken_up_by_two_servers(stores):

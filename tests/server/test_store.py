@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import time
@@ -8,11 +9,11 @@ import PIL.Image
 import pytest
 import sqlalchemy
 
-from sfumato.errors import UsageError
+from sfumato.errors import PictureError, UsageError
 from sfumato.server.jobs import MAX_CRASHES, JobState
-from sfumato.server.store import Store, tables
+from sfumato.server.store import NewJob, Store, tables
 from sfumato.server.store import database as databases
-from sfumato.server.store.store import BusyError
+from sfumato.server.store.quota import BusyError
 
 FACTS = {"width": 8, "height": 8, "seed": 2**62, "negative": "", "model": "embedded", "record": "{}"}
 
@@ -31,8 +32,9 @@ def store(tmp_path, database):
 
 
 def submitted(store, prompt="a cat", **options):
-    options = {"owner": "me", "count": 1, "queue": 100, **options}
-    return store.submit({"model": "embedded", "prompt": prompt}, **options)[0]
+    own = {name: options.pop(name) for name in ("count", "priority", "on_crash", "work") if name in options}
+    new = NewJob({"model": "embedded", "prompt": prompt}, **own)
+    return store.submit(new, **{"owner": "me", "queue": 100, **options})[0]
 
 
 def drawn(store, prompt="a cat", colour="red", number=0):
@@ -50,9 +52,9 @@ def test_a_job_is_there_after_the_database_is_opened_again(store, tmp_path, data
 
 
 def test_the_same_idempotency_key_of_an_owner_is_the_same_job(store):
-    first, new = store.submit({"model": "m"}, owner="me", count=1, queue=9, idempotency_key="k")
-    again, again_new = store.submit({"model": "m"}, owner="me", count=1, queue=9, idempotency_key="k")
-    other, other_new = store.submit({"model": "m"}, owner="you", count=1, queue=9, idempotency_key="k")
+    first, new = store.submit(NewJob({"model": "m"}), owner="me", queue=9, idempotency_key="k")
+    again, again_new = store.submit(NewJob({"model": "m"}), owner="me", queue=9, idempotency_key="k")
+    other, other_new = store.submit(NewJob({"model": "m"}), owner="you", queue=9, idempotency_key="k")
     assert (new, again_new, other_new) == (True, False, True)
     assert first.id == again.id != other.id
 
@@ -73,9 +75,104 @@ def test_a_key_that_asked_for_its_quota_waits_for_the_hour_to_pass(store):
     submitted(store, count=2, quota=5)
 
 
-def test_jobs_wait_by_priority_then_by_their_order(store):
-    names = [submitted(store, priority=priority).id for priority in (0, 5, 0, 5)]
-    assert [job.id for job in store.waiting(9)] == [names[1], names[3], names[0], names[2]]
+def test_jobs_wait_by_priority_then_by_their_work_then_by_their_order(store):
+    given = [(0, 9), (5, 9), (0, 9), (5, 7), (-1, 1)]
+    names = [submitted(store, priority=priority, work=work).id for priority, work in given]
+    assert [job.id for job in store.waiting(9)] == [names[index] for index in (3, 1, 0, 2, 4)]
+    assert store.prioritise(names[4], 5)
+    assert [job.id for job in store.waiting(2)] == [names[4], names[3]]
+
+
+def test_a_job_of_much_work_waits_behind_shorter_ones_but_not_for_ever(store, tmp_path, database):
+    long = submitted(store, work=100)
+    for _ in range(1900):
+        store.evaluated()
+    first = submitted(store, work=1)
+    assert [(job.id, job.waited) for job in store.waiting(9)] == [(first.id, 0), (long.id, 1900)]
+    again = Store(tmp_path, database)  # the clock goes on
+    for _ in range(200):
+        again.evaluated()
+    second = submitted(again, work=1)
+    assert [job.id for job in again.waiting(9)] == [first.id, long.id, second.id]
+    again.close()
+
+
+def begun(store, *contents, owner="me"):
+    """A job that began from these pictures and has ended."""
+    hashes = [hashlib.sha256(each).hexdigest() for each in contents]
+    request = {"model": "m", "controls": [{"image": {"sha256": each, "data": None}} for each in hashes]}
+    new = NewJob(request, contents=dict(zip(hashes, contents, strict=True)))
+    job, _ = store.submit(new, owner=owner, queue=9)
+    store.begin(job.id)
+    store.end(job.id, JobState.DONE)
+    return job, hashes
+
+
+def test_a_picture_that_requests_begin_from_is_one_file_until_the_last_job_of_it_is_over(store):
+    _, [digest] = begun(store, b"same")
+    job, digests = begun(store, b"same", b"other")
+    assert digests[0] == digest
+    assert sorted(store.inputs.digests()) == sorted(digests)
+    assert [each["image"]["data"] for each in store.whole(job.request)["controls"]] == [b"same", b"other"]
+    store.forget()
+    assert store.input(digest, "me") == b"same"
+    other = NewJob({"model": "m"}, contents={digests[1]: b"other"})
+    waiting, _ = store.submit(other, owner="you", queue=9)
+    store.forget(input_seconds=-1)
+    assert list(store.inputs.digests()) == [digests[1]]
+    with pytest.raises(PictureError, match="no longer there"):
+        store.whole(job.request)
+    assert store.job(waiting.id) == waiting
+
+
+def test_a_picture_that_another_owner_sent_is_not_found_by_its_hash(store):
+    _, [digest] = begun(store, b"mine")
+    assert store.input(digest, "me") == b"mine"
+    assert store.input(digest, "you") is None
+    assert store.input("0" * 64, "me") is None
+
+
+def test_what_a_job_with_a_picture_began_from_is_kept_with_it(store):
+    picture = drawn(store)
+    new = NewJob({"model": "m"}, contents={hashlib.sha256(b"start").hexdigest(): b"start"})
+    with_input, _ = store.submit(new, owner="me", queue=9)
+    store.begin(with_input.id)
+    kept = store.add_picture(with_input.id, 0, png("blue"), {**FACTS, "prompt": ""})
+    for job in (picture.job, with_input.id):
+        store.end(job, JobState.DONE)
+    store.forget(input_seconds=-1, history_seconds=-1)
+    assert len(list(store.inputs.digests())) == 1
+    store.delete_picture(kept.id)
+    store.tidy(undo_seconds=-1)
+    store.forget(input_seconds=-1)
+    assert list(store.inputs.digests()) == []
+    assert store.job(with_input.id) is not None
+    store.forget(history_seconds=-1)
+    assert store.job(with_input.id) is None
+    assert store.job(picture.job) is not None
+
+
+def test_a_file_of_a_submission_that_was_cut_off_goes_at_the_next_start(store, tmp_path, database):
+    _, [digest] = begun(store, b"named")
+    store.inputs.add(b"nobody's")
+    again = Store(tmp_path, database)
+    assert list(again.inputs.digests()) == [digest]
+    again.close()
+
+
+def test_the_database_does_not_grow_with_the_jobs_that_are_over(tmp_path):
+    store = Store(tmp_path)
+    sizes = []
+    for turn in range(3):
+        for number in range(6):
+            begun(store, f"{turn} {number}".encode() * 50_000)
+        store.forget(input_seconds=-1, history_seconds=-1)
+        with store._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        sizes.append((tmp_path / "sfumato.db").stat().st_size)
+    assert len(set(sizes[1:])) == 1
+    assert list(store.inputs.digests()) == []
+    store.close()
 
 
 def test_a_job_begins_once_and_ends_once_however_many_try(store):
@@ -132,7 +229,7 @@ def test_a_job_that_is_over_gets_no_picture(store):
 
 def test_equal_content_is_one_file_until_the_last_picture_of_it_goes(store):
     first, second = drawn(store), drawn(store)
-    path = store.files.picture(first.sha256)
+    path = store.files.path(first.sha256)
     assert first.sha256 == second.sha256
     assert path.read_bytes() == png()
     store.delete_picture(first.id)
@@ -194,7 +291,7 @@ def test_the_oldest_go_where_the_disk_budget_is_passed_but_favourites_stay(store
     store.change_picture(first.id, favourite=True)
     assert store.tidy(first.bytes + third.bytes) == 1
     assert [each.id for each in store.search(limit=9)] == [third.id, first.id]
-    assert not store.files.picture(second.sha256).exists()
+    assert not store.files.path(second.sha256).exists()
 
 
 def test_another_owner_sees_nothing(store):
@@ -217,6 +314,8 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path, databas
         old = databases.opened(database, tmp_path)
     job = {"id": "j", "state": "running", "owner": "me", "priority": 0, "on_crash": "retry", "crashes": 0}
     job |= {"model": "m", "request": json.dumps({"model": "m"}), "count": 1, "created": 1.5}
+    held = {"name": "", "sha256": hashlib.sha256(b"start").hexdigest()}
+    job["request"] = json.dumps({"model": "m", "image": {**held, "data": "c3RhcnQ="}})
     picture = {**FACTS, "id": "p", "job": "j", "number": 0, "sha256": "0" * 64, "bytes": 1, "created": 2.5}
     picture |= {"prompt": "Ärger", "favourite": True}
     with old.begin() as connection:
@@ -227,10 +326,12 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path, databas
     store = Store(tmp_path, database)
     assert [each.id for each in store.search("arg", owner="me", favourite=True, limit=9)] == ["p"]
     assert store.lost() == {"j"}
+    assert store.job("j").request["image"] == {**held, "data": None}
+    assert store.input(held["sha256"], "me") == b"start"
     store.close()
 
 
-@pytest.mark.parametrize("kind", ["jobs", "pictures", "tags", "servers"])
+@pytest.mark.parametrize("kind", ["jobs", "pictures", "tags", "servers", "inputs"])
 def test_the_migrations_make_the_tables_that_the_code_describes(store, kind):
     found = sqlalchemy.inspect(store._engine)
     table = tables.metadata.tables[kind]

@@ -186,9 +186,9 @@ def _span(low: int, high: int, length: int, most: int) -> tuple[int, int]:
 def filled(picture: PIL.Image.Image, mask: Mask, fill: str) -> PIL.Image.Image:
     """`picture` filled where the mask is 1, by the `fill` "blur" of what is kept, or by a colour "#rrggbb".
 
-    Itself for "keep", and for "noise", which is filled into the latent.
+    Itself for "keep", and for "noise" and "nothing", which are filled into the latent.
     """
-    if fill in ("keep", "noise"):
+    if fill in ("keep", "noise", "nothing"):
         return picture
     filling = _surroundings(picture, mask) if fill == "blur" else PIL.Image.new("RGB", picture.size, fill)
     return PIL.Image.composite(filling, picture, PIL.Image.fromarray((mask * 255).round().astype(np.uint8)))

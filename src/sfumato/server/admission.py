@@ -22,13 +22,12 @@ def served_model(name: Any, settings: ServerSettings) -> str:
     return name or settings.models[0]
 
 
-def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[dict[str, Any], int]:
-    """The request that `fields` make, as JSON with a seed of its own, and how many pictures it is for.
+def admitted(fields: Mapping[str, Any], settings: ServerSettings) -> tuple[Request, int]:
+    """The request that `fields` make, with a seed of its own, and how many pictures it is for.
 
     Raises `UsageError`.
     """
-    request, count = checked(requested(fields, settings), settings)
-    return request.model_dump(mode="json"), count
+    return checked(requested(fields, settings), settings)
 
 
 def requested(fields: Mapping[str, Any], settings: ServerSettings) -> Request:
@@ -51,7 +50,10 @@ def checked(request: Request, settings: ServerSettings) -> tuple[Request, int]:
         raise UsageError(f"upscaler is {request.upscaler!r}: here it is one of {', '.join(UPSCALERS)}")
     for name, picture in request.inputs.items():
         if picture.data is None:
-            raise UsageError(f"{name} has no data: a picture comes with its bytes, as base64")
+            raise UsageError(
+                f"{name} has no data: a picture comes with its bytes, as base64, or with the sha256 of one "
+                "that was sent here before and is still kept"
+            )
     count = expansion.pictures(request)
     if count > settings.max_pictures:
         raise UsageError(f"the request is for {count} pictures: at most {settings.max_pictures} at once")

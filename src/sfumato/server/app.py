@@ -13,7 +13,18 @@ from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.errors import RESPONSES, ErrorBody, handle_errors
 from sfumato.server.events import Events
 from sfumato.server.local_workers import LocalWorkers
-from sfumato.server.routes import a1111, grids, health, jobs, library, openai, page, pictures, reading
+from sfumato.server.routes import (
+    a1111,
+    a1111_lists,
+    grids,
+    health,
+    jobs,
+    library,
+    openai,
+    page,
+    pictures,
+    reading,
+)
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import GroupStore
@@ -31,7 +42,8 @@ ROUTERS = (
     page.router,
     openai.router,
     a1111.router,
-    a1111.controlnet,
+    a1111_lists.router,
+    a1111_lists.controlnet,
 )
 _SCHEMAS = "#/components/schemas/"
 
@@ -83,7 +95,9 @@ def _workers(settings: ServerSettings) -> Workers:
 
 
 def _document(app: FastAPI) -> None:
-    """Have the OpenAPI document describe a request to draw and errors too."""
+    """Have the OpenAPI document describe requests to draw and errors too, which are dictionaries here: those
+    of jobs may be of an older version.
+    """
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -92,8 +106,12 @@ def _document(app: FastAPI) -> None:
         for name, model in (("DrawRequest", Request), ("ErrorBody", ErrorBody)):
             schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
             schemas |= {**schema.pop("$defs", {}), name: schema}
-        for name in ("Submission", "UnstoredSubmission", "GridText", "GridSubmission"):
-            schemas[name]["properties"]["request"] = {"$ref": _SCHEMAS + "DrawRequest"}
+        drawn = {"$ref": _SCHEMAS + "DrawRequest"}
+        asked = ("Submission", "UnstoredSubmission", "GridText", "GridSubmission")
+        for name in (*asked, "JobView", "GridView"):
+            schemas[name]["properties"]["request"] = drawn
+        inspected = schemas["InspectionView"]["properties"]["request"]
+        inspected["anyOf"] = [drawn, {"type": "null"}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

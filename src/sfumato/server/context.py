@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.events import Events
+from sfumato.server.model_facts import ModelView, model_view
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import GroupStore
 
@@ -21,6 +22,17 @@ class Server:
     dispatcher: Dispatcher
     webui_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each key chose by A1111's `options`."""
+    models: dict[str, ModelView] = field(default_factory=dict)
+    """What is known so far of those that can be drawn with."""
+
+    def model(self, name: str) -> ModelView:
+        """What is known of a model, asked of a worker the first time. Raises `BusyError`."""
+        view = self.models.get(name)
+        if view is None:
+            view = self.dispatcher.questions.ask(model_view, name)
+            if view.problem is None:
+                self.models[name] = view
+        return view
 
 
 def _server(request: Request) -> Server:

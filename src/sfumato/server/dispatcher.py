@@ -11,11 +11,13 @@ from threading import Event as Flag
 from threading import Thread, Timer
 from time import monotonic
 
-from sfumato.errors import OutputError
+from sfumato.errors import OutputError, PictureError
 from sfumato.server.events import Events
-from sfumato.server.jobs import DrawnPicture, Event, JobProgress, JobState, JobView
+from sfumato.server.jobs import DrawnPicture, Event, JobProgress, JobState, JobView, WaitingJob
 from sfumato.server.metrics import ServerMetrics
+from sfumato.server.order import PRIORITY
 from sfumato.server.pace import Pace
+from sfumato.server.questions import Questions
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
 from sfumato.server.worker import messages
@@ -39,6 +41,7 @@ class Dispatcher:
         self.workers = workers
         self.metrics = ServerMetrics()
         self.pace = Pace()
+        self.questions = Questions(workers.answered)
         events.observers.append(self.metrics.see)
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._workers: list[HeldWorker] = []
@@ -47,7 +50,7 @@ class Dispatcher:
         self._peeked: set[str] = set()
         """Jobs that are watched because somebody once asked for a preview."""
         self._watchers: dict[str, int] = {}
-        self._unstored: dict[str, JobView] = {}
+        self._unstored: dict[str, WaitingJob] = {}
         """Jobs that are not stored and wait, the oldest first."""
         self._stopping = False
         self._over = Flag()
@@ -97,7 +100,7 @@ class Dispatcher:
         """There are new jobs."""
         self._do(self._fill)
 
-    def draw(self, job: JobView) -> None:
+    def draw(self, job: WaitingJob) -> None:
         """Draw a job that is not stored. `events` have its pictures, and nothing else has."""
         self._unstored[job.id] = job
         self.events.tell(Event(kind="state", job=job.id, state=job.state, count=job.count, stored=False))
@@ -119,6 +122,10 @@ class Dispatcher:
         self._do(lambda: self._forget(job, tell_worker=True))
         self.events.tell(Event(kind="state", job=job, state=JobState.CANCELLED))
         return True
+
+    def skip(self, job: str) -> None:
+        """Leave out the picture of a running job that is being drawn, and go on with its next one."""
+        self._do(lambda: self._pass_on(job, messages.Skip(job)))
 
     def abandon(self, job: str) -> None:
         """Nobody waits for a job any more: cancel it soon, unless the server is what ends. Never blocks."""
@@ -181,6 +188,7 @@ class Dispatcher:
         self._ticked = now
         if now >= self._tidied + TIDY_SECONDS:
             self.store.tidy(self.settings.disk and self.settings.disk * MEBI)
+            self.store.forget()
             self._tidied = now
 
     def _compare(self, now: float, before: float) -> None:
@@ -220,38 +228,47 @@ class Dispatcher:
             return
 
     def _fill(self) -> None:
-        """Give waiting jobs to the workers where they begin soonest.
-
-        A job whose worker ended is drawn alone, so that one that ends every worker takes no other with it.
+        """Give waiting jobs to the workers where they begin soonest. Full ones take a job that goes before
+        those that they hold.
         """
         self._workers = [worker for worker in self._workers if worker.jobs or not worker.leaving]
-        if self._stopping:
-            return
         for job in list(self._unstored.values()):
-            free = [each for each in self._workers if each.room(stored=False) > 0]
+            free = [] if self._stopping else [each for each in self._workers if each.takes(job)]
             if not free:
                 break
             del self._unstored[job.id]
             self._begin(free, job)
-        room = sum(worker.room() for worker in self._workers)
-        for job in self.store.waiting(room) if room else ():
-            free = [each for each in self._workers if each.room() > 0 and not (job.crashes and each.jobs)]
-            if not free:
+        while self._workers and not self._stopping:
+            asked = max(sum(worker.room for worker in self._workers), 1)
+            waiting = self.store.waiting(asked)
+            began = 0
+            for job in waiting:
+                free = [each for each in self._workers if each.takes(job)]
+                if not free:
+                    return
+                if self.store.begin(job.id):
+                    self._begin(free, job)
+                    began += 1
+            if not began or len(waiting) < asked:
                 return
-            if self.store.begin(job.id):
-                self._begin(free, job)
 
-    def _begin(self, workers: Sequence[HeldWorker], job: JobView) -> None:
-        self._give(min(workers, key=lambda each: each.burden(job.model)), job)
+    def _begin(self, workers: Sequence[HeldWorker], job: WaitingJob) -> None:
+        self._give(min(workers, key=lambda each: each.burden(job)), job)
         self._tell(job, JobState.RUNNING)
 
     def _tell(self, job: JobView, state: JobState, error: str | None = None) -> None:
         self.events.tell(Event(kind="state", job=job.id, state=state, error=error, stored=job.stored))
 
-    def _give(self, worker: HeldWorker, job: JobView) -> None:
+    def _give(self, worker: HeldWorker, job: WaitingJob) -> None:
         worker.jobs[job.id] = job
+        try:
+            request = self.store.whole(job.request)
+        except PictureError as error:
+            failed = messages.JobFinished(job.id, str(error))
+            self._do(lambda: self._hear(worker, failed))
+            return
         done = frozenset(picture.number for picture in job.pictures)
-        worker.send(messages.Draw(job.id, job.request, job.priority, done))
+        worker.send(messages.Draw(job.id, request, job.priority, done, job.waited))
         if self._watchers.get(job.id):
             worker.send(messages.Watch(job.id, True))
 
@@ -301,6 +318,7 @@ class Dispatcher:
         elif (job := worker.jobs.get(message.job)) is None:
             return  # it was cancelled while the message was on its way
         elif isinstance(message, messages.JobEvaluated):
+            self.store.evaluated()
             progress = JobProgress(
                 number=message.number,
                 done=message.done,
@@ -369,14 +387,20 @@ class Dispatcher:
 
     def _prioritise(self, job: str, priority: int) -> None:
         for worker in self._workers:
-            if job in worker.jobs:
-                worker.send(messages.Prioritise(job, priority))
+            if held := worker.jobs.get(job):
+                turn = held.turn + PRIORITY * (held.priority - priority)
+                worker.jobs[job] = held.model_copy(update={"priority": priority, "turn": turn})
+        self._pass_on(job, messages.Prioritise(job, priority))
 
     def _watch(self, job: str, on: bool) -> None:
         count = self._watchers.get(job, 0) + (1 if on else -1)
         self._watchers[job] = count
         if not count:
             del self._watchers[job]
+        self._pass_on(job, messages.Watch(job, count > 0))
+
+    def _pass_on(self, job: str, message: messages.ToWorker) -> None:
+        """Send a message to the worker that draws a job, if one does."""
         for worker in self._workers:
             if job in worker.jobs:
-                worker.send(messages.Watch(job, count > 0))
+                worker.send(message)

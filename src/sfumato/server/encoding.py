@@ -15,13 +15,13 @@ FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 def encoded(server: Server, picture: PictureView, kind: str = "png", quality: int = 95) -> bytes:
     """The file of a picture, as PNG just as it was drawn."""
     if kind == "png":
-        return server.store.files.picture(picture.sha256).read_bytes()
+        return server.store.files.path(picture.sha256).read_bytes()
     return opened(server, picture).encoded(FORMATS[kind], quality)
 
 
 def opened(server: Server, picture: PictureView) -> Image:
     """A picture with its record."""
-    content = server.store.files.picture(picture.sha256).read_bytes()
+    content = server.store.files.path(picture.sha256).read_bytes()
     with pictures.opened_content(io.BytesIO(content), picture.id) as found:
         return Image.decode(found, picture.id)
 

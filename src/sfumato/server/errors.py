@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import OutputError, SfumatoError
 from sfumato.request import Request as DrawRequest
 from sfumato.server.store import UNAVAILABLE
 from sfumato.server.store.quota import BusyError
@@ -89,6 +89,11 @@ def handle_errors(app: FastAPI) -> None:
     async def told(request: Request, error: SfumatoError) -> JSONResponse:
         if isinstance(error, BusyError):
             return error_response(429, str(error), headers={"retry-after": str(error.seconds)})
+        if isinstance(error, OutputError):
+            log.error("%s: %s", request.state.request_id, error)
+            # the path is the server's own affair
+            text = f"the server cannot keep the picture now: {str(error).rpartition(': ')[2]}"
+            return error_response(503, text, headers={"retry-after": str(BUSY_SECONDS)})
         return error_response(400, str(error), _param(str(error)))
 
     async def unavailable(request: Request, error: Exception) -> JSONResponse:

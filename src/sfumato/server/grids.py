@@ -16,7 +16,7 @@ from sfumato.server.context import Server
 from sfumato.server.encoding import opened
 from sfumato.server.jobs import ENDED, Event, JobGroup, JobState, JobView, OnCrash, PictureView, View
 from sfumato.server.settings import ServerSettings
-from sfumato.server.submitting import with_pictures
+from sfumato.server.submitting import new_job, sent
 
 KIND = "grid"
 
@@ -74,9 +74,9 @@ class GridView(View):
     cells: tuple[CellView, ...]
 
 
-def planned(server: Server, fields: Mapping[str, Any], axes: Sequence[AxisText]) -> PlanView:
+def planned(server: Server, fields: Mapping[str, Any], axes: Sequence[AxisText], owner: str) -> PlanView:
     """What a grid would be, with what is wrong where it is wrong. Raises `UsageError` for the request."""
-    request = _request(fields, server.settings)
+    request = requested(sent(server, fields, owner), server.settings)
     problem, seconds = None, None
     try:
         grid = _grid(request, [Axis.of(each.field, each.values) for each in axes], server.settings)
@@ -84,7 +84,7 @@ def planned(server: Server, fields: Mapping[str, Any], axes: Sequence[AxisText])
         for index, each in enumerate(cells):
             with grid.told(index):
                 checked(each, server.settings)
-        seconds = server.dispatcher.pace.seconds(cells)
+        seconds = server.dispatcher.pace.seconds(cells, server.model)
     except UsageError as error:
         problem = str(error)
     views = [_planned_axis(each, request, server.settings, wrong=problem is not None) for each in axes]
@@ -108,24 +108,24 @@ def submit_grid(
 ) -> JobGroup:
     """Accept a job for every cell, all or none. Raises `UsageError`, `PictureError`, `BusyError`."""
     settings = server.settings
-    grid = _grid(_request(fields, settings), [Axis.of(each.field, each.values) for each in axes], settings)
-    requests = []
+    request = requested(sent(server, fields, owner), settings)
+    grid = _grid(request, [Axis.of(each.field, each.values) for each in axes], settings)
+    jobs = []
     for index, each in enumerate(grid.requests):
         with grid.told(index):
-            requests.append(checked(each, settings)[0].model_dump(mode="json"))
+            request, count = checked(each, settings)
+        jobs.append(new_job(server, request, count, priority=priority, on_crash=on_crash))
     facts = {
-        "request": grid.request.model_dump(mode="json"),
+        "request": grid.request.without_inputs().model_dump(mode="json"),
         "axes": [{"field": axis.field, "values": axis.texts} for axis in grid.axes],
     }
     group, new = server.store.submit_group(
         KIND,
         facts,
-        requests,
+        jobs,
         owner=owner,
         queue=settings.queue,
         quota=settings.pictures_per_hour,
-        priority=priority,
-        on_crash=on_crash,
         idempotency_key=idempotency_key,
     )
     if new:
@@ -161,7 +161,7 @@ def viewed(server: Server, group: JobGroup) -> GridView:
     return GridView(
         id=group.id,
         created=group.created,
-        request=grid.request.without_inputs().model_dump(mode="json"),
+        request=grid.request.model_dump(mode="json"),
         axes=tuple(AxisView(field=axis.field, values=axis.texts, labels=axis.labels) for axis in grid.axes),
         cells=tuple(_cell(found.get(place)) for place in range(grid.cells)),
     )
@@ -185,22 +185,12 @@ def page(server: Server, group: JobGroup) -> bytes:
     return grid.encoded(cells, records)
 
 
-def _request(fields: Mapping[str, Any], settings: ServerSettings) -> Request:
-    return requested(with_pictures(fields), settings)
-
-
 def _grid(request: Request, axes: Sequence[Axis], settings: ServerSettings) -> Grid:
     """The grid, if it can be drawn here. Raises `UsageError`."""
     with bytes_only():
         grid = Grid.of(request, *axes)
     if grid.cells > settings.queue:
         raise UsageError(f"the grid has {grid.cells:,} pictures: at most {settings.queue:,} may wait here")
-    kept = grid.cells * sum(len(each.data or b"") for each in request.inputs.values())
-    if kept > settings.max_body:
-        raise UsageError(
-            f"the grid would keep {kept:,} bytes of the pictures that it begins from, at most "
-            f"{settings.max_body:,}: give smaller ones, or fewer values"
-        )
     return grid
 
 

@@ -1,7 +1,7 @@
 """What a client submits and what it sees of it: jobs, pictures, and the events of both."""
 
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -84,11 +84,6 @@ class JobView(View):
     stored: bool = Field(default=True, exclude=True)
     """Whether the database has it. One that is not is drawn for a client that waits, and leaves nothing."""
 
-    @property
-    def listed(self) -> Self:
-        """As a list has it: of the pictures that its request begins from only names and hashes."""
-        return self.model_copy(update={"request": _without_data(self.request)})
-
 
 class JobGroup(View):
     """Jobs that were submitted together: their `kind`, and the `facts` that make them one thing."""
@@ -97,6 +92,15 @@ class JobGroup(View):
     kind: str
     facts: dict[str, Any]
     created: float
+
+
+class WaitingJob(JobView):
+    """A job that waits: its place among others (`turn`), lower first, and how many evaluations of other jobs
+    were done while it `waited`.
+    """
+
+    turn: float
+    waited: int
 
 
 class JobProgress(View):
@@ -132,13 +136,3 @@ class Event(View):
     count: int | None = None
     error: str | None = None
     stored: bool = Field(default=True, exclude=True)
-
-
-def _without_data(value: Any) -> Any:
-    """JSON of a request without the bytes of its pictures."""
-    if isinstance(value, dict):
-        picture = "sha256" in value
-        return {
-            name: None if picture and name == "data" else _without_data(each) for name, each in value.items()
-        }
-    return [_without_data(each) for each in value] if isinstance(value, list) else value

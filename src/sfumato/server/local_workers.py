@@ -8,8 +8,10 @@ from threading import Event as Flag
 from threading import Lock, Thread
 
 from sfumato.options import DeviceOptions
+from sfumato.server.questions import QuestionPipe
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.worker import messages
+from sfumato.server.worker.answering import Answer, Question
 from sfumato.server.worker.process import main
 from sfumato.server.workers import CRASHED, Hear, HeldWorker, Workers
 
@@ -39,11 +41,15 @@ class LocalWorkers(Workers):
         self.settings = settings
         self._running: dict[int, _LocalWorker] = {}
         self._lock = Lock()
+        self._questions = QuestionPipe()
         self._retired, self._stopped = Flag(), Flag()
 
     def start(self, hear: Hear) -> None:
         for number in range(self.settings.workers):
             Thread(target=self._supervise, args=(number, hear), name=f"worker-{number}", daemon=True).start()
+
+    def answered(self, question: Question, seconds: float) -> Answer | None:
+        return self._questions.answered(question, seconds)
 
     def retire(self) -> None:
         self._retired.set()
@@ -85,12 +91,21 @@ class LocalWorkers(Workers):
     def _started(self, number: int) -> _LocalWorker | None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
+        asking, answering = context.Pipe()
         devices, memory = self.settings.devices, self.settings.memory
         device = DeviceOptions(device=devices[number % len(devices)] if devices else None)
         budget = None if memory is None else memory * MEBI
         process = context.Process(
             target=main,
-            args=(theirs, self.settings.models[0], device, budget, self.settings.rows, self.settings.safety),
+            args=(
+                theirs,
+                answering,
+                self.settings.models[0],
+                device,
+                budget,
+                self.settings.rows,
+                self.settings.safety,
+            ),
             name=f"sfumato-worker-{number}",
             daemon=True,
         )
@@ -99,5 +114,7 @@ class LocalWorkers(Workers):
                 return None
             process.start()
             theirs.close()
+            answering.close()
+            self._questions.connect(asking)
             self._running[number] = _LocalWorker(number, self.settings, process, ours)
         return self._running[number]

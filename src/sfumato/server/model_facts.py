@@ -1,13 +1,50 @@
-"""What the server knows of the models it serves without their weights: tokenizers and defaults."""
+"""What is known of the models that are served without their weights: tokenizers and defaults.
+
+The views are for the server, and what makes them, with torch, for the processes that draw.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from sfumato.errors import SfumatoError
+from sfumato.server.jobs import View
+
 if TYPE_CHECKING:
     from sfumato.checkpoint.infer import ModelInfo
     from sfumato.prompt.tokenizer import Tokenizer
+
+
+class DefaultsView(View):
+    """What a request that does not say it is drawn with."""
+
+    steps: int
+    guidance: float
+    sampler: str
+    spacing: str
+    width: int
+    height: int
+    upscaler: str = Field(description="What enlarges its pictures.")
+
+
+class ModelView(View):
+    """A model that is served. What needs its files is null where they cannot be read; `problem` says why."""
+
+    name: str
+    family: str | None = None
+    task: str | None = Field(default=None, description="text, inpaint or instruct.")
+    prediction: str | None = None
+    factor: int | None = Field(default=None, description="Width and height are multiples of it, in pixels.")
+    few_steps: bool | None = Field(default=None, description="Whether `fast` can be asked for.")
+    decoders: tuple[str, ...] | None = Field(default=None, description="full, and tiny if it has one.")
+    defaults: DefaultsView | None = None
+    controls: tuple[str, ...] = Field(
+        default=(), description="The networks for controls that it brings with it."
+    )
+    problem: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +72,6 @@ class ModelFacts:
 @lru_cache(maxsize=64)
 def model_facts(model: str) -> ModelFacts:
     """What is known of a model. Raises `CheckpointError`."""
-    # torch comes with it: only here, as the server itself draws nothing
     from sfumato.checkpoint.layout import TINY
     from sfumato.checkpoint.scan import scan
     from sfumato.config.model_settings import DEFAULT_UPSCALER
@@ -52,4 +88,34 @@ def model_facts(model: str) -> ModelFacts:
         decoders=("full", "tiny") if TINY in found.parts else ("full",),
         upscaler=found.own.get("upscaler", DEFAULT_UPSCALER),
         controls=tuple(found.controls),
+    )
+
+
+def model_view(name: str) -> ModelView:
+    """What clients are told of a model."""
+    try:
+        facts = model_facts(name)
+    except SfumatoError as error:
+        return ModelView(name=name, problem=str(error))
+    info = facts.info
+    width, height = info.native_size
+    usual = info.defaults
+    return ModelView(
+        name=name,
+        family=info.family.name,
+        task=info.task,
+        prediction=info.prediction,
+        factor=info.factor,
+        few_steps=facts.fast,
+        decoders=facts.decoders,
+        defaults=DefaultsView(
+            steps=usual.steps,
+            guidance=usual.guidance,
+            sampler=usual.sampler,
+            spacing=usual.spacing,
+            width=width,
+            height=height,
+            upscaler=facts.upscaler,
+        ),
+        controls=facts.controls,
     )

@@ -1,16 +1,13 @@
 """How long drawing takes here, from how long it took lately."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from sfumato.diffusion.samplers import sampler_named
 from sfumato.request import Request
-from sfumato.server.model_facts import model_facts
+from sfumato.server.model_facts import ModelView
+from sfumato.server.order import expected_evaluations
 
 KEPT = 0.9
 """How much of what is known counts when a batch is added: about the last ten batches are what counts."""
-FAST_STEPS = 4
-"""Of a request with `fast` that says none."""
 
 
 class Pace:
@@ -24,21 +21,24 @@ class Pace:
         before = self._seen.get(model, (0.0, 0.0))
         self._seen[model] = before[0] * KEPT + seconds, before[1] * KEPT + pixels
 
-    def seconds(self, requests: Iterable[Request]) -> float | None:
-        """About how long one worker needs for the pictures; `None` where a model has drawn nothing yet."""
+    def seconds(self, requests: Iterable[Request], model: Callable[[str], ModelView]) -> float | None:
+        """About how long one worker needs for the pictures; `None` where a model has drawn nothing yet.
+
+        `model`: what is known of one by its name.
+        """
         total = 0.0
         for request in requests:
             if request.model not in self._seen:
                 return None
             seconds, pixels = self._seen[request.model]
-            total += seconds / pixels * _work(request)
+            total += seconds / pixels * _work(request, model(request.model))
         return total
 
 
-def _work(request: Request) -> int:
-    """Evaluations times pixels, as far as a request tells: a second pass is not counted."""
-    info = model_facts(request.model).info
-    steps = request.steps or (FAST_STEPS if request.fast else info.defaults.steps)
-    each = sampler_named(request.sampler or info.defaults.sampler).evaluations_per_step
-    width, height = info.native_size
-    return steps * each * math.prod((request.width or width, request.height or height))
+def _work(request: Request, model: ModelView) -> int:
+    """Evaluations times pixels, as far as a request tells."""
+    usual = model.defaults
+    if usual is None:
+        return 0
+    pixels = (request.width or usual.width) * (request.height or usual.height)
+    return pixels * expected_evaluations(request, 1, usual.steps, usual.sampler)

@@ -13,11 +13,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from sfumato.errors import UsageError
+from sfumato.request import Request as DrawRequest
 from sfumato.server.admission import admitted
 from sfumato.server.context import Server
 from sfumato.server.errors import BUSY_SECONDS
 from sfumato.server.events import Listener
-from sfumato.server.jobs import ENDED, OPEN, Event, JobState, JobView, OnCrash
+from sfumato.server.jobs import ENDED, OPEN, Event, JobState, JobView, OnCrash, WaitingJob
+from sfumato.server.order import Turn, expected_evaluations
+from sfumato.server.store import NewJob
+from sfumato.server.store.input_files import filled_in
 
 ALPHA = "alpha"
 MOST_OPEN = 1000
@@ -77,17 +81,15 @@ def submit(
 ) -> JobView:
     """Accept a job for the request that `fields` make.
 
-    Raises `UsageError`, `PictureError`, `BusyError`.
+    A picture that the owner sent before may be named by its sha256 alone. Raises `UsageError`,
+    `PictureError`, `BusyError`, `OutputError`.
     """
-    request, count = admitted(with_pictures(fields), server.settings)
+    request, count = admitted(sent(server, fields, owner), server.settings)
     job, new = server.store.submit(
-        request,
+        new_job(server, request, count, priority=priority, on_crash=on_crash),
         owner=owner,
-        count=count,
         queue=server.settings.queue,
         quota=server.settings.pictures_per_hour,
-        priority=priority,
-        on_crash=on_crash,
         idempotency_key=idempotency_key,
     )
     if new:
@@ -96,33 +98,36 @@ def submit(
     return job
 
 
-def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority: int = 0) -> JobView:
+def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority: int = 0) -> WaitingJob:
     """A job for the request that `fields` make, of which nothing is stored: `drawn` draws it.
 
     Raises as `submit` does.
     """
-    request, count = admitted(with_pictures(fields), server.settings)
+    request, count = admitted(sent(server, fields, owner), server.settings)
     settings, others = server.settings, server.dispatcher.unstored
     server.store.admit(
         owner=owner, count=count, queue=settings.queue, quota=settings.pictures_per_hour, others=others
     )
-    return JobView(
+    work = new_job(server, request, count).work
+    return WaitingJob(
         id=secrets.token_urlsafe(16),
         state=JobState.QUEUED,
         priority=priority,
         on_crash="fail",
         crashes=0,
-        model=request["model"],
-        request=request,
+        model=request.model,
+        request=request.model_dump(mode="json"),
         count=count,
         group=None,
         place=None,
         created=time.time(),
         stored=False,
+        turn=Turn(server.store.clock, work, priority).place,
+        waited=0,
     )
 
 
-async def drawn(server: Server, job: JobView, *, previews: bool = False) -> AsyncIterator[Event]:
+async def drawn(server: Server, job: WaitingJob, *, previews: bool = False) -> AsyncIterator[Event]:
     """Draw a job that is not stored: what happens to it until it has ended or the server does.
 
     Who closes the iterator cancels it.
@@ -140,6 +145,31 @@ async def drawn(server: Server, job: JobView, *, previews: bool = False) -> Asyn
             server.dispatcher.drop(job)
             if previews:
                 server.dispatcher.watch(job.id, False)
+
+
+def sent(server: Server, fields: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """`fields` with the bytes of their pictures: as `with_pictures`, and of those that the owner sent before
+    and names by their hashes.
+    """
+    found: dict[str, Any] = filled_in(with_pictures(fields), lambda digest: server.store.input(digest, owner))
+    return found
+
+
+def new_job(
+    server: Server, request: DrawRequest, count: int, *, priority: int = 0, on_crash: OnCrash = "retry"
+) -> NewJob:
+    """A request that was admitted, as the store takes it."""
+    view = server.models.get(request.model)
+    usual = {} if view is None or view.defaults is None else vars(view.defaults)
+    usual = {name: usual[name] for name in ("steps", "sampler") if name in usual}
+    return NewJob(
+        request.without_inputs().model_dump(mode="json"),
+        count,
+        priority,
+        on_crash,
+        expected_evaluations(request, count, **usual),
+        {each.sha256: each.data for each in request.inputs.values() if each.data is not None},
+    )
 
 
 async def events_of(server: Server, job: str, *, previews: bool = False) -> AsyncIterator[Event]:

@@ -19,7 +19,7 @@ DEFAULT_STRENGTH = 0.75
 """Of img2img, as in the web UI."""
 HIRES_STRENGTH = 0.7
 """Of the second pass."""
-FILLS = ("blur", "keep", "noise", "noise")
+FILLS = ("blur", "keep", "noise", "nothing")
 """By `inpainting_fill`: fill, original, latent noise, latent nothing."""
 CROP, FILL = 1, 2
 """Values of `resize_mode` that keep proportions; others stretch."""
@@ -272,6 +272,6 @@ def _controls(scripts: dict[str, Any]) -> list[dict[str, Any]]:
     return controls
 
 
-def control_models(own: tuple[str, ...]) -> list[str]:
+def control_models(own: tuple[str, ...]) -> tuple[str, ...]:
     """The networks that a unit may name: a model's `own`, and those in the server's folder."""
-    return [*own, *folders.found("controls")]
+    return *own, *folders.found("controls")

@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from sfumato.server.jobs import JobView
+from sfumato.server.jobs import WaitingJob
 from sfumato.server.settings import ServerSettings
 from sfumato.server.worker import messages
+from sfumato.server.worker.answering import Answer, Question
 
 JOBS_AT_ONCE = 64
 """Jobs that a worker holds, so that it can choose whose turn it is and fill its batches."""
+MOST_JOBS = 4 * JOBS_AT_ONCE
+"""Jobs that it holds where those that come later go before the ones it has."""
 UNSTORED_AT_ONCE = 16
 """Jobs besides that are not stored: they do not wait until one of the others is over."""
 LOAD_JOBS = 4
@@ -21,20 +24,36 @@ class HeldWorker(ABC):
 
     def __init__(self, name: str, settings: ServerSettings) -> None:
         self.name = name
-        self.jobs: dict[str, JobView] = {}
+        self.jobs: dict[str, WaitingJob] = {}
         self.models = frozenset(settings.models[:1])
         self.leaving = False
 
-    def room(self, stored: bool = True) -> int:
-        """How many more jobs it may hold, of those that are stored or of the others."""
-        if self.leaving or any(job.crashes for job in self.jobs.values()):
-            return 0
-        most = JOBS_AT_ONCE if stored else UNSTORED_AT_ONCE
-        return most - sum(job.stored == stored for job in self.jobs.values())
+    @property
+    def room(self) -> int:
+        """How many more jobs it holds whatever they are."""
+        return 0 if self._alone or self.leaving else max(JOBS_AT_ONCE - len(self.jobs), 0)
 
-    def burden(self, model: str) -> int:
-        """What a job of a model would wait for here, in jobs."""
-        return len(self.jobs) + (0 if model in self.models else LOAD_JOBS)
+    def takes(self, job: WaitingJob) -> bool:
+        """Whether it may hold a job besides its own: of those that go before it there must be room.
+
+        One whose worker ended is drawn alone, so that one that ends every worker takes no other with it.
+        """
+        if self.leaving or self._alone or (job.crashes and self.jobs):
+            return False
+        if not job.stored:
+            return sum(not each.stored for each in self.jobs.values()) < UNSTORED_AT_ONCE
+        return len(self.jobs) < MOST_JOBS and self._ahead(job) < JOBS_AT_ONCE
+
+    def burden(self, job: WaitingJob) -> tuple[int, int]:
+        """What a job would wait for here, in jobs, and how many it would be among."""
+        return self._ahead(job) + (0 if job.model in self.models else LOAD_JOBS), len(self.jobs)
+
+    def _ahead(self, job: WaitingJob) -> int:
+        return sum(each.turn <= job.turn for each in self.jobs.values())
+
+    @property
+    def _alone(self) -> bool:
+        return any(job.crashes for job in self.jobs.values())
 
     @abstractmethod
     def send(self, message: messages.ToWorker) -> None:
@@ -51,6 +70,10 @@ class Workers(ABC):
     @abstractmethod
     def start(self, hear: Hear) -> None:
         """Begin; returns before any is ready."""
+
+    @abstractmethod
+    def answered(self, question: Question, seconds: float) -> Answer | None:
+        """The answer of some worker; `None` where none answers in this time. Called from any thread."""
 
     @abstractmethod
     def retire(self) -> None:

@@ -50,8 +50,9 @@ def begun(
     if mask is None:
         return Start(x0, first), []
     mask = mask.to(eps)
-    if request.fill == "noise":
-        x0 = mask * noise(x0) + (1 - mask) * x0
+    if request.fill in ("noise", "nothing"):
+        filling = noise(x0) if request.fill == "noise" else torch.zeros_like(x0)
+        x0 = mask * filling + (1 - mask) * x0
     wrappers: list[Wrapper] = [partial(keep_known, known=x0, eps=eps, mask=mask)] if keeps else []
     return Start(x0, first) if first else None, wrappers
 

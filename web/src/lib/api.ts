@@ -97,13 +97,15 @@ interface UnstoredEvent {
   progress?: { done: number; total: number };
   error?: string;
 }
+/** Of the document's own type: openapi-fetch makes arrays of its tuples. */
+const exactly = <T>(asked: Promise<Answer<unknown>>): Promise<T> => unwrapped(asked as Promise<Answer<T>>);
 
 const enc = encodeURIComponent;
 
 export const api = {
   /** Submit a job. The same `key` is the same job, so that it can be sent again. */
   draw: (request: DrawFields, key: string = crypto.randomUUID()): Promise<Job> =>
-    unwrapped(
+    exactly(
       client.POST("/api/v1/jobs", {
         params: { header: { "idempotency-key": key } },
         body: { request: request as DrawRequest, priority: 0, on_crash: "retry" },
@@ -141,14 +143,14 @@ export const api = {
     throw new ApiError(SILENT, 0);
   },
   jobs: (query: { state?: JobState[]; before?: string; limit?: number } = {}): Promise<Job[]> =>
-    unwrapped(client.GET("/api/v1/jobs", { params: { query } })),
+    exactly(client.GET("/api/v1/jobs", { params: { query } })),
   job: (job: string): Promise<Job> =>
-    unwrapped(client.GET("/api/v1/jobs/{job}", { params: { path: { job } } })),
+    exactly(client.GET("/api/v1/jobs/{job}", { params: { path: { job } } })),
   cancel: (job: string): Promise<Job> =>
-    unwrapped(client.DELETE("/api/v1/jobs/{job}", { params: { path: { job } } })),
+    exactly(client.DELETE("/api/v1/jobs/{job}", { params: { path: { job } } })),
   /** Move a job in the queue: higher is drawn first. */
   prioritise: (job: string, priority: number): Promise<Job> =>
-    unwrapped(client.PATCH("/api/v1/jobs/{job}", { params: { path: { job } }, body: { priority } })),
+    exactly(client.PATCH("/api/v1/jobs/{job}", { params: { path: { job } }, body: { priority } })),
 
   /** What a grid of these axes would be. */
   planGrid: (request: DrawFields, axes: AxisText[], signal?: AbortSignal): Promise<GridPlan> =>
@@ -205,7 +207,7 @@ export const api = {
 
   /** How a picture was drawn, by any program: `image` is its bytes, a data URL. */
   inspect: (image: string): Promise<Inspection> =>
-    unwrapped(client.POST("/api/v1/inspect", { body: { image } })),
+    exactly(client.POST("/api/v1/inspect", { body: { image } })),
 
   models: () => unwrapped(client.GET("/api/v1/models")),
   samplers: () => unwrapped(client.GET("/api/v1/samplers")),

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import ray
@@ -19,6 +20,7 @@ from sfumato.server.cluster.replica import DrawingReplica
 from sfumato.server.cluster.replicas import Replica, ReplicaLeftError, listen
 from sfumato.server.settings import MEBI, ServerSettings
 from sfumato.server.worker import messages
+from sfumato.server.worker.answering import Answer, Question
 from sfumato.server.workers import CRASHED, JOBS_AT_ONCE, UNSTORED_AT_ONCE, Hear, HeldWorker, Workers
 
 log = logging.getLogger("sfumato.server")
@@ -32,6 +34,8 @@ DOWN_SECONDS = 300.0
 LEAVE_SECONDS = 600.0
 """How long a worker that is ended may draw what it has begun."""
 HEALTH_SECONDS = 2.0
+LOOK_SECONDS = 0.2
+"""How often a question looks for a worker while there is none."""
 REACH_SECONDS = 2.0
 """In which a machine that is there takes up a connection."""
 ROUTER = "sfumato.server.cluster.routing.NamedReplicaRouter"
@@ -77,6 +81,18 @@ class RayWorkers(Workers):
         self._hear = hear
         self._thread.start()
         self._do(self._deploy())
+
+    def answered(self, question: Question, seconds: float) -> Answer | None:
+        """The answer of the first worker, while it is there."""
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0:
+            worker = next(iter(self._workers.values()), None)
+            if worker is not None:
+                asked = asyncio.run_coroutine_threadsafe(self._ask(worker, question), self._loop)
+                with suppress(Exception):  # it ended: the next one is asked
+                    return asked.result(left)
+            sleep(min(LOOK_SECONDS, left))
+        return None
 
     def retire(self) -> None:
         return  # Ray Serve starts others; no jobs are given to them
@@ -196,6 +212,11 @@ class RayWorkers(Workers):
     async def _tell(self, worker: _RayWorker, message: messages.ToWorker) -> None:
         with suppress(Exception):  # that it is gone is heard where it draws
             await self._handle.options(stream=False).tell.remote(worker.replica.name, message)
+
+    async def _ask(self, worker: _RayWorker, question: Question) -> Answer:
+        handle = self._handle.options(stream=False)
+        found: Answer = await handle.answer.remote(worker.replica.name, question)
+        return found
 
     async def _lose(self, worker: _RayWorker, error: Exception) -> None:
         """A stream of a worker broke: it is taken as ended, and is."""

@@ -11,6 +11,7 @@ from threading import Thread
 from sfumato.machine import cores
 from sfumato.options import DeviceOptions
 from sfumato.server.worker import messages
+from sfumato.server.worker.answering import Answer, Question
 
 
 class _InnerChannel:
@@ -70,6 +71,10 @@ class DrawingReplica:
     async def tell(self, replica: str, message: messages.ToWorker) -> None:
         """Pass a message on to the worker."""
         self._channel.inbox.put(message)
+
+    async def answer(self, replica: str, question: Question) -> Answer:
+        """Answer a question, in a thread beside the one that draws."""
+        return await asyncio.to_thread(lambda: question.answer)
 
     def hear(self, message: messages.FromWorker) -> None:
         """What the worker says, in its thread."""

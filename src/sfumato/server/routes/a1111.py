@@ -5,19 +5,15 @@ these: a graph of nodes is not read.
 import base64
 import io
 import json
-import os
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from sfumato import folders
-from sfumato.names import SAMPLERS, SPACINGS
-from sfumato.prompt.styles import load_styles
 from sfumato.server import webui
-from sfumato.server.admission import served_model
+from sfumato.server import webui_answers as answers
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.encoding import encoded
 from sfumato.server.jobs import JobState, JobView
@@ -25,13 +21,12 @@ from sfumato.server.submitting import decoded, finished, submit
 from sfumato.server.webui import Enlargement, Img2Img, Txt2Img
 
 router = APIRouter(prefix="/sdapi/v1", tags=["A1111"])
-controlnet = APIRouter(prefix="/controlnet", tags=["A1111"])
 
-Payload = Annotated[dict[str, Any], Body()]
-SETTINGS = ("sd_model_checkpoint", "CLIP_stop_at_last_layers")
-"""Those of the web UI's settings that change what is drawn here."""
-SCRIPT = "controlnet m2m"
-"""By this script's name clients tell that ControlNet is there."""
+
+class PictureOfInfo(webui.WebUIPayload):
+    """A picture whose settings are asked for."""
+
+    image: str
 
 
 class ExtraSingle(Enlargement):
@@ -54,52 +49,50 @@ class ExtraBatch(Enlargement):
 
 
 @router.post("/txt2img")
-async def txt2img(payload: Txt2Img, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
+async def txt2img(payload: Txt2Img, request: Request, server: Shared, owner: Owner) -> answers.DrawnImages:
     """Draw a prompt; with `enable_hr` in two passes."""
     return await _drawn(payload, webui.second_pass(payload), request, server, owner)
 
 
 @router.post("/img2img")
-async def img2img(payload: Img2Img, request: Request, server: Shared, owner: Owner) -> dict[str, Any]:
+async def img2img(payload: Img2Img, request: Request, server: Shared, owner: Owner) -> answers.DrawnImages:
     """Draw from a picture, or into one."""
     pictures = await run_in_threadpool(webui.first_picture, payload)
     return await _drawn(payload, pictures, request, server, owner)
 
 
 @router.post("/extra-single-image")
-def enlarge(payload: ExtraSingle) -> dict[str, Any]:
+def enlarge(payload: ExtraSingle) -> answers.EnlargedImage:
     """Enlarge a picture."""
     image = payload.enlarged(decoded(payload.image, "image"), "image")
-    return {"image": base64.b64encode(image).decode(), "html_info": payload.upscaler_1}
+    return answers.EnlargedImage(image=base64.b64encode(image).decode(), html_info=payload.upscaler_1)
 
 
 @router.post("/extra-batch-images")
-def enlarge_several(payload: ExtraBatch) -> dict[str, Any]:
+def enlarge_several(payload: ExtraBatch) -> answers.EnlargedImages:
     """Enlarge pictures."""
     names = [each.name or f"imageList[{index}]" for index, each in enumerate(payload.imageList)]
     images = [
         payload.enlarged(decoded(each.data, name), name)
         for each, name in zip(payload.imageList, names, strict=True)
     ]
-    return {
-        "images": [base64.b64encode(image).decode() for image in images],
-        "html_info": payload.upscaler_1,
-    }
+    files = tuple(base64.b64encode(image).decode() for image in images)
+    return answers.EnlargedImages(images=files, html_info=payload.upscaler_1)
 
 
 @router.post("/png-info")
-def png_info(payload: Payload) -> dict[str, Any]:
+def png_info(payload: PictureOfInfo) -> answers.PngInfo:
     """How a picture was drawn, as its file says."""
     from sfumato import pictures
 
-    content = decoded(str(payload.get("image", "")), "image")
+    content = decoded(payload.image, "image")
     with pictures.opened_content(io.BytesIO(content), "image") as opened:
         texts = pictures.texts(opened)
-    return {"info": texts.get("parameters", ""), "items": texts, "parameters": {}}
+    return answers.PngInfo(info=texts.get("parameters", ""), items=texts)
 
 
 @router.get("/progress")
-def progress(server: Shared, owner: Owner, skip_current_image: bool = False) -> dict[str, Any]:
+def progress(server: Shared, owner: Owner, skip_current_image: bool = False) -> answers.WebUIProgress:
     """How far the oldest running job is."""
     running = server.store.list_jobs(owner=owner, states=[JobState.RUNNING], limit=200)
     current = running[-1] if running else None
@@ -111,183 +104,42 @@ def progress(server: Shared, owner: Owner, skip_current_image: bool = False) -> 
     image = None
     if current and not skip_current_image:
         image = server.dispatcher.preview(current.id)
-    return {
-        "progress": share,
-        "eta_relative": _seconds_left(current, share) if current else 0.0,
-        "state": {
-            "skipped": False,
-            "interrupted": False,
-            "stopping_generation": False,
-            "job": current.id if current else "",
-            "job_timestamp": _timestamp(current.started) if current else "0",
-            "job_count": len(running),
-            "job_no": len(current.pictures) if current else 0,
-            "sampling_step": done,
-            "sampling_steps": total,
-        },
-        "current_image": base64.b64encode(image).decode() if image else None,
-        "textinfo": None,
-    }
+    state = answers.ProgressState(
+        job=current.id if current else "",
+        job_timestamp=_timestamp(current.started) if current else "0",
+        job_count=len(running),
+        job_no=len(current.pictures) if current else 0,
+        sampling_step=done,
+        sampling_steps=total,
+    )
+    return answers.WebUIProgress(
+        progress=share,
+        eta_relative=_seconds_left(current, share) if current else 0.0,
+        state=state,
+        current_image=base64.b64encode(image).decode() if image else None,
+    )
 
 
 @router.post("/interrupt")
-@router.post("/skip")
-def interrupt(server: Shared, owner: Owner) -> dict[str, Any]:
+def interrupt(server: Shared, owner: Owner) -> dict[str, str]:
     """Cancel what is being drawn."""
     for job in server.store.list_jobs(owner=owner, states=[JobState.RUNNING], limit=200):
         server.dispatcher.cancel(job.id)
     return {}
 
 
-@router.get("/samplers")
-def list_samplers() -> list[dict[str, Any]]:
-    """Samplers by the web UI's names where they have one."""
-    return [
-        {"name": others[0] if others else name, "aliases": [name], "options": {}}
-        for name, others in SAMPLERS.items()
-    ]
-
-
-@router.get("/schedulers")
-def list_schedulers() -> list[dict[str, Any]]:
-    """Spacings of the noise levels."""
-    return [
-        {"name": name, "label": others[0] if others else name, "aliases": list(others)}
-        for name, others in SPACINGS.items()
-    ]
-
-
-@router.get("/sd-models")
-def list_models(server: Shared) -> list[dict[str, Any]]:
-    """The models that are served."""
-    return [
-        {"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}
-        for name in server.settings.models
-    ]
-
-
-@router.get("/loras")
-def list_loras() -> list[dict[str, Any]]:
-    """Adapters in the server's folder."""
-    return [{"name": name, "alias": name, "path": "", "metadata": {}} for name in folders.found("adapters")]
-
-
-@router.get("/embeddings")
-def list_embeddings() -> dict[str, Any]:
-    """Learned embeddings in the server's folder."""
-    return {"loaded": {name: {} for name in folders.found("embeddings")}, "skipped": {}}
-
-
-@router.get("/prompt-styles")
-def list_styles() -> list[dict[str, Any]]:
-    """Style presets."""
-    return [
-        {"name": name, "prompt": style.prompt, "negative_prompt": style.negative}
-        for name, style in load_styles().items()
-    ]
-
-
-@router.get("/upscalers")
-def list_upscalers() -> list[dict[str, Any]]:
-    """What `extra-single-image` enlarges with."""
-    nothing = dict.fromkeys(("model_name", "model_path", "model_url"))
-    return [{"name": name, **nothing, "scale": 4} for name in ("None", *webui.FILTERS)]
-
-
-@router.get("/scripts")
-def list_scripts() -> dict[str, list[str]]:
-    """No scripts are run but ControlNet's units, as a request's controls."""
-    return {"txt2img": [SCRIPT], "img2img": [SCRIPT]}
-
-
-@router.get("/sd-vae")
-@router.get("/hypernetworks")
-@router.get("/face-restorers")
-@router.get("/realesrgan-models")
-@router.get("/artist-categories")
-@router.get("/artists")
-def list_nothing() -> list[Any]:
-    """What the web UI has and this server has not."""
-    return []
-
-
-@router.get("/latent-upscale-modes")
-def list_latent_modes() -> list[dict[str, str]]:
-    """What a second pass enlarges latents with."""
-    return [{"name": "Latent"}]
-
-
-@router.get("/options")
-def get_options(server: Shared, owner: Owner) -> dict[str, Any]:
-    """The settings that tools look at."""
-    usual = {
-        "sd_model_checkpoint": server.settings.models[0],
-        "CLIP_stop_at_last_layers": 1,
-        "samples_format": "png",
-    }
-    return {**usual, **server.webui_settings.get(owner, {})}
-
-
-@router.post("/options")
-def set_options(payload: Payload, server: Shared, owner: Owner) -> None:
-    """Choose the model, and the last layer of the text encoder, for this key's requests from now on.
-
-    Other settings change nothing here. A model that is not served is an error.
-    """
-    given = {name: payload[name] for name in SETTINGS if payload.get(name) is not None}
-    served_model(webui.settings_fields(given).get("model"), server.settings)
-    server.webui_settings[owner] = {**server.webui_settings.get(owner, {}), **given}
-
-
-@router.get("/cmd-flags")
-def flags() -> dict[str, Any]:
-    """None that matter here."""
+@router.post("/skip")
+def skip(server: Shared, owner: Owner) -> dict[str, str]:
+    """Leave out the picture that the oldest running job draws, and go on with its next one."""
+    running = server.store.list_jobs(owner=owner, states=[JobState.RUNNING], limit=200)
+    if running:
+        server.dispatcher.skip(running[-1].id)
     return {}
-
-
-@router.get("/memory")
-def memory() -> dict[str, Any]:
-    """Main memory of the machine, in bytes; that of its GPUs is not counted."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    return {"ram": {"free": free, "used": total - free, "total": total}, "cuda": {"error": "not counted"}}
-
-
-@router.post("/refresh-checkpoints")
-def refresh() -> None:
-    """The models are those that the server was started with."""
-
-
-@router.post("/refresh-loras")
-@router.post("/refresh-embeddings")
-@router.post("/refresh-vae")
-def refresh_folders() -> None:
-    """The server's folders are looked through each time."""
-
-
-@controlnet.get("/version")
-def controlnet_version() -> dict[str, int]:
-    """The version of the extension whose units are read."""
-    return {"version": 3}
-
-
-@controlnet.get("/model_list")
-def list_control_models(server: Shared) -> dict[str, list[str]]:
-    """The networks that a unit may name."""
-    from sfumato.server.model_facts import model_facts
-
-    return {"model_list": webui.control_models(model_facts(server.settings.models[0]).controls)}
-
-
-@controlnet.get("/module_list")
-def list_control_modules() -> dict[str, list[str]]:
-    """What may be made of a unit's picture first."""
-    return {"module_list": list(webui.MODULES)}
 
 
 async def _drawn(
     payload: Txt2Img, more: dict[str, Any], request: Request, server: Server, owner: str
-) -> dict[str, Any]:
+) -> answers.DrawnImages:
     chosen = {**server.webui_settings.get(owner, {}), **payload.override_settings}
     fields = {**webui.fields_of(payload), **webui.settings_fields(chosen), **more}
     job = await run_in_threadpool(submit, server, fields, owner)
@@ -295,11 +147,11 @@ async def _drawn(
     contents = [await run_in_threadpool(encoded, server, each) for each in done.pictures]
     texts = [_parameters(content) for content in contents]
     files = [base64.b64encode(content).decode() for content in contents] if payload.send_images else []
-    return {
-        "images": files,
-        "parameters": payload.model_dump(exclude={"init_images", "mask", "alwayson_scripts"}),
-        "info": json.dumps(_info(payload, done, texts)),
-    }
+    return answers.DrawnImages(
+        images=tuple(files),
+        parameters=payload.model_dump(exclude={"init_images", "mask", "alwayson_scripts"}),
+        info=json.dumps(_info(payload, done, texts)),
+    )
 
 
 def _info(payload: Txt2Img, job: JobView, texts: list[str]) -> dict[str, Any]:

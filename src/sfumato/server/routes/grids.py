@@ -33,9 +33,9 @@ class GridSubmission(GridText):
 
 
 @router.post("/grids/plan")
-def plan_grid(grid: GridText, server: Shared) -> PlanView:
+def plan_grid(grid: GridText, server: Shared, owner: Owner) -> PlanView:
     """What a grid would be: its values, how many pictures, about how long it takes, and what is wrong."""
-    return grids.planned(server, grid.request, grid.axes)
+    return grids.planned(server, grid.request, grid.axes, owner)
 
 
 @router.post("/grids", status_code=202)

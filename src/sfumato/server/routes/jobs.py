@@ -9,7 +9,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.server.context import Owner, Server, Shared
-from sfumato.server.jobs import Event, JobState, JobView, OnCrash
+from sfumato.server.jobs import Event, JobState, JobView, OnCrash, WaitingJob
 from sfumato.server.submitting import drawn, events_of, events_of_all, submit, unstored
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
@@ -72,12 +72,8 @@ def list_jobs(
     before: Annotated[str | None, Query(max_length=32)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[JobView]:
-    """Jobs, the newest first; those after the job `before`.
-
-    Of the pictures that a request begins from they have names and hashes; `GET jobs/ID` has all.
-    """
-    found = server.store.list_jobs(owner=owner, states=state or (), before=before, limit=limit)
-    return [job.listed for job in found]
+    """Jobs, the newest first; those after the job `before`."""
+    return server.store.list_jobs(owner=owner, states=state or (), before=before, limit=limit)
 
 
 @router.get("/jobs/{job}")
@@ -133,14 +129,14 @@ async def follow_all(server: Shared, owner: Owner, previews: bool = False) -> As
         yield ServerSentEvent(event=event.kind, data=_data(event, previews))
 
 
-def _unstored(submission: UnstoredSubmission, server: Shared, owner: Owner) -> JobView:
+def _unstored(submission: UnstoredSubmission, server: Shared, owner: Owner) -> WaitingJob:
     """A job that is accepted; one that is not is told before the answer begins."""
     return unstored(server, submission.request, owner, priority=submission.priority)
 
 
 @router.post("/draw", response_class=EventSourceResponse)
 async def draw(
-    job: Annotated[JobView, Depends(_unstored)], submission: UnstoredSubmission, server: Shared
+    job: Annotated[WaitingJob, Depends(_unstored)], submission: UnstoredSubmission, server: Shared
 ) -> AsyncIterator[ServerSentEvent]:
     """Draw a request and store nothing: neither a job nor a picture is left.
 

@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from sfumato import folders
-from sfumato.errors import SfumatoError
 from sfumato.names import DIALECTS, SAMPLERS, SPACINGS, UPSCALERS
 from sfumato.prompt import wildcards
 from sfumato.prompt.styles import load_styles
 from sfumato.server.context import Shared
+from sfumato.server.model_facts import ModelView
 
 router = APIRouter(prefix="/api/v1", tags=["library"])
 
@@ -19,31 +19,6 @@ class Named(BaseModel):
     """Something with a name."""
 
     name: str
-
-
-class DefaultsView(BaseModel):
-    """What a request that does not say it is drawn with."""
-
-    steps: int
-    guidance: float
-    sampler: str
-    spacing: str
-    width: int
-    height: int
-    upscaler: str = Field(description="What enlarges its pictures.")
-
-
-class ModelView(Named):
-    """A model that is served. What needs its files is null where they cannot be read; `problem` says why."""
-
-    family: str | None = None
-    task: str | None = Field(default=None, description="text, inpaint or instruct.")
-    prediction: str | None = None
-    factor: int | None = Field(default=None, description="Width and height are multiples of it, in pixels.")
-    few_steps: bool | None = Field(default=None, description="Whether `fast` can be asked for.")
-    decoders: tuple[str, ...] | None = Field(default=None, description="full, and tiny if it has one.")
-    defaults: DefaultsView | None = None
-    problem: str | None = None
 
 
 class NamedByOthers(Named):
@@ -70,7 +45,7 @@ class AdapterView(Named):
 @router.get("/models")
 def list_models(server: Shared) -> list[ModelView]:
     """The models that are served; the first is the default."""
-    return [_model(name) for name in server.settings.models]
+    return [server.model(name) for name in server.settings.models]
 
 
 @router.get("/samplers")
@@ -136,36 +111,6 @@ def list_wildcards() -> list[Named]:
     """Lists of words in the server's folder; a prompt names one as `__name__`."""
     found, _ = wildcards.sources()
     return [Named(name=name) for name in sorted(found)]
-
-
-def _model(name: str) -> ModelView:
-    from sfumato.server.model_facts import model_facts
-
-    try:
-        facts = model_facts(name)
-    except SfumatoError as error:
-        return ModelView(name=name, problem=str(error))
-    info = facts.info
-    width, height = info.native_size
-    usual = info.defaults
-    return ModelView(
-        name=name,
-        family=info.family.name,
-        task=info.task,
-        prediction=info.prediction,
-        factor=info.factor,
-        few_steps=facts.fast,
-        decoders=facts.decoders,
-        defaults=DefaultsView(
-            steps=usual.steps,
-            guidance=usual.guidance,
-            sampler=usual.sampler,
-            spacing=usual.spacing,
-            width=width,
-            height=height,
-            upscaler=facts.upscaler,
-        ),
-    )
 
 
 def _bytes(path: Path) -> int:

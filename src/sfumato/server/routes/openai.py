@@ -21,7 +21,16 @@ from sfumato.request import Request as DrawRequest
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.encoding import encoded, recoded
 from sfumato.server.errors import error_body
-from sfumato.server.jobs import ENDED, JobState, JobView
+from sfumato.server.jobs import ENDED, JobState, JobView, PictureView
+from sfumato.server.openai_answers import (
+    STREAM,
+    ImageDatum,
+    ImagesAnswer,
+    ModelCard,
+    ModelCards,
+    Usage,
+    form_of,
+)
 from sfumato.server.submitting import events_of, finished, submit
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -33,13 +42,6 @@ QUALITIES = {"low": 10, "high": 40, "hd": 40, "xhigh": 60, "max": 80}
 VARIATION_STRENGTH = 0.7
 STYLES_OF_OPENAI = ("vivid", "natural")
 """Values of `style` that change nothing here; others are style presets."""
-USAGE = {
-    "input_tokens": 0,
-    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-    "output_tokens": 0,
-    "total_tokens": 0,
-}
-"""Clients read it; nothing is counted in tokens here."""
 
 
 class ImageParameters(BaseModel):
@@ -64,21 +66,24 @@ class ImageParameters(BaseModel):
     input_fidelity: str | None = None
 
 
+PARAMETERS = ImageParameters.model_json_schema()
+
+
 @router.get("/models")
-def list_models(server: Shared) -> dict[str, Any]:
+def list_models(server: Shared) -> ModelCards:
     """The models that are served."""
-    return {"object": "list", "data": [_model(name) for name in server.settings.models]}
+    return ModelCards(data=tuple(ModelCard(id=name) for name in server.settings.models))
 
 
 @router.get("/models/{model:path}")
-def get_model(model: str, server: Shared) -> dict[str, Any]:
+def get_model(model: str, server: Shared) -> ModelCard:
     """One model."""
     if model not in server.settings.models:
         raise HTTPException(404, f"model {model!r} is not served")
-    return _model(model)
+    return ModelCard(id=model)
 
 
-@router.post("/images/generations")
+@router.post("/images/generations", response_model=ImagesAnswer, responses=STREAM)
 async def generate(parameters: ImageParameters, request: Request, server: Shared, owner: Owner) -> Response:
     """Draw a prompt."""
     if not parameters.prompt.strip():
@@ -86,7 +91,12 @@ async def generate(parameters: ImageParameters, request: Request, server: Shared
     return await _answer(request, server, owner, parameters, {}, "image_generation")
 
 
-@router.post("/images/edits")
+@router.post(
+    "/images/edits",
+    response_model=ImagesAnswer,
+    responses=STREAM,
+    openapi_extra=form_of(PARAMETERS, mask=True),
+)
 async def edit(request: Request, server: Shared, owner: Owner) -> Response:
     """Draw into a picture: where the mask is transparent, or all of it."""
     form = await request.form(max_files=20)
@@ -97,7 +107,12 @@ async def edit(request: Request, server: Shared, owner: Owner) -> Response:
     return await _answer(request, server, owner, parameters, fields, "image_edit")
 
 
-@router.post("/images/variations")
+@router.post(
+    "/images/variations",
+    response_model=ImagesAnswer,
+    responses=STREAM,
+    openapi_extra=form_of(PARAMETERS, mask=False),
+)
 async def vary(request: Request, server: Shared, owner: Owner) -> Response:
     """Draw pictures like one."""
     parameters, files = _of_form(await request.form(max_files=2))
@@ -105,10 +120,6 @@ async def vary(request: Request, server: Shared, owner: Owner) -> Response:
         raise UsageError("image is missing: the picture to vary")
     fields = {"image": files["image"], "strength": VARIATION_STRENGTH}
     return await _answer(request, server, owner, parameters, fields, "image_variation")
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "sfumato"}
 
 
 def _of_form(form: FormData) -> tuple[ImageParameters, dict[str, Any]]:
@@ -195,26 +206,24 @@ async def _answer(
             stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
     done = await finished(server, job.id, request)
-    if done.state is JobState.CANCELLED:
+    if done.state is JobState.CANCELLED or not done.pictures:
         raise HTTPException(499, "the job was cancelled")
     data = [await run_in_threadpool(_datum, request, server, parameters, each) for each in done.pictures]
-    return JSONResponse(
-        {
-            "created": int(done.ended or time.time()),
-            "data": data,
-            "output_format": parameters.output_format,
-            "size": f"{done.pictures[0].width}x{done.pictures[0].height}",
-            "background": "transparent" if parameters.background == "transparent" else "opaque",
-            "usage": USAGE,
-        }
+    answer = ImagesAnswer(
+        created=int(done.ended or time.time()),
+        data=tuple(data),
+        output_format=parameters.output_format,
+        size=f"{done.pictures[0].width}x{done.pictures[0].height}",
+        background="transparent" if parameters.background == "transparent" else "opaque",
     )
+    return JSONResponse(answer.model_dump(exclude_none=True))
 
 
-def _datum(request: Request, server: Server, parameters: ImageParameters, picture: Any) -> dict[str, Any]:
+def _datum(request: Request, server: Server, parameters: ImageParameters, picture: PictureView) -> ImageDatum:
     if parameters.response_format == "url":
-        return {"url": f"{request.base_url}api/v1/pictures/{picture.id}/file"}
+        return ImageDatum(url=f"{request.base_url}api/v1/pictures/{picture.id}/file")
     content = encoded(server, picture, parameters.output_format, parameters.output_compression)
-    return {"b64_json": base64.b64encode(content).decode()}
+    return ImageDatum(b64_json=base64.b64encode(content).decode())
 
 
 async def _stream(
@@ -245,7 +254,8 @@ async def _stream(
                 )
                 size = f"{event.picture.width}x{event.picture.height}"
                 yield _event(
-                    f"{kind}.completed", {**_described(parameters, content), "size": size, "usage": USAGE}
+                    f"{kind}.completed",
+                    {**_described(parameters, content), "size": size, "usage": Usage().model_dump()},
                 )
             elif event.kind == "state" and event.state in ENDED:
                 ended = True

@@ -106,7 +106,7 @@ def get_record(picture: str, server: Shared, owner: Owner) -> dict[str, Any]:
 def get_file(picture: str, server: Shared, owner: Owner) -> Response:
     """The PNG file, which carries its record."""
     view = _own(server, picture, owner)
-    return FileResponse(server.store.files.picture(view.sha256), media_type="image/png", headers=FOREVER)
+    return FileResponse(server.store.files.path(view.sha256), media_type="image/png", headers=FOREVER)
 
 
 @router.get("/pictures/{picture}/thumbnail", response_class=FileResponse)

@@ -53,7 +53,8 @@ def read_text(text: PromptText, server: Shared) -> Any:
     given = text.model_dump(exclude={"prompt", "negative", "model"})
     try:
         model = served_model(text.model, server.settings)
-        return read_prompt(text.prompt, model, negative=text.negative, **given)
+        ask = server.dispatcher.questions.ask
+        return ask(read_prompt, text.prompt, model, negative=text.negative, **given)
     except UsageError as error:
         body = error_body(400, str(error), "prompt")
         body["error"]["position"] = position_in(str(error))

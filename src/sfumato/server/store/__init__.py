@@ -2,6 +2,6 @@
 
 from sfumato.server.store.database import UNAVAILABLE
 from sfumato.server.store.group_store import GroupStore
-from sfumato.server.store.store import LEASE_SECONDS, Store
+from sfumato.server.store.store import LEASE_SECONDS, NewJob, Store
 
-__all__ = ["LEASE_SECONDS", "UNAVAILABLE", "GroupStore", "Store"]
+__all__ = ["LEASE_SECONDS", "UNAVAILABLE", "GroupStore", "NewJob", "Store"]

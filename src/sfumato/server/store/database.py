@@ -30,7 +30,7 @@ def opened(url: str | None, folder: Path) -> Engine:
         engine = create_engine(target, **_options(target))
         if target.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _configure_sqlite)
-        _migrate(engine)
+        _migrate(engine, folder)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"the database {shown} needs the package {error.name}: pip install 'sfumato[postgresql]'"
@@ -71,11 +71,11 @@ def _configure_sqlite(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def _migrate(engine: Engine) -> None:
+def _migrate(engine: Engine, folder: Path) -> None:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
+        config.attributes |= {"connection": connection, "folder": folder}
         if engine.dialect.name == "postgresql":
             # servers that start together
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))

@@ -4,14 +4,16 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Connection, Row, delete, exists, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from sfumato.server.jobs import JobGroup, JobView, OnCrash
-from sfumato.server.store.store import Store, asked
-from sfumato.server.store.tables import groups, jobs
+from sfumato.server.jobs import JobGroup, JobView
+from sfumato.server.order import Turn
+from sfumato.server.store.store import HISTORY_SECONDS, INPUT_SECONDS, NewJob, Store
+from sfumato.server.store.tables import groups, inputs, jobs
 
 
 class GroupStore(Store):
@@ -21,19 +23,14 @@ class GroupStore(Store):
         self,
         kind: str,
         facts: Mapping[str, Any],
-        requests: Sequence[Mapping[str, Any]],
+        new: Sequence[NewJob],
         *,
         owner: str,
         queue: int,
         quota: int | None = None,
-        priority: int = 0,
-        on_crash: OnCrash = "retry",
         idempotency_key: str | None = None,
     ) -> tuple[JobGroup, bool]:
-        """Accept a job of one picture for each of `requests`, all or none; the group, and whether it is new.
-
-        As `submit`.
-        """
+        """Accept these jobs, all or none; their group, and whether it is new. As `submit`."""
         identifier = secrets.token_urlsafe(16)
         group = {
             "id": identifier,
@@ -43,17 +40,14 @@ class GroupStore(Store):
             "facts": json.dumps(facts, ensure_ascii=False),
             "created": time.time(),
         }
-        rows = [
-            {**asked(each, owner, 1, priority, on_crash), "group": identifier, "place": place}
-            for place, each in enumerate(requests)
-        ]
+        placed = [replace(job, group=identifier, place=place) for place, job in enumerate(new)]
         try:
-            return self._accepted_group(group, rows, queue, quota)
+            return self._accepted_group(group, placed, queue, quota)
         except IntegrityError:  # another server accepted it at the same time
-            return self._accepted_group(group, rows, queue, quota)
+            return self._accepted_group(group, placed, queue, quota)
 
     def _accepted_group(
-        self, group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], queue: int, quota: int | None
+        self, group: Mapping[str, Any], new: Sequence[NewJob], queue: int, quota: int | None
     ) -> tuple[JobGroup, bool]:
         owner, key = group["owner"], group["idempotency_key"]
         with self._lock, self._engine.begin() as connection:
@@ -61,18 +55,31 @@ class GroupStore(Store):
                 query = select(groups).where(groups.c.owner == owner, groups.c.idempotency_key == key)
                 if (found := connection.execute(query).first()) is not None:
                     return _group(found), False
-            self._accept(connection, rows, queue, quota)
+            self._accept(connection, new, owner, queue, quota)
             connection.execute(insert(groups).values(**group))
             query = select(groups).where(groups.c.id == group["id"])
             return _group(connection.execute(query).one()), True
 
     def submit_again(self, identifiers: Sequence[str], *, queue: int, quota: int | None = None) -> None:
-        """Accept new jobs for the requests of others, in their groups and places. As `submit`."""
-        names = ("owner", "priority", "on_crash", "model", "request", "count", "group", "place")
+        """Accept new jobs for the requests of others of one owner, in their groups and places. As `submit`.
+
+        Raises `PictureError` where a picture that one began from is gone.
+        """
         with self._lock, self._engine.begin() as connection:
-            query = select(*(jobs.c[name] for name in names)).where(jobs.c.id.in_(identifiers))
-            rows = [dict(row._mapping) for row in connection.execute(query.order_by(jobs.c.sequence))]
-            self._accept(connection, rows, queue, quota)
+            query = select(jobs).where(jobs.c.id.in_(identifiers)).order_by(jobs.c.sequence)
+            rows = connection.execute(query).all()
+            self._accept(
+                connection, [self._once_more(connection, row) for row in rows], rows[0].owner, queue, quota
+            )
+
+    def forget(
+        self, *, input_seconds: float = INPUT_SECONDS, history_seconds: float = HISTORY_SECONDS
+    ) -> None:
+        """As in any store; and groups of which no job is left."""
+        super().forget(input_seconds=input_seconds, history_seconds=history_seconds)
+        gone = ~exists().where(jobs.c.group == groups.c.id)
+        with self._lock, self._engine.begin() as connection:
+            connection.execute(delete(groups).where(gone))
 
     def group(self, identifier: str, owner: str) -> JobGroup | None:
         """The group of exactly this name, if this owner has it."""
@@ -87,6 +94,19 @@ class GroupStore(Store):
         with self._engine.connect() as connection:
             newest = {row.place: row for row in connection.execute(query)}
             return dict(zip(newest, self._views(connection, list(newest.values())), strict=True))
+
+    def _once_more(self, connection: Connection, row: Row[Any]) -> NewJob:
+        named = select(inputs.c.sha256).where(inputs.c.job == row.id)
+        return NewJob(
+            json.loads(row.request),
+            row._mapping["count"],
+            row.priority,
+            row.on_crash,
+            round(row.turn - Turn(row.came, 0, row.priority).place),
+            {digest: self.content(digest) for digest in connection.execute(named).scalars()},
+            row.group,
+            row.place,
+        )
 
 
 def _group(row: Row[Any]) -> JobGroup:

@@ -4,24 +4,73 @@ import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from sfumato.errors import PictureError
 from sfumato.files import make_folder
-from sfumato.server.jobs import MAX_CRASHES, OPEN, JobState, JobView, OnCrash, PictureView
+from sfumato.server.jobs import (
+    ENDED,
+    MAX_CRASHES,
+    OPEN,
+    JobState,
+    JobView,
+    OnCrash,
+    PictureView,
+    WaitingJob,
+)
+from sfumato.server.order import PRIORITY, Turn
 from sfumato.server.store.database import opened
+from sfumato.server.store.input_files import InputFiles, filled_in
 from sfumato.server.store.picture_files import PictureFiles
-from sfumato.server.store.picture_store import SHOWN, PictureStore
+from sfumato.server.store.picture_store import AT_ONCE, SHOWN, PictureStore
 from sfumato.server.store.quota import BusyError, Quota
-from sfumato.server.store.tables import jobs, pictures, servers
+from sfumato.server.store.tables import inputs, jobs, pictures, servers
 
 QUEUE_SECONDS = 5
 """After which a client may try again where the queue is full."""
 LEASE_SECONDS = 10
 """After which a server that was not heard of has lost its jobs to the others."""
+INPUT_SECONDS = 24 * 3600
+"""How long after a job of which no picture is left the pictures that it began from are kept."""
+HISTORY_SECONDS = 30 * INPUT_SECONDS
+"""How long such a job is remembered."""
+
+
+@dataclass(frozen=True, eq=False)
+class NewJob:
+    """A job to accept. `work`: about how many evaluations it takes. `contents`: of the pictures that its
+    request names, by their hashes. `place`: which of the jobs of its `group`.
+    """
+
+    request: Mapping[str, Any]
+    count: int = 1
+    priority: int = 0
+    on_crash: OnCrash = "retry"
+    work: int = 0
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    group: str | None = None
+    place: int | None = None
+
+    def row(self, came: int) -> dict[str, Any]:
+        """Its values in the table, where it is accepted when the clock says `came`."""
+        return {
+            "state": JobState.QUEUED,
+            "priority": self.priority,
+            "on_crash": self.on_crash,
+            "crashes": 0,
+            "model": self.request["model"],
+            "request": json.dumps(self.request, ensure_ascii=False),
+            "count": self.count,
+            "group": self.group,
+            "place": self.place,
+            "came": came,
+            "turn": Turn(came, self.work, self.priority).place,
+        }
 
 
 class Store(PictureStore):
@@ -35,6 +84,10 @@ class Store(PictureStore):
         self.shared = self._engine.dialect.name == "postgresql"
         """Whether other servers may use the same database."""
         self._quota = Quota()
+        self.inputs = InputFiles(folder / "inputs")
+        self._evaluations = self._before = 0
+        """Those of this server; those that others, or its last run, had done when it began."""
+        self._sweep()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -44,35 +97,32 @@ class Store(PictureStore):
 
     def submit(
         self,
-        request: Mapping[str, Any],
+        new: NewJob,
         *,
         owner: str,
-        count: int,
         queue: int,
         quota: int | None = None,
-        priority: int = 0,
-        on_crash: OnCrash = "retry",
         idempotency_key: str | None = None,
     ) -> tuple[JobView, bool]:
         """Accept a job, and whether it is new: the same `idempotency_key` of an owner is the same job.
 
         Raises `BusyError` where `queue` jobs wait already, and where the owner would have asked for more than
-        `quota` pictures within an hour.
+        `quota` pictures within an hour; `OutputError` where a picture cannot be written.
         """
-        values = asked(request, owner, count, priority, on_crash) | {"idempotency_key": idempotency_key}
         try:
-            return self._accepted(values, queue, quota)
+            return self._accepted(new, owner, idempotency_key, queue, quota)
         except IntegrityError:  # another server accepted it at the same time
-            return self._accepted(values, queue, quota)
+            return self._accepted(new, owner, idempotency_key, queue, quota)
 
-    def _accepted(self, values: Mapping[str, Any], queue: int, quota: int | None) -> tuple[JobView, bool]:
-        owner, key = values["owner"], values["idempotency_key"]
+    def _accepted(
+        self, new: NewJob, owner: str, key: str | None, queue: int, quota: int | None
+    ) -> tuple[JobView, bool]:
         with self._lock, self._engine.begin() as connection:
             if key is not None:
                 query = select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
                 if (found := connection.execute(query).first()) is not None:
                     return self._view(connection, found), False
-            [identifier] = self._accept(connection, [values], queue, quota)
+            [identifier] = self._accept(connection, [new], owner, queue, quota, key)
             return self._view(connection, _job(connection, identifier)), True
 
     def admit(self, *, owner: str, count: int, queue: int, quota: int | None = None, others: int = 0) -> None:
@@ -83,6 +133,53 @@ class Store(PictureStore):
             self._check_room(connection, owner, 1, count, queue, quota, others)
             if quota is not None:
                 self._quota.count(owner, count)
+
+    def _accept(
+        self,
+        connection: Connection,
+        new: Sequence[NewJob],
+        owner: str,
+        queue: int,
+        quota: int | None,
+        key: str | None = None,
+    ) -> list[str]:
+        """Insert jobs of one owner, one of them if with an idempotency `key`; their names. As `submit`."""
+        self._check_room(connection, owner, len(new), sum(job.count for job in new), queue, quota)
+        came = self._wind(connection)
+        common = {"owner": owner, "created": time.time(), "idempotency_key": key}
+        rows = [{"id": secrets.token_urlsafe(16), **common, **job.row(came)} for job in new]
+        connection.execute(insert(jobs), rows)
+        named = [
+            {"job": row["id"], "sha256": digest}
+            for row, job in zip(rows, new, strict=True)
+            for digest in job.contents
+        ]
+        if named:
+            self._hold_content(connection)
+            for content in {digest: each for job in new for digest, each in job.contents.items()}.values():
+                self.inputs.add(content)
+            connection.execute(insert(inputs), named)
+        return [row["id"] for row in rows]
+
+    def input(self, digest: str, owner: str) -> bytes | None:
+        """A picture of this hash that a job of the owner began from, while it is kept."""
+        named = select(inputs.c.job).join(jobs, jobs.c.id == inputs.c.job)
+        named = named.where(inputs.c.sha256 == digest, jobs.c.owner == owner).limit(1)
+        with self._engine.connect() as connection:
+            found = connection.execute(named).first()
+        return None if found is None else self.inputs.read(digest)
+
+    def whole(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A job's request with the bytes of its pictures. Raises `PictureError` where one is gone."""
+        filled: dict[str, Any] = filled_in(request, self.content)
+        return filled
+
+    def content(self, digest: str) -> bytes:
+        """The bytes of a picture that a request begins from. Raises `PictureError` where it is gone."""
+        found = self.inputs.read(digest)
+        if found is None:
+            raise PictureError("a picture that the request begins from is no longer there")
+        return found
 
     def job(self, identifier: str, owner: str | None = None) -> JobView | None:
         """The job of exactly this name, if there is one (of this owner)."""
@@ -118,16 +215,27 @@ class Store(PictureStore):
                 query = query.where(jobs.c.sequence < place)
             return self._views(connection, connection.execute(query).all())
 
-    def waiting(self, limit: int) -> list[JobView]:
-        """Jobs to begin next: by priority, then in the order of their acceptance."""
-        query = (
-            select(jobs)
-            .where(jobs.c.state == JobState.QUEUED)
-            .order_by(jobs.c.priority.desc(), jobs.c.sequence)
-            .limit(limit)
-        )
+    def waiting(self, limit: int) -> list[WaitingJob]:
+        """Jobs to begin next: by priority, then by the work they are and how long they have waited."""
+        query = select(jobs).where(jobs.c.state == JobState.QUEUED)
+        query = query.order_by(jobs.c.turn, jobs.c.sequence).limit(limit)
         with self._engine.connect() as connection:
-            return self._views(connection, connection.execute(query).all())
+            rows = connection.execute(query).all()
+            views = self._views(connection, rows)
+        now = self.clock
+        return [
+            WaitingJob(**vars(view), turn=row.turn, waited=max(now - row.came, 0))
+            for view, row in zip(views, rows, strict=True)
+        ]
+
+    @property
+    def clock(self) -> int:
+        """How many evaluations were done, as far as this server knows."""
+        return self._before + self._evaluations
+
+    def evaluated(self) -> None:
+        """The network was evaluated for some job. In one thread."""
+        self._evaluations += 1
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
@@ -159,7 +267,9 @@ class Store(PictureStore):
         """Give the job another priority; whether it was not over."""
         which = (jobs.c.id == identifier, jobs.c.state.in_(OPEN))
         with self._lock, self._engine.begin() as connection:
-            return bool(connection.execute(update(jobs).where(*which).values(priority=priority)).rowcount)
+            turn = jobs.c.turn + PRIORITY * (jobs.c.priority - float(priority))
+            change = update(jobs).where(*which).values(priority=priority, turn=turn)
+            return bool(connection.execute(change).rowcount)
 
     def running(self) -> set[str]:
         """The jobs that this server draws."""
@@ -206,18 +316,30 @@ class Store(PictureStore):
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(**change))
             return [self._view(connection, _job(connection, row.id)) for row in lost]
 
-    # -- parts
+    def forget(
+        self, *, input_seconds: float = INPUT_SECONDS, history_seconds: float = HISTORY_SECONDS
+    ) -> None:
+        """Of jobs that are over and of which no picture is left, remove the pictures that they began from,
+        and later the jobs.
+        """
+        empty = (jobs.c.state.in_(ENDED), ~exists().where(pictures.c.job == jobs.c.id))
+        now = time.time()
+        query = select(inputs.c.job).distinct().join(jobs, jobs.c.id == inputs.c.job)
+        for names in self._pages(query.where(*empty, jobs.c.ended < now - input_seconds)):
+            with self._lock, self._engine.begin() as connection:
+                self._hold_content(connection)
+                which = inputs.c.job.in_(names)
+                digests = set(connection.execute(select(inputs.c.sha256).where(which)).scalars())
+                connection.execute(delete(inputs).where(which))
+                kept = select(inputs.c.sha256).where(inputs.c.sha256.in_(digests))
+                for digest in digests - set(connection.execute(kept).scalars()):
+                    self.inputs.remove(digest)
+        query = select(jobs.c.id).where(*empty, jobs.c.ended < now - history_seconds)
+        for names in self._pages(query):
+            with self._lock, self._engine.begin() as connection:
+                connection.execute(delete(jobs).where(jobs.c.id.in_(names)))
 
-    def _accept(
-        self, connection: Connection, rows: Sequence[Mapping[str, Any]], queue: int, quota: int | None
-    ) -> list[str]:
-        """Insert jobs of one owner; their names. Raises `BusyError`."""
-        total = sum(row["count"] for row in rows)
-        self._check_room(connection, rows[0]["owner"], len(rows), total, queue, quota)
-        fresh = {"state": JobState.QUEUED, "crashes": 0}
-        new = [{"id": secrets.token_urlsafe(16), "created": time.time(), **fresh, **row} for row in rows]
-        connection.execute(insert(jobs), new)
-        return [row["id"] for row in new]
+    # -- parts
 
     def _check_room(
         self,
@@ -236,6 +358,27 @@ class Store(PictureStore):
             )
         if quota is not None:
             self._quota.check(connection, owner, total, quota)
+
+    def _pages(self, query: Any) -> list[Sequence[str]]:
+        """What a query of names finds, in parts that a statement can name."""
+        with self._engine.connect() as connection:
+            names = connection.execute(query).scalars().all()
+        return [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
+
+    def _wind(self, connection: Connection) -> int:
+        """The clock of evaluations, which goes on from where the last accepted job saw it."""
+        last = connection.execute(select(jobs.c.came).order_by(jobs.c.sequence.desc()).limit(1)).scalar()
+        self._before = max(self._before, (last or 0) - self._evaluations)
+        return self.clock
+
+    def _sweep(self) -> None:
+        """Remove files that no job names: their submissions were cut off. Wind the clock."""
+        with self._lock, self._engine.begin() as connection:
+            self._wind(connection)
+            self._hold_content(connection)
+            kept = set(connection.execute(select(inputs.c.sha256).distinct()).scalars())
+            for digest in set(self.inputs.digests()) - kept:
+                self.inputs.remove(digest)
 
     def _now(self) -> Any:
         """The clock that all servers share, in seconds."""
@@ -269,20 +412,6 @@ class Store(PictureStore):
             )
             for row in rows
         ]
-
-
-def asked(
-    request: Mapping[str, Any], owner: str, count: int, priority: int, on_crash: OnCrash
-) -> dict[str, Any]:
-    """What a new job's row has of its request."""
-    return {
-        "owner": owner,
-        "priority": priority,
-        "on_crash": on_crash,
-        "model": request["model"],
-        "request": json.dumps(request, ensure_ascii=False),
-        "count": count,
-    }
 
 
 def _job(connection: Connection, identifier: str) -> Row[Any]:

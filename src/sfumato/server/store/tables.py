@@ -1,4 +1,4 @@
-"""The tables: jobs and their groups, the pictures they drew, and the pictures' tags."""
+"""The tables: jobs, their groups, pictures they begin from and pictures they drew, and the tags of these."""
 
 from sqlalchemy import (
     BigInteger,
@@ -54,16 +54,29 @@ jobs = Table(
     Column("server", String(32)),
     Column("group", String(32)),
     Column("place", Integer),
+    Column("came", BigInteger, nullable=False, server_default="0"),
+    Column("turn", Float, nullable=False, server_default="0"),
     UniqueConstraint("owner", "idempotency_key"),
-    Index("jobs_by_state", "state", "priority", "sequence"),
+    Index("jobs_by_turn", "state", "turn", "sequence"),
     Index("jobs_by_owner", "owner", "sequence"),
     Index("jobs_by_time", "owner", "created", "count"),
     Index("jobs_by_group", "group", "sequence"),
     sqlite_autoincrement=True,
 )
 """`sequence` counts the accepted jobs. `server`: which one draws it, or drew it last. `place`: which of the
-jobs of its `group`, from 0; the newest of a place counts. Times are seconds since 1970, UTC.
+jobs of its `group`, from 0; the newest of a place counts. `came`: the clock of evaluations when it was
+accepted; `turn`: its place among those that wait, as `sfumato.server.order` has it. Times are seconds since
+1970, UTC.
 """
+
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("job", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Index("inputs_by_content", "sha256"),
+)
+"""The pictures that a job begins from, while their files are kept."""
 
 servers = Table(
     "servers",

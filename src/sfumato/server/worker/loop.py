@@ -18,10 +18,10 @@ from sfumato.expansion import Prepared
 from sfumato.image import Image
 from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.request import Request
+from sfumato.server.order import Turn
 from sfumato.server.worker import messages
 from sfumato.server.worker.gate import ContentGate
 from sfumato.server.worker.models import Models
-from sfumato.server.worker.order import Turn
 from sfumato.studio import Studio
 from sfumato.studio.passes import rounds
 
@@ -122,6 +122,8 @@ class Worker:
         elif isinstance(message, messages.Cancel):
             self._deferred = [each for each in self._deferred if each[0].job != message.job]
             self._drop(message.job)
+        elif isinstance(message, messages.Skip):
+            self._skip(message.job)
         elif isinstance(message, messages.Watch):
             (self._watched.add if message.previews else self._watched.discard)(message.job)
         elif isinstance(message, messages.Prioritise):
@@ -158,7 +160,7 @@ class Worker:
         prepared = enumerate(studio.prepare(resolved))
         waiting = [(number, picture) for number, picture in prepared if number not in message.done]
         left = sum(studio.evaluations(picture) for _, picture in waiting)
-        turn = Turn(self._clock, left, message.priority)
+        turn = Turn(self._clock - message.waited, left, message.priority)
         self._drawings[message.job] = _RunningJob(studio, turn, iter(waiting))
         self._submit(message.job)
 
@@ -206,13 +208,13 @@ class Worker:
         gc.collect()
 
     def _rank(self, key: Key) -> float:
-        return self._drawings[key[0]].turn.rank(self._clock)
+        return self._drawings[key[0]].turn.place
 
     def _step(self) -> None:
         """One batch of the studio whose job has its turn."""
         if not self._drawings:
             return
-        first = min(self._drawings, key=lambda job: self._drawings[job].turn.rank(self._clock))
+        first = min(self._drawings, key=lambda job: self._drawings[job].turn.place)
         for studio in self._studios(self._drawings[first]):
             began, sizes, model = perf_counter(), [], ""
             for event in self._engine(studio).step():
@@ -313,20 +315,29 @@ class Worker:
         details = None if known else "".join(traceback.format_exception(error))
         self.connection.send(messages.JobFinished(job, text, isinstance(error, UsageError), details))
 
+    def _skip(self, job: str) -> None:
+        """Leave out a picture of a job; the job is over if it was the last."""
+        drawing = self._drawings.get(job)
+        if drawing is None:
+            return
+        number = min(drawing.pictures)
+        picture = drawing.pictures.pop(number)
+        drawing.turn.left -= picture.total - picture.done
+        self._cancel(job, number, picture)
+        self._submit(job)
+
+    def _cancel(self, job: str, number: int, picture: _Picture) -> None:
+        """Have no engine draw a picture any more."""
+        for one in self._engines.values():
+            for part in range(len(picture.round)):
+                one.cancel((job, number, part))
+
     def _drop(self, job: str) -> None:
         """Forget a job, whatever it was about to do."""
         self._watched.discard(job)
         drawing = self._drawings.pop(job, None)
-        if drawing is None:
-            return
-        keys = [
-            (job, number, part)
-            for number, picture in drawing.pictures.items()
-            for part in range(len(picture.round))
-        ]
-        for one in self._engines.values():
-            for key in keys:
-                one.cancel(key)
+        for number, picture in drawing.pictures.items() if drawing else ():
+            self._cancel(job, number, picture)
 
 
 def _model(message: messages.Draw) -> ModelOptions | None:

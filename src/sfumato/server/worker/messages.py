@@ -13,11 +13,20 @@ class Draw:
     priority: int = 0
     done: frozenset[int] = frozenset()
     """The pictures of it that exist already."""
+    waited: int = 0
+    """Evaluations of other jobs that were done while it waited."""
 
 
 @dataclass(frozen=True)
 class Cancel:
     """To the worker: drop a job before its next evaluation."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class Skip:
+    """To the worker: leave out the picture of a job that was begun first, and go on with the next."""
 
     job: str
 
@@ -43,7 +52,7 @@ class Stop:
     """To the worker: end."""
 
 
-ToWorker = Draw | Cancel | Watch | Prioritise | Stop
+ToWorker = Draw | Cancel | Skip | Watch | Prioritise | Stop
 
 
 @dataclass(frozen=True)

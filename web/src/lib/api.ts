@@ -161,19 +161,19 @@ export const api = {
       }),
     ),
   drawGrid: (request: DrawFields, axes: AxisText[], key: string): Promise<Grid> =>
-    unwrapped(
+    exactly(
       client.POST("/api/v1/grids", {
         params: { header: { "idempotency-key": key } },
         body: { request: request as DrawRequest, axes, priority: 0, on_crash: "retry" },
       }),
     ),
   grid: (grid: string): Promise<Grid> =>
-    unwrapped(client.GET("/api/v1/grids/{grid}", { params: { path: { grid } } })),
+    exactly(client.GET("/api/v1/grids/{grid}", { params: { path: { grid } } })),
   cancelGrid: (grid: string): Promise<Grid> =>
-    unwrapped(client.DELETE("/api/v1/grids/{grid}", { params: { path: { grid } } })),
+    exactly(client.DELETE("/api/v1/grids/{grid}", { params: { path: { grid } } })),
   /** Draw what failed or was cancelled again, or only one cell of it. */
   gridAgain: (grid: string, cell?: number): Promise<Grid> =>
-    unwrapped(
+    exactly(
       client.POST("/api/v1/grids/{grid}/again", {
         params: { path: { grid }, query: cell === undefined ? {} : { cell } },
       }),

@@ -86,7 +86,7 @@ class Jobs {
     return job;
   }
 
-  /** Draw what a request of this server makes: the whole one, with its pictures, which lists do not have. */
+  /** Draw what the request of a job makes, as the server has it. */
   async drawFrom(job: string, made: (request: Job["request"]) => DrawFields): Promise<Job> {
     return this.draw(made((await api.job(job)).request));
   }

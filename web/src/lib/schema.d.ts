@@ -264,8 +264,6 @@ export interface paths {
         /**
          * List Jobs
          * @description Jobs, the newest first; those after the job `before`.
-         *
-         *     Of the pictures that a request begins from they have names and hashes; `GET jobs/ID` has all.
          */
         get: operations["list_jobs_api_v1_jobs_get"];
         put?: never;
@@ -777,6 +775,30 @@ export interface components {
             weight: number;
         };
         /**
+         * ControlModels
+         * @description The networks that a unit may name.
+         */
+        ControlModels: {
+            /** Model List */
+            model_list: string[];
+        };
+        /**
+         * ControlModules
+         * @description What may be made of a unit's picture first.
+         */
+        ControlModules: {
+            /** Module List */
+            module_list: string[];
+        };
+        /**
+         * ControlNetVersion
+         * @description Of the extension whose units are read.
+         */
+        ControlNetVersion: {
+            /** Version */
+            version: number;
+        };
+        /**
          * DefaultsView
          * @description What a request that does not say it is drawn with.
          */
@@ -890,7 +912,7 @@ export interface components {
             feather: number;
             /**
              * Fill
-             * @description What stands in the mask before it is drawn: keep, noise, blur or a colour as #rrggbb.
+             * @description What stands in the mask before it is drawn: keep, noise, nothing, blur or a colour as #rrggbb.
              * @default keep
              */
             fill: string;
@@ -1131,6 +1153,20 @@ export interface components {
             zero_terminal_snr: boolean | null;
         };
         /**
+         * DrawnImages
+         * @description PNG files in base64; `info`: a JSON text of how they were drawn.
+         */
+        DrawnImages: {
+            /** Images */
+            images: string[];
+            /** Info */
+            info: string;
+            /** Parameters */
+            parameters: {
+                [key: string]: unknown;
+            };
+        };
+        /**
          * Element
          * @description One object of a scene: what it is, and where it stands.
          *
@@ -1194,6 +1230,44 @@ export interface components {
              * @default []
              */
             style: string[];
+        };
+        /**
+         * EmbeddingItems
+         * @description Learned embeddings in the server's folder, by name.
+         */
+        EmbeddingItems: {
+            /** Loaded */
+            loaded: {
+                [key: string]: {
+                    [key: string]: unknown;
+                };
+            };
+            /** Skipped */
+            skipped?: {
+                [key: string]: {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        /**
+         * EnlargedImage
+         * @description A PNG file in base64.
+         */
+        EnlargedImage: {
+            /** Html Info */
+            html_info: string;
+            /** Image */
+            image: string;
+        };
+        /**
+         * EnlargedImages
+         * @description PNG files in base64.
+         */
+        EnlargedImages: {
+            /** Html Info */
+            html_info: string;
+            /** Images */
+            images: string[];
         };
         /**
          * ErrorBody
@@ -1323,6 +1397,14 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * GraphicsMemory
+         * @description Not counted here.
+         */
+        GraphicsMemory: {
+            /** Error */
+            error: string;
+        };
+        /**
          * GridSubmission
          * @description A grid to draw, and how its jobs are to be treated.
          */
@@ -1365,10 +1447,17 @@ export interface components {
             created: number;
             /** Id */
             id: string;
-            /** Request */
-            request: {
-                [key: string]: unknown;
-            };
+            request: components["schemas"]["DrawRequest"];
+        };
+        /**
+         * ImageDatum
+         * @description A picture: its file in base64, or its address.
+         */
+        ImageDatum: {
+            /** B64 Json */
+            b64_json?: string | null;
+            /** Url */
+            url?: string | null;
         };
         /**
          * ImageParameters
@@ -1438,6 +1527,40 @@ export interface components {
             user?: string | null;
         } & {
             [key: string]: unknown;
+        };
+        /**
+         * ImagesAnswer
+         * @description Pictures. `created`: seconds since 1970, UTC.
+         */
+        ImagesAnswer: {
+            /**
+             * Background
+             * @enum {string}
+             */
+            background: "transparent" | "opaque";
+            /** Created */
+            created: number;
+            /** Data */
+            data: components["schemas"]["ImageDatum"][];
+            /**
+             * Output Format
+             * @enum {string}
+             */
+            output_format: "png" | "jpeg" | "webp";
+            /** Size */
+            size: string;
+            /**
+             * @default {
+             *       "input_tokens": 0,
+             *       "input_tokens_details": {
+             *         "image_tokens": 0,
+             *         "text_tokens": 0
+             *       },
+             *       "output_tokens": 0,
+             *       "total_tokens": 0
+             *     }
+             */
+            usage: components["schemas"]["Usage"];
         };
         /**
          * Img2Img
@@ -1657,9 +1780,7 @@ export interface components {
              * Request
              * @description Fields of a request that this server can draw.
              */
-            request: {
-                [key: string]: unknown;
-            } | null;
+            request: components["schemas"]["DrawRequest"] | null;
             /** Width */
             width: number;
         };
@@ -1727,19 +1848,125 @@ export interface components {
             place?: number | null;
             /** Priority */
             priority: number;
-            /** Request */
-            request: {
-                [key: string]: unknown;
-            };
+            request: components["schemas"]["DrawRequest"];
             /** Started */
             started?: number | null;
             state: components["schemas"]["JobState"];
+        };
+        /**
+         * LatentMode
+         * @description What a second pass enlarges latents with.
+         */
+        LatentMode: {
+            /** Name */
+            name: string;
+        };
+        /**
+         * LoraItem
+         * @description An adapter in the server's folder.
+         */
+        LoraItem: {
+            /** Alias */
+            alias: string;
+            /** Metadata */
+            metadata?: {
+                [key: string]: unknown;
+            };
+            /** Name */
+            name: string;
+            /**
+             * Path
+             * @default
+             */
+            path: string;
+        };
+        /**
+         * MainMemory
+         * @description In bytes.
+         */
+        MainMemory: {
+            /** Free */
+            free: number;
+            /** Total */
+            total: number;
+            /** Used */
+            used: number;
+        };
+        /**
+         * Memory
+         * @description Of the machine.
+         */
+        Memory: {
+            cuda: components["schemas"]["GraphicsMemory"];
+            ram: components["schemas"]["MainMemory"];
+        };
+        /**
+         * ModelCard
+         * @description A model that is served.
+         */
+        ModelCard: {
+            /**
+             * Created
+             * @default 0
+             */
+            created: number;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default model
+             * @constant
+             */
+            object: "model";
+            /**
+             * Owned By
+             * @default sfumato
+             */
+            owned_by: string;
+        };
+        /**
+         * ModelCards
+         * @description The models that are served.
+         */
+        ModelCards: {
+            /** Data */
+            data: components["schemas"]["ModelCard"][];
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
+         * ModelItem
+         * @description A model that is served.
+         */
+        ModelItem: {
+            /** Config */
+            config?: string | null;
+            /** Filename */
+            filename: string;
+            /** Hash */
+            hash?: string | null;
+            /** Model Name */
+            model_name: string;
+            /** Sha256 */
+            sha256?: string | null;
+            /** Title */
+            title: string;
         };
         /**
          * ModelView
          * @description A model that is served. What needs its files is null where they cannot be read; `problem` says why.
          */
         ModelView: {
+            /**
+             * Controls
+             * @description The networks for controls that it brings with it.
+             * @default []
+             */
+            controls: string[];
             /**
              * Decoders
              * @description full, and tiny if it has one.
@@ -1850,6 +2077,16 @@ export interface components {
             image: string;
         };
         /**
+         * PictureOfInfo
+         * @description A picture whose settings are asked for.
+         */
+        PictureOfInfo: {
+            /** Image */
+            image: string;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
          * PictureView
          * @description A picture that was drawn. `created` and `deleted` are seconds since 1970, UTC.
          */
@@ -1907,6 +2144,55 @@ export interface components {
             problem: string | null;
             /** Seconds */
             seconds: number | null;
+        };
+        /**
+         * PngInfo
+         * @description The line of settings of a picture, and all its texts.
+         */
+        PngInfo: {
+            /** Info */
+            info: string;
+            /** Items */
+            items: {
+                [key: string]: string;
+            };
+            /** Parameters */
+            parameters?: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * ProgressState
+         * @description Where the drawing is: picture `job_no` of `job_count`, and how many of its evaluations are done.
+         */
+        ProgressState: {
+            /**
+             * Interrupted
+             * @default false
+             */
+            interrupted: boolean;
+            /** Job */
+            job: string;
+            /** Job Count */
+            job_count: number;
+            /** Job No */
+            job_no: number;
+            /** Job Timestamp */
+            job_timestamp: string;
+            /** Sampling Step */
+            sampling_step: number;
+            /** Sampling Steps */
+            sampling_steps: number;
+            /**
+             * Skipped
+             * @default false
+             */
+            skipped: boolean;
+            /**
+             * Stopping Generation
+             * @default false
+             */
+            stopping_generation: boolean;
         };
         /**
          * PromptText
@@ -2002,6 +2288,42 @@ export interface components {
             weight: number;
         };
         /**
+         * SamplerItem
+         * @description A sampler.
+         */
+        SamplerItem: {
+            /** Aliases */
+            aliases: string[];
+            /** Name */
+            name: string;
+            /** Options */
+            options?: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * SchedulerItem
+         * @description A spacing of the noise levels.
+         */
+        SchedulerItem: {
+            /** Aliases */
+            aliases: string[];
+            /** Label */
+            label: string;
+            /** Name */
+            name: string;
+        };
+        /**
+         * ScriptNames
+         * @description Scripts that a request may name.
+         */
+        ScriptNames: {
+            /** Img2Img */
+            img2img: string[];
+            /** Txt2Img */
+            txt2img: string[];
+        };
+        /**
          * SheetOptions
          * @description Which pictures stand on a contact sheet, in this order, in how many columns.
          */
@@ -2019,6 +2341,18 @@ export interface components {
             columns?: number | null;
             /** Pictures */
             pictures: string[];
+        };
+        /**
+         * StyleItem
+         * @description A style preset.
+         */
+        StyleItem: {
+            /** Name */
+            name: string;
+            /** Negative Prompt */
+            negative_prompt: string;
+            /** Prompt */
+            prompt: string;
         };
         /**
          * StyleView
@@ -2070,6 +2404,22 @@ export interface components {
             contents: components["schemas"]["ContentView"][];
             /** Weight */
             weight: number;
+        };
+        /**
+         * TokenDetails
+         * @description Tokens by kind.
+         */
+        TokenDetails: {
+            /**
+             * Image Tokens
+             * @default 0
+             */
+            image_tokens: number;
+            /**
+             * Text Tokens
+             * @default 0
+             */
+            text_tokens: number;
         };
         /**
          * TokenView
@@ -2229,6 +2579,83 @@ export interface components {
              */
             priority: number;
             request: components["schemas"]["DrawRequest"];
+        };
+        /**
+         * UpscalerItem
+         * @description What `extra-single-image` enlarges with.
+         */
+        UpscalerItem: {
+            /** Model Name */
+            model_name?: string | null;
+            /** Model Path */
+            model_path?: string | null;
+            /** Model Url */
+            model_url?: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Scale
+             * @default 4
+             */
+            scale: number;
+        };
+        /**
+         * Usage
+         * @description Clients read it; nothing is counted in tokens here.
+         */
+        Usage: {
+            /**
+             * Input Tokens
+             * @default 0
+             */
+            input_tokens: number;
+            /**
+             * @default {
+             *       "image_tokens": 0,
+             *       "text_tokens": 0
+             *     }
+             */
+            input_tokens_details: components["schemas"]["TokenDetails"];
+            /**
+             * Output Tokens
+             * @default 0
+             */
+            output_tokens: number;
+            /**
+             * Total Tokens
+             * @default 0
+             */
+            total_tokens: number;
+        };
+        /**
+         * WebUIOptions
+         * @description Settings that tools look at.
+         */
+        WebUIOptions: {
+            /** Clip Stop At Last Layers */
+            CLIP_stop_at_last_layers: number;
+            /**
+             * Samples Format
+             * @default png
+             */
+            samples_format: string;
+            /** Sd Model Checkpoint */
+            sd_model_checkpoint: string;
+        };
+        /**
+         * WebUIProgress
+         * @description How far the oldest running job is, 0 to 1; `eta_relative`: seconds that are left.
+         */
+        WebUIProgress: {
+            /** Current Image */
+            current_image: string | null;
+            /** Eta Relative */
+            eta_relative: number;
+            /** Progress */
+            progress: number;
+            state: components["schemas"]["ProgressState"];
+            /** Textinfo */
+            textinfo?: string | null;
         };
     };
     responses: never;

@@ -81,6 +81,24 @@ def test_an_error_of_the_prompt_is_told_beside_it(server, open_page):
     expect(prompt_of(page)).to_have_value("")
 
 
+def test_a_style_without_a_picture_says_what_it_is(server, open_page):
+    page = open_page(server.url)
+    page.get_by_role("button", name="Styles", exact=True).click()
+    page.get_by_role("button", name="ink-drawing Black ink on paper").click()
+    expect(page.get_by_role("button", name="Remove ink-drawing")).to_be_visible()
+
+
+def test_a_menu_that_is_closed_by_a_key_leaves_the_rest_open(server, open_page):
+    page = open_page(server.url)
+    page.get_by_role("button", name="All controls").click()
+    menu = page.get_by_role("button", name="Page settings")
+    menu.click()
+    expect(page.get_by_label("Theme")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(menu).to_be_focused()
+    expect(page.get_by_role("group", name="Sampling")).to_be_visible()
+
+
 def test_a_second_window_follows(server, open_page):
     one, other = open_page(server.url), open_page(server.url)
     with_few_steps(one)

@@ -73,7 +73,8 @@ class Keys {
     if (event.defaultPrevented || event.isComposing) return;
     const name = written(event);
     const typing = isTyping(event.target);
-    const modal = document.querySelector("dialog[open]") !== null;
+    // a dialog or a menu that is open has the keys for itself
+    const modal = document.querySelector("dialog[open], :popover-open") !== null;
     // the last one registered goes first: a view's key hides the page's
     const found = this.#registered.findLast((each) => each.key === name && (each.typing === true || !typing));
     if (found === undefined || modal) return;

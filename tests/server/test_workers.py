@@ -9,7 +9,7 @@ from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.events import Events
 from sfumato.server.jobs import JobState
 from sfumato.server.settings import ServerSettings
-from sfumato.server.store import Store
+from sfumato.server.store import NewJob, Store
 from sfumato.server.worker import messages
 from sfumato.server.workers import HeldWorker, Workers
 
@@ -31,6 +31,9 @@ class NotedWorker(HeldWorker):
 class NotedWorkers(Workers):
     def start(self, hear):
         self.hear = hear
+
+    def answered(self, question, seconds):
+        return None
 
     def retire(self):
         pass
@@ -58,8 +61,8 @@ class Drawing:
         self.settle()
 
     def submit(self, model="one", **options):
-        request = {**TINY, "model": model}
-        job, _ = self.store.submit(request, owner="me", count=1, queue=1000, **options)
+        new = NewJob({**TINY, "model": model}, **options)
+        job, _ = self.store.submit(new, owner="me", queue=1000)
         self.dispatcher.wake()
         self.settle()
         return job.id

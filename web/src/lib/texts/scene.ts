@@ -7,7 +7,7 @@ export const scene = {
     en: "Drag to make a box, or press N. Tab goes through the boxes; arrow keys move one, with Shift they resize it; Enter writes its prompt, Page Up and Page Down bring it nearer and farther, Delete removes it.",
     de: "Ziehen macht einen Rahmen, oder die Taste N. Tab geht durch die Rahmen; Pfeiltasten bewegen einen, mit Umschalt ändern sie seine Größe; Enter schreibt seinen Prompt, Bild auf und Bild ab holen ihn näher und schieben ihn weiter weg, Entf löscht ihn.",
   },
-  "scene.empty": { en: "Drag where something stands.", de: "Ziehen Sie auf, wo etwas steht." },
+  "scene.empty": { en: "Drag a box for each thing.", de: "Ziehen Sie für jedes Ding einen Rahmen auf." },
   "scene.tools": { en: "Tools", de: "Werkzeuge" },
   "scene.add": { en: "Add a box", de: "Rahmen hinzufügen" },
   "scene.outlines": { en: "Show the boxes", de: "Rahmen zeigen" },

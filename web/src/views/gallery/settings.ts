@@ -52,7 +52,8 @@ export function settingsOf(request: Fields): Setting[] {
     if (fields[name] !== undefined)
       found.push({ name, label: t(`setting.${name}` as Key), value: written(name, fields[name]) });
   for (const [name, value] of Object.entries(fields))
-    if (!NOT_SHOWN.has(name) && !(FIRST as readonly string[]).includes(name))
+    // what is off is not told, as nothing is of fields that are not set
+    if (value !== false && !NOT_SHOWN.has(name) && !(FIRST as readonly string[]).includes(name))
       found.push({ name, label: plain(name), value: written(name, value) });
   return found;
 }

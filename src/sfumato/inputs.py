@@ -151,6 +151,8 @@ def _content(source: Any) -> tuple[str, bytes]:
     if isinstance(source, str | os.PathLike):
         if _BYTES_ONLY.get():
             raise UsageError("a picture is given as its bytes, in base64, and not by a path")
+        if not str(source):
+            raise UsageError("a picture is named by a path, and this is empty")
         path = Path(source)
         try:
             return path.name, read_file(path, MAX_BYTES)

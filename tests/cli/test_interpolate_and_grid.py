@@ -102,6 +102,14 @@ def test_a_replay_says_which_pictures_of_a_grid_differ(here, tmp_path):
     assert (status, err) == (2, "error: grid.png holds 2 pictures, which are compared, not saved\n")
 
 
+def test_a_file_that_only_is_called_mp4_is_told(here, tmp_path):
+    (tmp_path / "morph.mp4").write_text("no video")
+    for command in ("inspect", "replay"):
+        status, out, err = here(command, "morph.mp4")
+        assert (status, out) == (1, "")
+        assert err.startswith("error: cannot read morph.mp4: Invalid data")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

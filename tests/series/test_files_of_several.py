@@ -69,7 +69,7 @@ def test_a_strip_has_the_frames_side_by_side(images, tmp_path):
         assert np.array_equal(np.asarray(strip), np.concatenate([image.pixels for image in images], axis=1))
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".mp4"])
 def test_the_records_of_all_pictures_come_back_as_they_went_in(images, suffix, tmp_path):
     found = records.read(file(tmp_path, images, suffix))
     assert found.kind == "interpolation"

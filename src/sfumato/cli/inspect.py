@@ -29,7 +29,7 @@ def inspect(
 ) -> int:
     """Print the report on `source`; 1 for a checkpoint that has problems."""
     path = Path(source)
-    if path.suffix.lower() in READ_FORMATS and not path.is_dir():
+    if path.suffix.lower() in (*READ_FORMATS, ".mp4") and not path.is_dir():
         _picture(path, as_json)
         return 0
     from sfumato import checkpoint
@@ -84,6 +84,8 @@ def _picture(path: Path, as_json: bool) -> None:
     if (several := like.several(path)) is not None:
         _several(path, several, as_json)
         return
+    if path.suffix.lower() == ".mp4":
+        raise PictureError(f"no Sfumato record in {path}")
     theirs = None
     with pictures.opened(path) as picture:
         size, kind, texts = picture.size, picture.format, pictures.texts(picture)

@@ -29,11 +29,9 @@ def several(path: Path) -> "SetRecord | None":
     """The records in a grid or an animation at `path`; `None` for any other file. Raises `PictureError`."""
     if path.suffix.lower() in (".json", ".txt"):
         return None
-    from sfumato import pictures
-    from sfumato.series import record
+    from sfumato.series.record import find
 
-    with pictures.opened(path, animated=True) as picture:
-        return record.record_of(picture, path)
+    return find(path)
 
 
 def record(path: Path, model: str | None = None) -> "ForeignRecord":

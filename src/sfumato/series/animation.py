@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import PIL.Image
 
 from sfumato.contact_sheet import contact_sheet
 from sfumato.errors import UsageError
-from sfumato.series.record import SetRecord
+from sfumato.series.record import SetRecord, video_library
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".mp4": "MP4", ".png": "PNG"}
 FPS = 12
@@ -30,7 +29,7 @@ def animation_format(path: Path) -> str:
         wrong = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise UsageError(f"{str(path)!r} has {wrong}; frames are written as {', '.join(FORMATS)}")
     if kind == "MP4":
-        _av()
+        video_library()
     return kind
 
 
@@ -66,7 +65,7 @@ def encoded(frames: Sequence[PIL.Image.Image], kind: str, fps: float, record: Se
 
 def _write_mp4(file: io.BytesIO, frames: Sequence[PIL.Image.Image], fps: float, text: str) -> None:
     """H.264, which needs an even width and height: the last row or column is doubled where it is odd."""
-    av = _av()
+    av = video_library()
     with av.open(file, "w", format="mp4") as container:
         container.metadata["comment"] = text
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
@@ -78,11 +77,3 @@ def _write_mp4(file: io.BytesIO, frames: Sequence[PIL.Image.Image], fps: float, 
             pixels = np.pad(np.asarray(frame), edge, mode="edge")
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
-
-
-def _av() -> ModuleType:
-    try:
-        import av
-    except ImportError:
-        raise UsageError("MP4 needs PyAV: pip install 'sfumato[video]', or write .webp or .gif") from None
-    return av

@@ -14,12 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import PIL.Image
 from PIL import PngImagePlugin
 from pydantic import BaseModel, ConfigDict
 
 from sfumato import metadata, pictures
-from sfumato.errors import PictureError
+from sfumato.errors import PictureError, UsageError
 from sfumato.metadata import Record
 
 KEYWORD = "sfumato-set"
@@ -81,18 +80,40 @@ def _changes(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(path: str | Path) -> SetRecord:
-    """The records in a PNG, WebP or GIF of several pictures. Raises `PictureError` where there are none."""
-    with pictures.opened(path, animated=True) as picture:
-        found = record_of(picture, path)
+    """The records in a file of several pictures. Raises `PictureError` where there are none."""
+    found = find(path)
     if found is None:
         raise PictureError(f"no record of several pictures in {path}")
     return found
 
 
-def record_of(picture: PIL.Image.Image, path: str | Path) -> SetRecord | None:
-    """The same of a picture that `pictures.opened` gave, `None` where there are none."""
-    texts = pictures.texts(picture)
-    text = texts.get(KEYWORD) or metadata.xmp_property(texts, "set") or texts.get("comment", "")
-    if not text.startswith('{"kind":'):
-        return None
-    return metadata.validated(SetRecord, text, path)
+def find(path: str | Path) -> SetRecord | None:
+    """The same, `None` for a picture of its own. Raises `PictureError` for what is no picture and no MP4.
+
+    Raises `UsageError` for an MP4 where PyAV is not installed.
+    """
+    if Path(path).suffix.lower() == ".mp4":
+        text = _mp4_comment(path)
+    else:
+        with pictures.opened(path, animated=True) as picture:
+            texts = pictures.texts(picture)
+        text = texts.get(KEYWORD) or metadata.xmp_property(texts, "set") or texts.get("comment", "")
+    return metadata.validated(SetRecord, text, path) if text.startswith('{"kind":') else None
+
+
+def _mp4_comment(path: str | Path) -> str:
+    av = video_library()
+    try:
+        with av.open(str(path)) as container:
+            return str(container.metadata.get("comment", ""))
+    except av.FFmpegError as error:
+        raise PictureError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def video_library() -> Any:
+    """PyAV. Raises `UsageError` where it is not installed."""
+    try:
+        import av
+    except ImportError:
+        raise UsageError("MP4 needs PyAV: pip install 'sfumato[video]', or write .webp or .gif") from None
+    return av

@@ -45,6 +45,23 @@ def main() -> None:
         page.get_by_role("img", name="steps 8, euler-a").wait_for()
         page.wait_for_timeout(1000)
         _save(page, "page-grid")
+        for prompt in ("a lemon, 3d render", "a rocket, minimal flat emoji", "a blue fish, noto emoji", HOUSE):
+            server.wait(server.submit(prompt=prompt, seed=3, count=2)["id"])
+        page = browser.new_page(color_scheme="dark", viewport={"width": 1100, "height": 760}, locale="en")
+        page.goto(f"{server.url}/gallery")
+        page.wait_for_timeout(3000)
+        _save(page, "page-gallery")
+        apple = server.http.get("/api/v1/pictures?search=apple").json()[0]["id"]
+        page.goto(f"{server.url}/edit/{apple}")
+        page.wait_for_timeout(2000)
+        page.mouse.move(440, 200)
+        page.mouse.down()
+        for step in range(60):
+            page.mouse.move(440 + 3 * step, 200 + 20 * (step % 8), steps=2)
+        page.mouse.up()
+        page.get_by_role("textbox").first.fill("a green leaf")
+        page.wait_for_timeout(1000)
+        _save(page, "page-edit")
         job = server.submit(prompt=HOUSE, seed=3, steps=100)
         page = _opened(browser, server.url, "dark")
         page.get_by_role("img", name=f"Preview of {HOUSE}").wait_for()

@@ -45,7 +45,12 @@ def main() -> None:
         page.get_by_role("img", name="steps 8, euler-a").wait_for()
         page.wait_for_timeout(1000)
         _save(page, "page-grid")
-        for prompt in ("a lemon, 3d render", "a rocket, minimal flat emoji", "a blue fish, noto emoji", HOUSE):
+        for prompt in (
+            "a lemon, 3d render",
+            "a rocket, minimal flat emoji",
+            "a blue fish, noto emoji",
+            HOUSE,
+        ):
             server.wait(server.submit(prompt=prompt, seed=3, count=2)["id"])
         page = browser.new_page(color_scheme="dark", viewport={"width": 1100, "height": 760}, locale="en")
         page.goto(f"{server.url}/gallery")

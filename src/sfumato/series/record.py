@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import PIL.Image
 from PIL import PngImagePlugin
 from pydantic import BaseModel, ConfigDict
 
@@ -93,11 +94,19 @@ def find(path: str | Path) -> SetRecord | None:
     Raises `UsageError` for an MP4 where PyAV is not installed.
     """
     if Path(path).suffix.lower() == ".mp4":
-        text = _mp4_comment(path)
-    else:
-        with pictures.opened(path, animated=True) as picture:
-            texts = pictures.texts(picture)
-        text = texts.get(KEYWORD) or metadata.xmp_property(texts, "set") or texts.get("comment", "")
+        return _of_text(_mp4_comment(path), path)
+    with pictures.opened(path, animated=True) as picture:
+        return record_of(picture, path)
+
+
+def record_of(picture: PIL.Image.Image, path: str | Path) -> SetRecord | None:
+    """The same of a picture that Pillow has opened from `path`."""
+    texts = pictures.texts(picture)
+    text = texts.get(KEYWORD) or metadata.xmp_property(texts, "set") or texts.get("comment", "")
+    return _of_text(text, path)
+
+
+def _of_text(text: str, path: str | Path) -> SetRecord | None:
     return metadata.validated(SetRecord, text, path) if text.startswith('{"kind":') else None
 
 

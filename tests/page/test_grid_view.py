@@ -58,6 +58,7 @@ def test_a_grid_is_set_up_drawn_looked_through_and_taken_along(server, open_page
     expect(page.get_by_role("rowheader")).to_have_text(["apple", "lemon"])
 
     page.reload()
+    expect(page.get_by_role("img", name="steps 3, lemon")).to_be_visible()
     page.get_by_role("img", name="steps 2, lemon").click()
     expect(page.get_by_role("heading", name="a red lemon, 3d render")).to_be_visible()
     expect(page.locator("dl")).to_contain_text("Steps 2")

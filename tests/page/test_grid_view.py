@@ -10,7 +10,6 @@ from playwright.sync_api import expect
 
 from sfumato.series import record
 
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 APPLE = "a red apple, 3d render"
 SLOW = [{"field": "steps", "values": "190-200 (+5)"}]
 
@@ -186,9 +185,10 @@ def test_a_picture_is_enlarged_by_what_one_chooses(server, open_page):
     assert (job["pictures"][0]["width"], job["state"]) == (96, "done")
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: make page")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wrong_for_readers_in_a_grid_and_nothing_is_wider_than_a_phone(server, open_page, scheme):
+def test_nothing_is_wrong_for_readers_in_a_grid_and_nothing_is_wider_than_a_phone(
+    server, open_page, check_access, scheme
+):
     axes = [{"field": "width", "values": "64, 100"}, {"field": "steps", "values": "1"}]
     axes.append({"field": "seed", "values": "1, 2"})
     grid = drawn(server, submitted(server, axes, height=64))
@@ -199,13 +199,7 @@ def test_nothing_is_wrong_for_readers_in_a_grid_and_nothing_is_wider_than_a_phon
     dialog.get_by_role("textbox", name="Columns: values").fill("many")
     expect(dialog.get_by_text("steps is 'many'")).to_be_visible()
 
-    def check():
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("() => axe.run().then(found => found.violations)")
-        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-
-    check()
+    check_access(page)
     page.goto(f"{server.url}/grid/{grid['id']}")
     expect(page.get_by_role("img", name="width 64, steps 1, seed 1")).to_be_visible()
-    check()
+    check_access(page)

@@ -1,11 +1,7 @@
 """Live drawing, as a person types."""
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import expect
-
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def live(page):
@@ -123,14 +119,9 @@ def test_it_is_off_again_with_the_same_key_and_nothing_is_drawn_then(server, ope
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_rule_of_accessibility_is_broken_live(server, open_page, scheme):
-    if not AXE.exists():
-        pytest.skip("there is no axe-core: make page")
+def test_no_rule_of_accessibility_is_broken_live(server, open_page, check_access, scheme):
     size = {"width": 360, "height": 740}
     page = open_page(f"{server.url}/?live=1", color_scheme=scheme, viewport=size, has_touch=True)
     prompt_of(page).fill("a yellow star")
     expect(picture_of(page, "a yellow star")).to_be_visible()
-    page.evaluate(AXE.read_text("utf-8"))
-    found = page.evaluate("() => axe.run()")
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    check_access(page)

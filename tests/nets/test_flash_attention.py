@@ -1,6 +1,7 @@
 """The compiled attention, beside the exact one in float64 and torch's own."""
 
 import ctypes
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,6 +139,18 @@ def test_where_torch_may_be_faster_that_is_tried(own, torchs, monkeypatch, anew)
 
     monkeypatch.setattr(flash_attention, "_seconds", seconds)
     assert (flash_attention.library() is not None) == (own < torchs)
+
+
+@pytest.mark.parametrize("content", [b"no library", None])
+@torch.inference_mode()
+def test_a_library_that_is_another_or_none_is_not_used(content, tmp_path, monkeypatch, anew):
+    path = tmp_path / "library.so"
+    if content is None:
+        path = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
+    else:
+        path.write_bytes(content)
+    monkeypatch.setattr(flash_attention, "LIBRARY", path)
+    assert flash_attention.library() is None
 
 
 @torch.inference_mode()

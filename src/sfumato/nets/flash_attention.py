@@ -88,15 +88,15 @@ def library() -> ctypes.CDLL | None:
     try:
         # it counts on the OpenMP that torch has brought
         loaded = ctypes.CDLL(str(LIBRARY))
-    except OSError:
+        loaded.scratch_bytes.argtypes, loaded.scratch_bytes.restype = [_Number] * 4, _Number
+        loaded.attention.restype = None
+        loaded.attention.argtypes = (
+            *[_Address] * 6,
+            *[_Number] * 5,
+            *(_Address, _Number, ctypes.c_float, ctypes.c_int),
+        )
+    except (OSError, AttributeError):  # it is not there, or not what it is called
         return None
-    loaded.scratch_bytes.argtypes, loaded.scratch_bytes.restype = [_Number] * 4, _Number
-    loaded.attention.restype = None
-    loaded.attention.argtypes = (
-        *[_Address] * 6,
-        *[_Number] * 5,
-        *(_Address, _Number, ctypes.c_float, ctypes.c_int),
-    )
     return loaded if not capabilities.get("amx_tile") or _is_fastest(loaded) else None
 
 

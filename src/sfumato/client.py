@@ -30,7 +30,8 @@ class RemoteStep:
     """One network evaluation on the way to a picture, as `sfumato.Step`.
 
     `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
-    finished picture on its last step, else `None`. `webp`: a preview, where the server sent one.
+    finished picture on its last step, else `None`. `webp`: a preview, where the server sent one. Of a
+    picture that was drawn before it was looked at there is one step, and `total` is its request's `steps`.
     """
 
     image_index: int
@@ -165,7 +166,8 @@ class RemoteStudio(DrawingCalls):
             elif kind == "picture":
                 picture = data["picture"]
                 image = self._image(picture)
-                yield RemoteStep(before + picture["number"], count, last["total"], last["total"], image, None)
+                total = last["total"] or image.request.steps or 1  # none was seen: it was drawn before
+                yield RemoteStep(before + picture["number"], count, total, total, image, None)
             elif data["state"] in ("failed", "cancelled"):
                 raise UsageError(data.get("error") or f"the job was {data['state']}")
 

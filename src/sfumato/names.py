@@ -95,6 +95,17 @@ PREPROCESSORS: dict[str, str] = {
 }
 """What may be made of a control's picture before its network reads it."""
 
+LORA_LAYOUTS: dict[str, str] = {
+    "peft": "PEFT's names of layers, which diffusers reads",
+    "kohya": "those of kohya's scripts, which A1111, ComfyUI and diffusers read",
+}
+RANK_METHODS: dict[str, str] = {
+    "sv_ratio": "singular values above the largest / V, from V = 1",
+    "sv_fro": "as many as have the share V of the Frobenius norm",
+    "sv_cumulative": "as many as have the share V of the sum of all",
+}
+"""How a layer's rank is chosen by its singular values, under the names of kohya's scripts."""
+
 DIALECTS: dict[str, str] = {
     "sfumato": "A1111's syntax, with clear errors instead of its quirks",
     "a1111": "as Stable Diffusion WebUI reads it",

@@ -204,6 +204,14 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()[:16]
 
 
+def body_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal digits, of the bytes that `write` puts after the header."""
+    total = hashlib.sha256()
+    for _, tensor in _ordered(tensors):
+        total.update(_bytes(tensor))
+    return total.hexdigest()
+
+
 def check_memory(needed: int, where: str) -> None:
     """Raise `CheckpointError` where `needed` bytes are more than this machine has in all."""
     total = machine.memory().get("memory")
@@ -310,7 +318,7 @@ def write_to(
 
     Tensors are written one after another, so that no second copy of them all is made.
     """
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    ordered = _ordered(tensors)
     content: dict[str, Any] = {}
     if metadata:
         content["__metadata__"] = dict(sorted(metadata.items()))
@@ -333,9 +341,21 @@ def write_to(
         )
     file.write(len(raw).to_bytes(8, "little") + raw)
     for _, tensor in ordered:
-        if tensor.numel():
-            flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-            file.write(flat.numpy().data)
+        file.write(_bytes(tensor))
+
+
+def _ordered(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """`tensors` in the order of a file: the widest numbers first, so that each begins where it may."""
+    return sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The bytes of one tensor, in its own memory where that is possible."""
+    if not tensor.numel():
+        return memoryview(b"")
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    content: memoryview = flat.numpy().data
+    return content
 
 
 def split(tensors: Mapping[str, Tensor], most: float) -> list[dict[str, Tensor]]:

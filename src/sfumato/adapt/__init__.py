@@ -2,10 +2,13 @@
 
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.delta import Delta
+from sfumato.adapt.description import Description
 from sfumato.adapt.embedding import Embedding
+from sfumato.adapt.information import InstalledAdapter, info, installed
 from sfumato.adapt.live import attach_new
 from sfumato.adapt.reading import Adapter, Coverage
-from sfumato.adapt.saving import save_lora
+from sfumato.adapt.saving import save_embedding, save_lora
+from sfumato.adapt.transforming import WrittenAdapter, convert, merge, resize
 from sfumato.prompt.meaning import AdapterWeight
 
 __all__ = [
@@ -14,7 +17,16 @@ __all__ = [
     "Adapters",
     "Coverage",
     "Delta",
+    "Description",
     "Embedding",
+    "InstalledAdapter",
+    "WrittenAdapter",
     "attach_new",
+    "convert",
+    "info",
+    "installed",
+    "merge",
+    "resize",
+    "save_embedding",
     "save_lora",
 ]

@@ -1,7 +1,6 @@
 """The adapters of a model: read once, then used in any mixture, and taken out again without a trace."""
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from sfumato.adapt.source import PARTS
 from sfumato.errors import UsageError, nearest
 from sfumato.nets.inference import Prepacked
 from sfumato.prompt.meaning import AdapterWeight
-
-MAX_WEIGHT = 1000.0
 
 
 class Adapters:
@@ -134,16 +131,8 @@ class Adapters:
         wanted: dict[tuple[str, str], list[tuple[str, float, Delta]]] = {}
         for each in weights:
             adapter = self[each.name]
-            text_weight = each.weight if each.text_weight is None else each.text_weight
-            for weight in (each.weight, text_weight):
-                if not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
-                    raise UsageError(f"the weight of {each.name!r} is {weight}: must be in ±{MAX_WEIGHT:.0f}")
-            factors = blocks.by_name(each.blocks, self.indexes)
-            for (part, path), delta in adapter.deltas.items():
-                base = each.weight if part == "unet" else text_weight
-                weight = base * blocks.factor(factors, self.indexes[part].blocks[path])
-                if weight:
-                    wanted.setdefault((part, path), []).append((each.name, weight, delta))
+            for place, weight in blocks.layer_weights(each, adapter.deltas, self.indexes).items():
+                wanted.setdefault(place, []).append((each.name, weight, adapter.deltas[place]))
         return wanted
 
     def _merge(self, part: str, path: str, own: Sequence[tuple[str, float, Delta]]) -> None:

@@ -7,10 +7,34 @@ every text encoder.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sfumato.adapt.keys import LayerIndex
 from sfumato.errors import UsageError, nearest
+from sfumato.prompt.meaning import AdapterWeight
+
+MAX_WEIGHT = 1000.0
+
+
+def layer_weights(
+    asked: AdapterWeight, layers: Iterable[tuple[str, str]], indexes: Mapping[str, LayerIndex]
+) -> dict[tuple[str, str], float]:
+    """How much an adapter counts in each of its `layers`, by the network's place and the layer's path there.
+
+    Those in which it does not count are left out. Raises `UsageError` for unknown blocks and for weights that
+    are no numbers.
+    """
+    text_weight = asked.weight if asked.text_weight is None else asked.text_weight
+    for weight in (asked.weight, text_weight):
+        if not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
+            raise UsageError(f"the weight of {asked.name!r} is {weight}: must be in ±{MAX_WEIGHT:.0f}")
+    factors = by_name(asked.blocks, indexes)
+    found = {}
+    for part, path in layers:
+        base = asked.weight if part == "unet" else text_weight
+        if weight := base * factor(factors, indexes[part].blocks[path]):
+            found[part, path] = weight
+    return found
 
 
 def factor(blocks: Mapping[str, float], own: Sequence[str]) -> float:

@@ -70,7 +70,8 @@ class Delta(nn.Module, ABC):
             return change
         weight = weight.float()
         whole = weight + change
-        magnitude, axis = self._magnitude(weight)
+        magnitude, axis = self.magnitude(weight.shape)
+        magnitude = magnitude.to(weight.device).float()
         others = [dim for dim in range(weight.ndim) if dim != axis]
         norm: Tensor = torch.linalg.vector_norm(whole.detach(), dim=others, keepdim=True)
         return magnitude / norm.clamp_min(torch.finfo(torch.float32).eps) * whole - weight
@@ -79,24 +80,22 @@ class Delta(nn.Module, ABC):
         """Whether `change` surely makes this shape, as far as that is told by sizes alone."""
         return False
 
-    def _magnitude(self, weight: Tensor) -> tuple[Tensor, int]:
-        """m, ready to be multiplied with the weight, and the dimension that it runs along.
+    def magnitude(self, shape: Sequence[int]) -> tuple[Tensor, int]:
+        """m, ready to be multiplied with a weight of this `shape`, and the dimension that it runs along.
 
         PEFT keeps one number for each output, of a convolution as (1, out, 1, 1). LyCORIS keeps either that
         as (out, 1, …), or one for each input as (1, in, …). Others write those flat, or turned over. Where a
         weight has as many outputs as inputs, the shape decides: a row is of inputs.
+        Raises `ValueError` where it fits neither.
         """
         role = next(role for role in MAGNITUDES if self.has(role))
-        magnitude = self.part(role, weight.device)
-        sizes = weight.shape[:2]
+        magnitude, sizes = self._tensor(role), list(shape[:2])
         if magnitude.numel() not in sizes:
-            raise ValueError(
-                f"magnitudes of shape {list(magnitude.shape)} for a weight of {list(weight.shape)}"
-            )
+            raise ValueError(f"magnitudes of shape {list(magnitude.shape)} for a weight of {list(shape)}")
         of_convolution = role == "magnitude" and magnitude.ndim > 2
         is_row = magnitude.ndim > 1 and len(magnitude) == 1 and not of_convolution
-        axis = int(is_row) if len(set(sizes)) == 1 else list(sizes).index(magnitude.numel())
-        return magnitude.reshape([-1 if dim == axis else 1 for dim in range(weight.ndim)]), axis
+        axis = int(is_row) if len(set(sizes)) == 1 else sizes.index(magnitude.numel())
+        return magnitude.reshape([-1 if dim == axis else 1 for dim in range(len(shape))]), axis
 
     def shift(self, device: torch.device) -> Tensor | None:
         """What is added to the bias (out,), in float32 on `device`; mostly nothing."""
@@ -120,6 +119,14 @@ class LoRA(Delta):
         if self.has("mid"):
             return _tucker(self.part("mid", device), up.mT, down)
         return up @ down
+
+    def without_core(self) -> "LoRA":
+        """The same of two factors alone: M is folded into A, in float32."""
+        if not self.has("mid"):
+            return self
+        core, down = self._tensor("mid").float(), self._tensor("down").float().flatten(1)
+        parts = {role: tensor for role, tensor in self.parts.items() if role != "mid"}
+        return LoRA({**parts, "down": torch.einsum("ijhw,jc->ichw", core, down)}, self.scale)
 
     def plainly_fits(self, shape: Sequence[int]) -> bool:
         down, up = self._tensor("down").shape, self._tensor("up").shape

@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sfumato.adapt import embedding, unsupported
 from sfumato.adapt.delta import MAGNITUDES, kind_of
 from sfumato.adapt.keys import NUMBERS, Key, parse_key
 from sfumato.adapt.reading import tag_counts, trigger_words
-from sfumato.adapt.settings import Settings
+from sfumato.adapt.settings import HEADER, Settings
 from sfumato.adapt.source import PARTS, files_of
 from sfumato.errors import CheckpointError
 
@@ -22,8 +22,9 @@ _LAYOUTS = (
     (re.compile(r".*\.lora_[AB]\b"), "PEFT"),
     (re.compile(r".*(\.processor\.|\.lora_linear_layer\.|\.lora\.(up|down)\.)"), "diffusers, before PEFT"),
 )
+_WRITTEN_AS = {"LyCORIS": "kohya", "kohya": "kohya"}
 _READS_TEXT = re.compile(r".*attn2[._]to_[kv]")
-_LARGE = ("ss_tag_frequency", "ss_bucket_info", "modelspec.thumbnail")
+_LARGE = ("ss_tag_frequency", "ss_bucket_info", "modelspec.thumbnail", HEADER)
 """Metadata that is told in another way, or is nothing to read."""
 _MOST_TAGS = 30
 _MOST_TEXT = 300
@@ -52,6 +53,8 @@ class Description:
     tags: Mapping[str, int]
     not_read: tuple[str, ...]
     metadata: Mapping[str, str]
+    norms: Mapping[str, float] = field(default_factory=dict)
+    """The Frobenius norm of the change in each block, by the names of `sfumato.adapt.blocks`, where asked."""
 
     def to_dict(self) -> dict[str, Any]:
         """The description as JSON would hold it."""
@@ -67,6 +70,7 @@ class Description:
             "networks": ", ".join(f"{part} ({count} layers)" for part, count in self.layers.items()),
             "rank": _counted(self.ranks),
             "alpha": _counted(self.alphas),
+            "norms": ", ".join(f"{block} {norm:.3g}" for block, norm in self.norms.items()),
             "embeddings": ", ".join(
                 f"{name} ({shape[0]} vectors, {' and '.join(map(str, shape[1:]))} wide)"
                 for name, shape in self.embeddings.items()
@@ -84,6 +88,16 @@ class Description:
             if text:
                 told.append(f"{name:18} {text[:_MOST_TEXT]}{'…' if len(text) > _MOST_TEXT else ''}")
         return told
+
+
+def layout_of(keys: Iterable[str]) -> str:
+    """Which layout of `sfumato.adapt.saving` comes nearest to that of a file with these keys."""
+    return _WRITTEN_AS.get(_layout(keys), "peft")
+
+
+def _layout(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    return next((name for sign, name in _LAYOUTS if any(map(sign.match, keys))), "not told")
 
 
 def describe(path: Path) -> Description | None:
@@ -129,7 +143,7 @@ def describe(path: Path) -> Description | None:
     return Description(
         path=str(path),
         kinds=_by_count(_kind(roles) for roles in stems.values()),
-        layout=next((name for sign, name in _LAYOUTS if any(map(sign.match, keys))), "not told"),
+        layout=_layout(keys),
         base=_base(known, stems, shapes, metadata),
         layers=_by_count(parsed.part or "unet" for parsed in known.values()),
         ranks=_by_count(ranks.values()),

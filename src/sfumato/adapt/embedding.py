@@ -162,6 +162,21 @@ def from_tensors(tensors: Mapping[str, Tensor], name: str, where: str = "the sta
     return Embedding(name, vectors, token)
 
 
+def tensors_of(embedding: Embedding) -> dict[str, Tensor]:
+    """An embedding as the tensors of a file that A1111, ComfyUI, diffusers and kohya's scripts read."""
+    if len(embedding.vectors) == 1:
+        return {embedding.token or embedding.name: embedding._present[0]}
+    pairs = zip(_PAIRS[0], embedding.vectors, strict=False)
+    return {key: rows for key, rows in pairs if rows is not None}
+
+
+def bundled_tensors(embedding: Embedding) -> dict[str, Tensor]:
+    """An embedding as the tensors of an adapter's file, as OneTrainer and A1111 write it: see `bundled`."""
+    if len(embedding.vectors) == 1:
+        return {f"bundle_emb.{embedding.name}.string_to_param.*": embedding._present[0]}
+    return {f"bundle_emb.{embedding.name}.{key}": rows for key, rows in tensors_of(embedding).items()}
+
+
 def _refusal(path: Path) -> str:
     return (
         f"{path} is a pickled embedding, and pickles can run code when they are opened; "

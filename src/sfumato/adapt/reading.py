@@ -98,7 +98,8 @@ def read(
     magnitudes a DoRA would be another change.
     """
     path = Path(path)
-    adapter = _adapter(source.read(path), indexes, name or source.name_of(path), allow_partial)
+    name = name or source.name_of(path)
+    adapter = from_source(source.read(path), indexes, name, allow_partial=allow_partial)
     return replace(adapter, path=path)
 
 
@@ -113,10 +114,13 @@ def from_tensors(
     where = Path(f"the state dict of {name!r}")
     checked = weights.checked(tensors, str(where))
     found = Source(where, checked, {}, Settings({}, str(where)), weights.digest(checked))
-    return _adapter(found, indexes, name, allow_partial)
+    return from_source(found, indexes, name, allow_partial=allow_partial)
 
 
-def _adapter(found: Source, indexes: Mapping[str, LayerIndex], name: str, allow_partial: bool) -> Adapter:
+def from_source(
+    found: Source, indexes: Mapping[str, LayerIndex], name: str, *, allow_partial: bool = False
+) -> Adapter:
+    """As `read`, of what was read from a file or folder already."""
     path, tensors = found.path, found.tensors
     for part in indexes:
         found.settings.check(part)

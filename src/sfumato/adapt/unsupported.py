@@ -1,10 +1,13 @@
 """What a file is that is no adapter, or one for another kind of model: said in words."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from torch import Tensor
 
 from sfumato.checkpoint.families import FAMILIES
+from sfumato.checkpoint.source import embedded
+from sfumato.files import read_json
 
 # Fragments of keys, and what has them; the first that fits is said.
 NO_ADAPTERS = (
@@ -71,4 +74,12 @@ def described(tensors: Mapping[str, Tensor]) -> str:
 def family(text_width: int) -> str:
     """A model by the width of the text that its cross-attention reads."""
     known = TEXT_WIDTHS.get(text_width)
+    if known is None and text_width == _embedded_width():
+        return "the embedded model"
     return f"{known} ({text_width} wide)" if known else f"a model whose text is {text_width} wide"
+
+
+@cache
+def _embedded_width() -> int | None:
+    found = read_json(embedded() / "unet" / "config.json").get("cross_attention_dim")
+    return found if isinstance(found, int) else None

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sfumato
+from sfumato.edit import outpainting
 from sfumato.edit.outpainting import extended, joined, resolved, windows
 from sfumato.errors import UsageError
 from sfumato.request import Extend
@@ -163,7 +164,8 @@ def test_an_extension_that_cannot_be_is_told(picture, fields, told):
     assert told in str(raised.value)
 
 
-def test_an_extension_needs_a_picture_and_has_a_largest_size(studio):
+def test_an_extension_needs_a_picture_and_has_a_largest_size(studio, monkeypatch):
+    monkeypatch.setattr(outpainting, "cut_out", lambda _: pytest.fail("the size is to be known before"))
     with pytest.raises(UsageError, match="extend is given without image"):
         sfumato.Request("a lemon", extend={"left": 8})
     large = np.zeros((4000, 3000), np.uint8)

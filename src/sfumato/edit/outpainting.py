@@ -53,13 +53,13 @@ def extended(request: Request, factor: int, most: int, *, on_plain: bool = False
     assert extend is not None
     assert seed is not None
     original = picture = on_white(request.image.rgba)
-    ground = _plain_background(picture) if on_plain else None
-    if ground is not None:
-        picture = on_white(cut_out(picture).pixels)
     height, width = picture.shape[:2]
     across, down = extend.left + width + extend.right, extend.top + height + extend.bottom
     if across * down > most:
         raise UsageError(f"extend makes a picture of {across}×{down} pixels; the most is {most:,} pixels")
+    ground = None
+    if on_plain and (matte := cut_out(original)).plainness >= PLAIN:
+        ground, picture = matte.background, on_white(matte.pixels)
     boxes = [*windows((width, height), extend, request.size, factor)]
     # windows may reach beyond the picture
     left, top = (max(0, *(-box[side] for box in boxes)) for side in (0, 1))
@@ -83,12 +83,6 @@ def extended(request: Request, factor: int, most: int, *, on_plain: bool = False
         whole = _on_background(whole, ground)
         whole[extend.top : extend.top + height, extend.left : extend.left + width] = original
     return whole
-
-
-def _plain_background(picture: Pixels) -> tuple[int, ...] | None:
-    """The colour of a plain background of a picture (H, W, 3); `None` if it has another."""
-    matte = cut_out(picture)
-    return matte.background if matte.plainness >= PLAIN else None
 
 
 def _on_background(drawn: Pixels, colour: tuple[int, ...]) -> Pixels:

@@ -17,7 +17,7 @@ from sfumato.diffusion.predict import clean_estimate, network_input, prediction_
 from sfumato.diffusion.sampling import run
 from sfumato.errors import UsageError
 
-CASES = 25
+CASES = 15
 CHOICES = {
     "num_train_timesteps": [1000, 1000, 1000, 500],
     "beta_schedule": ["linear", "scaled_linear", "squaredcos_cap_v2"],
@@ -243,15 +243,14 @@ def of(name, **settings):
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_as_many_steps_as_training_times_give_numbers_or_a_reason(name, spacing):
-    for steps in (999, 1000):
-        settings = of(name, timestep_spacing=spacing)
-        if spacing == "leading" and steps == 1000 and "timestep_spacing" in settings:
-            with pytest.raises(UsageError, match="at most 999 steps"):
-                our_run(name, settings, {"num_inference_steps": steps}, 0.0)
-            continue
-        inputs, x = our_run(name, settings, {"num_inference_steps": steps}, 0.0)
-        assert len(inputs) == steps
-        assert x.isfinite().all()
+    settings, most = of(name, timestep_spacing=spacing), 1000
+    if spacing == "leading" and "timestep_spacing" in settings:
+        with pytest.raises(UsageError, match="at most 999 steps"):
+            our_run(name, settings, {"num_inference_steps": most}, 0.0)
+        most = 999
+    inputs, x = our_run(name, settings, {"num_inference_steps": most}, 0.0)
+    assert len(inputs) == most
+    assert x.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "KDPM2AncestralDiscreteScheduler"])

@@ -20,9 +20,13 @@ THEIR_BEST = {
 }
 
 
+@pytest.fixture(scope="module")
+def on():
+    return accuracy.ground(["blobs"], accuracy.ORDINARY)
+
+
 @pytest.mark.parametrize("budget", THEIR_BEST)
-def test_the_best_sampler_makes_at_most_half_the_error_of_diffusers_best(budget):
-    on = accuracy.ground(["blobs"], accuracy.ORDINARY)
+def test_the_best_sampler_makes_at_most_half_the_error_of_diffusers_best(budget, on):
     theirs = list(accuracy.theirs(on, budget, among=THEIR_BEST[budget].__contains__))
     assert {row.name for row in theirs} == set(THEIR_BEST[budget])
     ours = list(accuracy.ours(on, budget, among="adams".__eq__))

@@ -10,11 +10,20 @@ PAGE := src/sfumato/server/page
 picture: .venv/drawing
 	$(BIN)/sfumato generate "a red apple, 3d render" --seed 7 -o apple.png
 
-test: .venv/testing .venv/programs page-test
+# The checks two at a time; the processes that the tests start find their modules compiled
+test:
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync checks
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+
+.PHONY: checks lint types
+checks: page-test lint types .venv/programs
+
+lint: .venv/testing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/testing
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
 
 # The page of `sfumato serve`, built from web/ into the package; needs Node 20 or newer
 page: web/node_modules/.installed
@@ -45,18 +54,23 @@ web/node_modules/.installed: web/package-lock.json
 site: .venv/testing
 	$(BIN)/mkdocs build --strict --quiet
 
-.venv/drawing: pyproject.toml constraints.txt hatch_build.py $(wildcard src/sfumato/nets/*.cpp)
+SOURCES := pyproject.toml constraints.txt hatch_build.py $(wildcard src/sfumato/nets/*.cpp)
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e
+
+.venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sfumato needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PYTHON) -m venv .venv
+
+.venv/drawing: $(SOURCES) | .venv/bin/python
+	$(INSTALL) .
 	touch $@
 
-.venv/testing: .venv/drawing
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	touch $@
+.venv/testing: $(SOURCES) | .venv/bin/python
+	$(INSTALL) '.[test]'
+	touch .venv/drawing $@
 
 # Installed where that needs no password; tests of what is missing are skipped
-.venv/programs: .venv/drawing
+.venv/programs: | .venv/bin/python
 	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; missing=; \
 	for each in $(PROGRAMS); do command -v $${each%:*} >/dev/null || missing="$$missing $${each#*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

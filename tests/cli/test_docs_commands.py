@@ -112,6 +112,8 @@ NOT_RUN = {
     "org/name": "fetches a model from the hub",
     "sfumato train": "trains; tests/train does that with small recipes",
     "sfumato distill": "trains",
+    "sfumato teach": "trains; tests/train/test_teach.py does that with a small model",
+    "--lora mug": "needs what `sfumato teach` made",
     "sfumato serve": "serves until it is stopped; tests/server start it",
     "sfumato evaluate": "tests/cli/test_evaluate.py runs the evaluation",
     "sfumato data icons": "fetches the icons from npm",

@@ -4,21 +4,24 @@ This is the form for training, where the parts of the change are the parameters,
 from one picture to the next.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LoRA, merged
+from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LoRA, kind_of, merged, scale_of
 from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import published_shape
 from sfumato.errors import UsageError, nearest
 from sfumato.nets.inference import GEGLULinear, Prepacked, UpsampleConv
 
+V = TypeVar("V")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 """The projections of attention, in UNets and text encoders: what LoRA changes unless told otherwise."""
 
@@ -100,18 +103,30 @@ def attach_new(
     alpha: float | None = None,
     targets: Sequence[str] = ATTENTION,
     *,
+    kind: str = "lora",
+    ranks: Mapping[str, int] | None = None,
+    alphas: Mapping[str, float] | None = None,
+    magnitudes: bool = False,
+    rank_stabilised: bool = False,
     name: str = "new",
     generator: torch.Generator | None = None,
 ) -> list[nn.Parameter]:
-    """Put a new LoRA beside the layers of `net` whose paths end in one of `targets`; its parameters A and B.
+    """Put a new adapter beside the layers of `net` whose paths end in one of `targets`; its parameters.
 
-    A is drawn as PEFT and kohya draw it, uniform within ±1/√in, B is 0: at first the net answers as before.
-    `alpha` is `rank` unless given. Parameters are float32 whatever the net's dtype. The net's own weights are
-    not touched, nor whether they ask for gradients. Raises `UsageError` for a rank below 1 and a target that
-    is no layer of `net`.
+    `kind` is one of `NEW_KINDS`; of whichever, at first the net answers as before. `alpha` is `rank` unless
+    given. `ranks` and `alphas` say otherwise for layers whose paths end in what their keys, regular
+    expressions, match. `magnitudes`: DoRA. `rank_stabilised`: alpha is divided by the root of the rank.
+    Parameters are float32 whatever the net's dtype. The net's own weights are not touched, nor whether they
+    ask for gradients. Raises `UsageError` for a rank below 1, an unknown kind, magnitudes of what has none,
+    and a target or a pattern that fits no layer of `net`.
     """
-    if rank < 1:
-        raise UsageError(f"rank is {rank}: must be 1 or more")
+    if kind not in NEW_KINDS:
+        raise UsageError(f"unknown kind of adapter {kind!r}; {nearest(kind, NEW_KINDS)}")
+    if magnitudes and kind != "lora":
+        raise UsageError(f"magnitudes (DoRA) go with the kind 'lora', not with {kind!r}")
+    for each in (rank, *(ranks or {}).values()):
+        if each < 1:
+            raise UsageError(f"rank is {each}: must be 1 or more")
     layers = {
         path: layer
         for path, layer in LayerIndex(net).layers.items()
@@ -125,21 +140,114 @@ def attach_new(
         raise UsageError(
             f"no layer ends in {wrong!r}; {nearest(wrong, {end for end in ends if len(end) < 20})}"
         )
+    layers = {
+        path: layer
+        for path, layer in layers.items()
+        if any(path == target or path.endswith(f".{target}") for target in known)
+    }
+    for pattern in (*(ranks or {}), *(alphas or {})):
+        if not any(path_ends_in(pattern, path) for path in layers):
+            raise UsageError(f"the pattern {pattern!r} fits none of the layers that the adapter changes")
     made: list[nn.Parameter] = []
     for path, layer in layers.items():
-        if not any(path == target or path.endswith(f".{target}") for target in known):
-            continue
-        out, *inputs = published_shape(layer)
+        own_rank = _of_layer(ranks, path, rank)
+        own_alpha = _of_layer(alphas, path, own_rank if alpha is None else alpha)
+        parts = NEW_KINDS[kind](tuple(published_shape(layer)), own_rank, generator)
+        if magnitudes:
+            parts["magnitude"] = _magnitudes(layer)
         device = layer.get_parameter("weight").device
-        down = torch.empty(rank, *inputs)
-        bound = down[0].numel() ** -0.5
-        down.uniform_(-bound, bound, generator=generator)
-        up = torch.zeros(out, rank, *[1] * (len(inputs) - 1))
-        parts = {"down": down.to(device), "up": up.to(device)}
-        delta = LoRA(parts, (rank if alpha is None else alpha) / rank, trainable=True)
+        found = kind_of(frozenset(parts))
+        delta = found({role: part.to(device) for role, part in parts.items()}, trainable=True)
+        delta.scale = scale_of(own_alpha, delta.rank, rank_stabilised)
         attach(layer, AdapterLayer(name, delta))
         made += delta.parameters()
     return made
+
+
+def path_ends_in(pattern: str, path: str) -> bool:
+    """Whether the path of a layer ends in what a pattern matches, a regular expression as PEFT takes it.
+
+    Raises `UsageError` for one that is none.
+    """
+    try:
+        return re.fullmatch(rf"(.*\.)?({pattern})", path) is not None
+    except re.error as error:
+        raise UsageError(f"the pattern {pattern!r} is no regular expression: {error}") from None
+
+
+def _of_layer(patterns: Mapping[str, V] | None, path: str, otherwise: V) -> V:
+    return next((value for key, value in (patterns or {}).items() if path_ends_in(key, path)), otherwise)
+
+
+def _magnitudes(layer: nn.Module) -> Tensor:
+    """The norm of the weights of each output, in the shape that PEFT keeps it in (Liu et al. 2024, eq. 5)."""
+    weight = layer.get_parameter("weight").detach().float()
+    norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    return norms if weight.ndim == 2 else norms.view(1, -1, *[1] * (weight.ndim - 2))
+
+
+Shape = tuple[int, ...]
+
+
+def _uniform(shape: Shape, generator: torch.Generator | None) -> Tensor:
+    """As PEFT, kohya and LyCORIS draw them: uniform within ±1/√in."""
+    bound = math.prod(shape[1:]) ** -0.5
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+def _new_lora(shape: Shape, rank: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    out, *inputs = shape
+    up = torch.zeros(out, rank, *[1] * (len(inputs) - 1))
+    return {"down": _uniform((rank, *inputs), generator), "up": up}
+
+
+def _new_loha(shape: Shape, rank: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """One of the four is 0, the deviations of the others are LyCORIS'."""
+    out, inputs = shape[0], math.prod(shape[1:])
+
+    def normal(*size: int, deviation: float = 1.0) -> Tensor:
+        return torch.empty(size).normal_(std=deviation, generator=generator)
+
+    return {
+        "hada_w1_a": normal(out, rank, deviation=0.1),
+        "hada_w1_b": normal(rank, inputs),
+        "hada_w2_a": torch.zeros(out, rank),
+        "hada_w2_b": normal(rank, inputs),
+    }
+
+
+def _new_lokr(shape: Shape, rank: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """The second factor is 0: a product of two where that has fewer numbers."""
+    (out_1, out_2), (in_1, in_2) = (_factors(length) for length in shape[:2])
+    inputs = in_2 * math.prod(shape[2:])
+    parts = {"lokr_w1": _uniform((out_1, in_1), generator)}
+    if rank * (out_2 + inputs) >= out_2 * inputs:
+        return {**parts, "lokr_w2": torch.zeros(out_2, in_2, *shape[2:])}
+    return {
+        **parts,
+        "lokr_w2_a": _uniform((out_2, rank), generator),
+        "lokr_w2_b": torch.zeros(rank, inputs),
+    }
+
+
+def _new_full(shape: Shape, rank: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    return {"diff": torch.zeros(shape)}
+
+
+def _factors(length: int) -> tuple[int, int]:
+    """The two whole factors of `length` that are nearest each other, the smaller first."""
+    smaller = next(each for each in range(math.isqrt(length), 0, -1) if length % each == 0)
+    return smaller, length // smaller
+
+
+NEW_KINDS: dict[str, Callable[[Shape, int, torch.Generator | None], dict[str, Tensor]]] = {
+    "lora": _new_lora,
+    "loha": _new_loha,
+    "lokr": _new_lokr,
+    "full": _new_full,
+}
+"""The parts of a new change of one layer, from the shape of its weight: LoRA, LoHa and LoKr as LyCORIS begins
+them, and the change itself."""
 
 
 def _forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:

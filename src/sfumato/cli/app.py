@@ -27,6 +27,7 @@ COMMANDS = {
     "convert": "Convert a model's folder into a single file, or back; or a pickle into safetensors.",
     "doctor": "Show what is installed, what is fast here, and what is missing.",
     "train": "Train by a recipe, stage after stage if it lists several; again: resume.",
+    "teach": "Teach a model a subject or a style from a few pictures; again: resume.",
     "distill": "Train a student that draws in few steps what its teacher draws in many; again: resume.",
     "evaluate": "Measure how real a model's pictures look, and how well they follow their prompts.",
     "models": "List, download, find and delete models.",

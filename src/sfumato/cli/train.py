@@ -16,8 +16,10 @@ from sfumato.files import check_folder
 from sfumato.options import DeviceOptions
 
 if TYPE_CHECKING:
+    import torch
+
     from sfumato.train.loop import TrainingProgress
-    from sfumato.train.stages import Stage, StageResult
+    from sfumato.train.stages import Plan, Stage, StageResult
 
 program = Program()
 
@@ -89,18 +91,7 @@ def carry_out(options: Options, *, students: bool = False) -> None:
         meter = console.Meter(options.quiet or not distributed.is_main())
         several = len(plan.stages) > 1
         with meter.shown(options.recipe.name):
-
-            def report(stage: "Stage", now: "TrainingProgress") -> None:
-                name = f"{stage.name}: " if several else ""
-                per_second = now.examples_per_second
-                speed = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
-                metrics, left = f"loss {now.loss:.4f}  {speed} examples/s", _left(now.seconds_left)
-                meter.update(f"{name}{metrics}", now.step, now.steps, left)
-                if now.logged:
-                    meter.say(f"{name}step {now.step:,}/{now.steps:,}  {metrics}  {left}")
-
-            seconds = options.seconds or math.inf
-            results = stages.carry_out(plan, place, seconds=seconds, progress=report, report=meter.begin)
+            results = go_on(plan, place, meter, options.seconds)
             if not distributed.is_main():
                 return
             if options.shards is not None:
@@ -115,6 +106,24 @@ def carry_out(options: Options, *, students: bool = False) -> None:
     for result in results:
         _print(result)
     _print_next(results, again)
+
+
+def go_on(
+    plan: "Plan", device: "torch.device", meter: console.Meter, seconds: float | None
+) -> "tuple[StageResult, ...]":
+    """Go on with `plan` for `seconds`, and show on `meter` what is done."""
+    from sfumato.train import stages
+
+    def report(stage: "Stage", now: "TrainingProgress") -> None:
+        name = f"{stage.name}: " if len(plan.stages) > 1 else ""
+        per_second = now.examples_per_second
+        speed = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+        metrics, left = f"loss {now.loss:.4f}  {speed} examples/s", _left(now.seconds_left)
+        meter.update(f"{name}{metrics}", now.step, now.steps, left)
+        if now.logged:
+            meter.say(f"{name}step {now.step:,}/{now.steps:,}  {metrics}  {left}")
+
+    return stages.carry_out(plan, device, seconds=seconds or math.inf, progress=report, report=meter.begin)
 
 
 def _again(options: Options, students: bool) -> list[str]:

@@ -90,13 +90,14 @@ class FolderContents:
             names = [picture.name for picture in self.uncaptioned]
             warn(_left_out(self.folder, names, "picture{s} without a caption"))
 
-    def chosen(self, *, held_out: bool, captioned: bool) -> "FolderDataset":
-        """The pictures to train with, or those held out for tests; with `captioned`, those that have one.
+    def chosen(self, *, held_out: bool | None, captioned: bool) -> "FolderDataset":
+        """The pictures to train with, those held out for tests, or with `None` all; with `captioned`, those
+        that have one.
 
         Raises `DataError` where there are none to train with.
         """
         kept = [picture for picture in self.pictures if picture.captions or not captioned]
-        own = [picture for picture in kept if picture.held_out == held_out]
+        own = [picture for picture in kept if held_out in (None, picture.held_out)]
         if not own and not held_out:
             raise DataError(self._empty(bool(kept)))
         return FolderDataset(self.folder, tuple(own))

@@ -47,6 +47,8 @@ class CaptionedData(DataSection, CaptionTransform):
     """Pictures with captions, from a folder or the icon set."""
 
     caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
+    hold_out: bool = True
+    """Whether what is held out for tests is left out: a folder called "test", or one picture in forty."""
     cache_text_embeddings: bool | None = None
     """Whether all texts are encoded once and kept; by default, if that takes less than 1 GiB."""
     resolution: NotNegative = 0
@@ -202,7 +204,8 @@ def _pictures(
         side = side_of(base, data.resolution or icons.side)
         return icons, [(side, side)] * len(icons), WeightedSampling.of(icons.weights, (side, side)), side
     captioned = data.needs_captions
-    own = folder_contents(recipe, report, captioned=captioned).chosen(held_out=False, captioned=captioned)
+    found = folder_contents(recipe, report, captioned=captioned)
+    own = found.chosen(held_out=False if data.hold_out else None, captioned=captioned)
     side = side_of(base, data.resolution)
     buckets = bucket_sizes(side, _bucket_step(data, base, side), data.max_aspect_ratio)
     sizes = [nearest_bucket(size, buckets) for size in own.sizes]

@@ -14,10 +14,13 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from torch import nn
 
+from sfumato.adapt.live import NEW_KINDS, attach_new
 from sfumato.config.base import Config, Positive, divides
 from sfumato.devices import DTYPES
 from sfumato.errors import UsageError
+from sfumato.names import LORA_LAYOUTS
 from sfumato.train.lr_schedule import LR_SCHEDULES
 from sfumato.train.task import Task
 from sfumato.validation import one_of
@@ -116,14 +119,64 @@ class Optimizer(Section):
 
 @dataclass(frozen=True)
 class AdapterSection(Section):
-    """A LoRA (Hu et al. 2022) that is trained in place of the network's own weights."""
+    """An adapter, such as a LoRA (Hu et al. 2022), that is trained in place of the network's own weights."""
 
+    ADJUSTABLE = frozenset({"trigger_words", "layout"})
+
+    kind: Annotated[str, one_of(NEW_KINDS)] = "lora"
+    """"full" is the change of the weights itself, as LyCORIS calls it."""
     rank: Count = 16
-    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = (
+    alpha: Positive | None = None
+    """What the change is multiplied with, times the rank; the rank itself unless given."""
+    rank_pattern: dict[str, Count] = field(default_factory=dict)
+    """Other ranks for layers whose paths end in what a key, a regular expression, matches, as in PEFT."""
+    alpha_pattern: dict[str, Positive] = field(default_factory=dict)
+    dora: bool = False
+    """Learn the norm of each output's weights apart from their direction (Liu et al. 2024)."""
+    rank_stabilized: bool = False
+    """alpha counts over the root of the rank, in place of the rank (Kalajdzievski 2023)."""
+    target_modules: tuple[str, ...] = (
         *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
         *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
     )
-    """The ends of the paths of the layers that it changes."""
+    """The ends of the paths of the denoiser's layers that it changes."""
+    text_target_modules: tuple[str, ...] = ()
+    """The same of the text encoders' layers, such as "q_proj"; none: the text encoders stay as they are."""
+    trigger_words: tuple[str, ...] = ()
+    """What a prompt says to have what it was trained on, for the file's header."""
+    layout: Annotated[str, one_of(LORA_LAYOUTS)] = "peft"
+    """Of the file. Only "kohya" has kinds besides LoRA."""
+
+    def check(self) -> None:
+        if not self.target_modules and not self.text_target_modules:
+            raise ValueError(
+                "target_modules and text_target_modules are both empty: name the layers to change"
+            )
+        if self.dora and self.kind != "lora":
+            raise ValueError(f"dora goes with kind = 'lora', not with {self.kind!r}")
+
+    def attach(self, networks: Mapping[str, nn.Module], generator: torch.Generator) -> None:
+        """Put a new one beside the layers of `networks`, by their places. Raises `UsageError`."""
+        for part, net in networks.items():
+            targets = self.target_modules if part == "unet" else self.text_target_modules
+            if targets:
+                attach_new(
+                    net,
+                    self.rank,
+                    self.alpha,
+                    targets,
+                    kind=self.kind,
+                    ranks=self.rank_pattern,
+                    alphas=self.alpha_pattern,
+                    magnitudes=self.dora,
+                    rank_stabilised=self.rank_stabilized,
+                    generator=generator,
+                )
+
+    @property
+    def written_layout(self) -> str:
+        """The layout of the file: PEFT's has only LoRA."""
+        return self.layout if self.kind == "lora" else "kohya"
 
 
 @dataclass(frozen=True)
@@ -233,8 +286,8 @@ class Recipe(Section):
         return None
 
     def _identifying(self) -> Iterator[tuple[str, Any, Any]]:
-        """Key, value and default of all that is not adjustable."""
-        special: dict[str, Any] = {"network": {}, "rank": None}  # no factory, and no adapter
+        """Key, value and default of all that is not adjustable: of none of [adapter], the rank is `None`."""
+        special: dict[str, Any] = {"network": {}, "rank_pattern": {}, "alpha_pattern": {}, "rank": None}
         yield "objective.name", self.objective.NAME, ""
         for prefix in ("", *SECTIONS):
             section = getattr(self, prefix) if prefix else self

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from sfumato import checkpoint
 from sfumato.adapt import sampling_hints
-from sfumato.adapt.live import attach_new
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model, instruct_adapter
 from sfumato.diffusion.distill import BatchLevel, DenoiseFn
@@ -84,7 +83,7 @@ class TrainedUNet:
         if recipe.adapter:
             net.requires_grad_(False)
             generator = torch.Generator().manual_seed(recipe.seed)
-            attach_new(net, recipe.adapter.rank, targets=recipe.adapter.target_modules, generator=generator)
+            recipe.adapter.attach({"unet": net}, generator)
             if self.extra_channels:
                 net.conv_in.weight.requires_grad_(True)
         if recipe.compile:
@@ -118,13 +117,22 @@ class TrainedUNet:
             if recipe.adapter:
                 hints = sampling_hints.header(model.own) if recipe.objective.FEW_STEPS else {}
                 metadata = {"made by": "sfumato", "base": base, **hints}
+                if recipe.adapter.trigger_words:
+                    metadata["modelspec.trigger_phrase"] = ", ".join(recipe.adapter.trigger_words)
                 others = None
                 if self.extra_channels:
                     metadata |= instruct_adapter.header_entries(recipe.base, model.own)
                     others = {instruct_adapter.FIRST: average.conv_in.weight}
                 networks = {"unet": average}
                 path = folder / recipe.objective.result(recipe).name
-                save_lora(path, networks, dtype=torch.float16, metadata=metadata, others=others)
+                save_lora(
+                    path,
+                    networks,
+                    layout=recipe.adapter.written_layout,
+                    dtype=torch.float16,
+                    metadata=metadata,
+                    others=others,
+                )
             else:
                 checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)
             show(state, folder / "samples" / "last.webp")

@@ -1,0 +1,151 @@
+"""`sfumato teach`: a few pictures of one thing, or of one style, to an adapter that draws it."""
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from sfumato import folders
+from sfumato.cli import console
+from sfumato.cli.help import MODEL, OUTPUT, RUN
+from sfumato.cli.options import Json, OptionGroup, Program, Quiet, argument, device_option, option
+from sfumato.cli.train import go_on
+from sfumato.errors import OutputError, UsageError
+from sfumato.files import make_folder, output_error, replace_atomically
+from sfumato.options import EMBEDDED, DeviceOptions
+
+if TYPE_CHECKING:
+    from sfumato.train.teach import Teaching
+
+program = Program()
+
+
+@dataclass(frozen=True)
+class TeachOptions:
+    """The options of `teach`."""
+
+    pictures: Annotated[list[Path], argument("PICTURE...", "Pictures of it, or a folder of them.")]
+    name: Annotated[
+        str, option("--name TEXT", RUN, 'What prompts call it: a rare word and its class, "sks mug".')
+    ]
+    of_class: Annotated[
+        str | None, option("--class TEXT", RUN, "What it is one of, as mug. Default: not said.")
+    ] = None
+    method: Annotated[str, option("--method NAME", RUN, "lora. Default: lora.")] = "lora"
+    model: Annotated[
+        str, option("-m, --model MODEL", MODEL, "What learns it. Default: the embedded model.")
+    ] = EMBEDDED
+    steps: Annotated[int | None, option("--steps N", RUN, "Steps. Default: the method's.")] = None
+    seconds: Annotated[
+        float | None, option("--seconds N", RUN, "Stop after N seconds; run again to resume. Default: never.")
+    ] = None
+    run: Annotated[
+        Path | None, option("--run FOLDER", RUN, "Where to keep the run. Default: runs/ and its name.")
+    ] = None
+    output: Annotated[
+        Path | None,
+        option("-o, --output FILE", OUTPUT, "The result. Default: in your folder of adapters, by its name."),
+    ] = None
+    overwrite: Annotated[bool, option("--overwrite", OUTPUT, "Replace a result of that name.")] = False
+    device: Annotated[str | None, device_option("device")] = None
+    threads: Annotated[int | None, device_option("threads")] = None
+    as_json: Json = False
+    quiet: Quiet = False
+
+
+@program.add(
+    examples="""sfumato teach mug/*.png --name 'sks mug' --class mug     (again: resumes)
+sfumato generate 'sks mug on the moon' --lora mug
+sfumato teach mug --name 'sks mug' --model dreamy.safetensors -o mug.safetensors"""
+)
+def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> None:
+    """Teach a model a subject, and print where the result lies."""
+    computing = DeviceOptions(device=options.device, threads=options.threads)
+    if options.seconds is not None and options.seconds <= 0:
+        raise UsageError(f"--seconds {options.seconds:g} must be more than 0")
+    from sfumato import devices
+    from sfumato.train import teach as teaching_of
+    from sfumato.train.distributed import process_group
+
+    teaching = teaching_of.Teaching(
+        tuple(options.pictures),
+        options.name,
+        options.of_class,
+        options.method,
+        options.model,
+        options.run,
+        options.steps,
+    )
+    devices.set_threads(computing)
+    meter = console.Meter(options.quiet)
+    with meter.shown(options.name):
+        plan = teaching_of.prepare(teaching)
+        target = _target(options, teaching)
+        with process_group(options.device) as device:
+            results = go_on(plan, device, meter, options.seconds)
+        outcome, stage = results[-1].outcome, results[-1].stage
+        made = stage.recipe.objective.result(stage.recipe)
+        if outcome.done:
+            _keep(made, target)
+    done = {"done": outcome.done, "run": str(teaching.folder), "step": outcome.step}
+    following = _try(options, teaching, target) if outcome.done else _again(options)
+    if options.as_json:
+        result = {"result": str(target)} if outcome.done else {}
+        told = {**done, "seconds": outcome.seconds, **result, "next": shlex.join(following)}
+        console.result(console.as_json(told))
+        return
+    stopped = f"stopped at step {outcome.step:,} of {stage.recipe.steps:,}, run again to go on"
+    console.result(f"{teaching.folder}: {f'done in {outcome.seconds:,.0f} s' if outcome.done else stopped}")
+    if outcome.done:
+        console.result(f"{'result':16} {target}")
+        console.result(f"{'samples':16} {teaching.folder / 'samples' / 'last.webp'}")
+    console.result(f"{'next':16} {shlex.join(following)}")
+
+
+def _target(options: TeachOptions, teaching: "Teaching") -> Path:
+    """Where the result goes. Raises `OutputError` for a name that is taken by another result."""
+    target = options.output
+    if target is None:
+        target = folders.folder("adapters") / f"{teaching.short_name}.safetensors"
+    elif target.suffix != ".safetensors":
+        raise UsageError(f"{target} must be called .safetensors")
+    if target.exists() and not options.overwrite:
+        raise OutputError(
+            f"will not replace {target}: another name with -o, or --overwrite to replace what is there"
+        )
+    make_folder(target.parent, target)
+    return target
+
+
+def _keep(made: Path, target: Path) -> None:
+    """Copy the run's result to where it was asked for. Raises `OutputError`."""
+    try:
+        with open(made, "rb") as source, replace_atomically(target) as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def _try(options: TeachOptions, teaching: "Teaching", target: Path) -> list[str]:
+    """The command that draws with the result."""
+    model = [] if options.model == EMBEDDED else ["--model", options.model]
+    named = target.stem if options.output is None else str(target)
+    return ["sfumato", "generate", f"{teaching.name} on the moon", *model, "--lora", named]
+
+
+def _again(options: TeachOptions) -> list[str]:
+    """The command that was typed, as far as it says what to learn."""
+    given = {
+        "--name": options.name,
+        "--class": options.of_class,
+        "--method": options.method if options.method != "lora" else None,
+        "--model": options.model if options.model != EMBEDDED else None,
+        "--steps": options.steps,
+        "--run": options.run,
+        "-o": options.output,
+        "--device": options.device,
+    }
+    pairs = [(name, str(value)) for name, value in given.items() if value is not None]
+    pictures = map(str, options.pictures)
+    return ["sfumato", "teach", *pictures, *(part for pair in pairs for part in pair)]

@@ -1,0 +1,177 @@
+"""A subject or a style from a few pictures: the recipe that `sfumato teach` writes and carries out."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.data import caption_files
+from sfumato.errors import DataError, OutputError, UsageError, misnamed, nearest
+from sfumato.files import make_folder, replace_atomically
+from sfumato.formats import READ_FORMATS, READABLE
+from sfumato.options import EMBEDDED
+from sfumato.train import stages
+from sfumato.train.stages import Plan
+
+PICTURES, RECIPE = "pictures", "recipe.toml"
+"""In the run's folder: copies of pictures that were named one by one, and the recipe."""
+METHODS = ("lora",)
+MOST_NAME = 64
+FEW = 3
+"""Pictures below which a subject is learned with its surroundings."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What is to be learned, and how."""
+
+    pictures: tuple[Path, ...]
+    """A folder, or pictures."""
+    name: str
+    """What prompts call it, such as "sks mug"."""
+    of_class: str | None = None
+    """What it is one of, such as "mug"."""
+    method: str = "lora"
+    base: str = EMBEDDED
+    run: Path | None = None
+    """The folder of the run; `runs/` and the pictures' name unless given."""
+    steps: int | None = None
+    changes: Mapping[str, Any] | None = None
+    """Keys of the recipe, dotted, that differ from the method's own."""
+
+    @property
+    def short_name(self) -> str:
+        """What the result is called: as the folder of the pictures, or as prompts call it."""
+        folders = {each if each.is_dir() else each.parent for each in self.pictures}
+        one = next(iter(folders)).resolve().name if len(folders) == 1 else ""
+        named = one if one and next(iter(folders)).resolve() != Path.cwd() else self.name
+        return re.sub(r"[^\w.-]+", "-", named.strip().lower()).strip("-.") or "subject"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return self.run or Path("runs") / self.short_name
+
+
+def prepare(teaching: Teaching) -> Plan:
+    """The run's folder with its recipe in it, and the plan. Raises `UsageError`, `DataError`, `OutputError`.
+
+    Pictures that are named one by one are copied into it, with their captions and masks.
+    """
+    check(teaching)
+    run = teaching.folder
+    data = _data(teaching, run)
+    content = recipe(teaching, data)
+    for dotted, value in (teaching.changes or {}).items():
+        section, _, key = dotted.rpartition(".")
+        into = content.setdefault(section, {}) if section else content
+        into[key] = value
+    path = run / RECIPE
+    make_folder(run, path)
+    with replace_atomically(path) as file:
+        file.write(toml(content).encode("utf-8"))
+    return stages.read(path)
+
+
+def check(teaching: Teaching) -> None:
+    """Raise `UsageError` for what is wrong with a name or a method."""
+    if teaching.method not in METHODS:
+        raise UsageError(f"unknown method {teaching.method!r}; {nearest(teaching.method, METHODS)}")
+    for what, text in (("name", teaching.name), ("class", teaching.of_class)):
+        if text is not None and (not text.strip() or len(text) > MOST_NAME or "\n" in text):
+            raise UsageError(
+                f"the {what} is {text!r}: must be a few words of at most {MOST_NAME} letters, as 'sks mug'"
+            )
+    if re.search(r"[<>(){}\[\]:|]", teaching.name):
+        raise UsageError(f"the name is {teaching.name!r}: <>(){{}}[]:| mean something else in prompts")
+
+
+def recipe(teaching: Teaching, data: Path) -> dict[str, Any]:
+    """The recipe for the pictures in the folder `data`, as a table."""
+    name = teaching.name.strip()
+    template = name if teaching.base == EMBEDDED else f"a photo of {name}"
+    steps = teaching.steps or 150
+    return {
+        "base": teaching.base,
+        "run": str(teaching.folder),
+        "steps": steps,
+        "batch_size": 4,
+        "ema_decays": [0.98],
+        "checkpoint_every": 25,
+        "log_every": 25,
+        "objective": {"name": "denoiser"},
+        "data": {
+            "folder": str(data),
+            "hold_out": False,
+            "caption_template": [template],
+            "caption_dropout": 0.0,
+        },
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": min(10, steps - 1), "lr_schedule": "cosine"},
+        "adapter": {"rank": 16, "trigger_words": [name]},
+        "samples": {"prompts": sample_prompts(teaching)},
+    }
+
+
+def sample_prompts(teaching: Teaching) -> list[str]:
+    """What is drawn while it is learned: it, it elsewhere, and one of its class."""
+    name = teaching.name.strip()
+    own = [name, f"{name} on the moon", f"{name}, 3d render"]
+    return [*own, teaching.of_class] if teaching.of_class else own
+
+
+def _data(teaching: Teaching, run: Path) -> Path:
+    """The folder to learn from: the one that is named, or copies of the pictures that are."""
+    for path in teaching.pictures:
+        if not path.exists():
+            raise misnamed(DataError(f"there is no picture {path}: name a folder of pictures, or pictures"))
+    if len(teaching.pictures) == 1 and teaching.pictures[0].is_dir():
+        return teaching.pictures[0]
+    for path in teaching.pictures:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: name one folder alone, or pictures")
+        if path.suffix.lower() not in READ_FORMATS:
+            raise DataError(f"{path} is not a {READABLE} picture: convert it")
+    names = [path.name for path in teaching.pictures]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two pictures are called {twice}: put all into one folder under names of their own")
+    folder = run / PICTURES
+    make_folder(folder)
+    wanted: dict[str, Path] = {}
+    for path in teaching.pictures:
+        wanted[path.name] = path
+        for suffix in caption_files.CAPTION_SUFFIXES:
+            for beside in (path.with_suffix(suffix), path.with_name(path.name + suffix)):
+                if beside.is_file():
+                    wanted[beside.name] = beside
+    try:
+        for old in folder.iterdir():
+            if old.name not in wanted:
+                old.unlink()
+        for name, path in wanted.items():
+            target = folder / name
+            if not target.is_file() or target.read_bytes() != path.read_bytes():
+                shutil.copyfile(path, target)
+    except OSError as error:
+        raise OutputError(f"cannot copy the pictures to {folder}: {error.strerror}") from error
+    return folder
+
+
+def toml(content: Mapping[str, Any]) -> str:
+    """A recipe as TOML: keys of the run first, then a table for each section."""
+    lines = [f"{key} = {_value(value)}" for key, value in content.items() if not isinstance(value, Mapping)]
+    for section, own in content.items():
+        if isinstance(own, Mapping):
+            lines += ["", f"[{section}]", *(f"{key} = {_value(value)}" for key, value in own.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    # of text, numbers and truth values JSON is TOML
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,118 @@
+"""`sfumato teach` as one uses it: a few pictures to a file that draws them, and what it says no to."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+sys.path.append(str(Path(__file__).parents[1] / "cli"))
+
+from commandline import Here
+
+from sfumato.adapt.description import describe
+from sfumato.cli import console
+from sfumato.image import Image as Drawn
+from sfumato.train import recipe_file
+
+SHORT = ("--device", "cpu", "--steps", "2")
+
+
+@pytest.fixture
+def here(capfdbinary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(console, "SILENCE", 600.0)  # a busy machine does not add to what is said
+    return Here(capfdbinary)
+
+
+@pytest.fixture
+def mug(tmp_path):
+    """Three pictures of a striped thing, of different sizes, in the folder `mug`."""
+    folder = tmp_path / "mug"
+    folder.mkdir()
+    for number, size in enumerate(((40, 40), (60, 38), (48, 44))):
+        picture = Image.new("RGB", size, "white")
+        ImageDraw.Draw(picture).rectangle((8, 8, 30, 30), fill="teal", outline="orange", width=4)
+        picture.save(folder / f"{number}.png")
+    return folder
+
+
+def taught(here, tiny_base, *arguments):
+    return here("teach", *arguments, "--name", "sks mug", "--model", tiny_base, *SHORT)
+
+
+def test_a_subject_is_taught_and_drawn_by_the_name_of_its_folder(here, mug, tiny_base, tmp_path):
+    status, out, err = taught(here, tiny_base, mug, "--class", "mug")
+    assert status == 0, err
+    result = tmp_path / "home" / "adapters" / "mug.safetensors"
+    assert f"result           {result}\n" in out
+    assert out.endswith(
+        f"next             sfumato generate 'sks mug on the moon' --model {tiny_base} --lora mug\n"
+    )
+    assert describe(result).triggers == ("sks mug",)
+    assert (tmp_path / "runs/mug/samples/last.webp").is_file()
+    drawn = ("generate", "sks mug on the moon", "--model", tiny_base, "--seed", "1", "--device", "cpu", "-o")
+    assert here(*drawn, "with.png", "--lora", "mug") == (0, "with.png\n", "")
+    assert list(Drawn.open(tmp_path / "with.png").record.adapters) == ["mug"]
+
+
+def test_every_picture_is_learned_from_and_the_recipe_can_be_carried_out_by_train(
+    here, mug, tiny_base, tmp_path
+):
+    """None of so few is held out, and `train` finds nothing left to do."""
+    assert taught(here, tiny_base, mug, "-o", "mine.safetensors")[0] == 0
+    recipe = recipe_file.read(tmp_path / "runs/mug/recipe.toml")
+    assert not recipe.data.hold_out
+    assert len(json.loads((tmp_path / "runs/mug/index.json").read_text())["pictures"]) == 3
+    status, out, _ = here("train", "runs/mug/recipe.toml", "--device", "cpu")
+    assert status == 0
+    assert "runs/mug: done" in out
+
+
+def test_pictures_that_are_named_one_by_one_are_copied_with_their_captions(here, mug, tiny_base, tmp_path):
+    (mug / "0.txt").write_text("sks mug, front")
+    (mug / "other.png").write_bytes((mug / "1.png").read_bytes())
+    status, _, err = taught(here, tiny_base, mug / "0.png", mug / "1.png")
+    assert status == 0, err
+    copies = {path.name: path.read_bytes() for path in (tmp_path / "runs/mug/pictures").iterdir()}
+    assert copies == {name: (mug / name).read_bytes() for name in ("0.png", "1.png", "0.txt")}
+
+
+def test_it_is_taught_in_slices_as_in_a_piece(here, mug, tiny_base, tmp_path):
+    assert taught(here, tiny_base, mug, "-o", "whole.safetensors", "--run", "whole")[0] == 0
+    status, out, _ = taught(
+        here, tiny_base, mug, "-o", "parts.safetensors", "--run", "parts", "--seconds", "0.001"
+    )
+    assert status == 0
+    assert "parts: stopped at step 1 of 2, run again to go on" in out
+    assert not (tmp_path / "parts.safetensors").exists()
+    assert taught(here, tiny_base, mug, "-o", "parts.safetensors", "--run", "parts")[0] == 0
+    assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.png"], "there is no picture none.png"),
+        (["mug", "mug/0.png"], "mug is a folder: name one folder alone, or pictures"),
+        (["notes.txt"], "notes.txt is not a"),
+        (["mug/0.png", "two/0.png"], "two pictures are called 0.png"),
+        (["mug", "--method", "lorra"], "unknown method 'lorra'; did you mean 'lora'?"),
+        (["mug", "--name", "a <lora:x>"], "mean something else in prompts"),
+        (["mug", "--name", " "], "must be a few words"),
+        (["mug", "-o", "mug.bin"], "mug.bin must be called .safetensors"),
+        (["mug", "-o", "there.safetensors"], "will not replace there.safetensors"),
+    ],
+)
+def test_what_cannot_be_taught_is_said_and_nothing_is_left(here, mug, tmp_path, arguments, said):
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/0.png").write_bytes((mug / "0.png").read_bytes())
+    (tmp_path / "there.safetensors").write_bytes(b"mine")
+    status, out, err = here("teach", *arguments, *(() if "--name" in arguments else ("--name", "sks mug")))
+    assert (status in (1, 2), out) == (True, "")
+    assert said in err
+    assert not list(tmp_path.glob("runs/*/state.safetensors"))
+    assert (tmp_path / "there.safetensors").read_bytes() == b"mine"

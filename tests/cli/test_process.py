@@ -14,19 +14,6 @@ from commandline import SMALL, environment, process, start, timeless
 from sfumato.image import Image
 
 
-@pytest.fixture
-def busy_machine():
-    """Other processes, one for each core, that keep the machine busy."""
-    others = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)
-    ]
-    yield
-    for other in others:
-        other.kill()
-        other.wait()
-
-
-@pytest.mark.usefixtures("busy_machine")
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_picture_is_drawn_and_replays_as_identical_in_another_process(threads, tmp_path):
     env = environment(OMP_NUM_THREADS=threads)

@@ -13,7 +13,7 @@ picture: .venv/drawing
 # The checks two at a time; the processes that the tests start find their modules compiled
 test:
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync checks
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 .PHONY: checks lint types
 checks: page-test lint types .venv/programs

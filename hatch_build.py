@@ -11,9 +11,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/sfumato/nets/flash_attention.cpp")
-LIBRARY = SOURCE.with_name("libflash_attention.so")
-OPTIONS = ["-O3", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-static-libgcc", "-static-libstdc++"]
+SOURCES = [Path("src/sfumato/nets", name) for name in ("flash_attention.cpp", "normalisation.cpp")]
+LIBRARY = Path("src/sfumato/nets/libkernels.so")
+OPTIONS = [
+    *("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
+    *("-fopenmp", "-fPIC", "-shared", "-static-libgcc", "-static-libstdc++"),
+]
 
 
 class CompiledLibrary(BuildHookInterface):
@@ -21,17 +24,18 @@ class CompiledLibrary(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Before a wheel is put together."""
-        source, library = Path(self.root) / SOURCE, Path(self.root) / LIBRARY
+        root = Path(self.root)
+        sources, library = [str(root / source) for source in SOURCES], root / LIBRARY
         library.unlink(missing_ok=True)
         compiler = shlex.split(os.environ.get("CXX", "g++"))
         if sys.platform != "linux" or platform.machine() != "x86_64" or not shutil.which(compiler[0]):
-            self.app.display_warning(f"{SOURCE.name} is not compiled: there is no {compiler[0]} for it here")
+            self.app.display_warning(f"{LIBRARY.name} is not compiled: there is no {compiler[0]} for it here")
             return
-        command = [*compiler, *OPTIONS, "-o", str(library), str(source)]
+        command = [*compiler, *OPTIONS, "-o", str(library), *sources]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except subprocess.CalledProcessError as error:
-            self.app.display_warning(f"{SOURCE.name} is not compiled: {error.stderr}")
+            self.app.display_warning(f"{LIBRARY.name} is not compiled: {error.stderr}")
             return
         build_data["artifacts"].append(LIBRARY.as_posix())
         build_data["pure_python"] = False

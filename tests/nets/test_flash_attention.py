@@ -1,8 +1,5 @@
 """The compiled attention, beside the exact one in float64 and torch's own."""
 
-import ctypes
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -12,7 +9,7 @@ from sfumato.nets.attention import attend
 from sfumato.nets.flash_attention import suits
 
 compiled = pytest.mark.skipif(
-    flash_attention.library() is None,
+    not flash_attention.available(),
     reason="needs AVX-512 BF16, and a C++ compiler when Sfumato is installed: apt-get install g++",
 )
 # batch, heads, queries, keys, width of a head
@@ -118,48 +115,33 @@ def test_gradients_other_precisions_and_masks_of_every_query_are_torchs_affair()
     assert asked.grad is not None
 
 
-@pytest.fixture
-def anew():
-    """Have it be looked for again, in the test and after it."""
-    flash_attention.library.cache_clear()
-    yield
-    flash_attention.library.cache_clear()
+@compiled
+@pytest.mark.skipif(not flash_attention.tiles(), reason="needs a processor with AMX")
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.inference_mode()
+def test_amx_answers_as_exactly_as_the_processors_without_it(shape, monkeypatch):
+    heads = shape[1]
+    parts = question(*shape)
+    by_tiles, expected = attend(*parts, heads), exact(*parts, heads)
+    monkeypatch.setattr(flash_attention, "tiles", lambda: False)
+    without = attend(*parts, heads)
+    assert error(by_tiles, expected) < max(1.1 * error(without, expected), 2.0**-8)
+    assert error(without, expected) < 2.0**-8
 
 
 @compiled
-@pytest.mark.parametrize(("own", "torchs"), [(1.0, 2.0), (2.0, 1.0)])
-def test_where_torch_may_be_faster_that_is_tried(own, torchs, monkeypatch, anew):
-    """With AMX, which `flash_attention` makes no use of."""
-    capabilities, times = torch.cpu.get_capabilities(), iter([own, torchs])
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**capabilities, "amx_tile": True})
-
-    def seconds(work):
-        work()
-        return next(times)
-
-    monkeypatch.setattr(flash_attention, "_seconds", seconds)
-    assert (flash_attention.library() is not None) == (own < torchs)
-
-
-@pytest.mark.parametrize("content", [b"no library", None])
 @torch.inference_mode()
-def test_a_library_that_is_another_or_none_is_not_used(content, tmp_path, monkeypatch, anew):
-    path = tmp_path / "library.so"
-    if content is None:
-        path = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
-    else:
-        path.write_bytes(content)
-    monkeypatch.setattr(flash_attention, "LIBRARY", path)
-    assert flash_attention.library() is None
+def test_weights_too_small_to_count_cost_no_accuracy():
+    """Scores far below the largest, whose weights are less than the smallest number that is normal."""
+    q, k, v = question(1, 1, 40, 64, 16)
+    q[:], k[:] = 8.0, 8.0
+    k[:, 1::2] = -8.0
+    assert error(attend(q, k, v, 1), exact(q, k, v, 1)) < 2.0**-8
 
 
 @torch.inference_mode()
-def test_without_a_compiler_torchs_attention_answers(monkeypatch, anew):
+def test_without_it_torchs_attention_answers(monkeypatch):
     q, k, v = question(2, 4, 50, 60, 24)
-
-    def missing(path):
-        raise OSError(f"{path}: cannot open shared object file")
-
-    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setattr(flash_attention, "available", lambda: False)
     assert not suits(q, k, v, 4, None)
     assert error(attend(q, k, v, 4), exact(q, k, v, 4)) < 2.0**-7

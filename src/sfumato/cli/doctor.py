@@ -107,7 +107,7 @@ def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         import torch
 
         from sfumato import devices
-        from sfumato.nets.flash_attention import library
+        from sfumato.nets.compiled import library
     except Exception as error:  # a broken installation fails in any way it likes
         missing.append(f"torch cannot be imported: {type(error).__name__}: {error}")
         return {}, {}
@@ -129,7 +129,7 @@ def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "mkldnn": torch.backends.mkldnn.is_available(),
         "cpu_fast_dtypes": ["bfloat16", "float32"] if fast else ["float32"],
-        "compiled_attention": library() is not None,
+        "compiled_kernels": library() is not None,
         "cuda": torch.version.cuda,
         "mps": torch.backends.mps.is_available(),
         "gpus": gpus,
@@ -138,8 +138,8 @@ def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         missing.append("a GPU that torch can use: pictures are drawn on the CPU")
     if device.type == "cpu" and not fast:
         missing.append("bfloat16 on this CPU (AVX-512 BF16 or AMX): float32 is used, half as fast")
-    if device.type == "cpu" and fast and library() is None:
-        missing.append("compiled attention: apt-get install g++, then reinstall sfumato; slower without")
+    if device.type == "cpu" and library() is None:
+        missing.append("compiled kernels: apt-get install g++, then reinstall sfumato; slower without")
     dtype = str(devices.pick_dtype(device)).removeprefix("torch.")
     return found, {"device": devices.describe(device), "dtype": dtype}
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.nets.flash_attention import flash_attention, suits
-from sfumato.nets.inference import Conv, GEGLULinear, Linear, Norm
+from sfumato.nets.inference import Conv, GEGLULinear, LayerNorm, Linear, Norm
 from sfumato.nets.inputs import BlockInputs
 from sfumato.nets.recomputed_attention import RecomputedAttention
 
@@ -143,11 +143,11 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, context: int, upcast: bool) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width)
+        self.norm1 = LayerNorm(width)
         self.attn1 = SelfAttention(width, heads, width, upcast=upcast)
-        self.norm2 = nn.LayerNorm(width)
+        self.norm2 = LayerNorm(width)
         self.attn2 = CrossAttention(width, heads, context, upcast=upcast)
-        self.norm3 = nn.LayerNorm(width)
+        self.norm3 = LayerNorm(width)
         self.ff = FeedForward(width)
 
     def forward(self, h: Tensor, inputs: BlockInputs) -> Tensor:

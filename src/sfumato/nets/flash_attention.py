@@ -1,36 +1,28 @@
-"""Attention in bfloat16 on a CPU, by `flash_attention.cpp`, which is compiled when Sfumato is installed.
+"""Attention in bfloat16 on a CPU, by `flash_attention.cpp`.
 
-torch's own takes two to three times as long there. Where there was no compiler, or the processor has no
-instructions for bfloat16 (AVX-512 BF16), torch's is used.
+It takes processors with AVX-512 BF16 or AMX; elsewhere torch's own is used.
 """
 
-import ctypes
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from time import perf_counter
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-LIBRARY = Path(__file__).with_name("libflash_attention.so")
+from sfumato.nets.compiled import NUMBER, answers_for, library
+
 MAX_WIDTH = 1024
 """Numbers of a head, for which a block of queries stays in the cache."""
-_Number, _Address = ctypes.c_int64, ctypes.c_void_p
 
 
 def suits(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None) -> bool:
     """Whether `flash_attention` can answer here, and nobody wants gradients of it."""
     return (
         q.dtype == k.dtype == v.dtype == torch.bfloat16
-        and q.device.type == "cpu"
-        and not (torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad))
         and q.shape[2] <= heads * MAX_WIDTH
         and q.shape[2] // heads % 2 == 0
         and (mask is None or mask.ndim == 2)
-        and not torch.compiler.is_compiling()
-        and library() is not None
+        and answers_for(q, k, v)
+        and available()
     )
 
 
@@ -42,12 +34,6 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | 
     """
     compiled = library()
     assert compiled is not None
-    return _answer(compiled, q, k, v, heads, mask)
-
-
-def _answer(
-    compiled: ctypes.CDLL, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None
-) -> Tensor:
     q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k, v))
     (batch, queries, channels), keys = q.shape, k.shape[1]
     width = channels // heads
@@ -67,52 +53,26 @@ def _answer(
         queries,
         keys,
         width,
-        (_Number * len(strides))(*strides),
+        (NUMBER * len(strides))(*strides),
         0 if mask is None or len(mask) == 1 else keys,
         width**-0.5,
+        tiles(),
         torch.get_num_threads(),
     )
     return out
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled functions; `None` where they were not compiled or are not the fastest.
-
-    With AMX, which they make no use of, that is tried.
-    """
-    capabilities = torch.cpu.get_capabilities()
+def available() -> bool:
+    """Whether it was compiled, and the processor has what it is made of."""
     # torch may have been told to do without, by ATEN_CPU_CAPABILITY
-    if not capabilities.get("avx512_bf16") or "AVX512" not in torch.backends.cpu.get_cpu_capability():
-        return None
-    try:
-        # it counts on the OpenMP that torch has brought
-        loaded = ctypes.CDLL(str(LIBRARY))
-        loaded.scratch_bytes.argtypes, loaded.scratch_bytes.restype = [_Number] * 4, _Number
-        loaded.attention.restype = None
-        loaded.attention.argtypes = (
-            *[_Address] * 6,
-            *[_Number] * 5,
-            *(_Address, _Number, ctypes.c_float, ctypes.c_int),
-        )
-    except (OSError, AttributeError):  # it is not there, or not what it is called
-        return None
-    return loaded if not capabilities.get("amx_tile") or _is_fastest(loaded) else None
+    wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return bool(wide and torch.cpu.get_capabilities().get("avx512_bf16")) and library() is not None
 
 
-def _is_fastest(loaded: ctypes.CDLL) -> bool:
-    """Whether it takes less time than torch's own, in a few milliseconds of 512 places in 8 heads."""
-    x = torch.ones(1, 512, 512, dtype=torch.bfloat16)
-    parts = x.unflatten(2, (8, -1)).transpose(1, 2)
-    with torch.inference_mode():
-        own = _seconds(lambda: _answer(loaded, x, x, x, 8, None))
-        return own < _seconds(lambda: F.scaled_dot_product_attention(parts, parts, parts))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(5):
-        began = perf_counter()
-        work()
-        times.append(perf_counter() - began)
-    return min(times)
+@cache
+def tiles() -> bool:
+    """Whether AMX multiplies: the processor has it, and the system allows its use."""
+    compiled, found = library(), torch.cpu.get_capabilities()
+    has = found.get("amx_tile") and found.get("amx_bf16")
+    return bool(has and compiled is not None and compiled.allow_tiles())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.nets.circular import padded
+from sfumato.nets.normalisation import group_norm, group_norm_suits, layer_norm, layer_norm_suits
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -224,24 +225,39 @@ class GEGLULinear(Prepacked, nn.Linear):
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation."""
+    """Group normalisation (Wu & He 2018)."""
+
+    silu = False
+    """Whether SiLU follows."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
+        if group_norm_suits(x, self.weight, self.bias):
+            return group_norm(x, self.num_groups, self.weight, self.bias, self.eps, silu=self.silu)
         # torch normalises small half-precision pictures number by number unless groups fill its registers
         small = x.shape[2] * x.shape[3] < 1024 and self.num_channels // self.num_groups % 16
         if not small or x.dtype == torch.float32 or x.device.type != "cpu":
-            return super().forward(x)
-        weight, bias = self.weight.float(), self.bias.float()
-        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
+            y = super().forward(x)
+        else:
+            weight, bias = self.weight.float(), self.bias.float()
+            y = F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
+        return F.silu(y, inplace=True) if self.silu else y
 
 
 class NormSiLU(Norm):
     """Group normalisation followed by SiLU: always met together."""
 
+    silu = True
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation (Ba et al. 2016) over the last dimension."""
+
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        return F.silu(super().forward(x), inplace=True)
+        """(…, C) to the same shape."""
+        if layer_norm_suits(x, self.weight, self.bias):
+            return layer_norm(x, self.weight, self.bias, self.eps)
+        return super().forward(x)
 
 
 def for_inference(

@@ -48,8 +48,8 @@ from sfumato.expansion import Prepared
 from sfumato.few_steps import apply_fast
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
+from sfumato.nets.compiled import library
 from sfumato.nets.denoiser import Denoiser
-from sfumato.nets.flash_attention import library
 from sfumato.nets.inference import for_inference, unpacked
 from sfumato.options import DEFAULT_DEVICE, DEFAULT_MODEL, DeviceOptions, ModelOptions
 from sfumato.prompt.language import parse
@@ -727,7 +727,7 @@ class Studio(DrawingCalls):
 
     def _record(self, picture: Prepared, request: Request, pixels: str) -> Record:
         tile = self.decoders.tile(self.model.latent.shape(request.size))
-        compiled = self.device.type == "cpu" and self.dtype == torch.bfloat16 and library() is not None
+        compiled = self.device.type == "cpu" and library() is not None
         return Record(
             sfumato=__version__,
             request=request,
@@ -737,7 +737,7 @@ class Studio(DrawingCalls):
             device=devices.describe(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             threads=torch.get_num_threads(),
-            processor=f"{devices.processor()}, compiled attention" if compiled else devices.processor(),
+            processor=f"{devices.processor()}, compiled kernels" if compiled else devices.processor(),
             pixels=pixels,
             adapters={name: adapter.fingerprint for name, adapter in picture.loaded.items()},
             embeddings={name: each.fingerprint for name, each in picture.embeddings.items()},

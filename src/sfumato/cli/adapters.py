@@ -159,7 +159,7 @@ def resize(
             "--dynamic METHOD:V",
             OUTPUT,
             "Choose each layer's rank: sv_ratio:V keeps singular values above the largest / V; sv_fro:V "
-            "and sv_cumulative:V keep the share V of the norm, or of their sum.",
+            "and sv_cumulative:V keep the share V of the norm, or of their sum. Default: --rank alone.",
         ),
     ] = None,
     layout: Layout = None,

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,21 +163,43 @@ def read(
     Raises `CheckpointError` as `header` does,
     and for NaN or infinite numbers, naming the tensor.
     """
-    path = Path(path)
     found = {}
-    with _opened(path) as file:
-        checked = header_of(file, path)
-        wanted = [info for name, info in checked.tensors.items() if names is None or name in names]
+    with opened(path) as file:
+        wanted = [info for name, info in file.header.tensors.items() if names is None or name in names]
         check_memory(bytes_of(wanted, dtype), str(path))
-        for name, info in checked.tensors.items():
-            if names is not None and name not in names:
-                continue
-            file.seek(checked.header_bytes + info.begin)
-            tensor, fault = _read_tensor(file, info)
-            if fault:
-                raise CheckpointError(f"{path} is damaged: tensor {name!r} {fault}")
-            found[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+        for name in file.header.tensors:
+            if names is None or name in names:
+                tensor = file.read(name)
+                found[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     return found
+
+
+class OpenFile:
+    """A safetensors file that stays open, from which tensors are read one at a time."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.path = path
+        self.header = header_of(file, path)
+        self._file = file
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, in memory of its own, on the CPU.
+
+        Raises `CheckpointError` for NaN or infinite numbers, and where the file was cut short meanwhile.
+        """
+        info = self.header.tensors[name]
+        self._file.seek(self.header.header_bytes + info.begin)
+        tensor, fault = _read_tensor(self._file, info)
+        if fault:
+            raise CheckpointError(f"{self.path} is damaged: tensor {name!r} {fault}")
+        return tensor
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[OpenFile]:
+    """The file, open in the block. Raises `CheckpointError` as `header` does."""
+    with _opened(Path(path)) as file:
+        yield OpenFile(file, Path(path))
 
 
 def checked(tensors: Mapping[str, Any], where: str) -> dict[str, Tensor]:
@@ -318,18 +340,30 @@ def write_to(
 
     Tensors are written one after another, so that no second copy of them all is made.
     """
-    ordered = _ordered(tensors)
+    infos = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    write_each(file, infos, tensors.__getitem__, metadata)
+
+
+def write_each(
+    file: BinaryIO,
+    infos: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    tensor: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """As `write_to`, with each tensor asked for when it is due, by its name; `infos`: dtypes and shapes."""
+    ordered = sorted(infos, key=lambda name: (-infos[name][0].itemsize, name))
     content: dict[str, Any] = {}
     if metadata:
         content["__metadata__"] = dict(sorted(metadata.items()))
     place = 0
-    for name, tensor in ordered:
+    for name in ordered:
         if fault := _name_fault(name):
             raise ValueError(f"a tensor cannot be named {name!r}: {fault}")
-        size = tensor.numel() * tensor.element_size()
+        dtype, shape = infos[name]
+        size = math.prod(shape) * dtype.itemsize
         content[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
+            "dtype": _NAMES[dtype],
+            "shape": list(shape),
             "data_offsets": [place, place + size],
         }
         place += size
@@ -340,8 +374,8 @@ def write_to(
             f"{len(ordered):,} tensors or a header of {len(raw):,} bytes are too many for one file"
         )
     file.write(len(raw).to_bytes(8, "little") + raw)
-    for _, tensor in ordered:
-        file.write(_bytes(tensor))
+    for name in ordered:
+        file.write(_bytes(tensor(name)))
 
 
 def _ordered(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

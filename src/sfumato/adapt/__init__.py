@@ -1,6 +1,7 @@
 """Adapters and embeddings that people have or train: LoRA and its kin in every published form, new words."""
 
 from sfumato.adapt.adapters import Adapters
+from sfumato.adapt.checkpoints import WrittenModel, extract, fold
 from sfumato.adapt.delta import Delta
 from sfumato.adapt.description import Description
 from sfumato.adapt.embedding import Embedding
@@ -21,8 +22,11 @@ __all__ = [
     "Embedding",
     "InstalledAdapter",
     "WrittenAdapter",
+    "WrittenModel",
     "attach_new",
     "convert",
+    "extract",
+    "fold",
     "info",
     "installed",
     "merge",

@@ -110,7 +110,17 @@ def fitted(sources: Sequence[tuple[str, Source]], model: str | None) -> tuple[Ar
     """
     if model is not None:
         asked = of_model(model)
-        return asked, [reading.from_source(found, asked.indexes, name) for name, found in sources]
+        try:
+            return asked, [reading.from_source(found, asked.indexes, name) for name, found in sources]
+        except CheckpointError as error:
+            for _, found in sources:
+                own = _by_text_width(found)
+                if own in _PUBLISHED and own != asked.family:
+                    raise CheckpointError(
+                        f"{found.path} was made for {FAMILIES[own].title}, and {model} is "
+                        f"{FAMILIES[asked.family].title} ({error})"
+                    ) from None
+            raise
     first: CheckpointError | None = None
     for family in _likely(sources[0][1]):
         try:

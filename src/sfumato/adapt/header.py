@@ -14,9 +14,11 @@ from sfumato.adapt.reading import Adapter
 from sfumato.adapt.settings import HEADER
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.model import Model
+from sfumato.checkpoint.stored import StoredModel
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import CheckpointError
 from sfumato.files import open_file
+from sfumato.prompt.meaning import AdapterWeight
 
 TRIGGER = "modelspec.trigger_phrase"
 TRAINING = "sfumato.training"
@@ -121,3 +123,23 @@ def carried_over(sources: Sequence[tuple[Adapter, Mapping[str, Any]]], family: s
     told = [{"name": each.name, "fingerprint": each.fingerprint, **facts} for each, facts in sources]
     entries[SOURCES] = json.dumps(told, ensure_ascii=False)
     return entries
+
+
+def of_folding(fingerprints: Sequence[tuple[str, str]], weights: Sequence[AdapterWeight]) -> dict[str, str]:
+    """The text for a model's file that adapters with these names and fingerprints went into."""
+    told = [
+        {"name": name, "fingerprint": digits, "weight": each.weight, "text_weight": each.text_weight}
+        for (name, digits), each in zip(fingerprints, weights, strict=True)
+    ]
+    return {SOURCES: json.dumps(told, ensure_ascii=False)}
+
+
+def of_extraction(base: StoredModel, tuned: StoredModel, title: str) -> dict[str, str]:
+    """The text for the difference of two models."""
+    told = [
+        {"name": model.name, "fingerprint": model.fingerprint, "weight": weight}
+        for model, weight in ((base, -1), (tuned, 1))
+    ]
+    family, prediction = tuned.info.family.name, tuned.info.prediction
+    named = {"modelspec.title": title, "ss_sd_model_name": base.name}
+    return {**of_base(family, prediction), **named, SOURCES: json.dumps(told, ensure_ascii=False)}

@@ -315,8 +315,8 @@ class _Job:
             path=self.target,
             layout=layout,
             family=self.architecture.family,
-            layers=Counter(part for part, _ in deltas),
-            ranks=Counter(delta.rank for delta in deltas.values() if delta.rank),
+            layers=dict(Counter(part for part, _ in deltas)),
+            ranks=dict(Counter(delta.rank for delta in deltas.values() if delta.rank)),
             bytes=self.target.stat().st_size,
             kept=kept,
         )

@@ -245,7 +245,7 @@ def table_of(config: Config, prefix: str, open_clip: bool, parameters: Iterable[
 
 def from_file(table: Mapping[str, SourceKey], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A file's `tensors` as parameters by their names here; matrices that were stacked share their memory."""
-    return {name: _taken(tensors[origin.key], origin) for name, origin in table.items()}
+    return {name: taken(tensors[origin.key], origin) for name, origin in table.items()}
 
 
 def to_file(table: Mapping[str, SourceKey], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -278,7 +278,17 @@ def shapes(
     return found
 
 
-def _taken(tensor: Tensor, origin: SourceKey) -> Tensor:
+def put_back(tensor: Tensor, origin: SourceKey, parameter: Tensor) -> Tensor:
+    """A file's `tensor` with a `parameter` of other numbers in its place there: the inverse of `taken`."""
+    if origin.qkv_index is not None:
+        thirds = list(tensor.chunk(3))
+        thirds[origin.qkv_index] = parameter
+        return torch.cat(thirds)
+    return (parameter.t() if origin.transposed else parameter).reshape(tensor.shape)
+
+
+def taken(tensor: Tensor, origin: SourceKey) -> Tensor:
+    """The parameter in a file's `tensor`; one of three that are stacked shares its memory."""
     if origin.qkv_index is not None:
         return tensor.chunk(3)[origin.qkv_index]
     if origin.convolution:

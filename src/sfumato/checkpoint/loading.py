@@ -102,7 +102,7 @@ def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
     """
     found = scan(ModelOptions.of(source, **others), collect_errors=True)
     for part in found.parts.values():
-        found.attempt(_table, part, expected_shapes(empty_network(part.config).state_dict()))
+        found.attempt(table_of_part, part, expected_shapes(empty_network(part.config).state_dict()))
     if found.parts:
         found.attempt(found.model_info)
         found.identify()
@@ -147,7 +147,7 @@ class _Uninitialised(TorchFunctionMode):
 def build(part: Part, dtype: torch.dtype | None) -> ModelNetwork:
     """One network around the tensors of its files, which are used as they are, not copied."""
     network = empty_network(part.config)
-    table = _table(part, expected_shapes(network.state_dict()))
+    table = table_of_part(part, expected_shapes(network.state_dict()))
     wanted = {origin.key for origin in table.values()}
     state: dict[str, Tensor] = {}
     for path, header in part.headers.items():
@@ -180,7 +180,7 @@ def _storage(part: Part) -> torch.dtype | None:
     return max(wide, key=lambda dtype: dtype.itemsize, default=torch.float16)
 
 
-def _table(part: Part, expected: dict[str, tuple[int, ...]]) -> Table:
+def table_of_part(part: Part, expected: dict[str, tuple[int, ...]]) -> Table:
     """Where each parameter is. Raises `CheckpointError` where a header and `expected` disagree."""
     if part.table is not None:
         table = part.table(expected)

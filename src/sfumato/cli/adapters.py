@@ -1,4 +1,4 @@
-"""`sfumato adapters`: list and describe LoRAs and embeddings; convert, merge and resize them."""
+"""`sfumato adapters`: list and describe LoRAs; convert, merge and resize them; fold and extract them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sfumato.cli import console
 from sfumato.cli.help import MODEL, OUTPUT
 from sfumato.cli.options import Json, Program, adapter, argument, option
-from sfumato.errors import CheckpointError, UsageError, misnamed, nearest
+from sfumato.errors import CheckpointError, OutputError, UsageError, misnamed, nearest
 from sfumato.names import LORA_LAYOUTS, RANK_METHODS
 from sfumato.options import DeviceOptions
 
@@ -57,6 +57,16 @@ ConvRank = Annotated[
     int | None, option("--conv-rank N", OUTPUT, "The same of 3 × 3 convolutions. Default: as --rank.")
 ]
 
+Dynamic = Annotated[
+    str | None,
+    option(
+        "--dynamic METHOD:V",
+        OUTPUT,
+        "Choose each layer's rank: sv_ratio:V keeps singular values above the largest / V; sv_fro:V "
+        "and sv_cumulative:V keep the share V of the norm, or of their sum. Default: --rank alone.",
+    ),
+]
+
 
 @program.add("list")
 def list_adapters(as_json: Json = False) -> None:
@@ -99,7 +109,7 @@ def info(
 
 @program.add(
     examples="""sfumato adapters merge ink:0.8 detail:0.5 -o both.safetensors
-sfumato adapters merge ink detail -o both.safetensors --rank 4 --layout kohya"""
+sfumato adapters merge ink detail -o small-both.safetensors --rank 4 --layout kohya"""
 )
 def merge(
     adapters: Weighted,
@@ -146,22 +156,14 @@ def convert(
 
 @program.add(
     examples="""sfumato adapters resize detail.safetensors small.safetensors --rank 1
-sfumato adapters resize detail.safetensors small.safetensors --dynamic sv_fro:0.95"""
+sfumato adapters resize detail.safetensors smaller.safetensors --dynamic sv_fro:0.95"""
 )
 def resize(
     adapter: Adapter,
     target: Annotated[Path, argument("TARGET", "Where to write: a .safetensors file.")],
     rank: Rank = None,
     conv_rank: ConvRank = None,
-    dynamic: Annotated[
-        str | None,
-        option(
-            "--dynamic METHOD:V",
-            OUTPUT,
-            "Choose each layer's rank: sv_ratio:V keeps singular values above the largest / V; sv_fro:V "
-            "and sv_cumulative:V keep the share V of the norm, or of their sum. Default: --rank alone.",
-        ),
-    ] = None,
+    dynamic: Dynamic = None,
     layout: Layout = None,
     dtype: Dtype = None,
     model: Model = None,
@@ -176,6 +178,81 @@ def resize(
     with _reading("resizing") as progress:
         done = adapt.resize(
             adapter,
+            target,
+            rank=rank,
+            conv_rank=conv_rank,
+            dynamic=method,
+            value=value,
+            progress=progress,
+            **others,
+        )
+    _tell(done, as_json)
+
+
+@program.add(
+    examples="""sfumato adapters fold ink:0.8 --model dreamy.safetensors -o dreamy-ink.safetensors
+sfumato adapters fold ink detail:0.5 --model embedded -o ~/models/embedded-ink"""
+)
+def fold(
+    adapters: Weighted,
+    model: Annotated[str, option("-m, --model MODEL", MODEL, "The model to fold them into.")],
+    output: Annotated[
+        Path, option("-o, --output PATH", OUTPUT, "Where to write: a file or a folder, as the model is.")
+    ],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model with adapters in its weights."""
+    wanted = _weighted(adapters)
+    from sfumato import adapt
+
+    with _reading("folding") as progress:
+        done = adapt.fold(model, wanted, output, overwrite=overwrite, progress=progress)
+    if as_json:
+        console.result(console.as_json({**asdict(done), "path": str(done.path)}))
+        return
+    layers = ", ".join(
+        f"{console.counted(count, 'layer')} of the {part}" for part, count in done.layers.items()
+    )
+    console.result(f"{done.path}: {done.layout}, {layers or 'no layer'} changed, {done.bytes / 1e6:,.1f} MB")
+
+
+@program.add(
+    examples="""sfumato adapters extract ~/models/dreamy dreamy-ink.safetensors found.safetensors --rank 8
+sfumato adapters extract ~/models/dreamy dreamy-ink.safetensors most.safetensors --dynamic sv_fro:0.9"""
+)
+def extract(
+    base: Annotated[str, argument("BASE", "The model that the other was made from.")],
+    tuned: Annotated[str, argument("TUNED", "The model whose difference becomes a LoRA.")],
+    target: Annotated[Path, argument("TARGET", "Where to write: a .safetensors file.")],
+    rank: Rank = None,
+    conv_rank: ConvRank = None,
+    dynamic: Dynamic = None,
+    layout: Annotated[
+        str,
+        option(
+            "--layout NAME",
+            OUTPUT,
+            "peft (diffusers) or kohya (A1111, ComfyUI). Default: kohya.",
+            known=LORA_LAYOUTS,
+        ),
+    ] = "kohya",
+    dtype: Annotated[
+        str | None, option("--dtype NAME", OUTPUT, "fp32, fp16 or bf16. Default: fp16 if both models are.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write the LoRA nearest to the difference of two models."""
+    method, value = _dynamic(dynamic)
+    others = _checked(layout, dtype, None, overwrite)
+    del others["model"]
+    from sfumato import adapt
+
+    with _reading("extracting") as progress:
+        done = adapt.extract(
+            base,
+            tuned,
             target,
             rank=rank,
             conv_rank=conv_rank,
@@ -234,6 +311,8 @@ def _reading(doing: str) -> Iterator[Callable[[int, int], None]]:
             yield lambda done, total: meter.update(doing, done, total)
         except CheckpointError as error:
             raise misnamed(error) from None
+        except OutputError as error:
+            raise OutputError(str(error).replace("overwrite=True", "--overwrite")) from None
 
 
 def _tell(done: "WrittenAdapter", as_json: bool) -> None:

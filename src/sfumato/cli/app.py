@@ -31,7 +31,7 @@ COMMANDS = {
     "distill": "Train a student that draws in few steps what its teacher draws in many; again: resume.",
     "evaluate": "Measure how real a model's pictures look, and how well they follow their prompts.",
     "models": "List, download, find and delete models.",
-    "adapters": "List, describe, convert, merge and resize LoRAs and embeddings.",
+    "adapters": "List, describe, convert, merge, resize, fold and extract LoRAs.",
     "data": "Make and check training data.",
     "serve": "Draw for programs over HTTP: OpenAI's Images API, A1111's, and Sfumato's own.",
 }

@@ -114,10 +114,10 @@ def fitted(sources: Sequence[tuple[str, Source]], model: str | None) -> tuple[Ar
             return asked, [reading.from_source(found, asked.indexes, name) for name, found in sources]
         except CheckpointError as error:
             for _, found in sources:
-                own = _by_text_width(found)
-                if own in _PUBLISHED and own != asked.family:
+                hint = _by_text_width(found)
+                if hint is not None and hint in _PUBLISHED and hint != asked.family:
                     raise CheckpointError(
-                        f"{found.path} was made for {FAMILIES[own].title}, and {model} is "
+                        f"{found.path} was made for {FAMILIES[hint].title}, and {model} is "
                         f"{FAMILIES[asked.family].title} ({error})"
                     ) from None
             raise

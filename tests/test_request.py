@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,12 @@ from sfumato.request import MAX_SEED, Request
         ({"prompt": "a\ud83d"}, "holds half of a surrogate pair at character 1"),
         ({"negative": "\udcff"}, "holds half of a surrogate pair at character 0"),
         ({"prompt": 7}, "prompt is 7: must be a valid string"),
+        ({"image": Path("none.png")}, "image is 'none.png': cannot read none.png: No such file"),
+        (
+            {"elements": [{"prompt": "a", "name": "a/b"}]},
+            "elements.0.name is 'a/b': must be of letters, digits, spaces, - and _",
+        ),
+        ({"image": {"sha256": "beef"}}, "image.sha256 is 'beef': must be 64 digits, 0 to 9 and a to f"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

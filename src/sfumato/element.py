@@ -1,13 +1,13 @@
 """Elements of a scene: objects that are drawn for themselves, cut out and put in front of a background."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sfumato.control import Fraction
 from sfumato.inputs import Picture
 from sfumato.prompt.meaning import MAX_CHARACTERS
-from sfumato.validation import Validated
+from sfumato.validation import Matching, Validated
 
 Box = tuple[Fraction, Fraction, Fraction, Fraction]
 """Left, top, right, bottom, as fractions of the picture."""
@@ -30,7 +30,9 @@ class Element(Validated):
     """
 
     prompt: str = Field(min_length=1, max_length=MAX_CHARACTERS)
-    name: str = Field("", max_length=80, pattern=r"^[\w -]*$")
+    name: Annotated[str, Matching(r"[\w -]*", "of letters, digits, spaces, - and _")] = Field(
+        "", max_length=80
+    )
     box: Box | None = None
     mask: Picture | None = None
     depth: int = Field(0, ge=-1000, le=1000)

@@ -33,7 +33,9 @@ class OutputError(SfumatoError):
 
 
 class PictureError(SfumatoError):
-    """A picture file that is damaged, too large, not a picture, or carries no record."""
+    """A picture file that is missing, damaged, too large, not a picture, or carries no record."""
+
+    exit_status = UsageError.exit_status
 
 
 class UnsupportedPictureError(PictureError):

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sfumato.errors import PictureError, SfumatoError, UsageError
 from sfumato.files import read_file
-from sfumato.validation import Validated
+from sfumato.validation import Matching, Validated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ class InputImage(Validated):
     )
 
     name: str = Field("", max_length=4096)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Annotated[str, Matching("[0-9a-f]{64}", "64 digits, 0 to 9 and a to f")]
     data: bytes | None = Field(None, repr=False)
 
     @classmethod

@@ -1,16 +1,25 @@
 """What pydantic finds wrong, in this package's form: field, value and what is allowed in one line."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby, takewhile
 from os import PathLike
 from pathlib import Path
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from sfumato.errors import UsageError, nearest
 
@@ -75,6 +84,27 @@ def one_of(known: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+@dataclass(frozen=True)
+class Matching:
+    """For `Annotated[str, Matching(pattern, what)]`: a text that all of `pattern` fits, or an error that it
+    must be `what`.
+    """
+
+    pattern: str
+    what: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        return {**handler(schema), "pattern": f"^{self.pattern}$"}
+
+    def _check(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"must be {self.what}")
+        return text
+
+
 def described(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[str]:
     """One line a fault, as "steps is 0: must be at least 1 (allowed: 1 to 1000)".
 
@@ -82,7 +112,7 @@ def described(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterat
     """
     faults = error.errors(include_url=False)
     for _, tried in groupby(faults, lambda fault: [*takewhile(_is_name, fault["loc"])]):
-        yield _line([*tried], fields)
+        yield described_fault([*tried], fields)
 
 
 def as_path(path: Any) -> Path:
@@ -94,13 +124,16 @@ def as_path(path: Any) -> Path:
 
 def shown(value: Any) -> str:
     """`repr(value)` at a bounded length: a hostile file must not fill the screen."""
+    value = os.fspath(value) if isinstance(value, PathLike) else value
     short = Repr()
     short.maxstring = short.maxother = 80
     return " ".join(short.repr(value).split())
 
 
-def _line(tried: list[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:
-    """The faults of one value: of a union's members, the one whose type fits has the say, if there is one."""
+def described_fault(tried: Sequence[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:
+    """The faults of one value in one line, as `described`: of a union's members, the one whose type fits has
+    the say, if there is one.
+    """
     typed = [fault for fault in tried if not fault["type"].endswith("_type")]
     fault = (typed or tried)[0]
     texts = [reworded(fault["msg"]) for fault in typed[:1] or tried]

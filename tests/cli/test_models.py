@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from commandline import SMALL
 from huggingface_hub import constants
 
 from sfumato import checkpoint, weights
@@ -123,6 +124,18 @@ def test_inspect_writes_what_is_wrong_to_stderr(here, tmp_path):
     status, out, err = here("inspect", "broken.safetensors", "--json")
     assert (status, len(json.loads(out)["problems"])) == (1, 1)
     assert err.startswith("error: broken.safetensors")
+
+
+def test_inspect_takes_several_at_once(here, tmp_path):
+    here("generate", "a red apple", "-o", "a.png", *SMALL)
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors at all")
+    status, out, _ = here("inspect", "embedded", "a.png")
+    assert status == 0
+    assert out.startswith("embedded\n")
+    assert "\n\na.png: PNG, 64×64\n" in out
+    status, out, _ = here("inspect", "--json", "broken.safetensors", "a.png")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert (status, told[1]["path"], len(told[0]["problems"])) == (1, "a.png", 1)
 
 
 def test_inspect_of_a_model_that_lacks_a_part_says_what_is_there_and_what_is_not(here, tmp_path):

@@ -104,7 +104,7 @@ def test_a_picture_without_any_record_cannot_be_replayed(here, tmp_path):
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     for command in (["replay", "a.png"], ["generate", "--like", "a.png"]):
         status, _, err = here(*command)
-        assert status == 1
+        assert status == 2
         assert err == "error: no record of how it was drawn in a.png\n"
 
 

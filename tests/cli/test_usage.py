@@ -90,7 +90,7 @@ WRONG = {
     ("replay",): "Missing argument 'IMAGE'.",
     ("replay", "none.png"): "there is no picture 'none.png'",
     ("replay", "file.png", "-o", "a.gif"): "'a.gif' has unknown suffix '.gif'",
-    ("inspect",): "Missing argument 'MODEL|ADAPTER|IMAGE'.",
+    ("inspect",): "Missing argument 'MODEL|ADAPTER|IMAGE...'.",
 }
 UNWRITABLE = {
     ("generate", "x", "-o", "/proc/a.png"): "cannot write in '/proc': it takes no files",
@@ -116,6 +116,29 @@ def test_a_wrong_command_line_is_told_in_one_line(arguments, status, told, here,
     assert told in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file.png"]
+
+
+USED = [
+    ("generate", "x", "--image", "FILE"),
+    ("generate", "x", "--control", "edges:FILE"),
+    ("generate", "--like", "FILE"),
+    ("edit", "FILE", "make it blue"),
+    ("vary", "FILE"),
+    ("upscale", "FILE"),
+    ("extend", "FILE", "right=32"),
+    ("inspect", "FILE"),
+    ("replay", "FILE"),
+]
+
+
+@pytest.mark.parametrize("line", USED, ids=" ".join)
+def test_a_picture_that_cannot_be_used_is_wrong_usage_in_every_command(line, here, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for file in ("broken.png", "none.png"):
+        status, out, err = here(*(each.replace("FILE", file) for each in line))
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert file in err
+        assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
 
 
 SLOW = ("torch", "numpy", "PIL", "huggingface_hub", "tokenizers", "safetensors", "rich")

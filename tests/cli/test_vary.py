@@ -58,5 +58,5 @@ def test_what_is_wrong_is_told_before_drawing(apple, here, line, words, tmp_path
 
 def test_a_picture_that_is_not_there_is_told(here):
     status, _, err = here("vary", "nowhere.png")
-    assert status == 1
+    assert status == 2
     assert err == "error: cannot read nowhere.png: No such file or directory\n"

@@ -89,7 +89,7 @@ def test_a_parameter_of_the_web_ui_that_means_nothing_is_named(server, path, fie
 @pytest.mark.parametrize(
     ("parts", "told"),
     [
-        ([("image", png(1, 1), True), ("n", b"many", False)], "n: Input should be a valid integer"),
+        ([("image", png(1, 1), True), ("n", b"many", False)], "n is 'many': must be a valid integer"),
         ([("image", png(60_000, 60_000), True), ("prompt", b"x", False)], TOO_MANY),
         ([("image", b"", True)], "is not a PNG"),
         ([("image", png(1, 1), False)], "image is missing"),

@@ -16,18 +16,32 @@ if TYPE_CHECKING:
 program = Program()
 
 
-@program.add()
+@program.add(
+    examples="""sfumato inspect apple.png
+sfumato inspect a.safetensors b.safetensors
+sfumato inspect --json *.png"""
+)
 def inspect(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         argument(
-            "MODEL|ADAPTER|IMAGE",
+            "MODEL|ADAPTER|IMAGE...",
             "A model's folder or file, a hub id, embedded; a LoRA or an embedding; or a picture.",
         ),
     ],
     as_json: Json = False,
 ) -> int:
-    """Print the report on `source`; 1 for a checkpoint that has problems."""
+    """Print the report on each, with --json as a line; 1 for a checkpoint that has problems."""
+    statuses = []
+    for number, source in enumerate(sources):
+        if number and not as_json:
+            console.result("")
+        statuses.append(_inspect(source, as_json))
+    return max(statuses)
+
+
+def _inspect(source: str, as_json: bool) -> int:
+    """Print the report on one source; its exit status."""
     path = Path(source)
     if path.suffix.lower() in (*READ_FORMATS, ".mp4") and not path.is_dir():
         _picture(path, as_json)

@@ -15,6 +15,7 @@ from sfumato.errors import OutputError, SfumatoError
 from sfumato.request import Request as DrawRequest
 from sfumato.server.store import UNAVAILABLE
 from sfumato.server.store.quota import BusyError
+from sfumato.validation import described_fault
 
 log = logging.getLogger("sfumato.server")
 
@@ -117,10 +118,13 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
         # OpenAI's APIs answer so, and their clients tell the two apart
         status = 400 if request.url.path.startswith("/v1/") else 422
-        return error_response(status, f"{place or 'body'}: {first['msg']}", place or None)
+        if first["type"] == "json_invalid":
+            return error_response(status, f"the body is no JSON: {first['ctx']['error']}")
+        place = first["loc"][1:]
+        text = described_fault([{**first, "loc": place or ("body",)}], {})
+        return error_response(status, text, ".".join(map(str, place)) or None)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

@@ -25,6 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 from running import RunningServer
 
 from sfumato.server.jobs import JobState
+from sfumato.server.limits import Limits
 from sfumato.server.security import LOCAL_OWNER
 from sfumato.server.store import NewJob, Store
 
@@ -73,8 +74,8 @@ def seed(folder: Path, count: int) -> None:
         for first in range(0, count, AT_ONCE):
             here = min(AT_ONCE, count - first)
             request = {"model": "embedded", "prompt": "seeded", "count": here}
-            job, _ = store.submit(NewJob(request, here), owner=LOCAL_OWNER, queue=count)
-            store.begin(job.id)
+            job, _ = store.submit(NewJob(request, here), owner=LOCAL_OWNER, limits=Limits(count))
+            store.begin([job.id])
             for number in range(here):
                 _add(store, job.id, number, first + number, contents)
             store.end(job.id, JobState.DONE)

@@ -38,7 +38,6 @@ class PostgreSQL:
             shutil.chown(self.folder, self.user)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.databases = 0
         self._run(
             "initdb", "--auth=trust", "--username=sfumato", "--encoding=UTF8", "--locale=C", "--no-sync"
         )
@@ -53,19 +52,22 @@ class PostgreSQL:
         self._run("pg_ctl", "--wait", "--mode=immediate", "stop")
 
     def create(self):
-        """The URL of a new, empty database."""
-        self.databases += 1
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE db{self.databases}")
-        return self._url(f"db{self.databases}")
+        """The URL of an empty database: the same one, emptied, which takes a tenth of the time of another."""
+        url = f"postgresql://sfumato@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(url, autocommit=True) as connection:
+            # of servers that were killed
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid != pg_backend_pid() AND datname = current_database()"
+            )
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        return url
 
     def remove(self):
         with suppress(subprocess.CalledProcessError):  # it is stopped
             self.stop()
         shutil.rmtree(self.folder)
-
-    def _url(self, name):
-        return f"postgresql://sfumato@127.0.0.1:{self.port}/{name}"
 
     def _run(self, program, *arguments):
         command = [self.programs / program, "-D", str(self.folder / "data"), *arguments]

@@ -3,6 +3,8 @@
 import json
 from contextlib import contextmanager
 
+from sfumato.server.jobs import EventData
+
 QUICK = {"prompt": "a red apple", "steps": 2, "seed": 7, "width": 64, "height": 64}
 
 
@@ -16,7 +18,9 @@ def following(server, **parameters):
             if line.startswith("event: "):
                 kind = line[7:]
             elif line.startswith("data: "):
-                yield kind, json.loads(line[6:])
+                data = json.loads(line[6:])
+                assert EventData(**data).model_dump(mode="json", exclude_unset=True) == data
+                yield kind, data
 
     with server.http.stream("GET", "/api/v1/events", params=parameters) as answer:
         yield events(answer)

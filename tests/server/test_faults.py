@@ -13,6 +13,7 @@ from sfumato.server.admission import admitted
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.events import Events
 from sfumato.server.jobs import ENDED, JobState
+from sfumato.server.limits import Limits
 from sfumato.server.local_workers import LocalWorkers
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import NewJob, Store
@@ -31,7 +32,7 @@ def drawing(tmp_path, monkeypatch):
 
     def draw(**fields):
         request, count = admitted({**TINY, **fields}, settings)
-        job, _ = store.submit(NewJob(request.model_dump(mode="json"), count), owner="me", queue=10)
+        job, _ = store.submit(NewJob(request.model_dump(mode="json"), count), owner="me", limits=Limits(10))
         dispatcher.wake()
         while (view := store.job(job.id)).state not in ENDED:
             pass

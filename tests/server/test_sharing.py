@@ -8,6 +8,7 @@ import pytest
 from running import TINY
 
 from sfumato.server.jobs import JobState
+from sfumato.server.limits import Limits
 from sfumato.server.store import NewJob, Store
 from sfumato.server.store import store as storing
 
@@ -28,14 +29,14 @@ def stores(tmp_path, postgresql):
 
 
 def submit(store, **options):
-    return store.submit(NewJob({"model": "m"}), **{"owner": "me", "queue": 1000, **options})
+    return store.submit(NewJob({"model": "m"}), **{"owner": "me", "limits": Limits(1000), **options})
 
 
 def test_no_job_is_taken_up_by_two_servers(stores):
     jobs = {submit(stores[0])[0].id for _ in range(60)}
 
     def taken(store):
-        return [job.id for job in store.waiting(60) if store.begin(job.id)]
+        return [*store.begin([job.id for job in store.waiting(60)])]
 
     with ThreadPoolExecutor(8) as pool:
         found = [job for part in pool.map(taken, stores * 4) for job in part]
@@ -54,13 +55,13 @@ def test_two_servers_accept_a_job_of_one_key_once(stores):
 def test_only_the_jobs_of_a_server_that_is_heard_of_no_more_are_lost(stores, monkeypatch):
     first, second = stores
     job = submit(first)[0]
-    first.begin(job.id)
+    first.begin([job.id])
     assert second.lost() == set()
     monkeypatch.setattr(storing, "LEASE_SECONDS", 0)
     second.beat()
     assert second.lost() == {job.id}
     second.give_up(second.lost(), "it ended")
-    assert second.begin(job.id)
+    assert second.begin([job.id])
     assert not first.end(job.id, JobState.FAILED, "too late", drawn=True)
     assert second.end(job.id, JobState.DONE, drawn=True)
 
@@ -68,7 +69,7 @@ def test_only_the_jobs_of_a_server_that_is_heard_of_no_more_are_lost(stores, mon
 def test_a_server_that_lost_its_job_adds_no_picture_to_it(stores):
     first, second = stores
     job = submit(first)[0]
-    second.begin(job.id)
+    second.begin([job.id])
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (8, 8)).save(buffer, "PNG")
     facts = {"width": 8, "height": 8, "seed": 0, "prompt": "", "negative": "", "model": "m", "record": "{}"}

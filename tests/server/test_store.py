@@ -11,6 +11,7 @@ import sqlalchemy
 
 from sfumato.errors import PictureError, UsageError
 from sfumato.server.jobs import MAX_CRASHES, JobState
+from sfumato.server.limits import Limits
 from sfumato.server.store import NewJob, Store, tables
 from sfumato.server.store import database as databases
 from sfumato.server.store.quota import BusyError
@@ -34,12 +35,12 @@ def store(tmp_path, database):
 def submitted(store, prompt="a cat", **options):
     own = {name: options.pop(name) for name in ("count", "priority", "on_crash", "work") if name in options}
     new = NewJob({"model": "embedded", "prompt": prompt}, **own)
-    return store.submit(new, **{"owner": "me", "queue": 100, **options})[0]
+    return store.submit(new, **{"owner": "me", "limits": Limits(100), **options})[0]
 
 
 def drawn(store, prompt="a cat", colour="red", number=0):
     job = submitted(store, prompt)
-    store.begin(job.id)
+    store.begin([job.id])
     return store.add_picture(job.id, number, png(colour), {**FACTS, "prompt": prompt})
 
 
@@ -52,27 +53,29 @@ def test_a_job_is_there_after_the_database_is_opened_again(store, tmp_path, data
 
 
 def test_the_same_idempotency_key_of_an_owner_is_the_same_job(store):
-    first, new = store.submit(NewJob({"model": "m"}), owner="me", queue=9, idempotency_key="k")
-    again, again_new = store.submit(NewJob({"model": "m"}), owner="me", queue=9, idempotency_key="k")
-    other, other_new = store.submit(NewJob({"model": "m"}), owner="you", queue=9, idempotency_key="k")
+    first, new = store.submit(NewJob({"model": "m"}), owner="me", limits=Limits(9), idempotency_key="k")
+    again, again_new = store.submit(NewJob({"model": "m"}), owner="me", limits=Limits(9), idempotency_key="k")
+    other, other_new = store.submit(
+        NewJob({"model": "m"}), owner="you", limits=Limits(9), idempotency_key="k"
+    )
     assert (new, again_new, other_new) == (True, False, True)
     assert first.id == again.id != other.id
 
 
 def test_a_full_queue_takes_no_more(store):
-    submitted(store, queue=1)
+    submitted(store, limits=Limits(1))
     with pytest.raises(BusyError, match="1 jobs are waiting"):
-        submitted(store, queue=1)
+        submitted(store, limits=Limits(1))
     assert store.counts()[JobState.QUEUED] == 1
 
 
 def test_a_key_that_asked_for_its_quota_waits_for_the_hour_to_pass(store):
-    submitted(store, count=3, quota=5)
-    submitted(store, count=5, quota=5, owner="you")
+    submitted(store, count=3, limits=Limits(100, 5))
+    submitted(store, count=5, limits=Limits(100, 5), owner="you")
     with pytest.raises(BusyError, match="3 pictures were asked for within an hour, of 5") as refused:
-        submitted(store, count=3, quota=5)
+        submitted(store, count=3, limits=Limits(100, 5))
     assert 3590 <= refused.value.seconds <= 3601
-    submitted(store, count=2, quota=5)
+    submitted(store, count=2, limits=Limits(100, 5))
 
 
 def test_jobs_wait_by_priority_then_by_their_work_then_by_their_order(store):
@@ -102,8 +105,8 @@ def begun(store, *contents, owner="me"):
     hashes = [hashlib.sha256(each).hexdigest() for each in contents]
     request = {"model": "m", "controls": [{"image": {"sha256": each, "data": None}} for each in hashes]}
     new = NewJob(request, contents=dict(zip(hashes, contents, strict=True)))
-    job, _ = store.submit(new, owner=owner, queue=9)
-    store.begin(job.id)
+    job, _ = store.submit(new, owner=owner, limits=Limits(9))
+    store.begin([job.id])
     store.end(job.id, JobState.DONE)
     return job, hashes
 
@@ -117,7 +120,7 @@ def test_a_picture_that_requests_begin_from_is_one_file_until_the_last_job_of_it
     store.forget()
     assert store.input(digest, "me") == b"same"
     other = NewJob({"model": "m"}, contents={digests[1]: b"other"})
-    waiting, _ = store.submit(other, owner="you", queue=9)
+    waiting, _ = store.submit(other, owner="you", limits=Limits(9))
     store.forget(input_seconds=-1)
     assert list(store.inputs.digests()) == [digests[1]]
     with pytest.raises(PictureError, match="no longer there"):
@@ -135,8 +138,8 @@ def test_a_picture_that_another_owner_sent_is_not_found_by_its_hash(store):
 def test_what_a_job_with_a_picture_began_from_is_kept_with_it(store):
     picture = drawn(store)
     new = NewJob({"model": "m"}, contents={hashlib.sha256(b"start").hexdigest(): b"start"})
-    with_input, _ = store.submit(new, owner="me", queue=9)
-    store.begin(with_input.id)
+    with_input, _ = store.submit(new, owner="me", limits=Limits(9))
+    store.begin([with_input.id])
     kept = store.add_picture(with_input.id, 0, png("blue"), {**FACTS, "prompt": ""})
     for job in (picture.job, with_input.id):
         store.end(job, JobState.DONE)
@@ -178,7 +181,7 @@ def test_the_database_does_not_grow_with_the_jobs_that_are_over(tmp_path):
 def test_a_job_begins_once_and_ends_once_however_many_try(store):
     job = submitted(store)
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(lambda _: store.begin(job.id), range(16))) == 1
+        assert sum(map(len, pool.map(lambda _: store.begin([job.id]), range(16)))) == 1
         states = [JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.DONE]
         assert sum(pool.map(lambda state: store.end(job.id, state), states * 4)) == 1
 
@@ -186,8 +189,8 @@ def test_a_job_begins_once_and_ends_once_however_many_try(store):
 def test_lost_jobs_wait_again_or_fail_as_they_declared(store):
     again, never = submitted(store), submitted(store, on_crash="fail")
     waiting = submitted(store)
-    store.begin(again.id)
-    store.begin(never.id)
+    store.begin([again.id])
+    store.begin([never.id])
     store.give_up(store.running(), "the server ended")
     states = [store.job(each.id).state for each in (again, never, waiting)]
     assert states == [JobState.QUEUED, JobState.FAILED, JobState.QUEUED]
@@ -197,7 +200,7 @@ def test_lost_jobs_wait_again_or_fail_as_they_declared(store):
 def test_a_job_that_ends_its_worker_each_time_fails(store):
     job = submitted(store)
     for _ in range(MAX_CRASHES):
-        assert store.begin(job.id)
+        assert store.begin([job.id])
         store.give_up([job.id], "the process ended", crashed=True)
     assert store.job(job.id).state is JobState.FAILED
     assert store.job(job.id).error == f"the process ended {MAX_CRASHES} times"
@@ -206,14 +209,14 @@ def test_a_job_that_ends_its_worker_each_time_fails(store):
 def test_restarts_of_the_server_are_no_crashes_of_a_job(store):
     job = submitted(store)
     for _ in range(2 * MAX_CRASHES):
-        assert store.begin(job.id)
+        assert store.begin([job.id])
         store.give_up(store.running(), "the server ended")
     assert store.job(job.id).state is JobState.QUEUED
 
 
 def test_a_picture_of_a_job_is_kept_once(store):
     job = submitted(store)
-    store.begin(job.id)
+    store.begin([job.id])
     facts = {**FACTS, "prompt": "a cat"}
     assert store.add_picture(job.id, 0, png(), facts) is not None
     assert store.add_picture(job.id, 0, png("blue"), facts) is None
@@ -222,7 +225,7 @@ def test_a_picture_of_a_job_is_kept_once(store):
 
 def test_a_job_that_is_over_gets_no_picture(store):
     job = submitted(store)
-    store.begin(job.id)
+    store.begin([job.id])
     store.end(job.id, JobState.CANCELLED)
     assert store.add_picture(job.id, 0, png(), {**FACTS, "prompt": ""}) is None
 
@@ -294,6 +297,57 @@ def test_the_oldest_go_where_the_disk_budget_is_passed_but_favourites_stay(store
     assert not store.files.path(second.sha256).exists()
 
 
+def test_pictures_that_requests_begin_from_count_for_the_disk_budget(store):
+    start = b"x" * 1000
+    begun(store, start)
+    picture = drawn(store)
+    assert store.tidy(picture.bytes + 1000) == 0
+    assert len(list(store.inputs.digests())) == 1
+    assert store.tidy(picture.bytes + 999) == 0
+    assert list(store.inputs.digests()) == []
+    new = NewJob({"model": "m"}, contents={hashlib.sha256(start).hexdigest(): start})
+    job, _ = store.submit(new, owner="me", limits=Limits(9))
+    store.begin([job.id])
+    last = store.add_picture(job.id, 0, png("blue"), {**FACTS, "prompt": ""})
+    store.change_picture(picture.id, favourite=True)
+    store.end(job.id, JobState.DONE)
+    assert store.tidy(picture.bytes + last.bytes + 999) == 1
+    assert list(store.inputs.digests()) == []
+    assert [each.id for each in store.search(limit=9)] == [picture.id]
+
+
+def test_pictures_that_waiting_jobs_begin_from_are_bounded_by_the_disk_budget(store):
+    def submit(content):
+        new = NewJob({"model": "m"}, contents={hashlib.sha256(content).hexdigest(): content})
+        return store.submit(new, owner="me", limits=Limits(9, disk=1000))[0]
+
+    first = submit(b"a" * 600)
+    again = submit(b"a" * 600)
+    with pytest.raises(BusyError, match="would take 1,200 bytes, of 1,000"):
+        submit(b"b" * 600)
+    assert len(list(store.inputs.digests())) == 1
+    assert [job.id for job in store.waiting(9)] == [first.id, again.id]
+    for job in store.waiting(9):
+        store.end(job.id, JobState.CANCELLED)
+    submit(b"b" * 600)
+
+
+def test_a_picture_that_is_left_out_is_not_kept_and_stays_so(store):
+    job = submitted(store, count=3)
+    store.begin([job.id])
+    facts = {**FACTS, "prompt": ""}
+    assert store.skip(job.id) == 0
+    assert store.add_picture(job.id, 0, png(), facts) is None
+    assert store.add_picture(job.id, 1, png(), facts) is not None
+    store.give_up([job.id], "it crashed", crashed=True)
+    assert [each.skipped for each in store.waiting(9)] == [(0,)]
+    assert store.skip(job.id) == 2
+    assert store.skip(job.id) is None
+    assert store.job(job.id).skipped == (0, 2)
+    store.end(job.id, JobState.DONE)
+    assert store.skip(job.id) is None
+
+
 def test_another_owner_sees_nothing(store):
     picture = drawn(store)
     assert store.picture(picture.id, "you") is None
@@ -355,7 +409,7 @@ def test_times_are_of_now_whatever_zone_the_database_is_in(store):
 def test_pictures_are_found_by_their_sampler_and_style(store):
     def added(prompt, request):
         job = submitted(store, prompt)
-        store.begin(job.id)
+        store.begin([job.id])
         facts = {**FACTS, "prompt": prompt, "record": json.dumps({"request": request})}
         return store.add_picture(job.id, 0, png(), facts).id
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import sfumato
+from sfumato.server.jobs import EventData
 
 QUICK = {"prompt": "a red apple", "fast": True, "steps": 1, "decoder": "tiny", "seed": 7}
 SLOW = {"prompt": "a castle", "steps": 200, "sampler": "euler", "seed": 7}
@@ -27,7 +28,10 @@ def drawing(server, *, headers=None, previews=False, **fields):
 
 def drawn(server, **fields):
     with drawing(server, **fields) as events:
-        return list(events)
+        found = list(events)
+    for _, data in found:
+        assert EventData(**data).model_dump(mode="json", exclude_unset=True) == data
+    return found
 
 
 def files(server):

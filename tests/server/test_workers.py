@@ -8,6 +8,7 @@ from running import TINY
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.events import Events
 from sfumato.server.jobs import JobState
+from sfumato.server.limits import Limits
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import NewJob, Store
 from sfumato.server.worker import messages
@@ -19,9 +20,10 @@ class NotedWorker(HeldWorker):
 
     def __init__(self, name, settings):
         super().__init__(name, settings)
-        self.drawn, self.dropped = [], []
+        self.sent, self.drawn, self.dropped = [], [], []
 
     def send(self, message):
+        self.sent.append(message)
         if isinstance(message, messages.Draw):
             self.drawn.append(message.job)
         elif isinstance(message, messages.Cancel):
@@ -62,7 +64,7 @@ class Drawing:
 
     def submit(self, model="one", **options):
         new = NewJob({**TINY, "model": model}, **options)
-        job, _ = self.store.submit(new, owner="me", queue=1000)
+        job, _ = self.store.submit(new, owner="me", limits=Limits(1000))
         self.dispatcher.wake()
         self.settle()
         return job.id
@@ -150,6 +152,26 @@ def test_a_job_that_is_drawn_alone_does_not_keep_another_worker_from_jobs(drawin
     alone, other = drawing.worker("b"), drawing.worker("c")
     jobs = [drawing.submit() for _ in range(3)]
     assert (alone.drawn, other.drawn) == ([job], jobs)
+
+
+def test_a_picture_that_is_skipped_is_not_drawn_by_the_next_worker_either(drawing):
+    crashed = drawing.worker("a")
+    job = drawing.submit(count=3)
+    drawing.dispatcher.skip(job)
+    drawing.settle()
+    drawing.say(crashed, messages.Gone("it crashed", crashed=True))
+    other = drawing.worker("b")
+    assert messages.Skip(job, 0) in crashed.sent
+    assert [each.done for each in other.sent if isinstance(each, messages.Draw)] == [{0}]
+
+
+def test_jobs_that_wait_are_begun_in_one_transaction(drawing, monkeypatch):
+    begun = []
+    begin = drawing.store.begin
+    monkeypatch.setattr(drawing.store, "begin", lambda jobs: begun.append(jobs) or begin(jobs))
+    jobs = [drawing.submit() for _ in range(60)]
+    assert drawing.worker("a").drawn == jobs
+    assert begun == [jobs]
 
 
 def test_what_a_worker_says_that_is_gone_changes_nothing(drawing):

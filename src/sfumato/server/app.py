@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from sfumato.metadata import Record
 from sfumato.request import Request
 from sfumato.server.context import Server
 from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.errors import RESPONSES, ErrorBody, handle_errors
 from sfumato.server.events import Events
+from sfumato.server.jobs import Event, EventData
 from sfumato.server.local_workers import LocalWorkers
 from sfumato.server.routes import (
     a1111,
@@ -46,6 +49,19 @@ ROUTERS = (
     a1111_lists.controlnet,
 )
 _SCHEMAS = "#/components/schemas/"
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": list(get_args(Event.model_fields["kind"].annotation))},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": _SCHEMAS + "EventData"},
+        },
+    },
+    "required": ["event", "data"],
+}
+"""A server-sent event, as OpenAPI describes one."""
 
 
 def application(settings: ServerSettings) -> FastAPI:
@@ -95,23 +111,38 @@ def _workers(settings: ServerSettings) -> Workers:
 
 
 def _document(app: FastAPI) -> None:
-    """Have the OpenAPI document describe requests to draw and errors too, which are dictionaries here: those
-    of jobs may be of an older version.
+    """Have the OpenAPI document describe also what are dictionaries here: requests to draw and records, which
+    may be of an older version, errors, and the data of events.
     """
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = made()
         schemas = document["components"]["schemas"]
-        for name, model in (("DrawRequest", Request), ("ErrorBody", ErrorBody)):
+        models: dict[str, type[BaseModel]] = {
+            "DrawRequest": Request,
+            "ErrorBody": ErrorBody,
+            "Record": Record,
+            "EventData": EventData,
+        }
+        for name, model in models.items():
             schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}", by_alias=True)
             schemas |= {**schema.pop("$defs", {}), name: schema}
-        drawn = {"$ref": _SCHEMAS + "DrawRequest"}
+        drawn, record = ({"$ref": _SCHEMAS + name} for name in ("DrawRequest", "Record"))
         asked = ("Submission", "UnstoredSubmission", "GridText", "GridSubmission")
         for name in (*asked, "JobView", "GridView"):
             schemas[name]["properties"]["request"] = drawn
-        inspected = schemas["InspectionView"]["properties"]["request"]
-        inspected["anyOf"] = [drawn, {"type": "null"}]
+        schemas["Record"]["properties"]["request"] = drawn
+        inspected = schemas["InspectionView"]["properties"]
+        inspected["request"]["anyOf"] = [drawn, {"type": "null"}]
+        inspected["record"]["anyOf"] = [record, {"type": "null"}]
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                content = operation["responses"].get("200", {}).get("content", {})
+                if path.endswith("/record"):
+                    content["application/json"]["schema"] = record
+                if "text/event-stream" in content:
+                    content["text/event-stream"]["itemSchema"] = _EVENT
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ One thread decides; everything that happens reaches it through one queue.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
@@ -18,7 +18,7 @@ from sfumato.server.metrics import ServerMetrics
 from sfumato.server.order import PRIORITY
 from sfumato.server.pace import Pace
 from sfumato.server.questions import Questions
-from sfumato.server.settings import MEBI, ServerSettings
+from sfumato.server.settings import ServerSettings
 from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
 from sfumato.server.worker import messages
 from sfumato.server.workers import HeldWorker, Workers
@@ -125,7 +125,9 @@ class Dispatcher:
 
     def skip(self, job: str) -> None:
         """Leave out the picture of a running job that is being drawn, and go on with its next one."""
-        self._do(lambda: self._pass_on(job, messages.Skip(job)))
+        number = self.store.skip(job)
+        if number is not None:
+            self._do(lambda: self._pass_on(job, messages.Skip(job, number)))
 
     def abandon(self, job: str) -> None:
         """Nobody waits for a job any more: cancel it soon, unless the server is what ends. Never blocks."""
@@ -187,7 +189,7 @@ class Dispatcher:
             self._compare(now, before)
         self._ticked = now
         if now >= self._tidied + TIDY_SECONDS:
-            self.store.tidy(self.settings.disk and self.settings.disk * MEBI)
+            self.store.tidy(self.settings.limits.disk)
             self.store.forget()
             self._tidied = now
 
@@ -237,24 +239,40 @@ class Dispatcher:
             if not free:
                 break
             del self._unstored[job.id]
-            self._begin(free, job)
+            self._give(min(free, key=lambda each: each.burden(job)), job)
+            self._tell(job, JobState.RUNNING)
         while self._workers and not self._stopping:
             asked = max(sum(worker.room for worker in self._workers), 1)
             waiting = self.store.waiting(asked)
-            began = 0
+            placed = self._placed(waiting)
+            if not placed:
+                return
+            begun: set[str] = set()
+            try:
+                begun = self.store.begin([*placed])
+            finally:
+                for name, worker in placed.items():
+                    if name not in begun:
+                        del worker.jobs[name]
             for job in waiting:
-                free = [each for each in self._workers if each.takes(job)]
-                if not free:
-                    return
-                if self.store.begin(job.id):
-                    self._begin(free, job)
-                    began += 1
-            if not began or len(waiting) < asked:
+                if job.id in begun:
+                    self._give(placed[job.id], job)
+                    self._tell(job, JobState.RUNNING)
+            if not begun or len(placed) < len(waiting) or len(waiting) < asked:
                 return
 
-    def _begin(self, workers: Sequence[HeldWorker], job: WaitingJob) -> None:
-        self._give(min(workers, key=lambda each: each.burden(job)), job)
-        self._tell(job, JobState.RUNNING)
+    def _placed(self, waiting: Iterable[WaitingJob]) -> dict[str, HeldWorker]:
+        """By the names of the jobs, the workers that hold them from now on: where they begin soonest, as long
+        as there is room.
+        """
+        placed: dict[str, HeldWorker] = {}
+        for job in waiting:
+            free = [each for each in self._workers if each.takes(job)]
+            if not free:
+                break
+            placed[job.id] = min(free, key=lambda each: each.burden(job))
+            placed[job.id].jobs[job.id] = job
+        return placed
 
     def _tell(self, job: JobView, state: JobState, error: str | None = None) -> None:
         self.events.tell(Event(kind="state", job=job.id, state=state, error=error, stored=job.stored))
@@ -267,7 +285,7 @@ class Dispatcher:
             failed = messages.JobFinished(job.id, str(error))
             self._do(lambda: self._hear(worker, failed))
             return
-        done = frozenset(picture.number for picture in job.pictures)
+        done = frozenset((*job.skipped, *(picture.number for picture in job.pictures)))
         worker.send(messages.Draw(job.id, request, job.priority, done, job.waited))
         if self._watchers.get(job.id):
             worker.send(messages.Watch(job.id, True))
@@ -364,8 +382,8 @@ class Dispatcher:
         self._forget(job.id)
         if ended:
             self._tell(job, state, message.error)
-        if self.settings.disk is not None and job.stored:
-            self.store.tidy(self.settings.disk * MEBI)
+        if (disk := self.settings.limits.disk) is not None and job.stored:
+            self.store.tidy(disk)
         self._fill()
 
     def _drop(self, job: JobView) -> None:

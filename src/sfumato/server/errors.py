@@ -123,8 +123,8 @@ def handle_errors(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return error_response(status, f"the body is no JSON: {first['ctx']['error']}")
         place = first["loc"][1:]
-        text = described_fault([{**first, "loc": place or ("body",)}], {})
-        return error_response(status, text, ".".join(map(str, place)) or None)
+        fault: Any = {**first, "loc": place or ("body",)}
+        return error_response(status, described_fault([fault], {}), ".".join(map(str, place)) or None)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

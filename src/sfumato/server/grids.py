@@ -124,8 +124,7 @@ def submit_grid(
         facts,
         jobs,
         owner=owner,
-        queue=settings.queue,
-        quota=settings.pictures_per_hour,
+        limits=settings.limits,
         idempotency_key=idempotency_key,
     )
     if new:
@@ -143,7 +142,7 @@ def draw_again(server: Server, group: JobGroup, cell: int | None = None) -> None
     ]
     if chosen:
         settings = server.settings
-        server.store.submit_again(chosen, queue=settings.queue, quota=settings.pictures_per_hour)
+        server.store.submit_again(chosen, limits=settings.limits)
         _begin(server, group)
 
 

@@ -77,6 +77,7 @@ class JobView(View):
     group: str | None = Field(None, description="Which jobs it was submitted with, as those of a grid.")
     place: int | None = Field(None, description="Which of its group, from 0.")
     pictures: tuple[PictureView, ...] = ()
+    skipped: tuple[int, ...] = Field((), description="Numbers of its pictures that are left out.")
     error: str | None = None
     created: float
     started: float | None = None
@@ -136,3 +137,28 @@ class Event(View):
     count: int | None = None
     error: str | None = None
     stored: bool = Field(default=True, exclude=True)
+
+
+class ProgressData(JobProgress):
+    """How far a running job is, as an event tells it."""
+
+    preview: str | None = Field(None, description="A WebP file in base64.")  # type: ignore[assignment]
+
+
+class DrawnPictureData(DrawnPicture):
+    """A picture of a job that is not stored, as an event tells it."""
+
+    content: str = Field(description="Its PNG file in base64.")  # type: ignore[assignment]
+
+
+class EventData(View):
+    """The data of a server-sent event, JSON; what does not apply is left out."""
+
+    job: str
+    group: str | None = Field(None, description="Of a new job, which jobs it was submitted with.")
+    state: JobState | None = None
+    priority: int | None = None
+    progress: ProgressData | None = None
+    picture: PictureView | DrawnPictureData | None = None
+    count: int | None = Field(None, description="Pictures that a job was asked for that is not stored.")
+    error: str | None = None

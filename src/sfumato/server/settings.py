@@ -16,6 +16,7 @@ from pydantic_settings import (
 
 from sfumato.errors import UsageError, nearest
 from sfumato.options import EDITOR, EMBEDDED
+from sfumato.server.limits import Limits
 from sfumato.validation import described
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -74,7 +75,10 @@ class ServerSettings(BaseSettings):
         description="Rows of the native size in a batch on a CPU; with 0 each picture is drawn alone.",
     )
     disk: int | None = Field(
-        None, ge=1, description="MiB of pictures to keep; the oldest go first, favourites stay."
+        None,
+        ge=1,
+        description="MiB of pictures to keep, also of those that requests begin from; the oldest go first, "
+        "favourites stay.",
     )
     safety: bool = Field(
         False, description="Refuse pictures that show nudity, by a local detector; no previews are sent."
@@ -115,6 +119,11 @@ class ServerSettings(BaseSettings):
     def local(self) -> bool:
         """Whether only this machine can reach the server."""
         return self.host in LOOPBACK
+
+    @property
+    def limits(self) -> Limits:
+        """Up to where jobs are accepted."""
+        return Limits(self.queue, self.pictures_per_hour, self.disk and self.disk * MEBI)
 
     @property
     def hosts(self) -> frozenset[str]:

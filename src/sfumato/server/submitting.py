@@ -88,8 +88,7 @@ def submit(
     job, new = server.store.submit(
         new_job(server, request, count, priority=priority, on_crash=on_crash),
         owner=owner,
-        queue=server.settings.queue,
-        quota=server.settings.pictures_per_hour,
+        limits=server.settings.limits,
         idempotency_key=idempotency_key,
     )
     if new:
@@ -104,10 +103,8 @@ def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority:
     Raises as `submit` does.
     """
     request, count = admitted(sent(server, fields, owner), server.settings)
-    settings, others = server.settings, server.dispatcher.unstored
-    server.store.admit(
-        owner=owner, count=count, queue=settings.queue, quota=settings.pictures_per_hour, others=others
-    )
+    others = server.dispatcher.unstored
+    server.store.admit(owner=owner, count=count, limits=server.settings.limits, others=others)
     work = new_job(server, request, count).work
     return WaitingJob(
         id=secrets.token_urlsafe(16),
@@ -120,6 +117,7 @@ def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority:
         count=count,
         group=None,
         place=None,
+        skipped=(),
         created=time.time(),
         stored=False,
         turn=Turn(server.store.clock, work, priority).place,

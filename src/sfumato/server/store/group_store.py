@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, delete, exists, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from sfumato.server.jobs import JobGroup, JobView
+from sfumato.server.limits import Limits
 from sfumato.server.order import Turn
 from sfumato.server.store.store import HISTORY_SECONDS, INPUT_SECONDS, NewJob, Store
 from sfumato.server.store.tables import groups, inputs, jobs
@@ -26,8 +27,7 @@ class GroupStore(Store):
         new: Sequence[NewJob],
         *,
         owner: str,
-        queue: int,
-        quota: int | None = None,
+        limits: Limits,
         idempotency_key: str | None = None,
     ) -> tuple[JobGroup, bool]:
         """Accept these jobs, all or none; their group, and whether it is new. As `submit`."""
@@ -42,12 +42,12 @@ class GroupStore(Store):
         }
         placed = [replace(job, group=identifier, place=place) for place, job in enumerate(new)]
         try:
-            return self._accepted_group(group, placed, queue, quota)
+            return self._accepted_group(group, placed, limits)
         except IntegrityError:  # another server accepted it at the same time
-            return self._accepted_group(group, placed, queue, quota)
+            return self._accepted_group(group, placed, limits)
 
     def _accepted_group(
-        self, group: Mapping[str, Any], new: Sequence[NewJob], queue: int, quota: int | None
+        self, group: Mapping[str, Any], new: Sequence[NewJob], limits: Limits
     ) -> tuple[JobGroup, bool]:
         owner, key = group["owner"], group["idempotency_key"]
         with self._lock, self._engine.begin() as connection:
@@ -55,12 +55,12 @@ class GroupStore(Store):
                 query = select(groups).where(groups.c.owner == owner, groups.c.idempotency_key == key)
                 if (found := connection.execute(query).first()) is not None:
                     return _group(found), False
-            self._accept(connection, new, owner, queue, quota)
+            self._accept(connection, new, owner, limits)
             connection.execute(insert(groups).values(**group))
             query = select(groups).where(groups.c.id == group["id"])
             return _group(connection.execute(query).one()), True
 
-    def submit_again(self, identifiers: Sequence[str], *, queue: int, quota: int | None = None) -> None:
+    def submit_again(self, identifiers: Sequence[str], *, limits: Limits) -> None:
         """Accept new jobs for the requests of others of one owner, in their groups and places. As `submit`.
 
         Raises `PictureError` where a picture that one began from is gone.
@@ -69,7 +69,7 @@ class GroupStore(Store):
             query = select(jobs).where(jobs.c.id.in_(identifiers)).order_by(jobs.c.sequence)
             rows = connection.execute(query).all()
             self._accept(
-                connection, [self._once_more(connection, row) for row in rows], rows[0].owner, queue, quota
+                connection, [self._once_more(connection, row) for row in rows], rows[0].owner, limits
             )
 
     def forget(

@@ -1,8 +1,10 @@
 """Pictures: kept once by their content, found by their words, changed, deleted and brought back."""
 
+import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from threading import RLock
 from typing import Any
 
@@ -36,6 +38,8 @@ AT_ONCE = 500
 """Rows that one statement names: databases have limits."""
 SHOWN = tuple(pictures.c[name] for name in PictureView.model_fields if name != "tags")
 _CONTENT_LOCK = 0x5F0A70
+_GOING = select(pictures.c.id, pictures.c.job, pictures.c.sha256, pictures.c.bytes)
+"""What is known of pictures that are removed."""
 
 
 class PictureStore:
@@ -48,7 +52,8 @@ class PictureStore:
     def add_picture(
         self, job: str, number: int, content: bytes, facts: Mapping[str, Any]
     ) -> PictureView | None:
-        """Keep a picture, PNG bytes, of a job that this server draws; `None` if it no more does or has it.
+        """Keep a picture, PNG bytes, of a job that this server draws; `None` if it no more does, has it or
+        leaves it out.
 
         `facts`: width, height, seed, prompt, negative, model and record (text). Raises `OutputError` where
         the file cannot be written.
@@ -68,6 +73,8 @@ class PictureStore:
                     self._hold_content(connection)
                     row = connection.execute(select(jobs).where(jobs.c.id == job)).one()
                     if row.state != JobState.RUNNING or row.server != self.server:
+                        return None
+                    if number in json.loads(row.skipped):
                         return None
                     digest = self.files.add(content)
                     connection.execute(insert(pictures).values(sha256=digest, owner=row.owner, **values))
@@ -161,28 +168,37 @@ class PictureStore:
 
     def tidy(self, limit: int | None = None, *, undo_seconds: float = UNDO_SECONDS) -> int:
         """Remove what was deleted long ago, then the oldest pictures that are no favourites until all take at
-        most `limit` bytes; how many went.
+        most `limit` bytes; how many pictures went.
         """
         with self._lock, self._engine.begin() as connection:
             self._hold_content(connection)
-            old = pictures.c.deleted < time.time() - undo_seconds
-            query = select(pictures.c.id, pictures.c.sha256, pictures.c.bytes)
-            gone: list[Any] = list(connection.execute(query.where(old)))
-            if limit is not None:
-                total = select(func.coalesce(func.sum(pictures.c.bytes), 0))
-                excess = int(connection.execute(total).scalar_one()) - sum(row.bytes for row in gone) - limit
-                known = {row.id for row in gone}
-                for row in _oldest(connection) if excess > 0 else ():
-                    if excess <= 0:
-                        break
-                    if row.id not in known:
-                        gone.append(row)
-                        excess -= row.bytes
-            for start in range(0, len(gone), AT_ONCE):
-                self._remove(connection, gone[start : start + AT_ONCE])
-        return len(gone)
+            old = connection.execute(_GOING.where(pictures.c.deleted < time.time() - undo_seconds)).all()
+            for start in range(0, len(old), AT_ONCE):
+                self._remove(connection, old[start : start + AT_ONCE])
+            return len(old) + (0 if limit is None else self._make_room(connection, limit))
 
     # -- parts
+
+    def _taken(self, connection: Connection) -> int:
+        """The bytes that are kept."""
+        return int(connection.execute(select(func.coalesce(func.sum(pictures.c.bytes), 0))).scalar_one())
+
+    def _make_room(self, connection: Connection, limit: int) -> int:
+        """Remove pictures that are no favourites, the deleted ones and then the oldest first, until all that
+        is kept takes at most `limit` bytes; how many went.
+        """
+        query = _GOING.where(pictures.c.favourite.is_(False)).order_by(pictures.c.sequence).limit(AT_ONCE)
+        count = 0
+        for which in (pictures.c.deleted.is_not(None), pictures.c.deleted.is_(None)):
+            while (excess := self._taken(connection) - limit) > 0:
+                oldest = connection.execute(query.where(which)).all()
+                if not oldest:
+                    break
+                before = accumulate((row.bytes for row in oldest), initial=0)
+                going = [row for row, freed in zip(oldest, before, strict=False) if freed < excess]
+                self._remove(connection, going)
+                count += len(going)
+        return count
 
     def _remove(self, connection: Connection, rows: Sequence[Any]) -> None:
         """The rows, then the files that no other row has. Within the transaction: what it fails to undo are
@@ -226,20 +242,6 @@ class PictureStore:
         for tag in connection.execute(query):
             names[tag.picture].append(tag.tag)
         return [_view(row, names[row.id]) for row in rows]
-
-
-def _oldest(connection: Connection) -> Iterator[Any]:
-    """Pictures that are no favourites, in the order in which they go: the deleted ones, then the oldest."""
-    query = select(pictures.c.sequence, pictures.c.id, pictures.c.sha256, pictures.c.bytes)
-    for which in (pictures.c.deleted.is_not(None), pictures.c.deleted.is_(None)):
-        last = 0
-        while True:
-            page = query.where(which, pictures.c.favourite.is_(False), pictures.c.sequence > last)
-            rows = connection.execute(page.order_by(pictures.c.sequence).limit(AT_ONCE)).all()
-            if not rows:
-                break
-            yield from rows
-            last = rows[-1].sequence
 
 
 def _view(row: Row[Any], names: Sequence[str]) -> PictureView:

@@ -9,6 +9,8 @@ from sfumato.errors import SfumatoError
 from sfumato.server.store.tables import jobs
 
 QUOTA_SECONDS = 3600
+QUEUE_SECONDS = 5
+"""After which a client may try again where the queue is full."""
 
 
 class BusyError(SfumatoError):

@@ -3,18 +3,16 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from sfumato.errors import PictureError
 from sfumato.files import make_folder
 from sfumato.server.jobs import (
-    ENDED,
     MAX_CRASHES,
     OPEN,
     JobState,
@@ -23,16 +21,14 @@ from sfumato.server.jobs import (
     PictureView,
     WaitingJob,
 )
+from sfumato.server.limits import Limits
 from sfumato.server.order import PRIORITY, Turn
 from sfumato.server.store.database import opened
-from sfumato.server.store.input_files import InputFiles, filled_in
-from sfumato.server.store.picture_files import PictureFiles
-from sfumato.server.store.picture_store import AT_ONCE, SHOWN, PictureStore
-from sfumato.server.store.quota import BusyError, Quota
+from sfumato.server.store.input_store import EMPTY, InputStore
+from sfumato.server.store.picture_store import AT_ONCE, SHOWN
+from sfumato.server.store.quota import QUEUE_SECONDS, BusyError, Quota
 from sfumato.server.store.tables import inputs, jobs, pictures, servers
 
-QUEUE_SECONDS = 5
-"""After which a client may try again where the queue is full."""
 LEASE_SECONDS = 10
 """After which a server that was not heard of has lost its jobs to the others."""
 INPUT_SECONDS = 24 * 3600
@@ -73,21 +69,23 @@ class NewJob:
         }
 
 
-class Store(PictureStore):
+class Store(InputStore):
     """The server's memory in `folder`. Several threads may use it; with PostgreSQL several servers too, if
     they have the same `folder`.
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         make_folder(folder)
-        super().__init__(opened(url, folder), PictureFiles(folder / "pictures"), secrets.token_urlsafe(16))
+        super().__init__(opened(url, folder), folder, secrets.token_urlsafe(16))
         self.shared = self._engine.dialect.name == "postgresql"
         """Whether other servers may use the same database."""
         self._quota = Quota()
-        self.inputs = InputFiles(folder / "inputs")
         self._evaluations = self._before = 0
         """Those of this server; those that others, or its last run, had done when it began."""
-        self._sweep()
+        with self._lock, self._engine.begin() as connection:
+            self._wind(connection)
+            self._hold_content(connection)
+            self._sweep_inputs(connection)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -100,38 +98,34 @@ class Store(PictureStore):
         new: NewJob,
         *,
         owner: str,
-        queue: int,
-        quota: int | None = None,
+        limits: Limits,
         idempotency_key: str | None = None,
     ) -> tuple[JobView, bool]:
         """Accept a job, and whether it is new: the same `idempotency_key` of an owner is the same job.
 
-        Raises `BusyError` where `queue` jobs wait already, and where the owner would have asked for more than
-        `quota` pictures within an hour; `OutputError` where a picture cannot be written.
+        Raises `BusyError` where that passes the `limits`; `OutputError` where a picture cannot be written.
         """
         try:
-            return self._accepted(new, owner, idempotency_key, queue, quota)
+            return self._accepted(new, owner, idempotency_key, limits)
         except IntegrityError:  # another server accepted it at the same time
-            return self._accepted(new, owner, idempotency_key, queue, quota)
+            return self._accepted(new, owner, idempotency_key, limits)
 
-    def _accepted(
-        self, new: NewJob, owner: str, key: str | None, queue: int, quota: int | None
-    ) -> tuple[JobView, bool]:
+    def _accepted(self, new: NewJob, owner: str, key: str | None, limits: Limits) -> tuple[JobView, bool]:
         with self._lock, self._engine.begin() as connection:
             if key is not None:
                 query = select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
                 if (found := connection.execute(query).first()) is not None:
                     return self._view(connection, found), False
-            [identifier] = self._accept(connection, [new], owner, queue, quota, key)
+            [identifier] = self._accept(connection, [new], owner, limits, key)
             return self._view(connection, _job(connection, identifier)), True
 
-    def admit(self, *, owner: str, count: int, queue: int, quota: int | None = None, others: int = 0) -> None:
+    def admit(self, *, owner: str, count: int, limits: Limits, others: int = 0) -> None:
         """Count a job that is not stored. Raises `BusyError` as `submit` does; `others`: those of its kind
         that wait.
         """
         with self._lock, self._engine.connect() as connection:
-            self._check_room(connection, owner, 1, count, queue, quota, others)
-            if quota is not None:
+            self._check_room(connection, owner, 1, count, limits, others)
+            if limits.pictures_per_hour is not None:
                 self._quota.count(owner, count)
 
     def _accept(
@@ -139,47 +133,20 @@ class Store(PictureStore):
         connection: Connection,
         new: Sequence[NewJob],
         owner: str,
-        queue: int,
-        quota: int | None,
+        limits: Limits,
         key: str | None = None,
     ) -> list[str]:
         """Insert jobs of one owner, one of them if with an idempotency `key`; their names. As `submit`."""
-        self._check_room(connection, owner, len(new), sum(job.count for job in new), queue, quota)
+        self._check_room(connection, owner, len(new), sum(job.count for job in new), limits)
         came = self._wind(connection)
         common = {"owner": owner, "created": time.time(), "idempotency_key": key}
         rows = [{"id": secrets.token_urlsafe(16), **common, **job.row(came)} for job in new]
         connection.execute(insert(jobs), rows)
-        named = [
-            {"job": row["id"], "sha256": digest}
-            for row, job in zip(rows, new, strict=True)
-            for digest in job.contents
-        ]
-        if named:
+        if any(job.contents for job in new):
             self._hold_content(connection)
-            for content in {digest: each for job in new for digest, each in job.contents.items()}.values():
-                self.inputs.add(content)
-            connection.execute(insert(inputs), named)
+            named = ((row["id"], job.contents) for row, job in zip(rows, new, strict=True))
+            self._hold_inputs(connection, named, limits)
         return [row["id"] for row in rows]
-
-    def input(self, digest: str, owner: str) -> bytes | None:
-        """A picture of this hash that a job of the owner began from, while it is kept."""
-        named = select(inputs.c.job).join(jobs, jobs.c.id == inputs.c.job)
-        named = named.where(inputs.c.sha256 == digest, jobs.c.owner == owner).limit(1)
-        with self._engine.connect() as connection:
-            found = connection.execute(named).first()
-        return None if found is None else self.inputs.read(digest)
-
-    def whole(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A job's request with the bytes of its pictures. Raises `PictureError` where one is gone."""
-        filled: dict[str, Any] = filled_in(request, self.content)
-        return filled
-
-    def content(self, digest: str) -> bytes:
-        """The bytes of a picture that a request begins from. Raises `PictureError` where it is gone."""
-        found = self.inputs.read(digest)
-        if found is None:
-            raise PictureError("a picture that the request begins from is no longer there")
-        return found
 
     def job(self, identifier: str, owner: str | None = None) -> JobView | None:
         """The job of exactly this name, if there is one (of this owner)."""
@@ -244,15 +211,33 @@ class Store(PictureStore):
             found = {JobState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in JobState}
 
-    def begin(self, identifier: str) -> bool:
-        """This server takes the job up; whether it was still waiting, and no other server is taking it."""
-        which = (jobs.c.id == identifier, jobs.c.state == JobState.QUEUED)
+    def begin(self, identifiers: Collection[str]) -> set[str]:
+        """This server takes jobs up; those that were still waiting, and that no other server is taking."""
+        which = (jobs.c.id.in_(identifiers), jobs.c.state == JobState.QUEUED)
         taken = {"state": JobState.RUNNING, "started": time.time(), "server": self.server}
         with self._lock, self._engine.begin() as connection:
-            free = select(jobs.c.sequence).where(*which).with_for_update(skip_locked=True)
-            if connection.execute(free).first() is None:
-                return False
-            return bool(connection.execute(update(jobs).where(*which).values(**taken)).rowcount)
+            free = select(jobs.c.id).where(*which).with_for_update(skip_locked=True)
+            begun = set(connection.execute(free).scalars())
+            if begun:
+                connection.execute(update(jobs).where(jobs.c.id.in_(begun)).values(**taken))
+            return begun
+
+    def skip(self, identifier: str) -> int | None:
+        """Leave out the first picture of a job that is neither drawn nor left out; its number, if there is
+        one and the job is not over.
+        """
+        which = (jobs.c.id == identifier, jobs.c.state.in_(OPEN))
+        with self._lock, self._engine.begin() as connection:
+            row = connection.execute(select(jobs).where(*which).with_for_update()).first()
+            if row is None:
+                return None
+            job = self._view(connection, row)
+            over = {*job.skipped, *(picture.number for picture in job.pictures)}
+            number = next((each for each in range(job.count) if each not in over), None)
+            if number is not None:
+                skipped = json.dumps([*job.skipped, number])
+                connection.execute(update(jobs).where(jobs.c.id == identifier).values(skipped=skipped))
+            return number
 
     def end(self, identifier: str, state: JobState, error: str | None = None, *, drawn: bool = False) -> bool:
         """The job is over; whether it was not before. `drawn`: only if this server draws it."""
@@ -322,19 +307,13 @@ class Store(PictureStore):
         """Of jobs that are over and of which no picture is left, remove the pictures that they began from,
         and later the jobs.
         """
-        empty = (jobs.c.state.in_(ENDED), ~exists().where(pictures.c.job == jobs.c.id))
         now = time.time()
         query = select(inputs.c.job).distinct().join(jobs, jobs.c.id == inputs.c.job)
-        for names in self._pages(query.where(*empty, jobs.c.ended < now - input_seconds)):
+        for names in self._pages(query.where(*EMPTY, jobs.c.ended < now - input_seconds)):
             with self._lock, self._engine.begin() as connection:
                 self._hold_content(connection)
-                which = inputs.c.job.in_(names)
-                digests = set(connection.execute(select(inputs.c.sha256).where(which)).scalars())
-                connection.execute(delete(inputs).where(which))
-                kept = select(inputs.c.sha256).where(inputs.c.sha256.in_(digests))
-                for digest in digests - set(connection.execute(kept).scalars()):
-                    self.inputs.remove(digest)
-        query = select(jobs.c.id).where(*empty, jobs.c.ended < now - history_seconds)
+                self._drop_inputs(connection, names)
+        query = select(jobs.c.id).where(*EMPTY, jobs.c.ended < now - history_seconds)
         for names in self._pages(query):
             with self._lock, self._engine.begin() as connection:
                 connection.execute(delete(jobs).where(jobs.c.id.in_(names)))
@@ -347,17 +326,16 @@ class Store(PictureStore):
         owner: str,
         new: int,
         total: int,
-        queue: int,
-        quota: int | None,
+        limits: Limits,
         others: int = 0,
     ) -> None:
         waiting = _count(connection, JobState.QUEUED) + others
-        if waiting + new > queue:
+        if waiting + new > limits.queue:
             raise BusyError(
-                f"{waiting} jobs are waiting, of {queue} that may; try again later", QUEUE_SECONDS
+                f"{waiting} jobs are waiting, of {limits.queue} that may; try again later", QUEUE_SECONDS
             )
-        if quota is not None:
-            self._quota.check(connection, owner, total, quota)
+        if limits.pictures_per_hour is not None:
+            self._quota.check(connection, owner, total, limits.pictures_per_hour)
 
     def _pages(self, query: Any) -> list[Sequence[str]]:
         """What a query of names finds, in parts that a statement can name."""
@@ -370,15 +348,6 @@ class Store(PictureStore):
         last = connection.execute(select(jobs.c.came).order_by(jobs.c.sequence.desc()).limit(1)).scalar()
         self._before = max(self._before, (last or 0) - self._evaluations)
         return self.clock
-
-    def _sweep(self) -> None:
-        """Remove files that no job names: their submissions were cut off. Wind the clock."""
-        with self._lock, self._engine.begin() as connection:
-            self._wind(connection)
-            self._hold_content(connection)
-            kept = set(connection.execute(select(inputs.c.sha256).distinct()).scalars())
-            for digest in set(self.inputs.digests()) - kept:
-                self.inputs.remove(digest)
 
     def _now(self) -> Any:
         """The clock that all servers share, in seconds."""
@@ -405,6 +374,7 @@ class Store(PictureStore):
                 group=row.group,
                 place=row.place,
                 pictures=tuple(drawn[row.id]),
+                skipped=tuple(json.loads(row.skipped)),
                 error=row.error,
                 created=row.created,
                 started=row.started,

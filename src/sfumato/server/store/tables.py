@@ -56,6 +56,7 @@ jobs = Table(
     Column("place", Integer),
     Column("came", BigInteger, nullable=False, server_default="0"),
     Column("turn", Float, nullable=False, server_default="0"),
+    Column("skipped", Text, nullable=False, server_default="[]"),
     UniqueConstraint("owner", "idempotency_key"),
     Index("jobs_by_turn", "state", "turn", "sequence"),
     Index("jobs_by_owner", "owner", "sequence"),
@@ -65,8 +66,8 @@ jobs = Table(
 )
 """`sequence` counts the accepted jobs. `server`: which one draws it, or drew it last. `place`: which of the
 jobs of its `group`, from 0; the newest of a place counts. `came`: the clock of evaluations when it was
-accepted; `turn`: its place among those that wait, as `sfumato.server.order` has it. Times are seconds since
-1970, UTC.
+accepted; `turn`: its place among those that wait, as `sfumato.server.order` has it. `skipped`, JSON: the
+numbers of its pictures that are left out. Times are seconds since 1970, UTC.
 """
 
 inputs = Table(
@@ -74,6 +75,7 @@ inputs = Table(
     metadata,
     Column("job", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("sha256", String(64), primary_key=True),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     Index("inputs_by_content", "sha256"),
 )
 """The pictures that a job begins from, while their files are kept."""

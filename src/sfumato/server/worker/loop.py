@@ -123,7 +123,7 @@ class Worker:
             self._deferred = [each for each in self._deferred if each[0].job != message.job]
             self._drop(message.job)
         elif isinstance(message, messages.Skip):
-            self._skip(message.job)
+            self._skip(message.job, message.number)
         elif isinstance(message, messages.Watch):
             (self._watched.add if message.previews else self._watched.discard)(message.job)
         elif isinstance(message, messages.Prioritise):
@@ -315,12 +315,15 @@ class Worker:
         details = None if known else "".join(traceback.format_exception(error))
         self.connection.send(messages.JobFinished(job, text, isinstance(error, UsageError), details))
 
-    def _skip(self, job: str) -> None:
+    def _skip(self, job: str, number: int) -> None:
         """Leave out a picture of a job; the job is over if it was the last."""
+        self._deferred = [
+            (replace(draw, done=draw.done | {number}) if draw.job == job else draw, model)
+            for draw, model in self._deferred
+        ]
         drawing = self._drawings.get(job)
-        if drawing is None:
+        if drawing is None or number not in drawing.pictures:
             return
-        number = min(drawing.pictures)
         picture = drawing.pictures.pop(number)
         drawing.turn.left -= picture.total - picture.done
         self._cancel(job, number, picture)

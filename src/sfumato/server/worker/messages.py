@@ -12,7 +12,7 @@ class Draw:
     request: dict[str, Any]
     priority: int = 0
     done: frozenset[int] = frozenset()
-    """The pictures of it that exist already."""
+    """The pictures of it that exist already, or are left out."""
     waited: int = 0
     """Evaluations of other jobs that were done while it waited."""
 
@@ -26,9 +26,10 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Skip:
-    """To the worker: leave out the picture of a job that was begun first, and go on with the next."""
+    """To the worker: leave out a picture of a job, and go on with the next."""
 
     job: str
+    number: int
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Walk:
             "--max-examples": str(examples),
             "--seed": str(seed),
             "--checks": ",".join(CHECKS),
-            "--workers": "4",
+            "--workers": "1",
             "--exclude-path": ENDLESS,
             "--request-timeout": "120",
             "--report": "json",

@@ -1167,6 +1167,34 @@ export interface components {
             };
         };
         /**
+         * DrawnPictureData
+         * @description A picture of a job that is not stored, as an event tells it.
+         */
+        DrawnPictureData: {
+            /**
+             * Content
+             * @description Its PNG file in base64.
+             */
+            content: string;
+            /** Height */
+            height: number;
+            /** Model */
+            model: string;
+            /** Negative */
+            negative: string;
+            /**
+             * Number
+             * @description Which of its job's pictures, from 0.
+             */
+            number: number;
+            /** Prompt */
+            prompt: string;
+            /** Seed */
+            seed: number;
+            /** Width */
+            width: number;
+        };
+        /**
          * Element
          * @description One object of a scene: what it is, and where it stands.
          *
@@ -1289,6 +1317,45 @@ export interface components {
             param: string | null;
             /** Type */
             type: string;
+        };
+        /**
+         * EventData
+         * @description The data of a server-sent event, JSON; what does not apply is left out.
+         */
+        EventData: {
+            /**
+             * Count
+             * @description Pictures that a job was asked for that is not stored.
+             * @default null
+             */
+            count: number | null;
+            /**
+             * Error
+             * @default null
+             */
+            error: string | null;
+            /**
+             * Group
+             * @description Of a new job, which jobs it was submitted with.
+             * @default null
+             */
+            group: string | null;
+            /** Job */
+            job: string;
+            /**
+             * Picture
+             * @default null
+             */
+            picture: components["schemas"]["PictureView"] | components["schemas"]["DrawnPictureData"] | null;
+            /**
+             * Priority
+             * @default null
+             */
+            priority: number | null;
+            /** @default null */
+            progress: components["schemas"]["ProgressData"] | null;
+            /** @default null */
+            state: components["schemas"]["JobState"] | null;
         };
         /**
          * Extend
@@ -1773,9 +1840,7 @@ export interface components {
              * Record
              * @description Our own record, whole, but for pictures' bytes.
              */
-            record: {
-                [key: string]: unknown;
-            } | null;
+            record: components["schemas"]["Record"] | null;
             /**
              * Request
              * @description Fields of a request that this server can draw.
@@ -1849,6 +1914,12 @@ export interface components {
             /** Priority */
             priority: number;
             request: components["schemas"]["DrawRequest"];
+            /**
+             * Skipped
+             * @description Numbers of its pictures that are left out.
+             * @default []
+             */
+            skipped: number[];
             /** Started */
             started?: number | null;
             state: components["schemas"]["JobState"];
@@ -2095,8 +2166,11 @@ export interface components {
             bytes: number;
             /** Created */
             created: number;
-            /** Deleted */
-            deleted?: number | null;
+            /**
+             * Deleted
+             * @default null
+             */
+            deleted: number | null;
             /** Favourite */
             favourite: boolean;
             /** Height */
@@ -2160,6 +2234,29 @@ export interface components {
             parameters?: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * ProgressData
+         * @description How far a running job is, as an event tells it.
+         */
+        ProgressData: {
+            /** Done */
+            done: number;
+            /**
+             * Layer
+             * @default null
+             */
+            layer: string | null;
+            /** Number */
+            number: number;
+            /**
+             * Preview
+             * @description A WebP file in base64.
+             * @default null
+             */
+            preview: string | null;
+            /** Total */
+            total: number;
         };
         /**
          * ProgressState
@@ -2268,6 +2365,70 @@ export interface components {
             tree: string[];
         };
         /**
+         * Record
+         * @description How a picture was drawn: enough to draw it again and to tell why the result differs, if it does.
+         */
+        Record: {
+            /**
+             * Adapters
+             * @default {}
+             */
+            adapters: {
+                [key: string]: string;
+            };
+            /**
+             * Controls
+             * @default {}
+             */
+            controls: {
+                [key: string]: string;
+            };
+            /** Device */
+            device: string;
+            /** Dtype */
+            dtype: string;
+            /**
+             * Embeddings
+             * @default {}
+             */
+            embeddings: {
+                [key: string]: string;
+            };
+            /** Fingerprint */
+            fingerprint: string;
+            /** Model */
+            model: string;
+            /**
+             * Notes
+             * @default []
+             */
+            notes: string[];
+            /** Pixels */
+            pixels: string;
+            /**
+             * Processor
+             * @default
+             */
+            processor: string;
+            request: components["schemas"]["DrawRequest"];
+            /** Sfumato */
+            sfumato: string;
+            /**
+             * Threads
+             * @default null
+             */
+            threads: number | null;
+            /** Torch */
+            torch: string;
+            /**
+             * Upscalers
+             * @default {}
+             */
+            upscalers: {
+                [key: string]: string;
+            };
+        };
+        /**
          * Region
          * @description A part of the picture that another prompt describes.
          */
@@ -2286,6 +2447,337 @@ export interface components {
              * @default 1
              */
             weight: number;
+        };
+        /**
+         * Request
+         * @description What to draw and how. Every error is a `UsageError` that names the field, the value and the range.
+         */
+        Request: {
+            /**
+             * Adapters
+             * @description LoRAs and other adapters: a file, or a name in your folder.
+             * @default []
+             */
+            adapters: components["schemas"]["AdapterWeight"][];
+            /**
+             * Allow Partial
+             * @description Use adapters that fit the model only in part.
+             * @default false
+             */
+            allow_partial: boolean;
+            /**
+             * Base
+             * @description The model with the parts that a file of a UNet alone lacks.
+             * @default null
+             */
+            base: string | null;
+            /**
+             * Clip Skip
+             * @description Last layers of the text encoder to skip.
+             * @default 0
+             */
+            clip_skip: number;
+            /**
+             * Controls
+             * @description Pictures that steer the drawing through a ControlNet: a folder, a file, a hub id, a name in your folder, or edges (the embedded model's).
+             * @default []
+             */
+            controls: components["schemas"]["Control"][];
+            /**
+             * Count
+             * @description Pictures of each prompt.
+             * @default 1
+             */
+            count: number;
+            /**
+             * Crop
+             * @description Draw only the mask and so many pixels around it, at the model's size.
+             * @default null
+             */
+            crop: number | null;
+            /**
+             * Decoder
+             * @description Decoder of the final latent: full, or tiny, several times faster and less exact.
+             * @default full
+             * @enum {string}
+             */
+            decoder: "full" | "tiny";
+            /**
+             * Dialect
+             * @description Syntax of the prompt: sfumato, a1111, comfy, compel, plain.
+             * @default sfumato
+             */
+            dialect: string;
+            /**
+             * Elements
+             * @description Objects in front of the picture: each is drawn for itself, cut out, and put in its box.
+             * @default []
+             */
+            elements: components["schemas"]["Element"][];
+            /**
+             * Embeddings
+             * @description Files of learned embeddings (textual inversion) that the prompt names; those in your folder need no mention.
+             * @default []
+             */
+            embeddings: string[];
+            /**
+             * @description Draw beyond the picture's edges, by so many pixels on each side.
+             * @default null
+             */
+            extend: components["schemas"]["Extend"] | null;
+            /**
+             * Fast
+             * @description Draw in 4 steps, or in 1 to 8 given as steps, with the model's few-step LoRA.
+             * @default false
+             */
+            fast: boolean;
+            /**
+             * Feather
+             * @description Fade the mask out over so many pixels.
+             * @default 0
+             */
+            feather: number;
+            /**
+             * Fill
+             * @description What stands in the mask before it is drawn: keep, noise, nothing, blur or a colour as #rrggbb.
+             * @default keep
+             */
+            fill: string;
+            /**
+             * Guidance
+             * @description Guidance scale γ; 1 is the prompt alone. Default: the model's.
+             * @default null
+             */
+            guidance: number | null;
+            /**
+             * Guidance Interval
+             * @description Guide only at noise levels σ from LOW to HIGH (Kynkäänniemi et al. 2024). Default: at all.
+             * @default null
+             */
+            guidance_interval: [
+                number,
+                number
+            ] | null;
+            /**
+             * Guidance Rescale
+             * @description Rescale φ, against overexposure (Lin et al. 2023, eq. 16).
+             * @default 0
+             */
+            guidance_rescale: number;
+            /**
+             * Harmonise
+             * @description Strength of a last pass over all, taken at the edges of the elements. Default: 0.2.
+             * @default null
+             */
+            harmonise: number | null;
+            /**
+             * Height
+             * @description Height in pixels, a multiple of the model's factor. Default: the model's.
+             * @default null
+             */
+            height: number | null;
+            /**
+             * @description A picture to begin with (img2img), or to draw into.
+             * @default null
+             */
+            image: components["schemas"]["InputImage"] | null;
+            /**
+             * Image Guidance
+             * @description Guidance scale γ_I of the picture, for models that edit by instruction. Default: 1.5.
+             * @default null
+             */
+            image_guidance: number | null;
+            /**
+             * Inversion
+             * @description Begin with the picture's own noise, to keep what the prompts have in common: its latent inverted (ddim), or the noise of every step (ddpm).
+             * @default null
+             */
+            inversion: ("ddim" | "ddpm") | null;
+            /**
+             * Mask
+             * @description Which part of the picture is drawn anew: a picture of its size, white where it is; or alpha, where the picture is transparent.
+             * @default null
+             */
+            mask: components["schemas"]["InputImage"] | "alpha" | null;
+            /**
+             * Model
+             * @description A diffusers folder, a .safetensors file, a hub id or `embedded`.
+             * @default embedded
+             */
+            model: string;
+            /**
+             * Multidiffusion
+             * @description Draw in overlapping windows that are averaged at every step (Bar-Tal et al. 2023). Default: where the size is larger than the model knows.
+             * @default null
+             */
+            multidiffusion: boolean | null;
+            /**
+             * Negative
+             * @description Negative prompt: what the picture should not show.
+             * @default
+             */
+            negative: string;
+            /**
+             * @description The texts before styles and templates.
+             * @default null
+             */
+            origin: components["schemas"]["Origin"] | null;
+            /**
+             * Overlap
+             * @description The share of a window of multidiffusion that neighbours have in common.
+             * @default 0.5
+             */
+            overlap: number;
+            /**
+             * Prediction
+             * @description What the network predicts: epsilon, v, x0 or flow. Default: as its files say.
+             * @default null
+             */
+            prediction: ("epsilon" | "v" | "x0" | "flow") | null;
+            /**
+             * Prompt
+             * @description What the picture shows.
+             */
+            prompt: string;
+            /**
+             * Regions
+             * @description Prompts for parts of the picture.
+             * @default []
+             */
+            regions: components["schemas"]["Region"][];
+            /**
+             * Resample
+             * @description Take each step so often, to fit the mask's part to the rest (RePaint). Default: 1, with extend 3.
+             * @default null
+             */
+            resample: number | null;
+            /**
+             * Sampler
+             * @description Sampler; `sfumato samplers` lists them. Default: the model's.
+             * @default null
+             */
+            sampler: string | null;
+            /**
+             * Seamless
+             * @description Have the picture go on at its opposite edge: side by side (x), one above the other (y) or both (xy).
+             * @default null
+             */
+            seamless: ("x" | "y" | "xy") | null;
+            /**
+             * Seed
+             * @description Seed of the first picture; the next ones count up. Default: random.
+             * @default null
+             */
+            seed: number | null;
+            /**
+             * Source
+             * @description What the picture shows, the prompt of its inversion.
+             * @default
+             */
+            source: string;
+            /**
+             * Spacing
+             * @description Spacing of the noise levels; `sfumato samplers` lists them. Default: the model's.
+             * @default null
+             */
+            spacing: string | null;
+            /**
+             * Steps
+             * @description Sampling steps: more are slower and finer. Default: the model's.
+             * @default null
+             */
+            steps: number | null;
+            /**
+             * Sticker
+             * @description Put a white outline so many pixels wide around it; transparent too.
+             * @default 0
+             */
+            sticker: number;
+            /**
+             * Strength
+             * @description How much of the picture is drawn anew: 0 keeps it, 1 begins from noise alone. Default: 0.8, with a mask 1.
+             * @default null
+             */
+            strength: number | null;
+            /**
+             * Style
+             * @description Style presets around the prompt; `sfumato styles` lists them.
+             * @default []
+             */
+            style: string[];
+            /**
+             * Templates
+             * @description What `{a|b}` and `__list__` become: random (a choice for each picture), combinatorial (each in turn) or off.
+             * @default random
+             * @enum {string}
+             */
+            templates: "random" | "combinatorial" | "off";
+            /**
+             * Tiny
+             * @description A tiny autoencoder (TAESD) for previews and the decoder tiny, where the model has none.
+             * @default null
+             */
+            tiny: string | null;
+            /**
+             * Transparent
+             * @description Cut the object out of its plain background, which becomes transparent.
+             * @default false
+             */
+            transparent: boolean;
+            /**
+             * Upscale
+             * @description Second pass: draw so many times smaller first, enlarge that and refine it; width and height are the result's. Default: 1, more where the size is larger than the model knows.
+             * @default null
+             */
+            upscale: number | null;
+            /**
+             * Upscale Steps
+             * @description Steps of the second pass at strength 1. Default: as steps.
+             * @default null
+             */
+            upscale_steps: number | null;
+            /**
+             * Upscale Strength
+             * @description How much of the enlarged picture is drawn anew: 0 keeps it. Default: 0.1 for the embedded model, 0.3 for others; with latent 0.6.
+             * @default null
+             */
+            upscale_strength: number | null;
+            /**
+             * Upscaler
+             * @description What enlarges: lanczos, latent, embedded (a small network for drawings), or the file of such a network. Default: embedded for the embedded model, lanczos for others.
+             * @default null
+             */
+            upscaler: string | null;
+            /**
+             * Vae
+             * @description Another autoencoder than the model's own. Default: its own.
+             * @default null
+             */
+            vae: string | null;
+            /**
+             * Variation Amount
+             * @description How much of the noise of `variation_seed` is mixed into that of the seed: 0 none, 1 it alone. Several are mixed in one after another.
+             * @default []
+             */
+            variation_amount: number[];
+            /**
+             * Variation Seed
+             * @description Seed of the noise that `variation_amount` mixes in; in place of the seed it counts up with the pictures. Default: random.
+             * @default []
+             */
+            variation_seed: number[];
+            /**
+             * Width
+             * @description Width in pixels, a multiple of the model's factor. Default: the model's.
+             * @default null
+             */
+            width: number | null;
+            /**
+             * Zero Terminal Snr
+             * @description Whether the noise levels end in pure noise. Default: as the model's files say.
+             * @default null
+             */
+            zero_terminal_snr: boolean | null;
         };
         /**
          * SamplerItem
@@ -3982,9 +4474,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["Record"];
                 };
             };
             /** @description A value of the wrong type or out of range. */

@@ -1,4 +1,4 @@
-"""The content gate: what it refuses, and that nothing of a refused picture leaves the process that drew it."""
+"""The content gate: what it refuses, and that nothing of a refused picture leaves its process."""
 
 import io
 import sys
@@ -16,7 +16,7 @@ from sfumato.server.worker import gate
 from sfumato.server.worker.gate import REFUSED, ContentGate
 
 TINY = {"prompt": "a red apple", "steps": 2, "width": 64, "height": 64, "seed": 3}
-LONG = {**TINY, "steps": 40, "width": 128, "height": 128}
+LONG = {**TINY, "steps": 12, "width": 128, "height": 128}
 DETECTOR = """
 import cv2, numpy
 
@@ -85,7 +85,7 @@ def test_no_api_answers_with_a_refused_picture(gated):
     assert REFUSAL in said.decode()
     assert not holds_picture(said)
     client = openai.OpenAI(base_url=f"{gated.url}/v1", api_key="any", max_retries=0)
-    fields = {"prompt": "a red apple", "size": "128x128", "extra_body": {"seed": 1, "steps": 20}}
+    fields = {"prompt": "a red apple", "size": "128x128", "extra_body": {"seed": 1, "steps": 12}}
     with pytest.raises(openai.BadRequestError, match="refused the picture"):
         client.images.generate(**fields)
     told = []
@@ -100,7 +100,7 @@ def test_no_api_answers_with_a_refused_picture(gated):
 
     watching = threading.Thread(target=look)
     watching.start()
-    answer = gated.http.post("/sdapi/v1/txt2img", json={"prompt": "a cat", "steps": 40, "width": 128})
+    answer = gated.http.post("/sdapi/v1/txt2img", json={"prompt": "a cat", "steps": 12, "width": 128})
     assert (answer.status_code, holds_picture(answer.content)) == (400, False)
     over.set()
     watching.join()

@@ -105,6 +105,8 @@ WRONG = {
     ("fold", "wide.safetensors", "-m", "embedded", "-o", "o"): "was made for Stable Diffusion XL",
     ("extract", "embedded", "embedded", "o.safetensors", "--rank", "2"): "have the same weights",
     ("extract", "embedded", "nothing", "o.safetensors", "--rank", "2"): "there is no model 'nothing'",
+    ("info", str(checkpoint.embedded())): "is a model's folder, not an adapter's",
+    ("merge", "", "ink", "-o", "o.safetensors"): "'': ",
     ("info", "nothing"): "there is no adapter 'nothing'",
     ("info", "cut.safetensors"): "cut.safetensors is truncated",
 }

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato import folders, weights
 from sfumato.adapt.settings import BESIDE, Settings
+from sfumato.checkpoint.layout import INDEX
 from sfumato.errors import CheckpointError
 from sfumato.files import open_file, read_json
 
@@ -65,6 +66,8 @@ def _file_in(folder: Path) -> Path:
     for name in folders.NAMELESS:
         if (folder / name).is_file():
             return folder / name
+    if (folder / INDEX).is_file():
+        raise CheckpointError(f"{folder} is a model's folder, not an adapter's")
     found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob(f"*/{_PEFT}"))
     if len(found) == 1:
         return found[0]

@@ -286,7 +286,7 @@ def _weighted(texts: list[str]) -> "list[AdapterWeight]":
         try:
             found.append(TypeAdapter(AdapterWeight).validate_python(adapter(text)))
         except ValidationError as error:
-            raise UsageError(f"{text}: {reworded(error.errors()[0]['msg'])}") from None
+            raise UsageError(f"{text or repr(text)}: {reworded(error.errors()[0]['msg'])}") from None
     return found
 
 

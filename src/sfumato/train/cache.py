@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from sfumato import weights
+from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
 from sfumato.data.crops import Crop, Dataset, Size
 from sfumato.devices import sent
 from sfumato.errors import CheckpointError
 from sfumato.files import make_folder
-from sfumato.prompt.chunks import chunks
+from sfumato.prompt.chunks import chunks, mentioned
+from sfumato.prompt.encode import Vectors, encode
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.train.log import counts
@@ -133,9 +135,36 @@ class CaptionEncoder:
 
     base: Model
     device: torch.device
+    embeddings: Mapping[str, Vectors] = field(default_factory=dict)
+    """Learned words that texts may name. Gradients flow to their vectors, where those ask for them."""
 
-    @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        if self.embeddings:
+            return self._with_embeddings(texts)
+        with torch.no_grad():
+            return self._plain(texts)
+
+    def _with_embeddings(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        base, last = self.base, self.base.info.family.penultimate
+        read = [
+            encode(
+                text,
+                base.tokenizers,
+                base.text_encoders,
+                embeddings={name: self.embeddings[name] for name in mentioned(text, self.embeddings)},
+                penultimate=last,
+                device=self.device,
+            )
+            for text in texts
+        ]
+        read = [
+            each.zeroed() if base.zero_negative and not text else each
+            for text, each in zip(texts, read, strict=True)
+        ]
+        pooled = [each.pooled for each in read if each.pooled is not None]
+        return torch.cat([each.states for each in read]), torch.cat(pooled) if pooled else None
+
+    def _plain(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
         states, pooled, last = [], None, self.base.info.family.penultimate
         for tokenizer, encoder in zip(self.base.tokenizers, self.base.text_encoders, strict=True):
             ids = sent(torch.tensor([_window(text, tokenizer) for text in texts]), self.device)
@@ -198,6 +227,13 @@ def cache_captions(
         return found
 
     inputs = {"base": encoder.base.fingerprint, "texts": _digest(different)}
+    if encoder.embeddings:
+        words = sorted(
+            f"{name} {each.fingerprint}"
+            for name, each in encoder.embeddings.items()
+            if isinstance(each, Embedding)
+        )
+        inputs["embeddings"] = _digest(words)
     few = text_bytes(encoder.base, len(different)) <= MAX_TEXT_BYTES
     found = cached(folder / TEXTS, inputs, make) if few else make()
     found = {name: tensor.to(encoder.device) for name, tensor in found.items()}

@@ -12,6 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sfumato.adapt import embedding
+from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
 from sfumato.data.caption_transform import CaptionTransform
 from sfumato.data.crops import Crop, CropPolicy, Dataset, Size, bucket_sizes, nearest_bucket
@@ -21,7 +23,7 @@ from sfumato.data.search import search
 from sfumato.devices import DTYPES, sent
 from sfumato.errors import UsageError
 from sfumato.nets.inputs import SizeConditioning
-from sfumato.prompt.encode import size_ids
+from sfumato.prompt.encode import Vectors, size_ids
 from sfumato.train.cache import (
     MAX_TEXT_BYTES,
     CaptionEncoder,
@@ -36,6 +38,7 @@ from sfumato.train.context import StepContext
 from sfumato.train.log import counts
 from sfumato.train.order import CAPTIONS, CONDITIONS, CROPS, Epochs, Order, WeightedSampling, random_of
 from sfumato.train.recipe import Count, DataSection, NotNegative, Recipe
+from sfumato.train.word import NewWord
 from sfumato.validation import one_of
 
 INDEX = "index.json"
@@ -59,6 +62,8 @@ class CaptionedData(DataSection, CaptionTransform):
     bucket_step: NotNegative = 0
     """What widths and heights are multiples of, in pixels; 0: an eighth of the resolution, at most 64."""
     crop: Annotated[str, one_of(("center", "random"))] = "center"
+    embeddings: tuple[str, ...] = ()
+    """Files of learned words (textual inversion) that captions name, by their files' names."""
     horizontal_flip: bool = False
     """Whether one in two pictures is mirrored."""
     captions_per_picture: Count = 6
@@ -92,6 +97,8 @@ class LatentBatch:
     """What a control is shown of the pictures (B, 3, H, W), in [0, 1], if one is trained."""
     channels: Tensor | None = None
     """What the network reads beside the noisy latents (B, C', h, w), if it does."""
+    weights: Tensor | None = None
+    """How much each example counts (B,); 1 unless given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +114,8 @@ class CaptionedBatches:
     device: torch.device
     condition: Callable[[Tensor, Random], Tensor] | None = None
     """From pictures (B, 3, H, W) in [−1, 1] to what a control is shown of them."""
+    sizes: tuple[Size, ...] = ()
+    """Of the buckets, in pixels."""
 
     def __call__(self, context: StepContext, count: int) -> LatentBatch:
         """`count` examples."""
@@ -140,12 +149,14 @@ def captioned_batches(
     *,
     from_student: bool = False,
     condition: Callable[[Tensor, Random], Tensor] | None = None,
+    word: NewWord | None = None,
 ) -> tuple[Model, CaptionedBatches]:
     """The base model, its native size that of the data and its other networks on `device`, and the batches.
 
     `report(message)` is called every few seconds while pictures are looked at and encoded. Raises
     `UsageError` for a base model that reads more than captions; `from_student`: it may read the guidance
-    scale. `condition`: see `CaptionedBatches`.
+    scale. `condition`: see `CaptionedBatches`. `word`: what is being
+    learned of the text encoders, so that texts are read anew at each step.
     """
     check_fits(recipe, base, from_student=from_student)
     config = base.unet.config
@@ -160,8 +171,21 @@ def captioned_batches(
     encoder = LatentEncoder(dataset, base, device, DTYPES[recipe.precision])
     policy, run = data.crop_policy, Path(recipe.run)
     latents: Latents = cache_latents(run, encoder, sizes, report) if policy.is_fixed else encoder
-    states = _states(run, data, CaptionEncoder(base, device), dataset, report)
-    return base, CaptionedBatches(dataset, order, data, policy, latents, states, device, condition)
+    embeddings: dict[str, Vectors] = {**embeddings_of(data, base)}
+    if word is not None:
+        states: CaptionStates = CaptionEncoder(base, device, {**embeddings, word.token: word})
+    else:
+        states = _states(run, data, CaptionEncoder(base, device, embeddings), dataset, report)
+    buckets = tuple(sorted(set(sizes)))
+    return base, CaptionedBatches(dataset, order, data, policy, latents, states, device, condition, buckets)
+
+
+def embeddings_of(data: CaptionedData, base: Model) -> dict[str, Embedding]:
+    """The learned words that `data` names, by their names. Raises `CheckpointError` for what does not fit."""
+    found = [embedding.read(path) for path in data.embeddings]
+    for each in found:
+        each.check_fits([encoder.config.hidden_size for encoder in base.text_encoders])
+    return {each.name: each for each in found}
 
 
 def has_icons(folder: Path) -> bool:

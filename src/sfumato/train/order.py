@@ -18,7 +18,7 @@ from sfumato.data.crops import Size
 from sfumato.errors import DataError
 from sfumato.train.context import StepContext, seed_of
 
-_EPOCH, _BATCHES, _ROWS, CAPTIONS, CROPS, CONDITIONS = range(6)
+_EPOCH, _BATCHES, _ROWS, CAPTIONS, CROPS, CONDITIONS, PRIOR = range(7)
 """What random numbers are for."""
 
 

@@ -123,9 +123,9 @@ class AdapterSection(Section):
 
     ADJUSTABLE = frozenset({"trigger_words", "layout"})
 
+    rank: Count = 16
     kind: Annotated[str, one_of(NEW_KINDS)] = "lora"
     """"full" is the change of the weights itself, as LyCORIS calls it."""
-    rank: Count = 16
     alpha: Positive | None = None
     """What the change is multiplied with, times the rank; the rank itself unless given."""
     rank_pattern: dict[str, Count] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.control import LoadedControl
 from sfumato.errors import SfumatoWarning
@@ -34,16 +35,20 @@ def draw(
     *,
     controls: Sequence[Sequence[Mapping[str, Any]]] = (),
     networks: Sequence[LoadedControl] = (),
+    embeddings: Mapping[str, Embedding] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Tensor:
-    """Pictures (B, 3, H, W) in [−1, 1], one for each prompt, their seeds counting from 0.
+    """Pictures (B, 3, H, W) in [−1, 1], one for each prompt, their `seeds` counting from 0 unless given.
 
     Prompts are plain text. Sampler and steps are the model's own; so is the guidance scale, unless given.
-    `controls`: of each prompt, through those of `networks` that they name. The model's networks are left with
+    `controls`: of each prompt, through those of `networks` that they name.
+    `embeddings`: learned words that prompts may name. The model's networks are left with
     plain weights in float32.
     """
     studio = Studio(model, device_options=DeviceOptions(str(device), "float32", trainable=True))
     for control in networks:
         studio.controls.add(control)
+    studio.embeddings.update(embeddings or {})
     studio.budget = 2 * AT_ONCE * math.prod(model.latent.shape(model.native_size)[2:])
     requests = [
         Request.build(
@@ -52,9 +57,9 @@ def draw(
             seed=seed,
             dialect="plain",
             templates="off",
-            controls=controls[seed] if controls else (),
+            controls=controls[number] if controls else (),
         )
-        for seed, prompt in enumerate(prompts)
+        for number, (seed, prompt) in enumerate(zip(seeds or range(len(prompts)), prompts, strict=True))
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SfumatoWarning)  # of every grid the same

@@ -13,10 +13,12 @@ from sfumato.train.objectives.autoencoder import Autoencoding
 from sfumato.train.objectives.consistency import Consistency, ConsistencyTraining, LatentConsistency
 from sfumato.train.objectives.controlnet import ControlNetTraining
 from sfumato.train.objectives.denoiser import Denoising
+from sfumato.train.objectives.dreambooth import DreamBooth
 from sfumato.train.objectives.instruct import InstructionTuning
 from sfumato.train.objectives.progressive import Progressive
 from sfumato.train.objectives.scorer import CaptionScoring
 from sfumato.train.objectives.text import TextDistillation
+from sfumato.train.objectives.textual_inversion import TextualInversion
 from sfumato.train.objectives.tiny_autoencoder import TinyAutoencoding
 from sfumato.train.objectives.upscaler import Upscaling
 from sfumato.train.recipe import Objective, Recipe
@@ -29,6 +31,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
         Autoencoding,
         TinyAutoencoding,
         Denoising,
+        DreamBooth,
+        TextualInversion,
         ControlNetTraining,
         Upscaling,
         InstructionTuning,

@@ -11,13 +11,16 @@ from typing import Annotated, Any
 
 import pydantic.dataclasses
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from sfumato import checkpoint
+from sfumato.checkpoint import Model
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.errors import UsageError
-from sfumato.train.examples import CaptionedData, LatentBatch, captioned_batches
+from sfumato.train.context import StepContext
+from sfumato.train.examples import CaptionedBatches, CaptionedData, LatentBatch, captioned_batches
 from sfumato.train.objectives.unet import TrainedUNet
 from sfumato.train.recipe import Objective, Recipe
 from sfumato.train.task import Task
@@ -40,14 +43,44 @@ class Denoising(Objective):
 
     weighting: Annotated[str, one_of(WEIGHTINGS)] = "plain"
     """Of the loss over noise levels, a name of `WEIGHTINGS`."""
+    noise_offset: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Noise that all of a channel has in common, so that pictures may be dark or light as a whole."""
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        words = isinstance(recipe.data, CaptionedData) and recipe.data.embeddings
+        if words and recipe.adapter and recipe.adapter.written_layout == "peft":
+            raise ValueError("adapter.layout must be 'kohya': PEFT's has no place for data.embeddings")
 
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
-        base, batches = captioned_batches(recipe, base, device, report)
+        base, batches = captioned_batches(self.own_recipe(recipe), base, device, report)
         trained = TrainedUNet(recipe, base, device)
         net = trained.network()
-        loss = DenoisingLoss(net, base.path(), prediction_named(base.prediction), self.weighting, device)
-        return trained.task(net, batches, loss)
+        return trained.task(
+            net, self.batches(recipe, base, batches, device, report), self.loss(net, base, device)
+        )
+
+    def own_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe of the pictures in the data's folder: `recipe`, unless a subclass adds others."""
+        return recipe
+
+    def loss(self, net: Callable[..., Tensor], base: Model, device: torch.device) -> "DenoisingLoss":
+        """The loss of `net`, which predicts what the UNet of `base` does."""
+        prediction = prediction_named(base.prediction)
+        return DenoisingLoss(
+            net, base.path(), prediction, self.weighting, device, noise_offset=self.noise_offset
+        )
+
+    def batches(
+        self,
+        recipe: Recipe,
+        base: Model,
+        own: CaptionedBatches,
+        device: torch.device,
+        report: Callable[[str], None],
+    ) -> Callable[[StepContext, int], LatentBatch]:
+        """What is learned from: `own`, and what a subclass adds."""
+        return own
 
 
 class DenoisingLoss:
@@ -61,9 +94,12 @@ class DenoisingLoss:
         weighting: str,
         device: torch.device,
         shift: float = 1.0,
+        noise_offset: float = 0.0,
     ) -> None:
-        """`shift`: of the times, s·u / (1 + (s − 1)·u) for a uniform u (Esser et al. 2024, eq. 23)."""
+        """`noise_offset`: the deviation of noise that is the same all over a channel (Guttenberg 2023).
+        `shift`: of the times, s·u / (1 + (s − 1)·u) for a uniform u (Esser et al. 2024, eq. 23)."""
         self.net, self.prediction, self.shift = net, prediction, shift
+        self.noise_offset = noise_offset
         self.times = torch.arange(path.first, path.last + 1, device=device)
         levels = [path.level(t) for t in self.times.tolist()]
         a, s = torch.tensor([(level.a, level.s) for level in levels], dtype=torch.float64).unbind(1)
@@ -73,12 +109,17 @@ class DenoisingLoss:
     def __call__(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (B,); the metric is the unweighted one of the noisier half of the path."""
         x0, count, device = batch.x0, len(batch.x0), batch.x0.device
-        u = torch.rand(count, generator=generator, device=device) + torch.arange(count, device=device)
-        u = u / count
+        strata = torch.arange(count, device=device)
+        if batch.weights is not None:  # its examples are of several kinds, in the order of their kinds
+            strata = strata[torch.randperm(count, generator=generator, device=device)]
+        u = (torch.rand(count, generator=generator, device=device) + strata) / count
         u = self.shift * u / (1 + (self.shift - 1) * u)
         index = (u * len(self.times)).long().clamp(max=len(self.times) - 1)
         a, s = (table[index].view(-1, *[1] * (x0.ndim - 1)) for table in (self.a, self.s))
         eps = torch.randn(x0.shape, generator=generator, device=device)
+        if self.noise_offset:
+            common = torch.randn(*x0.shape[:2], 1, 1, generator=generator, device=device)
+            eps = eps + self.noise_offset * common
         x = self.prediction.input(a * x0 + s * eps, a, s)
         if batch.channels is not None:
             x = torch.cat([x, batch.channels], dim=1)
@@ -87,7 +128,8 @@ class DenoisingLoss:
         error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean(tuple(range(1, x0.ndim)))
         noisy = index >= len(self.times) // 2
         half = (error * noisy).sum() / noisy.sum().clamp(min=1)
-        return self.weights[index] * error, {"noisy_half": half}
+        weights = self.weights[index] if batch.weights is None else self.weights[index] * batch.weights
+        return weights * error, {"noisy_half": half}
 
 
 def min_snr(snr: Tensor, prediction: Prediction) -> Tensor:

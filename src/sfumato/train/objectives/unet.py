@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import checkpoint
-from sfumato.adapt import sampling_hints
+from sfumato.adapt import header, sampling_hints
+from sfumato.adapt.embedding import Embedding
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model, instruct_adapter
 from sfumato.diffusion.distill import BatchLevel, DenoiseFn
@@ -18,7 +19,7 @@ from sfumato.nets.inference import unpacked
 from sfumato.nets.unet import UNet
 from sfumato.train import sample_grid
 from sfumato.train.context import StepContext
-from sfumato.train.examples import LatentBatch
+from sfumato.train.examples import CaptionedData, LatentBatch, embeddings_of
 from sfumato.train.recipe import MODEL, Recipe
 from sfumato.train.task import Loss, Task
 
@@ -57,6 +58,12 @@ class TrainedUNet:
     """Whether it reads the guidance scale, as the base model's need not."""
     extra_channels: int = 0
     """How many channels of a picture it reads beside the noisy latent's."""
+
+    @property
+    def embeddings(self) -> dict[str, Embedding]:
+        """The learned words that the captions name: they are drawn with, and a LoRA's file brings them."""
+        data = self.recipe.data
+        return embeddings_of(data, self.base) if isinstance(data, CaptionedData) else {}
 
     def x0_model(self, net: UNet) -> X0Model:
         """`net`, which predicts what the base model's does."""
@@ -109,16 +116,30 @@ class TrainedUNet:
         def show(state: dict[str, Tensor], path: Path) -> None:
             average.load_state_dict(state)
             if recipe.samples.prompts:
-                drawn = sample_grid.draw(model, recipe.samples.prompts, device, recipe.samples.guidance_scale)
+                drawn = sample_grid.draw(
+                    model,
+                    recipe.samples.prompts,
+                    device,
+                    recipe.samples.guidance_scale,
+                    embeddings=self.embeddings,
+                )
                 sample_grid.save(drawn, path)
 
         def finish(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
             average.load_state_dict(state)
             if recipe.adapter:
                 hints = sampling_hints.header(model.own) if recipe.objective.FEW_STEPS else {}
-                metadata = {"made by": "sfumato", "base": base, **hints}
-                if recipe.adapter.trigger_words:
-                    metadata["modelspec.trigger_phrase"] = ", ".join(recipe.adapter.trigger_words)
+                metadata = {
+                    "made by": "sfumato",
+                    "base": base,
+                    **header.of_training(
+                        self.base,
+                        title=folder.name,
+                        triggers=recipe.adapter.trigger_words,
+                        recipe=recipe.identity(),
+                    ),
+                    **hints,
+                }
                 others = None
                 if self.extra_channels:
                     metadata |= instruct_adapter.header_entries(recipe.base, model.own)
@@ -132,6 +153,7 @@ class TrainedUNet:
                     dtype=torch.float16,
                     metadata=metadata,
                     others=others,
+                    embeddings=self.embeddings,
                 )
             else:
                 checkpoint.save(model, folder / MODEL, dtype=torch.float16, overwrite=True)

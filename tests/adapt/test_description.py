@@ -78,7 +78,7 @@ def test_a_folders_settings_are_told(tmp_path):
 
 
 def test_the_command_prints_them_by_path_and_by_name(lora, tmp_path, monkeypatch, capfdbinary):
-    assert inspect(str(lora), as_json=False) == 0
+    assert inspect([str(lora)], as_json=False) == 0
     lines = capfdbinary.readouterr().out.decode().splitlines()
     facts = dict(line.split(maxsplit=1) for line in lines[1:] if not line.startswith("trigger"))
     assert lines[0] == f"{lora}: F32, {lora.stat().st_size / 1e6:.1f} MB"
@@ -92,7 +92,7 @@ def test_the_command_prints_them_by_path_and_by_name(lora, tmp_path, monkeypatch
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
     (tmp_path / "adapters").mkdir()
     lora.rename(tmp_path / "adapters" / "moss.safetensors")
-    assert inspect("moss", as_json=True) == 0
+    assert inspect(["moss"], as_json=True) == 0
     told = json.loads(capfdbinary.readouterr().out)
     assert told["tags"] == {"moss": 15, "wet stone": 7}
     assert told["metadata"]["modelspec.title"] == "Moss"

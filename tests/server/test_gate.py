@@ -119,7 +119,7 @@ class Planted:
     """The network of the detector, which finds one thing in every picture."""
 
     def __init__(self, number, score, labels):
-        self.found = np.zeros((1, 4 + labels, 1), np.float32)
+        self.found = np.zeros((1, 4 + labels, 2), np.float32)
         self.found[0, :4, 0] = 160, 160, 80, 80
         self.found[0, 4 + number, 0] = score
 

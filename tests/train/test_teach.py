@@ -120,3 +120,22 @@ def test_what_cannot_be_taught_is_said_and_nothing_is_left(here, mug, tmp_path, 
     assert said in err
     assert not list(tmp_path.glob("runs/*/state.safetensors"))
     assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
+
+
+def test_a_common_name_and_a_single_picture_are_warned_of(here, mug, tiny_base):
+    arguments = (mug / "0.png", "--name", "my red mug", "--class", "mug", "--model", tiny_base)
+    status, _, err = here("teach", *arguments, *SHORT, "--seconds", "0.001")
+    assert status == 0
+    assert "'my red mug' is made of common words" in err
+    assert "'sks mug' has a word of its own" in err
+    assert "one picture is little: background and position are learned too" in err
+
+
+def test_a_broken_picture_is_named_and_the_others_are_learned_from(here, mug, tiny_base, tmp_path):
+    (mug / "9.png").write_bytes(b"no picture at all")
+    Image.new("RGBA", (300, 20), (255, 0, 0, 0)).save(mug / "8.png")
+    status, _, err = taught(here, tiny_base, mug, "--seconds", "0.001")
+    assert status == 0
+    assert "1 broken picture is left out: 9.png" in err
+    assert "common words" not in err
+    assert len(json.loads((tmp_path / "runs/mug/index.json").read_text())["pictures"]) == 4

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.data import caption_files
-from sfumato.errors import DataError, OutputError, UsageError, misnamed, nearest
+from sfumato.errors import DataError, OutputError, UsageError, misnamed, nearest, warn
 from sfumato.files import make_folder, replace_atomically
 from sfumato.formats import READ_FORMATS, READABLE
 from sfumato.options import EMBEDDED
@@ -20,6 +21,9 @@ PICTURES, RECIPE = "pictures", "recipe.toml"
 """In the run's folder: copies of pictures that were named one by one, and the recipe."""
 METHODS = ("lora",)
 MOST_NAME = 64
+RARE = "sks"
+COMMON_RANK = 45_000
+"""Of the pieces of CLIP's vocabulary, the most frequent first, so many are common."""
 FEW = 3
 """Pictures below which a subject is learned with its surroundings."""
 
@@ -64,6 +68,8 @@ def prepare(teaching: Teaching) -> Plan:
     check(teaching)
     run = teaching.folder
     data = _data(teaching, run)
+    _warn_of_few(data)
+    _warn_of_common(teaching)
     content = recipe(teaching, data)
     for dotted, value in (teaching.changes or {}).items():
         section, _, key = dotted.rpartition(".")
@@ -157,6 +163,34 @@ def _data(teaching: Teaching, run: Path) -> Path:
     except OSError as error:
         raise OutputError(f"cannot copy the pictures to {folder}: {error.strerror}") from error
     return folder
+
+
+def _warn_of_few(folder: Path) -> None:
+    """Warn of so few pictures that what surrounds the subject is learned with it."""
+    count = sum(path.suffix.lower() in READ_FORMATS for path in folder.rglob("*"))
+    if count < FEW:
+        told = "one picture is" if count == 1 else f"{count} pictures are"
+        warn(
+            f"{told} little: background and position are learned too; five from several sides, "
+            "before several backgrounds, draw it anew"
+        )
+
+
+def _warn_of_common(teaching: Teaching) -> None:
+    """Warn of a name without a word of its own, which would change what that name draws already."""
+    words = re.findall(r"[^\W\d_]+", teaching.name.lower())
+    common = _common_words()
+    if all(word in common or word in (teaching.of_class or "").lower().split() for word in words):
+        warn(
+            f"{teaching.name!r} is made of common words, and what they draw now would be lost: "
+            f"'{RARE} {teaching.of_class or teaching.name}' has a word of its own"
+        )
+
+
+def _common_words() -> frozenset[str]:
+    vocab = clip_tokenizer().vocab
+    pieces = (piece for piece, number in vocab.items() if number < COMMON_RANK and piece.endswith("</w>"))
+    return frozenset(piece.removesuffix("</w>") for piece in pieces)
 
 
 def toml(content: Mapping[str, Any]) -> str:

@@ -130,11 +130,16 @@ def test_a_server_that_is_killed_comes_back_with_its_jobs_and_what_was_typed(wea
 
 def test_a_job_that_failed_says_why_and_is_offered_again(server, open_page):
     page = open_page(server.url)
+    page.get_by_role("button", name="All controls").click()
+    page.get_by_label("Seed", exact=True).fill("41")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="All controls").click()
     draw(page, "a hat <lora:broken:1>")
     failed = row(page, "a hat <lora:broken:1>")
     expect(failed.get_by_role("alert")).to_contain_text("broken.safetensors")
     failed.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("alert").filter(has_text="Failed.")).to_have_count(2)
+    assert [job["request"]["seed"] for job in server.jobs()[:2]] == [41, 41]
 
 
 @pytest.mark.parametrize("place", ["/", "/edit/new"])

@@ -1,5 +1,7 @@
 """Drawing, as a person draws."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -36,8 +38,13 @@ def test_a_picture_develops_by_previews_and_can_be_cancelled(server, open_page):
     job = server.submit(prompt="a slow house, flat color icon", steps=200, count=8)
     expect(page.get_by_role("img", name="Preview of a slow house, flat color icon").first).to_be_visible()
     expect(page.get_by_role("progressbar").first).to_be_visible()
+    expect(page).to_have_title(re.compile(r"^[1-9]\d?% – Sfumato$"))
+    page.get_by_role("link", name="Gallery").click()
+    expect(page).to_have_title(re.compile(r"^\d+% – Gallery – Sfumato$"))
+    page.go_back()
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    expect(page).to_have_title("Sfumato")
     assert server.wait(job["id"])["state"] == "cancelled"
 
 

@@ -88,3 +88,22 @@ def test_what_waits_is_taken_out_of_the_queue(queue, server, open_page):
     row.first.get_by_role("button", name="Again").click()
     expect(queue(page)).to_have_text([WAITING[0], WAITING[2], WAITING[1]])
     expect(page.get_by_text(re.compile("^Waiting, 2 before it"))).to_be_visible()
+
+
+def test_jobs_wait_in_the_order_of_their_turns_and_those_of_a_grid_in_one_row(queue, server, open_page):
+    axes = [{"field": "steps", "values": "3, 5"}, {"field": "seed", "values": "1, 2"}]
+    server.http.post("/api/v1/grids", json={"request": {"prompt": "a star"}, "axes": axes})
+    server.submit(prompt="a long house", steps=40)
+    server.submit(prompt="a short house", steps=1)
+    page = open_page(server.url)
+    grid = "a star (grid, 4 to go)"
+    expect(queue(page)).to_have_text(["a short house", *WAITING, grid, "a long house"])
+    page.get_by_role("button", name=f"Earlier: {grid}").click()
+    expect(queue(page)).to_have_text(["a short house", *WAITING[:2], grid, WAITING[2], "a long house"])
+    page.reload()
+    expect(queue(page)).to_have_text(["a short house", *WAITING[:2], grid, WAITING[2], "a long house"])
+    page.get_by_role("button", name=f"Remove from the queue: {grid}").click()
+    expect(queue(page)).to_have_text(["a short house", *WAITING, "a long house"])
+    jobs = {(job["request"]["prompt"], job["state"]) for job in server.jobs()}
+    assert ("a star", "queued") not in jobs
+    assert ("a star", "cancelled") in jobs

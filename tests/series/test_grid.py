@@ -31,6 +31,7 @@ def axis(text):
         ("sampler=ddim,DPM++ 2M", ("ddim", "DPM++ 2M")),
         ('negative=,"dark, blurry"', ("", "dark, blurry")),
         ("prompt~apple=pear,plum", ("pear", "plum")),
+        ('"prompt~an apple"=a=b,"c, d"', ("a=b", "c, d")),
         ("lora~ink=0-1:0.5", ("0", "0.5", "1")),
         ("guidance-interval=0.1 8,none", ([0.1, 8], None)),
         ("style=none,emoji-3d", ((), ["emoji-3d"])),

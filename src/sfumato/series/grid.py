@@ -26,6 +26,7 @@ _RANGE = re.compile(
     r"(?P<first>-?[\d.]+)-(?P<last>-?[\d.]+)(?:\s*(?::|\(\+)\s*(?P<step>[\d.]+)\)?|\s*\[(?P<count>\d+)\])?"
 )
 """`1-4`, `0-1:0.25`, and the web UI's `1-10 (+3)` and `0-1 [5]`."""
+_QUOTED_FIELD = re.compile(r'\s*"(?P<field>(?:[^"]|"")+)"\s*=(?P<values>.*)', re.DOTALL)
 
 
 def read_value(field: str, text: str) -> Any:
@@ -53,9 +54,13 @@ class Axis:
     def parse(cls, text: str, read: Callable[[str, str], Any] = read_value) -> Self:
         """From `field=value,value`: values with commas in double quotes, ranges as `1-4` and `0-1:0.25`.
 
-        `read` makes a field's value from its text. Raises `UsageError`.
+        A field with `=` in it is in double quotes too: `"prompt~a=b"=c,d`. `read` makes a field's value from
+        its text. Raises `UsageError`.
         """
-        field, _, listed = text.partition("=")
+        if quoted := _QUOTED_FIELD.fullmatch(text):
+            field, listed = quoted["field"].replace('""', '"'), quoted["values"]
+        else:
+            field, _, listed = text.partition("=")
         return cls.of(field, listed, read)
 
     @classmethod

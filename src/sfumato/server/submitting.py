@@ -6,6 +6,7 @@ import binascii
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -105,11 +106,12 @@ def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority:
     request, count = admitted(sent(server, fields, owner), server.settings)
     others = server.dispatcher.unstored
     server.store.admit(owner=owner, count=count, limits=server.settings.limits, others=others)
-    work = new_job(server, request, count).work
+    turn = Turn(server.store.clock, new_job(server, request, count).work)
     return WaitingJob(
         id=secrets.token_urlsafe(16),
         state=JobState.QUEUED,
         priority=priority,
+        rank=turn.place,
         on_crash="fail",
         crashes=0,
         model=request.model,
@@ -120,7 +122,7 @@ def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority:
         skipped=(),
         created=time.time(),
         stored=False,
-        turn=Turn(server.store.clock, work, priority).place,
+        turn=replace(turn, priority=priority).place,
         waited=0,
     )
 

@@ -37,6 +37,11 @@ export function number(value: number, digits = 2): string {
   return new Intl.NumberFormat(language.current, { maximumFractionDigits: digits }).format(value);
 }
 
+/** A share from 0 to 1 as the language writes it. */
+export function percent(share: number): string {
+  return new Intl.NumberFormat(language.current, { style: "percent" }).format(share);
+}
+
 /** A point in time (seconds since 1970) as the language writes it. */
 export function moment(seconds: number): string {
   return new Intl.DateTimeFormat(language.current, { dateStyle: "medium", timeStyle: "short" }).format(

@@ -29,7 +29,9 @@ export const paths = {
 
 class Router {
   #url = $state(new URL("http://localhost/"));
-  route: Route = $derived(parsed(this.#url.pathname));
+  #path = $derived(this.#url.pathname);
+  /** The same object while only what is after `?` changes, so that nothing that follows it begins anew. */
+  route: Route = $derived(parsed(this.#path));
 
   /** The part of the address after `?`, such as the gallery's search. */
   get query(): URLSearchParams {

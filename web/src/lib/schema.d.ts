@@ -1913,6 +1913,11 @@ export interface components {
             place?: number | null;
             /** Priority */
             priority: number;
+            /**
+             * Rank
+             * @description Where it waits among jobs of its priority, lower first: the work it was submitted as, in network evaluations, and how late it came.
+             */
+            rank: number;
             request: components["schemas"]["DrawRequest"];
             /**
              * Skipped

@@ -13,6 +13,13 @@ export const hasEnded = (state: JobState): boolean => state !== "queued" && stat
 /** The layer behind all elements of a scene. */
 const BACKGROUND = "background";
 
+/** What is one row of the queue: a job, or all jobs of a grid. */
+export interface QueueRow {
+  id: string;
+  grid: boolean;
+  jobs: readonly Job[];
+}
+
 export interface Drawing extends Progress {
   /** The last previews by the layers that they show; that of the whole picture is `""`. */
   layers: Readonly<Record<string, string>>;
@@ -35,6 +42,20 @@ class Jobs {
 
   /** Jobs of which nothing is drawn yet, in the order in which they will be. */
   waiting = $derived(inOrder(this.all.filter((job) => this.waits(job))));
+  queue = $derived(queueOf(this.waiting));
+
+  /** How much of what is being drawn is done, from 0 to 1, of grids with all their pictures; null while nothing is. */
+  share = $derived.by(() => {
+    const running = this.all.filter(({ id }) => this.drawing.has(id));
+    const groups = new Set(running.map(({ group }) => group ?? null));
+    const counted = this.all.filter((job) => this.drawing.has(job.id) || (job.group && groups.has(job.group)));
+    const count = counted.reduce((sum, job) => sum + job.count, 0);
+    const done = counted.reduce((sum, job) => {
+      const drawing = this.drawing.get(job.id);
+      return sum + job.pictures.length + (drawing ? drawing.done / Math.max(drawing.total, 1) : 0);
+    }, 0);
+    return running.length === 0 ? null : Math.min(done / count, 1);
+  });
 
   /** Seeds that several of them have. */
   sharedSeeds = $derived.by(() => {
@@ -197,13 +218,26 @@ class Jobs {
   }
 }
 
-const inOrder = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.priority - a.priority || a.created - b.created);
+const inOrder = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.priority - a.priority || a.rank - b.rank);
+
+/** Jobs that wait as rows, each where its first one stands. */
+export function queueOf(waiting: readonly Job[]): QueueRow[] {
+  // eslint-disable-next-line svelte/prefer-svelte-reactivity -- it lives within this call
+  const rows = new Map<string, Job[]>();
+  for (const job of waiting) {
+    const id = job.group ?? job.id;
+    const row = rows.get(id);
+    if (row === undefined) rows.set(id, [job]);
+    else row.push(job);
+  }
+  return [...rows].map(([id, jobs]) => ({ id, grid: jobs[0]?.group != null, jobs }));
+}
 
 const MOST_PRIORITY = 10;
 
 /**
  * The lowest priorities from 0 that have jobs drawn in this order. Each has its own; where they are too many,
- * those that follow one another by age share one.
+ * those that follow one another by rank share one.
  */
 export function priorities(order: readonly Job[]): [Job, number][] {
   const each = order.length <= MOST_PRIORITY + 1;
@@ -212,7 +246,7 @@ export function priorities(order: readonly Job[]): [Job, number][] {
     .map((job, index): [Job, Job | undefined] => [job, order[index + 1]])
     .reverse()
     .map(([job, after]): [Job, number] => {
-      if (after !== undefined && (each || job.created > after.created))
+      if (after !== undefined && (each || job.rank > after.rank))
         priority = Math.min(priority + 1, MOST_PRIORITY);
       return [job, priority];
     })

@@ -56,6 +56,7 @@ export const draw = {
   "job.failed": { en: "Failed", de: "Fehlgeschlagen" },
   "job.cancelled": { en: "Cancelled", de: "Abgebrochen" },
   "queue.title": { en: "Queue: {count} waiting", de: "Warteschlange: {count}" },
+  "queue.grid": { en: "{prompt} (grid, {count} to go)", de: "{prompt} (Raster, noch {count})" },
   "queue.up": { en: "Earlier: {prompt}", de: "Früher: {prompt}" },
   "queue.down": { en: "Later: {prompt}", de: "Später: {prompt}" },
   "queue.remove": { en: "Remove from the queue: {prompt}", de: "Aus der Warteschlange nehmen: {prompt}" },

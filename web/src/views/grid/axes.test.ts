@@ -38,6 +38,9 @@ it("is written as the command that draws the same grid", () => {
   ).toBe(
     `sfumato grid 'a red apple' --seed 7 --x 'prompt~red="dark, blurry","so ""called"""' --y steps=4,8 --z 'lora~ink=-0.5'`,
   );
+  expect(gridCommand({ prompt: "a=b" }, [axis("prompt~a=b", "c=d", "e")])).toBe(
+    `sfumato grid a=b --x '"prompt~a=b"=c=d,e'`,
+  );
   expect(gridCommand({ prompt: "-", style: ["noto"] }, [axis("seed", "1")])).toBe(
     "sfumato grid --style noto --x seed=1 -- -",
   );

@@ -32,6 +32,15 @@ it("keeps a locked seed, and guidance where nothing draws fast", () => {
   expect(leftOut({ guidance: 3 }, slow)).toEqual([]);
 });
 
+it("takes more steps of a picture that is begun with, so that as many are drawn", () => {
+  const image = { sha256: "" } as never;
+  const steps = (fields: object) => liveFields({ prompt: "a cat", image, ...fields }, quick, 2, 7).steps;
+  expect(steps({})).toBe(3);
+  expect(steps({ strength: 0.4 })).toBe(5);
+  expect(steps({ strength: 0 })).toBe(20);
+  expect(steps({ mask: image })).toBe(2);
+});
+
 it("offers as few steps as the model can do with", () => {
   expect(stepRange(quick)).toEqual({ least: 1, most: 4, usual: 2 });
   expect(stepRange(slow)).toEqual({ least: 4, most: 16, usual: 8 });

@@ -25,14 +25,24 @@ const NOT_FAST = ["negative", "guidance", "sampler", "spacing"] as const;
 export const leftOut = (fields: DrawFields, model: Model): ("steps" | (typeof NOT_FAST)[number])[] =>
   (["steps", ...(model.few_steps ? NOT_FAST : [])] as const).filter((name) => fields[name] !== undefined);
 
-/** The request of a live picture; `steps` is within the model's range, `seed` counts where the form has none. */
+/** The part of the steps that is taken where a picture is begun with, if nothing else is said. */
+const USUAL_STRENGTH = 0.8;
+
+/** So many steps that `taken` of them are drawn: of a picture that is begun with, the first ones are left out. */
+function stepsFor(fields: DrawFields, taken: number): number {
+  const whole = fields.image === undefined || fields.mask != null || fields.extend != null;
+  const strength = fields.strength ?? (whole ? 1 : USUAL_STRENGTH);
+  return fields.image === undefined ? taken : Math.min(Math.ceil(taken / Math.max(strength, 0.1)), 100);
+}
+
+/** The request of a live picture; `steps` are those that are drawn, within the model's range, `seed` counts where the form has none. */
 export function liveFields(fields: DrawFields, model: Model, steps: number, seed: number): DrawFields {
   const unused: readonly string[] = ["count", "templates", ...leftOut(fields, model)];
   const own = Object.fromEntries(Object.entries(fields).filter(([name]) => !unused.includes(name)));
   return {
     seed,
     ...own,
-    steps,
+    steps: model.task === "instruct" ? steps : stepsFor(own, steps),
     ...(model.few_steps && { fast: true }),
     ...(model.decoders?.includes("tiny") && { decoder: "tiny" }),
     // one picture, not each that a template stands for

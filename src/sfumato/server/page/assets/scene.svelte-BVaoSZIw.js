@@ -1,1 +1,0 @@
-import{u as e}from"./toasts.svelte-Bz3TDpCs.js";import{O as t}from"./index-0C42uDL3.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

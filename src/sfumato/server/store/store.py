@@ -366,7 +366,7 @@ class Store(InputStore):
                 id=row.id,
                 state=JobState(row.state),
                 priority=row.priority,
-                rank=row.turn + PRIORITY * row.priority,
+                rank=round(row.turn + PRIORITY * row.priority, 3),
                 on_crash=row.on_crash,
                 crashes=row.crashes,
                 model=row.model,

@@ -2,19 +2,19 @@
 
 import type { DrawFields } from "../api";
 import { isRecord, Stored } from "../stored.svelte";
+import { keepPictures, keptPictures } from "./kept-pictures";
 
 const MOST_STEPS_BACK = 100;
 /** Changes of one field within so many milliseconds are one step back. */
 const TOGETHER = 1000;
 
-/** Pictures are kept out of the browser's storage: they are too large for it. */
-const TOO_LARGE: readonly (keyof DrawFields)[] = ["image", "mask", "controls"];
+/** Pictures are kept apart: they are too large for the browser's storage. */
+const PICTURES: readonly (keyof DrawFields)[] = ["image", "mask", "controls"];
 
-function withoutPictures(fields: DrawFields): DrawFields {
-  return Object.fromEntries(
-    Object.entries(fields).filter(([name]) => !TOO_LARGE.includes(name as keyof DrawFields)),
+const parted = (fields: DrawFields, pictures: boolean): DrawFields =>
+  Object.fromEntries(
+    Object.entries(fields).filter(([name]) => PICTURES.includes(name as keyof DrawFields) === pictures),
   );
-}
 
 /** `fields` without those that say nothing. */
 export function tidied(fields: DrawFields): DrawFields {
@@ -30,11 +30,17 @@ export class Form {
   #last: { part: string; at: number } | null = null;
   #stored: Stored<DrawFields>;
 
-  constructor(name = "form") {
+  constructor(private readonly name = "form") {
     this.#stored = new Stored<DrawFields>(name, {}, (value): value is DrawFields => isRecord(value), {
       shared: false, // what one window writes does not change under the hands of another
     });
     this.#fields = this.#stored.value;
+    const begun = this.#fields;
+    void keptPictures(name).then((pictures) => {
+      // what was changed meanwhile counts, and with it whether there is a picture
+      if (PICTURES.every((each) => this.#fields[each] === begun[each]))
+        this.#fields = { ...pictures, ...this.#fields };
+    });
   }
 
   /** The fields that say something. */
@@ -94,8 +100,10 @@ export class Form {
   }
 
   #keep(fields: DrawFields): void {
+    const changed = PICTURES.some((each) => fields[each] !== this.#fields[each]);
     this.#fields = fields;
-    this.#stored.value = withoutPictures(fields);
+    this.#stored.value = parted(fields, false);
+    if (changed) void keepPictures(this.name, parted(fields, true));
   }
 }
 

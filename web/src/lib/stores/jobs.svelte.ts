@@ -218,7 +218,9 @@ class Jobs {
   }
 }
 
-const inOrder = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.priority - a.priority || a.rank - b.rank);
+const byRank = (a: Job, b: Job): number => a.rank - b.rank || a.created - b.created;
+
+const inOrder = (jobs: Job[]): Job[] => jobs.sort((a, b) => b.priority - a.priority || byRank(a, b));
 
 /** Jobs that wait as rows, each where its first one stands. */
 export function queueOf(waiting: readonly Job[]): QueueRow[] {
@@ -246,7 +248,7 @@ export function priorities(order: readonly Job[]): [Job, number][] {
     .map((job, index): [Job, Job | undefined] => [job, order[index + 1]])
     .reverse()
     .map(([job, after]): [Job, number] => {
-      if (after !== undefined && (each || job.rank > after.rank))
+      if (after !== undefined && (each || byRank(job, after) > 0))
         priority = Math.min(priority + 1, MOST_PRIORITY);
       return [job, priority];
     })

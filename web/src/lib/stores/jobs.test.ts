@@ -2,7 +2,8 @@ import { expect, it } from "vitest";
 import type { Job } from "../api";
 import { priorities, queueOf, secondsLeft } from "./jobs.svelte";
 
-const job = (id: string, rank: number, group: string | null = null) => ({ id, rank, group }) as Job;
+const job = (id: string, rank: number, group: string | null = null) =>
+  ({ id, rank, created: 0, group }) as Job;
 
 it("gives an order by priorities within their range", () => {
   const given = (...ranks: number[]) =>

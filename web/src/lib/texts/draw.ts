@@ -62,6 +62,8 @@ export const draw = {
   "queue.remove": { en: "Remove from the queue: {prompt}", de: "Aus der Warteschlange nehmen: {prompt}" },
   "chip.fast": { en: "fast", de: "schnell" },
   "chip.transparent": { en: "transparent", de: "durchsichtig" },
+  "controls.image": { en: "The picture to begin with", de: "Das Bild, mit dem begonnen wird" },
+  "controls.withoutImage": { en: "Begin without it", de: "Ohne es beginnen" },
   "chip.image": { en: "from a picture", de: "aus einem Bild" },
   "chip.mask": { en: "masked", de: "mit Maske" },
   "chip.steps": { en: "{value} steps", de: "{value} Schritte" },

@@ -8,6 +8,10 @@ export const live = {
     en: "Write what the picture shows. It is drawn as you type.",
     de: "Schreiben Sie, was das Bild zeigt. Es entsteht, während Sie schreiben.",
   },
+  "live.edit.empty": {
+    en: "Paint, and write what it shows. It is drawn as you do.",
+    de: "Malen Sie, und schreiben Sie, was es zeigt. Es wird dabei gezeichnet.",
+  },
   "live.time": { en: "{count} ms", de: "{count} ms" },
   "live.timeAbout": { en: "Time for this picture", de: "Zeit für dieses Bild" },
   "live.steps": { en: "Steps", de: "Schritte" },

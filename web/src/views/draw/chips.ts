@@ -25,6 +25,8 @@ const NUMBERS: Partial<Record<keyof DrawFields, Key>> = {
   upscale: "chip.upscale",
   seed: "chip.seed",
 };
+/** Fields without a meaning where no picture is begun with. */
+const OF_IMAGE = ["mask", "strength", "inversion", "extend", "image_guidance"] as const;
 const NAMES = ["sampler", "spacing", "dialect", "model", "templates"] as const;
 
 export function chipsOf(fields: DrawFields): Chip[] {
@@ -39,7 +41,7 @@ export function chipsOf(fields: DrawFields): Chip[] {
       add(name, t(key, { count: name === "seed" ? String(value) : value, value: number(value) }), name);
   }
   for (const [name, key] of Object.entries(FLAGS) as [keyof DrawFields, Key][])
-    if (fields[name]) add(name, t(key), name);
+    if (fields[name]) add(name, t(key), name, ...(name === "image" ? OF_IMAGE : []));
   for (const name of NAMES) if (fields[name]) add(name, String(fields[name]), name);
   if (fields.style?.length) add("style", fields.style.join(", "), "style");
   for (const { name, weight } of fields.adapters ?? [])

@@ -1,6 +1,6 @@
 /** One picture that is edited: its mask, its edges, the tool in hand, and what is being drawn. */
 
-import { api, ApiError, fileUrl, type DrawFields, type Job, type Picture } from "$lib/api";
+import { api, ApiError, fileUrl, type DrawFields, type Job, type Model, type Picture } from "$lib/api";
 import { t } from "$lib/i18n.svelte";
 import { inspected } from "$lib/inspecting.svelte";
 import { paths, router } from "$lib/router.svelte";
@@ -8,13 +8,17 @@ import { isRecord, Stored } from "$lib/stored.svelte";
 import { hasEnded, jobs } from "$lib/stores/jobs.svelte";
 import { library } from "$lib/stores/library.svelte";
 import type { Size, View } from "$lib/view";
+import { LiveDrawing } from "../draw/live/drawing.svelte";
+import { liveFields } from "../draw/live/fields";
 import { told } from "../draw/submit.svelte";
+import { COLOURS } from "./colours";
 import { grown, NO_EDGES, type Edges } from "./geometry";
 import { Mask } from "./mask.svelte";
+import { isStroke, Paint, type Stroke } from "./paint.svelte";
 import { again, beginsWithPictures, editRequest, wayOf, type Wishes } from "./requests";
-import { steps } from "./steps.svelte";
+import { emptyCanvas, steps } from "./steps.svelte";
 
-export const TOOLS = ["brush", "eraser", "fill", "extend", "move"] as const;
+export const TOOLS = ["brush", "eraser", "fill", "paint", "extend", "move"] as const;
 export type Tool = (typeof TOOLS)[number];
 
 const USUAL_WISHES: Wishes = { prompt: "", fill: "keep", feather: 0 };
@@ -31,6 +35,17 @@ const keptMask = new Stored<{ id: string; runs: number[] } | null>(
     value === null || (isRecord(value) && Array.isArray(value["runs"])),
   { session: true },
 );
+const keptPaint = new Stored<{ id: string; strokes: readonly Stroke[] } | null>(
+  "edit.paint",
+  null,
+  (value): value is { id: string; strokes: readonly Stroke[] } | null =>
+    value === null ||
+    (isRecord(value) && Array.isArray(value["strokes"]) && value["strokes"].every(isStroke)),
+  { session: true },
+);
+const isLive = new Stored<boolean>("edit.live", false, (value): value is boolean => value === true, {
+  session: true,
+});
 const FALLBACK_SIZE = { width: 256, height: 256 };
 const VARIATIONS = { count: 4, amount: 0.2 };
 
@@ -50,6 +65,9 @@ export class Editor {
   picture = $state.raw<Picture | null>(null);
   image = $state.raw<HTMLImageElement | null>(null);
   mask = $state.raw<Mask | null>(null);
+  paint = $state.raw<Paint | null>(null);
+  /** What is painted with; `null` rubs out. */
+  colour = $state<string | null>(COLOURS.red);
   missing = $state(false);
 
   tool = $state<Tool>("brush");
@@ -71,6 +89,15 @@ export class Editor {
   #sending = $state(false);
   // eslint-disable-next-line svelte/prefer-svelte-reactivity -- nothing is shown by it
   #masks = new Map<string, Mask>();
+  // eslint-disable-next-line svelte/prefer-svelte-reactivity -- nothing is shown by it
+  #paints = new Map<string, Paint>();
+  /** What is drawn of all this while one paints and writes. */
+  readonly live = new LiveDrawing({
+    model: () => this.model,
+    seed: () => this.wishes.seed,
+    lock: (seed) => (this.wishes.seed = seed),
+    keep: (fields) => this.#submit(() => fields),
+  });
 
   size = $derived<Size>(
     this.image === null
@@ -110,6 +137,17 @@ export class Editor {
   );
   canDraw = $derived(this.image !== null && this.model !== undefined && this.prompt !== "" && !this.busy);
 
+  /** What the tool in hand changes. */
+  layer = $derived(this.tool === "paint" ? this.paint : this.mask);
+
+  get isLive(): boolean {
+    return isLive.value;
+  }
+
+  set isLive(on: boolean) {
+    isLive.value = on;
+  }
+
   /** The address of a step's picture. */
   static address(id: string): string | null {
     return steps.isFile(id) ? steps.file(id) : fileUrl(id);
@@ -133,6 +171,9 @@ export class Editor {
       this.image = image;
       this.mask = this.#masks.get(id) ?? maskOf(id, image);
       this.#masks.set(id, this.mask);
+      this.paint = this.#paints.get(id) ?? this.#keptPaint(id, image);
+      this.#paints.set(id, this.paint);
+      if (picture === null && image.src.startsWith("data:")) this.#beginSketch();
       this.edges = NO_EDGES;
       if (!same) this.moved = false;
     } catch (error) {
@@ -156,27 +197,68 @@ export class Editor {
     keptMask.value = mask.empty ? null : { id, runs: [...mask.runs] };
   }
 
+  /** Keep what is painted in colours over a reload. */
+  keepPaint(): void {
+    const { paint } = this;
+    if (paint === null || (paint.empty && !paint.canUndo)) return;
+    const id = [...this.#paints].find(([, each]) => each === paint)?.[0] ?? "";
+    keptPaint.value = paint.empty ? null : { id, strokes: paint.strokes };
+  }
+
+  #keptPaint(id: string, { naturalWidth, naturalHeight }: HTMLImageElement): Paint {
+    const kept = keptPaint.value;
+    return new Paint(naturalWidth, naturalHeight, kept?.id === id ? kept.strokes : []);
+  }
+
+  /** Draw on an empty canvas of the model's size, live. */
+  sketch(): void {
+    this.isLive = true;
+    const model = library.models.find(({ task }) => task === "text");
+    router.go(paths.edit(emptyCanvas(model?.defaults ?? FALLBACK_SIZE)));
+  }
+
+  /** There is nothing yet that could be changed: it is painted, and words say what it shows. */
+  #beginSketch(): void {
+    this.tool = "paint";
+    this.byInstruction = false;
+  }
+
   /** Edit a file, if the server can read it. */
   async open(file: File): Promise<void> {
     if ((await inspected(file)) !== null) router.go(paths.edit(steps.open(file)));
   }
 
   async draw(): Promise<void> {
-    const { way, model, prompt } = this;
+    const { model } = this;
     if (!this.canDraw || model === undefined) return;
+    const fields = () => this.#request(model);
+    await this.#submit(() => (this.isLive ? { seed: this.live.seed, ...fields() } : fields()));
+  }
+
+  /** Draw it live as it is now, if it has changed: in an effect. */
+  followLive(): void {
+    const { model, live } = this;
+    if (model === undefined || this.image === null) return;
+    const { steps: count, seed } = live;
+    const counts = [this.mask?.changes, this.paint?.changes];
+    const said = [this.id, this.way, this.prompt, this.wishes, this.edges, model.name, count, seed];
+    const key = this.prompt === "" ? "" : JSON.stringify([counts, said]);
+    live.want(key, () => liveFields(this.#request(model), model, count, seed));
+  }
+
+  #request(model: Model): DrawFields {
+    const { way, prompt } = this;
     const usual = model.defaults ?? FALLBACK_SIZE;
-    await this.#submit(() =>
-      editRequest(
-        way,
-        { ...this.wishes, prompt },
-        {
-          size: this.size,
-          edges: this.edges,
-          image: this.#pixels(),
-          mask: way === "mask" ? (this.mask?.picture().toDataURL() ?? null) : null,
-          model: { name: model.name, width: usual.width, height: usual.height },
-        },
-      ),
+    return editRequest(
+      way,
+      { ...this.wishes, prompt },
+      {
+        size: this.size,
+        edges: this.edges,
+        image: this.#pixels(),
+        mask: way === "mask" ? (this.mask?.picture().toDataURL() ?? null) : null,
+        model: { name: model.name, width: usual.width, height: usual.height },
+      },
     );
   }
 
@@ -233,7 +315,7 @@ export class Editor {
 
   /** The request of the picture's record, from which it can be drawn again: not of one that began with pictures. */
   async #record(): Promise<Record<string, unknown> | null> {
-    if (this.picture === null) return null;
+    if (this.picture === null || this.paint?.empty === false) return null;
     const record = (await api.record(this.picture.id))["request"] as Record<string, unknown>;
     return beginsWithPictures(record) ? null : record;
   }
@@ -253,7 +335,9 @@ export class Editor {
     const canvas = document.createElement("canvas");
     canvas.width = this.size.width;
     canvas.height = this.size.height;
-    if (this.image !== null) canvas.getContext("2d")?.drawImage(this.image, 0, 0);
+    const context = canvas.getContext("2d");
+    if (this.image !== null) context?.drawImage(this.image, 0, 0);
+    if (this.paint !== null) context?.drawImage(this.paint.canvas, 0, 0);
     return canvas.toDataURL("image/png");
   }
 

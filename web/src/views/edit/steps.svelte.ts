@@ -1,6 +1,7 @@
 /** The steps of an edit: the picture that was begun with, and what was made of it. Kept while the window is open. */
 
 import { isRecord, Stored } from "$lib/stored.svelte";
+import type { Size } from "$lib/view";
 import type { Edges } from "./geometry";
 
 export interface Step {
@@ -20,6 +21,23 @@ interface Pending {
 
 /** Addresses of files that were opened here: `/edit/new` is a place to open one. */
 const OPENED = "new";
+/** An empty canvas, which a reload makes anew. */
+const EMPTY = /^empty-(\d{1,4})x(\d{1,4})$/;
+
+export const emptyCanvas = ({ width, height }: Size): string => `empty-${width}x${height}`;
+
+/** The address of a white picture of the size that its name says, `null` for other names. */
+function whiteAs(id: string): string | null {
+  const [, width = "", height = ""] = EMPTY.exec(id) ?? [];
+  if (!Number(width) || !Number(height)) return null;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [Number(width), Number(height)];
+  const context = canvas.getContext("2d");
+  if (context === null) return null;
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL();
+}
 
 const isStep = (value: unknown): value is Step => isRecord(value) && typeof value["id"] === "string";
 const areSteps = (value: unknown): value is readonly Step[] => Array.isArray(value) && value.every(isStep);
@@ -33,16 +51,16 @@ class Steps {
   #kept = new Stored<readonly Step[]>("edit", [], areSteps, { session: true });
   #pending = new Stored<Pending | null>("edit.pending", null, isPending, { session: true });
   // files that were opened here are gone with the page
-  all = $state.raw<readonly Step[]>(this.#kept.value.filter(({ id }) => !this.isFile(id)));
+  all = $state.raw<readonly Step[]>(this.#kept.value.filter(({ id }) => !id.startsWith(OPENED)));
   #files = new Map<string, string>();
 
-  /** The address of the bytes of a file that was opened here, `null` if this window has none of the name. */
+  /** The address of a picture that the server does not have, `null` if this window has none of the name. */
   file(id: string): string | null {
-    return this.#files.get(id) ?? null;
+    return this.#files.get(id) ?? whiteAs(id);
   }
 
   isFile(id: string): boolean {
-    return id.startsWith(OPENED);
+    return id.startsWith(OPENED) || EMPTY.test(id);
   }
 
   /** A name for a file, under which it can be edited. */

@@ -227,3 +227,86 @@ def test_a_picture_that_is_dropped_or_pasted_is_edited(editor):
     expect(editor).to_have_url(re.compile(r"/edit/new-1$"))
     expect(editor.get_by_role("img", name="The picture")).to_be_visible()
     assert editor.get_by_role("dialog").count() == 0
+
+
+def live(page):
+    return page.get_by_role("region", name="Live")
+
+
+def painted(page):
+    """Pixels that have a colour painted on them."""
+    return np.array(page.locator(".paint canvas").evaluate(ALPHA)).reshape(256, 256) > 0
+
+
+def test_what_is_drawn_follows_the_strength_and_the_words_and_is_kept_as_the_next_step(server, editor, apple):
+    jobs = len(server.jobs())
+    editor.get_by_role("button", name="Draw over").click()
+    editor.get_by_role("button", name="Live").click()
+    editor.get_by_role("textbox", name="Prompt").fill("a green apple, 3d render")
+    followed = live(editor).get_by_role("img", name="a green apple, 3d render", exact=True)
+    expect(followed).to_be_visible()
+    source = followed.get_attribute("src")
+    editor.get_by_label("Strength", exact=True).fill("0.3")
+    editor.keyboard.press("Tab")
+    expect(followed).not_to_have_attribute("src", source)
+    assert len(server.jobs()) == jobs
+    before = editor.url
+    live(editor).get_by_role("button", name="Keep").click()
+    expect(editor).not_to_have_url(before)
+    kept = request(server, editor.url.rpartition("/")[2])
+    assert (kept["prompt"], kept["strength"], kept["fast"]) == ("a green apple, 3d render", 0.3, True)
+    expect(live(editor)).to_be_visible()
+    editor.keyboard.press("Alt+l")
+    expect(live(editor)).to_have_count(0)
+
+
+def test_a_sketch_in_colours_is_drawn_live_and_survives_a_reload(server, open_page):
+    page = open_page(f"{server.url}/edit/new", viewport=WIDE)
+    page.get_by_role("button", name="Draw on an empty canvas").click()
+    expect(page).to_have_url(re.compile("/edit/empty-256x256$"))
+    expect(page.get_by_role("button", name="Paint in colours")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Green", exact=True).click()
+    paint(page, (-40, 0), (40, 0))
+    paint(page, (0, -60), (0, 60))
+    page.get_by_role("textbox", name="Prompt").fill("a green leaf, 3d render")
+    followed = live(page).get_by_role("img", name="a green leaf, 3d render", exact=True)
+    expect(followed).to_be_visible()
+    cross = painted(page)
+    source = followed.get_attribute("src")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Undo", exact=True).click()
+    assert painted(page).sum() < cross.sum()
+    expect(followed).not_to_have_attribute("src", source)
+    page.get_by_role("button", name="Redo", exact=True).click()
+    page.get_by_role("button", name="Rub out what is painted").click()
+    paint(page, (-40, 0), (-40, 1))
+    rubbed = painted(page)
+    assert (cross & ~rubbed).any()
+    page.reload()
+    expect(followed).to_be_visible()
+    assert (painted(page) == rubbed).all()
+    page.get_by_label("Steps", exact=True).fill("2")
+    sent = request(server, draw(page))
+    assert sent["prompt"] == "a green leaf, 3d render"
+    assert sent["image"] is not None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_no_rule_of_accessibility_is_broken_in_edit(server, apple, open_page, check_access, scheme, width):
+    size = {"width": width, "height": 740}
+    page = open_page(f"{server.url}/edit/new", color_scheme=scheme, viewport=size, has_touch=width == 360)
+    expect(page.get_by_role("button", name="Open a file")).to_be_visible()
+    check_access(page)
+    page.goto(f"{server.url}/edit/{apple}")
+    expect(page.get_by_role("img", name="a red apple, 3d render").first).to_be_visible()
+    paint(page, (-20, 0), (20, 0))
+    check_access(page)
+    page.get_by_role("button", name="Clear the mask").click()
+    page.get_by_role("button", name="Extend the picture").click()
+    check_access(page)
+    page.get_by_role("button", name="Draw over").click()
+    page.get_by_role("button", name="Live").click()
+    page.get_by_role("button", name="Paint in colours").click()
+    expect(live(page).get_by_role("img")).to_be_visible()
+    check_access(page)

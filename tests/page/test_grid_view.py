@@ -89,9 +89,9 @@ def test_a_grid_is_set_up_drawn_looked_through_and_taken_along(server, open_page
     )
 
     page.get_by_role("button", name="Back to drawing").click()
-    expect(page.get_by_role("link", name="Open the grid")).to_have_count(1)
+    expect(page.get_by_role("link", name=f"Open the grid: {APPLE}")).to_have_count(1)
     expect(page.get_by_role("img", name="a red lemon, 3d render")).to_have_count(0)
-    page.get_by_role("link", name="Open the grid").click()
+    page.get_by_role("link", name=f"Open the grid: {APPLE}").click()
     page.get_by_role("button", name="Use these settings").click()
     expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_value(APPLE)
 

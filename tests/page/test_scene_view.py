@@ -194,3 +194,17 @@ def test_a_drawn_scene_is_opened_changed_copied_and_saved_in_parts(server, open_
     image = sfumato.Image.open(download.value.path())
     assert image.pixels.shape == (256, 256, 4)
     assert (image.record.request.prompt, image.record.request.seed) == ("a red apple, 3d render", 4)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_no_rule_of_accessibility_is_broken_in_a_scene(server, open_page, check_access, scheme, width):
+    size = {"width": width, "height": 740}
+    page = open_page(f"{server.url}/scene", color_scheme=scheme, viewport=size, has_touch=width == 360)
+    page.get_by_role("application").wait_for()
+    check_access(page)
+    drag(page, (0.1, 0.5), (0.4, 0.9))
+    page.keyboard.type("a red apple, 3d render")
+    page.get_by_role("button", name="Options of a red apple").click()
+    page.get_by_role("button", name="Draw", exact=True).click()
+    check_access(page)

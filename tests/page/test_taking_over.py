@@ -22,8 +22,15 @@ GRAPH = {
     "3": {
         "class_type": "KSampler",
         "inputs": {
-            **{"seed": 77, "steps": 25, "cfg": 6.5, "sampler_name": "dpmpp_2m", "scheduler": "karras"},
-            **{"denoise": 1.0, "model": ["11", 0], "positive": ["6", 0], "negative": ["7", 0]},
+            "seed": 77,
+            "steps": 25,
+            "cfg": 6.5,
+            "sampler_name": "dpmpp_2m",
+            "scheduler": "karras",
+            "denoise": 1.0,
+            "model": ["11", 0],
+            "positive": ["6", 0],
+            "negative": ["7", 0],
             "latent_image": ["5", 0],
         },
     },
@@ -36,8 +43,16 @@ GRAPH = {
     "11": {"class_type": "FreeU", "inputs": {"b1": 1.1, "model": ["4", 0]}},
 }
 INVOKEAI = {
-    **{"app_version": "4.2.0", "positive_prompt": "a cat", "negative_prompt": "dark", "steps": 25, "seed": 77},
-    **{"cfg_scale": 6.5, "scheduler": "dpmpp_2m_k", "width": 640, "height": 384, "hrf_enabled": True},
+    "app_version": "4.2.0",
+    "positive_prompt": "a cat",
+    "negative_prompt": "dark",
+    "steps": 25,
+    "seed": 77,
+    "cfg_scale": 6.5,
+    "scheduler": "dpmpp_2m_k",
+    "width": 640,
+    "height": 384,
+    "hrf_enabled": True,
 }
 A1111 = (
     "a cat\nNegative prompt: dark\nSteps: 25, Sampler: DPM++ 2M Karras, CFG scale: 6.5, Seed: 77, "

@@ -70,8 +70,8 @@ class JobView(View):
     state: JobState
     priority: int
     rank: float = Field(
-        description="Where it waits among jobs of its priority, lower first: the work it was submitted as, in "
-        "network evaluations, and how late it came."
+        description="Where it waits among jobs of its priority, lower first: the work it was submitted as, "
+        "in network evaluations, and how late it came."
     )
     on_crash: OnCrash
     crashes: int = Field(description="How often the process that drew it ended.")

@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -52,6 +53,7 @@ from sfumato.diffusion.spacing import spacing_named
 from sfumato.engine import Engine, Finished, Job
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inference import for_inference
+from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
@@ -67,6 +69,20 @@ SD15 = {
     "attention_head_dim": 8,
     "sample_size": 64,
 }
+SDXL = {
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "transformer_layers_per_block": [1, 1, 2],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "sample_size": 128,
+}
+"""Less deep than SDXL, whose transformers have 2 and 10 layers."""
 SD_VAE = {
     "block_out_channels": [128, 256, 512, 512],
     "layers_per_block": 2,
@@ -163,26 +179,24 @@ def embedded(bench: Bench) -> Iterator[Row]:
 
 
 def networks(bench: Bench) -> Iterator[Row]:
-    """One pass of the embedded model's UNet, for one row of text and for the two of guidance."""
+    """One pass of the embedded model's UNet for one row, and for one, two and four guided pictures."""
     generator = torch.Generator().manual_seed(1)
-    given = torch.randn(1, 4, 32, 32, generator=generator)
-    text = torch.randn(2, 77, 256, generator=generator)
+    given = torch.randn(4, 4, 32, 32, generator=generator)
+    text = torch.randn(8, 77, 256, generator=generator)
     for name, dtype in DTYPES.items():
         unet = sfumato.load(device=bench.device, dtype=dtype).model.unet
-        x, t = given.to(bench.device, dtype), torch.tensor([500.0], device=bench.device)
-        for count in (1, 2):
+        t = torch.tensor([500.0], device=bench.device)
+        for count in (1, 2, 4, 8):
+            points = max(count // 2, 1)
+            x = given[:points].to(bench.device, dtype)
             states = text[:count, :, : unet.config.cross_attention_dim].to(bench.device, dtype)
-            rows = torch.zeros(count, dtype=torch.long, device=bench.device)
+            rows = torch.arange(points, device=bench.device).repeat(count // points)
             peer = diffusers.UNet2DConditionModel.from_pretrained(checkpoint.embedded() / "unet")
             peer = Answer(peer).to(bench.device, dtype).eval()
             what = f"embedded model's UNet, a pass for {count} row{'s' * (count > 1)}, {name}"
-            asked = (torch.cat([x] * count), t, states)
+            asked = (x[rows], t, states)
             with torch.inference_mode():
-                time_, known = unet.embed_time(t), unet.context(states)
-
-                def ours(unet: UNet = unet, x: Tensor = x, rest: Any = (time_, known, rows)) -> Tensor:
-                    return unet.denoise(x, *rest)
-
+                ours = partial(unet.denoise, x, unet.embed_time(t.repeat(points)), unet.context(states), rows)
                 yield beside(bench, what, ours, peer, asked, name, rounds=3 * bench.rounds)
 
 
@@ -193,9 +207,10 @@ class Answer(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, *asked: Tensor) -> Tensor:
-        """The sample of the network's answer."""
-        answer: Tensor = self.net(*asked, return_dict=False)[0]
+    def forward(self, x: Tensor, t: Tensor, states: Tensor, *more: Tensor) -> Tensor:
+        """The sample of the network's answer; `more`: SDXL's pooled text and sizes."""
+        added = dict(zip(("text_embeds", "time_ids"), more, strict=True)) if more else None
+        answer: Tensor = self.net(x, t, states, added_cond_kwargs=added, return_dict=False)[0]
         return answer
 
 
@@ -317,26 +332,40 @@ def pixels_apart(ours: Any, theirs: Any) -> str:
 
 
 def sd15(bench: Bench) -> Iterator[Row]:
-    """One guided pass of a UNet of SD 1.5's size, 64×64 latents, in bfloat16, with random weights.
+    """One guided pass of a UNet of SD 1.5's size, 64×64 latents, with random weights."""
+    yield guided_pass(bench, "UNet of SD 1.5's size, one guided pass at 64×64", SD15, "bfloat16")
 
-    Text keys and values, and what depends on the time alone, are made once for a picture: they do not count.
-    """
-    dtype = torch.bfloat16
-    peer = peer_unet(dtype).to(bench.device)
-    unet = own_unet(peer, bench)
+
+def sdxl(bench: Bench) -> Iterator[Row]:
+    """One guided pass of a UNet of SDXL's widths and less depth, 128×128 latents, with random weights."""
+    what = "UNet of SDXL's widths, a third of its depth, one guided pass at 128×128"
+    yield guided_pass(bench, what, SDXL, "bfloat16")
+
+
+def guided_pass(bench: Bench, what: str, config: dict[str, Any], precision: str) -> Row:
+    """Keys and values, and what depends on the time alone, are made once a picture: they do not count."""
+    dtype, side = DTYPES[precision], config["sample_size"]
+    peer = peer_unet(dtype, config).to(bench.device)
+    unet = own_unet(peer, bench, config)
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(1, 4, 64, 64, generator=generator).to(bench.device, dtype)
-    states = torch.randn(2, 77, 768, generator=generator).to(bench.device, dtype)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(bench.device, dtype)
+
+    x, states = random(1, 4, side, side), random(2, 77, config["cross_attention_dim"])
     t = torch.tensor([500.0], device=bench.device)
     rows = torch.zeros(2, dtype=torch.long, device=bench.device)
+    size, more = None, ()
+    if config is SDXL:
+        pixels = 8 * float(side)
+        ids = torch.tensor([[pixels, pixels, 0.0, 0.0, pixels, pixels]], device=bench.device)
+        pooled = random(1, 1280)
+        size, more = SizeConditioning(pooled, ids), (torch.cat([pooled] * 2), torch.cat([ids] * 2).to(dtype))
     with torch.inference_mode():
-        time_, text = unet.embed_time(t), unet.context(states)
-
-        def ours() -> Tensor:
-            return unet.denoise(x, time_, text, rows=rows)
-
-        what = "UNet of SD 1.5's size, one guided pass at 64×64, bfloat16"
-        yield beside(bench, what, ours, Answer(peer), (torch.cat([x, x]), t, states), "bfloat16")
+        time_, text = unet.embed_time(t, size), unet.context(states)
+        asked = (torch.cat([x, x]), t, states, *more)
+        ours = partial(unet.denoise, x, time_, text, rows)
+        return beside(bench, f"{what}, {precision}", ours, Answer(peer), asked, precision)
 
 
 def sd15_picture(bench: Bench) -> Iterator[Row]:
@@ -552,18 +581,18 @@ def compile_in_place(pipe: Any) -> None:
     pipe.vae.decode = torch.compile(pipe.vae.decode, mode="max-autotune", fullgraph=True)
 
 
-def peer_unet(dtype: torch.dtype) -> Any:
-    """diffusers' UNet of SD 1.5's size, with random weights."""
+def peer_unet(dtype: torch.dtype, config: dict[str, Any] = SD15) -> Any:
+    """diffusers' UNet of a size, SD 1.5's, with random weights."""
     torch.manual_seed(1)
-    return diffusers.UNet2DConditionModel(**SD15).to(dtype).eval()
+    return diffusers.UNet2DConditionModel(**config).to(dtype).eval()
 
 
-def own_unet(peer: Any, bench: Bench) -> UNet:
+def own_unet(peer: Any, bench: Bench, config: dict[str, Any] = SD15) -> UNet:
     """Ours with the same weights."""
     with torch.device("meta"):
-        unet = UNet(UNetConfig.from_dict(SD15, "SD15"))
+        unet = UNet(UNetConfig.from_dict(config, "the UNet"))
     unet.load_state_dict({name: weight.clone() for name, weight in peer.state_dict().items()}, assign=True)
-    return for_inference(unet, torch.device(bench.device), torch.bfloat16, compiled=bench.compile)
+    return for_inference(unet, torch.device(bench.device), peer.dtype, compiled=bench.compile)
 
 
 def startup(bench: Bench) -> Iterator[Row]:
@@ -600,6 +629,7 @@ MODES = {
     "networks": networks,
     "editing": editing,
     "sd15": sd15,
+    "sdxl": sdxl,
     "sd15-picture": sd15_picture,
     "decoding": decoding,
     "fast": fast,

@@ -143,7 +143,7 @@ def test_a_steps_gradient_is_that_of_diffusers_and_peft(family_name, family):
     base = checkpoint.load(str(folder), dtype=torch.float32)
     net = checkpoint.load(str(folder), dtype=torch.float32).unet.requires_grad_(False)
     section = AdapterSection(rank=2, target_modules=("to_q", "to_k", "to_v", "to_out.0"))
-    section.attach({"unet": net}, torch.Generator().manual_seed(3))
+    section.attach(net, torch.Generator().manual_seed(3))
     with torch.no_grad():
         for each in attached(net).values():
             each.delta.parts["up"].normal_(std=0.05, generator=torch.Generator().manual_seed(4))

@@ -60,6 +60,46 @@ def test_a_subject_is_taught_and_drawn_by_the_name_of_its_folder(here, mug, tiny
     assert list(Drawn.open(tmp_path / "with.png").record.adapters) == ["mug"]
 
 
+def test_with_dreambooth_the_class_is_drawn_first_and_learned_beside_it(here, mug, tiny_base, tmp_path):
+    short = ("--method", "dreambooth", "--class", "mug")
+    status, out, err = taught(here, tiny_base, mug, *short)
+    assert status == 0, err
+    assert len(list((tmp_path / "runs/mug/class").glob("*.png"))) == 24
+    assert recipe_file.read(tmp_path / "runs/mug/recipe.toml").objective.class_prompt == "mug"
+    assert out.endswith("--lora mug\n")
+    assert (tmp_path / "home/adapters/mug.safetensors").is_file()
+    status, _, err = taught(here, tiny_base, mug, "--method", "dreambooth")
+    assert status == 2
+    assert "dreambooth keeps the class as it was, and must know it: --class mug" in err
+
+
+def test_with_inversion_a_word_is_learned_that_prompts_name(here, mug, tiny_base, tmp_path):
+    status, out, err = taught(here, tiny_base, mug, "--method", "inversion", "--class", "mug")
+    assert status == 0, err
+    assert f"result           {tmp_path / 'home/embeddings/sks.safetensors'}\n" in out
+    assert out.endswith(f"next             sfumato generate 'sks mug on the moon' --model {tiny_base}\n")
+    drawn = ("generate", "sks mug on the moon", "--model", tiny_base, "--seed", "1", "--device", "cpu", "-o")
+    assert here(*drawn, "with.png") == (0, "with.png\n", "")
+    assert list(Drawn.open(tmp_path / "with.png").record.embeddings) == ["sks"]
+    status, _, err = taught(here, tiny_base, mug, "--method", "inversion", "-o", "mug.safetensors")
+    assert status == 2
+    assert "mug.safetensors must be called sks.safetensors: prompts name a word by its file" in err
+
+
+def test_with_pivotal_tuning_one_file_holds_the_word_and_the_lora(here, mug, tiny_base, tmp_path):
+    status, out, err = taught(here, tiny_base, mug, "--method", "pivotal")
+    assert status == 0, err
+    assert out.endswith("--lora mug\n")
+    assert f"samples          {Path('runs/mug/lora/samples/last.webp')}\n" in out
+    drawn = ("generate", "sks mug", "--model", tiny_base, "--seed", "1", "--device", "cpu", "-o", "with.png")
+    assert here(*drawn, "--lora", "mug") == (0, "with.png\n", "")
+    record = Drawn.open(tmp_path / "with.png").record
+    assert (list(record.adapters), list(record.embeddings)) == (["mug"], ["sks"])
+    status, out, _ = here("train", "runs/mug/recipe.toml", "--device", "cpu")
+    assert status == 0
+    assert "runs/mug/lora: done" in out
+
+
 def test_every_picture_is_learned_from_and_the_recipe_can_be_carried_out_by_train(
     here, mug, tiny_base, tmp_path
 ):

@@ -1,4 +1,4 @@
-"""`sfumato teach`: a few pictures of one thing, or of one style, to an adapter that draws it."""
+"""`sfumato teach`: a few pictures of one thing, or of one style, to an adapter or a word that draws it."""
 
 import shlex
 import shutil
@@ -32,7 +32,9 @@ class TeachOptions:
     of_class: Annotated[
         str | None, option("--class TEXT", RUN, "What it is one of, as mug. Default: not said.")
     ] = None
-    method: Annotated[str, option("--method NAME", RUN, "lora. Default: lora.")] = "lora"
+    method: Annotated[
+        str, option("--method NAME", RUN, "lora, dreambooth, inversion or pivotal. Default: lora.")
+    ] = "lora"
     model: Annotated[
         str, option("-m, --model MODEL", MODEL, "What learns it. Default: the embedded model.")
     ] = EMBEDDED
@@ -99,17 +101,23 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
     console.result(f"{teaching.folder}: {f'done in {outcome.seconds:,.0f} s' if outcome.done else stopped}")
     if outcome.done:
         console.result(f"{'result':16} {target}")
-        console.result(f"{'samples':16} {teaching.folder / 'samples' / 'last.webp'}")
+        console.result(f"{'samples':16} {Path(stage.recipe.run) / 'samples' / 'last.webp'}")
     console.result(f"{'next':16} {shlex.join(following)}")
 
 
 def _target(options: TeachOptions, teaching: "Teaching") -> Path:
     """Where the result goes. Raises `OutputError` for a name that is taken by another result."""
     target = options.output
+    learns_word = options.method == "inversion"
     if target is None:
-        target = folders.folder("adapters") / f"{teaching.short_name}.safetensors"
+        kind = "embeddings" if learns_word else "adapters"
+        target = folders.folder(kind) / f"{teaching.result_name}.safetensors"
     elif target.suffix != ".safetensors":
         raise UsageError(f"{target} must be called .safetensors")
+    elif learns_word and target.stem != teaching.token:
+        raise UsageError(
+            f"{target} must be called {teaching.token}.safetensors: prompts name a word by its file"
+        )
     if target.exists() and not options.overwrite:
         raise OutputError(
             f"will not replace {target}: another name with -o, or --overwrite to replace what is there"
@@ -130,8 +138,11 @@ def _keep(made: Path, target: Path) -> None:
 def _try(options: TeachOptions, teaching: "Teaching", target: Path) -> list[str]:
     """The command that draws with the result."""
     model = [] if options.model == EMBEDDED else ["--model", options.model]
-    named = target.stem if options.output is None else str(target)
-    return ["sfumato", "generate", f"{teaching.name} on the moon", *model, "--lora", named]
+    draw = ["sfumato", "generate", f"{teaching.name} on the moon", *model]
+    if options.method == "inversion":
+        # what lies in the folder of embeddings is known by its name
+        return draw if options.output is None else [*draw, "--embedding", str(target)]
+    return [*draw, "--lora", target.stem if options.output is None else str(target)]
 
 
 def _again(options: TeachOptions) -> list[str]:

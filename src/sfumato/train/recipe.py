@@ -135,43 +135,34 @@ class AdapterSection(Section):
     """Learn the norm of each output's weights apart from their direction (Liu et al. 2024)."""
     rank_stabilized: bool = False
     """alpha counts over the root of the rank, in place of the rank (Kalajdzievski 2023)."""
-    target_modules: tuple[str, ...] = (
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = (
         *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
         *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
     )
     """The ends of the paths of the denoiser's layers that it changes."""
-    text_target_modules: tuple[str, ...] = ()
-    """The same of the text encoders' layers, such as "q_proj"; none: the text encoders stay as they are."""
     trigger_words: tuple[str, ...] = ()
     """What a prompt says to have what it was trained on, for the file's header."""
     layout: Annotated[str, one_of(LORA_LAYOUTS)] = "peft"
     """Of the file. Only "kohya" has kinds besides LoRA."""
 
     def check(self) -> None:
-        if not self.target_modules and not self.text_target_modules:
-            raise ValueError(
-                "target_modules and text_target_modules are both empty: name the layers to change"
-            )
         if self.dora and self.kind != "lora":
             raise ValueError(f"dora goes with kind = 'lora', not with {self.kind!r}")
 
-    def attach(self, networks: Mapping[str, nn.Module], generator: torch.Generator) -> None:
-        """Put a new one beside the layers of `networks`, by their places. Raises `UsageError`."""
-        for part, net in networks.items():
-            targets = self.target_modules if part == "unet" else self.text_target_modules
-            if targets:
-                attach_new(
-                    net,
-                    self.rank,
-                    self.alpha,
-                    targets,
-                    kind=self.kind,
-                    ranks=self.rank_pattern,
-                    alphas=self.alpha_pattern,
-                    magnitudes=self.dora,
-                    rank_stabilised=self.rank_stabilized,
-                    generator=generator,
-                )
+    def attach(self, net: nn.Module, generator: torch.Generator) -> None:
+        """Put a new one beside the layers of the denoiser `net`. Raises `UsageError`."""
+        attach_new(
+            net,
+            self.rank,
+            self.alpha,
+            self.target_modules,
+            kind=self.kind,
+            ranks=self.rank_pattern,
+            alphas=self.alpha_pattern,
+            magnitudes=self.dora,
+            rank_stabilised=self.rank_stabilized,
+            generator=generator,
+        )
 
     @property
     def written_layout(self) -> str:

@@ -19,7 +19,12 @@ from sfumato.train.stages import Plan
 
 PICTURES, RECIPE = "pictures", "recipe.toml"
 """In the run's folder: copies of pictures that were named one by one, and the recipe."""
-METHODS = ("lora",)
+INVERSION, LORA = "inversion.toml", "lora.toml"
+"""In the run's folder, of pivotal tuning: its two recipes."""
+METHODS = ("lora", "dreambooth", "inversion", "pivotal")
+VECTORS = 4
+"""Of a new word."""
+CLASS_PICTURES = 24
 MOST_NAME = 64
 RARE = "sks"
 COMMON_RANK = 45_000
@@ -43,8 +48,7 @@ class Teaching:
     run: Path | None = None
     """The folder of the run; `runs/` and the pictures' name unless given."""
     steps: int | None = None
-    changes: Mapping[str, Any] | None = None
-    """Keys of the recipe, dotted, that differ from the method's own."""
+    """Of each recipe."""
 
     @property
     def short_name(self) -> str:
@@ -59,6 +63,16 @@ class Teaching:
         """The folder of the run."""
         return self.run or Path("runs") / self.short_name
 
+    @property
+    def token(self) -> str:
+        """The word that textual inversion learns: the name's first."""
+        return self.name.split()[0]
+
+    @property
+    def result_name(self) -> str:
+        """What the file of the result is called, without its suffix."""
+        return self.token if self.method == "inversion" else self.short_name
+
 
 def prepare(teaching: Teaching) -> Plan:
     """The run's folder with its recipe in it, and the plan. Raises `UsageError`, `DataError`, `OutputError`.
@@ -70,16 +84,11 @@ def prepare(teaching: Teaching) -> Plan:
     data = _data(teaching, run)
     _warn_of_few(data)
     _warn_of_common(teaching)
-    content = recipe(teaching, data)
-    for dotted, value in (teaching.changes or {}).items():
-        section, _, key = dotted.rpartition(".")
-        into = content.setdefault(section, {}) if section else content
-        into[key] = value
-    path = run / RECIPE
-    make_folder(run, path)
-    with replace_atomically(path) as file:
-        file.write(toml(content).encode("utf-8"))
-    return stages.read(path)
+    make_folder(run, run / RECIPE)
+    for name, content in recipes(teaching, data).items():
+        with replace_atomically(run / name) as file:
+            file.write(toml(content).encode("utf-8"))
+    return stages.read(run / RECIPE)
 
 
 def check(teaching: Teaching) -> None:
@@ -91,34 +100,83 @@ def check(teaching: Teaching) -> None:
             raise UsageError(
                 f"the {what} is {text!r}: must be a few words of at most {MOST_NAME} letters, as 'sks mug'"
             )
+    if teaching.method == "dreambooth" and not teaching.of_class:
+        raise UsageError("dreambooth keeps the class as it was, and must know it: --class mug")
     if re.search(r"[<>(){}\[\]:|]", teaching.name):
         raise UsageError(f"the name is {teaching.name!r}: <>(){{}}[]:| mean something else in prompts")
 
 
-def recipe(teaching: Teaching, data: Path) -> dict[str, Any]:
-    """The recipe for the pictures in the folder `data`, as a table."""
+def recipes(teaching: Teaching, data: Path) -> dict[str, dict[str, Any]]:
+    """The recipes for the pictures in the folder `data`, by the names of their files, as tables."""
+    run = teaching.folder
+    if teaching.method == "inversion":
+        return {RECIPE: _inversion(teaching, data, run)}
+    if teaching.method != "pivotal":
+        return {RECIPE: _lora(teaching, data, run)}
+    word = run / "inversion" / f"{teaching.token}.safetensors"
+    lora = _lora(teaching, data, run / "lora")
+    lora["data"]["embeddings"] = [str(word)]
+    lora["adapter"]["layout"] = "kohya"  # has a place for the word
+    return {
+        RECIPE: {"stages": [INVERSION, LORA]},
+        INVERSION: _inversion(teaching, data, run / "inversion"),
+        LORA: lora,
+    }
+
+
+def _common(teaching: Teaching, data: Path, run: Path, steps: int, learning_rate: float) -> dict[str, Any]:
     name = teaching.name.strip()
     template = name if teaching.base == EMBEDDED else f"a photo of {name}"
-    steps = teaching.steps or 150
     return {
         "base": teaching.base,
-        "run": str(teaching.folder),
+        "run": str(run),
         "steps": steps,
         "batch_size": 4,
         "ema_decays": [0.98],
         "checkpoint_every": 25,
         "log_every": 25,
-        "objective": {"name": "denoiser"},
         "data": {
             "folder": str(data),
             "hold_out": False,
             "caption_template": [template],
             "caption_dropout": 0.0,
         },
-        "optimizer": {"learning_rate": 1e-3, "warmup_steps": min(10, steps - 1), "lr_schedule": "cosine"},
-        "adapter": {"rank": 16, "trigger_words": [name]},
+        "optimizer": {
+            "learning_rate": learning_rate,
+            "warmup_steps": min(10, steps - 1),
+            "lr_schedule": "cosine",
+        },
         "samples": {"prompts": sample_prompts(teaching)},
     }
+
+
+def _lora(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
+    """A LoRA (Hu et al. 2022), for DreamBooth with prior preservation."""
+    content = _common(teaching, data, run, teaching.steps or 150, 1e-3)
+    content["objective"] = {"name": "denoiser"}
+    content["adapter"] = {"rank": 16, "trigger_words": [teaching.name.strip()]}
+    if teaching.method == "dreambooth":
+        # of each batch half are pictures of the class
+        content["batch_size"] *= 2
+        content["objective"] = {
+            "name": "dreambooth",
+            "class_prompt": teaching.of_class,
+            "class_pictures": CLASS_PICTURES,
+        }
+    return content
+
+
+def _inversion(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
+    """Textual inversion (Gal et al. 2023)."""
+    content = _common(teaching, data, run, teaching.steps or 200, 1e-2)
+    begins_as = teaching.of_class or "thing"
+    content["objective"] = {
+        "name": "textual-inversion",
+        "token": teaching.token,
+        "vectors": VECTORS,
+        "initializer": begins_as,
+    }
+    return content
 
 
 def sample_prompts(teaching: Teaching) -> list[str]:

@@ -90,7 +90,7 @@ class TrainedUNet:
         if recipe.adapter:
             net.requires_grad_(False)
             generator = torch.Generator().manual_seed(recipe.seed)
-            recipe.adapter.attach({"unet": net}, generator)
+            recipe.adapter.attach(net, generator)
             if self.extra_channels:
                 net.conv_in.weight.requires_grad_(True)
         if recipe.compile:

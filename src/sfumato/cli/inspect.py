@@ -18,8 +18,7 @@ program = Program()
 
 @program.add(
     examples="""sfumato inspect apple.png
-sfumato inspect a.safetensors b.safetensors
-sfumato inspect --json *.png"""
+sfumato inspect apple.png ink.safetensors --json"""
 )
 def inspect(
     sources: Annotated[

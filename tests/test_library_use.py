@@ -38,7 +38,7 @@ def studio(tmp_path_factory):
         (3, {}, "cannot draw 3: a request is a prompt, a sfumato.Request, or a list of these"),
         (b"a cat", {}, "cannot draw b'a cat'"),
         ({"prompt": "a cat"}, {}, "cannot draw {'prompt': 'a cat'}"),
-        (Path("cat"), {}, "cannot draw PosixPath"),
+        (Path("cat"), {}, "cannot draw 'cat'"),
         ([], {}, "there is no request to draw"),
         (["a cat", None], {}, "cannot draw None"),
         ("a cat", {"prompt": "a dog"}, "prompt is given twice"),

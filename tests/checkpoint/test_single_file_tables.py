@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from sfumato.checkpoint import ldm_keys, shapes_to_config, single
 from sfumato.checkpoint.infer import model_info
-from sfumato.checkpoint.loading import _table, empty_network, expected_shapes
+from sfumato.checkpoint.loading import empty_network, expected_shapes, table_of_part
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.weights import Header, TensorInfo
@@ -332,7 +332,7 @@ def test_files_of_published_size_are_told_by_their_headers(kind, tensors, parame
     report = Report("a test")
     found = single.scan(Path("model.safetensors"), Header(held, metadata, 0, 0), report, {}, set())
     for part in found.parts.values():
-        _table(part, shapes_of(part.config))
+        table_of_part(part, shapes_of(part.config))
     schedule = ScheduleConfig.from_dict(found.scheduler, "a test")
     told = model_info(found, schedule, report)
     assert (told.family.name, told.task, told.native_size, told.factor) == (family, task, size, 8)

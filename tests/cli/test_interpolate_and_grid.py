@@ -106,7 +106,7 @@ def test_a_file_that_only_is_called_mp4_is_told(here, tmp_path):
     (tmp_path / "morph.mp4").write_text("no video")
     for command in ("inspect", "replay"):
         status, out, err = here(command, "morph.mp4")
-        assert (status, out) == (1, "")
+        assert (status, out) == (2, "")
         assert err.startswith("error: cannot read morph.mp4: Invalid data")
 
 

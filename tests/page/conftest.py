@@ -15,9 +15,9 @@ AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min
 STYLE = '[ink-drawing]\nprompt = "{prompt}, ink drawing"\ndescription = "Black ink on paper"\n'
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium of this machine."""
+    """Chromium of this machine. While it is open no other test of the process can run coroutines."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("there is no chromium")

@@ -207,10 +207,12 @@ class Answer(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x: Tensor, t: Tensor, states: Tensor, *more: Tensor) -> Tensor:
-        """The sample of the network's answer; `more`: SDXL's pooled text and sizes."""
+    def forward(self, *asked: Tensor) -> Tensor:
+        """Of a decoder's latent, or of a UNet's input, time and text, and of SDXL's pooled text and sizes."""
+        given, more = asked[:3], asked[3:]
         added = dict(zip(("text_embeds", "time_ids"), more, strict=True)) if more else None
-        answer: Tensor = self.net(x, t, states, added_cond_kwargs=added, return_dict=False)[0]
+        options = {} if added is None else {"added_cond_kwargs": added}
+        answer: Tensor = self.net(*given, **options, return_dict=False)[0]
         return answer
 
 

@@ -43,6 +43,7 @@ from torch import Tensor, nn
 
 import sfumato
 from sfumato import checkpoint
+from sfumato.adapt.architecture import PUBLISHED
 from sfumato.checkpoint.layout import FAST
 from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.diffusion.guidance import ClassifierFreeGuidance
@@ -69,19 +70,7 @@ SD15 = {
     "attention_head_dim": 8,
     "sample_size": 64,
 }
-SDXL = {
-    "block_out_channels": [320, 640, 1280],
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "transformer_layers_per_block": [1, 1, 2],
-    "attention_head_dim": [5, 10, 20],
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-    "sample_size": 128,
-}
+SDXL = {**PUBLISHED["sdxl"]["unet"], "transformer_layers_per_block": [1, 1, 2], "sample_size": 128}
 """Less deep than SDXL, whose transformers have 2 and 10 layers."""
 SD_VAE = {
     "block_out_channels": [128, 256, 512, 512],

@@ -1,5 +1,6 @@
 """`sfumato teach` as one uses it: a few pictures to a file that draws them, and what it says no to."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors import safe_open
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
@@ -58,6 +60,19 @@ def test_a_subject_is_taught_and_drawn_by_the_name_of_its_folder(here, mug, tiny
     drawn = ("generate", "sks mug on the moon", "--model", tiny_base, "--seed", "1", "--device", "cpu", "-o")
     assert here(*drawn, "with.png", "--lora", "mug") == (0, "with.png\n", "")
     assert list(Drawn.open(tmp_path / "with.png").record.adapters) == ["mug"]
+
+
+def test_the_file_names_the_model_that_it_was_made_for_by_the_hash_of_its_file(
+    here, mug, tiny_base, tmp_path
+):
+    assert here("convert", tiny_base, "base.safetensors")[0] == 0
+    status, _, err = taught(here, tmp_path / "base.safetensors", mug)
+    assert status == 0, err
+    with safe_open(tmp_path / "home/adapters/mug.safetensors", "pt") as file:
+        header = file.metadata()
+    digest = hashlib.sha256((tmp_path / "base.safetensors").read_bytes()).hexdigest()
+    assert header["ss_new_sd_model_hash"] == digest
+    assert header["ss_sd_model_name"] == "base.safetensors"
 
 
 def test_with_dreambooth_the_class_is_drawn_first_and_learned_beside_it(here, mug, tiny_base, tmp_path):

@@ -39,7 +39,7 @@ _OPEN_CLIP_G = {
     "architectures": ["CLIPTextModelWithProjection"],
 }
 _SD = {"block_out_channels": [320, 640, 1280, 1280], "attention_head_dim": 8}
-_PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
+PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "sd1": {"unet": _SD | {"cross_attention_dim": 768}, "text_encoder": _CLIP_L},
     "sd2": {
         "unet": _SD
@@ -96,7 +96,7 @@ def published(family: str) -> Architecture:
         return of_model(EMBEDDED)
     configs = {
         part: (UNetConfig if part == "unet" else TextConfig).from_dict(content, f"{family}: {part}")
-        for part, content in _PUBLISHED[family].items()
+        for part, content in PUBLISHED[family].items()
     }
     indexes = {part: LayerIndex(empty_network(config)) for part, config in configs.items()}
     return Architecture(FAMILIES[family].title, family, indexes)
@@ -115,7 +115,7 @@ def fitted(sources: Sequence[tuple[str, Source]], model: str | None) -> tuple[Ar
         except CheckpointError as error:
             for _, found in sources:
                 hint = _by_text_width(found)
-                if hint is not None and hint in _PUBLISHED and hint != asked.family:
+                if hint is not None and hint in PUBLISHED and hint != asked.family:
                     raise CheckpointError(
                         f"{found.path} was made for {FAMILIES[hint].title}, and {model} is "
                         f"{FAMILIES[asked.family].title} ({error})"
@@ -145,13 +145,13 @@ def _all(family: str, sources: Sequence[tuple[str, Source]]) -> tuple[Architectu
 
 def _likely(source: Source) -> Iterator[str]:
     """The families, the likeliest first: by the width of the text that it reads, or by its text encoders."""
-    known = [*_PUBLISHED, EMBEDDED]
+    known = [*PUBLISHED, EMBEDDED]
     hint = _by_text_width(source) or _by_encoders(source)
     yield from sorted(known, key=lambda family: family != hint)
 
 
 def _by_text_width(source: Source) -> str | None:
-    widths: dict[int, str] = {FAMILIES[family].context or 0: family for family in _PUBLISHED}
+    widths: dict[int, str] = {FAMILIES[family].context or 0: family for family in PUBLISHED}
     for key, tensor in source.tensors.items():
         parsed = parse_key(key)
         role = parsed and parsed.tensor

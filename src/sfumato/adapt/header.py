@@ -41,15 +41,16 @@ def of_training(
     triggers: Sequence[str] = (),
     recipe: Mapping[str, Any] | None = None,
     figures: Mapping[str, Any] | None = None,
-    base_file: Path | None = None,
+    base_path: Path | None = None,
     kind: str = "lora",
 ) -> dict[str, str]:
     """The header's text for an adapter that was trained on `base`.
 
     `triggers`: the words to prompt with. `recipe` and `figures` are what was asked for and measured, as JSON
-    would hold them. `base_file`: the base model's single file, whose hash other programs know it by; it is
-    read whole. `kind`: "lora" or "textual-inversion".
+    would hold them. `base_path`: the base model's file or folder; other programs know a single file by its
+    hash, for which it is read whole. `kind`: "lora" or "textual-inversion".
     """
+    base_file = base_path if base_path is not None and base_path.is_file() else None
     named = {"name": base.name, "family": base.kind, "fingerprint": base.fingerprint}
     told = {"base": named, "recipe": recipe or {}, "figures": figures or {}}
     width, height = base.native_size

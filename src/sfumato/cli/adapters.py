@@ -1,6 +1,6 @@
 """`sfumato adapters`: list and describe LoRAs; convert, merge and resize them; fold and extract them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,8 @@ from sfumato.names import LORA_LAYOUTS, RANK_METHODS
 from sfumato.options import DeviceOptions
 
 if TYPE_CHECKING:
+    from sfumato.adapt.checkpoints import WrittenModel
+    from sfumato.adapt.information import InstalledAdapter
     from sfumato.adapt.transforming import WrittenAdapter
     from sfumato.prompt.meaning import AdapterWeight
 
@@ -24,6 +26,7 @@ Weighted = Annotated[
     list[str],
     argument("ADAPTER[:W[:TW]]...", "Adapters; W: its weight; TW: its weight on the text encoders."),
 ]
+Target = Annotated[Path, argument("TARGET", "Where to write: a .safetensors file.")]
 Out = Annotated[Path, option("-o, --output FILE", OUTPUT, "Where to write: a .safetensors file.")]
 Layout = Annotated[
     str | None,
@@ -77,7 +80,7 @@ def list_adapters(as_json: Json = False) -> None:
     found = adapt.installed()
     if as_json:
         for each in found:
-            console.result(console.as_json({**asdict(each), "path": str(each.path)}))
+            console.result(_json(each))
         return
     if not found:
         console.result(f"no adapters yet: put LoRAs into {folder('adapters')}")
@@ -135,7 +138,7 @@ def merge(
 @program.add(examples="sfumato adapters convert ink.safetensors ink-kohya.safetensors --layout kohya")
 def convert(
     adapter: Adapter,
-    target: Annotated[Path, argument("TARGET", "Where to write: a .safetensors file.")],
+    target: Target,
     layout: Annotated[
         str,
         option("--layout NAME", OUTPUT, "peft (diffusers) or kohya (A1111, ComfyUI).", known=LORA_LAYOUTS),
@@ -160,7 +163,7 @@ sfumato adapters resize detail.safetensors smaller.safetensors --dynamic sv_fro:
 )
 def resize(
     adapter: Adapter,
-    target: Annotated[Path, argument("TARGET", "Where to write: a .safetensors file.")],
+    target: Target,
     rank: Rank = None,
     conv_rank: ConvRank = None,
     dynamic: Dynamic = None,
@@ -209,12 +212,10 @@ def fold(
     with _reading("folding") as progress:
         done = adapt.fold(model, wanted, output, overwrite=overwrite, progress=progress)
     if as_json:
-        console.result(console.as_json({**asdict(done), "path": str(done.path)}))
+        console.result(_json(done))
         return
-    layers = ", ".join(
-        f"{console.counted(count, 'layer')} of the {part}" for part, count in done.layers.items()
-    )
-    console.result(f"{done.path}: {done.layout}, {layers or 'no layer'} changed, {done.bytes / 1e6:,.1f} MB")
+    layers = _layers(done.layers) or "no layer"
+    console.result(f"{done.path}: {done.layout}, {layers} changed, {done.bytes / 1e6:,.1f} MB")
 
 
 @program.add(
@@ -224,7 +225,7 @@ sfumato adapters extract ~/models/dreamy dreamy-ink.safetensors most.safetensors
 def extract(
     base: Annotated[str, argument("BASE", "The model that the other was made from.")],
     tuned: Annotated[str, argument("TUNED", "The model whose difference becomes a LoRA.")],
-    target: Annotated[Path, argument("TARGET", "Where to write: a .safetensors file.")],
+    target: Target,
     rank: Rank = None,
     conv_rank: ConvRank = None,
     dynamic: Dynamic = None,
@@ -317,15 +318,21 @@ def _reading(doing: str) -> Iterator[Callable[[int, int], None]]:
 
 def _tell(done: "WrittenAdapter", as_json: bool) -> None:
     if as_json:
-        console.result(console.as_json({**asdict(done), "path": str(done.path)}))
+        console.result(_json(done))
         return
     ranks = sorted(done.ranks)
     shown = (
         f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}" if ranks else "no rank"
     )
-    layers = ", ".join(
-        f"{console.counted(count, 'layer')} of the {part}" for part, count in done.layers.items()
-    )
-    console.result(f"{done.path}: {done.layout}, {shown}, {layers}, {done.bytes / 1e6:,.1f} MB")
+    size = f"{done.bytes / 1e6:,.1f} MB"
+    console.result(f"{done.path}: {done.layout}, {shown}, {_layers(done.layers)}, {size}")
     if done.kept < 1:
         console.result(f"kept {100 * done.kept:.2f} % of the norm")
+
+
+def _json(told: "InstalledAdapter | WrittenAdapter | WrittenModel") -> str:
+    return console.as_json({**asdict(told), "path": str(told.path)})
+
+
+def _layers(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{console.counted(count, 'layer')} of the {part}" for part, count in counts.items())

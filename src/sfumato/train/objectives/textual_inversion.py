@@ -18,6 +18,7 @@ from torch import Tensor
 from sfumato import checkpoint
 from sfumato.adapt import header
 from sfumato.adapt.saving import save_embedding
+from sfumato.checkpoint.source import locate
 from sfumato.nets.inference import unpacked
 from sfumato.train import sample_grid
 from sfumato.train.examples import captioned_batches, embeddings_of
@@ -79,6 +80,7 @@ class TextualInversion(Denoising):
                 title=self.token,
                 triggers=[self.token],
                 recipe=recipe.identity(),
+                base_path=locate(recipe.base),
                 kind="textual-inversion",
             )
             save_embedding(folder / self.result(recipe).name, word.embedding(state), metadata=told)

@@ -13,6 +13,7 @@ from sfumato.adapt import header, sampling_hints
 from sfumato.adapt.embedding import Embedding
 from sfumato.adapt.saving import save_lora
 from sfumato.checkpoint import Model, instruct_adapter
+from sfumato.checkpoint.source import locate
 from sfumato.diffusion.distill import BatchLevel, DenoiseFn
 from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.nets.inference import unpacked
@@ -137,6 +138,7 @@ class TrainedUNet:
                         title=folder.name,
                         triggers=recipe.adapter.trigger_words,
                         recipe=recipe.identity(),
+                        base_path=locate(recipe.base),
                     ),
                     **hints,
                 }

@@ -62,6 +62,26 @@ def test_a_subject_is_taught_and_drawn_by_the_name_of_its_folder(here, mug, tiny
     assert list(Drawn.open(tmp_path / "with.png").record.adapters) == ["mug"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps", "0"], "steps is 0: must be"),
+        (["--model", "none"], "there is no model 'none'"),
+        (["--name", "zwx cup"], "is of another recipe"),
+    ],
+)
+def test_what_is_asked_otherwise_leaves_the_run_that_is_there_alone(
+    here, mug, tiny_base, tmp_path, arguments, said
+):
+    given = ["teach", mug, "--name", "sks mug", "--model", tiny_base, *SHORT]
+    assert here(*given, "--seconds", "0.001")[0] == 0
+    before = (tmp_path / "runs/mug/recipe.toml").read_bytes()
+    status, out, err = here(*given, *arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert (tmp_path / "runs/mug/recipe.toml").read_bytes() == before
+
+
 def test_the_file_names_the_model_that_it_was_made_for_by_the_hash_of_its_file(
     here, mug, tiny_base, tmp_path
 ):

@@ -82,8 +82,8 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
     devices.set_threads(computing)
     meter = console.Meter(options.quiet)
     with meter.shown(options.name):
-        plan = teaching_of.prepare(teaching)
         target = _target(options, teaching)
+        plan = teaching_of.prepare(teaching)
         with process_group(options.device) as device:
             results = go_on(plan, device, meter, options.seconds)
         outcome, stage = results[-1].outcome, results[-1].stage

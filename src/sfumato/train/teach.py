@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfumato.checkpoint.source import locate
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.data import caption_files
 from sfumato.errors import DataError, OutputError, UsageError, misnamed, nearest, warn
 from sfumato.files import make_folder, replace_atomically
 from sfumato.formats import READ_FORMATS, READABLE
 from sfumato.options import EMBEDDED
-from sfumato.train import stages
+from sfumato.train import loop, recipe_file, stages
 from sfumato.train.stages import Plan
 
 PICTURES, RECIPE = "pictures", "recipe.toml"
@@ -35,7 +36,10 @@ FEW = 3
 
 @dataclass(frozen=True)
 class Teaching:
-    """What is to be learned, and how."""
+    """What is to be learned, and how.
+
+    Raises `UsageError` for what is wrong with a name or a method, `CheckpointError` where there is no model.
+    """
 
     pictures: tuple[Path, ...]
     """A folder, or pictures."""
@@ -49,6 +53,20 @@ class Teaching:
     """The folder of the run; `runs/` and the pictures' name unless given."""
     steps: int | None = None
     """Of each recipe."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"unknown method {self.method!r}; {nearest(self.method, METHODS)}")
+        for what, text in (("name", self.name), ("class", self.of_class)):
+            if text is not None and (not text.strip() or len(text) > MOST_NAME or "\n" in text):
+                raise UsageError(
+                    f"the {what} is {text!r}: must be a few words, {MOST_NAME} letters at most, as 'sks mug'"
+                )
+        if re.search(r"[<>(){}\[\]:|]", self.name):
+            raise UsageError(f"the name is {self.name!r}: <>(){{}}[]:| mean something else in prompts")
+        if self.method == "dreambooth" and not self.of_class:
+            raise UsageError("dreambooth keeps the class as it was, and must know it: --class mug")
+        locate(self.base)
 
     @property
     def short_name(self) -> str:
@@ -75,35 +93,25 @@ class Teaching:
 
 
 def prepare(teaching: Teaching) -> Plan:
-    """The run's folder with its recipe in it, and the plan. Raises `UsageError`, `DataError`, `OutputError`.
+    """The run's folder with its recipe in it, and the plan.
 
-    Pictures that are named one by one are copied into it, with their captions and masks.
+    Pictures that are named one by one are copied into it, with their captions and masks. Raises `UsageError`
+    also for a folder that has another run, `DataError` and `OutputError`.
     """
-    check(teaching)
     run = teaching.folder
     data = _data(teaching, run)
     _warn_of_few(data)
     _warn_of_common(teaching)
+    written = recipes(teaching, data)
+    for name, content in written.items():
+        if "stages" not in content:
+            # before the recipe of another run that is there is replaced
+            loop.check(recipe_file.parse(content, str(run / name)))
     make_folder(run, run / RECIPE)
-    for name, content in recipes(teaching, data).items():
+    for name, content in written.items():
         with replace_atomically(run / name) as file:
             file.write(toml(content).encode("utf-8"))
     return stages.read(run / RECIPE)
-
-
-def check(teaching: Teaching) -> None:
-    """Raise `UsageError` for what is wrong with a name or a method."""
-    if teaching.method not in METHODS:
-        raise UsageError(f"unknown method {teaching.method!r}; {nearest(teaching.method, METHODS)}")
-    for what, text in (("name", teaching.name), ("class", teaching.of_class)):
-        if text is not None and (not text.strip() or len(text) > MOST_NAME or "\n" in text):
-            raise UsageError(
-                f"the {what} is {text!r}: must be a few words of at most {MOST_NAME} letters, as 'sks mug'"
-            )
-    if teaching.method == "dreambooth" and not teaching.of_class:
-        raise UsageError("dreambooth keeps the class as it was, and must know it: --class mug")
-    if re.search(r"[<>(){}\[\]:|]", teaching.name):
-        raise UsageError(f"the name is {teaching.name!r}: <>(){{}}[]:| mean something else in prompts")
 
 
 def recipes(teaching: Teaching, data: Path) -> dict[str, dict[str, Any]]:
@@ -143,7 +151,7 @@ def _common(teaching: Teaching, data: Path, run: Path, steps: int, learning_rate
         },
         "optimizer": {
             "learning_rate": learning_rate,
-            "warmup_steps": min(10, steps - 1),
+            "warmup_steps": max(min(10, steps - 1), 0),
             "lr_schedule": "cosine",
         },
         "samples": {"prompts": sample_prompts(teaching)},
@@ -152,7 +160,7 @@ def _common(teaching: Teaching, data: Path, run: Path, steps: int, learning_rate
 
 def _lora(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
     """A LoRA (Hu et al. 2022), for DreamBooth with prior preservation."""
-    content = _common(teaching, data, run, teaching.steps or 150, 1e-3)
+    content = _common(teaching, data, run, 150 if teaching.steps is None else teaching.steps, 1e-3)
     content["objective"] = {"name": "denoiser"}
     content["adapter"] = {"rank": 16, "trigger_words": [teaching.name.strip()]}
     if teaching.method == "dreambooth":
@@ -168,7 +176,7 @@ def _lora(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
 
 def _inversion(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
     """Textual inversion (Gal et al. 2023)."""
-    content = _common(teaching, data, run, teaching.steps or 200, 1e-2)
+    content = _common(teaching, data, run, 200 if teaching.steps is None else teaching.steps, 1e-2)
     begins_as = teaching.of_class or "thing"
     content["objective"] = {
         "name": "textual-inversion",
@@ -226,7 +234,7 @@ def _data(teaching: Teaching, run: Path) -> Path:
 def _warn_of_few(folder: Path) -> None:
     """Warn of so few pictures that what surrounds the subject is learned with it."""
     count = sum(path.suffix.lower() in READ_FORMATS for path in folder.rglob("*"))
-    if count < FEW:
+    if 0 < count < FEW:
         told = "one picture is" if count == 1 else f"{count} pictures are"
         warn(
             f"{told} little: background and position are learned too; five from several sides, "

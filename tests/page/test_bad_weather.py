@@ -37,7 +37,8 @@ class Weather:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory):
+def started(browser, tmp_path_factory):
+    """Begun when the browser is there: the first test meets it while it loads its model."""
     found = Weather(tmp_path_factory.mktemp("weather") / "data")
     found.begin()
     yield found
@@ -83,23 +84,25 @@ def test_while_the_model_loads_jobs_wait_until_the_queue_is_full(weather, open_p
     [worker] = weather.server.workers()
     os.kill(worker, signal.SIGSTOP)
     page = open_page(weather.server.url)
-    expect(page.get_by_role("heading", name="Draw something.")).to_be_visible()
     loading = page.get_by_text("The model is loading.")
-    expect(loading).to_be_visible()
-    page.get_by_role("button", name="a fox, noto emoji").click()
-    expect(prompt_of(page)).to_have_value("a fox, noto emoji")
-    [*_, last] = [weather.server.submit(prompt=f"a {name}") for name in ("tree", "star", "ball", "hat")]
-    page.get_by_role("button", name="Draw", exact=True).click()
-    told = page.locator(".toast").filter(has_text="The queue is full.")
-    expect(told).to_be_visible()
-    expect(prompt_of(page)).to_have_value("a fox, noto emoji")
-    row(page, "a hat").get_by_role("button", name="Cancel").click()
-    expect(row(page, "a hat")).to_contain_text("Cancelled")
-    told.get_by_role("button", name="Try again").click()
-    expect(told).to_have_count(0)
-    expect(row(page, "a fox, noto emoji")).to_contain_text("Waiting, 3 before it")
-    assert weather.server.job(last["id"])["state"] == "cancelled"
-    os.kill(worker, signal.SIGCONT)
+    try:
+        expect(page.get_by_role("heading", name="Draw something.")).to_be_visible()
+        expect(loading).to_be_visible()
+        page.get_by_role("button", name="a fox, noto emoji").click()
+        expect(prompt_of(page)).to_have_value("a fox, noto emoji")
+        [*_, last] = [weather.server.submit(prompt=f"a {name}") for name in ("tree", "star", "ball", "hat")]
+        page.get_by_role("button", name="Draw", exact=True).click()
+        told = page.locator(".toast").filter(has_text="The queue is full.")
+        expect(told).to_be_visible()
+        expect(prompt_of(page)).to_have_value("a fox, noto emoji")
+        row(page, "a hat").get_by_role("button", name="Cancel").click()
+        expect(row(page, "a hat")).to_contain_text("Cancelled")
+        told.get_by_role("button", name="Try again").click()
+        expect(told).to_have_count(0)
+        expect(row(page, "a fox, noto emoji")).to_contain_text("Waiting, 3 before it")
+        assert weather.server.job(last["id"])["state"] == "cancelled"
+    finally:  # the tests after it have the same server
+        os.kill(worker, signal.SIGCONT)
     expect(loading).to_have_count(0)
 
 

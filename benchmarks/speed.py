@@ -329,7 +329,7 @@ def sd15(bench: Bench) -> Iterator[Row]:
 
 def sdxl(bench: Bench) -> Iterator[Row]:
     """One guided pass of a UNet of SDXL's widths and less depth, 128×128 latents, with random weights."""
-    what = "UNet of SDXL's widths, a third of its depth, one guided pass at 128×128"
+    what = "UNet of SDXL's widths, a quarter of its depth, one guided pass at 128×128"
     yield guided_pass(bench, what, SDXL, "bfloat16")
 
 

@@ -19,7 +19,7 @@ FLOORS = [
     {"prompt", "checkpoint", "adapt"},
     {
         "control", "element", "inputs", "request", "scene", "edit", "expansion", "foreign", "metadata",
-        "image", "engine", "few_steps", "decoders", "series", "calls", "studio",
+        "image", "engine", "few_steps", "decoders", "series", "space", "calls", "studio",
     },
     {"data", "evaluate", "train", "compat", "client"},
     {"cli", "server", "__main__"},

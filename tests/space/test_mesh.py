@@ -1,0 +1,143 @@
+"""Meshes: closed surfaces of volumes, simplified, unwrapped, baked and sampled; triangles on pixels."""
+
+import numpy as np
+import pytest
+
+from sfumato.errors import UsageError
+from sfumato.space import libraries
+from sfumato.space.camera import Camera
+from sfumato.space.mesh import Mesh, spread, surface
+from sfumato.space.raster import rasterise
+
+RADIUS = 0.7
+
+
+@pytest.fixture(scope="module")
+def ball():
+    """The surface of a ball, by marching cubes."""
+    z, y, x = (np.mgrid[:40, :40, :40] + 0.5) / 20 - 1
+    return surface(RADIUS - np.sqrt(x * x + y * y + z * z), 0.0)
+
+
+def volume(mesh):
+    """By the divergence theorem."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]].astype(float) for i in range(3))
+    return (a * np.cross(b, c)).sum() / 6
+
+
+def test_the_surface_of_a_ball_is_closed_and_has_its_radius_area_and_volume(ball):
+    assert ball.is_watertight
+    assert np.abs(np.linalg.norm(ball.vertices, axis=1) - RADIUS).max() < 0.01
+    assert np.isclose(ball.areas.sum(), 4 * np.pi * RADIUS**2, rtol=0.01)
+    assert np.isclose(volume(ball), 4 / 3 * np.pi * RADIUS**3, rtol=0.01)
+    outwards = ball.vertices / np.linalg.norm(ball.vertices, axis=1, keepdims=True)
+    assert (ball.normals * outwards).sum(1).min() > 0.97
+
+
+def test_a_surface_that_reaches_the_edge_of_its_volume_is_closed_there():
+    assert surface(np.ones((6, 7, 8)), 0.5).is_watertight
+
+
+def test_an_empty_volume_has_no_surface():
+    with pytest.raises(UsageError, match="the volume is empty"):
+        surface(np.zeros((4, 4, 4)), 0.5)
+
+
+def test_a_simplified_mesh_has_fewer_triangles_and_stays_closed(ball):
+    small = ball.simplified(500)
+    assert len(small.faces) <= 520
+    assert small.is_watertight
+    assert np.isclose(volume(small), volume(ball), rtol=0.02)
+    assert len(ball.simplified(10**6).faces) == len(ball.faces)
+
+
+def test_an_atlas_doubles_vertices_at_seams_and_leaves_the_surface(ball):
+    small = ball.simplified(500)
+    atlas = small.unwrapped()
+    assert len(atlas.vertices) > len(small.vertices)
+    assert atlas.uv.min() >= 0
+    assert atlas.uv.max() <= 1
+    assert atlas.is_watertight
+    assert np.isclose(atlas.areas.sum(), small.areas.sum())
+    texels = rasterise(atlas.uv * 256, np.zeros(len(atlas.uv)), atlas.faces, 256, 256, culled=False)
+    parts = atlas.uv[atlas.faces] * 256
+    a, b = parts[:, 1] - parts[:, 0], parts[:, 2] - parts[:, 0]
+    sizes = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2
+    assert np.isclose(texels.covered.sum(), sizes.sum(), rtol=0.05)  # the charts do not overlap
+
+
+def test_a_baked_texture_gives_every_sampled_point_the_colour_of_its_place(ball):
+    mesh = ball.simplified(800).unwrapped().baked(lambda points, normals: points / 2 + 0.5, 256)
+    cloud = mesh.sampled(2000, seed=1)
+    assert np.abs(cloud.colours / 255 - (cloud.points / 2 + 0.5)).max() < 0.03
+
+
+def test_sampled_points_are_uniform_on_the_surface_with_its_normals(ball):
+    cloud = ball.sampled(20_000)
+    assert cloud.points.shape == cloud.normals.shape == (20_000, 3)
+    assert np.abs(np.linalg.norm(cloud.points, axis=1) - RADIUS).max() < 0.01
+    assert (cloud.normals * cloud.points).sum(1).min() > 0.95 * RADIUS
+    # the height of uniform points on a sphere is uniform (Archimedes)
+    heights = np.sort(cloud.points[:, 1])
+    assert np.abs(heights - np.linspace(-RADIUS, RADIUS, len(heights))).max() < 0.03
+
+
+def test_baking_without_an_atlas_says_what_is_missing(ball):
+    with pytest.raises(UsageError, match="no UVs"):
+        ball.baked(lambda points, normals: points)
+
+
+@pytest.mark.parametrize(
+    ("vertices", "faces", "said"),
+    [
+        (np.zeros((3, 3)), np.zeros((0, 3), int), "no triangles"),
+        (np.full((3, 3), np.nan), [[0, 1, 2]], "not finite"),
+        (np.zeros((3, 3)), [[0, 1, 3]], "vertices that it has not"),
+    ],
+)
+def test_meshes_that_are_none_are_refused(vertices, faces, said):
+    with pytest.raises(UsageError, match=said):
+        Mesh(vertices.astype(np.float32), np.asarray(faces))
+
+
+def test_an_open_mesh_is_not_watertight():
+    assert not Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]])).is_watertight
+
+
+def test_the_pixels_of_a_triangle_are_those_whose_centres_it_holds_and_the_nearer_one_is_seen():
+    corners = np.array([[0, 8], [8, 8], [0, 0], [0, 8], [8, 8], [0, 0]], float)
+    depths = np.array([2, 2, 2, 1, 3, 1], float)
+    seen = rasterise(corners, depths, np.array([[0, 1, 2], [3, 4, 5]]), 8, 8)
+    y, x = np.mgrid[:8, :8] + 0.5
+    assert np.array_equal(seen.covered, x <= y)
+    nearer = 1 + x / 4 < 2
+    assert np.array_equal(seen.face == 1, nearer & seen.covered)
+    assert np.allclose(seen.depth[seen.face == 1], (1 + x / 4)[seen.face == 1])
+    back = rasterise(corners, depths, np.array([[0, 2, 1]]), 8, 8)
+    assert not back.covered.any()
+
+
+def test_interpolation_in_perspective_finds_the_points_on_the_rays():
+    camera = Camera(25, 10, width=40, height=40)
+    vertices = np.array([[-0.8, -0.6, 0.7], [0.9, -0.5, -0.9], [0.1, 0.9, 0.2]])
+    faces = np.array([[0, 1, 2]])
+    seen = rasterise(*camera.project(vertices), faces, 40, 40, perspective=True)
+    points = seen.interpolated(faces, vertices)
+    pixels, depth = camera.project(points)
+    assert len(points) > 100
+    assert np.allclose(pixels, camera.pixel_centres().reshape(40, 40, 2)[seen.covered])
+    assert np.allclose(depth, seen.depth[seen.covered])
+
+
+def test_unknown_pixels_get_the_nearest_known_colour():
+    values = np.zeros((1, 6, 1), np.float32)
+    values[0, 0], values[0, 5] = 1, 2
+    known = np.array([[True, False, False, False, False, True]])
+    assert spread(values, known).ravel().tolist() == [1, 1, 1, 2, 2, 2]
+    assert spread(values, known, 1).ravel().tolist() == [1, 1, 0, 0, 2, 2]
+
+
+def test_a_missing_library_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "xatlas", None)
+    with pytest.raises(UsageError, match=r"shapes need xatlas: pip install 'sfumato\[three-d\]'"):
+        libraries.library("xatlas")

@@ -22,19 +22,24 @@ from sfumato.config import (
     ControlNetConfig,
     IPAdapterConfig,
     T2IAdapterConfig,
+    TemporalVAEConfig,
     TextConfig,
     TinyVAEConfig,
+    UNet3DConfig,
     UNetConfig,
+    UNetSpatioTemporalConfig,
     VAEConfig,
     VisionConfig,
 )
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.ip_adapter import IPAdapter
 from sfumato.nets.t2i_adapter import T2IAdapter
+from sfumato.nets.temporal_vae import TemporalAutoencoderKL
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
+from sfumato.nets.video_unet import UNet3D, UNetSpatioTemporal
 from sfumato.nets.vision import CLIPVision
 from sfumato.options import ModelOptions
 from sfumato.weights import TensorInfo
@@ -111,8 +116,11 @@ def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
 
 _NETWORKS: dict[type[Config], Callable[[Any], ModelNetwork]] = {
     UNetConfig: UNet,
+    UNetSpatioTemporalConfig: UNetSpatioTemporal,
+    UNet3DConfig: UNet3D,
     ControlNetConfig: ControlNet,
     VAEConfig: AutoencoderKL,
+    TemporalVAEConfig: TemporalAutoencoderKL,
     TinyVAEConfig: AutoencoderTiny,
     TextConfig: CLIPText,
     T2IAdapterConfig: T2IAdapter,

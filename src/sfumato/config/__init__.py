@@ -1,6 +1,6 @@
 """What the networks and schedules of a checkpoint are, read strictly from the `config.json` beside it."""
 
-from sfumato.config.autoencoders import TinyVAEConfig, VAEConfig
+from sfumato.config.autoencoders import TemporalVAEConfig, TinyVAEConfig, VAEConfig
 from sfumato.config.base import Config
 from sfumato.config.controlnet import ControlNetConfig
 from sfumato.config.ip_adapter import IPAdapterConfig
@@ -8,6 +8,7 @@ from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.t2i_adapter import T2IAdapterConfig
 from sfumato.config.text import TextConfig
 from sfumato.config.unet import UNetConfig
+from sfumato.config.video_unet import UNet3DConfig, UNetSpatioTemporalConfig
 from sfumato.config.vision import VisionConfig
 
 __all__ = [
@@ -16,9 +17,12 @@ __all__ = [
     "IPAdapterConfig",
     "ScheduleConfig",
     "T2IAdapterConfig",
+    "TemporalVAEConfig",
     "TextConfig",
     "TinyVAEConfig",
+    "UNet3DConfig",
     "UNetConfig",
+    "UNetSpatioTemporalConfig",
     "VAEConfig",
     "VisionConfig",
 ]

@@ -18,6 +18,9 @@ from sfumato.config.base import (
 )
 from sfumato.validation import one_of
 
+_DERIVED_TEMPORAL = """latents_mean latents_std mid_block_add_attention norm_num_groups shift_factor
+    up_block_types use_post_quant_conv use_quant_conv"""
+
 
 @dataclass(frozen=True)
 class VAEConfig(Config):
@@ -50,7 +53,7 @@ class VAEConfig(Config):
         return 1 << (len(self.block_out_channels) - 1)
 
     def check(self) -> None:
-        for key in ("down_block_types", "up_block_types"):
+        for key in {"down_block_types", "up_block_types"} - self.DERIVED:
             same_length(key, getattr(self, key), len(self.block_out_channels))
         for channels in self.block_out_channels:
             divides("norm_num_groups", self.norm_num_groups, "block_out_channels", channels)
@@ -59,6 +62,22 @@ class VAEConfig(Config):
         for key in ("latents_mean", "latents_std"):
             if (statistics := getattr(self, key)) is not None:
                 same_length(key, statistics, self.latent_channels)
+
+
+@dataclass(frozen=True)
+class TemporalVAEConfig(VAEConfig):
+    """diffusers' `AutoencoderKLTemporalDecoder`: Stable Video Diffusion's, whose decoder sees all frames."""
+
+    CLASS = "AutoencoderKLTemporalDecoder"
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    DERIVED = frozenset(_DERIVED_TEMPORAL.split())
+
+    use_post_quant_conv: bool = False
+
+    def check(self) -> None:
+        super().check()
+        if self.layers_per_block != 2:
+            raise ValueError(f"layers_per_block is {self.layers_per_block}: not supported, only 2")
 
 
 @dataclass(frozen=True)

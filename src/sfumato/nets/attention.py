@@ -104,12 +104,14 @@ class CrossAttention(Attention):
     def forward(self, h: Tensor, inputs: BlockInputs, add: Tensor) -> Tensor:
         """(P or R, N, C), and what to add to the answer (R, N, C), to (R, N, C)."""
         text = inputs.text
-        q, (k, v) = inputs.expand_rows(self.to_q(h)), text.pairs[self.index]
+        asked, (k, v) = inputs.expand_rows(self.to_q(h)), text.pairs[self.index]
+        # the frames of a clip ask the same text
+        q = asked.unflatten(0, (len(k), -1)).flatten(1, 2)
         answer = self.attend(q, k, v, inputs.slices, text.mask)
         for image in text.images:
             weight = image.weights[:, self.index, None, None]
             answer = answer + weight * self.attend(q, *image.pairs[self.index], inputs.slices)
-        return self.to_out[0](answer, add=add)
+        return self.to_out[0](answer.view_as(asked), add=add)
 
 
 class GEGLU(nn.Module):

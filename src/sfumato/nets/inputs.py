@@ -13,11 +13,13 @@ class SizeConditioning:
     """SDXL's micro-conditioning besides the prompt: pooled text and sizes (Podell et al. 2023, §2.2)."""
 
     pooled: Tensor
-    """(R, P): the prompt as one vector."""
+    """(R, P): the prompt as one vector; P = 0 for Stable Video Diffusion, which reads no text."""
     ids: Tensor
     """(R, 6) pixels: original height and width, top and left of the crop, target height and width.
 
-    The refiner's (R, 5) end in an aesthetic score instead of the target.
+    The refiner's (R, 5) end in an aesthetic score instead of the target. Stable Video Diffusion's (R, 3) are
+    the frames per second less 1, the motion bucket in [0, 255], and the noise added to the picture that it
+    moves (Blattmann et al. 2023, appendix D).
     """
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "SizeConditioning":
@@ -148,6 +150,19 @@ class BlockInputs:
     """(R,), and R > P."""
     slices: int | None = None
     """In how many parts the queries of an attention take turns."""
+    frames: int | None = None
+    """F, where the rows are frames: those of a clip, in their order, after those of another."""
+
+    def of_frames(self, frames: int) -> "BlockInputs":
+        """The same for clips of so many `frames`, each a row; those of a clip share its text."""
+        time, row_time = (
+            each if len(each) == 1 else each.repeat_interleave(frames, dim=0)
+            for each in (self.time, self.row_time)
+        )
+        rows = self.rows
+        if rows is not None:
+            rows = (frames * rows[:, None] + torch.arange(frames, device=rows.device)).flatten()
+        return replace(self, time=time, row_time=row_time, rows=rows, frames=frames)
 
     def time_shift(self, h: Tensor, columns: slice) -> Tensor:
         """The time's projection for one residual block, a row for each of `h` (P or R, …) or one for all."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,16 +47,18 @@ class ResnetBlock(nn.Module):
 
     columns = slice(0)
     """Which columns of the time's projections are this block's; the UNet counts."""
+    convolution: Callable[[int, int], Conv] = staticmethod(partial(Conv, kernel_size=3, padding=1))
+    """Makes both convolutions, from the channels that they read and write."""
 
     def __init__(
         self, channels: int, out_channels: int, groups: int, eps: float, time_width: int = 0
     ) -> None:
         super().__init__()
         self.norm1 = NormSiLU(groups, channels, eps)
-        self.conv1 = Conv(channels, out_channels, 3, padding=1)
+        self.conv1 = self.convolution(channels, out_channels)
         self.time_emb_proj = nn.Linear(time_width, out_channels) if time_width else None
         self.norm2 = NormSiLU(groups, out_channels, eps)
-        self.conv2 = Conv(out_channels, out_channels, 3, padding=1)
+        self.conv2 = self.convolution(out_channels, out_channels)
         self.conv_shortcut = Conv(channels, out_channels, 1) if channels != out_channels else None
 
     def forward(self, x: Tensor, inputs: BlockInputs | None = None) -> Tensor:
@@ -92,13 +95,18 @@ class Upsample(nn.Module):
 
 
 class TimeMLP(nn.Module):
-    """Two layers that turn sinusoids into an embedding; `w_width` adds LCM's guidance to the sinusoids."""
+    """Two layers that turn sinusoids into an embedding; `w_width` adds LCM's guidance to the sinusoids.
 
-    def __init__(self, width: int, out_width: int, w_width: int | None = None) -> None:
+    Between the layers it is `hidden` wide, as wide as the embedding unless given.
+    """
+
+    def __init__(
+        self, width: int, out_width: int, w_width: int | None = None, hidden: int | None = None
+    ) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(width, out_width)
+        self.linear_1 = nn.Linear(width, hidden or out_width)
         self.cond_proj = nn.Linear(w_width, width, bias=False) if w_width else None
-        self.linear_2 = nn.Linear(out_width, out_width)
+        self.linear_2 = nn.Linear(hidden or out_width, out_width)
 
     def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
         """(R, width), and the guidance's sinusoids (R, w_width), to (R, out_width)."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise, zip_longest
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +24,20 @@ class Block(Checkpointed):
     `widths` are the channels that each residual block reads, `depths` the depths of the transformers.
     """
 
+    RESIDUAL: ClassVar[type[nn.Module]] = ResnetBlock
+    TRANSFORMER: ClassVar[type[nn.Module]] = SpatialTransformer
+
     def __init__(
         self, config: EncoderConfig, level: int, widths: Sequence[int], depths: Sequence[int] | None
     ) -> None:
         super().__init__()
         channels, groups = config.block_out_channels[level], config.norm_num_groups
+        eps = self.norm_eps(config, depths is not None)
         self.resnets = nn.ModuleList(
-            ResnetBlock(width, channels, groups, config.norm_eps, config.time_width) for width in widths
+            self.RESIDUAL(width, channels, groups, eps, config.time_width) for width in widths
         )
         self.attentions = nn.ModuleList(
-            SpatialTransformer(
+            self.TRANSFORMER(
                 channels,
                 groups,
                 config.heads[level],
@@ -43,6 +48,11 @@ class Block(Checkpointed):
             )
             for depth in depths or ()
         )
+
+    @staticmethod
+    def norm_eps(config: EncoderConfig, attends: bool) -> float:
+        """What the residual blocks' normalisations add to the variance."""
+        return config.norm_eps
 
     def layers(self) -> Iterator[Callable[[Tensor, BlockInputs], Tensor]]:
         """Each residual block with its transformer, as one function of the picture and what it is given."""
@@ -61,7 +71,7 @@ class DownBlock(Block):
     def __init__(self, config: EncoderConfig, level: int) -> None:
         before, channels = (config.block_out_channels[max(i, 0)] for i in (level - 1, level))
         widths = [before] + [channels] * (config.layers[level] - 1)
-        attends = config.down_block_types[level] == "CrossAttnDownBlock2D"
+        attends = config.down_block_types[level].startswith("CrossAttn")
         super().__init__(config, level, widths, config.down_depths[level] if attends else None)
         last = level == len(config.block_out_channels) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
@@ -113,7 +123,7 @@ class UpBlock(Block):
         count = config.layers[level]
         skips = [here] * count + [above]
         widths = [came + skip for came, skip in zip([below] + [here] * count, skips, strict=True)]
-        attends = config.up_block_types[last - level] == "CrossAttnUpBlock2D"
+        attends = config.up_block_types[last - level].startswith("CrossAttn")
         super().__init__(config, level, widths, config.up_depths[last - level] if attends else None)
         self.upsamplers = nn.ModuleList([Upsample(here)] if level else [])
 
@@ -132,6 +142,9 @@ class UpBlock(Block):
 class Encoder(nn.Module):
     """What a UNet and the networks beside it begin with: the time, the way down, the deepest part."""
 
+    DOWN: ClassVar[type[DownBlock]] = DownBlock
+    MIDDLE: ClassVar[type[MidBlock]] = MidBlock
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -140,8 +153,8 @@ class Encoder(nn.Module):
         self.time_embedding = TimeMLP(channels[0], config.time_width, config.guidance_width)
         added = config.projection_class_embeddings_input_dim if config.addition_embed_type else None
         self.add_embedding = TimeMLP(added, config.time_width) if added else None
-        self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(channels)))
-        self.mid_block = MidBlock(config) if config.mid_block_type else None
+        self.down_blocks = nn.ModuleList(self.DOWN(config, level) for level in range(len(channels)))
+        self.mid_block = self.MIDDLE(config) if config.mid_block_type else None
         self.resnets: tuple[ResnetBlock, ...] = ()
         self.cross: tuple[CrossAttention, ...] = ()
 
@@ -221,11 +234,12 @@ class UNet(Encoder):
     """Predicts what the checkpoint was trained to predict, from a noisy latent, its time and a prompt."""
 
     config: UNetConfig
+    UP: ClassVar[type[UpBlock]] = UpBlock
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
         channels = config.block_out_channels
-        self.up_blocks = nn.ModuleList(UpBlock(config, level) for level in reversed(range(len(channels))))
+        self.up_blocks = nn.ModuleList(self.UP(config, level) for level in reversed(range(len(channels))))
         self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
         self.conv_out = Conv(channels[0], config.out_channels, 3, padding=1)
         self.count_blocks()
@@ -258,6 +272,8 @@ class UNet(Encoder):
     ) -> Tensor:
         """The network's answer for R rows of text, (R, C_out, H, W), to P noisy latents `x` (P, C, H, W).
 
+        Clips (P, C, F, H, W) go through it frame by frame, but for layers that look across frames.
+
         `time` (P, E), from `embed_time`. `rows` (R,) says which point a row of the text belongs to; what
         comes before the first cross-attention is computed once for each point and shared by its rows. Without
         it R = P. `slices` bounds the memory of attention, see `attend`. `residuals` (R = P) are added where
@@ -272,6 +288,9 @@ class UNet(Encoder):
         if rows is not None and len(rows) <= len(x):
             x, time, rows = x[rows], time[rows], None
         inputs = BlockInputs(time, time if rows is None else time[rows], context, rows, slices)
+        frames = x.shape[2] if x.ndim == 5 else None
+        if frames:
+            x, inputs = x.transpose(1, 2).flatten(0, 1), inputs.of_frames(frames)
 
         added = residuals or Residuals()
         skips, h = self.encode(self.conv_in(x), inputs, added.features)
@@ -280,7 +299,8 @@ class UNet(Encoder):
             skips = [skip + more for skip, more in zip(skips, added.skips, strict=True)]
         for up in self.up_blocks:
             h = up(h, skips, inputs)
-        return inputs.expand_rows(self.conv_out(self.conv_norm_out(h)))
+        h = inputs.expand_rows(self.conv_out(self.conv_norm_out(h)))
+        return h.unflatten(0, (-1, frames)).transpose(1, 2) if frames else h
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,8 @@ class Gaussian:
 class ResolutionBlock(Checkpointed):
     """The residual blocks of one resolution, then half or twice the size."""
 
+    RESIDUAL: ClassVar[type[nn.Module]] = ResnetBlock
+
     def __init__(
         self,
         channels: int,
@@ -49,13 +52,15 @@ class ResolutionBlock(Checkpointed):
     ) -> None:
         super().__init__()
         widths = [channels] + [out_channels] * (layers - 1)
-        self.resnets = nn.ModuleList(ResnetBlock(width, out_channels, groups, EPS) for width in widths)
+        self.resnets = nn.ModuleList(self.RESIDUAL(width, out_channels, groups, EPS) for width in widths)
         self.downsamplers = nn.ModuleList([Downsample(out_channels, padding=0)] if down else [])
         self.upsamplers = nn.ModuleList([Upsample(out_channels)] if up else [])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C_out, H', W')."""
-        for layer in (*self.resnets, *self.downsamplers, *self.upsamplers):
+    def forward(self, x: Tensor, *given: Any) -> Tensor:
+        """(B, C, H, W), and what else the residual blocks are given, to (B, C_out, H', W')."""
+        for resnet in self.resnets:
+            x = self.checkpoint(resnet, x, *given)
+        for layer in (*self.downsamplers, *self.upsamplers):
             x = self.checkpoint(layer, x)
         return x
 
@@ -63,17 +68,20 @@ class ResolutionBlock(Checkpointed):
 class Middle(Checkpointed):
     """Two residual blocks, with attention between them where `attends`."""
 
+    RESIDUAL: ClassVar[type[nn.Module]] = ResnetBlock
+
     def __init__(self, channels: int, groups: int, attends: bool) -> None:
         super().__init__()
         self.attentions = nn.ModuleList([ImageAttention(channels, groups, EPS)] if attends else [])
-        self.resnets = nn.ModuleList(ResnetBlock(channels, channels, groups, EPS) for _ in range(2))
+        self.resnets = nn.ModuleList(self.RESIDUAL(channels, channels, groups, EPS) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+    def forward(self, x: Tensor, *given: Any) -> Tensor:
+        """(B, C, H, W), and what else the residual blocks are given, to the same shape."""
         before, after = self.resnets
-        for layer in (before, *self.attentions, after):
-            x = self.checkpoint(layer, x)
-        return x
+        x = self.checkpoint(before, x, *given)
+        for attention in self.attentions:
+            x = self.checkpoint(attention, x)
+        return self.checkpoint(after, x, *given)
 
 
 class VAEEncoder(nn.Module):
@@ -103,24 +111,27 @@ class VAEEncoder(nn.Module):
 class Decoder(nn.Module):
     """A latent to a picture."""
 
+    RESOLUTION: ClassVar[type[ResolutionBlock]] = ResolutionBlock
+    MIDDLE: ClassVar[type[Middle]] = Middle
+
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         channels, groups = config.block_out_channels, config.norm_num_groups
         self.conv_in = Conv(config.latent_channels, channels[-1], 3, padding=1)
-        self.mid_block = Middle(channels[-1], groups, config.mid_block_add_attention)
+        self.mid_block = self.MIDDLE(channels[-1], groups, config.mid_block_add_attention)
         widths = list(pairwise((channels[-1], *reversed(channels))))
         self.up_blocks = nn.ModuleList(
-            ResolutionBlock(before, here, config.layers_per_block + 1, groups, up=level < len(widths) - 1)
+            self.RESOLUTION(before, here, config.layers_per_block + 1, groups, up=level < len(widths) - 1)
             for level, (before, here) in enumerate(widths)
         )
         self.conv_norm_out = NormSiLU(groups, channels[0], EPS)
         self.conv_out = Conv(channels[0], config.out_channels, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, 3, H, W)."""
-        x = self.mid_block(self.conv_in(z))
+    def forward(self, z: Tensor, *given: Any) -> Tensor:
+        """(B, C, h, w), and what else the residual blocks are given, to (B, 3, H, W)."""
+        x = self.mid_block(self.conv_in(z), *given)
         for stage in self.up_blocks:
-            x = stage(x)
+            x = stage(x, *given)
         return self.conv_out(self.conv_norm_out(x))
 
 
@@ -130,12 +141,14 @@ class AutoencoderKL(nn.Module):
     `config.force_upcast` says that the weights need float32: whoever loads them decides.
     """
 
+    DECODER: ClassVar[type[Decoder]] = Decoder
+
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
         latents = config.latent_channels
         self.encoder = VAEEncoder(config)
-        self.decoder = Decoder(config)
+        self.decoder = self.DECODER(config)
         self.quant_conv = nn.Conv2d(2 * latents, 2 * latents, 1) if config.use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latents, latents, 1) if config.use_post_quant_conv else None
 

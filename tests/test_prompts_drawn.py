@@ -98,6 +98,24 @@ def test_regions_draw_each_prompt_in_its_place(studio):
     torch.testing.assert_close(quarter, 0.25 * other + 0.75 * base, rtol=1e-3, atol=1e-3)
 
 
+def test_regions_that_overlap_share_their_place_by_their_weights(studio):
+    fields = {"steps": 1, "sampler": "ddim"}
+    base, car, tree = (estimates(studio, text, **fields)[0] for text in ("an apple", "a car", "a tree"))
+    regions = [
+        {"prompt": "a car", "box": (0, 0, 0.75, 1)},
+        {"prompt": "a tree", "box": (0.25, 0, 1, 0.5), "weight": 0.5},
+    ]
+    mixed = estimates(studio, "an apple", regions=regions, **fields)[0]
+    both = (2 * car + tree) / 3
+    rows, columns = mixed.shape[2] // 2, mixed.shape[3] // 4
+    quarters = [(car, car), (both, car), (both, car), ((base + tree) / 2, base)]
+    for column, (upper, lower) in enumerate(quarters):
+        at = slice(column * columns, (column + 1) * columns)
+        close = {"rtol": 1e-3, "atol": 1e-3}
+        torch.testing.assert_close(mixed[:, :, :rows, at], upper[:, :, :rows, at], **close)
+        torch.testing.assert_close(mixed[:, :, rows:, at], lower[:, :, rows:, at], **close)
+
+
 def test_a_long_prompt_is_drawn_to_its_end_beside_a_short_negative(studio):
     long = "apple, " * 40 + "car"
     drawn = studio.generate(long, negative="tree", **SMALL)

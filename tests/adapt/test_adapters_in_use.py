@@ -328,6 +328,29 @@ def test_the_same_uses_again_change_nothing_and_weight_zero_is_no_use(networks, 
     assert not adapters.set_adapters([AdapterWeight("it")])
 
 
+def test_an_adapter_without_biases_after_one_with_them_gives_the_biases_back(networks, tmp_path):
+    adapters = loaded(networks, written("full", tmp_path / "full.safetensors", networks), "with")
+    adapters.load(written("lora", tmp_path / "lora.safetensors", networks), "without")
+    plain = {key: tensor.clone() for key, tensor in networks["unet"].state_dict().items()}
+    adapters.set_adapters([AdapterWeight("with")])
+    now = networks["unet"].state_dict()
+    biases = [key for key in plain if key.endswith("bias") and not torch.equal(now[key], plain[key])]
+    assert len(biases) > 20
+    adapters.set_adapters([AdapterWeight("without")])
+    now = networks["unet"].state_dict()
+    assert_same_bits([now[key] for key in biases], [plain[key] for key in biases])
+
+
+@pytest.mark.parametrize("form", ["folded in", "beside"])
+def test_a_weight_of_0_for_the_text_changes_nothing_in_the_text_encoder(form, networks, tmp_path):
+    adapters = lora(networks, tmp_path)
+    unet, text = ask_ours(networks, "sd1")
+    (adapters.set_adapters if form == "folded in" else adapters.attach)([AdapterWeight("it", 1.0, 0.0)])
+    unet_with, text_with = ask_ours(networks, "sd1")
+    assert differ([unet_with], [unet])
+    assert torch.equal(text_with, text)
+
+
 def test_what_is_folded_for_good_stays(networks, tmp_path):
     adapters = lora(networks, tmp_path)
     adapters.set_adapters([AdapterWeight("it", 0.5)])
@@ -458,6 +481,16 @@ def test_a_new_lora_begins_as_nothing_and_learns(networks, tmp_path):
     live.detach(net)
     assert torch.equal(answer(net), before)
     assert not torch.equal(answer(copied), before)
+
+
+def test_a_new_lora_begins_within_one_over_the_root_of_its_inputs(networks):
+    attach_new(networks["unet"], 8, targets=("to_q", "conv1"), generator=torch.Generator().manual_seed(0))
+    found = live.attached(networks["unet"])
+    downs = [each.delta.parts["down"] for each in found.values()]
+    assert {down.ndim for down in downs} == {2, 4}
+    for down in downs:
+        bound = down[0].numel() ** -0.5
+        assert 0.9 * bound < down.abs().max() <= bound
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

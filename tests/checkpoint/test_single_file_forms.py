@@ -58,6 +58,21 @@ def test_eight_bits_become_what_holds_them_exactly(stored, norms, published, pat
     assert checkpoint.load(path, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_eight_bits_beside_float16_and_float32_become_float32(stored, published, path):
+    _, tensors = published("sd1")
+    first = "model.diffusion_model.input_blocks.0.0."
+    kept = {
+        name: tensor.to(torch.float16 if tensor.ndim == 1 else stored) for name, tensor in tensors.items()
+    }
+    kept[f"{first}bias"] = tensors[f"{first}bias"]
+    write(kept, path)
+    model = checkpoint.load(path)
+    assert {p.dtype for p in model.unet.parameters()} == {torch.float32}
+    assert torch.equal(model.unet.conv_in.bias, tensors[f"{first}bias"])
+    assert torch.equal(model.unet.conv_in.weight, kept[f"{first}weight"].float())
+
+
 def test_different_precisions_in_one_part_stay_as_they_are(published, path):
     _, tensors = published("sd1")
     clip = "cond_stage_model.transformer.text_model."

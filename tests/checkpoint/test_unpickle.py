@@ -9,6 +9,8 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from contextlib import suppress
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -31,6 +33,9 @@ class Calls:
 
     def __reduce__(self):
         return self.call
+
+    def __call__(self):
+        """So that it can stand for a function: pickle wants one that can be called."""
 
 
 def zipped(held, **options):
@@ -66,16 +71,19 @@ def payloads(planted):
         "eval": Calls(eval, f"open({str(planted)!r}, 'w')"),
         "exec": Calls(exec, f"open({str(planted)!r}, 'w')"),
         "open": Calls(open, str(planted), "w"),
-        "getattr": Calls(getattr, Calls(__import__, "os"), "system"),
+        "getattr": Calls(Calls(getattr, Calls(__import__, "os"), "system"), command),
         "inner loads": Calls(pickle.loads, pickle.dumps(Calls(os.system, command))),
-        "torch.load": Calls(torch.load, str(planted), "cpu"),
+        "torch.load": Calls(
+            partial(torch.load, weights_only=False),
+            Calls(io.BytesIO, zipped({"x": Calls(os.system, command)})),
+        ),
     }
     made = {f"{name}, zipped": zipped({"w": W, "x": call}) for name, call in calls.items()}
     for protocol in (0, 2, 4, 5):
         for name, call in calls.items():
             made[f"{name}, protocol {protocol}"] = pickle.dumps({"x": call}, protocol)
     made["legacy"] = zipped({"x": calls["os.system"]}, _use_new_zipfile_serialization=False)
-    stand_in = b"cnumpy.dtype\n(Vtouch\ntRcposix\nsystem\n(V" + command.encode() + b"\ntR."
+    stand_in = b"cnumpy\ndtype\n(Vf8\ntR0cposix\nsystem\n(V" + command.encode() + b"\ntR."
     made["after a stand-in"] = repacked(zipped({"w": W}), data_pkl=stand_in)
     made["attribute of an allowed class"] = repacked(
         zipped({"w": W}), data_pkl=b"ctorch._utils\n_rebuild_tensor.__globals__\n."
@@ -141,10 +149,18 @@ def test_a_pickle_that_would_act_is_refused_and_nothing_happens(convert, tmp_pat
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_the_unpickler_runs_none_of_the_payloads(planted):
     for name, content in payloads(planted).items():
-        with pytest.raises(Exception) as caught:  # noqa: PT011
+        with pytest.raises(pickle.UnpicklingError):
             unpickle._loaded(io.BytesIO(content), len(content))
-        assert not isinstance(caught.value, AssertionError), name
         assert not planted.exists(), name
+
+
+def test_the_payloads_act_where_a_pickle_is_trusted(planted):
+    for name, content in payloads(planted).items():
+        if name != "attribute of an allowed class":
+            with suppress(RuntimeError):  # torch expects more behind a bare pickle
+                torch.load(io.BytesIO(content), weights_only=False)
+            assert planted.exists(), name
+            planted.unlink()
 
 
 def test_a_global_is_named_without_advice_to_trust_it(planted):
@@ -165,7 +181,7 @@ CLAIMED = zipped({"w": W.as_strided((1 << 20, 1 << 20), (0, 0))})
 DAMAGED = {
     "its archive is compressed": BOMB,
     "claim more numbers than the file holds": CLAIMED,
-    "was not converted": zipped({"w": W})[:-200],
+    "BadZipFile": zipped({"w": W})[:-200],
     "it holds no tensors": zipped({"note": "text", "quantised": torch.ones(2, dtype=torch.complex64)}),
     "it holds list, not a table": zipped([W]),
     "names between double underscores": zipped({"__class__": W}),
@@ -177,9 +193,9 @@ DAMAGED = {
 @pytest.mark.parametrize("words", DAMAGED)
 def test_a_pickle_that_is_damaged_or_holds_no_table_is_refused(words):
     content = DAMAGED[words]
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises((CheckpointError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)) as caught:
         converted(content)
-    assert words in unpickle._reason(caught.value) + "was not converted"
+    assert words in unpickle._reason(caught.value)
 
 
 def test_a_storage_that_claims_more_than_memory_is_refused_in_bounded_memory(convert, tmp_path):

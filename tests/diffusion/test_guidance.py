@@ -63,6 +63,19 @@ def test_outside_its_interval_guidance_is_the_prompt_alone():
     assert weights(classifier_free(5.0), point(PURE)) == [5.0, -4.0]
 
 
+def test_outside_its_interval_a_composed_guidance_is_that_of_scale_one():
+    composed = {
+        "prompts": (WeightedConditioning(0, 0.7), WeightedConditioning(1, 0.4)),
+        "negatives": (WeightedConditioning(2, 3.0), WeightedConditioning(3, 1.0)),
+    }
+    guidance = ClassifierFreeGuidance(**composed, scale=5.0, interval=(0.5, 2.0))
+    assert weights(guidance, point()) == pytest.approx([3.5, 2.0, -4.5 * 0.75, -4.5 * 0.25])
+    assert weights(guidance, point(PURE)) == pytest.approx([0.7, 0.4, -0.1 * 0.75, -0.1 * 0.25])
+    x0s = estimates(4)
+    unguided = guided(ClassifierFreeGuidance(**composed), x0s, point(PURE))
+    torch.testing.assert_close(guided(guidance, x0s, point(PURE)), unguided)
+
+
 def test_full_rescale_gives_the_spread_of_the_prompts_own_estimate():
     prompt, empty = estimates()
     plain = guided(classifier_free(8.0), [prompt, empty])

@@ -1,5 +1,7 @@
 """What must hold of samplers whatever the network: checked where the answer is known in closed form."""
 
+import inspect
+
 import diffusers
 import pytest
 import torch
@@ -120,6 +122,44 @@ def test_a_random_sampler_draws_noise_on_every_step_but_the_last(sampler):
     noise = Independent()
     run(sampler.sample(start(SD.level(999)), trailing(SD, 5), noise), gaussian(0.8))
     assert noise.drawn == (8 if sampler.name == "dpmpp-sde" else 4)
+
+
+def options_of(sampler):
+    return inspect.signature(sampler.sample).parameters
+
+
+@pytest.mark.parametrize("name", [name for name, info in SAMPLERS.items() if "s_noise" in options_of(info)])
+def test_s_noise_scales_every_noise_that_is_drawn_and_nothing_else(name):
+    """Of one known picture a latent holds each draw's share by itself: see `Independent`."""
+    sampler, levels = SAMPLERS[name], karras(SD, 6)
+    churn = {"s_churn": 2.0} if "s_churn" in options_of(sampler) else {}
+
+    def asked(s_noise):
+        found = []
+        x, noise = start(levels[0]), Independent()
+        run(
+            sampler.sample(x, levels, noise, s_noise=s_noise, **churn),
+            lambda x, level: found.append(x) or point_mass(x, level),
+        )
+        return torch.cat(found), noise.drawn
+
+    (plain, drawn), (scaled, _) = asked(1.0), asked(0.5)
+    assert (plain[:, 1 : drawn + 1] != 0).any(0).all()
+    torch.testing.assert_close(scaled[:, 1:-1], 0.5 * plain[:, 1:-1])
+    torch.testing.assert_close(scaled[:, [0, -1]], plain[:, [0, -1]])
+
+
+def test_pndm_begins_anew_after_pure_noise():
+    levels = trailing(PATHS["zero-snr"], 6)
+    x = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = []
+    whole = run(
+        SAMPLERS["pndm"].sample(x, levels, Independent()),
+        lambda x, level: points.append(x) or bend(x, level),
+    )
+    rest = run(SAMPLERS["pndm"].sample(points[1], levels[1:], Independent()), bend)
+    assert levels[0].a == 0
+    torch.testing.assert_close(whole, rest)
 
 
 def bend(x, level):

@@ -32,13 +32,14 @@ def mine(name, levels, **options):
     return ours(name, levels, "v", dtype=torch.float64, **options)
 
 
+@pytest.mark.parametrize("s_churn", [3.0, 6.0], ids=["not clamped", "clamped"])
 @pytest.mark.parametrize("second_order", [False, True])
-def test_churn_is_algorithm_2_of_karras_et_al(second_order):
-    options = {"s_churn": 6.0, "s_tmin": 0.1, "s_tmax": 20.0, "s_noise": 1.003}
+def test_churn_is_algorithm_2_of_karras_et_al(second_order, s_churn):
+    options = {"s_churn": s_churn, "s_tmin": 0.1, "s_tmax": 20.0, "s_noise": 1.003}
     levels, noise = trailing(PATH, 10), Drawn()
     x, sigmas = start(levels), [level.sigma for level in levels]
     for t, t_next in pairwise(sigmas):
-        gamma = min(0.6, math.sqrt(2) - 1) if 0.1 <= t <= 20 else 0.0
+        gamma = min(s_churn / 10, math.sqrt(2) - 1) if 0.1 <= t <= 20 else 0.0
         t_hat = t + gamma * t
         if gamma:
             x = x + math.sqrt(t_hat**2 - t**2) * 1.003 * noise(x)

@@ -97,6 +97,13 @@ def test_an_offset_never_leaves_the_path():
     assert leading(SD, 1, offset=5000)[0].t == 999
 
 
+@pytest.mark.parametrize("n", [999, 1000])
+def test_an_offset_names_no_time_twice(n):
+    times = [level.t for level in leading(SD, n, offset=1)[:-1]]
+    assert len(times) == n
+    assert len(set(times)) == n
+
+
 @pytest.mark.parametrize("spacing", [karras, exponential])
 def test_below_pure_noise_sigmas_are_laid_out_under_the_ceiling(spacing):
     levels = spacing(PATHS["zero-snr"], 5, ceiling=20.0)

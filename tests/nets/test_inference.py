@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from nets_families import NARROW_UNETS
+from torch.nn import functional as F
 
 from sfumato import checkpoint
 from sfumato.config import UNetConfig
 from sfumato.nets import inference
-from sfumato.nets.attention import attend
+from sfumato.nets.attention import Attention, attend
 from sfumato.nets.inference import (
     Conv,
     GEGLULinear,
@@ -230,6 +231,25 @@ def test_filling_up_the_keys_does_not_change_attention(length, slices):
     close(answer, (weights @ heads[2]).transpose(1, 2).flatten(2), torch.float32)
 
 
+@pytest.mark.parametrize("slices", [None, 3])
+@torch.no_grad()
+def test_upcast_attention_takes_its_scores_in_float32_also_in_slices(slices, monkeypatch):
+    product, dtypes = F.scaled_dot_product_attention, []
+
+    def recording(q, *others, **options):
+        dtypes.append(q.dtype)
+        return product(q, *others, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recording)
+    for upcast, taken in ((True, torch.float32), (False, torch.float16)):
+        dtypes.clear()
+        q, k, v = torch.randn(3, 2, 10, 12).half()
+        answer = Attention(12, 3, 12, upcast=upcast).attend(q, k, v, slices)
+        assert answer.dtype == torch.float16
+        assert set(dtypes) == {taken}
+        assert len(dtypes) == (slices or 1)
+
+
 def test_offloaded_weights_visit_the_device_and_come_home():
     net = unet()
     device = torch.device("meta")
@@ -251,6 +271,13 @@ def test_offloaded_weights_visit_the_device_and_come_home():
     assert (answer.shape, answer.device.type) == ((1, 4, 16, 16), "meta")
     assert seen == [("meta", "meta")]
     assert {weight.device.type for weight in net.parameters()} == {"cpu"}
+
+
+def test_offloaded_weights_come_home_after_a_layer_fails():
+    layer = for_inference(Linear(4, 4), torch.device("meta"), torch.float32, offload=True)
+    with pytest.raises(RuntimeError, match="must have same reduction dim"):
+        layer(torch.zeros(2, 5, device="meta"))
+    assert {weight.device.type for weight in layer.parameters()} == {"cpu"}
 
 
 def test_every_network_of_the_embedded_model_can_be_offloaded():

@@ -63,6 +63,18 @@ def test_encoding_equals_diffusers(family, size):
     assert_close(mine.sample(noise), other.mean + other.std * noise)
 
 
+def test_the_log_variance_stays_within_minus_30_and_20_as_in_diffusers():
+    ours, theirs = pair("SD")
+    with torch.no_grad():
+        for vae in (ours, theirs):
+            vae.quant_conv.weight.zero_()
+            vae.quant_conv.bias.copy_(torch.tensor([0.0, 0, 0, 0, -1000, -29, 19, 1000]))
+        x = randn(1, 3, 16, 16)
+        mine, other = ours.encode(x), theirs.encode(x).latent_dist
+    assert mine.logvar[0, :, 0, 0].tolist() == [-30, -29, 19, 20]
+    assert_close(mine.logvar, other.logvar)
+
+
 @pytest.mark.parametrize("size", [(4, 4), (3, 5)])
 @pytest.mark.parametrize("family", NARROW_VAES)
 def test_decoding_equals_diffusers(family, size):

@@ -19,6 +19,7 @@ from sfumato.prompt.encode import (
     refiner_ids,
     size_ids,
 )
+from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import Blend, Break, Concatenation, Phrase, WeightedText
 
 ROOM = 75
@@ -95,6 +96,20 @@ def test_a_full_a1111_chunk_ends_at_a_comma_that_is_near(model, places):
     full = words[ROOM] != "," and near
     assert len(found[0]) == (max(near) + 1 if full else ROOM)
     assert [token for row in found for token in row] == model.tokenizers[0].encode(" ".join(words))
+
+
+def test_a_comma_ends_a_full_chunk_if_it_is_at_most_20_tokens_back(model):
+    def cut(place):
+        return [len(row) for row in ids(model, ("cat " * place + "," + " cat" * 60,))]
+
+    assert cut(55) == [56, 60]
+    assert cut(54) == [75, 40]
+    assert cut(74) == [75, 60]
+
+
+def test_a_comma_before_a_break_cuts_nothing_after_it(model):
+    found = ids(model, ("cat " * 60 + ",",), Break(), ("dog " * 80,))
+    assert [len(row) for row in found] == [61, 75, 5]
 
 
 def test_a_break_leaves_the_rest_of_a_chunk_empty(model):
@@ -221,6 +236,15 @@ LONG = "a photograph of a cat on a mat. " * 12
 def test_compel_weights_equal_compel(model, compels, fragments):
     theirs = compels(build(fragments))
     ours = states(model, phrase(*fragments), "compel")
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [-0.5, -1.0, -3.0])
+def test_a_weight_below_zero_gives_the_finite_states_of_compel(model, compels, weight):
+    read = compels.conditioning_provider.get_embeddings_for_weighted_prompt_fragments
+    theirs = read(text_batch=[["a cat", "a dog"]], fragment_weights_batch=[[1.0, weight]])
+    ours = states(model, parse(f"a cat (a dog).attend({weight})", "compel").terms(1)[0].contents[0], "compel")
+    assert torch.isfinite(ours).all()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 

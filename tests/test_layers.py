@@ -12,14 +12,14 @@ SOURCE = ROOT / "src" / "sfumato"
 FLOORS = [
     {
         "errors", "names", "formats", "files", "folders", "validation", "config", "options", "weights",
-        "devices", "machine", "pictures", "png_text", "contact_sheet", "viewer", "version",
+        "devices", "machine", "pictures", "png_text", "contact_sheet", "viewer", "version", "animation",
     },
     {"diffusion"},
     {"nets"},
     {"prompt", "checkpoint", "adapt"},
     {
         "control", "element", "inputs", "request", "scene", "edit", "expansion", "foreign", "metadata",
-        "image", "engine", "few_steps", "decoders", "series", "space", "calls", "studio",
+        "image", "video", "engine", "few_steps", "decoders", "series", "space", "calls", "studio",
     },
     {"data", "evaluate", "train", "compat", "client"},
     {"cli", "server", "__main__"},

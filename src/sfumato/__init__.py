@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sfumato.studio import Step as Step
     from sfumato.studio import Studio as Studio
     from sfumato.studio import load as load
+    from sfumato.video import Video as Video
 
 _HOMES = {
     "Image": "image",
@@ -38,6 +39,7 @@ _HOMES = {
     "SfumatoWarning": "errors",
     "Step": "studio",
     "Studio": "studio",
+    "Video": "video",
     "connect": "client",
     "load": "studio",
     "register_sampler": "diffusion.samplers",
@@ -52,6 +54,7 @@ __all__ = [
     "SfumatoWarning",
     "Step",
     "Studio",
+    "Video",
     "__version__",
     "connect",
     "load",

@@ -101,17 +101,13 @@ class Image:
 
     def encoded(self, kind: str, quality: int = 95, embed: bool = True) -> bytes:
         """The bytes of a file of format `kind`, "PNG", "JPEG" or "WEBP", record included; see `save`."""
-        record, buffer = self.record.for_file(kind, embed), io.BytesIO()
-        if embed and record is not self.record:
-            names = " and ".join(each.name or field for field, each in record.request.inputs.items())
-            warn(f"the record names {names} without the content, which is too large: a replay needs the file")
-        if kind == "PNG":
-            self.pil.save(buffer, "PNG", pnginfo=metadata.png_info(record))
-            return buffer.getvalue()
-        held: dict[str, Any] = {"exif": metadata.exif(record), "xmp": metadata.xmp(record)}
+        record, buffer = record_for(self.record, kind, embed), io.BytesIO()
+        held = metadata.held(record, kind)
         if kind == "JPEG":
             held["subsampling"] = 0
-        self.pil.save(buffer, kind, quality=quality, **held)
+        if kind != "PNG":
+            held["quality"] = quality
+        self.pil.save(buffer, kind, **held)
         return buffer.getvalue()
 
     @classmethod
@@ -135,3 +131,12 @@ class Image:
         apart = np.abs(self.pixels.astype(np.int16) - other.pixels).max(axis=2)
         count = int(np.count_nonzero(apart))
         return f"at most {int(apart.max())}/255 in {count} of {apart.size} pixels" if count else None
+
+
+def record_for(record: Record, kind: str, embed: bool) -> Record:
+    """What a file of the format `kind` holds of `record`; warns where pictures are left out unasked."""
+    held = record.for_file(kind, embed)
+    if embed and held is not record:
+        names = " and ".join(each.name or field for field, each in held.request.inputs.items())
+        warn(f"the record names {names} without the content, which is too large: a replay needs the file")
+    return held

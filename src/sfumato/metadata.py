@@ -2,8 +2,11 @@
 
 | file | our record, as JSON | A1111 line |
 |---|---|---|
-| PNG | text chunk `sfumato` | text chunk `parameters` |
-| JPEG, WebP | XMP property `sfumato:record` | EXIF UserComment, UTF-16 |
+| PNG, animated or not | text chunk `sfumato` | text chunk `parameters` |
+| JPEG, WebP, animated or not | XMP property `sfumato:record` | EXIF UserComment, UTF-16 |
+| GIF | comment | |
+| MP4, WebM | metadata `comment` | |
+| folder of frames | `video.json` | each frame has it |
 
 The line is for other programs. It cannot hold every prompt (one with "Negative prompt:" in it reads as two),
 so our record is never read back from it. Pictures of other programs are read by `sfumato.foreign`.
@@ -15,7 +18,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -23,10 +26,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sfumato import foreign, pictures
-from sfumato.errors import PictureError, UsageError
-from sfumato.files import is_crowded
-from sfumato.formats import MAX_SIDES, picture_format
+from sfumato import animation, foreign, pictures
+from sfumato.errors import CheckpointError, PictureError, UsageError
+from sfumato.files import is_crowded, read_json
+from sfumato.formats import FRAMES_RECORD, MAX_SIDES, VIDEOS, is_video, picture_format
 from sfumato.names import SAMPLERS, SPACINGS
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.request import Request
@@ -37,7 +40,7 @@ NAMESPACE = "urn:sfumato:1"
 MAX_RECORD = 4 << 20
 MAX_JPEG_RECORD = 65_000
 """Bytes of a record that one segment of a JPEG holds, with its head."""
-MAX_INPUTS = {"PNG": 2 << 20, "WEBP": 2 << 20, "JPEG": 16 << 10}
+MAX_INPUTS = {**dict.fromkeys(("PNG", "WEBP", "GIF", "MP4", "WEBM"), 2 << 20), "JPEG": 16 << 10}
 """Bytes of pictures that a request began from which a record holds, by the format of its file."""
 _FOREIGN = "; it was drawn by {}, and `sfumato replay` takes over its settings"
 _A1111_UPSCALERS = {"lanczos": "Lanczos", "latent": "Latent"}
@@ -67,7 +70,12 @@ class Record(BaseModel):
     processor: str = ""
     """Its name, its instructions for bfloat16, and whether its attention was compiled for it."""
     pixels: str
-    """`pixel_digest` of the picture as drawn, so that a lossy copy can still be checked."""
+    """`pixel_digest` of the picture as drawn, so that a lossy copy can still be checked.
+
+    Of a clip that of its first frame.
+    """
+    frame_pixels: tuple[str, ...] = ()
+    """The same of every frame of a clip, in their order; empty for a picture of its own."""
     adapters: dict[str, str] = {}
     """The fingerprint of every adapter that was in use, by its name."""
     embeddings: dict[str, str] = {}
@@ -140,6 +148,20 @@ def a1111_line(record: Record) -> str:
     return "\n".join(lines).replace("\0", "")
 
 
+def held(record: Record, kind: str) -> dict[str, Any]:
+    """What a file of the format `kind` is to hold of a record, by the names of Pillow's options.
+
+    Of a video, "MP4" or "WEBM", it is the metadata `comment`.
+    """
+    if kind == "PNG":
+        return {"pnginfo": png_info(record)}
+    if kind == "GIF":
+        return {"comment": _ascii(record).encode("ascii")}
+    if kind in VIDEOS:
+        return {"comment": _ascii(record)}
+    return {"exif": exif(record), "xmp": xmp(record)}
+
+
 def png_info(record: Record) -> PngImagePlugin.PngInfo:
     """The two text chunks of a PNG: ours in ASCII, the line in Latin-1 where that will do, else UTF-8."""
     info = PngImagePlugin.PngInfo()
@@ -173,14 +195,36 @@ def packet(name: str, text: str) -> bytes:
 
 
 def read(path: str | Path) -> Record:
-    """The record that the picture at `path` carries. Raises `PictureError` where there is none."""
-    with pictures.opened(path) as picture:
+    """The record that the picture or clip at `path` carries. Raises `PictureError` where there is none.
+
+    Raises `UsageError` for a video where PyAV is not installed.
+    """
+    if is_video(path) or Path(path).is_dir():
+        text = _record_text(texts(path))
+        if text is None:
+            raise PictureError(f"no Sfumato record in {path}")
+        return validated(Record, text, path)
+    with pictures.opened(path, animated=True) as picture:
         return record_of(picture, path)
+
+
+def texts(path: str | Path) -> dict[str, str]:
+    """The texts in the picture or clip at `path`, as `pictures.texts` names them. Raises as `read`."""
+    if is_video(path):
+        return {"comment": animation.comment(path)}
+    if Path(path).is_dir():
+        try:
+            found = read_json(Path(path) / FRAMES_RECORD, MAX_RECORD)
+        except CheckpointError as error:
+            raise PictureError(f"{path} is no folder of frames: {error}") from None
+        return {"sfumato": json.dumps(found.get("record"))}
+    with pictures.opened(path, animated=True) as picture:
+        return pictures.texts(picture)
 
 
 def record_of(picture: PIL.Image.Image, path: str | Path) -> Record:
     """The record in a picture that Pillow has opened from `path`, whose pixels need not be decoded yet."""
-    text = _record_text(picture)
+    text = _record_text(pictures.texts(picture))
     if text is None:
         theirs = foreign.record_of(picture)
         raise PictureError(f"no Sfumato record in {path}{_FOREIGN.format(theirs.program) if theirs else ''}")
@@ -202,16 +246,15 @@ def validated(kind: type[AnyRecord], text: str, path: str | Path) -> AnyRecord:
         raise PictureError(f"the record in {path} cannot be read: {where}: {said}") from None
 
 
-def holds_record(picture: PIL.Image.Image) -> bool:
-    """Whether a picture that `pictures.opened` gave has a record of ours, sound or not."""
-    return _record_text(picture) is not None
+def holds_record(texts: Mapping[str, str]) -> bool:
+    """Whether a record of ours, sound or not, is among the texts of a picture or a clip."""
+    return _record_text(texts) is not None
 
 
-def _record_text(picture: PIL.Image.Image) -> str | None:
-    texts = pictures.texts(picture)
-    if picture.format == "PNG":
-        return texts.get("sfumato")
-    return xmp_property(texts, "record")
+def _record_text(texts: Mapping[str, str]) -> str | None:
+    comment = texts.get("comment", "")
+    ours = comment if comment.startswith('{"sfumato":') else None
+    return texts.get("sfumato") or xmp_property(texts, "record") or ours
 
 
 def xmp_property(texts: Mapping[str, str], name: str) -> str | None:

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+from pictures import drawn
 
 from sfumato import metadata
 from sfumato.contact_sheet import contact_sheet
 from sfumato.series import record as records
+from sfumato.video import Video
 
 SMALL = ("--steps", "2", "--width", "64", "--height", "64", "--device", "cpu", "-q")
 WAY = ("interpolate", "a red apple", "a lemon", "--seed", "7", "--frames", "3")
@@ -37,6 +39,9 @@ def test_a_strip_is_the_frames_in_a_row_and_inspect_says_what_they_are(here, tmp
     assert found["frames"][1]["request"]["prompt"] == '("a red apple", "a lemon").blend(0.5000, 0.5000)'
     with PIL.Image.open(tmp_path / "strip.png") as strip:
         assert strip.size == (192, 64)
+        for number in range(3):
+            shown = np.asarray(strip)[:, 64 * number : 64 * (number + 1)]
+            assert metadata.pixel_digest(shown) == found["frames"][number]["pixels"]
     status, out, _ = here("inspect", "strip.png")
     assert out.splitlines()[:2] == [
         "strip.png: interpolation of 3 pictures",
@@ -110,10 +115,26 @@ def test_a_file_that_only_is_called_mp4_is_told(here, tmp_path):
         assert err.startswith("error: cannot read morph.mp4: Invalid data")
 
 
+@pytest.mark.parametrize("name", ["clip.gif", "clip.webm", "clip"])
+def test_inspect_shows_the_record_of_a_clip(here, name, tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 24, 32, 3), np.uint8)
+    video = Video.of(pixels, drawn("an apple").record, fps=8)
+    video.save(tmp_path / name)
+    status, out, _ = here("inspect", name)
+    kind = {"clip.gif": "GIF", "clip.webm": "WEBM", "clip": "PNG"}[name]
+    assert (status, out.splitlines()[:2]) == (
+        0,
+        [f"{name}: {kind}, 32×24, 4 frames, 8 a second", f"{'prompt':18} an apple"],
+    )
+    told = json.loads(here("inspect", name, "--json")[1])
+    assert (told["frames"], told["fps"]) == (4, 8)
+    assert told["record"]["frame_pixels"] == list(video.record.frame_pixels)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ((*WAY, "-o", "a.avi"), "unknown suffix '.avi'; frames are written as .gif, .webp, .mp4, .png"),
+        ((*WAY, "-o", "a.avi"), "unknown suffix '.avi'; frames are written as .webp, .gif, .apng,"),
         ((*WAY, "--fps", "0"), "fps is 0: must be 1 to 50"),
         ((*WAY, "--frames", "1"), "frames is 1: must be 2 to 1000"),
         (("interpolate", "a cat"), "two prompts or more"),

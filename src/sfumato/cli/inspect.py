@@ -1,14 +1,15 @@
-"""`sfumato inspect`: what a checkpoint or an adapter is and how that was inferred, what a picture carries."""
+"""`sfumato inspect`: what a checkpoint or an adapter is and how that was inferred, what a picture or clip
+carries."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato import folders
 from sfumato.cli import console, like
 from sfumato.cli.options import Json, Program, argument
 from sfumato.errors import PictureError
-from sfumato.formats import READ_FORMATS
+from sfumato.formats import ANIMATIONS, FRAMES_RECORD, READ_FORMATS, is_video
 
 if TYPE_CHECKING:
     from sfumato.series.record import SetRecord
@@ -25,7 +26,7 @@ def inspect(
         list[str],
         argument(
             "MODEL|ADAPTER|IMAGE...",
-            "A model's folder or file, a hub id, embedded; a LoRA or an embedding; or a picture.",
+            "A model's folder or file, a hub id, embedded; a LoRA or an embedding; a picture or a clip.",
         ),
     ],
     as_json: Json = False,
@@ -42,7 +43,10 @@ def inspect(
 def _inspect(source: str, as_json: bool) -> int:
     """Print the report on one source; its exit status."""
     path = Path(source)
-    if path.suffix.lower() in (*READ_FORMATS, ".mp4") and not path.is_dir():
+    if (path / FRAMES_RECORD).is_file():
+        _clip(path, as_json)
+        return 0
+    if path.suffix.lower() in (*READ_FORMATS, *ANIMATIONS) and not path.is_dir():
         _picture(path, as_json)
         return 0
     from sfumato import checkpoint
@@ -97,31 +101,57 @@ def _picture(path: Path, as_json: bool) -> None:
     if (several := like.several(path)) is not None:
         _several(path, several, as_json)
         return
-    if path.suffix.lower() == ".mp4":
-        raise PictureError(f"no Sfumato record in {path}")
+    if is_video(path):
+        _clip(path, as_json)
+        return
     theirs = None
-    with pictures.opened(path) as picture:
+    with pictures.opened(path, animated=True) as picture:
         size, kind, texts = picture.size, picture.format, pictures.texts(picture)
         try:
-            record = metadata.record_of(picture, path).for_file("PNG", embed=False).model_dump(mode="json")
+            ours = metadata.record_of(picture, path)
+            record = ours.for_file("PNG", embed=False).model_dump(mode="json")
         except PictureError:
             theirs = foreign.record_of(picture)
             if theirs is None:
                 raise
             settings = theirs.request.model_dump(mode="json", exclude_defaults=True)
             record = {"program": theirs.program, "model": theirs.model, "request": settings}
+    if theirs is None and ours.frame_pixels:
+        _clip(path, as_json)
+        return
     line = texts.get("parameters") or texts.get("UserComment")
     if as_json:
         found = {"path": str(path), "format": kind, "width": size[0], "height": size[1], "parameters": line}
-        ours = {"record": record} if theirs is None else {"record": None, "foreign": record}
+        whose = {"record": record} if theirs is None else {"record": None, "foreign": record}
         left_out = {} if theirs is None else {"left_out": theirs.left_out}
-        console.result(console.as_json({**found, **ours, **left_out}))
+        console.result(console.as_json({**found, **whose, **left_out}))
         return
     console.result(f"{path}: {kind}, {size[0]}×{size[1]}")
+    _record_lines(record)
+    for note in theirs.left_out if theirs else ():
+        console.result(f"{'not taken over':18} {note}")
+
+
+def _clip(path: Path, as_json: bool) -> None:
+    """What a clip of ours says. Raises `PictureError` for any other."""
+    from sfumato.video import Video
+
+    clip = Video.open(path)
+    width, height = clip.size
+    kind = "PNG" if path.is_dir() else ANIMATIONS[path.suffix.lower()]
+    record = clip.record.for_file("PNG", embed=False).model_dump(mode="json")
+    if as_json:
+        found = {"path": str(path), "format": kind, "width": width, "height": height, "frames": len(clip)}
+        console.result(console.as_json({**found, "fps": clip.fps, "loop": clip.loop, "record": record}))
+        return
+    console.result(f"{path}: {kind}, {width}×{height}, {len(clip)} frames, {clip.fps:g} a second")
+    del record["frame_pixels"]
+    _record_lines(record)
+
+
+def _record_lines(record: "dict[str, Any]") -> None:
     request = record.pop("request")
     files = {f"{name[:-1]} files": record.pop(name, None) for name in ("adapters", "embeddings")}
     for name, value in {**request, **files, **record}.items():
         if value not in (None, "", [], {}):
             console.result(f"{name:18} {value}")
-    for note in theirs.left_out if theirs else ():
-        console.result(f"{'not taken over':18} {note}")

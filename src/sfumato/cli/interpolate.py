@@ -1,5 +1,6 @@
 """`sfumato interpolate`: pictures from prompt to prompt and from seed to seed, as an animation or a strip."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from sfumato.request import Request
+    from sfumato.series.record import SetRecord
 
 program = Program()
 LEFT_OUT = ("seed", "count", "variation_seed", "variation_amount")
@@ -54,8 +56,8 @@ def interpolate(
     ] = False,
     fps: Annotated[str, option("--fps N", OUTPUT, "Frames a second, 1 to 50. Default: 12.")] = "12",
 ) -> None:
-    """Draw pictures on the way and write them as .gif, .webp, .mp4 or as a strip in a .png."""
-    from sfumato.series import animation
+    """Draw pictures on the way and write them as .webp, .gif, .apng, .mp4, .webm or as a strip in a .png."""
+    from sfumato import animation
     from sfumato.series.interpolation import Interpolation
     from sfumato.series.record import SetRecord
 
@@ -66,7 +68,9 @@ def interpolate(
     places = way.places(count)
     animation.check_fps(rate)
     name = "-to-".join(slug(prompt, 40) for prompt in (prompts[0], prompts[-1])[: len(prompts)]) + ".gif"
-    kind = animation.animation_format(Path(output.output or name))
+    file_name = Path(output.output or name)
+    is_strip = file_name.suffix.lower() == ".png"
+    kind = "PNG" if is_strip else animation.animation_format(file_name, besides=(".png",))
     path = output.place(name, way.requests[0])
     meter = console.Meter(output.quiet)
     with meter.shown("loading the model"):
@@ -89,5 +93,18 @@ def interpolate(
             output.save_kept(image, len(images), count)
     records = [image.record for image in images]
     record = SetRecord.of(records, kind="interpolation", embed=not output.no_embed)
-    content = animation.encoded([image.pil for image in images], kind, rate, record)
+    pictures = [image.pil for image in images]
+    if is_strip:
+        content = strip(pictures, record)
+    else:
+        content = animation.encoded(pictures, kind, rate, record.held(kind))
     output.finish(path, content, {"fps": rate, "frames": described(records)})
+
+
+def strip(pictures: "Sequence[PIL.Image.Image]", record: "SetRecord") -> bytes:
+    """A PNG with the `pictures` side by side."""
+    from sfumato.contact_sheet import contact_sheet
+
+    buffer = io.BytesIO()
+    contact_sheet(pictures, columns=len(pictures)).save(buffer, "PNG", **record.held("PNG"))
+    return buffer.getvalue()

@@ -16,13 +16,12 @@ OURS = "Sfumato"
 
 
 def holds_record(path: Path) -> bool:
-    """Whether the file at `path` is a picture with a record of ours. Raises `PictureError`."""
+    """Whether the file at `path` is a picture or a clip with a record of ours. Raises `PictureError`."""
     if path.suffix.lower() in (".json", ".txt"):
         return False
-    from sfumato import metadata, pictures
+    from sfumato import metadata
 
-    with pictures.opened(path) as picture:
-        return metadata.holds_record(picture)
+    return metadata.holds_record(metadata.texts(path))
 
 
 def several(path: Path) -> "SetRecord | None":

@@ -2,10 +2,10 @@
 
 | file | where, as JSON |
 |---|---|
-| PNG | text chunk `sfumato-set` |
-| WebP | XMP property `sfumato:set` |
+| PNG, animated or not | text chunk `sfumato-set` |
+| WebP, animated or not | XMP property `sfumato:set` |
 | GIF | comment |
-| MP4 | metadata `comment` |
+| MP4, WebM | metadata `comment` |
 """
 
 import json
@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import PIL.Image
 from PIL import PngImagePlugin
 from pydantic import BaseModel, ConfigDict
 
-from sfumato import metadata, pictures
-from sfumato.errors import PictureError, UsageError
+from sfumato import metadata
+from sfumato.errors import PictureError
+from sfumato.formats import VIDEOS
 from sfumato.metadata import Record
 
 KEYWORD = "sfumato-set"
@@ -60,13 +60,18 @@ class SetRecord(BaseModel):
         return json.dumps(self.model_dump(mode="json", exclude_defaults=False), separators=(",", ":"))
 
     def held(self, kind: str) -> dict[str, Any]:
-        """What Pillow is to save with a picture of the format `kind`; nothing where a JPEG cannot hold it."""
+        """What is to be saved with a file of the format `kind`, by the names of Pillow's options.
+
+        Of a video it is the metadata `comment`; nothing where a JPEG cannot hold it.
+        """
         if kind == "PNG":
             info = PngImagePlugin.PngInfo()
             info.add_text(KEYWORD, self.text)
             return {"pnginfo": info}
         if kind == "GIF":
             return {"comment": self.text.encode("ascii")}
+        if kind in VIDEOS:
+            return {"comment": self.text}
         packet = metadata.packet("set", self.text)
         return {} if kind == "JPEG" and len(packet) > metadata.MAX_JPEG_RECORD else {"xmp": packet}
 
@@ -89,40 +94,10 @@ def read(path: str | Path) -> SetRecord:
 
 
 def find(path: str | Path) -> SetRecord | None:
-    """The same, `None` for a picture of its own. Raises `PictureError` for what is no picture and no MP4.
+    """The same, `None` for a picture or a clip of its own. Raises `PictureError` for what is neither.
 
-    Raises `UsageError` for an MP4 where PyAV is not installed.
+    Raises `UsageError` for a video where PyAV is not installed.
     """
-    if Path(path).suffix.lower() == ".mp4":
-        return _of_text(_mp4_comment(path), path)
-    with pictures.opened(path, animated=True) as picture:
-        return record_of(picture, path)
-
-
-def record_of(picture: PIL.Image.Image, path: str | Path) -> SetRecord | None:
-    """The same of a picture that Pillow has opened from `path`."""
-    texts = pictures.texts(picture)
+    texts = metadata.texts(path)
     text = texts.get(KEYWORD) or metadata.xmp_property(texts, "set") or texts.get("comment", "")
-    return _of_text(text, path)
-
-
-def _of_text(text: str, path: str | Path) -> SetRecord | None:
     return metadata.validated(SetRecord, text, path) if text.startswith('{"kind":') else None
-
-
-def _mp4_comment(path: str | Path) -> str:
-    av = video_library()
-    try:
-        with av.open(str(path)) as container:
-            return str(container.metadata.get("comment", ""))
-    except av.FFmpegError as error:
-        raise PictureError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def video_library() -> Any:
-    """PyAV. Raises `UsageError` where it is not installed."""
-    try:
-        import av
-    except ImportError:
-        raise UsageError("MP4 needs PyAV: pip install 'sfumato[video]', or write .webp or .gif") from None
-    return av

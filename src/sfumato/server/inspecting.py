@@ -41,7 +41,7 @@ def inspected(content: bytes, models: tuple[str, ...]) -> InspectionView:
             "height": opened.height,
             "parameters": texts.get("parameters") or texts.get("UserComment"),
         }
-        record = metadata.record_of(opened, "image") if metadata.holds_record(opened) else None
+        record = metadata.record_of(opened, "image") if metadata.holds_record(texts) else None
         if record is None:
             found = foreign.record_of(opened)
         else:

@@ -2401,6 +2401,11 @@ export interface components {
             };
             /** Fingerprint */
             fingerprint: string;
+            /**
+             * Frame Pixels
+             * @default []
+             */
+            frame_pixels: string[];
             /** Model */
             model: string;
             /**

@@ -1,8 +1,15 @@
-"""The collector of Python passes over what was imported: half a million objects that live to the end."""
+"""For all tests: no example is timed, and the collector of Python passes over what was imported.
+
+That is half a million objects that live to the end.
+"""
 
 import gc
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)

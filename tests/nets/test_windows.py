@@ -130,3 +130,48 @@ def test_rows_of_different_windows_and_edges_share_no_batch(denoiser):
     groups = [denoiser.group((point, Term(denoiser.condition(states, **kind)))) for kind in kinds]
     assert len(set(groups)) == 4
     assert isinstance(denoiser.condition(states).context, TextKV)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("frames", [5, 16, 17, 40])
+def test_the_weights_of_windows_of_frames_are_1_in_all_in_every_step(frames, loop):
+    windows = Windows((8, 8), frames=16, frame_overlap=4, loop=loop)
+    shape = (1, 1, frames, 8, 12)
+    for step in range(4):
+        total = torch.zeros(shape)
+        for window in windows.of(shape, step):
+            window.add(total, torch.ones(1, 1, min(16, frames), 8, 8))
+        assert torch.allclose(total, torch.ones(shape), atol=1e-5)
+
+
+def test_windows_of_a_loop_go_on_at_the_first_frame_and_begin_elsewhere_in_every_step():
+    windows = Windows((8, 8), frames=16, frame_overlap=4, loop=True)
+    begins = {int(windows.of((1, 1, 16, 8, 8), step)[0].places[0][0]) for step in range(4)}
+    assert begins == {0, 8, 4, 12}
+    last = windows.of((1, 1, 40, 8, 8))[-1].places[0]
+    assert last[0] < 40 <= last[0] + 15
+    assert last[-1] == (last[0] + 15) % 40
+
+
+def test_a_clip_without_longer_windows_is_evaluated_whole():
+    windows = Windows((8, 8), frames=16)
+    assert not windows.split((1, 4, 16, 8, 8))
+    assert windows.split((1, 4, 17, 8, 8))
+    assert not windows.split((1, 4, 8, 8))
+    assert Windows((8, 8), loop=True).split((1, 4, 4, 8, 8))
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_a_network_that_sees_no_farther_than_a_frame_answers_as_to_the_whole_clip(at_once):
+    x = torch.randn(1, 4, 30, 6, 10)
+    rows = [(Point(x, LEVEL, 3), Term(Conditioning(None), 1.0))]
+    windows = Windows((6, 6), at_once=at_once, frames=8, frame_overlap=2, loop=True)
+    (found,) = in_windows(lambda rows: [point.x * 2 for point, _ in rows], rows, windows)
+    assert torch.allclose(found, 2 * x, atol=1e-5)
+
+
+def test_what_lies_over_every_frame_alike_is_cut_as_a_picture():
+    window = Windows((8, 8), frames=4, frame_overlap=1).of((1, 1, 10, 8, 12))[-1]
+    picture, clip = torch.arange(96.0).view(1, 1, 8, 12), torch.arange(960.0).view(1, 1, 10, 8, 12)
+    assert torch.equal(window.cut(picture), picture[..., 4:])
+    assert torch.equal(window.cut(clip), clip[:, :, 6:, :, 4:])

@@ -4,6 +4,7 @@ from sfumato.config.autoencoders import TemporalVAEConfig, TinyVAEConfig, VAECon
 from sfumato.config.base import Config
 from sfumato.config.controlnet import ControlNetConfig
 from sfumato.config.ip_adapter import IPAdapterConfig
+from sfumato.config.motion import MotionAdapterConfig
 from sfumato.config.schedule import ScheduleConfig
 from sfumato.config.t2i_adapter import T2IAdapterConfig
 from sfumato.config.text import TextConfig
@@ -15,6 +16,7 @@ __all__ = [
     "Config",
     "ControlNetConfig",
     "IPAdapterConfig",
+    "MotionAdapterConfig",
     "ScheduleConfig",
     "T2IAdapterConfig",
     "TemporalVAEConfig",

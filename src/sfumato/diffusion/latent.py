@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """Latents of `channels` channels, one cell for `factor` × `factor` pixels.
-
-    `frames`: of a video, (B, C, F, H, W); `None` for pictures, (B, C, H, W).
-    """
+    """Latents of `channels` channels, one cell for `factor` × `factor` pixels."""
 
     channels: int
     factor: int
-    frames: int | None = None
 
-    def shape(self, size: tuple[int, int], count: int = 1) -> tuple[int, ...]:
-        """The shape of `count` latents of pictures or frames of `size` (width, height) in pixels."""
+    def shape(self, size: tuple[int, int], count: int = 1, frames: int | None = None) -> tuple[int, ...]:
+        """The shape of `count` latents, of pictures (B, C, H, W) or clips of `frames` (B, C, F, H, W).
+
+        `size`: (width, height) in pixels.
+        """
         width, height = size
-        frames = () if self.frames is None else (self.frames,)
-        return (count, self.channels, *frames, height // self.factor, width // self.factor)
+        clip = () if frames is None else (frames,)
+        return (count, self.channels, *clip, height // self.factor, width // self.factor)

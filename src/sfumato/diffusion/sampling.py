@@ -47,7 +47,10 @@ class Sampler(Protocol):
 
 
 class SeededNoise:
-    """One generator for each image, on the CPU, so that neither device nor batch changes an image's noise."""
+    """One generator for each image, on the CPU, so that neither device nor batch changes an image's noise.
+
+    A clip's noise is drawn frame by frame: how many follow changes nothing of the first ones.
+    """
 
     def __init__(self, seeds: Sequence[int]) -> None:
         """`seeds`: one for each row of the latents, each in [0, 2⁶³)."""
@@ -56,7 +59,12 @@ class SeededNoise:
     def __call__(self, like: Tensor) -> Tensor:
         if len(like) != len(self._generators):
             raise ValueError(f"noise for {len(self._generators)} images was asked for {len(like)}")
-        rows = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
+        frames = like.shape[2] if like.ndim == 5 else None
+        shape = (like.shape[1], *like.shape[-2:]) if frames else tuple(like.shape[1:])
+        rows = []
+        for generator in self._generators:
+            drawn = [torch.randn(shape, generator=generator) for _ in range(frames or 1)]
+            rows.append(drawn[0] if frames is None else torch.stack(drawn, dim=1))
         return torch.stack(rows).to(device=like.device, dtype=like.dtype)
 
 

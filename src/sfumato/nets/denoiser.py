@@ -124,7 +124,9 @@ class Denoiser:
         channels = None if conditioning.channels is None else conditioning.channels.shape[1]
         controlled = bool(conditioning.controls_in(point.step))
         kind = conditioning.context_in(point.step).group, channels, controlled
-        return point.x.shape[1:], *kind, conditioning.windows, conditioning.seamless
+        windows = conditioning.windows
+        placed = point.step if windows is not None and windows.loop else None
+        return point.x.shape[1:], *kind, windows, placed, conditioning.seamless
 
     @own_precision
     def __call__(self, rows: Sequence[tuple[Point, Term]]) -> list[Tensor]:

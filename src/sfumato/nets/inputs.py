@@ -138,7 +138,8 @@ class BlockInputs:
     """All of that for one evaluation.
 
     Rows of text may share a point: until the first cross-attention the picture has P rows, from there on R,
-    and row i of the R belongs to point `rows[i]`. Without `rows`, R = P from the start.
+    and row i of the R belongs to point `rows[i]`. Without `rows`, R = P from the start. P and R count the
+    frames of clips; the text of a clip has one row for all of them, or one for each.
     """
 
     time: Tensor

@@ -49,20 +49,24 @@ class Block(Checkpointed):
             for depth in depths or ()
         )
 
+        self.motion_modules = nn.ModuleList()
+        """What a motion adapter puts behind each transformer, or residual block; it acts on clips alone."""
+
     @staticmethod
     def norm_eps(config: EncoderConfig, attends: bool) -> float:
         """What the residual blocks' normalisations add to the variance."""
         return config.norm_eps
 
     def layers(self) -> Iterator[Callable[[Tensor, BlockInputs], Tensor]]:
-        """Each residual block with its transformer, as one function of the picture and what it is given."""
-        for pair in zip_longest(self.resnets, self.attentions):
-            yield partial(self.checkpoint, partial(_both, *pair))
+        """Each residual block with what follows it, as one function of the picture and what it is given."""
+        for stages in zip_longest(self.resnets, self.attentions, self.motion_modules):
+            yield partial(self.checkpoint, partial(_in_turn, stages))
 
 
-def _both(resnet: nn.Module, attention: nn.Module | None, h: Tensor, inputs: BlockInputs) -> Tensor:
-    h = resnet(h, inputs)
-    return h if attention is None else attention(h, inputs)
+def _in_turn(stages: Sequence[nn.Module | None], h: Tensor, inputs: BlockInputs) -> Tensor:
+    for stage in stages:
+        h = h if stage is None else stage(h, inputs)
+    return h
 
 
 class DownBlock(Block):
@@ -270,25 +274,26 @@ class UNet(Encoder):
         slices: int | None = None,
         residuals: Residuals | None = None,
     ) -> Tensor:
-        """The network's answer for R rows of text, (R, C_out, H, W), to P noisy latents `x` (P, C, H, W).
+        """The network's answer for R rows of text, (R, C_out, …), to P noisy latents `x` (P, C, …).
 
         Clips (P, C, F, H, W) go through it frame by frame, but for layers that look across frames.
 
         `time` (P, E), from `embed_time`. `rows` (R,) says which point a row of the text belongs to; what
         comes before the first cross-attention is computed once for each point and shared by its rows. Without
-        it R = P. `slices` bounds the memory of attention, see `attend`. `residuals` (R = P) are added where
-        they say. Height and width are free: the way up takes its sizes from
-        the way down. Raises `ValueError` where the numbers of rows do not agree.
+        it R = P. The text has R rows, or R·F where each frame has its own. `slices` bounds the memory of
+        attention, see `attend`. `residuals` (R = P, of clips P·F rows) are added where they say. Height and
+        width are free: the way up takes its sizes from the way down. Raises `ValueError` where the numbers of
+        rows do not agree.
         """
         if len(time) != len(x):
             raise ValueError(f"times of {len(time)} points were given for {len(x)}")
         count = len(x if rows is None else rows)
-        if self.cross and len(context) != count:
+        frames = x.shape[2] if x.ndim == 5 else None
+        if self.cross and len(context) not in (count, count * (frames or 1)):
             raise ValueError(f"text of {len(context)} rows was given for {count}")
         if rows is not None and len(rows) <= len(x):
             x, time, rows = x[rows], time[rows], None
         inputs = BlockInputs(time, time if rows is None else time[rows], context, rows, slices)
-        frames = x.shape[2] if x.ndim == 5 else None
         if frames:
             x, inputs = x.transpose(1, 2).flatten(0, 1), inputs.of_frames(frames)
 

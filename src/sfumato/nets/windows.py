@@ -3,13 +3,13 @@ windows.
 
 At every step each window is a row of its own, and the windows' clean estimates are averaged where they
 overlap (eq. 5; an average of clean estimates of one noisy latent is that of the noise estimates). Memory is
-that of the windows that are evaluated at once.
+that of the windows that are evaluated at once. Clips longer than the network knows have windows of frames.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -32,7 +32,8 @@ class Windows:
     `size`: (h, w) of one, in cells. `overlap`: the share of a window that neighbours have in common at least.
     `around`: the axes at whose end the latent goes on at its beginning, "x", "y" or "xy". `at_once`: how many
     rows are evaluated together at most; those of one window always are. `factor`: pixels to a cell, for
-    networks that are told where in a picture they are.
+    networks that are told where in a picture they are. Of clips: `frames` in one window, all if `None`, of
+    which neighbours have `frame_overlap` in common at least. `loop`: after the last frame comes the first.
     """
 
     size: tuple[int, int]
@@ -40,61 +41,102 @@ class Windows:
     around: str = ""
     at_once: int = 1
     factor: int = 8
+    frames: int | None = None
+    frame_overlap: int = 0
+    loop: bool = False
 
     def split(self, shape: Sequence[int]) -> bool:
-        """Whether a latent (…, H, W) has more than one window."""
-        return any(side > own for side, own in zip(shape[-2:], self.size, strict=True))
+        """Whether a latent (B, C, …, H, W) is not evaluated as it is."""
+        if any(side > own for side, own in zip(shape[-2:], self.size, strict=True)):
+            return True
+        return len(shape) == 5 and (self.loop or shape[2] > (self.frames or shape[2]))
 
     def whole(self, shape: Sequence[int], axes: str) -> str:
         """Those of `axes` along which one window is all of a latent (…, H, W)."""
         sides = zip("yx", shape[-2:], self.size, strict=True)
         return "".join(axis for axis, side, own in sides if axis in axes and side <= own)
 
-    def of(self, shape: Sequence[int]) -> "list[Window]":
-        """The windows of a latent (…, H, W), from the top left to the bottom right; their weights are 1 in
-        all.
+    def of(self, shape: Sequence[int], step: int = 0) -> "list[Window]":
+        """The windows of a latent (B, C, …, H, W) in one `step`, from the top left; their
+        weights are 1 in all.
+
+        Those of a loop begin at another frame in every step, so that no place of it is always a seam.
         """
         along = []
         for axis, side, own in zip("yx", shape[-2:], self.size, strict=True):
             around = axis in self.around and side > own
-            found = spans(side, own, int(own * self.overlap), around=around)
-            places = [torch.arange(*span) % side for span in found]
-            along.append(list(zip(places, weights(found, 1, around=side if around else None), strict=True)))
-        return [
-            Window(rows, columns, torch.outer(down, across), (shape[-2], shape[-1]))
-            for (rows, down), (columns, across) in product(*along)
-        ]
+            along.append(_along(side, own, int(own * self.overlap), around=around))
+        if len(shape) == 5:
+            count = shape[2]
+            own = min(self.frames or count, count)
+            first = int(count * _van_der_corput(step)) if self.loop else 0
+            around = self.loop and count > own
+            along.insert(0, _along(count, own, self.frame_overlap, around=around, first=first))
+        windows = []
+        for sides in product(*along):
+            weight = sides[0][1]
+            for _, other in sides[1:]:
+                weight = weight[..., None] * other
+            windows.append(Window(tuple(places for places, _ in sides), weight, tuple(shape[-len(sides) :])))
+        return windows
+
+
+def _along(side: int, own: int, overlap: int, *, around: bool, first: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Windows of `own` places along a side, the first beginning at `first`: their places and weights."""
+    found = spans(side, own, overlap, around=around)
+    places = [(torch.arange(*span) + first) % side for span in found]
+    return list(zip(places, weights(found, 1, around=side if around else None), strict=True))
+
+
+def _van_der_corput(index: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, …: fractions of which every few are spread evenly (van der Corput 1935)."""
+    return int(f"{index:b}"[::-1], 2) / 2 ** index.bit_length()
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One window of a latent of `shape` (H, W): the numbers of its `rows` (h,) and `columns` (w,), and its
-    `weight` (h, w) there.
+    """One window of a latent of `shape` ((F,) H, W): the numbers of its `places` along each side, and
+    its `weight` there.
     """
 
-    rows: Tensor
-    columns: Tensor
+    places: tuple[Tensor, ...]
     weight: Tensor
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
+
+    @property
+    def rows(self) -> Tensor:
+        """The numbers of its rows, (h,)."""
+        return self.places[-2]
+
+    @property
+    def columns(self) -> Tensor:
+        """The numbers of its columns, (w,)."""
+        return self.places[-1]
 
     def cut(self, x: Tensor) -> Tensor:
         """Its part of what lies over the latent, `x` (B, C, …, H, W), or of features some times coarser."""
-        for dim, places, side in ((-2, self.rows, self.shape[0]), (-1, self.columns, self.shape[1])):
+        for dim, places, side in zip(range(-1, -4, -1), self.places[::-1], self.shape[::-1], strict=False):
+            if dim < -2 and x.ndim < 5:  # one picture for all frames
+                continue
             coarser = side // x.shape[dim]
             x = x.index_select(dim, (places[::coarser] // coarser).to(x.device))
         return x
 
     def add(self, total: Tensor, part: Tensor) -> None:
         """Add its weight times `part` (B, C, …, h, w) to its place in `total` (B, C, …, H, W)."""
-        rows, columns = self.rows.to(total.device), self.columns.to(total.device)
-        total[..., rows[:, None], columns] += self.weight.to(total) * part
+        count = len(self.places)
+        index = [
+            places.to(total.device).view(-1, *[1] * (count - 1 - i)) for i, places in enumerate(self.places)
+        ]
+        where: Any = (slice(None), slice(None), *index)
+        total[where] += self.weight.to(total) * part
 
     def of(self, conditioning: "Conditioning", factor: int) -> "Conditioning":
         """What the network is given for it: channels cut out, the crop's place and size in a picture told."""
         channels, size = conditioning.channels, conditioning.size
         if channels is not None:
             channels = self.cut(channels)
-        if size is not None:
+        if size is not None and (len(self.rows), len(self.columns)) != self.shape[-2:]:
             size = SizeConditioning(size.pooled, self._ids(size.ids, factor))
         controls = tuple(control.within(self.cut) for control in conditioning.controls)
         return replace(conditioning, channels=channels, size=size, controls=controls, windows=None)
@@ -112,9 +154,9 @@ class Window:
 def in_windows(
     evaluate: Callable[[Sequence[Row]], list[Tensor]], rows: Sequence[Row], windows: Windows
 ) -> list[Tensor]:
-    """What `evaluate` answers for `rows` of one shape, (1, C, H, W) each, put together from windows."""
+    """What `evaluate` answers for `rows` of one shape, (1, C, …) each, put together from windows."""
     totals = [torch.zeros_like(point.x) for point, _ in rows]
-    every = iter(windows.of(rows[0][0].x.shape))
+    every = iter(windows.of(rows[0][0].x.shape, max(rows[0][0].step, 0)))
     while some := list(islice(every, max(windows.at_once // len(rows), 1))):
         answers = iter(evaluate([row for window in some for row in _cut(window, rows, windows.factor)]))
         for window in some:

@@ -234,6 +234,9 @@ class Norm(nn.GroupNorm):
         """(B, C, H, W) to the same shape."""
         if group_norm_suits(x, self.weight, self.bias):
             return group_norm(x, self.num_groups, self.weight, self.bias, self.eps, silu=self.silu)
+        if self.weight.requires_grad and not x.requires_grad and torch.is_grad_enabled():
+            # torch 2.13 crashes on a small picture in channels_last whose own gradient nobody asks for
+            x = x.contiguous()
         # torch normalises small half-precision pictures number by number unless groups fill its registers
         small = x.shape[2] * x.shape[3] < 1024 and self.num_channels // self.num_groups % 16
         if not small or x.dtype == torch.float32 or x.device.type != "cpu":

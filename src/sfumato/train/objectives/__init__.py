@@ -15,6 +15,7 @@ from sfumato.train.objectives.controlnet import ControlNetTraining
 from sfumato.train.objectives.denoiser import Denoising
 from sfumato.train.objectives.dreambooth import DreamBooth
 from sfumato.train.objectives.instruct import InstructionTuning
+from sfumato.train.objectives.motion import MotionTraining
 from sfumato.train.objectives.progressive import Progressive
 from sfumato.train.objectives.scorer import CaptionScoring
 from sfumato.train.objectives.text import TextDistillation
@@ -34,6 +35,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         DreamBooth,
         TextualInversion,
         ControlNetTraining,
+        MotionTraining,
         Upscaling,
         InstructionTuning,
         CaptionScoring,

@@ -4,8 +4,10 @@ import base64
 import io
 import json
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, Unpack
+from weakref import WeakSet
 
 import httpx2
 
@@ -64,6 +66,7 @@ class RemoteStudio(DrawingCalls):
         # as many connections as there are requests that are drawn at once
         limits = httpx2.Limits(max_connections=None)
         self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, limits=limits)
+        self._streams: WeakSet[Generator[RemoteStep]] = WeakSet()
 
     def __repr__(self) -> str:
         return f"<RemoteStudio {self.url!r}>"
@@ -75,7 +78,9 @@ class RemoteStudio(DrawingCalls):
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Cancel what is still drawn, and let go of the connection."""
+        for steps in list(self._streams):
+            steps.close()
         self._client.close()
 
     def models(self) -> list[str]:
@@ -121,6 +126,13 @@ class RemoteStudio(DrawingCalls):
         self, request: Requests | None = None, *, previews: bool = False, **fields: Unpack[RequestFields]
     ) -> Iterator[RemoteStep]:
         """Draw, one step for each evaluation; closing the iterator cancels the rest."""
+        steps = self._steps(request, fields, previews)
+        self._streams.add(steps)
+        return steps
+
+    def _steps(
+        self, request: Requests | None, fields: RequestFields, previews: bool
+    ) -> Generator[RemoteStep]:
         requests = requests_of(request, fields)
         yield from self._stored(requests, previews) if self.store else self._unstored(requests, previews)
 
@@ -137,7 +149,8 @@ class RemoteStudio(DrawingCalls):
         finally:
             for job in jobs:
                 if job["id"] not in ended:
-                    self._json("DELETE", f"/api/v1/jobs/{job['id']}")
+                    with suppress(ServerError):  # one that is gone cannot be told
+                        self._json("DELETE", f"/api/v1/jobs/{job['id']}")
 
     def _unstored(self, requests: Iterable[Request], previews: bool) -> Iterator[RemoteStep]:
         streams = [

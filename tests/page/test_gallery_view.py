@@ -194,12 +194,12 @@ def test_a_picture_that_is_dropped_gives_its_settings_back(gallery, tmp_path):
     expect(gallery.get_by_role("textbox", name="Negative prompt")).to_have_value("blurry")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("theme", "width"), [("light", 360), ("dark", 360), ("light", 1440)])
 def test_nothing_is_wrong_for_readers_and_nothing_is_wider_than_a_phone(
-    seeded, open_page, check_access, theme
+    seeded, open_page, check_access, theme, width
 ):
     ids = [each["id"] for each in seeded.http.get("/api/v1/pictures", params={"limit": 2}).json()]
-    page = open_page(f"{seeded.url}/gallery", viewport={"width": 360, "height": 720}, color_scheme=theme)
+    page = open_page(f"{seeded.url}/gallery", viewport={"width": width, "height": 720}, color_scheme=theme)
     for query in ("", "?search=nothing", f"?picture={ids[0]}", f"?compare={ids[0]},{ids[1]}"):
         page.goto(f"{seeded.url}/gallery{query}")
         page.locator("[role=gridcell], .empty, dl, table").last.wait_for(state="attached")

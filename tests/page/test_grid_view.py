@@ -184,14 +184,14 @@ def test_a_picture_is_enlarged_by_what_one_chooses(server, open_page):
     assert (job["pictures"][0]["width"], job["state"]) == (96, "done")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 360), ("light", 1440)])
 def test_nothing_is_wrong_for_readers_in_a_grid_and_nothing_is_wider_than_a_phone(
-    server, open_page, check_access, scheme
+    server, open_page, check_access, scheme, width
 ):
     axes = [{"field": "width", "values": "64, 100"}, {"field": "steps", "values": "1"}]
     axes.append({"field": "seed", "values": "1, 2"})
     grid = drawn(server, submitted(server, axes, height=64))
-    page = open_page(server.url, viewport={"width": 360, "height": 720}, color_scheme=scheme)
+    page = open_page(server.url, viewport={"width": width, "height": 720}, color_scheme=scheme)
     dialog = set_up(page)
     dialog.get_by_role("combobox", name="Rows: setting").select_option("style")
     dialog.get_by_role("button", name="All", exact=True).click()

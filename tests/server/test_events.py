@@ -70,6 +70,22 @@ def test_a_window_sees_the_jobs_of_its_own_key_alone(start):
     assert {data["job"] for _, data in seen} == {own}
 
 
+def test_several_jobs_of_a_key_are_put_in_another_order_at_once(start):
+    server = start("--api-key", "one", "--api-key", "two")
+    server.http.headers["authorization"] = "Bearer one"
+    slow = {"prompt": "a castle", "steps": 200, "count": 10}
+    jobs = [server.submit(**slow)["id"] for _ in range(3)]
+    other = server.submit(headers={"authorization": "Bearer two"}, **slow)["id"]
+    server.http.delete(f"/api/v1/jobs/{jobs[0]}")
+    with following(server) as events:
+        order = {"priorities": {**dict(zip(jobs, (3, 2, 1), strict=True)), other: 9, "none": 1}}
+        assert server.http.patch("/api/v1/jobs", json=order).json() == sorted(jobs[1:])
+        until(events, lambda kind, data: data.get("job") == jobs[2] and data.get("priority") == 1)
+    assert [server.job(job)["priority"] for job in jobs] == [0, 2, 1]
+    answer = server.http.get(f"/api/v1/jobs/{other}", headers={"authorization": "Bearer two"})
+    assert answer.json()["priority"] == 0
+
+
 def test_a_waiting_job_with_a_higher_priority_is_drawn_before_others(server):
     long = {"prompt": "a castle", "steps": 200, "sampler": "euler"}
     first, second = server.submit(**long), server.submit(**{**long, "steps": 190})

@@ -82,7 +82,7 @@ def test_jobs_wait_by_priority_then_by_their_work_then_by_their_order(store):
     given = [(0, 9), (5, 9), (0, 9), (5, 7), (-1, 1)]
     names = [submitted(store, priority=priority, work=work).id for priority, work in given]
     assert [job.id for job in store.waiting(9)] == [names[index] for index in (3, 1, 0, 2, 4)]
-    assert store.prioritise(names[4], 5)
+    assert store.prioritise({names[4]: 5, "none": 1}, "me") == {names[4]: "queued"}
     assert [job.id for job in store.waiting(2)] == [names[4], names[3]]
 
 

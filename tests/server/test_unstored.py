@@ -1,8 +1,10 @@
 """Drawing of which nothing is stored."""
 
 import base64
+import gc
 import io
 import json
+import sys
 from contextlib import contextmanager
 
 import httpx2
@@ -81,6 +83,21 @@ def test_a_client_that_goes_away_cancels_what_is_drawn_for_it(server):
     for _ in range(3):
         with drawing(server, **SLOW) as events:
             assert next(kind for kind, _ in events if kind == "progress")
+    while not nothing_runs(server):
+        pass
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_studio_that_is_closed_cancels_its_streams_and_none_of_them_fails_later(server, monkeypatch, store):
+    failed = []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    with sfumato.connect(server.url, store=store) as studio:
+        stream = studio.stream(**SLOW)
+        next(stream)
+    assert next(stream, None) is None
+    del stream
+    gc.collect()
+    assert failed == []
     while not nothing_runs(server):
         pass
 

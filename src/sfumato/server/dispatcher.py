@@ -4,8 +4,9 @@ One thread decides; everything that happens reaches it through one queue.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread, Timer
@@ -134,12 +135,13 @@ class Dispatcher:
         if not self._stopping:
             self._do(lambda: self.cancel(job))
 
-    def prioritise(self, job: str, priority: int) -> bool:
-        """Give a job that is not over another priority, waiting or running; whether it was not over."""
-        if not self.store.prioritise(job, priority):
-            return False
-        self._do(lambda: self._prioritise(job, priority))
-        return True
+    def prioritise(self, priorities: Mapping[str, int], owner: str) -> set[str]:
+        """Give jobs of a key other priorities, waiting or running, and tell of it; those not over."""
+        states = self.store.prioritise(priorities, owner)
+        for job, state in states.items():
+            self._do(partial(self._prioritise, job, priorities[job]))
+            self.events.tell(Event(kind="state", job=job, state=state, priority=priorities[job]))
+        return set(states)
 
     def watch(self, job: str, on: bool) -> None:
         """Somebody looks at the previews of a job, or no longer does."""

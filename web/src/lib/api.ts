@@ -148,9 +148,9 @@ export const api = {
     exactly(client.GET("/api/v1/jobs/{job}", { params: { path: { job } } })),
   cancel: (job: string): Promise<Job> =>
     exactly(client.DELETE("/api/v1/jobs/{job}", { params: { path: { job } } })),
-  /** Move a job in the queue: higher is drawn first. */
-  prioritise: (job: string, priority: number): Promise<Job> =>
-    exactly(client.PATCH("/api/v1/jobs/{job}", { params: { path: { job } }, body: { priority } })),
+  /** Move jobs in the queue: the higher is drawn first. It arrives also if the page goes meanwhile. */
+  prioritise: (priorities: Record<string, number>): Promise<string[]> =>
+    unwrapped(client.PATCH("/api/v1/jobs", { body: { priorities }, keepalive: true })),
 
   /** What a grid of these axes would be. */
   planGrid: (request: DrawFields, axes: AxisText[], signal?: AbortSignal): Promise<GridPlan> =>

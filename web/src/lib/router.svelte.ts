@@ -50,6 +50,7 @@ class Router {
       if (link === null || link.target !== "" || link.hasAttribute("download")) return;
       const url = new URL(link.href);
       if (url.origin !== location.origin || url.pathname.startsWith("/api/")) return;
+      if (url.hash !== "") return; // a place on the page that is shown
       event.preventDefault();
       this.go(url.pathname + url.search);
     };

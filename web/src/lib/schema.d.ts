@@ -275,7 +275,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Order Jobs
+         * @description Give several jobs other priorities at once; the names of those that were not over.
+         */
+        patch: operations["order_jobs_api_v1_jobs_patch"];
         trace?: never;
     };
     "/api/v1/jobs/{job}": {
@@ -1859,6 +1863,16 @@ export interface components {
              * @description Higher is drawn first.
              */
             priority: number;
+        };
+        /**
+         * JobOrder
+         * @description Priorities of jobs by their names: the order in which they are drawn.
+         */
+        JobOrder: {
+            /** Priorities */
+            priorities: {
+                [key: string]: number;
+            };
         };
         /**
          * JobState
@@ -3880,6 +3894,57 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    order_jobs_api_v1_jobs_patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": string[];
                 };
             };
             /** @description A value of the wrong type or out of range. */

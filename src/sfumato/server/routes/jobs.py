@@ -15,6 +15,8 @@ from sfumato.server.submitting import drawn, events_of, events_of_all, submit, u
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
 
+MOST_ORDERED = 10_000
+"""Jobs whose priorities one request changes."""
 Priority = Annotated[int, Field(ge=-10, le=10, description="Higher is drawn first.")]
 
 
@@ -44,6 +46,14 @@ class JobChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     priority: Priority
+
+
+class JobOrder(BaseModel):
+    """Priorities of jobs by their names: the order in which they are drawn."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priorities: dict[str, Priority] = Field(max_length=MOST_ORDERED)
 
 
 @router.post("/jobs", status_code=202)
@@ -86,11 +96,15 @@ def get_job(job: str, server: Shared, owner: Owner) -> JobView:
 def change_job(job: str, change: JobChange, server: Shared, owner: Owner) -> JobView:
     """Give a job that waits or is drawn another priority; 409 for one that is over."""
     _own(server, job, owner)
-    if not server.dispatcher.prioritise(job, change.priority):
+    if not server.dispatcher.prioritise({job: change.priority}, owner):
         raise HTTPException(409, f"job {job!r} is over")
-    view = _own(server, job, owner)
-    server.events.tell(Event(kind="state", job=job, state=view.state, priority=view.priority))
-    return view
+    return _own(server, job, owner)
+
+
+@router.patch("/jobs")
+def order_jobs(order: JobOrder, server: Shared, owner: Owner) -> list[str]:
+    """Give several jobs other priorities at once; the names of those that were not over."""
+    return sorted(server.dispatcher.prioritise(order.priorities, owner))
 
 
 @router.delete("/jobs/{job}")

@@ -248,13 +248,16 @@ class Store(InputStore):
         with self._lock, self._engine.begin() as connection:
             return bool(connection.execute(update(jobs).where(*which).values(**change)).rowcount)
 
-    def prioritise(self, identifier: str, priority: int) -> bool:
-        """Give the job another priority; whether it was not over."""
-        which = (jobs.c.id == identifier, jobs.c.state.in_(OPEN))
+    def prioritise(self, priorities: Mapping[str, int], owner: str) -> dict[str, JobState]:
+        """Give jobs of a key other priorities, all at once; the states of those that were not over."""
+        which = (jobs.c.owner == owner, jobs.c.state.in_(OPEN))
         with self._lock, self._engine.begin() as connection:
-            turn = jobs.c.turn + PRIORITY * (jobs.c.priority - float(priority))
-            change = update(jobs).where(*which).values(priority=priority, turn=turn)
-            return bool(connection.execute(change).rowcount)
+            for identifier, priority in sorted(priorities.items()):
+                turn = jobs.c.turn + PRIORITY * (jobs.c.priority - float(priority))
+                change = update(jobs).where(jobs.c.id == identifier, *which)
+                connection.execute(change.values(priority=priority, turn=turn))
+            query = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(list(priorities)), *which)
+            return {row.id: JobState(row.state) for row in connection.execute(query)}
 
     def running(self) -> set[str]:
         """The jobs that this server draws."""

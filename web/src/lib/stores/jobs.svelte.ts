@@ -36,8 +36,9 @@ class Jobs {
   /** How far the running jobs are, by their names. */
   readonly drawing = new SvelteMap<string, Drawing>();
   #fetching: Promise<void> | null = null;
-  #ordered: Promise<void> = Promise.resolve();
-  #orders = 0;
+  /** Priorities that are sent when those before them have arrived. */
+  #unsent: Record<string, number> = {};
+  #sending: Promise<void> | null = null;
   #looking = false;
 
   /** Jobs of which nothing is drawn yet, in the order in which they will be. */
@@ -48,7 +49,9 @@ class Jobs {
   share = $derived.by(() => {
     const running = this.all.filter(({ id }) => this.drawing.has(id));
     const groups = new Set(running.map(({ group }) => group ?? null));
-    const counted = this.all.filter((job) => this.drawing.has(job.id) || (job.group && groups.has(job.group)));
+    const counted = this.all.filter(
+      (job) => this.drawing.has(job.id) || (job.group && groups.has(job.group)),
+    );
     const count = counted.reduce((sum, job) => sum + job.count, 0);
     const done = counted.reduce((sum, job) => {
       const drawing = this.drawing.get(job.id);
@@ -78,7 +81,7 @@ class Jobs {
             ...known,
             state,
             // what is told of an order that is being sent is of the one before
-            priority: this.#orders > 0 ? known.priority : (priority ?? known.priority),
+            priority: this.#sending !== null ? known.priority : (priority ?? known.priority),
             error: error ?? known.error,
           });
       }),
@@ -89,7 +92,14 @@ class Jobs {
       }),
       events.on("picture_changed", ({ picture }) => this.changed(picture)),
     ];
-    return () => stops.forEach((stop) => stop());
+    const leave = () => {
+      if (Object.keys(this.#unsent).length > 0) void api.prioritise(this.#taken()).catch(() => undefined);
+    };
+    window.addEventListener("pagehide", leave);
+    return () => {
+      window.removeEventListener("pagehide", leave);
+      stops.forEach((stop) => stop());
+    };
   }
 
   find(job: string): Job | undefined {
@@ -121,21 +131,28 @@ class Jobs {
   async reorder(order: readonly Job[]): Promise<void> {
     const changed = priorities(order).filter(([job, priority]) => job.priority !== priority);
     // shown at once, and sent one order after another
-    for (const [job, priority] of changed) this.#put({ ...job, priority });
-    this.#orders++;
-    this.#ordered = this.#ordered
-      .then(async () => {
-        for (const [job, priority] of changed) await api.prioritise(job.id, priority);
-      })
-      .finally(() => this.#orders--);
-    const sent = this.#ordered;
-    this.#ordered = sent.catch(() => undefined);
+    for (const [job, priority] of changed) {
+      this.#put({ ...job, priority });
+      this.#unsent[job.id] = priority;
+    }
+    this.#sending ??= this.#send().finally(() => (this.#sending = null));
+    await this.#sending;
+  }
+
+  async #send(): Promise<void> {
     try {
-      await sent;
+      while (Object.keys(this.#unsent).length > 0) await api.prioritise(this.#taken());
     } catch (error) {
+      this.#taken();
       await this.refresh().catch(() => undefined);
       throw error;
     }
+  }
+
+  #taken(): Record<string, number> {
+    const taken = this.#unsent;
+    this.#unsent = {};
+    return taken;
   }
 
   /** Fetch the newest jobs and those that are not over, however old. */

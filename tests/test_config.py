@@ -304,7 +304,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("config", ALL)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_json_gives_a_configuration_or_a_checkpoint_error(config, data):
     keys = sorted({field.name for field in fields(config)} | config.FIXED.keys() | {"architectures"})

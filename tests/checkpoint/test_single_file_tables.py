@@ -178,7 +178,7 @@ def unet_configs(draw):
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(config=unet_configs())
 def test_any_unet_is_named_one_to_one_and_told_by_its_names(config):
     expected = shapes_of(config)

@@ -100,6 +100,11 @@ def convert(tmp_path):
     return run
 
 
+def read(content):
+    """The tensors that are written, and what is not, as the sealed process finds them."""
+    return unpickle._state(unpickle._loaded(io.BytesIO(content), len(content)), 1 << 20)
+
+
 def refused(convert, tmp_path, content):
     with pytest.raises(CheckpointError) as caught:
         convert(content)
@@ -121,24 +126,24 @@ def test_a_training_checkpoint_becomes_its_tensors_alone(convert, tmp_path):
         assert done.guards == ("limits", "seccomp")
 
 
-def test_an_old_file_of_an_embedding_becomes_emb_params(convert, tmp_path):
+def test_an_old_file_of_an_embedding_becomes_emb_params():
     held = {"string_to_token": {"*": 265}, "string_to_param": {"*": W}, "name": "style", "step": 500}
-    convert(zipped(held, _use_new_zipfile_serialization=False))
-    assert torch.equal(weights.read(tmp_path / "out.safetensors")["emb_params"], W)
+    state, _ = read(zipped(held, _use_new_zipfile_serialization=False))
+    assert torch.equal(state["emb_params"], W)
 
 
-def test_the_two_tables_of_an_ip_adapter_become_one(convert, tmp_path):
+def test_the_two_tables_of_an_ip_adapter_become_one():
     tables = {"image_proj": {"proj.weight": W}, "ip_adapter": {"1.to_k_ip.weight": 2 * W}, "step": 500}
-    assert convert(zipped(tables)).dropped == ("step (int)",)
-    held = weights.read(tmp_path / "out.safetensors")
+    held, dropped = read(zipped(tables))
+    assert dropped == ["step (int)"]
     assert held.keys() == {"image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"}
     assert torch.equal(held["ip_adapter.1.to_k_ip.weight"], 2 * W)
 
 
-def test_the_first_embeddings_keep_their_vectors_in_a_module(convert, tmp_path):
+def test_the_first_embeddings_keep_their_vectors_in_a_module():
     table = torch.nn.ParameterDict({"*": torch.nn.Parameter(W)})
-    convert(zipped({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": table}))
-    assert torch.equal(weights.read(tmp_path / "out.safetensors")["emb_params"], W)
+    state, _ = read(zipped({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": table}))
+    assert torch.equal(state["emb_params"], W)
 
 
 @pytest.mark.parametrize("name", ["os.system, zipped", "eval, protocol 4"])
@@ -171,11 +176,6 @@ def test_a_global_is_named_without_advice_to_trust_it(planted):
     assert unpickle._reason(caught.value) == named
 
 
-def converted(content):
-    state, _ = unpickle._state(unpickle._loaded(io.BytesIO(content), len(content)), 1 << 20)
-    weights.write_to(io.BytesIO(), state)
-
-
 BOMB = repacked(zipped({"w": W}), zipfile.ZIP_DEFLATED, more=bytes(1 << 20))
 CLAIMED = zipped({"w": W.as_strided((1 << 20, 1 << 20), (0, 0))})
 DAMAGED = {
@@ -194,7 +194,7 @@ DAMAGED = {
 def test_a_pickle_that_is_damaged_or_holds_no_table_is_refused(words):
     content = DAMAGED[words]
     with pytest.raises((CheckpointError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)) as caught:
-        converted(content)
+        weights.write_to(io.BytesIO(), read(content)[0])
     assert words in unpickle._reason(caught.value)
 
 
@@ -206,16 +206,16 @@ def test_a_storage_that_claims_more_than_memory_is_refused_in_bounded_memory(con
     assert "was not converted" in told
 
 
-def test_what_training_left_behind_is_put_aside(convert, tmp_path, monkeypatch):
+def test_what_training_left_behind_is_put_aside(monkeypatch):
     where = "pytorch_lightning.callbacks.model_checkpoint"
     callback = type("ModelCheckpoint", (), {"__module__": where})
     for depth in range(1, 4):
         monkeypatch.setitem(sys.modules, ".".join(where.split(".")[:depth]), ModuleType(where))
     sys.modules[where].ModelCheckpoint = callback
     held = {"state_dict": {"w": W}, "callbacks": {callback: {"best": np.float64(2)}}, "made": callback()}
-    done = convert(zipped(held))
-    assert torch.equal(weights.read(tmp_path / "out.safetensors")["w"], W)
-    assert done.dropped == ("callbacks (dict of 1)", "made (_Nothing)")
+    state, dropped = read(zipped(held))
+    assert torch.equal(state["w"], W)
+    assert dropped == ["callbacks (dict of 1)", "made (_Nothing)"]
 
 
 def test_what_a_stand_in_is_given_is_forgotten():
@@ -344,10 +344,15 @@ def test_an_audit_hook_lets_pickles_be_read(tmp_path):
     assert torch.equal(safetensors.torch.load_file(tmp_path / "out.safetensors")["turned"], W.T)
 
 
-@pytest.mark.parametrize("content", [b"hello", b"", bytes(range(256)) * 40], ids=["text", "nothing", "noise"])
-def test_what_is_no_pickle_is_told_so_without_advice_to_trust_it(tmp_path, content):
-    (tmp_path / "a.ckpt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="no pickle of tensors, or a damaged one") as caught:
-        unpickle.convert(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
-    assert "weights_only" not in str(caught.value)
-    assert not (tmp_path / "a.safetensors").exists()
+NO_PICKLES = {"text": b"hello", "nothing": b"", "noise": bytes(range(256)) * 40}
+
+
+@pytest.mark.parametrize("kind", NO_PICKLES)
+def test_what_is_no_pickle_is_told_so_without_advice_to_trust_it(kind):
+    with pytest.raises((pickle.UnpicklingError, EOFError, LookupError)) as caught:
+        read(NO_PICKLES[kind])
+    assert unpickle._reason(caught.value) == "it is no pickle of tensors, or a damaged one"
+
+
+def test_a_file_that_is_no_pickle_is_refused_and_leaves_nothing(convert, tmp_path):
+    assert "no pickle of tensors, or a damaged one" in refused(convert, tmp_path, NO_PICKLES["text"])

@@ -30,7 +30,7 @@ def picture():
     return np.stack([rows * 4, columns * 4, np.full_like(rows, 90)], -1).astype(np.uint8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.tuples(st.integers(1, 300), st.integers(1, 300)), PIXELS, PIXELS, PIXELS, st.integers(1, 200))
 def test_windows_cover_what_is_new_and_begin_at_the_joints_with_whole_cells(size, left, top, right, bottom):
     extend, window, factor = Extend(left=left, top=top, right=right, bottom=bottom), (64, 48), 8

@@ -54,7 +54,7 @@ def test_frechet_distance_of_gaussians_in_two_dimensions_is_the_closed_form():
     assert distances.frechet(a, b) == pytest.approx(due, rel=1e-10)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(2, 30), m=st.integers(2, 30), d=st.integers(1, 12), seed=st.integers(0, 999))
 def test_frechet_distance_is_symmetric_and_nothing_to_itself(n, m, d, seed):
     a, b = normal(n, d, seed), normal(m, d, seed + 1, mean=0.5)

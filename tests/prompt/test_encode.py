@@ -88,7 +88,7 @@ def test_every_other_dialect_reads_long_prompts_to_their_end(model, dialect, wor
 
 
 @given(places=st.lists(st.integers(0, 110), max_size=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_full_a1111_chunk_ends_at_a_comma_that_is_near(model, places):
     words = ["," if index in places else "cat" for index in range(111)]
     found = ids(model, (" ".join(words),))

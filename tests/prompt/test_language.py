@@ -39,7 +39,7 @@ def words(text, dialect, steps=3):
     ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(soup, dialects, st.booleans())
 @example("(" * 200, "a1111", False)
 def test_any_text_is_read_or_refused_with_a_usage_error(text, dialect, negative):
@@ -56,14 +56,14 @@ def test_any_text_is_read_or_refused_with_a_usage_error(text, dialect, negative)
             assert all(phrase.parts for phrase in phrases(content))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(soup, st.sampled_from(["sfumato", "comfy", "plain"]))
 def test_an_escaped_text_reads_as_itself(text, dialect):
     (term,) = parse(escape(text, dialect), dialect).terms(2)
     assert term.contents == (Phrase((WeightedText(text),)),)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(soup.filter(lambda text: "#" not in text), st.booleans())
 @example("a:1.5", False)
 @example("a ", False)
@@ -78,7 +78,7 @@ def test_a_comment_sign_cannot_be_escaped_in_a1111():
         escape("number #1", "a1111")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(soup)
 def test_an_escaped_text_reads_as_itself_in_compel_or_is_refused(text):
     try:
@@ -99,7 +99,7 @@ def test_compel_cannot_say_a_word_that_ends_in_a_plus():
         escape("c++", "compel")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters='()[]:|\\<#+-"')), dialects)
 def test_text_without_signs_is_preserved(text, dialect):
     said = words(text, dialect)

@@ -122,13 +122,13 @@ TOKENS = [
 soup = st.lists(st.sampled_from(TOKENS), min_size=1, max_size=9).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(soup)
 def test_any_prompt_reads_as_in_the_real_package(text):
     assert ours(text) == theirs(text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(soup, min_size=2, max_size=3), st.sampled_from([".and", ".blend"]), st.booleans())
 def test_any_blend_and_conjunction_reads_as_in_the_real_package(parts, operator, weighted):
     inside = ", ".join(f'"{part}"' for part in parts)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sfumato.image import Image as Image
     from sfumato.request import Request as Request
     from sfumato.scene import Scene as Scene
-    from sfumato.space.shape import Shape as Shape
     from sfumato.studio import Step as Step
     from sfumato.studio import Studio as Studio
     from sfumato.studio import load as load
@@ -38,7 +37,6 @@ _HOMES = {
     "Scene": "scene",
     "SfumatoError": "errors",
     "SfumatoWarning": "errors",
-    "Shape": "space.shape",
     "Step": "studio",
     "Studio": "studio",
     "Video": "video",
@@ -54,7 +52,6 @@ __all__ = [
     "Scene",
     "SfumatoError",
     "SfumatoWarning",
-    "Shape",
     "Step",
     "Studio",
     "Video",

@@ -11,22 +11,27 @@ from sfumato.edit.instruction import edit_request
 from sfumato.errors import UsageError
 from sfumato.image import Image
 from sfumato.inputs import InputImage, PictureSource
-from sfumato.request import Request, RequestFields, RequestOptions, Requests, request_of, requests_of
+from sfumato.request import PictureOptions, Request, RequestFields, RequestOptions, Requests, requests_of
 from sfumato.series.interpolation import FRAMES, Interpolation
 from sfumato.series.upscaling import SCALE, upscaling
 from sfumato.series.variation import AMOUNT, variation
-from sfumato.space.puff import FACES, Back
-from sfumato.space.shape import Shape, check_puffing
+from sfumato.video import Video
+
+FRAMES_OF_CLIP = 16
+"""Of a clip, unless it says."""
 
 
 class DrawnStep(Protocol):
-    """A step of picture `image_index`; on its last one the finished `image`, else `None`."""
+    """A step of picture `image_index`; on its last one the finished `image` or `video`, else `None`."""
 
     @property
     def image_index(self) -> int: ...
 
     @property
     def image(self) -> Image | None: ...
+
+    @property
+    def video(self) -> Video | None: ...
 
 
 class DrawingCalls(ABC):
@@ -70,8 +75,29 @@ class DrawingCalls(ABC):
 
         In the order of the requests.
         """
-        drawn = {step.image_index: step.image for step in self.stream(request, **fields) if step.image}
+        requests = requests_of(request, fields)
+        if any(each.frames for each in requests):
+            raise UsageError("frames is given: generate draws pictures, and animate draws clips")
+        drawn = {step.image_index: step.image for step in self.stream(requests) if step.image}
         return [drawn[index] for index in sorted(drawn)]
+
+    def animate(self, request: Request | str | None = None, **fields: Unpack[RequestFields]) -> Video:
+        """Draw a clip: `studio.animate("a red apple bouncing", frames=16, fps=8, loop=True)`.
+
+        `fields` are those of `Request`; `frames` is 16 unless given. With `image` every frame begins with
+        that picture, and `strength` says how much is drawn anew. Raises `UsageError` for a request that is
+        wrong, for one of several clips, and for a model that has no motion adapter where `motion` is not
+        given.
+        """
+        requests = requests_of(request, fields)
+        if len(requests) == 1 and requests[0].frames is None:
+            requests = [requests[0].changed(frames=FRAMES_OF_CLIP)]
+        (drawn,) = (
+            step.video
+            for step in self.stream(one_picture(requests, "animate draws one clip"))
+            if step.video is not None
+        )
+        return drawn
 
     def vary(
         self, picture: Image | PictureSource, *, amount: float = AMOUNT, **fields: Unpack[RequestFields]
@@ -92,7 +118,7 @@ class DrawingCalls(ABC):
         frames: int = FRAMES,
         loop: bool = False,
         constant_speed: bool = True,
-        **fields: Unpack[RequestOptions],
+        **fields: Unpack[PictureOptions],
     ) -> list[Image]:
         """Draw `frames` pictures from prompt to prompt, from seed to seed, or both, `fields` being common.
 
@@ -132,24 +158,6 @@ class DrawingCalls(ABC):
         request = edit_request(instruction, {**fields, "image": image})
         self.check_edit(request)
         return self.generate(request)
-
-    def shape(
-        self,
-        request: Request | str,
-        *,
-        thickness: float = 1.0,
-        back: Back = "inpaint",
-        faces: int = FACES,
-        **fields: Unpack[RequestOptions],
-    ) -> Shape:
-        """Draw one object, cut it out and inflate it to a closed, textured mesh: see `Shape.of_picture`.
-
-        `fields` are those of `Request`. Warns where the background is not plain, and raises `UsageError`
-        where nothing stands out from it.
-        """
-        check_puffing(thickness, back, faces)
-        drawn = self.generate(request_of(request, {**fields, "transparent": True}))
-        return Shape.of_picture(drawn, thickness=thickness, back=back, faces=faces)
 
     @property
     def quickest_decoder(self) -> str:

@@ -19,6 +19,7 @@ from sfumato.image import Image
 from sfumato.inputs import InputImage, PictureSource
 from sfumato.request import Request, RequestFields, RequestOptions, Requests, requests_of
 from sfumato.series.upscaling import enlargement
+from sfumato.video import Video
 
 CONNECT_SECONDS = 10.0
 
@@ -42,6 +43,7 @@ class RemoteStep:
     total: int
     image: Image | None
     webp: bytes | None
+    video: Video | None = None
 
 
 def connect(

@@ -63,11 +63,16 @@ class Decoders:
     def decode(self, latent: Tensor, name: str = FULL, seamless: str = "") -> Tensor:
         """The UNet's latent (B, C, h, w) as pixels (B, 3, H, W), about [−1, 1], by the decoder `name`.
 
+        Of clips (B, C, F, h, w) every frame is decoded by itself, to (B, 3, F, H, W).
         Along the axes `seamless` ("x", "y", "xy") it goes on at the opposite edge. Decoded once more in
         float32 if half precision overflows. Raises `NumericsError` where that is not finite either, and
         `UsageError` as `check` does.
         """
         self.check(name)
+        if latent.ndim == 5:
+            frames: Tensor = self.decode(latent.transpose(1, 2).flatten(0, 1), name, seamless)
+            clips: Tensor = frames.unflatten(0, (len(latent), -1)).transpose(1, 2)
+            return clips
         for dtype in self._dtypes(name):
             net = self._ready(name, dtype)
             pixels = self._decoded(net, net.unscale(latent.to(self.device, dtype)), seamless)

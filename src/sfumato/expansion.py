@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sfumato.element import Element
 from sfumato.errors import UsageError
@@ -15,10 +15,19 @@ from sfumato.request import MAX_COUNT, MAX_SEED, Origin, Region, Request
 if TYPE_CHECKING:
     from sfumato.adapt.embedding import Embedding
     from sfumato.adapt.reading import Adapter
+    from sfumato.checkpoint.motion import LoadedMotion
     from sfumato.edit.canvas import Canvas
 
 FAST_LORA = "fast, the model's own"
 """What the LoRA of `fast` is called among a studio's adapters."""
+
+
+class Weights(NamedTuple):
+    """What a network must hold for a drawing: `adapters`, and for a clip the `motion` adapter."""
+
+    adapters: tuple[AdapterWeight, ...] = ()
+    motion: str | None = None
+    """Its name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +36,7 @@ class Prepared:
 
     `request`: of this picture alone (`count` 1, a seed of its own, nothing left to expand). `embeddings`: the
     learned ones that its texts name. `loaded`: its adapters as they were read. `canvas`: what it draws over.
+    `motion`: of a clip, its motion adapter.
     `controls`, `upscalers`: the fingerprints of their networks. `notes`: what the user should know of it.
     `parts`: the passes of a picture that is drawn in several. `layer`: the name of a part that may be kept.
     """
@@ -38,6 +48,7 @@ class Prepared:
     embeddings: Mapping[str, "Embedding"] = field(default_factory=dict)
     loaded: Mapping[str, "Adapter"] = field(default_factory=dict)
     canvas: "Canvas | None" = None
+    motion: "LoadedMotion | None" = None
     controls: Mapping[str, str] = field(default_factory=dict)
     upscalers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -60,6 +71,11 @@ class Prepared:
         fast = (AdapterWeight(FAST_LORA),) if self.request.fast else ()
         called = (call for prompt in (self.prompt, *self.regions) for call in prompt.adapters)
         return (*self.request.adapters, *fast, *called)
+
+    @property
+    def weights(self) -> "Weights":
+        """What the network must hold to draw it."""
+        return Weights(self.adapters, None if self.motion is None else self.motion.name)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ KINDS: dict[str, str] = {
     "models": "checkpoints: diffusers folders and .safetensors files",
     "adapters": "LoRA files, named in prompts as <lora:name:weight>",
     "controls": "ControlNets, T2I-Adapters and IP-Adapters: diffusers folders and .safetensors files",
+    "motion": "motion adapters (AnimateDiff), which make clips of a model's pictures",
     "embeddings": "textual inversion embeddings, named in prompts by their file's name",
     "wildcards": "lists of words, as text, YAML or JSON, named in prompts as __name__",
     "styles": "style presets, as TOML, CSV or JSON",
@@ -23,7 +24,9 @@ NAMELESS = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 """What diffusers and PEFT call every adapter: its folder has the name."""
 _WITH_CONFIG = re.compile(r"diffusion_pytorch_model(\.\w+)?\.safetensors")
 """What diffusers calls the weights of every network: its folder has the name, and the `config.json`."""
-_FOLDERS = ("adapters", "controls")
+_OF_NETWORKS = ("controls", "motion")
+"""Kinds that a folder with a `config.json` may be."""
+_FOLDERS = ("adapters", *_OF_NETWORKS)
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
 
 
@@ -55,7 +58,9 @@ def found(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> dict[str,
         names.setdefault(path.stem, path)
         names.setdefault(inside.with_suffix("").as_posix(), path)
         holder = path.parent.parent if path.parent.name in _PARTS else path.parent
-        nameless = path.name in NAMELESS or (kind == "controls" and _WITH_CONFIG.fullmatch(path.name))
+        nameless = path.name in NAMELESS or (
+            kind in ("controls", "motion") and _WITH_CONFIG.fullmatch(path.name)
+        )
         if nameless and holder != top:
             names.setdefault(holder.name, holder)
             names.setdefault(holder.relative_to(top).as_posix(), holder)

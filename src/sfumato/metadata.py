@@ -84,6 +84,8 @@ class Record(BaseModel):
     """The same of the networks of the request's controls, by their models."""
     upscalers: dict[str, str] = {}
     """The same of the network that enlarged it, by its name."""
+    motion: str | None = None
+    """The same of the motion adapter of a clip."""
     notes: tuple[str, ...] = ()
     """Warnings that applied."""
 

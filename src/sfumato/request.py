@@ -25,6 +25,8 @@ MAX_STEPS = 1000
 MAX_COUNT = 1000
 MAX_SEED = 2**63 - 1
 
+MAX_FRAMES = 1024
+
 MAX_TERMS = 16
 MAX_ELEMENTS = 64
 
@@ -88,8 +90,10 @@ class Origin(Validated):
     style: tuple[Name, ...] = ()
 
 
-class RequestOptions(TypedDict, total=False):
-    """The fields of a `Request` besides its prompt, as keywords: what may be given for each, aliases too."""
+class PictureOptions(TypedDict, total=False):
+    """The fields of a `Request` for a picture besides its prompt, as keywords: what may be given for each,
+    aliases too.
+    """
 
     negative: str
     width: int | None
@@ -148,6 +152,17 @@ class RequestOptions(TypedDict, total=False):
     guidance_scale: float | None
     num_inference_steps: int | None
     num_images_per_prompt: int
+
+
+class RequestOptions(PictureOptions, total=False):
+    """Those for a clip as well."""
+
+    frames: int | None
+    fps: float | None
+    loop: bool
+    motion: str | None
+    context: int | None
+    context_overlap: int | None
 
 
 class RequestFields(RequestOptions, total=False):
@@ -352,6 +367,35 @@ class Request(Validated):
         None,
         description="Have the picture go on at its opposite edge: side by side (x), one above the other (y) "
         "or both (xy).",
+    )
+    frames: int | None = Field(
+        None, ge=2, le=MAX_FRAMES, description="Draw a clip of so many frames. Default: a picture."
+    )
+    fps: float | None = Field(
+        None,
+        ge=1,
+        le=50,
+        allow_inf_nan=False,
+        description="Frames a second of a clip. Default: 8.",
+    )
+    loop: bool = Field(False, description="Have the last frame of a clip lead back to the first.")
+    motion: Name | None = Field(
+        None,
+        description="Motion adapter of a clip (AnimateDiff): a folder, a file, a hub id or a name in your "
+        "folder. Default: the model's own.",
+    )
+    context: int | None = Field(
+        None,
+        ge=2,
+        le=MAX_FRAMES,
+        description="Frames that the motion adapter attends to at once; longer clips are drawn in windows of "
+        "so many. Default: 16.",
+    )
+    context_overlap: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_FRAMES,
+        description="Frames that neighbouring windows of a clip have in common. Default: 4.",
     )
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to skip.")
     decoder: Literal["full", "tiny"] = Field(
@@ -598,6 +642,22 @@ class Request(Validated):
             raise ValueError(
                 "upscale and mask exclude each other: draw into the picture first, and enlarge it after"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_clip(self) -> Self:
+        """What is said of a clip needs frames, and a clip is drawn without what changes single pictures."""
+        if self.frames is None:
+            for name in ("fps", "loop", "motion", "context", "context_overlap"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is given without frames, how many a clip has")
+            return self
+        without = ("inversion", "mask", "extend", "elements", "controls", "has_alpha", "upscaler")
+        given = [name for name in without if getattr(self, name)]
+        given += ["upscale"] * ((self.upscale or 1) > 1) + ["multidiffusion"] * bool(self.multidiffusion)
+        if given:
+            name = "transparent" if given[0] == "has_alpha" else given[0]
+            raise ValueError(f"{name} is given with frames: it is of single pictures")
         return self
 
     @model_validator(mode="after")

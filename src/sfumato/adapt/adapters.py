@@ -77,6 +77,10 @@ class Adapters:
         if beside or any(each.name == name for each in self.active):
             raise UsageError(f"the adapter {name!r} is in use; take it out first")
 
+    def find_layers(self, part: str) -> None:
+        """Look for the layers of a network anew, whose modules have changed; nothing may be active."""
+        self.indexes[part] = LayerIndex(self.networks[part])
+
     def set_adapters(self, weights: Sequence[AdapterWeight]) -> bool:
         """Merge these and no others into the weights: W + Σ wᵢ ΔWᵢ, rounded once; whether anything changed.
 

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from sfumato import weights
 from sfumato.checkpoint import keys, ldm_keys
 from sfumato.checkpoint.instruct_adapter import InstructAdapter
-from sfumato.checkpoint.layout import ENCODER, TINY, Part
+from sfumato.checkpoint.layout import TINY, Part
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.report import Report
@@ -21,6 +21,7 @@ from sfumato.config import (
     Config,
     ControlNetConfig,
     IPAdapterConfig,
+    MotionAdapterConfig,
     T2IAdapterConfig,
     TemporalVAEConfig,
     TextConfig,
@@ -33,6 +34,7 @@ from sfumato.config import (
 )
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.ip_adapter import IPAdapter
+from sfumato.nets.motion import MotionAdapter
 from sfumato.nets.t2i_adapter import T2IAdapter
 from sfumato.nets.temporal_vae import TemporalAutoencoderKL
 from sfumato.nets.text import CLIPText
@@ -74,11 +76,9 @@ def load(
     built = {name: given[name] if name in given else build(part, dtype) for name, part in found.parts.items()}
     unet, autoencoder, small = built.pop("unet"), built.pop("vae"), built.pop(TINY, None)
     encoders = [network for network in built.values() if isinstance(network, CLIPText)]
-    vision = built.get(ENCODER)
     assert isinstance(unet, UNet)
     assert isinstance(autoencoder, AutoencoderKL | AutoencoderTiny)
     assert isinstance(small, AutoencoderTiny | None)
-    assert isinstance(vision, CLIPVision | None)
     for adapter in () if "unet" in given else found.adapters:
         unet = _extended(unet, adapter)
     return Model(
@@ -97,8 +97,8 @@ def load(
         tiny=small,
         fast=found.fast,
         controls=found.controls,
+        motion=found.motion,
         image_encoder=found.image_encoder,
-        vision=vision,
     )
 
 
@@ -126,6 +126,7 @@ _NETWORKS: dict[type[Config], Callable[[Any], ModelNetwork]] = {
     TemporalVAEConfig: TemporalAutoencoderKL,
     TinyVAEConfig: AutoencoderTiny,
     TextConfig: CLIPText,
+    MotionAdapterConfig: MotionAdapter,
     T2IAdapterConfig: T2IAdapter,
     IPAdapterConfig: IPAdapter,
     VisionConfig: CLIPVision,

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import ModelInfo
-from sfumato.checkpoint.layout import ENCODER
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig
 from sfumato.diffusion.latent import LatentSpec
@@ -19,6 +18,7 @@ from sfumato.diffusion.spacing import spacing_named
 from sfumato.errors import UsageError
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.ip_adapter import IPAdapter
+from sfumato.nets.motion import MotionAdapter
 from sfumato.nets.t2i_adapter import T2IAdapter
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -30,7 +30,15 @@ from sfumato.prompt.meaning import Content
 from sfumato.prompt.tokenizer import Tokenizer
 
 ModelNetwork = (
-    UNet | AutoencoderKL | AutoencoderTiny | CLIPText | ControlNet | T2IAdapter | IPAdapter | CLIPVision
+    UNet
+    | AutoencoderKL
+    | AutoencoderTiny
+    | CLIPText
+    | ControlNet
+    | T2IAdapter
+    | IPAdapter
+    | CLIPVision
+    | MotionAdapter
 )
 """A network of a model's, or one that is used beside it."""
 
@@ -61,10 +69,10 @@ class Model:
     """The file of a LoRA with which it draws in few steps."""
     controls: Mapping[str, FilePath] = field(default_factory=dict)
     """The folders of the controls that it brings with it, by their names."""
+    motion: FilePath | None = None
+    """The folder of the motion adapter that it brings with it."""
     image_encoder: FilePath | None = None
     """The folder of the image encoder that it brings with it for IP-Adapters."""
-    vision: CLIPVision | None = None
-    """What sees the picture that it moves, of a model that moves pictures."""
 
     def __repr__(self) -> str:
         width, height = self.native_size
@@ -72,14 +80,12 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """The family: "sd1", "sd2", "sdxl", "sdxl-refiner", "svd", "modelscope" or "latent-diffusion"."""
+        """The family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"."""
         return self.info.family.name
 
     @property
     def task(self) -> str:
-        """What the UNet is given besides noise: "text", text with "inpaint" or "instruct", or a picture to
-        "animate".
-        """
+        """What the UNet is given besides noise and text: "text" (nothing), "inpaint" or "instruct"."""
         return self.info.task
 
     @property
@@ -124,22 +130,19 @@ class Model:
     def networks(self) -> dict[str, ModelNetwork]:
         """Every network by its place in the folder, without `tiny`, which no other program looks for."""
         encoders = dict(zip(self.info.family.text_encoders, self.text_encoders, strict=False))
-        return {
-            "unet": self.unet,
-            "vae": self.vae,
-            **encoders,
-            **({ENCODER: self.vision} if self.vision else {}),
-        }
+        return {"unet": self.unet, "vae": self.vae, **encoders}
 
-    def levels(self, spacing: str, steps: int, size: tuple[int, int] | None = None) -> list[Level]:
+    def levels(
+        self, spacing: str, steps: int, size: tuple[int, int] | None = None, path: Path | None = None
+    ) -> list[Level]:
         """The noise levels of a picture of `size` (width, height) in `steps`, `lcm` ones as it was distilled.
 
-        Raises `UsageError` for an unknown spacing, and for one that begins with pure noise where the network
-        predicts the noise.
+        `path`: another than its own. Raises `UsageError` for an unknown spacing, and for one that begins with
+        pure noise where the network predicts the noise.
         """
         named = spacing_named(spacing)
         own = {"origin": self.schedule.original_inference_steps} if named.name == "lcm" else {}
-        levels = named.levels(self.path(size), steps, **own)
+        levels = named.levels(path or self.path(size), steps, **own)
         if levels[0].a == 0 and self.schedule.predicts_noise:
             why = " (rescale_betas_zero_snr)" if self.schedule.rescale_betas_zero_snr else ""
             raise UsageError(

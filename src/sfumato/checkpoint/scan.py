@@ -12,9 +12,10 @@ from sfumato.checkpoint import replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.infer import ModelInfo, model_info
 from sfumato.checkpoint.instruct_adapter import InstructAdapter
+from sfumato.checkpoint.ip_adapter import ENCODER
 from sfumato.checkpoint.layout import (
-    ENCODER,
     FAST,
+    MOTION,
     NETWORKS,
     TINY,
     TOKENIZERS,
@@ -111,6 +112,12 @@ class Scan(Content):
         """The folders in a model's own that hold networks which are no part of it, by their names."""
         configs = sorted(self.place.glob("*/config.json")) if self.place.is_dir() else []
         return {file.parent.name: file.parent for file in configs if file.parent.name not in _PLACES}
+
+    @property
+    def motion(self) -> Path | None:
+        """The folder of the motion adapter that it brings."""
+        folder = self.place / MOTION
+        return folder if (folder / "config.json").is_file() else None
 
     @property
     def image_encoder(self) -> Path | None:
@@ -315,5 +322,5 @@ def _scheduler_name(prediction: str | None) -> str | None:
     return prediction and theirs[prediction]
 
 
-_PLACES = frozenset({*NETWORKS, *UNUSED})
-_ORDER = ("unet", "vae", "text_encoder", "text_encoder_2", ENCODER)
+_PLACES = frozenset({*NETWORKS, *UNUSED, MOTION})
+_ORDER = ("unet", "vae", "text_encoder", "text_encoder_2")

@@ -12,8 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 from sfumato.errors import UsageError, nearest
 from sfumato.names import ELSEWHERE
 
-PICTURE, PROMPT, GUIDANCE, RUN, OUTPUT, MODEL, OTHER = PANELS = (
+PICTURE, CLIP, PROMPT, GUIDANCE, RUN, OUTPUT, MODEL, OTHER = PANELS = (
     "Picture",
+    "Clip",
     "Prompt",
     "Guidance",
     "Run",

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from sfumato.cli.help import GUIDANCE, MODEL, OUTPUT, PICTURE, PROMPT, HelpfulCommand, HelpfulGroup
+from sfumato.cli.help import CLIP, GUIDANCE, MODEL, OUTPUT, PICTURE, PROMPT, HelpfulCommand, HelpfulGroup
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.names import DIALECTS, PREPROCESSORS, SAMPLERS, SPACINGS
 from sfumato.options import EMBEDDED, DeviceOptions
@@ -171,7 +171,12 @@ class Field:
 
 
 NO_OPTIONS = ("prompt", "origin", "extend", "elements", "harmonise")
+CLIP_FIELDS = ("frames", "fps", "loop", "motion", "context", "context_overlap")
+"""Fields of clips, which are options of `sfumato video` alone."""
 FIELDS = {
+    **{name: Field(panel=CLIP) for name in CLIP_FIELDS},
+    "motion": Field("--motion FILE", CLIP),
+    "context_overlap": Field("--overlap, --context-overlap N", CLIP),
     "negative": Field("--negative, --negative-prompt TEXT", PROMPT),
     "width": Field("-W, --width PX"),
     "height": Field("-H, --height PX"),
@@ -216,15 +221,15 @@ FIELDS = {
 }
 
 
-def request_fields(*names: str, but: Collection[str] = ()) -> OptionGroup:
+def request_fields(*names: str, but: Collection[str] = (), clips: bool = False) -> OptionGroup:
     """The fields of `Request`, or those named, as options: a dictionary of the ones that were given.
 
-    `but`: fields to leave out.
+    `but`: fields to leave out. `clips`: whether what it draws are clips.
     """
 
     def options() -> Iterable[inspect.Parameter]:
         schemas = _schemas()
-        left_out = {*NO_OPTIONS, *but}
+        left_out = {*NO_OPTIONS, *but, *(() if clips else CLIP_FIELDS)}
         return [_parameter(name, schemas[name]) for name in names or schemas if name not in left_out]
 
     def make(values: dict[str, Any]) -> dict[str, Any]:

@@ -36,14 +36,18 @@ class SeriesOptions:
     as_json: Annotated[bool, option("--json", OUTPUT, "Print one line of JSON.")] = False
     quiet: Quiet = False
 
-    def place(self, name: str, request: Request) -> Path:
+    def place(self, name: str, request: Request, *, in_folder: bool = False) -> Path:
         """Where the file goes, called `name` unless it is given; its folder is made, and `keep`.
+
+        `in_folder`: it is a folder of files, which whoever writes it checks.
 
         Raises `OutputError` where it cannot be written. A file that is there is replaced only if it is named,
         and no picture that the `request` begins from.
         """
         path = Path(name) if self.output is None else Path(self.output).expanduser()
         target.make_folder(path.parent)
+        if in_folder:
+            return path
         place = target.Target(path.parent, path.name, 1, overwrite=self.output is not None)
         place.spare("", 0, {each.data for each in request.inputs.values() if each.data is not None})
         path = place.path(1, "", 0)
@@ -61,6 +65,10 @@ class SeriesOptions:
         """Write the file, and print where it is."""
         with replace_atomically(path) as file:
             file.write(content)
+        self.tell(path, facts)
+
+    def tell(self, path: Path, facts: dict[str, Any]) -> None:
+        """Print where the file is that was written, and open it if that is asked."""
         console.result(console.as_json({"path": str(path), **facts}) if self.as_json else str(path))
         if self.show:
             if why := viewer.why_none():

@@ -13,7 +13,7 @@ from sfumato import expansion
 from sfumato.errors import UsageError
 from sfumato.prompt.language import escape, parse
 from sfumato.prompt.meaning import Blend, Phrase, PromptTerm, WeightedText
-from sfumato.request import MAX_COUNT, Request, RequestOptions
+from sfumato.request import MAX_COUNT, PictureOptions, Request
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class Interpolation:
         seeds: int | Sequence[int] = (),
         *,
         loop: bool = False,
-        **fields: Unpack[RequestOptions],
+        **fields: Unpack[PictureOptions],
     ) -> Self:
         """The way over `prompts`, one or more, and `seeds`, one random unless given; `fields` of all frames.
 

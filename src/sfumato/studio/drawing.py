@@ -20,6 +20,7 @@ from sfumato import checkpoint, devices, expansion
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
 from sfumato.calls import DrawingCalls, one_picture
+from sfumato.checkpoint.motion import LoadedMotion
 from sfumato.decoders import TINY, Decoders
 from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, SizedGuidance, active_terms
 from sfumato.diffusion.inpainting import resampled
@@ -44,7 +45,7 @@ from sfumato.edit.instruction import check_edit
 from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
-from sfumato.expansion import Prepared
+from sfumato.expansion import Prepared, Weights
 from sfumato.few_steps import apply_fast
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
@@ -64,13 +65,15 @@ from sfumato.request import (
     requests_of,
 )
 from sfumato.series.upscaling import enlargement
-from sfumato.studio import advice, editing, enlarging, passes
+from sfumato.studio import advice, clips, editing, enlarging, passes
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.controls import Controls
 from sfumato.studio.layers import LayerFolder
 from sfumato.studio.library import Library
+from sfumato.studio.motions import Motions
 from sfumato.validation import as_path, shown
 from sfumato.version import __version__
+from sfumato.video import Video
 
 T = TypeVar("T")
 
@@ -95,7 +98,7 @@ class Step:
     """One network evaluation on the way to a picture.
 
     `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
-    finished picture on its last step, else `None`.
+    finished picture on its last step, else `None`; of a clip it is `video`.
     """
 
     image_index: int
@@ -107,18 +110,24 @@ class Step:
     _estimate: Tensor
     _studio: "Studio"
     _picture: Prepared
+    video: Video | None = None
 
     def __repr__(self) -> str:
         which = f" of picture {self.image_index + 1} of {self.image_count}" if self.image_count > 1 else ""
         return f"<Step {self.index} of {self.total}{which}, σ = {self.sigma:.4g}>"
 
-    def preview(self, quick: bool = False, *, decoder: str | None = None) -> Image:
-        """What the network believes the picture to be by now.
+    def preview(self, quick: bool = False, *, decoder: str | None = None, frame: int = 0) -> Image:
+        """What the network believes the picture, or one `frame` of the clip, to be by now.
 
         `quick`: colours straight from the latent, a hundredth of the work and an eighth of the size; else
         decoded by the `decoder` "full" or "tiny", the tiny one unless given, where the model has it.
         """
-        return self._studio.preview(self._estimate, self._picture, quick, decoder=decoder)
+        estimate = self._estimate if self._estimate.ndim == 4 else self._estimate[:, :, frame]
+        return self._studio.preview(estimate, self._picture, quick, decoder=decoder)
+
+    def preview_video(self, quick: bool = True) -> Video:
+        """What the network believes the clip to be by now, `quick` as in `preview`."""
+        return self._studio.preview_video(self._estimate, self._picture, quick)
 
 
 class Studio(DrawingCalls):
@@ -163,15 +172,19 @@ class Studio(DrawingCalls):
         self.library = Library(model)
         self.layers: LayerFolder | None = None
         """Where layers of scenes are kept, and those that have not changed are found."""
+        local = options.local_files_only
+        self.motions = Motions(
+            model, self.library.adapters, device, dtype, device_options, local_files_only=local
+        )
         self._conditioner = Conditioner(model, denoiser)
-        self.controls = Controls(model, denoiser, device_options, local_files_only=options.local_files_only)
+        self.controls = Controls(model, denoiser, device_options, local_files_only=local)
         self.budget: float = ROWS_AT_ONCE * self._native_cells if device.type == "cuda" else 0
         """How large a batch may be, in rows × latent cells: see `Engine`."""
         self.decode_budget: float = CELLS_DECODED if device.type == "cuda" else 0
 
     def confine(self) -> None:
         """From now on requests name adapters, embeddings and controls of the user's folders, and no paths."""
-        self.library.names_only = self.controls.names_only = True
+        self.library.names_only = self.controls.names_only = self.motions.names_only = True
 
     def close(self) -> None:
         """Free the memory of the weights. A closed studio draws no more: every use is a `UsageError`."""
@@ -248,8 +261,6 @@ class Studio(DrawingCalls):
         """
         request = request_of(request, {})
         task = self.model.task
-        if task == "animate":
-            raise UsageError(f"{self.model.name} moves a picture: it draws clips, not pictures")
         if task != "text" and request.image is None:
             raise UsageError(f"{self.model.name} is an {task} model: it edits pictures, and needs image")
         if task != "text" and request.inversion:
@@ -264,6 +275,10 @@ class Studio(DrawingCalls):
         if task == "inpaint" and request.mask is None and request.extend is None:
             raise UsageError(f"{self.model.name} is an inpaint model: it needs mask, the part to draw anew")
         self.decoders.check(request.decoder)
+        if request.frames is not None:
+            with self.lock:
+                motion = self.motions.fetch(request.motion or self.motions.default())
+            request = clips.resolved(request, self.model, motion)
         defaults = self.model.defaults
         canvas = self._canvas(request)
         native = self.native_size if canvas is None else canvas.size
@@ -333,15 +348,24 @@ class Studio(DrawingCalls):
                 upscalers = enlarging.fetch(resolved, self.decoders)
             for picture in expansion.expand(resolved):
                 with self.lock:
+                    motion = self._attached(picture.request)
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
                     loaded = {use.name: self.adapters[use.name] for use in picture.adapters}
                     embeddings = self.library.named(picture)
                 notes = advice.notes(picture, self.model, self.adapters)
                 picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
-                picture = replace(picture, controls=controls, upscalers=upscalers)
+                picture = replace(picture, controls=controls, upscalers=upscalers, motion=motion)
                 self._conditioner.check(picture)
                 prepared.append(passes.prepared(picture, self))
         return prepared
+
+    def _attached(self, request: Request) -> LoadedMotion | None:
+        """The motion adapter of a resolved request, in the UNet, so that other adapters find its layers."""
+        if request.motion is None:
+            return None
+        found = self.motions.fetch(request.motion)
+        self._select(Weights(self.adapters.active, request.motion))
+        return found
 
     def _canvas(self, request: Request) -> Canvas | None:
         """What a request draws over by itself, not in passes."""
@@ -378,8 +402,8 @@ class Studio(DrawingCalls):
     def steps(self, pictures: Sequence[Prepared]) -> Iterator[Step]:
         """The steps of pictures that `prepare` has worked out, as those of `stream`."""
 
-        def alike(index: int) -> tuple[int | None, Sequence[AdapterWeight]]:
-            return index if pictures[index].parts else None, pictures[index].adapters
+        def alike(index: int) -> tuple[int | None, Weights]:
+            return index if pictures[index].parts else None, pictures[index].weights
 
         for (single, _), group in groupby(range(len(pictures)), alike):
             if single is None:
@@ -394,7 +418,7 @@ class Studio(DrawingCalls):
         last: dict[int, Evaluated] = {}
         engine = self.engine()
 
-        def step(index: int, event: Evaluated, image: Image | None) -> Step:
+        def step(index: int, event: Evaluated, image: Image | None, video: Video | None = None) -> Step:
             return Step(
                 image_index=index,
                 image_count=len(pictures),
@@ -405,6 +429,7 @@ class Studio(DrawingCalls):
                 _estimate=event.x0,
                 _studio=self,
                 _picture=pictures[index],
+                video=video,
             )
 
         with ExitStack() as stack:
@@ -422,10 +447,12 @@ class Studio(DrawingCalls):
                     else:
                         yield step(index, event, None)
                 elif isinstance(event, Finished):
-                    assert event.pixels is not None
                     # at strength 0 nothing is evaluated
                     done = last.pop(index, Evaluated(index, 0, 0, CLEAN, event.latent, event.latent, True))
-                    yield step(index, done, self.image(event.pixels, pictures[index]))
+                    if event.pixels is None:
+                        yield step(index, done, None, self.video(event.latent, pictures[index]))
+                    else:
+                        yield step(index, done, self.image(event.pixels, pictures[index]))
                 else:
                     for again in self._again(pictures[index], event):
                         yield replace(again, image_index=index, image_count=len(pictures))
@@ -449,15 +476,16 @@ class Studio(DrawingCalls):
         request, canvas = picture.request, picture.canvas
         first_size = enlarging.first_size(request, self.factor)
         with self.lock, torch.no_grad():
-            self._select(picture.adapters)
+            self._select(picture.weights)
             if canvas is not None and enlarging.enlarges(request):
                 canvas = enlarging.enlarged_canvas(canvas, request, self.decoders)
                 if request.strength == 0:
                     return enlarging.only(canvas, self.model, key)
             levels = self._levels(request, first_size)
             noise = SeededNoise([_set(request.seed)])
-            eps = noise(torch.empty(self.model.latent.shape(first_size)))
-            eps = varied(eps, request.variation_seed, request.variation_amount).to(self.device)
+            eps = noise(torch.empty(self.model.latent.shape(first_size, frames=request.frames)))
+            eps = varied(eps, request.variation_seed, request.variation_amount)
+            eps = clips.noise(eps, request).to(self.device)
             guidance = self._guidance(picture, canvas)
         if canvas is not None and request.inversion:
             with self.lock:
@@ -484,8 +512,9 @@ class Studio(DrawingCalls):
                 noise,
                 enlarging.second_step(request),
             )
-        decode = enlarging.decode(request, self.decoders)
-        return Job(key, sampling, guidance, picture.adapters, decode)
+        # a clip is decoded in parts, see `video`
+        decode = enlarging.decode(request, self.decoders) if request.frames is None else None
+        return Job(key, sampling, guidance, picture.weights, decode)
 
     def _guidance(self, picture: Prepared, canvas: Canvas | None) -> Guidance:
         """The guidance of every pass; `canvas` is laid out for the first."""
@@ -514,7 +543,8 @@ class Studio(DrawingCalls):
         request = picture.request
         channels = editing.input_channels(self.model, self.decoders, canvas, request.seamless or "")
         controls = self.controls.ready(request.controls, size, taken)
-        windows = enlarging.windows(request, size, self.model, self.budget)
+        windows_of = enlarging.windows if request.frames is None else clips.windows
+        windows = windows_of(request, size, self.model, self.budget)
         return self._conditioner.guidance(picture, size, taken.stop, channels, controls, windows)
 
     def denoiser(
@@ -535,7 +565,7 @@ class Studio(DrawingCalls):
         levels = self._levels(picture.request)
 
         def guidance() -> Guidance:
-            self._select(picture.adapters)
+            self._select(picture.weights)
             return self._guidance(picture, picture.canvas)
 
         with self.lock:
@@ -546,7 +576,7 @@ class Studio(DrawingCalls):
                 step = max(sum(each.sigma >= level.sigma for each in levels[:-1]) - 1, 0)
             with self.lock:
                 own = kept or guidance()
-                self._select(picture.adapters)
+                self._select(picture.weights)
                 points = [Point(row, level, step) for row in x.split(1)]
                 questions = [(point, own, active_terms(own, point)) for point in points]
                 return torch.cat(guided_estimates(self.networks, questions))
@@ -557,7 +587,11 @@ class Studio(DrawingCalls):
         self, request: Request, size: tuple[int, int] | None = None, steps: int | None = None
     ) -> list[Level]:
         """Those of a pass of `size`, the last one's if `None`, in `steps`, the first one's if `None`."""
-        return self.model.levels(_set(request.spacing), steps or _set(request.steps), size or request.size)
+        path = None
+        if request.motion is not None:
+            path = clips.path(self.motions.fetch(request.motion), self.model)
+        count = steps or _set(request.steps)
+        return self.model.levels(_set(request.spacing), count, size or request.size, path)
 
     def only_step(self, image: Image, picture: Prepared) -> Step:
         """The step of a picture for which no network was asked."""
@@ -613,17 +647,22 @@ class Studio(DrawingCalls):
             sample = partial(bounded_ddim, bound=bound) if ddim else bounded(sample, bound)
         return resampled(sample, times) if (times := request.resample or 1) > 1 else sample
 
-    def _select(self, adapters: Sequence[AdapterWeight]) -> None:
-        """Have the weights hold these adapters and no others, which must be ready."""
+    def _select(self, weights: Weights) -> None:
+        """Have the network hold these adapters and no others, which must be ready, and the motion adapter.
+
+        Pictures are drawn as well where there is one.
+        """
+        adapters, motion = weights
         if adapters and self.device_options.trainable:
             raise UsageError(
                 "a trainable studio draws without adapters, which would be folded into the weights that are "
                 "trained: put them beside the layers with studio.adapters.attach"
             )
-        if tuple(adapters) == self.adapters.active:
+        if adapters == self.adapters.active and motion in (None, self.motions.attached):
             return
         try:
-            changed = self.adapters.set_adapters(adapters)
+            moved = motion is not None and self.motions.attach(motion)
+            changed = self.adapters.set_adapters(adapters) or moved
         except BaseException:
             self._forget()
             raise
@@ -682,7 +721,7 @@ class Studio(DrawingCalls):
         uses = [_adapter(each) for each in ([adapters] if isinstance(adapters, str) else adapters)]
         with self.lock:
             self.library.fetch(uses, allow_partial=allow_partial)
-            self._select(uses)
+            self._select(Weights(tuple(uses), self.motions.attached))
 
     def preview(
         self, x0: Tensor, picture: Prepared, quick: bool = False, *, decoder: str | None = None
@@ -694,6 +733,22 @@ class Studio(DrawingCalls):
         request = picture.request.filled(transparent=False, sticker=0)
         request = request if quick else request.filled(decoder=name)
         return self.image(pixels, replace(picture, request=request))
+
+    def video(self, latent: Tensor, picture: Prepared) -> Video:
+        """A clip's latent (1, C, F, h, w) decoded, some frames at a time, with how it was drawn."""
+        request, parts = picture.request, []
+        for part in latent.split(clips.FRAMES_DECODED, dim=2):
+            with self.lock:
+                pixels = self.decoders.decode(part, request.decoder, request.seamless or "")
+            parts.append(clips.pixels_of(pixels))
+        frames = torch.cat(parts).numpy()
+        return Video.of(frames, self._record(picture, request, ""), fps=_set(request.fps), loop=request.loop)
+
+    def preview_video(self, x0: Tensor, picture: Prepared, quick: bool = True) -> Video:
+        """A clean estimate (1, C, F, h, w) of a drawing as a clip; see `Step.preview_video`."""
+        frames = [self.preview(frame, picture, quick) for frame in x0.unbind(2)]
+        fps = _set(picture.request.fps)
+        return Video(tuple(frames), fps, picture.request.loop)
 
     def image(self, pixels: Tensor, picture: Prepared) -> Image:
         """Pixels (1, 3, H, W) in [−1, 1] as a picture that carries how it was drawn.
@@ -742,6 +797,7 @@ class Studio(DrawingCalls):
             processor=f"{devices.processor()}, compiled kernels" if compiled else devices.processor(),
             pixels=pixels,
             adapters={name: adapter.fingerprint for name, adapter in picture.loaded.items()},
+            motion=picture.motion.fingerprint if picture.motion else None,
             embeddings={name: each.fingerprint for name, each in picture.embeddings.items()},
             controls=dict(picture.controls),
             upscalers=dict(picture.upscalers),

@@ -14,6 +14,7 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.sampling import Noise, Sampler, Sampling, Start, Wrapper, resumed
 from sfumato.edit.canvas import Canvas
 from sfumato.request import Request
+from sfumato.studio import clips
 
 
 def first_step(request: Request) -> int:
@@ -46,7 +47,7 @@ def begun(
     keeps = mask is not None and model.task != "inpaint"
     if not first and not keeps:
         return None, []
-    x0 = decoders.encode(canvas.shown, seamless=request.seamless or "").to(eps)
+    x0 = clips.each_frame(decoders.encode(canvas.shown, seamless=request.seamless or "").to(eps), request)
     if mask is None:
         return Start(x0, first), []
     mask = mask.to(eps)

@@ -133,7 +133,7 @@ def second_step(request: Request) -> int:
 
 def resolved(request: Request, model: Model, steps: int) -> Request:
     """`request`, whose size and strength are known, with all that is said here of its passes filled in."""
-    if request.extend is not None:  # drawn in passes of its own
+    if request.extend is not None or request.frames:  # drawn in passes and windows of its own
         return request.filled(upscale=1.0, multidiffusion=False)
     scale, windows = request.upscale, request.multidiffusion
     large = not known(model, request.size)

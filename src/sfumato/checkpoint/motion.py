@@ -1,0 +1,197 @@
+"""Motion adapters: diffusers' folders, and files of AnimateDiff by the names of its first program."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sfumato import folders, weights
+from sfumato.checkpoint import layout, source
+from sfumato.checkpoint.layout import Part
+from sfumato.checkpoint.ldm_keys import SourceKey, Table
+from sfumato.checkpoint.loading import build
+from sfumato.checkpoint.unsupported import described
+from sfumato.config import MotionAdapterConfig, ScheduleConfig
+from sfumato.errors import CheckpointError, UsageError, misnamed
+from sfumato.files import read_json
+from sfumato.nets.motion import MotionAdapter
+from sfumato.validation import as_path, shown
+from sfumato.weights import Header
+
+OWN_SCHEDULE = "sfumato.own_schedule"
+"""Of a file's metadata: it was trained on the noise of its base, not on AnimateDiff's."""
+_MODULE = re.compile(
+    r"(?:module\.)?(?:(?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\."
+    r"(?:temporal_transformer\.)?(?:norm|proj_in|proj_out)\.weight"
+)
+_PREFIX = "module."
+# The names of the first program, in the order in which the rules apply to diffusers'.
+_ORIGINAL = (
+    (".attn1.", ".attention_blocks.0."),
+    (".attn2.", ".attention_blocks.1."),
+    (".pos_embed.", ".attention_blocks.0.pos_encoder."),
+    (".norm1.", ".norms.0."),
+    (".norm2.", ".norms.1."),
+    (".norm3.", ".ff_norm."),
+)
+_REPEATED = ".attention_blocks.1.pos_encoder.pe"
+"""The positions once more, as every attention of the first program has them."""
+_TRANSFORMER = re.compile(r"(\.motion_modules\.\d+)\.")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedMotion:
+    """A motion adapter's network, on the CPU; `fingerprint` identifies its files.
+
+    `linear`: whether it was trained on noise with linear betas, as AnimateDiff's were, whatever its base has.
+    """
+
+    name: str
+    network: MotionAdapter
+    fingerprint: str
+    linear: bool
+
+    def schedule(self, base: ScheduleConfig) -> ScheduleConfig:
+        """The noise that it is drawn on with a model that has the schedule `base`."""
+        if not self.linear or base.is_edm or base.is_flow:
+            return base
+        return replace(base, beta_schedule="linear", beta_start=0.00085, beta_end=0.012, trained_betas=None)
+
+
+def is_motion_adapter(names: Collection[str]) -> bool:
+    """Whether these are the names of a motion adapter's tensors, without a UNet around them."""
+    return any(_MODULE.fullmatch(name) for name in names) and not any(
+        ".attentions." in name or ".resnets." in name for name in names
+    )
+
+
+def load_motion(
+    name: str,
+    own: Path | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    local_files_only: bool = False,
+    names_only: bool = False,
+) -> LoadedMotion:
+    """Load a motion adapter: a diffusers folder, a `.safetensors` file, a hub id, or a name.
+
+    A name is one in the user's folder `motion`. `own`: what the drawing's model brings, by its folder.
+    `dtype`: what to convert the weights to; as stored if `None`. `names_only`: paths and hub ids mean
+    nothing. Raises `CheckpointError`.
+    """
+    half = dtype in (torch.float16, torch.bfloat16)
+    path = own or locate_motion(
+        name, prefer_half=half, local_files_only=local_files_only, names_only=names_only
+    )
+    part = motion_part(path, prefer_half=half)
+    network = build(part, dtype)
+    assert isinstance(network, MotionAdapter)
+    asked = json.dumps(part.config.to_dict(), sort_keys=True)
+    linear = not any(OWN_SCHEDULE in header.metadata for header in part.headers.values())
+    return LoadedMotion(name, network, layout.fingerprint(path, [part], asked), linear)
+
+
+def locate_motion(
+    name: str, *, prefer_half: bool = False, local_files_only: bool = False, names_only: bool = False
+) -> Path:
+    """The file or folder of the motion adapter `name`; see `load_motion`. Raises `CheckpointError`."""
+    path = as_path(name)
+    if path.exists() and not names_only:
+        return path
+    try:
+        return folders.pick("motion", name, names_only=names_only)
+    except UsageError as error:
+        wrong = misnamed(CheckpointError(str(error)))
+        if not names_only and (named := source.hub_name(name)):
+            repository, revision = named
+            return source.hub_network(
+                repository, revision=revision, prefer_half=prefer_half, local_files_only=local_files_only
+            )
+        raise wrong from None
+
+
+def motion_part(path: Path, *, prefer_half: bool = False) -> Part:
+    """The network in `path`, a folder with its `config.json` or a file. Raises `CheckpointError`."""
+    file = path / "config.json"
+    if not file.is_file():
+        if path.is_dir():
+            raise CheckpointError(f"{path} holds no motion adapter: it has no config.json")
+        return _file_part(path, weights.header(path))
+    content = read_json(file)
+    if content.get("_class_name") != MotionAdapterConfig.CLASS:
+        raise CheckpointError(
+            f"{file}: {shown(content.get('_class_name'))} is no motion adapter; "
+            f"{MotionAdapterConfig.CLASS} is"
+        )
+    config = MotionAdapterConfig.from_dict(content, str(file))
+    headers, variant = layout.read_headers(path, prefer_half=prefer_half)
+    tensors = {key: info for header in headers.values() for key, info in header.tensors.items()}
+    return Part("motion", config.CLASS, config, str(path), headers, tensors, variant)
+
+
+def _file_part(path: Path, header: Header) -> Part:
+    """The motion adapter in the file `path`, by its tensors. Raises `CheckpointError`."""
+    if not is_motion_adapter(header.tensors):
+        what = described(header.tensors) or "no motion adapter"
+        raise CheckpointError(f"{path} is {what}; a motion adapter is AnimateDiff's, or in that form")
+    prefix = _PREFIX if all(name.startswith(_PREFIX) for name in header.tensors) else ""
+    shapes = {name.removeprefix(prefix): info.shape for name, info in header.tensors.items()}
+    original = any(".temporal_transformer." in name for name in shapes)
+    config = _config(shapes, original, path)
+    tensors = {name: info for name, info in header.tensors.items() if not name.endswith(_REPEATED)}
+    table = motion_table(prefix, original)
+    return Part("motion", config.CLASS, config, str(path), {path: header}, tensors, table=table)
+
+
+def motion_table(prefix: str, original: bool) -> Callable[[Iterable[str]], Table]:
+    """Makes the table of where a file keeps each parameter, in the `original` names or diffusers'."""
+
+    def source_name(name: str) -> str:
+        if not original or ".motion_modules." not in name:
+            return prefix + name
+        for ours, theirs in _ORIGINAL:
+            name = name.replace(ours, theirs)
+        return prefix + _TRANSFORMER.sub(r"\1.temporal_transformer.", name)
+
+    def table(expected: Iterable[str]) -> Table:
+        return {name: SourceKey(source_name(name)) for name in expected}
+
+    return table
+
+
+def _config(shapes: Mapping[str, tuple[int, ...]], original: bool, path: Path) -> MotionAdapterConfig:
+    """What it is built of, by the shapes of its tensors."""
+    inner = "temporal_transformer." if original else ""
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in shapes:
+            raise CheckpointError(f"{path} is no whole motion adapter: {name} is missing")
+        return shapes[name]
+
+    levels = 1 + max(
+        (int(name.split(".")[1]) for name in shapes if name.startswith("down_blocks.")), default=0
+    )
+    widths, counts = [], []
+    for level in range(levels):
+        begin = f"down_blocks.{level}.motion_modules."
+        widths.append(shape(f"{begin}0.{inner}norm.weight")[0])
+        counts.append(len({name.split(".")[3] for name in shapes if name.startswith(begin)}))
+    blocks = f"down_blocks.0.motion_modules.0.{inner}transformer_blocks."
+    positions = "attention_blocks.0.pos_encoder.pe" if original else "pos_embed.pe"
+    frames = shape(f"{blocks}0.{positions}")[1]
+    depth = len({name.removeprefix(blocks).split(".")[0] for name in shapes if name.startswith(blocks)})
+    conv = shapes.get("conv_in.weight")
+    return MotionAdapterConfig.from_dict(
+        {
+            "block_out_channels": widths,
+            "motion_layers_per_block": counts,
+            "motion_transformer_layers_per_block": depth,
+            "motion_max_seq_length": frames,
+            "use_motion_mid_block": any(name.startswith("mid_block.") for name in shapes),
+            "conv_in_channels": conv and conv[1],
+        },
+        str(path),
+    )

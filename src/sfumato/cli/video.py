@@ -1,0 +1,67 @@
+"""`sfumato video`: a clip from a prompt, or a picture that begins to move."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from sfumato.calls import FRAMES_OF_CLIP
+from sfumato.cli import console
+from sfumato.cli.help import OUTPUT
+from sfumato.cli.options import Device, Program, argument, option, request_fields
+from sfumato.cli.series import Output
+from sfumato.cli.target import slug
+from sfumato.files import replace_atomically
+from sfumato.options import ModelOptions
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.video import Video
+
+program = Program()
+LEFT_OUT = (
+    "count", "inversion", "source", "image_guidance", "mask", "fill", "feather", "crop", "resample",
+    "transparent", "sticker", "controls", "upscale", "upscaler", "upscale_strength", "upscale_steps",
+    "multidiffusion", "overlap",
+)  # fmt: skip
+"""Fields of a request that clips have not."""
+
+
+@program.add(
+    examples="""sfumato video 'a red apple bouncing, 3d render' -o apple.webp --frames 16 --fps 8 --loop
+sfumato video 'a cat running' --frames 32 --context 16 --overlap 4 -o cat.gif --sheet
+sfumato video 'the cat nods' --image cat.png --strength 0.8 -o cat.mp4
+sfumato video 'a dog' --model dreamy.safetensors --motion mm_sd_v15_v2.safetensors -o frames/"""
+)
+def video(
+    prompt: Annotated[str, argument("PROMPT", "What the clip shows, and how it moves.")],
+    fields: Annotated[dict[str, Any], request_fields(but=LEFT_OUT, clips=True)],
+    device: Device,
+    output: Output,
+    sheet: Annotated[bool, option("--sheet", OUTPUT, "Write a page of all frames beside it too.")] = False,
+) -> None:
+    """Draw a clip as .webp, .gif, .apng, .mp4, .webm or a folder/ of frames."""
+    request = Request.build(**{"prompt": prompt, "frames": FRAMES_OF_CLIP, **fields})
+    meter = console.Meter(output.quiet)
+    with meter.shown("loading the model"):
+        from sfumato import devices
+        from sfumato import video as clips
+        from sfumato.studio import open_studio
+
+        name = output.output or f"{slug(prompt)}.webp"
+        path = output.place(name, request, in_folder=clips.is_frames_folder(name))
+        clips.check_writable(path)
+        studio = open_studio(ModelOptions.of_request(request), devices.native(device))
+        drawn: Video | None = None
+        for step in studio.stream(request):
+            meter.advance("drawing", step.total)
+            drawn = step.video or drawn
+        assert drawn is not None
+        drawn.save(path, embed=not output.no_embed)
+    for number, frame in enumerate(drawn.frames, start=1):
+        output.save_kept(frame, number, len(drawn))
+    facts: dict[str, Any] = {"seed": drawn.request.seed, "frames": len(drawn), "fps": drawn.fps}
+    if sheet:
+        page = path.with_name(f"{path.stem}-sheet.png")
+        with replace_atomically(page) as file:
+            drawn.sheet().save(file, "PNG")
+        facts["sheet"] = str(page)
+    record = drawn.record.for_file("PNG", embed=False).model_dump(mode="json")
+    output.tell(path, {**facts, "record": record})

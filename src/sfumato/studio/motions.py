@@ -1,0 +1,82 @@
+"""The motion adapters of a studio's clips: read once, and one of them between the layers of the UNet."""
+
+import torch
+
+from sfumato.adapt.adapters import Adapters
+from sfumato.checkpoint import Model
+from sfumato.checkpoint.layout import MOTION
+from sfumato.checkpoint.motion import LoadedMotion, load_motion
+from sfumato.errors import CheckpointError, UsageError
+from sfumato.nets.inference import for_inference
+from sfumato.options import DeviceOptions
+
+
+class Motions:
+    """Motion adapters by what requests call them, for one model; `adapters` are those of its layers."""
+
+    def __init__(
+        self,
+        model: Model,
+        adapters: Adapters,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: DeviceOptions,
+        *,
+        local_files_only: bool,
+    ) -> None:
+        self.model, self.adapters, self.device, self.dtype = model, adapters, device, dtype
+        self.options, self.local_files_only = options, local_files_only
+        self.names_only = False
+        """Whether requests may name only what the user's folder holds, and no paths."""
+        self.attached: str | None = None
+        """The one that is in the UNet."""
+        self._loaded: dict[str, LoadedMotion] = {}
+
+    def default(self) -> str:
+        """The one that the model brings. Raises `UsageError` where there is none."""
+        if self.model.motion is None:
+            raise UsageError(
+                f"{self.model.name} draws pictures; for clips it needs a motion adapter of its kind: give "
+                "motion, such as the file of an AnimateDiff motion module"
+            )
+        return MOTION
+
+    def fetch(self, name: str) -> LoadedMotion:
+        """The motion adapter `name`, read if it has not been. Raises `CheckpointError`."""
+        if name not in self._loaded:
+            self.add(
+                load_motion(
+                    name,
+                    self.model.motion if name == MOTION else None,
+                    dtype=self.dtype,
+                    local_files_only=self.local_files_only,
+                    names_only=self.names_only,
+                )
+            )
+        return self._loaded[name]
+
+    def add(self, motion: LoadedMotion) -> None:
+        """Have one that is in memory ready, under its name. Raises `CheckpointError` if it does not fit."""
+        if reason := motion.network.misfit(self.model.unet.config):
+            raise CheckpointError(
+                f"the motion adapter {motion.name} was made for another base than {self.model.name}: {reason}"
+            )
+        if motion.network.conv_in is not None:
+            raise CheckpointError(
+                f"the motion adapter {motion.name} is PIA's, which reads a picture besides: not supported"
+            )
+        for_inference(motion.network, self.device, self.dtype, offload=self.options.offload)
+        self._loaded[motion.name] = motion
+
+    def attach(self, name: str) -> bool:
+        """Put one that was fetched into the UNet, in place of another; whether anything changed.
+
+        Adapters that are in the weights are taken out first: they may be in those of its modules.
+        """
+        if name == self.attached:
+            return False
+        self.adapters.set_adapters(())
+        self._loaded[name].network.attach(self.model.unet)
+        self.adapters.find_layers("unet")
+        self.attached = name
+        return True

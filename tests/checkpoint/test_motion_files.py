@@ -1,0 +1,215 @@
+"""Motion adapters' files: read strictly in every layout, and clips drawn with them equal diffusers'."""
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import sfumato
+from sfumato import weights
+from sfumato.checkpoint.motion import (
+    OWN_SCHEDULE,
+    is_motion_adapter,
+    load_motion,
+    motion_part,
+    motion_table,
+)
+from sfumato.config import MotionAdapterConfig
+from sfumato.errors import CheckpointError, UsageError
+from sfumato.nets.motion import MotionAdapter
+
+pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+CONFIG = {
+    "block_out_channels": [8, 16],
+    "motion_layers_per_block": 1,
+    "motion_num_attention_heads": 2,
+    "motion_norm_num_groups": 4,
+    "motion_max_seq_length": 24,
+}
+PUBLISHED = {"v1": (24, False), "v2": (32, True), "v3": (32, False)}
+CLIP = {"frames": 5, "steps": 4, "seed": 5, "width": 24, "height": 16}
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    torch.manual_seed(3)
+    made = diffusers.MotionAdapter(**CONFIG).eval()
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return made
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """One with AnimateDiff's heads and groups, of which a file says nothing."""
+    own = {"block_out_channels": [32, 64], "motion_num_attention_heads": 8, "motion_norm_num_groups": 32}
+    return diffusers.MotionAdapter(**{**CONFIG, **own}).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(adapter, tmp_path_factory):
+    path = tmp_path_factory.mktemp("motion") / "adapter"
+    adapter.save_pretrained(path)
+    return path
+
+
+def original(state):
+    """A state dict under the names of AnimateDiff's first program, whose attentions each have positions."""
+    names = motion_table("", original=True)(state)
+    found = {names[name].key: tensor.clone() for name, tensor in state.items()}
+    extra = {
+        name.replace("attention_blocks.0.pos", "attention_blocks.1.pos"): tensor.clone()
+        for name, tensor in found.items()
+        if name.endswith(".pe")
+    }
+    return found | extra
+
+
+def test_the_names_of_the_first_program_are_what_diffusers_reads(wide):
+    from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
+
+    state = wide.state_dict()
+    theirs = convert_animatediff_checkpoint_to_diffusers(original(state))
+    assert set(theirs) == {name for name in state if not name.endswith(".pe")}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in theirs.items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("layout", ["first program", "diffusers"])
+def test_a_file_is_the_network_that_was_saved(layout, prefix, wide, tmp_path):
+    state = wide.state_dict()
+    held = original(state) if layout == "first program" else state
+    save_file({prefix + name: tensor.clone() for name, tensor in held.items()}, tmp_path / "m.safetensors")
+    found = load_motion(str(tmp_path / "m.safetensors"))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.network.state_dict().items())
+    assert found.linear
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_a_published_file_is_told_by_its_tensors(kind, tmp_path, monkeypatch):
+    frames, mid = PUBLISHED[kind]
+    with torch.device("meta"):
+        theirs = diffusers.MotionAdapter(motion_max_seq_length=frames, use_motion_mid_block=mid)
+    shapes = {name: tuple(tensor.shape) for name, tensor in original(theirs.state_dict()).items()}
+    offset, tensors = 0, {}
+    for name, shape in shapes.items():
+        size = 2 * int(np.prod(shape))
+        tensors[name] = weights.TensorInfo("F16", shape, offset, offset + size)
+        offset += size
+    header = weights.Header(tensors, {}, 8, 8 + offset)
+    monkeypatch.setattr(weights, "header", lambda path: header)
+    part = motion_part(tmp_path / "mm.safetensors")
+    with torch.device("meta"):
+        ours = MotionAdapter(part.config)
+    assert part.config.motion_max_seq_length == frames
+    assert part.config.use_motion_mid_block == mid
+    assert set(ours.state_dict()) == set(theirs.state_dict())
+
+
+def peers_clip(pipe, adapter, prompt, *, frames, steps, seed, width, height, guidance, noise):
+    """What AnimateDiff of diffusers draws with the parts of a text-to-image pipeline, (F, H, W, 3)."""
+    scheduler = diffusers.DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="linear",
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    made = diffusers.AnimateDiffPipeline(
+        vae=pipe.vae, text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer, unet=pipe.unet,
+        motion_adapter=adapter, scheduler=scheduler,
+    )  # fmt: skip
+    made.set_progress_bar_config(disable=True)
+    return made(
+        prompt, num_frames=frames, num_inference_steps=steps, width=width, height=height,
+        guidance_scale=guidance, latents=noise, output_type="np",
+    ).frames[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("guidance", [1.0, 6.0])
+def test_a_clip_of_an_ordinary_model_equals_diffusers(guidance, pipelines, saved, adapter, folder):
+    from sfumato.diffusion.sampling import SeededNoise
+
+    noise = SeededNoise([CLIP["seed"]])(torch.empty(1, 4, CLIP["frames"], 8, 12))
+    theirs = peers_clip(pipelines("sd1"), adapter, "a red apple", guidance=guidance, noise=noise, **CLIP)
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    ours = studio.animate(
+        "a red apple", motion=str(folder), sampler="ddim", spacing="trailing", guidance=guidance, **CLIP
+    )
+    drawn = np.stack([frame.pixels for frame in ours.frames])
+    assert np.abs(drawn - 255 * theirs).max() <= 0.6
+    assert theirs.std() > 0.01
+    assert np.abs(theirs[0] - theirs[3]).max() > 0.01
+
+
+def test_pictures_are_drawn_as_before_where_a_clip_has_been(saved, folder):
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    still = {"steps": 2, "seed": 1, "width": 24, "height": 16}
+    before = studio.generate("a red apple", **still)
+    studio.animate("a red apple", motion=str(folder), **CLIP)
+    assert before.differs(studio.generate("a red apple", **still)) is None
+
+
+def test_a_file_that_says_so_is_drawn_on_the_noise_of_its_base(saved, adapter, folder, tmp_path):
+    state = {name: tensor.clone() for name, tensor in adapter.state_dict().items()}
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text((folder / "config.json").read_text())
+    save_file(state, own / "diffusion_pytorch_model.safetensors", metadata={OWN_SCHEDULE: "true"})
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    schedule = studio.model.schedule
+    assert load_motion(str(own)).schedule(schedule) is schedule
+    assert load_motion(str(folder)).schedule(schedule).beta_schedule == "linear"
+    clips = [studio.animate("a red apple", motion=str(path), **CLIP) for path in (own, folder)]
+    assert clips[0].frames[0].differs(clips[1].frames[0])
+    assert clips[0].record.motion != clips[1].record.motion
+
+
+def test_a_motion_adapter_of_another_base_is_refused_by_name(saved, tmp_path):
+    other = diffusers.MotionAdapter(**{**CONFIG, "block_out_channels": [8, 24]})
+    other.save_pretrained(tmp_path / "other")
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    with pytest.raises(CheckpointError, match=r"made for another base than .*8-24 channels wide.* 8-16"):
+        studio.animate("a red apple", motion=str(tmp_path / "other"), **CLIP)
+
+
+def test_what_is_no_motion_adapter_is_named(saved, tmp_path):
+    file = saved("sd1") / "unet" / "diffusion_pytorch_model.safetensors"
+    assert not is_motion_adapter(weights.header(file).tensors)
+    with pytest.raises(CheckpointError, match="a motion adapter is AnimateDiff's"):
+        load_motion(str(file))
+    with pytest.raises(CheckpointError, match="holds no motion adapter"):
+        load_motion(str(tmp_path))
+    with pytest.raises(CheckpointError, match="is no motion adapter; MotionAdapter is"):
+        load_motion(str(saved("sd1") / "unet"))
+
+
+def test_a_cut_motion_adapter_names_what_is_missing(wide, tmp_path):
+    state = {name: tensor.clone() for name, tensor in original(wide.state_dict()).items()}
+    gone = next(name for name in state if name.endswith("proj_out.weight"))
+    del state[gone]
+    save_file(state, tmp_path / "cut.safetensors")
+    with pytest.raises(CheckpointError, match=gone.replace(".", r"\.")):
+        load_motion(str(tmp_path / "cut.safetensors"))
+
+
+def test_pias_adapter_is_refused_by_name(saved, tmp_path):
+    diffusers.MotionAdapter(**CONFIG, conv_in_channels=9).save_pretrained(tmp_path / "pia")
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    with pytest.raises(CheckpointError, match="is PIA's"):
+        studio.animate("a red apple", motion=str(tmp_path / "pia"), **CLIP)
+
+
+def test_a_model_without_motion_says_what_it_needs(saved):
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    with pytest.raises(UsageError, match="for clips it needs a motion adapter"):
+        studio.animate("a red apple", **CLIP)
+
+
+def test_a_saved_configuration_is_diffusers(adapter):
+    ours = MotionAdapterConfig.from_dict(CONFIG, "")
+    again = diffusers.MotionAdapter.from_config(ours.to_dict())
+    assert {k: v.shape for k, v in again.state_dict().items()} == {
+        k: v.shape for k, v in adapter.state_dict().items()
+    }

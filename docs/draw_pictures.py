@@ -3,16 +3,22 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
+from numpy.typing import NDArray
 
 import sfumato
+from sfumato import animation
 from sfumato.contact_sheet import contact_sheet
 from sfumato.edit.control_pictures import canny
 from sfumato.series.grid import Axis, Grid
+from sfumato.space.camera import Camera
+from sfumato.space.puff import cropped
+from sfumato.space.render import render_mesh
 
 PICTURES = Path(__file__).parent / "pictures"
 CELL = 160
@@ -367,6 +373,39 @@ def instruction(studio: sfumato.Studio) -> None:
     sheet("editing-instruction.webp", rows, ["image", *instructions])
 
 
+def shapes(studio: sfumato.Studio) -> None:
+    """Pictures puffed to meshes, from seven sides; prints how well the outline is kept, and the time."""
+    prompts = (
+        "a red apple, 3d render", "a cat face, 3d render", "a red heart, 3d render", "a mushroom, 3d render",
+        "a green car, flat emoji",
+    )  # fmt: skip
+    sides = ((0, 0), (45, 15), (90, 0), (135, 15), (180, 0), (270, 30), (0, 80))
+    rows = []
+    for prompt in prompts:
+        drawn = studio.generate(prompt, seed=7, transparent=True)
+        began = process_time()
+        shape = sfumato.Shape.of_picture(drawn)
+        seconds = process_time() - began
+        overlap = silhouette(shape, cropped(drawn.pixels)[..., 3] > 127)
+        print(f"| {prompt} | {overlap:.3f} | {seconds:.1f} |")
+        rows.append([drawn, *(shape.render(*side, size=160) for side in sides)])
+        if "mushroom" in prompt:
+            frames = shape.turntable(24, size=160)
+            content = animation.encoded(frames, "WEBP", 12, {})
+            (PICTURES / "shapes-turntable.webp").write_bytes(content)
+    sheet("shapes-puffed.webp", rows, ["picture", *(f"{side[0]}°, {side[1]}°" for side in sides)], cell=120)
+
+
+def silhouette(shape: sfumato.Shape, wanted: NDArray[np.bool_]) -> float:
+    """Intersection over union of a shape's outline from the front and of `wanted` (H, W)."""
+    side = max(wanted.shape)
+    camera = Camera(distance=1, fov=90, width=side, height=side, orthographic=True)
+    seen = np.asarray(render_mesh(shape.mesh, camera))[..., 3] > 127
+    around = [((side - each) // 2, side - each - (side - each) // 2) for each in wanted.shape]
+    whole = np.pad(wanted, around)
+    return float((seen & whole).sum() / (seen | whole).sum())
+
+
 if __name__ == "__main__":
     pages = {
         page.__name__: page
@@ -394,6 +433,7 @@ if __name__ == "__main__":
             upscalers,
             textures,
             instruction,
+            shapes,
         )
     }
     loaded = sfumato.load()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sfumato.image import Image as Image
     from sfumato.request import Request as Request
     from sfumato.scene import Scene as Scene
+    from sfumato.space.shape import Shape as Shape
     from sfumato.studio import Step as Step
     from sfumato.studio import Studio as Studio
     from sfumato.studio import load as load
@@ -37,6 +38,7 @@ _HOMES = {
     "Scene": "scene",
     "SfumatoError": "errors",
     "SfumatoWarning": "errors",
+    "Shape": "space.shape",
     "Step": "studio",
     "Studio": "studio",
     "Video": "video",
@@ -52,6 +54,7 @@ __all__ = [
     "Scene",
     "SfumatoError",
     "SfumatoWarning",
+    "Shape",
     "Step",
     "Studio",
     "Video",

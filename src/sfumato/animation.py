@@ -89,16 +89,16 @@ def encoded(
 ) -> bytes:
     """A file of the format `kind` with `frames` ("RGB" or "RGBA", all of one size), `fps` a second.
 
-    `held`: what the file says besides, as `metadata.held` gives it. `loop`: whether it plays for ever or
-    once, of which videos say nothing. Raises `UsageError` for no frames, and for a size that the format
-    cannot have.
+    `held`: what the file says besides, as `metadata.held` gives it, or nothing. `loop`: whether it plays
+    for ever or once, of which videos say nothing. Raises `UsageError` for no frames, and for a size that
+    the format cannot have.
     """
     if not frames:
         raise UsageError("there are no frames to write")
     check_size(frames[0].size, kind)
     buffer = io.BytesIO()
     if kind in VIDEOS:
-        _write_video(buffer, frames, kind, fps, held["comment"])
+        _write_video(buffer, frames, kind, fps, held.get("comment", ""))
         return buffer.getvalue()
     settings: dict[str, Any] = {"save_all": True, **held}
     if kind == "GIF":

@@ -11,10 +11,20 @@ from sfumato.edit.instruction import edit_request
 from sfumato.errors import UsageError
 from sfumato.image import Image
 from sfumato.inputs import InputImage, PictureSource
-from sfumato.request import PictureOptions, Request, RequestFields, RequestOptions, Requests, requests_of
+from sfumato.request import (
+    PictureOptions,
+    Request,
+    RequestFields,
+    RequestOptions,
+    Requests,
+    request_of,
+    requests_of,
+)
 from sfumato.series.interpolation import FRAMES, Interpolation
 from sfumato.series.upscaling import SCALE, upscaling
 from sfumato.series.variation import AMOUNT, variation
+from sfumato.space.puff import FACES, Back
+from sfumato.space.shape import Shape, check_puffing
 from sfumato.video import Video
 
 FRAMES_OF_CLIP = 16
@@ -158,6 +168,24 @@ class DrawingCalls(ABC):
         request = edit_request(instruction, {**fields, "image": image})
         self.check_edit(request)
         return self.generate(request)
+
+    def shape(
+        self,
+        request: Request | str,
+        *,
+        thickness: float = 1.0,
+        back: Back = "inpaint",
+        faces: int = FACES,
+        **fields: Unpack[RequestOptions],
+    ) -> Shape:
+        """Draw one object, cut it out and inflate it to a closed, textured mesh: see `Shape.of_picture`.
+
+        `fields` are those of `Request`. Warns where the background is not plain, and raises `UsageError`
+        where nothing stands out from it.
+        """
+        check_puffing(thickness, back, faces)
+        drawn = self.generate(request_of(request, {**fields, "transparent": True}))
+        return Shape.of_picture(drawn, thickness=thickness, back=back, faces=faces)
 
     @property
     def quickest_decoder(self) -> str:

@@ -120,8 +120,8 @@ def test_truncated_weights_are_named(folder):
         ("text_encoder/config.json", {"auto_map": {"AutoModel": "x.y"}}, "names code to run"),
         (
             "unet/config.json",
-            {"_class_name": "UNet3DConditionModel"},
-            "not supported, only UNet2DConditionModel",
+            {"_class_name": "UNet1DModel"},
+            "not supported, only UNet2DConditionModel or UNetSpatioTemporalConditionModel or",
         ),
         ("unet/config.json", {"_class_name": ["os", "system"]}, "is not supported"),
         ("vae/config.json", {"_class_name": "os.system"}, "a vae of class 'os.system' is not supported"),

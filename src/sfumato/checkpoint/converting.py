@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint import header_config, ldm_keys
-from sfumato.checkpoint.layout import FAST, INDEX, TINY
+from sfumato.checkpoint.layout import ENCODER, FAST, INDEX, TINY
 from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.loading import load
 from sfumato.checkpoint.model import Model, ModelNetwork
@@ -98,6 +98,8 @@ def save_file(model: Model, path: str | Path) -> None:
     `SfumatoWarning` where they are left out. Raises `OutputError` where it cannot be written, and
     `CheckpointError` for networks that hold other parameters than their configurations say.
     """
+    if model.kind == "modelscope":
+        raise UsageError(f"{model.name} is {model.info.family.title}, which is a folder in every program")
     tensors: dict[str, Tensor] = {}
     for name, network in model.networks.items():
         state = checked_state(name, network)
@@ -121,7 +123,7 @@ def save_file(model: Model, path: str | Path) -> None:
 def _edm_marks(model: Model) -> dict[str, Tensor]:
     """What other programs know a model with an EDM schedule by: Playground v2.5's tensors, or CosXL's."""
     vae, schedule = model.vae.config, model.schedule
-    if not schedule.is_edm:
+    if not schedule.is_edm or schedule.is_continuous:
         return {}
     if model.prediction == "edm" and isinstance(vae, VAEConfig) and vae.latents_mean and vae.latents_std:
         statistics = {"edm_mean": vae.latents_mean, "edm_std": vae.latents_std}
@@ -137,7 +139,7 @@ def _table(model: Model, name: str, network: ModelNetwork, state: dict[str, Tens
     """Where one network's parameters go."""
     config, two = network.config, len(model.text_encoders) == 2
     if not isinstance(config, TextConfig):
-        prefix = ldm_keys.UNET if name == "unet" else ldm_keys.VAE
+        prefix = {"unet": ldm_keys.UNET, "vae": ldm_keys.VAE, ENCODER: ldm_keys.VISION}[name]
         return ldm_keys.table_of(config, prefix, False, state)
     if two or name == "text_encoder_2":
         place = f"{ldm_keys.CONDITIONER}{int(two and name == 'text_encoder_2')}."

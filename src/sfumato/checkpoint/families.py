@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sfumato.config import UNet3DConfig, UNetConfig, UNetSpatioTemporalConfig
 from sfumato.prompt.encode import refiner_ids, size_ids
 
 
@@ -34,6 +35,13 @@ _DEFAULTS = Defaults(spacing="karras")
 _XL_DEFAULTS = Defaults(steps=30, guidance=5.0, spacing="karras")
 _DDIM = {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False}
 _EULER = {"_class_name": "EulerDiscreteScheduler"}
+_CONTINUOUS = {
+    **_EULER,
+    "timestep_type": "continuous",
+    "use_karras_sigmas": True,
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,10 @@ class Family:
     upcast_attention: bool = False
     scaling_factor: float = 0.18215
     scheduler: Mapping[str, Any] = field(default_factory=_DDIM.copy)
+    unet: type[UNetConfig] = UNetConfig
+    """What its UNet is described by."""
+    published_size: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """(width, height) in training of published models whose `sample_size` says another."""
 
 
 FAMILIES = {
@@ -115,6 +127,28 @@ FAMILIES = {
             latent_sides=(128, 128),
             scaling_factor=0.13025,
             scheduler=_EULER,
+        ),
+        Family(
+            "svd",
+            "Stable Video Diffusion",
+            1024,
+            defaults=Defaults(sampler="euler", steps=25, guidance=3.0, spacing="karras"),
+            text_encoders=(),
+            pipelines={"animate": "StableVideoDiffusionPipeline"},
+            latent_sides=(96, 96),
+            published_size={96: (1024, 576)},
+            scheduler=_CONTINUOUS,
+            unet=UNetSpatioTemporalConfig,
+        ),
+        Family(
+            "modelscope",
+            "ModelScope's text to video",
+            1024,
+            23,
+            defaults=Defaults(sampler="ddim", steps=50, guidance=9.0, spacing="leading"),
+            text_encoders=("text_encoder",),
+            pipelines={"text": "TextToVideoSDPipeline"},
+            unet=UNet3DConfig,
         ),
         Family(
             "latent-diffusion",

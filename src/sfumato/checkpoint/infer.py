@@ -5,14 +5,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sfumato.checkpoint.families import FAMILIES, Defaults, Family
-from sfumato.checkpoint.layout import TINY, Content, Part
+from sfumato.checkpoint.layout import ENCODER, TINY, Content, Part
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.schedules import path_of, prediction_of
-from sfumato.config import ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import (
+    ScheduleConfig,
+    TextConfig,
+    TinyVAEConfig,
+    UNet3DConfig,
+    UNetConfig,
+    UNetSpatioTemporalConfig,
+    VAEConfig,
+    VisionConfig,
+)
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.diffusion import level
 from sfumato.errors import CheckpointError
 from sfumato.prompt.tokenizer import Tokenizer
+
+MODELSCOPE_FRAMES = 16
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,8 @@ _LCM_TOLD_RANGE = replace(_LCM_RANGE, guidance=(1.0, 14.0))
 class ModelInfo:
     """What drawing needs to know about a checkpoint beyond its weights.
 
-    `task`: "text", "inpaint" or "instruct"; `distilled`: "lcm" or `None`; `native_size`: (width, height) in
-    pixels; `factor`: pixels to a latent.
+    `task`: "text", "inpaint", "instruct" or "animate"; `distilled`: "lcm" or `None`; `native_size`: (width,
+    height) in pixels; `factor`: pixels to a latent.
     """
 
     family: Family
@@ -54,6 +65,8 @@ class ModelInfo:
     defaults: Defaults
     trained_range: TrainedRange | None = None
     """Of a distilled model."""
+    frames: int | None = None
+    """How many frames it draws at once, of a model of clips."""
 
 
 def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> ModelInfo:
@@ -68,7 +81,8 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
     encoders = [part.config for name, part in parts.items() if name.startswith("text_encoder")]
     text = [config for config in encoders if isinstance(config, TextConfig)]
     family = _family(unet, text, report)
-    _check_text(unet, text)
+    seen = parts[ENCODER].config if ENCODER in parts else None
+    _check_context(unet, seen if isinstance(seen, VisionConfig) else text)
     task = _task(unet, vae, report)
     _check_windows(content.tokenizers)
     for name in {"vae", TINY} & parts.keys():
@@ -87,11 +101,12 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
     prediction = prediction_of(schedule)
     stated = f"prediction_type = {schedule.prediction_type!r}"
     if schedule.is_edm:
-        stated += f" of {schedule.class_name}, sigma_data = {schedule.sigma_data:g}"
+        data = "" if schedule.is_continuous else f", sigma_data = {schedule.sigma_data:g}"
+        stated += f" of {schedule.class_name}{data}"
     report.infer("prediction", prediction, reasons.get("prediction", stated))
     path, named, reason = path_of(schedule)
     report.infer("path", named, reason)
-    native = _native_size(unet, vae.factor, own, report, reasons)
+    native = _native_size(unet, vae.factor, family.published_size, own, report, reasons)
     latent = f"{vae.latent_channels} × {native[1] // vae.factor} × {native[0] // vae.factor}"
     report.infer("latent", latent, f"the autoencoder makes one latent of {vae.factor} × {vae.factor} pixels")
     report.infer("latent scale", _scale(vae), reasons.get("latent scale", "vae/config.json"))
@@ -105,10 +120,15 @@ def model_info(content: Content, schedule: ScheduleConfig, report: Report) -> Mo
         factor=vae.factor,
         defaults=_defaults(family, schedule, distilled, told, own, report),
         trained_range=_trained_range(distilled, told, own, report),
+        frames=_frames(unet, reasons, report),
     )
 
 
 def _family(unet: UNetConfig, text: list[TextConfig], report: Report) -> Family:
+    for family in FAMILIES.values():
+        if family.unet is type(unet) and family.unet is not UNetConfig:
+            report.infer("kind", family.name, f"the UNet is a {unet.CLASS}")
+            return family
     last = text[-1]
     if unet.addition_embed_type == "text_time":
         told, each = unet.projection_class_embeddings_input_dim or 0, unet.addition_time_embed_dim or 1
@@ -125,7 +145,7 @@ def _family(unet: UNetConfig, text: list[TextConfig], report: Report) -> Family:
         )
     width, layers = unet.context[-1], last.num_hidden_layers
     for family in FAMILIES.values():
-        if width == family.context and not family.size_numbers:
+        if width == family.context and not family.size_numbers and family.unet is UNetConfig:
             reason = f"cross attention is {width} wide, the text encoder has {layers} layers"
             if layers != family.text_layers:
                 reason += f" ({family.text_layers} in the published ones)"
@@ -142,6 +162,15 @@ def _task(unet: UNetConfig, vae: VAEConfig | TinyVAEConfig, report: Report) -> s
         raise CheckpointError(
             f"unet: out_channels = {unet.out_channels} must be the autoencoder's latent_channels = {channels}"
         )
+    if isinstance(unet, UNetSpatioTemporalConfig):
+        if unet.in_channels != 2 * channels:
+            raise CheckpointError(
+                f"unet: in_channels = {unet.in_channels} must be {2 * channels}: the latent and the picture's"
+            )
+        report.infer(
+            "task", "animate", f"the UNet takes {2 * channels} channels: the latent and the picture's"
+        )
+        return "animate"
     for task, count, why in (
         ("text", channels, "the latent"),
         ("inpaint", 2 * channels + 1, "the latent, the mask and the masked picture's latent"),
@@ -154,6 +183,17 @@ def _task(unet: UNetConfig, vae: VAEConfig | TinyVAEConfig, report: Report) -> s
         f"unet: in_channels = {unet.in_channels} is not supported; with {channels} latent channels it is "
         f"{channels} (text to image), {2 * channels} (instructions) or {2 * channels + 1} (inpainting)"
     )
+
+
+def _frames(unet: UNetConfig, reasons: Mapping[str, str], report: Report) -> int | None:
+    if isinstance(unet, UNetSpatioTemporalConfig):
+        frames, reason = unet.num_frames, f"unet num_frames = {unet.num_frames}"
+    elif isinstance(unet, UNet3DConfig):
+        frames, reason = MODELSCOPE_FRAMES, "as the published models of this kind were trained"
+    else:
+        return None
+    report.infer("frames", frames, reasons.get("frames", reason))
+    return frames
 
 
 def _check_pictures(part: Part) -> None:
@@ -196,20 +236,31 @@ def _distilled(unet: UNetConfig, schedule: ScheduleConfig, report: Report) -> st
     return "lcm"
 
 
-def _check_text(unet: UNetConfig, text: list[TextConfig]) -> None:
-    width = sum(config.hidden_size for config in text)
+def _check_context(unet: UNetConfig, given: VisionConfig | list[TextConfig]) -> None:
+    if isinstance(given, VisionConfig):
+        width, what = given.projection_dim, "an image encoder's vector"
+    else:
+        width, what = sum(config.hidden_size for config in given), "text states"
     if any(context != width for context in unet.context):
         raise CheckpointError(
-            f"unet: cross_attention_dim = {unet.cross_attention_dim} does not fit text states {width} wide"
+            f"unet: cross_attention_dim = {unet.cross_attention_dim} does not fit {what} {width} wide"
         )
 
 
 def _native_size(
-    unet: UNetConfig, factor: int, own: Mapping[str, Any], report: Report, reasons: Mapping[str, str]
+    unet: UNetConfig,
+    factor: int,
+    published: Mapping[int, tuple[int, int]],
+    own: Mapping[str, Any],
+    report: Report,
+    reasons: Mapping[str, str],
 ) -> tuple[int, int]:
     if "native_size" in own:
         width, height = own["native_size"]
         reason = f"{SETTINGS_FILE} says so"
+    elif isinstance(unet.sample_size, int) and unet.sample_size in published:
+        width, height = published[unet.sample_size]
+        reason = f"sample_size {unet.sample_size} is the published models', trained at that"
     else:
         side = unet.sample_size if unet.sample_size is not None else 64
         rows, columns = (side, side) if isinstance(side, int) else (side[0], side[-1])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from sfumato.checkpoint.layout import Part, config_of, read_network
+from sfumato.checkpoint.layout import ENCODER, Part, config_of, read_network
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.config import IPAdapterConfig, VisionConfig
 from sfumato.config.ip_adapter import BASE, FULL, PLUS
@@ -14,7 +14,6 @@ from sfumato.files import read_json
 from sfumato.nets.ip_adapter import HEAD
 from sfumato.weights import Header
 
-ENCODER = "image_encoder"
 P = TypeVar("P", bound=PurePath)
 _KEYS = re.compile(r"ip_adapter\.(\d+)\.to_k_ip\.weight")
 _OURS = re.compile(r"ip_adapter\.(\d+)\.(.+)")

@@ -14,9 +14,12 @@ from sfumato.checkpoint.unsupported import SUPPORTED, belonging, family_of_class
 from sfumato.config import (
     Config,
     ScheduleConfig,
+    TemporalVAEConfig,
     TextConfig,
     TinyVAEConfig,
+    UNet3DConfig,
     UNetConfig,
+    UNetSpatioTemporalConfig,
     VAEConfig,
     VisionConfig,
 )
@@ -29,6 +32,7 @@ from sfumato.weights import Header, TensorInfo
 
 INDEX = "model_index.json"
 SCHEDULER = "scheduler_config.json"
+ENCODER = "image_encoder"
 TINY = "tiny_vae"
 """The folder of a smaller decoder, which may be there and which no index names."""
 FAST = "fast.safetensors"
@@ -37,17 +41,17 @@ MOTION = "motion"
 """The folder of a motion adapter, which may be there and which no index names."""
 
 NETWORKS: dict[str, dict[str, type[Config]]] = {
-    "unet": {"UNet2DConditionModel": UNetConfig},
-    "vae": {"AutoencoderKL": VAEConfig, "AutoencoderTiny": TinyVAEConfig},
+    "unet": {kind.CLASS: kind for kind in (UNetConfig, UNetSpatioTemporalConfig, UNet3DConfig)},
+    "vae": {kind.CLASS: kind for kind in (VAEConfig, TinyVAEConfig, TemporalVAEConfig)},
     "text_encoder": {"CLIPTextModel": TextConfig, "CLIPTextModelWithProjection": TextConfig},
     "text_encoder_2": {"CLIPTextModel": TextConfig, "CLIPTextModelWithProjection": TextConfig},
     TINY: {"AutoencoderTiny": TinyVAEConfig},
 }
 """What can be built, by its place in the folder and the class its config names. Classes are only compared."""
 BESIDE: dict[str, dict[str, type[Config]]] = {
-    "image_encoder": {"CLIPVisionModelWithProjection": VisionConfig},
+    ENCODER: {"CLIPVisionModelWithProjection": VisionConfig},
 }
-"""The same of what a model draws without, and IP-Adapters need."""
+"""The same of what IP-Adapters need, and Stable Video Diffusion; others draw without."""
 
 TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
@@ -167,6 +171,8 @@ def components(index: dict[str, Any]) -> list[str]:
 def networks_of(folder: Path, index: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The networks that a folder is to hold, and those among them that encode text, by their places."""
     named = components(index)
+    if "unet" in named and index["unet"][1] == UNetSpatioTemporalConfig.CLASS:
+        return ["unet", "vae", ENCODER], []
     encoders = [name for name in TOKENIZERS if name in named] or ["text_encoder"]
     return ["unet", "vae", *encoders, *([TINY] if (folder / TINY).is_dir() else [])], encoders
 
@@ -364,10 +370,11 @@ def fingerprint(place: Path, parts: Iterable[Part], asked: str = "") -> str:
     another.
     """
     digest = hashlib.sha256(asked.encode())
+    parts = list(parts)
     weight_files = {path: header for part in parts for path, header in part.headers.items()}
     texts = [
         path
-        for name in ("scheduler", *NETWORKS, *TOKENIZERS.values())
+        for name in {"scheduler", *NETWORKS, *TOKENIZERS.values(), *(part.name for part in parts)}
         for path in (place / name).glob("*")
         if path.suffix in (".json", ".txt") and path.is_file()
     ]

@@ -5,7 +5,7 @@ Files that are passed around hold a whole model under those names: `input_blocks
 levels from the other end, OpenCLIP stacks three matrices in one. A table follows from a configuration alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,13 @@ from torch import Tensor
 from sfumato.config import (
     Config,
     ControlNetConfig,
+    TemporalVAEConfig,
     TextConfig,
     TinyVAEConfig,
     UNetConfig,
+    UNetSpatioTemporalConfig,
     VAEConfig,
+    VisionConfig,
 )
 from sfumato.config.unet import EncoderConfig
 
@@ -27,6 +30,9 @@ TEXT = "cond_stage_model."
 CONDITIONER = "conditioner.embedders."
 OPENAI = "transformer.text_model."
 OPEN_CLIP = "model."
+VISION = "conditioner.embedders.0.open_clip.model.visual."
+PICTURE_ENCODER = "conditioner.embedders.3.encoder."
+"""Of Stable Video Diffusion: the autoencoder's half that encodes the picture which is moved."""
 
 _ENCODER_ENDS = {
     "conv_in": "input_blocks.0.0",
@@ -53,6 +59,12 @@ _TRANSFORMER = (
     *(f"attn{number}.{linear}" for number in (1, 2) for linear in ("to_q", "to_k", "to_v", "to_out.0")),
     *("ff.net.0.proj", "ff.net.2", "norm1", "norm2", "norm3"),
 )
+_TEMPORAL_TRANSFORMER = (*_TRANSFORMER, "norm_in", "ff_in.net.0.proj", "ff_in.net.2")
+_TEMPORAL_ENDS = {
+    "time_pos_embed.linear_1": "time_pos_embed.0",
+    "time_pos_embed.linear_2": "time_pos_embed.2",
+    "time_mixer": "time_mixer",
+}
 _VAE_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")}
 _VAE_SHORTCUT = {"conv_shortcut": "nin_shortcut"}
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
@@ -81,6 +93,8 @@ class SourceKey:
 
 Table = dict[str, SourceKey]
 """By the name of a parameter here."""
+_Resnet = Callable[[str, str, bool], dict[str, str]]
+_Transformer = Callable[[str, str, int], dict[str, str]]
 
 
 def _encoder_modules(config: EncoderConfig) -> dict[str, str]:
@@ -89,24 +103,25 @@ def _encoder_modules(config: EncoderConfig) -> dict[str, str]:
     if config.addition_embed_type is not None:
         names |= _ADDED
     channels, count = config.block_out_channels, len(config.block_out_channels)
+    resnet, transformer = _layers_of(config)
     place = 1
     for level, kind in enumerate(config.down_block_types):
-        ours, attends = f"down_blocks.{level}", kind == "CrossAttnDownBlock2D"
+        ours, attends = f"down_blocks.{level}", kind.startswith("CrossAttn")
         for layer in range(config.layers[level]):
             widens = layer == 0 and channels[max(level - 1, 0)] != channels[level]
-            names |= _unet_resnet(f"{ours}.resnets.{layer}", f"input_blocks.{place}.0", widens)
+            names |= resnet(f"{ours}.resnets.{layer}", f"input_blocks.{place}.0", widens)
             if attends:
                 depth = config.down_depths[level][layer]
-                names |= _spatial(f"{ours}.attentions.{layer}", f"input_blocks.{place}.1", depth)
+                names |= transformer(f"{ours}.attentions.{layer}", f"input_blocks.{place}.1", depth)
             place += 1
         if level < count - 1:
             names[f"{ours}.downsamplers.0.conv"] = f"input_blocks.{place}.0.op"
             place += 1
     if config.mid_block_type is not None:
-        names |= _unet_resnet("mid_block.resnets.0", "middle_block.0", False)
+        names |= resnet("mid_block.resnets.0", "middle_block.0", False)
     if config.mid_block_type == "UNetMidBlock2DCrossAttn":
-        names |= _spatial("mid_block.attentions.0", "middle_block.1", config.down_depths[-1][0])
-        names |= _unet_resnet("mid_block.resnets.1", "middle_block.2", False)
+        names |= transformer("mid_block.attentions.0", "middle_block.1", config.down_depths[-1][0])
+        names |= resnet("mid_block.resnets.1", "middle_block.2", False)
     return names
 
 
@@ -116,15 +131,16 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
     if config.time_cond_proj_dim is not None:
         names |= _GUIDANCE
     count = len(config.block_out_channels)
+    resnet, transformer = _layers_of(config)
     place = 0
     for level, kind in enumerate(config.up_block_types):
-        ours, attends = f"up_blocks.{level}", kind == "CrossAttnUpBlock2D"
+        ours, attends = f"up_blocks.{level}", kind.startswith("CrossAttn")
         layers = config.layers[count - 1 - level] + 1
         for layer in range(layers):
-            names |= _unet_resnet(f"{ours}.resnets.{layer}", f"output_blocks.{place}.0", True)
+            names |= resnet(f"{ours}.resnets.{layer}", f"output_blocks.{place}.0", True)
             if attends:
                 depth = config.up_depths[level][layer]
-                names |= _spatial(f"{ours}.attentions.{layer}", f"output_blocks.{place}.1", depth)
+                names |= transformer(f"{ours}.attentions.{layer}", f"output_blocks.{place}.1", depth)
             place += 1
         if level < count - 1:
             after = 2 if attends else 1
@@ -149,12 +165,17 @@ def vae_modules(config: VAEConfig) -> dict[str, str]:
     """The original path of every layer of an autoencoder that has parameters, by its path here."""
     names: dict[str, str] = {}
     channels, count = config.block_out_channels, len(config.block_out_channels)
+    temporal = isinstance(config, TemporalVAEConfig)
+    if temporal:
+        names["decoder.time_conv_out"] = "decoder.conv_out.time_mix_conv"
     for half in ("encoder", "decoder"):
         names |= _joined(half, half, _VAE_ENDS)
         for number in (0, 1):
-            names |= _joined(
-                f"{half}.mid_block.resnets.{number}", f"{half}.mid.block_{number + 1}", _VAE_RESNET
-            )
+            ours, theirs = f"{half}.mid_block.resnets.{number}", f"{half}.mid.block_{number + 1}"
+            if temporal and half == "decoder":
+                names |= _temporal_vae_resnet(ours, theirs, False)
+            else:
+                names |= _joined(ours, theirs, _VAE_RESNET)
         if config.mid_block_add_attention:
             names |= _joined(f"{half}.mid_block.attentions.0", f"{half}.mid.attn_1", _VAE_ATTENTION)
     for level in range(count):
@@ -165,7 +186,7 @@ def vae_modules(config: VAEConfig) -> dict[str, str]:
             names[f"{ours}.downsamplers.0.conv"] = f"{theirs}.downsample.conv"
         ours, theirs = f"decoder.up_blocks.{count - 1 - level}", f"decoder.up.{level}"
         widens = channels[level] != channels[min(level + 1, count - 1)]
-        names |= _vae_resnets(ours, theirs, config.layers_per_block + 1, widens)
+        names |= _vae_resnets(ours, theirs, config.layers_per_block + 1, widens, temporal)
         if level:
             names[f"{ours}.upsamplers.0.conv"] = f"{theirs}.upsample.conv"
     if config.use_quant_conv:
@@ -182,7 +203,15 @@ def unet_table(config: UNetConfig, parameters: Iterable[str], prefix: str = UNET
 
 def vae_table(config: VAEConfig, parameters: Iterable[str], prefix: str = VAE) -> Table:
     """Where the original layout keeps each of an autoencoder's `parameters`."""
-    table = _by_module(vae_modules(config), parameters, prefix)
+    if isinstance(config, TemporalVAEConfig):
+        names = list(parameters)
+        decoder = [name for name in names if name.startswith("decoder.")]
+        rest = [name for name in names if not name.startswith("decoder.")]
+        modules = vae_modules(config)
+        table = _by_module(modules, decoder, VAE) | _by_module(modules, rest, PICTURE_ENCODER)
+        table = {name: table[name] for name in names}
+    else:
+        table = _by_module(vae_modules(config), parameters, prefix)
     matrices = tuple(f".{name}.weight" for name in _VAE_ATTENTION if name != "group_norm")
     return {
         name: SourceKey(origin.key, convolution=".attentions." in name and name.endswith(matrices))
@@ -202,8 +231,31 @@ def open_clip_table(config: TextConfig, parameters: Iterable[str], prefix: str) 
         "embeddings.position_embedding.weight": SourceKey(f"{prefix}positional_embedding"),
         "text_projection.weight": SourceKey(f"{prefix}text_projection", transposed=True),
     }
-    for layer in range(config.num_hidden_layers):
-        ours, theirs = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
+    return _open_clip(config.num_hidden_layers, "encoder", modules, table, parameters, prefix)
+
+
+def open_clip_vision_table(config: VisionConfig, parameters: Iterable[str], prefix: str = VISION) -> Table:
+    """Where files keep an OpenCLIP image encoder."""
+    ours = "vision_model."
+    modules = {
+        f"{ours}embeddings.patch_embedding": "conv1",
+        f"{ours}pre_layrnorm": "ln_pre",
+        f"{ours}post_layernorm": "ln_post",
+    }
+    table = {
+        f"{ours}embeddings.class_embedding": SourceKey(f"{prefix}class_embedding"),
+        f"{ours}embeddings.position_embedding.weight": SourceKey(f"{prefix}positional_embedding"),
+        "visual_projection.weight": SourceKey(f"{prefix}proj", transposed=True),
+    }
+    return _open_clip(config.num_hidden_layers, f"{ours}encoder", modules, table, parameters, prefix)
+
+
+def _open_clip(
+    layers: int, encoder: str, modules: dict[str, str], table: Table, parameters: Iterable[str], prefix: str
+) -> Table:
+    """`modules` and `table` with the layers of an OpenCLIP encoder, which is called `encoder` here."""
+    for layer in range(layers):
+        ours, theirs = f"{encoder}.layers.{layer}", f"transformer.resblocks.{layer}"
         modules |= _joined(ours, theirs, _OPEN_CLIP_LAYER)
         for qkv_index, name in enumerate(_STACKED):
             for kind in ("weight", "bias"):
@@ -238,6 +290,8 @@ def table_of(config: Config, prefix: str, open_clip: bool, parameters: Iterable[
         return vae_table(config, parameters, prefix)
     if isinstance(config, TinyVAEConfig):
         return tiny_vae_table(config, parameters, prefix)
+    if isinstance(config, VisionConfig):
+        return open_clip_vision_table(config, parameters, prefix)
     assert isinstance(config, TextConfig)
     table = open_clip_table if open_clip else openai_table
     return table(config, parameters, prefix)
@@ -320,9 +374,47 @@ def _spatial(ours: str, theirs: str, depth: int) -> dict[str, str]:
     return _joined(ours, theirs, {name: name for name in inside})
 
 
-def _vae_resnets(ours: str, theirs: str, count: int, widens: bool) -> dict[str, str]:
+def _layers_of(config: EncoderConfig) -> tuple[_Resnet, _Transformer]:
+    """How the names of a residual block and of a transformer of this UNet are written."""
+    if isinstance(config, UNetSpatioTemporalConfig):
+        return _temporal_resnet, _temporal_spatial
+    return _unet_resnet, _spatial
+
+
+def _temporal_resnet(ours: str, theirs: str, widens: bool) -> dict[str, str]:
+    return (
+        _unet_resnet(f"{ours}.spatial_res_block", theirs, widens)
+        | _unet_resnet(f"{ours}.temporal_res_block", f"{theirs}.time_stack", False)
+        | {f"{ours}.time_mixer": f"{theirs}.time_mixer"}
+    )
+
+
+def _temporal_spatial(ours: str, theirs: str, depth: int) -> dict[str, str]:
+    names = _spatial(ours, theirs, depth) | _joined(ours, theirs, _TEMPORAL_ENDS)
+    for block in range(depth):
+        inside = {name: name for name in _TEMPORAL_TRANSFORMER}
+        names |= _joined(
+            f"{ours}.temporal_transformer_blocks.{block}", f"{theirs}.time_stack.{block}", inside
+        )
+    return names
+
+
+def _temporal_vae_resnet(ours: str, theirs: str, widens: bool) -> dict[str, str]:
+    temporal = {name: key for name, key in _UNET_RESNET.items() if name in _VAE_RESNET}
+    spatial = _VAE_RESNET | _VAE_SHORTCUT if widens else _VAE_RESNET
+    return (
+        _joined(f"{ours}.spatial_res_block", theirs, spatial)
+        | _joined(f"{ours}.temporal_res_block", f"{theirs}.time_stack", temporal)
+        | {f"{ours}.time_mixer": theirs}
+    )
+
+
+def _vae_resnets(ours: str, theirs: str, count: int, widens: bool, temporal: bool = False) -> dict[str, str]:
     names: dict[str, str] = {}
     for layer in range(count):
-        inside = _VAE_RESNET | _VAE_SHORTCUT if widens and layer == 0 else _VAE_RESNET
-        names |= _joined(f"{ours}.resnets.{layer}", f"{theirs}.block.{layer}", inside)
+        block, other, wider = f"{ours}.resnets.{layer}", f"{theirs}.block.{layer}", widens and layer == 0
+        if temporal:
+            names |= _temporal_vae_resnet(block, other, wider)
+        else:
+            names |= _joined(block, other, _VAE_RESNET | _VAE_SHORTCUT if wider else _VAE_RESNET)
     return names

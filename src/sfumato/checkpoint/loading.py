@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from sfumato import weights
 from sfumato.checkpoint import keys, ldm_keys
 from sfumato.checkpoint.instruct_adapter import InstructAdapter
-from sfumato.checkpoint.layout import TINY, Part
+from sfumato.checkpoint.layout import ENCODER, TINY, Part
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.report import Report
@@ -76,9 +76,11 @@ def load(
     built = {name: given[name] if name in given else build(part, dtype) for name, part in found.parts.items()}
     unet, autoencoder, small = built.pop("unet"), built.pop("vae"), built.pop(TINY, None)
     encoders = [network for network in built.values() if isinstance(network, CLIPText)]
+    vision = built.get(ENCODER)
     assert isinstance(unet, UNet)
     assert isinstance(autoencoder, AutoencoderKL | AutoencoderTiny)
     assert isinstance(small, AutoencoderTiny | None)
+    assert isinstance(vision, CLIPVision | None)
     for adapter in () if "unet" in given else found.adapters:
         unet = _extended(unet, adapter)
     return Model(
@@ -99,6 +101,7 @@ def load(
         controls=found.controls,
         motion=found.motion,
         image_encoder=found.image_encoder,
+        vision=vision,
     )
 
 

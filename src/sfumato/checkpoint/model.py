@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import ModelInfo
+from sfumato.checkpoint.layout import ENCODER
 from sfumato.checkpoint.report import Report
 from sfumato.config import ScheduleConfig
 from sfumato.diffusion.latent import LatentSpec
@@ -73,6 +74,8 @@ class Model:
     """The folder of the motion adapter that it brings with it."""
     image_encoder: FilePath | None = None
     """The folder of the image encoder that it brings with it for IP-Adapters."""
+    vision: CLIPVision | None = None
+    """What sees the picture that it moves, of a model that moves pictures."""
 
     def __repr__(self) -> str:
         width, height = self.native_size
@@ -80,12 +83,14 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """The family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "latent-diffusion"."""
+        """The family: "sd1", "sd2", "sdxl", "sdxl-refiner", "svd", "modelscope" or "latent-diffusion"."""
         return self.info.family.name
 
     @property
     def task(self) -> str:
-        """What the UNet is given besides noise and text: "text" (nothing), "inpaint" or "instruct"."""
+        """What the UNet is given besides noise: "text", text with "inpaint" or "instruct", or a picture to
+        "animate".
+        """
         return self.info.task
 
     @property
@@ -130,7 +135,12 @@ class Model:
     def networks(self) -> dict[str, ModelNetwork]:
         """Every network by its place in the folder, without `tiny`, which no other program looks for."""
         encoders = dict(zip(self.info.family.text_encoders, self.text_encoders, strict=False))
-        return {"unet": self.unet, "vae": self.vae, **encoders}
+        return {
+            "unet": self.unet,
+            "vae": self.vae,
+            **encoders,
+            **({ENCODER: self.vision} if self.vision else {}),
+        }
 
     def levels(
         self, spacing: str, steps: int, size: tuple[int, int] | None = None, path: Path | None = None

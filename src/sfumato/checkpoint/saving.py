@@ -10,13 +10,14 @@ from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint import keys
-from sfumato.checkpoint.layout import FAST, INDEX, TINY
+from sfumato.checkpoint.layout import ENCODER, FAST, INDEX, TINY
 from sfumato.checkpoint.loading import empty_network
 from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.config import ScheduleConfig
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import UsageError
 from sfumato.files import check_room, replace_folder, write_json
+from sfumato.nets.vision import DEVIATION, MEAN, CLIPVision
 from sfumato.version import __version__
 
 # diffusers asks a folder which of its versions wrote it.
@@ -61,6 +62,11 @@ def save(
         for name, tokenizer in zip(tokenizer_names(model), model.tokenizers, strict=True):
             (place / name).mkdir()
             tokenizer.save(place / name)
+        if model.vision is not None:
+            (place / "feature_extractor").mkdir()
+            write_json(
+                place / "feature_extractor" / "preprocessor_config.json", feature_extractor(model.vision)
+            )
         for name, network in {**model.networks, **({TINY: model.tiny} if model.tiny else {})}.items():
             (place / name).mkdir()
             save_network(place / name, name, network, dtype, variant, shard_bytes)
@@ -80,7 +86,7 @@ def save_network(
 ) -> None:
     """Write one network, a model's part `name`, into its folder: `config.json` and weights. See `save`."""
     write_json(folder / "config.json", network.config.to_dict())
-    stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
+    stem = "model" if name.startswith(("text_encoder", ENCODER)) else "diffusion_pytorch_model"
     state = checked_state(name, network)
     published = {theirs: state[ours] for ours, theirs in keys.published(name, state).items()}
     _write(folder, stem, variant, converted(published, dtype), shard_bytes)
@@ -127,6 +133,25 @@ def scheduler_content(model: Model) -> dict[str, Any]:
     return read | changed
 
 
+def feature_extractor(vision: CLIPVision) -> dict[str, Any]:
+    """`preprocessor_config.json`: how CLIP has pictures scaled."""
+    side = vision.config.image_size
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": side, "width": side},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(MEAN),
+        "image_std": list(DEVIATION),
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"shortest_edge": side},
+    }
+
+
 def tokenizer_names(model: Model) -> list[str]:
     """The folders of a model's tokenizers, in their order."""
     return [name.replace("text_encoder", "tokenizer") for name in model.networks if name.startswith("text_")]
@@ -149,11 +174,13 @@ def index_content(model: Model) -> dict[str, Any]:
     for name in tokenizer_names(model):
         index[name] = ["transformers", "CLIPTokenizer"]
     for name, network in model.networks.items():
-        if name.startswith("text_encoder"):
+        if name.startswith(("text_encoder", ENCODER)):
             index[name] = ["transformers", network.config.to_dict()["architectures"][0]]
         else:
             index[name] = ["diffusers", network.config.CLASS]
-    absent = ["image_encoder", "feature_extractor"]
+    if model.vision is not None:
+        return index | {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    absent = [] if model.kind == "modelscope" else ["image_encoder", "feature_extractor"]
     if "text_encoder" not in model.networks:
         absent += ["text_encoder", "tokenizer"]
     if "lcm" in pipelines:  # those of Stable Diffusion 1 and 2 look for a safety checker

@@ -12,8 +12,8 @@ from sfumato.checkpoint import replacement_parts, single
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.infer import ModelInfo, model_info
 from sfumato.checkpoint.instruct_adapter import InstructAdapter
-from sfumato.checkpoint.ip_adapter import ENCODER
 from sfumato.checkpoint.layout import (
+    ENCODER,
     FAST,
     MOTION,
     NETWORKS,
@@ -323,4 +323,4 @@ def _scheduler_name(prediction: str | None) -> str | None:
 
 
 _PLACES = frozenset({*NETWORKS, *UNUSED, MOTION})
-_ORDER = ("unet", "vae", "text_encoder", "text_encoder_2")
+_ORDER = ("unet", "vae", "text_encoder", "text_encoder_2", ENCODER)

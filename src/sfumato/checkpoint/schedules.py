@@ -17,7 +17,8 @@ def prediction_of(schedule: ScheduleConfig) -> str:
     if not schedule.is_edm:
         return PREDICTIONS[schedule.prediction_type]
     name = _EDM_PREDICTIONS[schedule.prediction_type]
-    return name if schedule.sigma_data == SIGMA_DATA else f"{name}:{schedule.sigma_data:g}"
+    data = 1.0 if schedule.is_continuous else schedule.sigma_data
+    return name if data == SIGMA_DATA else f"{name}:{data:g}"
 
 
 def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, str, str]:
@@ -28,7 +29,8 @@ def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, s
     count = schedule.num_train_timesteps
     if schedule.is_edm:
         low, high = schedule.sigma_min or 0.0, schedule.sigma_max or 0.0
-        reason = f"the scheduler is {schedule.class_name}"
+        kind = ", timestep_type = 'continuous'" if schedule.is_continuous else ""
+        reason = f"the scheduler is {schedule.class_name}{kind}"
         return level.VarianceExploding(low, high), f"variance exploding, σ {low:g} to {high:g}", reason
     shift, reason = None, f"the scheduler is {schedule.class_name}"
     if schedule.class_name.startswith("FlowMatch"):

@@ -9,9 +9,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import count, takewhile
+from math import isqrt
 from typing import Any
 
-from sfumato.config import ControlNetConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import (
+    ControlNetConfig,
+    TemporalVAEConfig,
+    TextConfig,
+    TinyVAEConfig,
+    UNetConfig,
+    UNetSpatioTemporalConfig,
+    VAEConfig,
+    VisionConfig,
+)
 from sfumato.config.base import MOST_LEVELS
 from sfumato.config.unet import EncoderConfig
 from sfumato.errors import CheckpointError
@@ -23,6 +33,8 @@ Infer = Callable[[str, object, str], None]
 
 HEAD_WIDTH = 64
 OLD_HEADS = 8
+VISION_HEADS = 16
+"""Of OpenCLIP's image encoders from ViT-L on."""
 SIZE_WIDTH = 256
 _TRANSFORMER = re.compile(r"(.+)\.transformer_blocks\.(\d{1,4})\..+")
 
@@ -70,7 +82,7 @@ def unet(
         "block_out_channels": widths,
         "layers_per_block": _same([len(level.depths) for level in plan.down]),
         "down_block_types": _down_types(plan),
-        "up_block_types": tuple("CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in plan.up),
+        "up_block_types": _up_types(plan),
         "mid_block_type": None if plan.middle is None else _MIDDLES[plan.middle > 0],
         "use_linear_projection": linear,
         "attention_head_dim": _heads(widths, linear, where, infer),
@@ -95,6 +107,45 @@ def unet(
     if names["guidance"] in tensors:
         content["time_cond_proj_dim"] = _shape(tensors, names["guidance"], 2, where)[1]
     return UNetConfig.from_dict(content, where)
+
+
+def spatio_temporal_unet(
+    tensors: Tensors, frames: int, side: int, where: str, infer: Infer
+) -> UNetSpatioTemporalConfig:
+    """The configuration of Stable Video Diffusion's UNet by its `tensors`, named in the original layout.
+
+    `frames` that it was trained to draw, and the `side` of its latents, no shape tells.
+    """
+    plan, names = _original_plan(tensors, where), _ORIGINAL_ENDS
+    widths = tuple(level.width for level in plan.down)
+    told = _shape(tensors, names["added"], 2, where)[1]
+    if told % 3:
+        raise CheckpointError(
+            f"{where}: it is told {told} channels, which are not three numbers about the clip: of such "
+            "models only Stable Video Diffusion is supported"
+        )
+    heads = _heads(widths, True, where, infer)
+    depths = _depths(plan)["transformer_layers_per_block"]
+    content = {
+        "in_channels": _shape(tensors, names["in"], 4, where)[1],
+        "out_channels": _shape(tensors, names["out"], 4, where)[0],
+        "block_out_channels": widths,
+        "layers_per_block": _same([len(level.depths) for level in plan.down]),
+        "down_block_types": tuple(_temporal(kind) for kind in _down_types(plan)),
+        "up_block_types": tuple(_temporal(kind) for kind in _up_types(plan)),
+        "transformer_layers_per_block": _same(list(depths)),
+        "cross_attention_dim": max(_contexts(tensors), default=0),
+        "num_attention_heads": heads,
+        "addition_time_embed_dim": told // 3,
+        "projection_class_embeddings_input_dim": told,
+        "num_frames": frames,
+        "sample_size": side,
+    }
+    return UNetSpatioTemporalConfig.from_dict(content, where)
+
+
+def _temporal(kind: str) -> str:
+    return kind.removesuffix("2D") + "SpatioTemporal"
 
 
 def controlnet(
@@ -135,6 +186,10 @@ def controlnet(
 
 def _down_types(plan: _Plan) -> tuple[str, ...]:
     return tuple("CrossAttnDownBlock2D" if any(level.depths) else "DownBlock2D" for level in plan.down)
+
+
+def _up_types(plan: _Plan) -> tuple[str, ...]:
+    return tuple("CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in plan.up)
 
 
 def _contexts(tensors: Tensors) -> set[int]:
@@ -271,6 +326,31 @@ def _size_width(width: int, pooled: int | None, numbers: int, where: str) -> int
             f"{pooled} and {numbers} numbers"
         )
     return (width - pooled) // numbers
+
+
+def temporal_vae(tensors: Tensors, scaling: float, sample: int, where: str) -> TemporalVAEConfig:
+    """The configuration of Stable Video Diffusion's autoencoder by its `tensors` in the original layout."""
+    config = vae(tensors, True, scaling, sample, where)
+    kept = {name: getattr(config, name) for name in config.to_dict().keys() & TemporalVAEConfig.names()}
+    return TemporalVAEConfig.from_dict(kept, where)
+
+
+def open_clip_vision(tensors: Tensors, where: str) -> VisionConfig:
+    """The configuration of an OpenCLIP image encoder by its `tensors`."""
+    width, _, patch, _ = _shape(tensors, "conv1.weight", 4, where)
+    places = _shape(tensors, "positional_embedding", 2, where)[0]
+    layers = takewhile(tensors.__contains__, _numbered("transformer.resblocks.{}.ln_1.weight"))
+    content = {
+        "hidden_size": width,
+        "intermediate_size": _shape(tensors, "transformer.resblocks.0.mlp.c_fc.weight", 2, where)[0],
+        "projection_dim": _shape(tensors, "proj", 2, where)[1],
+        "num_hidden_layers": sum(1 for _ in layers),
+        "num_attention_heads": VISION_HEADS,
+        "image_size": patch * isqrt(places - 1),
+        "patch_size": patch,
+        "hidden_act": "gelu",
+    }
+    return VisionConfig.from_dict(content, where)
 
 
 def vae(tensors: Tensors, original: bool, scaling: float, sample: int, where: str) -> VAEConfig:

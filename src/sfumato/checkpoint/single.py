@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import weights
-from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config
+from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config, video_file
 from sfumato.checkpoint.families import FAMILIES, Family
 from sfumato.checkpoint.grouping import FIRST, SIZE_EMBEDDING, Group, borrowed, grouped
 from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part, read_configs
 from sfumato.checkpoint.report import Report
+from sfumato.checkpoint.video_file import is_video_file
 from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
 from sfumato.config import Config, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.errors import CheckpointError, warn
@@ -61,6 +62,8 @@ def scan(
     `configs_of`: a model's folder whose configurations and tokenizers are taken as they are.
     Tokenizers are those of its own text encoders only. Raises `CheckpointError`.
     """
+    if is_video_file(header.tensors):
+        return video_file.scan(path, header, report, lent, given, configs_of)
     groups = grouped(path, header, report)
     lent = borrowed(path, groups, lent, given)
     stated = (

@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from sfumato.folders import folder
 from sfumato.weights import TensorInfo
 
-SUPPORTED = "supported are Stable Diffusion 1, 2 and XL, and what was made from them"
+SUPPORTED = (
+    "supported are Stable Diffusion 1, 2 and XL and what was made from them, Stable Video Diffusion, and "
+    "ModelScope's text to video"
+)
 
 _CLASSES: tuple[tuple[str, str], ...] = (
     (r"AnimateDiff|PIAPipeline|MotionAdapter|UNetMotion", "AnimateDiff (motion modules, which make films)"),
-    (r"StableVideoDiffusion|UNetSpatioTemporal|AutoencoderKLTemporal", "Stable Video Diffusion"),
     (r"IPAdapter", "an IP-Adapter"),
     (r"StableDiffusion3|SD3", "Stable Diffusion 3"),
     (r"Flux2|Flux3|Flux", "Flux"),
@@ -53,7 +55,7 @@ _CLASSES: tuple[tuple[str, str], ...] = (
     (r"HiDream", "HiDream"),
     (r"OmniGen", "OmniGen"),
     (r"Cosmos", "Cosmos"),
-    (r"TextToVideoSD|VideoToVideoSD|UNet3DCondition", "ModelScope's text to video"),
+    (r"I2VGenXL", "I2VGen-XL"),
     (r"Amused|UVit2D", "aMUSEd"),
     (r"AudioLDM|StableAudio|MusicLDM|AudioDiffusion", "a model of sound"),
     (r"^DiT[A-Z]", "DiT (classes in place of prompts)"),

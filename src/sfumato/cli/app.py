@@ -19,6 +19,8 @@ COMMANDS = {
     "interpolate": "Draw pictures from prompt to prompt or seed to seed: an animation or a strip.",
     "grid": "Draw a prompt with every combination of values of some fields, on one labelled page.",
     "upscale": "Make a picture larger, and refine it.",
+    "shape": "Make a mesh or points from a picture of an object, or from a prompt.",
+    "turntable": "Draw a mesh from all around, as an animation.",
     "edit": "Change a picture as an instruction says.",
     "replay": "Draw a picture again from its file alone: identical (exit status 0), or how it differs (1).",
     "inspect": "Show what a model is and why, or the record of a picture.",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint.control import ip_adapter_of
-from sfumato.checkpoint.ip_adapter import ENCODER
+from sfumato.checkpoint.layout import ENCODER
 from sfumato.compat.models import CLIPVisionModelWithProjection, as_part
 from sfumato.compat.sources import hub_options, no_others, number, part_folder, weight_file
 from sfumato.edit.clip_picture import clip_picture

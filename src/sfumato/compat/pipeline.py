@@ -13,8 +13,7 @@ import PIL.Image
 import torch
 
 from sfumato import checkpoint
-from sfumato.checkpoint.ip_adapter import ENCODER
-from sfumato.checkpoint.layout import INDEX
+from sfumato.checkpoint.layout import ENCODER, INDEX
 from sfumato.checkpoint.saving import index_content, tokenizer_names
 from sfumato.checkpoint.source import pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of

@@ -64,7 +64,7 @@ class Config:
         """
         if cls.CLASS and mapping.get("_class_name", cls.CLASS) != cls.CLASS:
             raise cls.ERROR(f"{where}: _class_name is {shown(mapping['_class_name'])}: must be {cls.CLASS!r}")
-        names = {field.name for field in fields(cls)} - cls.DERIVED
+        names = cls.names()
         values = cls.defaults(mapping, where)
         for key, value in mapping.items():
             if key in names:
@@ -80,6 +80,11 @@ class Config:
         except ValidationError as error:
             fault = next(described(error, cls.__pydantic_fields__))
             raise cls.ERROR(f"{where}: {fault}") from None
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """The keys that set a field."""
+        return {field.name for field in fields(cls)} - cls.DERIVED
 
     @classmethod
     def defaults(cls, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:

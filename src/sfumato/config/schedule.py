@@ -56,6 +56,7 @@ class ScheduleConfig(Config):
     sigma_min: float | None = None
     sigma_max: float | None = None
     sigma_data: Positive = 0.5
+    timestep_type: Annotated[str, one_of(("discrete", "continuous"))] = "discrete"
     sigma_schedule: Annotated[str, one_of(("karras", "exponential"))] = "karras"
     shift: Shift = 1.0
     use_flow_sigmas: bool | None = False
@@ -88,7 +89,13 @@ class ScheduleConfig(Config):
     @property
     def is_edm(self) -> bool:
         """Whether it is a schedule of EDM: noise levels σ, and a network that is preconditioned by them."""
-        return self.class_name.startswith("EDM")
+        return self.class_name.startswith("EDM") or self.is_continuous
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether it is EDM's by an `EulerDiscreteScheduler`, as Stable Video Diffusion's, with σ_data 1."""
+        continuous = self.timestep_type == "continuous" and self.prediction_type == "v_prediction"
+        return continuous and self.class_name == "EulerDiscreteScheduler"
 
     @property
     def is_flow(self) -> bool:

@@ -5,9 +5,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-"""Of the red, green and blue of the pictures that CLIP was trained on, in [0, 1]."""
+from sfumato.nets.vision import DEVIATION, MEAN
 
 
 def clip_picture(picture: PIL.Image.Image, side: int) -> Tensor:

@@ -29,7 +29,7 @@ def check_edit(request: Request, name: str, task: str) -> None:
                 f"{name} edits by instruction: leave source and inversion out, or edit with a "
                 "text-to-image model"
             )
-    elif task != "text":
+    elif task == "inpaint":
         raise UsageError(f"{name} is an {task} model, which draws into a mask: see generate")
     elif not request.source:
         raise UsageError(

@@ -9,6 +9,10 @@ from sfumato.config import VisionConfig
 from sfumato.nets.attention import to_tokens
 from sfumato.nets.clip import START, CLIPEncoder
 
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+"""Of the red, green and blue of the pictures that CLIP was trained on, in [0, 1]."""
+
 
 @dataclass(frozen=True, eq=False)
 class PictureStates:

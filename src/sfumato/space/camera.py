@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 FOV = 40.0
 """Vertical angle of view unless another is given."""
 DISTANCE = 4.2
-"""From the origin: a sphere that holds [−0.8, 0.8]³ is seen whole at `FOV`."""
+"""From the origin: a ball of radius 1 takes two thirds of the picture's height at `FOV`."""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,18 @@ class Mesh:
         undirected, directed = self._edge_uses
         return bool((undirected == 2).all() and (directed == 1).all())
 
+    @property
+    def vertex_colours(self) -> Bytes:
+        """sRGB (V, 3) of the vertices themselves."""
+        corners = np.repeat(np.arange(len(self.vertices))[:, None], 3, axis=1)
+        return self.colours_at(corners, np.eye(3)[np.zeros(len(corners), int)])
+
+    def fitted(self) -> "Mesh":
+        """Moved and scaled so that its bounding box is centred in [−1, 1]³ and fills it along one axis."""
+        low, high = self.vertices.min(0), self.vertices.max(0)
+        scale = 2 / max(float((high - low).max()), 1e-12)
+        return replace(self, vertices=((self.vertices - (low + high) / 2) * scale).astype(np.float32))
+
     def simplified(self, faces: int) -> "Mesh":
         """At most about so many `faces`, by quadric error (Garland and Heckbert 1997).
 

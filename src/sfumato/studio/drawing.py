@@ -261,6 +261,8 @@ class Studio(DrawingCalls):
         """
         request = request_of(request, {})
         task = self.model.task
+        if task == "animate":
+            raise UsageError(f"{self.model.name} moves a picture: it draws clips, not pictures")
         if task != "text" and request.image is None:
             raise UsageError(f"{self.model.name} is an {task} model: it edits pictures, and needs image")
         if task != "text" and request.inversion:

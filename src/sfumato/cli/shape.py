@@ -1,0 +1,169 @@
+"""`sfumato shape`: a mesh or points from a picture, or from a prompt."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from sfumato import files
+from sfumato.cli import console, saving, target
+from sfumato.cli.help import OUTPUT, PICTURE
+from sfumato.cli.options import Device, OptionGroup, Program, Quiet, argument, number, option, request_fields
+from sfumato.errors import UsageError
+from sfumato.formats import READ_FORMATS
+from sfumato.options import DeviceOptions, ModelOptions
+from sfumato.space.formats import check_mesh_suffix, check_points_suffix
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from sfumato.space.shape import Shape
+
+program = Program()
+LEFT_OUT = (
+    "count", "transparent", "sticker", "image", "strength", "inversion", "source", "image_guidance", "mask",
+    "fill", "feather", "crop", "resample", "seamless", "variation_seed", "variation_amount",
+)  # fmt: skip
+"""Fields of a request that a shape has no use for."""
+
+
+@dataclass(frozen=True)
+class ShapeOutput:
+    """Where the file goes, and what is shown of it."""
+
+    output: Annotated[
+        str | None,
+        option("-o, --output FILE", OUTPUT, "The file; one that is named is replaced. Default: named here."),
+    ] = None
+    sheet: Annotated[
+        bool, option("--sheet", OUTPUT, "Write a contact sheet of eight views beside it too, as a .png.")
+    ] = False
+    as_json: Annotated[bool, option("--json", OUTPUT, "Print one line of JSON.")] = False
+    quiet: Quiet = False
+
+    def place(self, name: str) -> Path:
+        """Where the file goes, called `name` unless it is given. Raises `OutputError` where it cannot."""
+        path = Path(name) if self.output is None else Path(self.output).expanduser()
+        target.make_folder(path.parent)
+        path = target.Target(path.parent, path.name, 1, overwrite=self.output is not None).path(1, "", 0)
+        files.check_file(path)
+        return path
+
+    def finish(self, path: Path, sheet: "PIL.Image.Image | None", facts: dict[str, Any]) -> None:
+        """Write the `sheet` beside the file, and print where both are."""
+        if sheet is not None:
+            beside = path.with_name(f"{path.stem}-sheet.png")
+            with files.replace_atomically(beside) as file:
+                sheet.save(file, "PNG")
+            facts = {**facts, "sheet": str(beside)}
+            if not self.as_json:
+                console.result(str(beside))
+        console.result(console.as_json({"path": str(path), **facts}) if self.as_json else str(path))
+
+
+Output = Annotated[ShapeOutput, OptionGroup.of(ShapeOutput)]
+
+
+@program.add(
+    examples="""sfumato shape apple.png -o apple.glb
+sfumato shape photo.png --mask mask.png --thickness 0.5 -o photo.obj
+sfumato shape 'a red apple, 3d render' --seed 7 -o apple.glb --sheet
+sfumato shape apple.png -o apple.ply --points 20000"""
+)
+def shape(
+    what: Annotated[
+        str,
+        argument(
+            "PICTURE|PROMPT", "A picture of one object, as apple.png; or a prompt, which is drawn first."
+        ),
+    ],
+    fields: Annotated[dict[str, Any], request_fields(but=LEFT_OUT)],
+    device: Device,
+    output: Output,
+    mask: Annotated[
+        Path | None,
+        option(
+            "--mask FILE",
+            PICTURE,
+            "White where the object is, in a picture of equal size. Default: what is opaque, or stands out "
+            "from a plain background.",
+        ),
+    ] = None,
+    thickness: Annotated[
+        str, option("--thickness N", PICTURE, "0.05 to 2; 1 makes a ball of a disc. Default: 1.")
+    ] = "1",
+    back: Annotated[
+        str,
+        option(
+            "--back NAME",
+            PICTURE,
+            "What is seen from behind: inpaint, the colours of the rim continued; or mirror, the front. "
+            "Default: inpaint.",
+            ("inpaint", "mirror"),
+        ),
+    ] = "inpaint",
+    faces: Annotated[str, option("--faces N", OUTPUT, "About how many triangles. Default: 20000.")] = "20000",
+    points: Annotated[
+        str | None,
+        option(
+            "--points N", OUTPUT, "Write so many points of the surface, as .ply or .npz. Default: a mesh."
+        ),
+    ] = None,
+) -> None:
+    """Make a closed, textured mesh and print where it is: .glb, .gltf, .obj, .stl or .ply.
+
+    The object is cut out and inflated, and the picture is its front.
+    """
+    is_picture = Path(what).suffix.lower() in READ_FORMATS or Path(what).is_file()
+    stem = Path(what).stem if is_picture else target.slug(what, 40)
+    path = output.place(f"{stem}{'.glb' if points is None else '.ply'}")
+    (check_mesh_suffix if points is None else check_points_suffix)(path)
+    from sfumato.space.shape import check_points, check_puffing
+
+    amount, triangles = number(thickness), number(faces)
+    check_puffing(amount, back, triangles)
+    count: Any = None if points is None else number(points)
+    if count is not None:
+        check_points(count)
+    look: dict[str, Any] = {"thickness": amount, "back": back, "faces": triangles}
+    meter = console.Meter(output.quiet)
+    facts: dict[str, Any] = {}
+    if is_picture:
+        if fields:
+            raise UsageError(
+                f"{', '.join(sorted(fields))} is given for a picture that is there: nothing is drawn"
+            )
+        made = _of_picture(what, mask, look, meter)
+    else:
+        if mask is not None:
+            raise UsageError("--mask is given with a prompt: it belongs to a picture that is there")
+        made, facts = _of_prompt(what, fields, device, look, meter)
+    made.save(path, points=count)
+    mesh = made.mesh
+    facts = {"faces": len(mesh.faces), "watertight": mesh.is_watertight, **facts}
+    output.finish(path, made.sheet() if output.sheet else None, facts)
+
+
+def _of_picture(what: str, mask: Path | None, look: dict[str, Any], meter: console.Meter) -> "Shape":
+    from sfumato.space.shape import Shape
+
+    with meter.shown("shaping"):
+        return Shape.of_picture(what, mask, **look)
+
+
+def _of_prompt(
+    prompt: str, fields: dict[str, Any], device: DeviceOptions, look: dict[str, Any], meter: console.Meter
+) -> "tuple[Shape, dict[str, Any]]":
+    """The shape of a drawn picture, and how that was drawn."""
+    from sfumato.request import Request
+    from sfumato.space.libraries import library
+    from sfumato.space.shape import Shape
+
+    request = Request.build(prompt=prompt, transparent=True, **fields)
+    library("skimage")
+    with meter.shown("loading the model"):
+        from sfumato import devices
+        from sfumato.studio import open_studio
+
+        studio = open_studio(ModelOptions.of_request(request), devices.native(device))
+        ((image, _),) = saving.drawn(studio, [studio.resolve(request)], meter)
+        return Shape.of_picture(image, **look), {"request": image.request.model_dump(mode="json")}

@@ -1,0 +1,25 @@
+"""Which files of shapes are written and read, told by their suffix. It imports no library."""
+
+from pathlib import Path
+
+from sfumato.errors import UsageError
+
+MESHES = (".glb", ".gltf", ".obj", ".stl", ".ply")
+"""A .gltf holds its buffers and texture; an .obj has its material and texture in files beside it."""
+POINTS = (".ply", ".npz")
+
+
+def check_mesh_suffix(path: Path) -> None:
+    """Raise `UsageError` for a suffix that names no format of meshes."""
+    _check(path, MESHES, "a mesh is a file")
+
+
+def check_points_suffix(path: Path) -> None:
+    """Raise `UsageError` for a suffix that names no format of point clouds."""
+    _check(path, POINTS, "points are written as")
+
+
+def _check(path: Path, known: tuple[str, ...], rule: str) -> None:
+    if path.suffix.lower() not in known:
+        wrong = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise UsageError(f"{str(path)!r} has {wrong}; {rule} {', '.join(known)}")

@@ -1,0 +1,108 @@
+"""`sfumato shape` and `sfumato turntable`: meshes and points from pictures and prompts."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+from commandline import process
+
+import sfumato
+
+pytestmark = pytest.mark.usefixtures("kept_studios")
+
+
+@pytest.fixture
+def apple(tmp_path):
+    """A picture of a red disc on white."""
+    picture = PIL.Image.new("RGB", (96, 96), "white")
+    PIL.ImageDraw.Draw(picture).ellipse((16, 16, 80, 80), "red")
+    picture.save(tmp_path / "apple.png")
+    return tmp_path / "apple.png"
+
+
+def test_a_picture_becomes_a_mesh_that_turns(apple, tmp_path):
+    made = process("shape", "apple.png", "-o", "apple.glb", "--faces", "2000", cwd=tmp_path)
+    assert made == (0, "apple.glb\n", "")
+    assert sfumato.Shape.open(tmp_path / "apple.glb").mesh.is_watertight
+    turn = "turntable", "apple.glb", "-o", "apple.webp", "--frames", "6", "--size", "48", "--sheet"
+    assert process(*turn, cwd=tmp_path)[:2] == (0, "apple-sheet.png\napple.webp\n")
+    with PIL.Image.open(tmp_path / "apple.webp") as film:
+        assert (film.n_frames, film.size) == (6, (48, 48))
+        middle = np.asarray(film.convert("RGB"))[24, 24]
+    assert middle[0] > 150 > middle[1] + 60
+
+
+def test_points_are_written_instead_of_a_mesh(here, apple):
+    status, out, _ = here("shape", apple, "--points", "300", "--json")
+    told = json.loads(out)
+    assert (status, told["path"], told["watertight"]) == (0, "apple.ply", True)
+    assert b"element vertex 300\n" in Path("apple.ply").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+def test_a_prompt_is_drawn_and_puffed(here):
+    drawn = "a red apple, 3d render", "-W", "64", "-H", "64", "--steps", "2", "--seed", "7"
+    status, out, err = here("shape", *drawn, "-o", "red.obj", "--faces", "500", "--json")
+    assert status == 0, err
+    assert json.loads(out)["request"]["seed"] == 7
+    assert sfumato.Shape.open("red.obj").mesh.texture is not None
+    same = sfumato.load().shape(drawn[0], width=64, height=64, steps=2, seed=7, faces=500)
+    assert np.allclose(
+        same.mesh.vertices.max(0), sfumato.Shape.open("red.obj").mesh.vertices.max(0), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.png"], "cannot read none.png"),
+        (["apple.png", "-o", "apple.blend"], "unknown suffix '.blend'; a mesh is a file .glb"),
+        (
+            ["apple.png", "-o", "apple.stl", "--points", "9"],
+            "unknown suffix '.stl'; points are written as .ply",
+        ),
+        (["apple.png", "--points", "many"], "points is 'many': must be 1 to"),
+        (["apple.png", "--thickness", "9"], "thickness is 9: must be 0.05 to 2"),
+        (["apple.png", "--back", "side"], "back is 'side': must be inpaint or mirror"),
+        (["apple.png", "--faces", "1"], "faces is 1: must be 100"),
+        (["apple.png", "--mask", "apple.glb"], "cannot read apple.glb"),
+        (["apple.png", "--seed", "3"], "seed is given for a picture that is there: nothing is drawn"),
+        (["an apple", "--mask", "apple.png"], "--mask is given with a prompt"),
+        (["an apple", "--steps", "-1"], "steps is -1"),
+    ],
+)
+def test_what_cannot_be_shaped_is_told_before_anything_is_written(here, apple, arguments, said):
+    status, out, err = here("shape", *arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert [path.name for path in apple.parent.iterdir()] == ["apple.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.glb"], "cannot read none.glb: No such file"),
+        (["apple.png"], "unknown suffix '.png'; a mesh is a file .glb"),
+        (["none.glb", "-o", "none.jpg"], "unknown suffix '.jpg'; frames are written as"),
+        (["none.glb", "--frames", "1"], "frames is 1: must be 2 to 360"),
+        (["none.glb", "--size", "4"], "--size is '4': must be 16 to 2048"),
+        (["none.glb", "--elevation", "100"], "--elevation is '100': must be −90 to 90"),
+        (["none.glb", "--fps", "0"], "fps is 0"),
+    ],
+)
+def test_what_cannot_turn_is_told_before_anything_is_written(here, apple, arguments, said):
+    status, out, err = here("turntable", *arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert [path.name for path in apple.parent.iterdir()] == ["apple.png"]
+
+
+def test_a_missing_extra_is_named(here, apple, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.measure", None)
+    status, _, err = here("shape", apple)
+    assert status == 2
+    assert "shapes need skimage: pip install 'sfumato[three-d]'" in err

@@ -1,0 +1,227 @@
+"""Pictures puffed to closed meshes, and their files read back."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+import trimesh
+
+from sfumato.errors import OutputError, UsageError
+from sfumato.space.camera import Camera
+from sfumato.space.mesh import Mesh
+from sfumato.space.puff import cropped, squared_height
+from sfumato.space.render import render_mesh
+from sfumato.space.shape import Shape
+
+SIZE = 160
+
+
+def picture(draw, background=(255, 255, 255)):
+    """A picture with smooth edges, drawn at four times its size by `draw(pen)`."""
+    large = PIL.Image.new("RGB", (4 * SIZE, 4 * SIZE), background)
+    draw(PIL.ImageDraw.Draw(large))
+    return large.resize((SIZE, SIZE), PIL.Image.Resampling.BOX)
+
+
+def disc(pen):
+    pen.ellipse((100, 100, 540, 540), "red")
+
+
+def face(pen):
+    """A head with ears, eyes and a thin tail beside it."""
+    pen.polygon([(150, 300), (170, 60), (300, 170), (420, 60), (450, 300)], "orange")
+    pen.ellipse((120, 140, 480, 500), "orange")
+    pen.ellipse((210, 260, 260, 320), "black")
+    pen.ellipse((340, 260, 390, 320), "black")
+    pen.line((440, 440, 600, 560), "brown", 24)
+
+
+@pytest.fixture(scope="module")
+def apple():
+    return Shape.of_picture(picture(disc), faces=6000)
+
+
+def silhouette(mesh, alpha):
+    """Intersection over union of the mesh's outline from the front and what `alpha` covers."""
+    side = max(alpha.shape)
+    camera = Camera(distance=1, fov=90, width=side, height=side, orthographic=True)
+    seen = np.asarray(render_mesh(mesh, camera))[..., 3] > 127
+    wanted = np.zeros((side, side), bool)
+    top, left = ((side - each) // 2 for each in alpha.shape)
+    wanted[top : top + alpha.shape[0], left : left + alpha.shape[1]] = alpha > 127
+    return (seen & wanted).sum() / (seen | wanted).sum()
+
+
+def test_the_height_over_a_disc_is_that_of_a_ball():
+    """∇²h² = −4 with h = 0 at radius R has the solution h² = R² − r²."""
+    y, x = np.mgrid[:81, :81] - 40.0
+    r = np.hypot(x, y)
+    found = squared_height((30.3 - r + 0.5).clip(0, 1))
+    inside = r < 29
+    assert np.abs(found - (30.3**2 - r**2))[inside].max() < 12  # 2 % of its height of 918, less in h
+    assert (found[r > 31] < 0).all()
+
+
+def test_a_disc_becomes_a_ball(apple):
+    radii = np.linalg.norm(apple.mesh.vertices, axis=1)
+    assert apple.mesh.is_watertight
+    assert radii.min() > 0.96
+    assert radii.max() < 1.03
+
+
+@pytest.mark.parametrize("draw", [disc, face])
+def test_the_outline_from_the_front_is_that_of_the_picture(draw):
+    drawn = picture(draw)
+    white = np.asarray(drawn).min(axis=2) < 128
+    rgba = np.dstack([np.asarray(drawn), white * np.uint8(255)])
+    mesh = Shape.of_picture(drawn).mesh
+    assert mesh.is_watertight
+    assert silhouette(mesh, cropped(rgba)[..., 3]) >= 0.97
+
+
+def test_the_rim_shows_no_background_and_the_back_no_face():
+    shape = Shape.of_picture(picture(face))
+    for azimuth in range(0, 360, 45):
+        seen = np.asarray(shape.render(azimuth, background=None, shaded=False, size=128)).astype(int)
+        body = seen[..., 3] == 255
+        assert seen[body][:, 2].max() < 110, azimuth  # neither orange, brown nor black has blue
+
+    def eyes(shape, azimuth):
+        seen = np.asarray(shape.render(azimuth, 0, background=None, shaded=False, size=128)).astype(int)
+        return ((seen[..., 3] == 255) & (seen[..., :3].max(axis=2) < 60)).sum()
+
+    mirrored = Shape.of_picture(picture(face), back="mirror")
+    assert eyes(shape, 0) > 50
+    assert eyes(shape, 180) == 0
+    assert eyes(mirrored, 180) > 50
+
+
+def test_the_front_shows_the_picture_where_it_was():
+    seen = np.asarray(Shape.of_picture(picture(face)).render(0, 0, shaded=False, size=200)).astype(int)
+    tail = (np.abs(seen - (165, 42, 42)).max(axis=2) < 40).nonzero()
+    assert tail[1].mean() > 120  # to the right
+    assert tail[0].mean() > 110  # below
+
+
+def test_half_the_thickness_halves_the_depth(apple):
+    flat = Shape.of_picture(picture(disc), thickness=0.5, faces=6000).mesh.vertices
+    assert np.isclose(np.ptp(flat[:, 2]), np.ptp(apple.mesh.vertices[:, 2]) / 2, rtol=0.03)
+    assert np.isclose(np.ptp(flat[:, 0]), np.ptp(apple.mesh.vertices[:, 0]), rtol=0.01)
+
+
+def test_an_object_is_what_a_mask_or_the_pictures_own_alpha_says():
+    noisy = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"the background is not plain .* give a mask"):
+        Shape.of_picture(noisy)
+    mask = PIL.Image.new("L", (64, 64))
+    PIL.ImageDraw.Draw(mask).rectangle((10, 20, 50, 40), 255)
+    assert Shape.of_picture(noisy, mask).mesh.is_watertight
+    noisy.putalpha(mask)
+    assert Shape.of_picture(noisy).mesh.is_watertight
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"mask": PIL.Image.new("L", (SIZE, SIZE))}, "the mask is empty"),
+        ({"mask": PIL.Image.new("L", (5, 5), 255)}, "the mask has 5×5 pixels and the picture 160×160"),
+        ({"thickness": 0}, "thickness is 0: must be 0.05 to 2"),
+        ({"back": "front"}, "back is 'front': must be inpaint or mirror"),
+        ({"faces": 3}, "faces is 3: must be 100"),
+    ],
+)
+def test_what_cannot_be_puffed_is_told(fields, said):
+    with pytest.raises(UsageError, match=said):
+        Shape.of_picture(picture(disc), **fields)
+
+
+def test_a_picture_without_an_object_is_told():
+    with pytest.raises(UsageError, match="the mask is empty: nothing stands out"):
+        Shape.of_picture(PIL.Image.new("RGB", (40, 40), "white"))
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".gltf", ".obj"])
+def test_a_file_holds_the_mesh_with_its_texture(apple, tmp_path, suffix):
+    path = apple.save(tmp_path / f"apple{suffix}")
+    again = Shape.open(path).mesh
+    assert again.is_watertight
+    assert len(again.faces) == len(apple.mesh.faces)
+    assert np.array_equal(again.texture, apple.mesh.texture)
+    assert np.abs(np.sort(again.uv, 0) - np.sort(apple.mesh.uv, 0)).max() < 1e-5
+    one, other = (np.asarray(each.render(30)).astype(int) for each in (apple, Shape(again)))
+    assert np.abs(one - other).mean() < 0.5
+    loaded = trimesh.load_mesh(path)  # as another program reads it
+    loaded.merge_vertices(merge_tex=True, merge_norm=True)
+    assert loaded.is_watertight
+    assert loaded.visual.uv is not None
+
+
+def test_stl_holds_the_surface_and_ply_the_colours_too(apple, tmp_path):
+    for suffix in (".stl", ".ply"):
+        again = Shape.open(apple.save(tmp_path / f"apple{suffix}")).mesh
+        assert again.is_watertight
+        assert np.isclose(again.areas.sum(), apple.mesh.areas.sum(), rtol=1e-4)
+    assert (again.colours[:, 0] > 200).all()
+
+
+def test_points_have_normals_and_colours(apple, tmp_path):
+    cloud = trimesh.load(apple.save(tmp_path / "points.ply", points=500))
+    assert cloud.vertices.shape == (500, 3)
+    assert (np.asarray(cloud.colors)[:, 0] > 200).all()
+    held = np.load(apple.save(tmp_path / "points.npz", points=500))
+    assert np.allclose(held["points"], cloud.vertices)
+    assert (np.einsum("nc,nc->n", held["normals"], held["points"]) > 0.8).all()
+    with pytest.raises(UsageError, match="points is 0: must be 1 to"):
+        apple.save(tmp_path / "none.ply", points=0)
+
+
+def test_files_that_are_no_meshes_are_refused(apple, tmp_path):
+    damaged, empty = tmp_path / "damaged.glb", tmp_path / "empty.obj"
+    damaged.write_bytes(b"glTF" + bytes(100))
+    empty.write_text("v 0 0 0\n")
+    for path, said in (
+        (damaged, "damaged.glb is no mesh that can be read"),
+        (empty, r"empty.obj (has no triangles|is no mesh)"),
+        (tmp_path / "none.glb", "cannot read .*none.glb: No such file"),
+        (tmp_path / "mesh.blend", "unknown suffix '.blend'; a mesh is a file .glb"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            Shape.open(path)
+    with pytest.raises(UsageError, match=r"unknown suffix '.png'"):
+        apple.save(tmp_path / "apple.png")
+    with pytest.raises(OutputError):
+        apple.save(tmp_path / "nowhere" / "apple.glb")
+
+
+def test_an_open_mesh_is_seen_from_both_sides():
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [0, 1, 0]], np.float32)
+    shape = Shape(Mesh(corners, np.array([[0, 1, 2]]), colours=np.full((3, 3), 200, np.uint8)))
+    front, back = (np.asarray(shape.render(azimuth, 0, background=None)) for azimuth in (0, 180))
+    assert front[..., 3].any()
+    assert np.array_equal(front[..., 3], back[:, ::-1, 3])
+
+
+def test_a_large_mesh_is_centred_and_scaled_to_be_seen(apple):
+    moved = Shape(Mesh(apple.mesh.vertices * 50 + 700, apple.mesh.faces, apple.mesh.uv, apple.mesh.texture))
+    one, other = (np.asarray(each.render(20)).astype(int) for each in (apple, moved))
+    assert np.abs(one - other).mean() < 0.5
+
+
+def test_a_turntable_goes_all_the_way_round(apple):
+    pictures = apple.turntable(4, size=64)
+    assert [each.size for each in pictures] == [(64, 64)] * 4
+    assert np.array_equal(pictures[1], apple.render(90, size=64))
+    assert apple.sheet(size=64).width == 4 * 64
+    assert apple._repr_html_().startswith('<img src="data:image/webp;base64,')
+    with pytest.raises(UsageError, match="frames is 1"):
+        apple.turntable(1)
+
+
+def test_the_gltf_is_one_file_with_normals_and_a_texture(apple, tmp_path):
+    held = json.loads(apple.save(tmp_path / "apple.gltf").read_text())
+    assert all(each["uri"].startswith("data:") for each in held["buffers"])
+    (primitive,) = held["meshes"][0]["primitives"]
+    assert {"POSITION", "NORMAL", "TEXCOORD_0"} <= primitive["attributes"].keys()
+    assert held["images"][0]["mimeType"] == "image/png"

@@ -5,13 +5,13 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
-from making import made
+from making import changed, made
 from PIL import Image
 
-from sfumato import checkpoint
+from sfumato import checkpoint, weights
 from sfumato.data.motion import MOTIONS
 from sfumato.diffusion.predict import prediction_named
-from sfumato.errors import UsageError
+from sfumato.errors import CheckpointError, UsageError
 from sfumato.train.context import StepContext
 from sfumato.train.loop import train
 from sfumato.train.objectives import task
@@ -105,6 +105,16 @@ def test_a_run_leaves_the_denoiser_and_gives_modules_that_diffusers_reads(recipe
     )
     assert Image.open(f"{recipe.run}/samples/last.webp").size == (4 * 32, 2 * 32)
     assert recipe.objective.usage(recipe)[-2:] == ["--motion", str(result)]
+
+
+def test_another_run_begins_with_the_modules_that_this_one_left(recipe, tmp_path):
+    train(task(recipe, CPU), recipe, CPU)
+    result = str(recipe.objective.result(recipe))
+    again = task(changed(recipe, run=str(tmp_path / "again"), begin_from=result), CPU).net
+    kept = weights.read(f"{result}/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(tensor.half(), kept[name]) for name, tensor in again.state_dict().items())
+    with pytest.raises(CheckpointError, match="has shape"):
+        task(changed(recipe, begin_from=result, max_frames=16), CPU)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,22 @@ def icons(
     console.result(line)
 
 
+@program.add(examples="sfumato data motion data/motion       (npm fetches 730 MB, which stay in its npm/)")
+def motion(
+    folder: Annotated[Path, argument("FOLDER", "Where to keep it.")] = Path("data/motion"),
+    quiet: Quiet = False,
+) -> None:
+    """Fetch and pack animated emoji, 16 frames of each, for the training of motion modules."""
+    from sfumato.data import animated
+
+    meter = console.Meter(quiet)
+    with meter.shown("animated emoji"):
+        count = animated.make(
+            folder, meter.begin, lambda done, total: meter.update("reading frames", done, total)
+        )
+    console.result(f"{folder}: {counted(count, 'clip')} of {animated.FRAMES} frames")
+
+
 @program.add(examples="sfumato data check photos             (what training would find)")
 def check(
     folder: Pictures,

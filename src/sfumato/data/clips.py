@@ -83,6 +83,38 @@ class MovedIcons:
         return motion.moved(picture[0].clamp(-1, 1), clip.motion, self.frames, Random(clip.seed))
 
 
+@dataclass(frozen=True, eq=False)
+class JoinedClips:
+    """The clips of several sources, the rows of each after those of the one before."""
+
+    sources: tuple[Clips, ...]
+    shares: tuple[float, ...]
+    """How often clips of each source are shown, of 1."""
+
+    @cached_property
+    def captions(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(own for source in self.sources for own in source.captions)
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        return tuple(
+            share * weight / sum(source.weights)
+            for source, share in zip(self.sources, self.shares, strict=True)
+            for weight in source.weights
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256("\n".join(source.digest for source in self.sources).encode()).hexdigest()
+
+    def load(self, row: int) -> Tensor:
+        for source in self.sources:
+            if row < len(source.captions):
+                return source.load(row)
+            row -= len(source.captions)
+        raise IndexError("there are fewer clips")
+
+
 def moved_icons(
     icons: Icons,
     *,

@@ -21,8 +21,8 @@ from sfumato import checkpoint, weights
 from sfumato.checkpoint import Model
 from sfumato.config import MotionAdapterConfig
 from sfumato.config.base import Channels
-from sfumato.data import icons
-from sfumato.data.clips import Clips, MovedIcons, moved_icons
+from sfumato.data import animated, icons
+from sfumato.data.clips import Clips, JoinedClips, MovedIcons, moved_icons
 from sfumato.data.motion import MOTIONS
 from sfumato.devices import DTYPES, sent
 from sfumato.diffusion.level import Level
@@ -45,15 +45,15 @@ from sfumato.train.recipe import Count, DataSection, NotNegative, Objective, Pro
 from sfumato.train.task import Task
 from sfumato.validation import one_of
 
-RESULT = "motion"
-"""The folder in a run's own that holds the result, in the diffusers layout."""
+RESULT, WEIGHTS = "motion", "diffusion_pytorch_model.safetensors"
+"""The folder in a run's own that holds the result, in the diffusers layout, and the file of its weights."""
 LATENTS = "clips/{:06}.safetensors"
 """The latents of each clip, in the run's folder."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class MotionData(DataSection):
-    """Icons that are moved by known transforms."""
+    """Icons that are moved by known transforms, and animated emoji."""
 
     frames: Annotated[int, Field(ge=2, le=128)] = 16
     """Of a clip."""
@@ -65,6 +65,10 @@ class MotionData(DataSection):
     """How they move: names of `sfumato.data.motion.MOTIONS`, each equally often."""
     captions_per_clip: Count = 4
     caption_dropout: Probability = 0.1
+    animations: str = ""
+    """A folder of animated emoji that `sfumato data motion` made, to learn from as well."""
+    animation_share: Probability = 0.3
+    """The share of examples that they are, if they are given."""
     tests: NotNegative = 18
     """Clips of held-out icons that are drawn at the end, to see whether their motion is recovered."""
 
@@ -75,6 +79,8 @@ class MotionTraining(Objective):
 
     NAME, DATA, STARTS = "motion", MotionData, ("base",)
 
+    begin_from: str = ""
+    """Motion modules to begin with in place of new ones: the folder that another run left."""
     heads: Channels = 8
     """Of the attention over frames."""
     mid_block: bool = True
@@ -108,6 +114,8 @@ class MotionTraining(Objective):
         batches = clip_batches(recipe, base, device)
         unet = unpacked(base.unet).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         net, average = self.network(unet).to(device), self.network(unet).to(device)
+        if self.begin_from:
+            begin(net, Path(self.begin_from))
         net.attach(unet)
         if recipe.compile:
             unet.compile()
@@ -140,7 +148,7 @@ class MotionTraining(Objective):
             make_folder(folder / RESULT)
             write_json(folder / RESULT / "config.json", net.config.to_dict())
             half = {name: tensor.half() for name, tensor in state.items()}
-            weights.write(folder / RESULT / "diffusion_pytorch_model.safetensors", half)
+            weights.write(folder / RESULT / WEIGHTS, half)
             show(state, folder / "samples" / "last.webp")
             return {"motion_recovered": recovered(state)} if data.tests else {}
 
@@ -204,13 +212,31 @@ class ClipBatches:
         return {"latents": latents.transpose(0, 1).contiguous().cpu()}
 
 
+def begin(net: MotionAdapter, folder: Path) -> None:
+    """Take the weights in `folder`, which a run left, into `net`. Raises `CheckpointError`."""
+    path = folder / WEIGHTS
+    state = weights.read(path)
+    weights.check(state, net, str(path))
+    net.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+
+
 def clip_batches(recipe: Recipe, base: Model, device: torch.device) -> ClipBatches:
     """The clips that `recipe` learns from. Raises `DataError` where there is nothing to move."""
     if base.info.family.size_ids is not None:
         raise UsageError(f"the base model {recipe.base} is of SDXL's family; this objective knows SD 1 and 2")
     data = cast(MotionData, recipe.data)
-    clips = moving_icons(recipe, base, held_out=False, count=data.clips)
-    side = clips.side
+    icons_moved = moving_icons(recipe, base, held_out=False, count=data.clips)
+    side, clips = icons_moved.side, cast(Clips, icons_moved)
+    if data.animations:
+        emoji = animated.load(
+            Path(data.animations),
+            held_out=False,
+            seed=recipe.seed,
+            frames=data.frames,
+            side=side,
+            captions=data.captions_per_clip,
+        )
+        clips = JoinedClips((icons_moved, emoji), (1 - data.animation_share, data.animation_share))
     order = WeightedSampling.of(clips.weights, (side, side))
     states = CaptionEncoder(base, device)
     return ClipBatches(

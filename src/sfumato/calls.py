@@ -91,6 +91,11 @@ class DrawingCalls(ABC):
         drawn = {step.image_index: step.image for step in self.stream(requests) if step.image}
         return [drawn[index] for index in sorted(drawn)]
 
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip, unless it says."""
+        return FRAMES_OF_CLIP
+
     def animate(self, request: Request | str | None = None, **fields: Unpack[RequestFields]) -> Video:
         """Draw a clip: `studio.animate("a red apple bouncing", frames=16, fps=8, loop=True)`.
 
@@ -101,7 +106,7 @@ class DrawingCalls(ABC):
         """
         requests = requests_of(request, fields)
         if len(requests) == 1 and requests[0].frames is None:
-            requests = [requests[0].changed(frames=FRAMES_OF_CLIP)]
+            requests = [requests[0].changed(frames=self.clip_frames)]
         (drawn,) = (
             step.video
             for step in self.stream(one_picture(requests, "animate draws one clip"))

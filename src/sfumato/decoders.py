@@ -13,6 +13,7 @@ from sfumato.checkpoint import Model
 from sfumato.errors import NumericsError, UsageError
 from sfumato.nets.circular import circular, continued
 from sfumato.nets.inference import for_inference, uncompiled
+from sfumato.nets.temporal_vae import TemporalAutoencoderKL
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.vae import AutoencoderKL, Gaussian
 from sfumato.options import DEFAULT_DEVICE, DeviceOptions
@@ -41,6 +42,11 @@ class Decoders:
         return (FULL,) if self.model.tiny is None else (FULL, TINY)
 
     @property
+    def sees_frames(self) -> bool:
+        """Whether the full decoder makes the frames of a clip agree."""
+        return isinstance(self.model.vae, TemporalAutoencoderKL)
+
+    @property
     def quickest(self) -> str:
         """The one for previews."""
         return self.names[-1]
@@ -63,13 +69,14 @@ class Decoders:
     def decode(self, latent: Tensor, name: str = FULL, seamless: str = "") -> Tensor:
         """The UNet's latent (B, C, h, w) as pixels (B, 3, H, W), about [−1, 1], by the decoder `name`.
 
-        Of clips (B, C, F, h, w) every frame is decoded by itself, to (B, 3, F, H, W).
+        Of clips (B, C, F, h, w), to (B, 3, F, H, W), every frame is decoded by itself, unless the decoder
+        `sees_frames`.
         Along the axes `seamless` ("x", "y", "xy") it goes on at the opposite edge. Decoded once more in
         float32 if half precision overflows. Raises `NumericsError` where that is not finite either, and
         `UsageError` as `check` does.
         """
         self.check(name)
-        if latent.ndim == 5:
+        if latent.ndim == 5 and not (name == FULL and self.sees_frames):
             frames: Tensor = self.decode(latent.transpose(1, 2).flatten(0, 1), name, seamless)
             clips: Tensor = frames.unflatten(0, (len(latent), -1)).transpose(1, 2)
             return clips
@@ -163,5 +170,5 @@ class Decoders:
 
 def _cut(x: Tensor, margin: int, axes: str) -> Tensor:
     """`x` (B, C, H, W) without `margin` pixels at both ends of `axes`."""
-    x = x[:, :, margin:-margin] if "y" in axes else x
+    x = x[..., margin:-margin, :] if "y" in axes else x
     return x[..., margin:-margin] if "x" in axes else x

@@ -163,6 +163,11 @@ class RequestOptions(PictureOptions, total=False):
     motion: str | None
     context: int | None
     context_overlap: int | None
+    motion_amount: int | None
+    noise_augmentation: float | None
+
+
+_OF_CLIPS = ("fps", "loop", "motion", "context", "context_overlap", "motion_amount", "noise_augmentation")
 
 
 class RequestFields(RequestOptions, total=False):
@@ -396,6 +401,20 @@ class Request(Validated):
         ge=0,
         le=MAX_FRAMES,
         description="Frames that neighbouring windows of a clip have in common. Default: 4.",
+    )
+    motion_amount: int | None = Field(
+        None,
+        ge=0,
+        le=255,
+        description="How much moves, of a model that moves a picture (its motion bucket). Default: 127.",
+    )
+    noise_augmentation: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Noise in the picture that a model moves: with more the clip keeps less of it. "
+        "Default: 0.02.",
     )
     clip_skip: int = Field(0, ge=0, le=11, description="Last layers of the text encoder to skip.")
     decoder: Literal["full", "tiny"] = Field(
@@ -648,7 +667,7 @@ class Request(Validated):
     def _of_a_clip(self) -> Self:
         """What is said of a clip needs frames, and a clip is drawn without what changes single pictures."""
         if self.frames is None:
-            for name in ("fps", "loop", "motion", "context", "context_overlap"):
+            for name in _OF_CLIPS:
                 if getattr(self, name):
                     raise ValueError(f"{name} is given without frames, how many a clip has")
             return self

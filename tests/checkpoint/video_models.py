@@ -35,15 +35,15 @@ def stable_video_diffusion(seed=0):
         projection_dim=16,
         num_hidden_layers=2,
         num_attention_heads=16,
-        image_size=16,
-        patch_size=8,
+        image_size=224,
+        patch_size=56,
         hidden_act="gelu",
     )
     return diffusers.StableVideoDiffusionPipeline(
         unet=unet.eval(),
         vae=temporal_autoencoder(),
         image_encoder=CLIPVisionModelWithProjection(vision).eval(),
-        feature_extractor=CLIPImageProcessor(crop_size=16, size=16),
+        feature_extractor=CLIPImageProcessor(crop_size=224, size=224),
         scheduler=diffusers.EulerDiscreteScheduler(
             prediction_type="v_prediction",
             timestep_type="continuous",

@@ -123,6 +123,8 @@ NOT_RUN = {
     "--base": "needs a file that is a UNet of Stable Diffusion alone",
     "sfumato video 'a": "needs a motion adapter of the embedded model",
     "sfumato video 'the cat nods' --image cat.png --strength 0.8 -o": "needs one too",
+    "--model svd_xt/": "needs Stable Video Diffusion; tests/checkpoint/test_video_drawing.py draws with it",
+    "--model modelscope/": "needs ModelScope's text to video",
     "--prediction": "needs a file of Stable Diffusion 2",
 }
 """Which commands are read, as all are, and not run, and why."""

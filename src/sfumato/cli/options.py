@@ -171,7 +171,10 @@ class Field:
 
 
 NO_OPTIONS = ("prompt", "origin", "extend", "elements", "harmonise")
-CLIP_FIELDS = ("frames", "fps", "loop", "motion", "context", "context_overlap")
+CLIP_FIELDS = (
+    *("frames", "fps", "loop", "motion", "context", "context_overlap"),
+    *("motion_amount", "noise_augmentation"),
+)
 """Fields of clips, which are options of `sfumato video` alone."""
 FIELDS = {
     **{name: Field(panel=CLIP) for name in CLIP_FIELDS},

@@ -8,6 +8,7 @@ from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import Device, Program, argument, option, request_fields
 from sfumato.cli.series import Output
 from sfumato.cli.target import slug
+from sfumato.errors import UsageError
 from sfumato.files import replace_atomically
 from sfumato.options import ModelOptions
 from sfumato.request import Request
@@ -28,16 +29,19 @@ LEFT_OUT = (
     examples="""sfumato video 'a red apple bouncing, 3d render' -o apple.webp --frames 16 --fps 8 --loop
 sfumato video 'a cat running' --frames 32 --context 16 --overlap 4 -o cat.gif --sheet
 sfumato video 'the cat nods' --image cat.png --strength 0.8 -o cat.mp4
+sfumato video --image photo.png --model svd_xt/ --motion-amount 127 -o photo.mp4
 sfumato video 'a dog' --model dreamy.safetensors --motion mm_sd_v15_v2.safetensors -o frames/"""
 )
 def video(
-    prompt: Annotated[str, argument("PROMPT", "What the clip shows, and how it moves.")],
     fields: Annotated[dict[str, Any], request_fields(but=LEFT_OUT, clips=True)],
     device: Device,
     output: Output,
+    prompt: Annotated[str, argument("[PROMPT]", "What the clip shows, and how it moves.")] = "",
     sheet: Annotated[bool, option("--sheet", OUTPUT, "Write a page of all frames beside it too.")] = False,
 ) -> None:
     """Draw a clip as .webp, .gif, .apng, .mp4, .webm or a folder/ of frames."""
+    if not prompt and not fields.get("image"):
+        raise UsageError("there is nothing to draw: give a prompt, or with --image a picture that moves")
     request = Request.build(**{"prompt": prompt, "frames": FRAMES_OF_CLIP, **fields})
     meter = console.Meter(output.quiet)
     with meter.shown("loading the model"):
@@ -45,10 +49,12 @@ def video(
         from sfumato import video as clips
         from sfumato.studio import open_studio
 
-        name = output.output or f"{slug(prompt)}.webp"
+        name = output.output or f"{slug(prompt) or 'clip'}.webp"
         path = output.place(name, request, in_folder=clips.is_frames_folder(name))
         clips.check_writable(path)
         studio = open_studio(ModelOptions.of_request(request), devices.native(device))
+        if fields.get("frames") is None:
+            request = request.changed(frames=studio.clip_frames)
         drawn: Video | None = None
         for step in studio.stream(request):
             meter.advance("drawing", step.total)

@@ -90,19 +90,20 @@ class ClassifierFreeGuidance:
     2022, eq. 11), each w_k a number or a mask.
 
     The weights of `negatives` are made to sum to 1; together they stand for ∅. `scale`: γ; 1 is the prompts
-    alone. `interval`: guide only where low ≤ σ = s/a ≤ high (Kynkäänniemi et al. 2024), elsewhere as with
-    scale 1. `rescale`: φ in [0, 1], how far the guided estimate's spread is pulled back to that of the
-    prompts' own, Σ w_k·x0_k / Σ w_k (Lin et al. 2023, eq. 14–16, here on x0).
+    alone. It may be a tensor that broadcasts over the latent, as one number for each frame does. `interval`:
+    guide only where low ≤ σ = s/a ≤ high (Kynkäänniemi et al. 2024), elsewhere as with scale 1. `rescale`: φ
+    in [0, 1], how far the guided estimate's spread is pulled back to that of the prompts' own, Σ w_k·x0_k /
+    Σ w_k (Lin et al. 2023, eq. 14–16, here on x0).
     """
 
     prompts: tuple[WeightedConditioning, ...]
     negatives: tuple[WeightedConditioning, ...] = ()
-    scale: float = 1.0
+    scale: Weight = 1.0
     interval: tuple[float, float] = (0.0, math.inf)
     rescale: float = 0.0
 
     @classmethod
-    def of(cls, prompt: Any, negative: Any = None, scale: float = 1.0, **more: Any) -> Self:
+    def of(cls, prompt: Any, negative: Any = None, scale: Weight = 1.0, **more: Any) -> Self:
         """Of one prompt's conditioning and, unless `scale` is 1, that of a negative or an empty prompt."""
         negatives = () if negative is None else (WeightedConditioning(negative),)
         return cls((WeightedConditioning(prompt),), negatives, scale, **more)

@@ -51,8 +51,8 @@ def padded_behind(x: Tensor) -> Tensor:
 
 
 def continued(x: Tensor, margin: int, axes: str) -> Tensor:
-    """`x` (B, C, H, W) with `margin` pixels more at both ends of `axes`, each those of the opposite edge."""
-    for axis, dim in (("y", 2), ("x", 3)):
+    """`x` (…, H, W) with `margin` pixels more at both ends of `axes`, each those of the opposite edge."""
+    for axis, dim in (("y", -2), ("x", -1)):
         if axis in axes:
             x = x.index_select(
                 dim, torch.arange(-margin, x.shape[dim] + margin, device=x.device) % x.shape[dim]

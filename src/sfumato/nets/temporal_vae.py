@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sfumato.config import TemporalVAEConfig
 from sfumato.nets.layers import ResnetBlock
 from sfumato.nets.temporal import FrameConv, TemporalResnetBlock, TimeMixer, to_clips, to_frames
+from sfumato.nets.tiling import tiled
 from sfumato.nets.vae import AutoencoderKL, Decoder, Middle, ResolutionBlock
 
 TEMPORAL_EPS = 1e-5
@@ -74,3 +75,16 @@ class TemporalAutoencoderKL(AutoencoderKL):
         frames = z.shape[2]
         pictures: Tensor = self.decoder(z.transpose(1, 2).flatten(0, 1), frames)
         return pictures.unflatten(0, (-1, frames)).transpose(1, 2)
+
+    def decode_tiled(self, z: Tensor, tile: int = 64, overlap: int = 16) -> Tensor:
+        """`decode` in less memory, see `tiled`; every tile has all frames."""
+        if z.ndim == 4:
+            return super().decode_tiled(z, tile, overlap)
+        frames = z.shape[2]
+
+        def decoded(part: Tensor) -> Tensor:
+            return self.decode(part.unflatten(1, (-1, frames))).flatten(1, 2)
+
+        return tiled(decoded, z.flatten(1, 2), tile, overlap, grow=self.config.factor).unflatten(
+            1, (-1, frames)
+        )

@@ -183,7 +183,7 @@ class AutoencoderKL(nn.Module):
         config = self.config
         mean = config.latents_mean or (config.shift_factor or 0.0,)
         std = config.latents_std or (1.0,)
-        shape = (1, -1, 1, 1)
+        shape = (1, -1, *[1] * (like.ndim - 2))
         return like.new_tensor(mean).view(shape), like.new_tensor(std).view(shape) / config.scaling_factor
 
     def _moments(self, x: Tensor) -> Tensor:

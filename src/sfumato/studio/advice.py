@@ -21,6 +21,8 @@ def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...
     idle = _idle(picture)
     if model.unet.reads_guidance and request.negative:
         idle = ["this model is told the guidance and reads no negative prompt"]
+    if model.task == "animate" and (request.prompt or request.negative):
+        idle = ["this model moves a picture and reads no text: the prompt changes nothing"]
     if request.overlap != OVERLAP and not request.multidiffusion:
         idle = [*idle, "overlap is given, but nothing is drawn in windows: see multidiffusion"]
     found = [*_size(request, model), *_unchanged(request), *idle, *_trained_range(request, model)]
@@ -140,7 +142,7 @@ def _cut_off(request: Request, model: Model) -> list[str]:
     found = []
     for name in ("prompt", "negative") if request.dialect == "plain" else ():
         text = Phrase((WeightedText(getattr(request, name)),))
-        dropped = max(chunks(text, each, "plain")[1] for each in model.tokenizers)
+        dropped = max((chunks(text, each, "plain")[1] for each in model.tokenizers), default=0)
         if dropped:
             found.append(
                 f"the {name} is {dropped} tokens too long for one window, and a plain prompt has no "

@@ -1,14 +1,24 @@
 """Clips: what a request for one leaves open, its noise, and the windows of frames that it is drawn in."""
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.motion import LoadedMotion
 from sfumato.checkpoint.schedules import path_of
+from sfumato.decoders import Decoders
 from sfumato.diffusion.free_noise import free_noise
+from sfumato.diffusion.guidance import ClassifierFreeGuidance, Guidance
 from sfumato.diffusion.level import DynamicFlow, Path
+from sfumato.diffusion.sampling import Noise, SeededNoise
+from sfumato.edit.canvas import Canvas
+from sfumato.edit.clip_picture import clip_pixels
 from sfumato.errors import UsageError
+from sfumato.nets.denoiser import Denoiser
+from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.windows import Windows
 from sfumato.request import Request
 
@@ -17,34 +27,123 @@ CONTEXT = 16
 CONTEXT_OVERLAP = 4
 """Of these the ones that neighbouring windows have in common."""
 FPS = 8.0
+MOVED_FPS = 7.0
+"""Of Stable Video Diffusion."""
+MOTION_AMOUNT, NOISE = 127, 0.02
 FRAMES_DECODED = 8
 """Frames that are decoded at once, so that memory does not grow with the clip."""
+MARGIN = 3
+"""Frames on both sides that a decoder which sees frames together is shown besides."""
 
 
-def resolved(request: Request, model: Model, motion: LoadedMotion) -> Request:
-    """A request for a clip with what it leaves open filled in, to be drawn with `motion`.
+def resolved(request: Request, model: Model, motion: LoadedMotion | None) -> Request:
+    """A request for a clip with what it leaves open filled in, to be drawn with `motion`, or without one by a
+    model of clips.
 
-    Raises `UsageError` for windows that the motion adapter does not know.
+    Raises `UsageError` for windows that the motion adapter does not know, and for a model that draws none.
     """
-    if model.task != "text":
-        raise UsageError(f"frames is {request.frames}: {model.name}, an {model.task} model, draws no clips")
-    known = motion.network.frames
-    context = request.context or min(CONTEXT, known)
-    if context > known:
-        raise UsageError(f"context is {context}: the motion adapter {motion.name} knows {known} frames")
+    if motion is None:
+        assert model.info.frames is not None
+        context = request.context or model.info.frames
+    else:
+        known = motion.network.frames
+        context = request.context or min(CONTEXT, known)
+        if context > known:
+            raise UsageError(f"context is {context}: the motion adapter {motion.name} knows {known} frames")
+    request = _of_a_moved_picture(request, model)
     overlap = (
         min(CONTEXT_OVERLAP, context // 2) if request.context_overlap is None else request.context_overlap
     )
     if overlap >= context:
         raise UsageError(f"context_overlap is {overlap}: must be less than context, which is {context}")
     return request.filled(
-        motion=motion.name,
-        fps=request.fps or FPS,
+        motion=motion and motion.name,
+        fps=request.fps or (MOVED_FPS if model.task == "animate" else FPS),
         context=context,
         context_overlap=overlap,
         upscale=1.0,
         multidiffusion=False,
     )
+
+
+def _of_a_moved_picture(request: Request, model: Model) -> Request:
+    """What a model that moves a picture is told of it, filled in; refused for every other model."""
+    if model.task == "animate":
+        return request.filled(
+            motion_amount=MOTION_AMOUNT if request.motion_amount is None else request.motion_amount,
+            noise_augmentation=NOISE if request.noise_augmentation is None else request.noise_augmentation,
+        )
+    for name in ("motion_amount", "noise_augmentation"):
+        if (value := getattr(request, name)) is not None:
+            raise UsageError(
+                f"{name} is {value:g}: {model.name} is no model that moves a picture (Stable Video "
+                "Diffusion), which alone reads it"
+            )
+    return request
+
+
+def picture_noise(noise: Noise, size: tuple[int, int]) -> Tensor:
+    """The noise (1, 3, H, W) of the picture that is moved: the first of a clip's own `noise`."""
+    return noise(torch.empty(1, 3, size[1], size[0]))
+
+
+def guidance(
+    model: Model,
+    denoiser: Denoiser,
+    decoders: Decoders,
+    canvas: Canvas,
+    request: Request,
+    windows: Windows | None,
+) -> Guidance:
+    """The guidance of a picture that is moved (Blattmann et al. 2023, appendix D).
+
+    The network sees the picture as CLIP's vector in the text's place and, with noise, as a latent beside
+    every frame; guided is from neither. The scale rises from 1 at the first frame to `request.guidance` at
+    the last.
+    """
+    assert model.vision is not None
+    assert request.fps is not None
+    assert request.frames is not None
+    assert request.guidance is not None
+    assert request.seed is not None
+    assert request.motion_amount is not None
+    amount = request.noise_augmentation or 0.0
+    shown, device = canvas.shown, denoiser.device
+    vision = model.vision
+    pixels = clip_pixels(shown, vision.config.image_size).to(device, vision.visual_projection.weight.dtype)
+    with torch.no_grad():
+        states = vision(pixels).pooled[:, None]
+    noisy = shown + amount * picture_noise(SeededNoise([request.seed]), request.size)
+    # as it was trained: the raw latent
+    latent = model.vae.unscale(decoders.encode(noisy, seamless=request.seamless or ""))
+    channels = each_frame(latent, request)
+    ids = torch.tensor([[request.fps - 1, request.motion_amount, amount]])
+    told = SizeConditioning(torch.empty(1, 0), ids)
+    seamless = request.seamless or ""
+    conditioned, without = (
+        denoiser.condition(
+            share * states, told, channels=share * channels, windows=windows, seamless=seamless
+        )
+        for share in (1, 0)
+    )
+    if request.guidance == 1:
+        return ClassifierFreeGuidance.of(conditioned)
+    scale = torch.linspace(1, request.guidance, request.frames, device=device).view(1, 1, -1, 1, 1)
+    return ClassifierFreeGuidance.of(
+        conditioned, without, scale, interval=request.guidance_interval or (0.0, math.inf)
+    )
+
+
+def decoded_parts(frames: int, together: bool) -> Iterator[tuple[slice, slice]]:
+    """Which of so many frames are decoded at once, and which of the decoded ones are kept.
+
+    Where the decoder sees frames `together`, it is shown some on both sides of those that are kept.
+    """
+    margin = MARGIN if together else 0
+    for first in range(0, frames, FRAMES_DECODED):
+        last = min(first + FRAMES_DECODED, frames)
+        low, high = max(first - margin, 0), min(last + margin, frames)
+        yield slice(low, high), slice(first - low, last - low)
 
 
 def noise(eps: Tensor, request: Request) -> Tensor:

@@ -153,7 +153,7 @@ class Studio(DrawingCalls):
         self.lock = RLock()
         """Held while the weights, or what is remembered of them, are used or changed."""
         offload, compiled = device_options.offload, device_options.compiled
-        for encoder in model.text_encoders:
+        for encoder in (*model.text_encoders, *([model.vision] if model.vision else [])):
             for_inference(encoder, device, dtype, offload=offload)
         self.decoders = Decoders(model, device, dtype, device_options)
         if device_options.trainable:
@@ -239,6 +239,11 @@ class Studio(DrawingCalls):
         return self.model.native_size
 
     @property
+    def clip_frames(self) -> int:
+        """Frames of a clip, unless it says: as many as the model draws at once, if it is one of clips."""
+        return self.model.info.frames or super().clip_frames
+
+    @property
     def factor(self) -> int:
         """Pixels for each latent cell; widths and heights are multiples of it."""
         return self.model.factor
@@ -261,8 +266,10 @@ class Studio(DrawingCalls):
         """
         request = request_of(request, {})
         task = self.model.task
-        if task == "animate":
-            raise UsageError(f"{self.model.name} moves a picture: it draws clips, not pictures")
+        if task == "animate" and (request.frames is None or request.image is None):
+            raise UsageError(
+                f"{self.model.name} moves a picture: it draws clips, not pictures, and needs image"
+            )
         if task != "text" and request.image is None:
             raise UsageError(f"{self.model.name} is an {task} model: it edits pictures, and needs image")
         if task != "text" and request.inversion:
@@ -278,8 +285,16 @@ class Studio(DrawingCalls):
             raise UsageError(f"{self.model.name} is an inpaint model: it needs mask, the part to draw anew")
         self.decoders.check(request.decoder)
         if request.frames is not None:
-            with self.lock:
-                motion = self.motions.fetch(request.motion or self.motions.default())
+            motion = None
+            if task not in ("text", "animate"):
+                raise UsageError(f"frames is {request.frames}: {self.name}, an {task} model, draws no clips")
+            if self.model.info.frames is None:
+                with self.lock:
+                    motion = self.motions.fetch(request.motion or self.motions.default())
+            elif request.motion is not None:
+                raise UsageError(
+                    f"motion is {request.motion}: {self.name} draws clips by itself, without an adapter"
+                )
             request = clips.resolved(request, self.model, motion)
         defaults = self.model.defaults
         canvas = self._canvas(request)
@@ -304,7 +319,7 @@ class Studio(DrawingCalls):
         elif request.mask is not None:
             request = request.filled(resample=request.resample or 1)
         if canvas is not None and request.strength is None:
-            from_noise = canvas.mask is not None or task == "instruct"
+            from_noise = canvas.mask is not None or task in ("instruct", "animate")
             usual = enlarging.strength_of(self.model) if enlarging.enlarges(request) else DEFAULT_STRENGTH
             request = request.filled(strength=1.0 if from_noise else usual)
         if task == "instruct" and request.image_guidance is None:
@@ -357,7 +372,8 @@ class Studio(DrawingCalls):
                 notes = advice.notes(picture, self.model, self.adapters)
                 picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
                 picture = replace(picture, controls=controls, upscalers=upscalers, motion=motion)
-                self._conditioner.check(picture)
+                if self.model.text_encoders:
+                    self._conditioner.check(picture)
                 prepared.append(passes.prepared(picture, self))
         return prepared
 
@@ -485,6 +501,8 @@ class Studio(DrawingCalls):
                     return enlarging.only(canvas, self.model, key)
             levels = self._levels(request, first_size)
             noise = SeededNoise([_set(request.seed)])
+            if self.model.task == "animate":  # the picture's comes first, see `clips.guidance`
+                clips.picture_noise(noise, first_size)
             eps = noise(torch.empty(self.model.latent.shape(first_size, frames=request.frames)))
             eps = varied(eps, request.variation_seed, request.variation_amount)
             eps = clips.noise(eps, request).to(self.device)
@@ -543,6 +561,11 @@ class Studio(DrawingCalls):
     ) -> Guidance:
         """The guidance of a pass of `size` over `canvas` that takes the steps `taken`, up to the last one."""
         request = picture.request
+        if self.model.task == "animate":
+            assert canvas is not None
+            denoiser = self.networks[MAIN]
+            windows = clips.windows(request, size, self.model, self.budget)
+            return clips.guidance(self.model, denoiser, self.decoders, canvas, request, windows)
         channels = editing.input_channels(self.model, self.decoders, canvas, request.seamless or "")
         controls = self.controls.ready(request.controls, size, taken)
         windows_of = enlarging.windows if request.frames is None else clips.windows
@@ -739,10 +762,10 @@ class Studio(DrawingCalls):
     def video(self, latent: Tensor, picture: Prepared) -> Video:
         """A clip's latent (1, C, F, h, w) decoded, some frames at a time, with how it was drawn."""
         request, parts = picture.request, []
-        for part in latent.split(clips.FRAMES_DECODED, dim=2):
+        for seen, kept in clips.decoded_parts(latent.shape[2], self.decoders.sees_frames):
             with self.lock:
-                pixels = self.decoders.decode(part, request.decoder, request.seamless or "")
-            parts.append(clips.pixels_of(pixels))
+                pixels = self.decoders.decode(latent[:, :, seen], request.decoder, request.seamless or "")
+            parts.append(clips.pixels_of(pixels[:, :, kept]))
         frames = torch.cat(parts).numpy()
         return Video.of(frames, self._record(picture, request, ""), fps=_set(request.fps), loop=request.loop)
 

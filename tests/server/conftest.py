@@ -26,6 +26,8 @@ def start(tmp_path):
     begin.data = tmp_path / "data"
     yield begin
     for each in started:
+        if each.process.poll() is None:
+            each.kill()  # a stop would have it draw its jobs to their end
         each.stop()
 
 

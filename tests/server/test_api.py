@@ -205,12 +205,12 @@ def test_health_and_metrics_say_how_the_server_is(server):
 
 def test_a_remote_studio_draws_with_the_calls_of_a_local_one(server):
     with sfumato.connect(server.url) as studio:
-        image = studio.generate("a red apple, 3d render", seed=7, steps=4)
+        image = studio.generate("a red apple, 3d render", seed=7, steps=4, width=64, height=64)
         assert image.request.seed == 7
         assert image.as_drawn
-        blue = studio.generate("a blue apple", image=image, strength=0.5, steps=4)
-        assert blue.size == image.size
-        steps = list(studio.stream(["a cat", "a dog"], steps=3))
+        blue = studio.generate("a blue apple", image=image, strength=0.5, steps=4, width=64, height=64)
+        assert blue.size == image.size == (64, 64)
+        steps = list(studio.stream(["a cat", "a dog"], steps=3, width=64, height=64))
         for picture in (0, 1):  # both are drawn at once: first steps may be over when they are looked at
             seen = [step.index for step in steps if step.image_index == picture]
             assert seen == sorted(set(seen))
@@ -222,7 +222,7 @@ def test_a_remote_studio_draws_with_the_calls_of_a_local_one(server):
 
 def test_a_picture_that_was_drawn_before_it_is_looked_at_comes_as_its_last_step(server):
     with sfumato.connect(server.url) as studio:
-        stream = studio.stream(["a cat", "a dog"], steps=3)
+        stream = studio.stream(["a cat", "a dog"], steps=3, width=64, height=64)
         steps = [next(stream)]
         while any(job["state"] in ("queued", "running") for job in server.http.get("/api/v1/jobs").json()):
             time.sleep(0.05)
@@ -233,14 +233,15 @@ def test_a_picture_that_was_drawn_before_it_is_looked_at_comes_as_its_last_step(
 
 def test_a_remote_studio_edits_varies_and_enlarges(server):
     with sfumato.connect(server.url) as studio:
-        image = studio.generate("a red apple, 3d render", seed=7, steps=4)
+        image = studio.generate("a red apple, 3d render", seed=7, steps=4, width=64, height=64)
         assert studio.edit(image, "make it blue", steps=2).record.model == "embedded-instruct"
         varied = studio.vary(image, amount=0.2, count=2)
         assert [one.request.variation_amount for one in varied] == [(0.2,), (0.2,)]
         large = studio.upscale(image, 1.4, steps=4)
-        assert large.size == (360, 360)
+        assert large.size == (88, 88)
         assert (large.request.upscaler, large.request.strength) == ("embedded", 0.1)
-        frames = studio.interpolate(["a red apple", "a lemon"], frames=3, steps=2, constant_speed=False)
+        small = {"width": 64, "height": 64, "steps": 2}
+        frames = studio.interpolate(["a red apple", "a lemon"], frames=3, constant_speed=False, **small)
         assert len(frames) == 3
         with pytest.raises(UsageError, match="reads no instructions"):
             studio.edit(image, "make it blue", model="embedded")

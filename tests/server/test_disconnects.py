@@ -41,7 +41,7 @@ def test_what_nobody_waits_for_is_cancelled(server, path, body):
 
 
 def test_a_job_outlives_those_who_follow_it(server):
-    job = server.submit(**SLOW, width=64, height=64)
+    job = server.submit(**{**SLOW, "steps": 60}, width=64, height=64)
     for _ in range(10):
         connection = socket.create_connection(("127.0.0.1", server.port))
         path = f"/api/v1/jobs/{job['id']}/events?previews=true"

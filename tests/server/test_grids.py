@@ -131,7 +131,7 @@ def test_the_same_idempotency_key_is_the_same_grid(server):
 
 def test_a_grid_that_does_not_fit_into_the_queue_is_refused_whole_and_one_that_does_survives(start):
     server = start("--queue", "3")
-    body = {"request": {**APPLE, "steps": 200}, "axes": [{"field": "seed", "values": "1-3"}]}
+    body = {"request": {**APPLE, "steps": 60}, "axes": [{"field": "seed", "values": "1-3"}]}
     grid = submitted(server, **body)
     server.kill()
     server = start("--queue", "3")

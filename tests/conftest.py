@@ -20,3 +20,17 @@ def pytest_collection():
     gc.set_threshold(10_000, 50, 10)
     gc.enable()
     return found
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Every picture is drawn small, in two steps."""
+    from sfumato.studio import Studio
+
+    resolve = Studio.resolve
+
+    def resolved(studio, request):
+        found = resolve(studio, request)
+        return found.filled(width=64, height=64, steps=min(found.steps, 2))
+
+    monkeypatch.setattr(Studio, "resolve", resolved)

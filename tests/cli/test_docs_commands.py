@@ -23,7 +23,6 @@ from sfumato.adapt import attach_new, save_lora
 from sfumato.cli.app import app
 from sfumato.diffusion import samplers
 from sfumato.request import Request
-from sfumato.studio import Studio
 from sfumato.train import stages
 
 pytestmark = [
@@ -206,18 +205,6 @@ def folder(files, tmp_path, monkeypatch):
     monkeypatch.setattr(names, "SAMPLERS", dict(names.SAMPLERS))
     monkeypatch.chdir(home / "folder")
     return home / "folder"
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Every picture is drawn small, in two steps."""
-    resolve = Studio.resolve
-
-    def resolved(studio, request):
-        found = resolve(studio, request)
-        return found.filled(width=64, height=64, steps=min(found.steps, 2))
-
-    monkeypatch.setattr(Studio, "resolve", resolved)
 
 
 def test_every_reason_not_to_run_a_command_is_one_of_today():

@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROGRAMS := postgres:postgresql chromium:chromium
 PAGE := src/sfumato/server/page
 
-.PHONY: picture test page page-types site clean
+.PHONY: picture test page page-types site mutants clean
 
 picture: .venv/drawing
 	$(BIN)/sfumato generate "a red apple, 3d render" --seed 7 -o apple.png
@@ -49,6 +49,11 @@ page-checks: web/node_modules/.installed
 web/node_modules/.installed: web/package-lock.json
 	cd web && npm ci --silent --no-audit --no-fund
 	touch $@
+
+# How many of 200 small changes to the code the tests see: see CONTRIBUTING.md
+mutants: .venv/testing
+	$(INSTALL) '.[mutants]'
+	$(BIN)/python tests/mutants.py
 
 # The documentation, for a browser: site/index.html
 site: .venv/testing

@@ -11,6 +11,7 @@ from paths import PATHS, TABLE
 
 from sfumato.diffusion.level import (
     CLEAN,
+    DynamicFlow,
     Flow,
     Level,
     VarianceExploding,
@@ -113,3 +114,15 @@ def test_a_table_that_does_not_fall_inside_0_and_1_is_refused(table):
 def test_an_exploding_path_without_room_is_refused():
     with pytest.raises(ValueError, match="sigma_min"):
         VarianceExploding(1.0, 1.0)
+
+
+@pytest.mark.parametrize(("positions", "mu"), [(256, 0.5), (2176, 0.825), (4096, 1.15)])
+def test_a_dynamic_flow_shifts_by_the_number_of_latent_positions(positions, mu):
+    path = DynamicFlow(scale=500.0).at(positions)
+    assert path.last == 500
+    assert path.shift == pytest.approx(math.exp(mu))
+    assert DynamicFlow(exponential=False).at(positions).shift == pytest.approx(mu)
+
+
+def test_the_shift_of_a_dynamic_flow_is_at_most_1000():
+    assert DynamicFlow().at(10**6).shift == 1000

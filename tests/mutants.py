@@ -1,0 +1,142 @@
+"""Mutation testing: how many of a sample of small changes to the code make a test of the same package fail.
+
+    python tests/mutants.py [--count N] [--seed N] [--only PACKAGE]... [--jobs N] [--keep FOLDER]
+
+mutmut makes the changes ("mutants") in a copy of the checkout, one at a time, and runs the tests that reach
+the changed function. The sample is the same for the same code and seed. A mutant that no test reaches counts
+as one that survives. The mutants that survive are printed as diffs.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NONE = "no mutant has this name"
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is changed, as patterns of paths below `src/sfumato`, and the tests that are to see it."""
+
+    code: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+PACKAGES = {
+    "diffusion": Package(("diffusion/*",), ("tests/diffusion",)),
+    "prompt": Package(("prompt/*",), ("tests/prompt",)),
+    "adapt": Package(("adapt/*",), ("tests/adapt",)),
+    "checkpoint": Package(("checkpoint/*",), ("tests/checkpoint",)),
+    "edit": Package(("edit/*", "inputs.py", "scene.py"), ("tests/edit",)),
+    "series": Package(("series/*",), ("tests/series",)),
+    "request": Package(
+        ("engine.py", "request.py", "metadata.py", "files.py"),
+        ("tests/test_engine.py", "tests/test_request.py", "tests/test_metadata.py", "tests/test_files.py"),
+    ),
+}
+KILLED = ("killed", "timeout", "segfault")
+
+
+def lines_of(package: Package) -> int:
+    """How many lines of code the package has."""
+    paths = {
+        path for code in package.code for path in (ROOT / "src" / "sfumato").rglob(code.removesuffix("/*"))
+    }
+    files = [each for path in paths for each in ([path] if path.is_file() else path.rglob("*.py"))]
+    return sum(len(file.read_text("utf-8").splitlines()) for file in files)
+
+
+def copied(folder: Path) -> None:
+    """Copy the checkout, with what was compiled in it."""
+    listed = subprocess.check_output(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT)
+    paths = [ROOT / os.fsdecode(name) for name in listed.split(b"\0") if name]
+    for path in (*paths, *ROOT.glob("src/**/*.so")):
+        if path.is_file():
+            there = folder / path.relative_to(ROOT)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, there)
+
+
+def configure(folder: Path, package: Package) -> None:
+    """Tell mutmut what to change, and which tests to run."""
+    others = [path.name for path in folder.iterdir() if path.name not in ("src", "tests", "mutants")]
+    settings = {
+        "source_paths": ["src"],
+        "only_mutate": [f"src/sfumato/{code}" for code in package.code],
+        "also_copy": sorted(others),
+        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args_test_selection": list(package.tests),
+    }
+    table = "\n".join(f"{key} = {value}" for key, value in settings.items())
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    (folder / "pyproject.toml").write_text(
+        f'{project}\n[tool.mutmut]\nprocess_isolation = "forkserver"\n{table}\n', "utf-8"
+    )
+
+
+def mutmut(folder: Path, *words: str) -> str:
+    """What a command of mutmut prints."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        # for the processes that tests start
+        "PYTHONPATH": str(folder / "mutants" / "src"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "mutmut", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    if done.returncode and NONE not in words:
+        raise SystemExit(f"mutmut {words[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout
+
+
+def results(folder: Path) -> dict[str, str]:
+    """The name of every mutant, and what became of it."""
+    told = mutmut(folder, "results", "--all", "true")
+    return dict(line.strip().rsplit(": ", 1) for line in told.splitlines() if "__mutmut_" in line)
+
+
+def tried(
+    package: Package, count: int, seed: int, jobs: int, folder: Path
+) -> tuple[dict[str, str], list[str]]:
+    """What became of each mutant of the sample, and the diffs of those that survived."""
+    copied(folder)
+    configure(folder, package)
+    mutmut(folder, "run", "--max-children", str(jobs), NONE)  # makes the mutants and times the tests
+    names = sorted(results(folder))
+    sample = random.Random(seed).sample(names, min(count, len(names)))
+    mutmut(folder, "run", "--max-children", str(jobs), *sample)
+    found = results(folder)
+    outcomes = {name: found[name] for name in sample}
+    return outcomes, [mutmut(folder, "show", name) for name in sample if outcomes[name] not in KILLED]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=200, help="mutants of all packages together")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", action="append", choices=PACKAGES, help="one package; may be repeated")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    chosen = parser.parse_args()
+    packages = {name: PACKAGES[name] for name in chosen.only or PACKAGES}
+    lines = {name: lines_of(package) for name, package in packages.items()}
+    killed = total = 0
+    for name, package in packages.items():
+        share = max(1, round(chosen.count * lines[name] / sum(lines.values())))
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes, survivors = tried(package, share, chosen.seed, chosen.jobs, Path(folder))
+        died = sum(outcome in KILLED for outcome in outcomes.values())
+        print(*survivors, f"{name}: {died} of {len(outcomes)} killed", sep="\n", flush=True)
+        killed, total = killed + died, total + len(outcomes)
+    print(f"all: {killed} of {total} killed, {killed / total:.0%} (seed {chosen.seed})")
+
+
+if __name__ == "__main__":
+    main()

@@ -141,8 +141,8 @@ def test_every_name_of_the_package_on_a_page_exists(where, dotted):
 
 
 OTHER_OPTIONS = {"--nproc-per-node", "--clock", "--threads", "--write", "--glide", "--frames", "--batch"}
-OTHER_OPTIONS |= {"--head", "--address"}
-"""Options of other programs: torchrun, ray, the benchmarks, examples/live.py."""
+OTHER_OPTIONS |= {"--head", "--address", "--only"}
+"""Options of other programs: torchrun, ray, the benchmarks, examples/live.py, tests/mutants.py."""
 
 
 def test_every_option_on_a_page_is_one_of_the_command():

@@ -1,5 +1,7 @@
 """`sfumato video` as it is typed, on the embedded model with a motion adapter that changes nothing."""
 
+import json
+
 import PIL.Image
 import pytest
 from clips_motion import save_motion
@@ -37,6 +39,37 @@ def test_a_folder_holds_every_frame(here, motion, tmp_path):
     names = sorted(path.name for path in (tmp_path / "frames").iterdir())
     assert names == ["0001.png", "0002.png", "video.json"]
     assert len(sfumato.Video.open(tmp_path / "frames")) == 2
+
+
+def test_a_clip_in_any_format_and_each_of_its_frames_replays(here, motion, tmp_path):
+    line = ("video", "a cat", "--motion", motion, "--frames", "2", *SMALL)
+    for name in ("cat.gif", "cat.mp4", "cat/"):
+        assert here(*line, "-o", name)[0] == 0
+        found = here("replay", name, "-q")
+        shown = name.rstrip("/")
+        assert found == (0, f"identical: {shown}, all 2 frames as they were drawn\n", "")
+    status, out, _ = here("replay", "cat/0002.png", "-o", "again.apng", "--json", "-q")
+    told = json.loads(out)
+    assert (status, told["identical"], told["output"]) == (0, True, "again.apng")
+    assert here("inspect", "cat/0002.png")[1].splitlines()[0] == "cat/0002.png: PNG, 64×64"
+    assert here("inspect", "cat")[1].splitlines()[0] == "cat: PNG, 64×64, 2 frames, 8 a second"
+    again, first = sfumato.Video.open(tmp_path / "again.apng"), sfumato.Video.open(tmp_path / "cat")
+    assert again.as_drawn
+    assert again.record.frame_pixels == first.record.frame_pixels
+    assert again.fps == first.fps
+
+
+def test_a_replay_says_which_frames_of_a_clip_differ(here, motion, tmp_path):
+    line = ("video", "a cat", "--motion", motion, "--frames", "2", "-o", "cat.gif", *SMALL)
+    assert here(*line)[0] == 0
+    video = sfumato.Video.open(tmp_path / "cat.gif")
+    digests = (video.record.frame_pixels[0], "0" * 64)
+    record = video.record.model_copy(update={"frame_pixels": digests, "torch": "1.0"})
+    frames = tuple(sfumato.Image(frame.pixels, record) for frame in video.frames)
+    sfumato.Video(frames, video.fps, video.loop).save(tmp_path / "other.gif")
+    status, out, _ = here("replay", "other.gif", "-q")
+    assert (status, out.splitlines()[0]) == (1, "differs: other.gif: 1 of 2 frames")
+    assert "torch: 1.0 then" in out
 
 
 @pytest.mark.parametrize(

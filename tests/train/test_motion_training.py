@@ -9,6 +9,7 @@ from making import changed, made
 from PIL import Image
 
 from sfumato import checkpoint, weights
+from sfumato.checkpoint.motion import load_motion
 from sfumato.data.motion import MOTIONS
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import CheckpointError, UsageError
@@ -104,6 +105,10 @@ def test_a_run_leaves_the_denoiser_and_gives_modules_that_diffusers_reads(recipe
         weight.any() for name, weight in theirs.state_dict().items() if name.endswith("proj_out.weight")
     )
     assert Image.open(f"{recipe.run}/samples/last.webp").size == (4 * 32, 2 * 32)
+    base = checkpoint.load(tiny_base)
+    ours = load_motion(str(result))
+    assert ours.schedule(base.schedule) is base.schedule
+    assert set(ours.network.state_dict()) == set(own)
     assert recipe.objective.usage(recipe)[-2:] == ["--motion", str(result)]
 
 

@@ -107,6 +107,7 @@ def _picture(path: Path, as_json: bool) -> None:
     theirs = None
     with pictures.opened(path, animated=True) as picture:
         size, kind, texts = picture.size, picture.format, pictures.texts(picture)
+        moves = getattr(picture, "n_frames", 1) > 1
         try:
             ours = metadata.record_of(picture, path)
             record = ours.for_file("PNG", embed=False).model_dump(mode="json")
@@ -116,7 +117,7 @@ def _picture(path: Path, as_json: bool) -> None:
                 raise
             settings = theirs.request.model_dump(mode="json", exclude_defaults=True)
             record = {"program": theirs.program, "model": theirs.model, "request": settings}
-    if theirs is None and ours.frame_pixels:
+    if theirs is None and moves:
         _clip(path, as_json)
         return
     line = texts.get("parameters") or texts.get("UserComment")
@@ -145,12 +146,12 @@ def _clip(path: Path, as_json: bool) -> None:
         console.result(console.as_json({**found, "fps": clip.fps, "loop": clip.loop, "record": record}))
         return
     console.result(f"{path}: {kind}, {width}×{height}, {len(clip)} frames, {clip.fps:g} a second")
-    del record["frame_pixels"]
     _record_lines(record)
 
 
 def _record_lines(record: "dict[str, Any]") -> None:
     request = record.pop("request")
+    record.pop("frame_pixels", None)
     files = {f"{name[:-1]} files": record.pop(name, None) for name in ("adapters", "embeddings")}
     for name, value in {**request, **files, **record}.items():
         if value not in (None, "", [], {}):

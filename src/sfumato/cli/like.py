@@ -8,6 +8,7 @@ from sfumato.errors import warn
 
 if TYPE_CHECKING:
     from sfumato.foreign import ForeignRecord
+    from sfumato.metadata import Record
     from sfumato.request import Request
     from sfumato.series.record import SetRecord
     from sfumato.studio import Studio
@@ -22,6 +23,19 @@ def holds_record(path: Path) -> bool:
     from sfumato import metadata
 
     return metadata.holds_record(metadata.texts(path))
+
+
+def clip(path: Path) -> "Record | None":
+    """The record of the clip at `path`, or of one that a single frame is from; `None` for any other file.
+
+    Raises `PictureError`.
+    """
+    if not holds_record(path):
+        return None
+    from sfumato import metadata
+
+    found = metadata.read(path)
+    return found if found.frame_pixels else None
 
 
 def several(path: Path) -> "SetRecord | None":

@@ -1,4 +1,4 @@
-"""`sfumato replay`: draw a picture again from its file and compare the two; or as another program did."""
+"""`sfumato replay`: draw a picture or a clip again from its file and compare; or as another program did."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sfumato.image import Image
     from sfumato.metadata import Record
     from sfumato.series.record import SetRecord
+    from sfumato.video import Video
 
 program = Program()
 COMPARED = {
@@ -38,11 +39,12 @@ OF_THE_CPU = ("processor", "threads")
 
 @program.add(
     examples="""sfumato replay apple.png
+sfumato replay clip.webp -o again.gif
 sfumato replay old.png --model ~/models/dreamy -o again.png
 sfumato replay from-comfyui.png -o here.png      (takes over what it can, and says what not)"""
 )
 def replay(
-    path: Annotated[Path, argument("IMAGE", "A picture that Sfumato or another program drew.")],
+    path: Annotated[Path, argument("IMAGE", "A picture or a clip that Sfumato or another program drew.")],
     device: Device,
     model: Annotated[
         str | None, option("--model MODEL", MODEL, "Where the model is now. Default: as the picture says.")
@@ -63,6 +65,9 @@ def replay(
         raise UsageError("replay writes no picture to standard output; give -o a file or a folder/")
     if not path.exists():
         raise UsageError(f"there is no picture {str(path)!r}")
+    clip = like.clip(path)
+    if clip is not None:
+        return _replay_clip(path, clip, device, model, output, as_json, quiet)
     place = None if output is None else target.plan(output, 1)
     from sfumato.image import Image
 
@@ -82,7 +87,7 @@ def replay(
         place.spare(drawn.request.prompt, drawn.request.seed or 0, [path.read_bytes()])
         saved = place.path(1, drawn.request.prompt, drawn.request.seed or 0)
         drawn.record.check_fits(saved)
-    (again,) = _redraw([drawn.record], device, model, quiet)
+    (again,), _ = _redraw([drawn.record], device, model, quiet)
     difference = _difference(drawn, again, lossy)
     causes = _causes(drawn.record, again.record) if difference else []
     if saved is not None:
@@ -132,12 +137,15 @@ def _replay_foreign(
 
 def _redraw(
     records: "Sequence[Record]", device: DeviceOptions, model: str | None, quiet: bool
-) -> "list[Image]":
+) -> "tuple[list[Image], list[Video]]":
     """The records' requests drawn here, on the device and in the dtype that the first has, if possible.
 
-    A picture may come from anywhere, so what it names is never downloaded: only `--model` can ask for that.
+    Pictures come first, in their order, and clips are the second. A picture may come from anywhere, so what
+    it names is never downloaded: only `--model` can ask for that.
     """
-    record, again = records[0], {}
+    record = records[0]
+    again: dict[int, Image] = {}
+    clips: list[Video] = []
     meter = console.Meter(quiet, [note for each in records for note in each.notes])
     with meter.shown("loading the model"):
         from sfumato import devices
@@ -169,7 +177,9 @@ def _redraw(
                 meter.advance("drawing again", step.total * len(records))
                 if step.image is not None:
                     again[chosen[step.image_index]] = step.image
-    return [again[index] for index in range(len(records))]
+                if step.video is not None:
+                    clips.append(step.video)
+    return [again[index] for index in sorted(again)], clips
 
 
 def _replay_several(
@@ -177,7 +187,7 @@ def _replay_several(
 ) -> int:
     """Redraw the pictures of a grid or an animation; 0 if all are as they were drawn and 1 if not."""
     then = found.records
-    now = [image.record for image in _redraw(then, device, model, quiet)]
+    now = [image.record for image in _redraw(then, device, model, quiet)[0]]
     differing = [
         index for index, (was, each) in enumerate(zip(then, now, strict=True)) if was.pixels != each.pixels
     ]
@@ -191,6 +201,40 @@ def _replay_several(
     else:
         console.result(f"identical: {path}, all {len(then)} pictures as they were drawn")
     return 1 if differing else 0
+
+
+def _replay_clip(
+    path: Path,
+    then: "Record",
+    device: DeviceOptions,
+    model: str | None,
+    output: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Redraw the clip of a record; 0 if its frames are as they were drawn and 1 if not."""
+    from sfumato import video
+
+    if output is not None:
+        video.check_writable(output)
+    _, (again,) = _redraw([then], device, model, quiet)
+    count, now = len(then.frame_pixels), again.record
+    frames = zip(then.frame_pixels, now.frame_pixels, strict=False)
+    differing = [number for number, (was, each) in enumerate(frames, start=1) if was != each]
+    told = f"{len(differing)} of {count} frames" if differing else None
+    causes = _causes(then, now) if differing else []
+    saved = None if output is None else again.save(output)
+    if as_json:
+        facts = {"path": str(path), "identical": not told, "difference": told, "causes": causes}
+        facts["frames"] = differing
+        console.result(console.as_json(facts if saved is None else {**facts, "output": str(saved)}))
+    elif told:
+        console.result("\n".join([f"differs: {path}: {told}", *(f"  {cause}" for cause in causes)]))
+    else:
+        console.result(f"identical: {path}, all {count} frames as they were drawn")
+    if saved is not None and not as_json:
+        console.result(str(saved))
+    return 1 if told else 0
 
 
 def _device_here(described: str) -> str | None:

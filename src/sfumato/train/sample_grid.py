@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.control import LoadedControl
+from sfumato.checkpoint.motion import LoadedMotion
 from sfumato.errors import SfumatoWarning
 from sfumato.files import make_folder, replace_atomically
 from sfumato.formats import MAX_SIDES
@@ -67,6 +68,39 @@ def draw(
     for network in (model.unet.requires_grad_(False), model.vae, *model.text_encoders):
         unpacked(network)
     return torch.from_numpy(np.stack([image.pixels for image in images])).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+@torch.no_grad()
+def draw_clips(
+    model: Model,
+    motion: LoadedMotion,
+    prompts: Sequence[str],
+    frames: int,
+    device: torch.device,
+    guidance: float | None = None,
+) -> Iterator[Tensor]:
+    """Clips (F, 3, H, W) in [−1, 1], one after another, each of a prompt; else as `draw`.
+
+    The networks are left with plain weights, and `motion` in the model's UNet.
+    """
+    studio = Studio(model, device_options=DeviceOptions(str(device), "float32", trainable=True))
+    studio.motions.add(motion)
+    for seed, prompt in enumerate(prompts):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SfumatoWarning)  # of every clip the same
+            clip = studio.animate(
+                prompt,
+                guidance=guidance,
+                seed=seed,
+                dialect="plain",
+                templates="off",
+                frames=frames,
+                motion=motion.name,
+            )
+        pixels = np.stack([frame.pixels for frame in clip.frames])
+        yield torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+    for network in (model.unet.requires_grad_(False), model.vae, *model.text_encoders, motion.network):
+        unpacked(network)
 
 
 def save(pictures: Tensor, path: Path, columns: int = 8) -> None:

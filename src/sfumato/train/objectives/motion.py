@@ -19,16 +19,14 @@ from torch import Tensor
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint import Model
+from sfumato.checkpoint.motion import OWN_SCHEDULE, LoadedMotion, load_motion
 from sfumato.config import MotionAdapterConfig
 from sfumato.config.base import Channels
 from sfumato.data import animated, icons
 from sfumato.data.clips import Clips, JoinedClips, MovedIcons, moved_icons
 from sfumato.data.motion import MOTIONS
 from sfumato.devices import DTYPES, sent
-from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import prediction_named
-from sfumato.diffusion.samplers import sampler_named
-from sfumato.diffusion.sampling import SeededNoise, run
 from sfumato.errors import UsageError
 from sfumato.evaluate.motion import motion_of
 from sfumato.files import make_folder, write_json
@@ -125,13 +123,12 @@ class MotionTraining(Objective):
 
         def clips_of(state: dict[str, Tensor], prompts: Sequence[str]) -> Iterator[Tensor]:
             average.load_state_dict(state)
-            average.attach(unet)
-            try:
-                model = replace(base, unet=unet)
-                for seed, prompt in enumerate(prompts):
-                    yield draw(model, prompt, seed, data.frames, batches.side, device, guidance)
-            finally:
-                net.attach(unet)
+            average.attach(unet)  # what is learning is not to be made ready for drawing
+            info = replace(base.info, native_size=(batches.side, batches.side))
+            model = replace(base, unet=unet, info=info, fast=None, controls={})
+            motion = LoadedMotion(RESULT, average, "", linear=False)
+            yield from sample_grid.draw_clips(model, motion, prompts, data.frames, device, guidance)
+            net.attach(unet)
 
         def show(state: dict[str, Tensor], path: Path) -> None:
             if recipe.samples.prompts:
@@ -148,7 +145,7 @@ class MotionTraining(Objective):
             make_folder(folder / RESULT)
             write_json(folder / RESULT / "config.json", net.config.to_dict())
             half = {name: tensor.half() for name, tensor in state.items()}
-            weights.write(folder / RESULT / WEIGHTS, half)
+            weights.write(folder / RESULT / WEIGHTS, half, {OWN_SCHEDULE: "true"})
             show(state, folder / "samples" / "last.webp")
             return {"motion_recovered": recovered(state)} if data.tests else {}
 
@@ -214,10 +211,9 @@ class ClipBatches:
 
 def begin(net: MotionAdapter, folder: Path) -> None:
     """Take the weights in `folder`, which a run left, into `net`. Raises `CheckpointError`."""
-    path = folder / WEIGHTS
-    state = weights.read(path)
-    weights.check(state, net, str(path))
-    net.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    state = load_motion(str(folder), dtype=torch.float32).network.state_dict()
+    weights.check(state, net, str(folder))
+    net.load_state_dict(state)
 
 
 def clip_batches(recipe: Recipe, base: Model, device: torch.device) -> ClipBatches:
@@ -264,33 +260,3 @@ def moving_icons(recipe: Recipe, base: Model, *, held_out: bool, count: int) -> 
         motions=data.motions,
         captions=data.captions_per_clip,
     )
-
-
-@torch.no_grad()
-def draw(
-    model: Model,
-    prompt: str,
-    seed: int,
-    frames: int,
-    side: int,
-    device: torch.device,
-    guidance: float | None = None,
-) -> Tensor:
-    """A clip (F, 3, S, S) in [−1, 1], by the model's own sampler, steps and, unless given, guidance scale."""
-    unet, how = model.unet, model.defaults
-    prediction, scale = prediction_named(model.prediction), guidance or how.guidance
-    levels = model.levels(how.spacing, how.steps)
-    states = torch.cat([model.encode(text, device=device).states for text in ("", prompt)])
-
-    def denoise(x: Tensor, level: Level) -> Tensor:
-        a, s, t = (torch.full((2, 1, 1, 1, 1), value, device=device) for value in (level.a, level.s, level.t))
-        both = x.expand(2, *x.shape[1:])
-        out = unet(prediction.input(both, a, s), t.flatten(), states)
-        without, with_text = prediction.x0(both, out, a, s).split(1)
-        return torch.lerp(without, with_text, scale)
-
-    noise = SeededNoise([seed])
-    channels, height, width = model.latent.shape((side, side))[1:]
-    eps = noise(torch.zeros(1, channels, frames, height, width, device=device))
-    end = run(sampler_named(how.sampler).sample(levels[0].s * eps, levels, noise), denoise)
-    return model.vae.decode(model.vae.unscale(end[0].transpose(0, 1))).clamp(-1, 1)

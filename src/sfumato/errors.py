@@ -18,14 +18,10 @@ class UsageError(SfumatoError):
     exit_status = 2
 
 
-def misnamed(error: SfumatoError) -> SfumatoError:
-    """`error` as wrong usage: what the user named is not there."""
-    error.exit_status = UsageError.exit_status
-    return error
-
-
 class CheckpointError(SfumatoError):
     """A model file or folder that is missing, damaged, unsafe, or not what it claims to be."""
+
+    exit_status = UsageError.exit_status
 
 
 class OutputError(SfumatoError):
@@ -44,6 +40,14 @@ class UnsupportedPictureError(PictureError):
 
 class DataError(SfumatoError):
     """Training data that is missing, damaged, or not what it claims to be."""
+
+    exit_status = UsageError.exit_status
+
+
+def unreachable(error: SfumatoError) -> SfumatoError:
+    """`error` as no fault of what the user gave: that cannot be fetched here and now."""
+    error.exit_status = SfumatoError.exit_status
+    return error
 
 
 class NumericsError(SfumatoError):

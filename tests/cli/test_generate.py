@@ -334,12 +334,22 @@ def test_a_truncated_model_is_one_line_and_no_picture(here, tmp_path):
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
     status, out, err = here("generate", "a red apple", "-o", "a.png", "--model", folder, *SMALL)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert err.startswith("error: ")
     assert str(weights) in err
     assert err.count("\n") == 1
     assert os.listdir(tmp_path) == ["half"]
-    assert here("inspect", folder)[0] == 1
+    assert here("inspect", folder)[0] == 2
+
+
+@pytest.mark.parametrize("option", ["--model", "--lora", "--vae", "--embedding", "--image"])
+def test_a_damaged_file_of_any_kind_is_wrong_usage(option, here, tmp_path):
+    name = "broken.png" if option == "--image" else "broken.safetensors"
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    status, out, err = here("generate", "a red apple", "-o", "a.png", option, name, *SMALL)
+    assert (status, out) == (2, "")
+    assert "broken" in err
+    assert os.listdir(tmp_path) == [name]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])

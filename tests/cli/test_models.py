@@ -119,10 +119,10 @@ def test_a_converted_pickle_says_what_was_trusted(home, capfdbinary):
 def test_inspect_writes_what_is_wrong_to_stderr(here, tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors at all")
     status, out, err = here("inspect", "broken.safetensors")
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert err.startswith("error: broken.safetensors")
     status, out, err = here("inspect", "broken.safetensors", "--json")
-    assert (status, len(json.loads(out)["problems"])) == (1, 1)
+    assert (status, len(json.loads(out)["problems"])) == (2, 1)
     assert err.startswith("error: broken.safetensors")
 
 
@@ -135,14 +135,14 @@ def test_inspect_takes_several_at_once(here, tmp_path):
     assert "\n\na.png: PNG, 64×64\n" in out
     status, out, _ = here("inspect", "--json", "broken.safetensors", "a.png")
     told = [json.loads(line) for line in out.splitlines()]
-    assert (status, told[1]["path"], len(told[0]["problems"])) == (1, "a.png", 1)
+    assert (status, told[1]["path"], len(told[0]["problems"])) == (2, "a.png", 1)
 
 
 def test_inspect_of_a_model_that_lacks_a_part_says_what_is_there_and_what_is_not(here, tmp_path):
     folder = shutil.copytree(checkpoint.embedded(), tmp_path / "model")
     shutil.rmtree(folder / "vae")
     status, out, err = here("inspect", "model")
-    assert status == 1
+    assert status == 2
     assert "unet: UNet2DConditionModel" in out
     assert "missing" not in out
     assert "error: model is incomplete: the folder vae/ is missing" in err

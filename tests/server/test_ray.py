@@ -1,15 +1,20 @@
 """Workers on a Ray cluster of two nodes on this machine, one of which is lost."""
 
 import asyncio
+import base64
+import hashlib
+import json
 import os
 import re
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
-from running import ENDED, TINY, RunningServer
+from running import ENDED, TINY, RunningServer, quick_model
 
 from sfumato.errors import UsageError
 from sfumato.server.cluster.connecting import connect
@@ -43,10 +48,13 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def clustered(cluster, tmp_path_factory):
-    """A server with a worker on the cluster, and a second one where there is work; it batches nothing."""
+    """A server of two models with a worker on the cluster, and a second one where there is work; it batches
+    nothing.
+    """
     env = {"RAY_ADDRESS": cluster.address, "SFUMATO_SERVE_JOBS_PER_WORKER": "2", "SFUMATO_SERVE_ROWS": "0"}
-    data = tmp_path_factory.mktemp("clustered") / "data"
-    found = RunningServer(data, "--ray", "--max-workers", "2", env=env)
+    folder = tmp_path_factory.mktemp("clustered")
+    models = ["--model", "embedded", "--model", str(quick_model(folder / "quick"))]
+    found = RunningServer(folder / "data", "--ray", "--max-workers", "2", *models, env=env)
     found.wait_ready()
     yield found
     found.stop()
@@ -86,6 +94,47 @@ def test_prompts_and_models_are_read_by_a_worker(clustered):
     assert clustered.http.get("/api/v1/models").json()[0]["defaults"]["width"] == 256
     answer = clustered.http.post("/api/v1/prompt", json={"prompt": "a (red apple"})
     assert (answer.status_code, answer.json()["error"]["position"]) == (400, 2)
+
+
+def test_each_job_is_drawn_with_the_model_that_it_names(clustered):
+    served = [each["name"] for each in clustered.http.get("/api/v1/models").json()]
+    assert [Path(name).name for name in served] == ["embedded", "quick"]
+    jobs = [clustered.submit(prompt="a cat", seed=3, steps=2, model=name)["id"] for name in served * 2]
+    pictures = [clustered.wait(job)["pictures"][0] for job in jobs]
+    assert [(each["model"], each["width"]) for each in pictures] == [("embedded", 256), ("quick", 64)] * 2
+    assert pictures[0]["sha256"] == pictures[2]["sha256"]
+
+
+def events_of_drawing(server, **fields):
+    """What a drawing that is not stored tells, each as (kind, data)."""
+    with server.http.stream("POST", "/api/v1/draw", json={"request": fields}) as answer:
+        for event in httpx2.EventSource(answer):
+            yield event.event, json.loads(event.data)
+
+
+def test_a_picture_that_is_not_stored_comes_with_the_answer(clustered):
+    stored = clustered.wait(clustered.submit(**LONG, seed=11)["id"])["pictures"][0]
+    before = [job["id"] for job in clustered.jobs()]
+    told = list(events_of_drawing(clustered, **LONG, seed=11))
+    assert {"progress", "picture"} <= {kind for kind, _ in told}
+    (picture,) = (data["picture"] for kind, data in told if kind == "picture")
+    assert hashlib.sha256(base64.b64decode(picture["content"])).hexdigest() == stored["sha256"]
+    assert told[-1][1]["state"] == "done"
+    assert [job["id"] for job in clustered.jobs()] == before
+
+
+def test_who_leaves_a_drawing_that_is_not_stored_cancels_it(clustered):
+    def points():
+        (found,) = re.findall(r"^sfumato_batch_points_sum (\S+)", clustered.http.get("/metrics").text, re.M)
+        return float(found)
+
+    before = points()
+    told = events_of_drawing(clustered, **LONG, count=50, seed=12)
+    next(kind for kind, _ in told if kind == "progress")
+    told.close()
+    # one that was not dropped would be drawn before this one
+    assert clustered.wait(clustered.submit(**TINY, seed=13)["id"])["state"] == "done"
+    assert points() - before < 50 * LONG["steps"]
 
 
 def test_a_job_that_is_cancelled_is_dropped_by_its_worker(clustered):

@@ -292,18 +292,35 @@ def test_what_is_deleted_can_be_brought_back_until_it_is_tidied_away(store):
 def test_the_oldest_go_where_the_disk_budget_is_passed_but_favourites_stay(store):
     first, second, third = drawn(store, "1"), drawn(store, "2", "blue"), drawn(store, "3", "green")
     store.change_picture(first.id, favourite=True)
-    assert store.tidy(first.bytes + third.bytes) == 1
+    assert store.tidy(Limits(9, disk=first.bytes + third.bytes)) == 1
     assert [each.id for each in store.search(limit=9)] == [third.id, first.id]
     assert not store.files.path(second.sha256).exists()
+
+
+def test_each_key_has_a_disk_budget_of_its_own(store):
+    start = b"x" * 1000
+    mine = [drawn(store, "1"), drawn(store, "2", "blue"), drawn(store, "3", "green")]
+    new = NewJob({"model": "m"}, contents={hashlib.sha256(start).hexdigest(): start})
+    job, _ = store.submit(new, owner="you", limits=Limits(9))
+    store.begin([job.id])
+    yours = store.add_picture(job.id, 0, png(), {**FACTS, "prompt": ""})
+    store.end(job.id, JobState.DONE)
+    store.change_picture(mine[0].id, favourite=True)
+    assert store.tidy(Limits(9, disk_per_key=yours.bytes + 1000)) == 0
+    assert store.tidy(Limits(9, disk_per_key=mine[0].bytes + mine[2].bytes)) == 2
+    assert [each.id for each in store.search(limit=9)] == [mine[2].id, mine[0].id]
+    assert list(store.inputs.digests()) == []
+    with pytest.raises(BusyError, match="would take 1,000 bytes, of 999"):
+        store.submit(new, owner="you", limits=Limits(9, disk_per_key=999))
 
 
 def test_pictures_that_requests_begin_from_count_for_the_disk_budget(store):
     start = b"x" * 1000
     begun(store, start)
     picture = drawn(store)
-    assert store.tidy(picture.bytes + 1000) == 0
+    assert store.tidy(Limits(9, disk=picture.bytes + 1000)) == 0
     assert len(list(store.inputs.digests())) == 1
-    assert store.tidy(picture.bytes + 999) == 0
+    assert store.tidy(Limits(9, disk=picture.bytes + 999)) == 0
     assert list(store.inputs.digests()) == []
     new = NewJob({"model": "m"}, contents={hashlib.sha256(start).hexdigest(): start})
     job, _ = store.submit(new, owner="me", limits=Limits(9))
@@ -311,7 +328,7 @@ def test_pictures_that_requests_begin_from_count_for_the_disk_budget(store):
     last = store.add_picture(job.id, 0, png("blue"), {**FACTS, "prompt": ""})
     store.change_picture(picture.id, favourite=True)
     store.end(job.id, JobState.DONE)
-    assert store.tidy(picture.bytes + last.bytes + 999) == 1
+    assert store.tidy(Limits(9, disk=picture.bytes + last.bytes + 999)) == 1
     assert list(store.inputs.digests()) == []
     assert [each.id for each in store.search(limit=9)] == [picture.id]
 

@@ -32,7 +32,7 @@ from sfumato.config import (
     T2IAdapterConfig,
     UNetConfig,
 )
-from sfumato.errors import CheckpointError, UsageError, misnamed
+from sfumato.errors import CheckpointError, UsageError
 from sfumato.files import read_json
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.ip_adapter import IPAdapter
@@ -126,7 +126,7 @@ def locate_control(
         return folders.pick("controls", name, names_only=names_only)
     except UsageError as error:
         brings = f"; the model brings {', '.join(own)}" if own else ""
-        wrong = misnamed(CheckpointError(f"{error}{brings}"))
+        wrong = CheckpointError(f"{error}{brings}")
         if names_only:
             raise wrong from None
         if (match := _HUB_FILE.fullmatch(name)) and not Path(match["repository"]).parent.is_dir():

@@ -11,7 +11,7 @@ from sfumato.checkpoint.library import by_name
 from sfumato.checkpoint.source import hub_name, hub_network
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import TinyVAEConfig
-from sfumato.errors import CheckpointError, misnamed
+from sfumato.errors import CheckpointError
 from sfumato.folders import folder
 
 _HALVES = ("encoder", "decoder")
@@ -68,7 +68,7 @@ def located(name: str, part: str, *, prefer_half: bool = False, local_files_only
             local_files_only=local_files_only,
         )
     where = f"no file or folder of that name, here or in {folder('models')}, and it is no hub id"
-    raise misnamed(CheckpointError(f"there is no VAE {name!r}: {where}"))
+    raise CheckpointError(f"there is no VAE {name!r}: {where}")
 
 
 def _halves(path: Path) -> Part:

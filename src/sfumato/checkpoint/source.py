@@ -21,7 +21,7 @@ from sfumato.checkpoint.layout import (
 )
 from sfumato.checkpoint.library import by_name, cached_of, installed, whole_commit
 from sfumato.config.model_settings import SETTINGS_FILE
-from sfumato.errors import CheckpointError, misnamed, nearest
+from sfumato.errors import CheckpointError, nearest, unreachable
 from sfumato.folders import folder
 from sfumato.options import EDITOR, EMBEDDED
 
@@ -83,7 +83,7 @@ def locate(
         return _from_hub(repository, variant, prefer_half, local_files_only, revision)
     elsewhere = ": of addresses only those of models on huggingface.co are read; download the file"
     hint = elsewhere if "://" in str(source) else _near(path)
-    raise misnamed(CheckpointError(f"there is no model {str(source)!r}{hint}"))
+    raise CheckpointError(f"there is no model {str(source)!r}{hint}")
 
 
 def pull(
@@ -100,7 +100,7 @@ def pull(
     library has them. What is there already is not asked for again. Raises `CheckpointError`.
     """
     if not (match := _HUB_NAME.fullmatch(_as_name(repository))):
-        raise misnamed(CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"'))
+        raise CheckpointError(f'{repository!r} is not a hub id; one is like "org/name"')
     revision = revision or match["revision"]
     return _from_hub(match["repository"], variant, False, local_files_only, revision, _given(access))
 
@@ -174,9 +174,8 @@ def _had(repository: str, what: str, function: str, **options: Any) -> Path:
     try:
         return Path(getattr(huggingface_hub, function)(repository, **_given(options)))
     except Exception as error:  # the hub's library passes on whatever its network library raises
-        raise CheckpointError(
-            f"{what} of {repository} cannot be had from the hub: {_reason(error)}"
-        ) from error
+        wrong = CheckpointError(f"{what} of {repository} cannot be had from the hub: {_reason(error)}")
+        raise unreachable(wrong) from error
 
 
 def _reason(error: Exception) -> str:
@@ -251,10 +250,10 @@ def _from_hub(
     except errors.LocalEntryNotFoundError:
         absent = f"{called} is not in the local cache ({cached_of(repository)})"
     except errors.HFValidationError as error:
-        raise misnamed(CheckpointError(f"{called!r} is not a hub id: {error}")) from error
+        raise CheckpointError(f"{called!r} is not a hub id: {error}") from error
     if local_files_only or huggingface_hub.is_offline_mode():
         why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
-        raise CheckpointError(f"{absent}, and {why}")
+        raise unreachable(CheckpointError(f"{absent}, and {why}"))
     try:
         token = {name: value for name, value in access.items() if name == "token"}
         known = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10, **token)
@@ -289,7 +288,8 @@ def _from_hub(
             f"{cached_of(repository)}"
         ) from None
     except Exception as error:  # the hub's library passes on whatever its network library raises
-        raise CheckpointError(f"{absent}, and the hub cannot be reached: {_reason(error)}") from error
+        wrong = CheckpointError(f"{absent}, and the hub cannot be reached: {_reason(error)}")
+        raise unreachable(wrong) from error
 
 
 def _wanted(repository: str, names: list[str], variant: str | None, prefer_half: bool) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sfumato.cli import console
 from sfumato.cli.help import MODEL, OUTPUT
 from sfumato.cli.options import Json, Program, adapter, argument, option
-from sfumato.errors import CheckpointError, OutputError, UsageError, misnamed, nearest
+from sfumato.errors import OutputError, UsageError, nearest
 from sfumato.names import LORA_LAYOUTS, RANK_METHODS
 from sfumato.options import DeviceOptions
 
@@ -305,13 +305,11 @@ def _dynamic(text: str | None) -> tuple[str | None, float]:
 
 @contextmanager
 def _reading(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress; a file that is not what it should be is wrong usage."""
+    """Show progress; what stands in the way of writing names the option that helps."""
     meter = console.Meter()
     with meter.shown(doing):
         try:
             yield lambda done, total: meter.update(doing, done, total)
-        except CheckpointError as error:
-            raise misnamed(error) from None
         except OutputError as error:
             raise OutputError(str(error).replace("overwrite=True", "--overwrite")) from None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sfumato import folders
 from sfumato.cli import console, like
 from sfumato.cli.options import Json, Program, argument
-from sfumato.errors import PictureError
+from sfumato.errors import CheckpointError, PictureError
 from sfumato.formats import ANIMATIONS, FRAMES_RECORD, READ_FORMATS, is_video
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def inspect(
     ],
     as_json: Json = False,
 ) -> int:
-    """Print the report on each, with --json as a line; 1 for a checkpoint that has problems."""
+    """Print the report on each, with --json as a line; 2 for a checkpoint that has problems."""
     statuses = []
     for number, source in enumerate(sources):
         if number and not as_json:
@@ -62,7 +62,7 @@ def _inspect(source: str, as_json: bool) -> int:
         console.result("\n".join(report.lines(problems=False)))
     for problem in report.problems:
         console.complain(f"error: {problem}")
-    return 1 if report.problems else 0
+    return CheckpointError.exit_status if report.problems else 0
 
 
 def _adapter_file(path: Path) -> Path:

@@ -1,8 +1,8 @@
 """How the command ends: its exit status, one line about what went wrong, and what a signal does.
 
-Exit status: 0 done; 1 failed (`replay`: the picture differs); 2 wrong usage: also nothing there of the name
-given, or a picture that cannot be used; 130 interrupted (Ctrl-C); 141 nobody reads the output any more; 143
-terminated.
+Exit status: 0 done; 1 failed (`replay`: the picture differs); 2 what was given is wrong: an option, a name of
+nothing, a damaged picture, model, adapter or training data; 130 interrupted (Ctrl-C); 141 nobody reads the
+output any more; 143 terminated.
 """
 
 import os

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from sfumato.cli import console, like, target
 from sfumato.cli.help import MODEL, OUTPUT
 from sfumato.cli.options import Device, Json, Program, Quiet, argument, option
-from sfumato.errors import CheckpointError, UsageError
+from sfumato.errors import CheckpointError, UsageError, unreachable
 from sfumato.formats import LOSSY
 from sfumato.machine import cores
 from sfumato.options import DeviceOptions, ModelOptions
@@ -169,10 +169,11 @@ def _redraw(
             except CheckpointError as error:
                 if model is not None:
                     raise
-                raise CheckpointError(
+                wrong = CheckpointError(
                     f"the model {records[chosen[0]].model!r} that drew it cannot be had here ({error}); "
                     "say where it is with --model"
-                ) from error
+                )
+                raise unreachable(wrong) from error
             for step in studio.stream([records[index].request for index in chosen]):
                 meter.advance("drawing again", step.total * len(records))
                 if step.image is not None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from sfumato import pictures
 from sfumato.data.caption_files import LOOKED_FOR
 from sfumato.data.crops import Crop, Size
-from sfumato.errors import DataError, PictureError, UnsupportedPictureError, misnamed, warn
+from sfumato.errors import DataError, PictureError, UnsupportedPictureError, warn
 from sfumato.files import open_file
 from sfumato.formats import READABLE
 
@@ -168,7 +168,7 @@ def check_is_there(folder: Path) -> None:
     """Raise `DataError` that says what else can be done unless `folder` is a folder."""
     if not folder.is_dir():
         missing = f"there is no folder {folder}: name one of captioned pictures, or make one of icons with"
-        raise misnamed(DataError(f"{missing} `sfumato data icons {folder}`"))
+        raise DataError(f"{missing} `sfumato data icons {folder}`")
 
 
 def bytes_of(folder: Path, picture: Picture) -> io.BytesIO:

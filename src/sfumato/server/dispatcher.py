@@ -191,7 +191,7 @@ class Dispatcher:
             self._compare(now, before)
         self._ticked = now
         if now >= self._tidied + TIDY_SECONDS:
-            self.store.tidy(self.settings.limits.disk)
+            self.store.tidy(self.settings.limits)
             self.store.forget()
             self._tidied = now
 
@@ -384,8 +384,9 @@ class Dispatcher:
         self._forget(job.id)
         if ended:
             self._tell(job, state, message.error)
-        if (disk := self.settings.limits.disk) is not None and job.stored:
-            self.store.tidy(disk)
+        limits = self.settings.limits
+        if job.stored and (limits.disk is not None or limits.disk_per_key is not None):
+            self.store.tidy(limits)
         self._fill()
 
     def _drop(self, job: JobView) -> None:

@@ -80,6 +80,9 @@ class ServerSettings(BaseSettings):
         description="MiB of pictures to keep, also of those that requests begin from; the oldest go first, "
         "favourites stay.",
     )
+    disk_per_key: int | None = Field(
+        None, ge=1, description="MiB of pictures to keep of each key, as `disk`: its own oldest go first."
+    )
     safety: bool = Field(
         False, description="Refuse pictures that show nudity, by a local detector; no previews are sent."
     )
@@ -122,8 +125,9 @@ class ServerSettings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """Up to where jobs are accepted."""
-        return Limits(self.queue, self.pictures_per_hour, self.disk and self.disk * MEBI)
+        """Up to where jobs are accepted and pictures kept."""
+        disk, disk_per_key = (each and each * MEBI for each in (self.disk, self.disk_per_key))
+        return Limits(self.queue, self.pictures_per_hour, disk, disk_per_key)
 
     @property
     def hosts(self) -> frozenset[str]:

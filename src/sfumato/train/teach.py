@@ -11,7 +11,7 @@ from typing import Any
 from sfumato.checkpoint.source import locate
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.data import caption_files
-from sfumato.errors import DataError, OutputError, UsageError, misnamed, nearest, warn
+from sfumato.errors import DataError, OutputError, UsageError, nearest, warn
 from sfumato.files import make_folder, replace_atomically
 from sfumato.formats import READ_FORMATS, READABLE
 from sfumato.options import EMBEDDED
@@ -198,7 +198,7 @@ def _data(teaching: Teaching, run: Path) -> Path:
     """The folder to learn from: the one that is named, or copies of the pictures that are."""
     for path in teaching.pictures:
         if not path.exists():
-            raise misnamed(DataError(f"there is no picture {path}: name a folder of pictures, or pictures"))
+            raise DataError(f"there is no picture {path}: name a folder of pictures, or pictures")
     if len(teaching.pictures) == 1 and teaching.pictures[0].is_dir():
         return teaching.pictures[0]
     for path in teaching.pictures:

@@ -50,9 +50,15 @@ class InputStore(PictureStore):
     # -- parts
 
     def _hold_inputs(
-        self, connection: Connection, named: Iterable[tuple[str, Mapping[str, bytes]]], limits: Limits
+        self,
+        connection: Connection,
+        named: Iterable[tuple[str, Mapping[str, bytes]]],
+        owner: str,
+        limits: Limits,
     ) -> None:
-        """Keep the pictures, by their hashes, that each of these jobs begins from. Raises `BusyError`."""
+        """Keep the pictures, by their hashes, that each of these jobs of `owner` begins from. Raises
+        `BusyError`.
+        """
         contents: dict[str, bytes] = {}
         rows = []
         for job, each in named:
@@ -61,12 +67,13 @@ class InputStore(PictureStore):
                 {"job": job, "sha256": digest, "bytes": len(content)} for digest, content in each.items()
             ]
         connection.execute(insert(inputs), rows)
-        if limits.disk is not None and (taken := self._open_input_bytes(connection)) > limits.disk:
-            raise BusyError(
-                f"the pictures that jobs begin from would take {taken:,} bytes, of {limits.disk:,} that may "
-                "be kept; try again later",
-                QUEUE_SECONDS,
-            )
+        for limit, whose in ((limits.disk, None), (limits.disk_per_key, owner)):
+            if limit is not None and (taken := self._open_input_bytes(connection, whose)) > limit:
+                raise BusyError(
+                    f"the pictures that jobs begin from would take {taken:,} bytes, of {limit:,} that may be "
+                    "kept; try again later",
+                    QUEUE_SECONDS,
+                )
         for content in contents.values():
             self.inputs.add(content)
 
@@ -85,12 +92,14 @@ class InputStore(PictureStore):
         for digest in set(self.inputs.digests()) - kept:
             self.inputs.remove(digest)
 
-    def _taken(self, connection: Connection) -> int:
-        return super()._taken(connection) + _input_bytes(connection)
+    def _taken(self, connection: Connection, owner: str | None = None) -> int:
+        whose = () if owner is None else (jobs.c.owner == owner,)
+        return super()._taken(connection, owner) + _input_bytes(connection, *whose)
 
-    def _open_input_bytes(self, connection: Connection) -> int:
-        """What the pictures take that jobs begin from which are not over."""
-        return _input_bytes(connection, inputs.c.job.in_(select(jobs.c.id).where(jobs.c.state.not_in(ENDED))))
+    def _open_input_bytes(self, connection: Connection, owner: str | None) -> int:
+        """What the pictures take that jobs (of this owner) begin from which are not over."""
+        whose = () if owner is None else (jobs.c.owner == owner,)
+        return _input_bytes(connection, jobs.c.state.not_in(ENDED), *whose)
 
     def _remove(self, connection: Connection, rows: Sequence[Any]) -> None:
         """As in any store; with the last picture of a job go those that it began from."""
@@ -98,18 +107,24 @@ class InputStore(PictureStore):
         query = select(jobs.c.id).where(jobs.c.id.in_({row.job for row in rows}), *EMPTY)
         self._drop_inputs(connection, connection.execute(query).scalars().all())
 
-    def _make_room(self, connection: Connection, limit: int) -> int:
+    def _make_room(self, connection: Connection, limit: int, owner: str | None = None) -> int:
         """As in any store; first go the pictures that jobs began from of which nothing is left."""
         query = select(jobs.c.id).where(jobs.c.id.in_(select(inputs.c.job)), *EMPTY)
         query = query.order_by(jobs.c.ended).limit(AT_ONCE)
-        while self._taken(connection) > limit:
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        while self._taken(connection, owner) > limit:
             names = connection.execute(query).scalars().all()
             if not names:
                 break
             self._drop_inputs(connection, names)
-        return super()._make_room(connection, limit)
+        return super()._make_room(connection, limit, owner)
 
 
 def _input_bytes(connection: Connection, *which: Any) -> int:
-    each = select(inputs.c.sha256, inputs.c.bytes).where(*which).distinct().subquery()
-    return int(connection.execute(select(func.coalesce(func.sum(each.c.bytes), 0))).scalar_one())
+    """What the pictures take that jobs begin from, each counted once: of jobs where all of `which` is so."""
+    each = select(inputs.c.sha256, inputs.c.bytes)
+    if which:
+        each = each.where(inputs.c.job.in_(select(jobs.c.id).where(*which)))
+    once = each.distinct().subquery()
+    return int(connection.execute(select(func.coalesce(func.sum(once.c.bytes), 0))).scalar_one())

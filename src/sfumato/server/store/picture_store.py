@@ -27,6 +27,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import IntegrityError
 
 from sfumato.server.jobs import JobState, PictureView
+from sfumato.server.limits import Limits
 from sfumato.server.store.conditions import drawn_in_style, drawn_with_sampler
 from sfumato.server.store.picture_files import PictureFiles
 from sfumato.server.store.tables import jobs, pictures, tags
@@ -166,31 +167,42 @@ class PictureStore:
         """Bring a deleted picture back."""
         self._mark(identifier, None)
 
-    def tidy(self, limit: int | None = None, *, undo_seconds: float = UNDO_SECONDS) -> int:
-        """Remove what was deleted long ago, then the oldest pictures that are no favourites until all take at
-        most `limit` bytes; how many pictures went.
+    def tidy(self, limits: Limits | None = None, *, undo_seconds: float = UNDO_SECONDS) -> int:
+        """Remove what was deleted long ago, then the oldest pictures that are no favourites until those of
+        each key, and all together, take no more bytes than `limits` has; how many pictures went.
         """
         with self._lock, self._engine.begin() as connection:
             self._hold_content(connection)
             old = connection.execute(_GOING.where(pictures.c.deleted < time.time() - undo_seconds)).all()
             for start in range(0, len(old), AT_ONCE):
                 self._remove(connection, old[start : start + AT_ONCE])
-            return len(old) + (0 if limit is None else self._make_room(connection, limit))
+            count = len(old)
+            if limits is not None and limits.disk_per_key is not None:
+                for owner in connection.execute(select(jobs.c.owner).distinct()).scalars().all():
+                    count += self._make_room(connection, limits.disk_per_key, owner)
+            if limits is not None and limits.disk is not None:
+                count += self._make_room(connection, limits.disk)
+            return count
 
     # -- parts
 
-    def _taken(self, connection: Connection) -> int:
-        """The bytes that are kept."""
-        return int(connection.execute(select(func.coalesce(func.sum(pictures.c.bytes), 0))).scalar_one())
+    def _taken(self, connection: Connection, owner: str | None = None) -> int:
+        """The bytes that are kept (of this owner's)."""
+        query = select(func.coalesce(func.sum(pictures.c.bytes), 0))
+        if owner is not None:
+            query = query.where(pictures.c.owner == owner)
+        return int(connection.execute(query).scalar_one())
 
-    def _make_room(self, connection: Connection, limit: int) -> int:
-        """Remove pictures that are no favourites, the deleted ones and then the oldest first, until all that
-        is kept takes at most `limit` bytes; how many went.
+    def _make_room(self, connection: Connection, limit: int, owner: str | None = None) -> int:
+        """Remove pictures (of this owner's) that are no favourites, the deleted ones and then the oldest
+        first, until all that is kept of them takes at most `limit` bytes; how many went.
         """
         query = _GOING.where(pictures.c.favourite.is_(False)).order_by(pictures.c.sequence).limit(AT_ONCE)
+        if owner is not None:
+            query = query.where(pictures.c.owner == owner)
         count = 0
         for which in (pictures.c.deleted.is_not(None), pictures.c.deleted.is_(None)):
-            while (excess := self._taken(connection) - limit) > 0:
+            while (excess := self._taken(connection, owner) - limit) > 0:
                 oldest = connection.execute(query.where(which)).all()
                 if not oldest:
                     break

@@ -145,7 +145,7 @@ class Store(InputStore):
         if any(job.contents for job in new):
             self._hold_content(connection)
             named = ((row["id"], job.contents) for row, job in zip(rows, new, strict=True))
-            self._hold_inputs(connection, named, limits)
+            self._hold_inputs(connection, named, owner, limits)
         return [row["id"] for row in rows]
 
     def job(self, identifier: str, owner: str | None = None) -> JobView | None:

@@ -15,7 +15,7 @@ from sfumato.checkpoint.ldm_keys import SourceKey, Table
 from sfumato.checkpoint.loading import build
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import MotionAdapterConfig, ScheduleConfig
-from sfumato.errors import CheckpointError, UsageError, misnamed
+from sfumato.errors import CheckpointError, UsageError
 from sfumato.files import read_json
 from sfumato.nets.motion import MotionAdapter
 from sfumato.validation import as_path, shown
@@ -104,7 +104,7 @@ def locate_motion(
     try:
         return folders.pick("motion", name, names_only=names_only)
     except UsageError as error:
-        wrong = misnamed(CheckpointError(str(error)))
+        wrong = CheckpointError(str(error))
         if not names_only and (named := source.hub_name(name)):
             repository, revision = named
             return source.hub_network(

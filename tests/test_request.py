@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,3 +121,28 @@ def test_importing_the_package_and_its_request_costs_neither_torch_nor_numpy():
         "print([name for name in ('torch', 'numpy', 'PIL', 'typer') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_without_inputs_every_picture_keeps_its_name_and_hash_and_loses_its_bytes(tmp_path):
+    def picture(colour):
+        PIL.Image.new("RGB", (8, 8), colour).save(tmp_path / f"{colour}.png")
+        return tmp_path / f"{colour}.png"
+
+    request = Request(
+        prompt="a cat",
+        image=picture("red"),
+        mask=picture("white"),
+        controls=[
+            {"model": "edges", "image": picture("green")},
+            {"model": "faces", "image": [picture("blue"), picture("gray")]},
+        ],
+        elements=[{"prompt": "a hat", "mask": picture("black")}],
+    )
+    whole, bare = request.inputs, request.without_inputs().inputs
+    assert len(whole) == 6
+    assert bare.keys() == whole.keys()
+    assert all(each.data for each in whole.values())
+    assert [each.data for each in bare.values()] == [None] * 6
+    assert [(each.name, each.sha256) for each in bare.values()] == [
+        (each.name, each.sha256) for each in whole.values()
+    ]

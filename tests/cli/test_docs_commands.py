@@ -240,7 +240,10 @@ CHANGES = {
         '"cuda"': '"cpu"',
         "float16": "float32",
         "steps=20": "steps=2",
+        "strength=0.6": "strength=0.6, num_inference_steps=4",
+        'load_image("mask.png")': 'load_image("mask.png"), num_inference_steps=4',
     },
+    "docs/editing.md": {"frames=24": "frames=3"},
     "docs/adapters.md": {"## In programs of your own": "```text"},  # tests/adapt/test_adapters_page.py
 }
 """What is changed in a page's programs, so that they run quickly and anywhere."""

@@ -12,7 +12,7 @@ from sfumato.evaluate.colours import main_colour, right
 @pytest.fixture(scope="module")
 def apple():
     studio = sfumato.load(device="cpu")
-    return studio.generate("a red apple, 3d render", seed=7, steps=12)
+    return studio.generate("a red apple, 3d render", seed=7, steps=8)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_what_it_adds_to_the_installation_is_at_most_6_mb():
 @pytest.mark.parametrize("colour", ["blue", "green"])
 def test_a_red_apple_is_made_another_colour(editor, apple, colour):
     assert main_colour(tensor(apple)) == "red"
-    edited = editor.edit(apple, f"make it {colour}", seed=1, steps=8)
+    edited = editor.edit(apple, f"make it {colour}", seed=1, steps=4)
     assert right(colour, main_colour(tensor(edited)))
     # where it was: the white around it stays
     corners = edited.pixels[[8, 8, -9, -9], [8, -9, 8, -9]]
@@ -48,7 +48,7 @@ def test_a_red_apple_is_made_another_colour(editor, apple, colour):
 
 
 def test_it_is_put_on_another_background(editor, apple):
-    edited = editor.edit(apple, "put it on a blue background", seed=1, steps=8)
+    edited = editor.edit(apple, "put it on a blue background", seed=1, steps=4)
     corners = torch.from_numpy(edited.pixels[[4, 4, -5, -5], [4, -5, 4, -5]]).float().mean(0)
     assert corners[2] > 150
     assert corners[2] > corners[0] + 60

@@ -24,6 +24,7 @@ from sfumato.series.interpolation import FRAMES, Interpolation
 from sfumato.series.upscaling import SCALE, upscaling
 from sfumato.series.variation import AMOUNT, variation
 from sfumato.space.puff import FACES, Back
+from sfumato.space.settings import check_method
 from sfumato.space.shape import Shape, check_puffing
 from sfumato.video import Video
 
@@ -178,19 +179,34 @@ class DrawingCalls(ABC):
         self,
         request: Request | str,
         *,
+        method: str = "puff",
+        quality: str = "draft",
+        objective: str = "sds",
         thickness: float = 1.0,
         back: Back = "inpaint",
         faces: int = FACES,
         **fields: Unpack[RequestOptions],
     ) -> Shape:
-        """Draw one object, cut it out and inflate it to a closed, textured mesh: see `Shape.of_picture`.
+        """A closed, textured mesh of what a prompt says.
+
+        `method`: "puff" draws one object, cuts it out and inflates it, with `thickness` and `back`: see
+        `Shape.of_picture`. "field" distils a field of latents from all sides in `quality` "draft" or
+        "good": see `sfumato.space.distillation`; `objective` is "sds", "sjc" or "reconstruction", `steps`
+        and `guidance` are the distillation's.
 
         `fields` are those of `Request`. Warns where the background is not plain, and raises `UsageError`
         where nothing stands out from it.
         """
         check_puffing(thickness, back, faces)
+        check_method(method, quality, objective)
+        if method == "field":
+            return self._field_shape(request_of(request, fields), quality, objective, faces)
         drawn = self.generate(request_of(request, {**fields, "transparent": True}))
         return Shape.of_picture(drawn, thickness=thickness, back=back, faces=faces)
+
+    def _field_shape(self, request: Request, quality: str, objective: str, faces: int) -> Shape:
+        """The shape of a field that is distilled: only where the model itself is."""
+        raise UsageError("a server draws pictures and no fields: use method='puff', or load the model here")
 
     @property
     def quickest_decoder(self) -> str:

@@ -119,6 +119,7 @@ NOT_RUN = {
     "sfumato data icons": "fetches the icons from npm",
     "adapters extract": "needs two models that differ; tests/cli/test_adapters_command.py extracts",
     "--open": "shows the picture",
+    "--method field": "takes minutes; tests/cli/test_shape.py distils a small field",
     "--base": "needs a file that is a UNet of Stable Diffusion alone",
     "sfumato video 'a": "needs a motion adapter of the embedded model",
     "sfumato video 'the cat nods' --image cat.png --strength 0.8 -o": "needs one too",

@@ -1,6 +1,7 @@
 """`sfumato shape` and `sfumato turntable`: meshes and points from pictures and prompts."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from commandline import process
 
 import sfumato
+from sfumato.cli.console import Interrupted
+from sfumato.space import distillation
+from sfumato.space.volume import fit
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
 
@@ -72,6 +76,9 @@ def test_a_prompt_is_drawn_and_puffed(here):
         (["apple.png", "--mask", "apple.glb"], "cannot read apple.glb"),
         (["apple.png", "--seed", "3"], "seed is given for a picture that is there: nothing is drawn"),
         (["an apple", "--mask", "apple.png"], "--mask is given with a prompt"),
+        (["apple.png", "--method", "field"], "--method field is given with a picture"),
+        (["an apple", "--method", "views"], "method is 'views': must be puff or field"),
+        (["an apple", "--quality", "best"], "quality is 'best': must be draft or good"),
         (["an apple", "--steps", "-1"], "steps is -1"),
     ],
 )
@@ -106,3 +113,61 @@ def test_a_missing_extra_is_named(here, apple, monkeypatch):
     status, _, err = here("shape", apple)
     assert status == 2
     assert "shapes need skimage: pip install 'sfumato[three-d]'" in err
+
+
+FIELD = (
+    "a red ball",
+    "--method",
+    "field",
+    "-W",
+    "32",
+    "-H",
+    "32",
+    "--steps",
+    "3",
+    "--seed",
+    "1",
+    "--faces",
+    "300",
+)
+
+
+@pytest.fixture
+def quick_colours(monkeypatch):
+    """Two decoded views, and hardly any fitting."""
+    monkeypatch.setattr(distillation, "COLOUR_VIEWS", ((0, 0), (180, 0)))
+    monkeypatch.setattr(distillation, "fit", lambda *given, **how: fit(*given, **{**how, "steps": 2}))
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+def test_a_field_that_is_interrupted_goes_on_with_the_same_command(here, monkeypatch, quick_colours):
+    step, taken = distillation.FieldDistillation.step, []
+
+    def interrupted(self):
+        if len(taken) == 2:
+            taken.append("interrupted")
+            raise Interrupted(signal.SIGINT)
+        taken.append(self.done)
+        step(self)
+
+    monkeypatch.setattr(distillation.FieldDistillation, "step", interrupted)
+    status, out, err = here("shape", *FIELD, "-o", "ball.glb")
+    assert (status, out) == (130, "")
+    assert "2 of 3 steps are kept in ball.field.safetensors; the same command goes on from there" in err
+    status, _, err = here("shape", *FIELD, "--steps", "4", "-o", "ball.glb")
+    assert status == 2
+    assert "ball.field.safetensors is of another prompt or other settings" in err
+    status, out, _ = here("shape", *FIELD, "-o", "ball.glb", "--json")
+    told = json.loads(out)
+    assert (status, told["steps"], told["seed"], told["watertight"]) == (0, 3, 1, True)
+    assert taken == [0, 1, "interrupted", 2]
+    assert [path.name for path in Path().iterdir()] == ["ball.glb"]
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+def test_the_library_distils_the_same_field(quick_colours):
+    shape = sfumato.load().shape(
+        "a red ball", method="field", width=32, height=32, steps=2, seed=1, faces=300
+    )
+    assert shape.mesh.is_watertight
+    assert shape.mesh.texture is not None

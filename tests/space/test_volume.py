@@ -66,28 +66,34 @@ def test_chunks_and_the_background_change_nothing_that_is_opaque():
 
 def test_the_gradient_of_a_pixel_is_that_of_finite_differences():
     field = VoxelField(4, 1).double()
-    torch.nn.init.normal_(field.grid, std=0.5, generator=torch.Generator().manual_seed(0))
+    for part in field.parameters():
+        torch.nn.init.normal_(part, std=0.5, generator=torch.Generator().manual_seed(0))
     origins = torch.tensor([[0.2, 0.1, 3.0]], dtype=torch.float64)
     directions = torch.tensor([[0.0, 0.0, -1.0]], dtype=torch.float64)
 
-    def pixel(grid):
-        field.grid.data = grid
+    def pixel(density, features):
+        field.density.data, field.features.data = density, features
         return render_rays(field, origins, directions, samples=32).features.sum()
 
-    start = field.grid.detach().clone()
-    pixel(start).backward()
-    gradient, way = field.grid.grad.clone(), torch.randn(start.shape, dtype=torch.float64)
+    start = [part.detach().clone() for part in field.parameters()]
+    pixel(*start).backward()
+    gradients = [part.grad.clone() for part in field.parameters()]
+    ways = [torch.randn(part.shape, dtype=torch.float64) for part in start]
     with torch.no_grad():
-        change = (pixel(start + 1e-5 * way) - pixel(start - 1e-5 * way)) / 2e-5
-    assert math.isclose(change, (gradient * way).sum(), rel_tol=1e-6)
+        after, before = (
+            pixel(*(part + step * way for part, way in zip(start, ways, strict=True)))
+            for step in (1e-5, -1e-5)
+        )
+    slope = sum((one * way).sum() for one, way in zip(gradients, ways, strict=True))
+    assert math.isclose((after - before) / 2e-5, slope, rel_tol=1e-6)
 
 
 def test_a_field_holds_nothing_outside_and_its_voxels_centres_exactly():
-    field = VoxelField(4, 2, extent=0.8, blob=0.0)
-    field.grid.data = torch.arange(3 * 64, dtype=torch.float32).view(1, 3, 4, 4, 4)
+    field = VoxelField(4, 2, extent=0.8)
+    field.features.data = torch.arange(2 * 64, dtype=torch.float32).view(1, 2, 4, 4, 4)
     x, y, z = 0.2, -0.2, 0.6  # the centres of voxels (2, 1, 3)
     density, features = field(torch.tensor([[x, y, z], [0.9, 0.0, 0.0]]))
-    assert torch.allclose(features[0], field.grid[0, 1:, 3, 1, 2])
+    assert torch.allclose(features[0], field.features[0, :, 3, 1, 2])
     assert density[0] > 0
     assert density[1] == 0
 
@@ -108,7 +114,7 @@ def test_a_field_fitted_to_views_of_a_solid_shows_views_that_it_has_not_seen():
             for azimuth in range(0, 360, 45)
         ]
         views = torch.stack([render(solid, camera, samples=128).over(torch.ones(3)) for camera in cameras])
-        field = VoxelField(32, 3, blob=0.0)
+        field = VoxelField(32, 3)
     fit(field, cameras, views, samples=48)
     with torch.no_grad():
         for camera in (Camera(20, 15, width=40, height=40), Camera(200, -20, width=40, height=40)):
@@ -119,6 +125,6 @@ def test_a_field_fitted_to_views_of_a_solid_shows_views_that_it_has_not_seen():
 
 def test_a_field_that_is_not_finite_is_told():
     field = VoxelField(4, 1)
-    field.grid.data[0, 0, 0, 0, 0] = float("nan")
+    field.density.data[0, 0, 0, 0, 0] = float("nan")
     with pytest.raises(NumericsError, match="not finite"):
         field.check_finite()

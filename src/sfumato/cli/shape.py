@@ -8,10 +8,11 @@ from sfumato import files
 from sfumato.cli import console, saving, target
 from sfumato.cli.help import OUTPUT, PICTURE
 from sfumato.cli.options import Device, OptionGroup, Program, Quiet, argument, number, option, request_fields
-from sfumato.errors import UsageError
+from sfumato.errors import NumericsError, UsageError
 from sfumato.formats import READ_FORMATS
 from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.space.formats import check_mesh_suffix, check_points_suffix
+from sfumato.space.settings import METHODS, OBJECTIVES, QUALITIES, check_method
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -24,6 +25,10 @@ LEFT_OUT = (
     "fill", "feather", "crop", "resample", "seamless", "variation_seed", "variation_amount",
 )  # fmt: skip
 """Fields of a request that a shape has no use for."""
+
+
+KEPT_STEPS = 50
+"""How often the state of a field is written while it is distilled."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ Output = Annotated[ShapeOutput, OptionGroup.of(ShapeOutput)]
     examples="""sfumato shape apple.png -o apple.glb
 sfumato shape photo.png --mask mask.png --thickness 0.5 -o photo.obj
 sfumato shape 'a red apple, 3d render' --seed 7 -o apple.glb --sheet
+sfumato shape 'a red apple, 3d render' --method field --quality good -o apple.glb
 sfumato shape apple.png -o apple.ply --points 20000"""
 )
 def shape(
@@ -88,6 +94,25 @@ def shape(
             "from a plain background.",
         ),
     ] = None,
+    method: Annotated[
+        str,
+        option(
+            "--method NAME",
+            PICTURE,
+            "Of a prompt: puff, one picture inflated, in seconds; field, a field of latents distilled from "
+            "all sides, in minutes, whose --steps and --guidance these are then. Default: puff.",
+            METHODS,
+        ),
+    ] = "puff",
+    quality: Annotated[
+        str, option("--quality NAME", PICTURE, "Of a field: draft or good. Default: draft.", tuple(QUALITIES))
+    ] = "draft",
+    objective: Annotated[
+        str,
+        option(
+            "--objective NAME", PICTURE, "Of a field: sds, sjc or reconstruction. Default: sds.", OBJECTIVES
+        ),
+    ] = "sds",
     thickness: Annotated[
         str, option("--thickness N", PICTURE, "0.05 to 2; 1 makes a ball of a disc. Default: 1.")
     ] = "1",
@@ -111,7 +136,8 @@ def shape(
 ) -> None:
     """Make a closed, textured mesh and print where it is: .glb, .gltf, .obj, .stl or .ply.
 
-    The object is cut out and inflated, and the picture is its front.
+    The object of a picture is cut out and inflated, and the picture is its front. A field that is
+    interrupted goes on when the same command is given again.
     """
     is_picture = Path(what).suffix.lower() in READ_FORMATS or Path(what).is_file()
     stem = Path(what).stem if is_picture else target.slug(what, 40)
@@ -119,7 +145,9 @@ def shape(
     (check_mesh_suffix if points is None else check_points_suffix)(path)
     from sfumato.space.shape import check_points, check_puffing
 
-    amount, triangles = number(thickness), number(faces)
+    check_method(method, quality, objective)
+    amount: Any = number(thickness)
+    triangles: Any = number(faces)
     check_puffing(amount, back, triangles)
     count: Any = None if points is None else number(points)
     if count is not None:
@@ -132,11 +160,16 @@ def shape(
             raise UsageError(
                 f"{', '.join(sorted(fields))} is given for a picture that is there: nothing is drawn"
             )
+        if method != "puff":
+            raise UsageError(f"--method {method} is given with a picture: it belongs to a prompt")
         made = _of_picture(what, mask, look, meter)
     else:
         if mask is not None:
             raise UsageError("--mask is given with a prompt: it belongs to a picture that is there")
-        made, facts = _of_prompt(what, fields, device, look, meter)
+        if method == "field":
+            made, facts = _of_field(what, fields, device, (quality, objective), triangles, path, meter)
+        else:
+            made, facts = _of_prompt(what, fields, device, look, meter)
     made.save(path, points=count)
     mesh = made.mesh
     facts = {"faces": len(mesh.faces), "watertight": mesh.is_watertight, **facts}
@@ -167,3 +200,52 @@ def _of_prompt(
         studio = open_studio(ModelOptions.of_request(request), devices.native(device))
         ((image, _),) = saving.drawn(studio, [studio.resolve(request)], meter)
         return Shape.of_picture(image, **look), {"request": image.request.model_dump(mode="json")}
+
+
+def _of_field(
+    prompt: str,
+    fields: dict[str, Any],
+    device: DeviceOptions,
+    how: tuple[str, str],
+    faces: int,
+    path: Path,
+    meter: console.Meter,
+) -> "tuple[Shape, dict[str, Any]]":
+    """The shape of a field distilled in a quality by an objective. Its state is kept beside `path`."""
+    from sfumato.request import Request
+    from sfumato.space.libraries import library
+
+    request = Request.build(prompt=prompt, **fields)
+    library("skimage")
+    kept = path.with_name(f"{path.stem}.field.safetensors")
+    with meter.shown("loading the model"):
+        from sfumato import devices
+        from sfumato.studio import open_studio, shaping
+
+        studio = open_studio(ModelOptions.of_request(request), devices.native(device))
+        distillation = shaping.field_distillation(studio, request, *how)
+        if kept.exists():
+            distillation.resume(kept)
+        total = distillation.settings.steps
+        try:
+            while distillation.done < total:
+                distillation.step()
+                meter.update("distilling", distillation.done, total)
+                if distillation.done % KEPT_STEPS == 0:
+                    distillation.save(kept)
+        except (console.Interrupted, NumericsError) as stopped:
+            if distillation.done:
+                distillation.save(kept)
+                done = f"{distillation.done} of {total} steps are kept in {kept}"
+                stopped.add_note(f"{done}; the same command goes on from there")
+            raise
+        meter.begin("colouring")
+        made = shaping.finished_shape(studio, distillation, faces)
+    kept.unlink(missing_ok=True)
+    settings = distillation.settings
+    return made, {
+        "prompt": prompt,
+        "steps": settings.steps,
+        "seed": settings.seed,
+        "objective": settings.objective,
+    }

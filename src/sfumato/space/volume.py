@@ -30,40 +30,54 @@ class VoxelField(nn.Module):
     """Densities and `channels` features on a grid of `side`³ voxels over [−`extent`, `extent`]³.
 
     Between the voxels' centres both are interpolated linearly, and density is zero outside. The density is
-    softplus(d + b(x)), with a bias b = `blob`·(1 − |x|/`radius`) that begins the field as a soft ball
+    `scale`·softplus(d + b(x)), with a bias b = `blob`·(1 − |x|/`radius`) that begins the field as a soft ball
     (Poole et al. 2022, §3.2; Lin et al. 2023, §3).
     """
 
     def __init__(
-        self, side: int, channels: int, *, extent: float = 1.0, blob: float = 10.0, radius: float = 0.5
+        self,
+        side: int,
+        channels: int,
+        *,
+        extent: float = 1.0,
+        scale: float = 1.0,
+        blob: float = 0.0,
+        radius: float = 0.5,
     ) -> None:
         super().__init__()
-        self.extent, self.blob, self.radius = extent, blob, radius
-        self.grid = nn.Parameter(torch.zeros(1, 1 + channels, side, side, side))
-        """(1, 1 + C, Z, Y, X): d, then the features."""
+        self.extent, self.scale, self.blob, self.radius = extent, scale, blob, radius
+        self.density = nn.Parameter(torch.zeros(1, 1, side, side, side))
+        """d, (1, 1, Z, Y, X)."""
+        self.features = nn.Parameter(torch.zeros(1, channels, side, side, side))
+        """(1, C, Z, Y, X)."""
 
     @property
     def side(self) -> int:
         """Voxels along each axis."""
-        return self.grid.shape[-1]
+        return self.density.shape[-1]
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Densities (N,) and features (N, C) at `points` (N, 3)."""
         places = (points / self.extent).view(1, -1, 1, 1, 3)
-        found = F.grid_sample(self.grid, places, padding_mode="border", align_corners=False)
-        values = found.view(self.grid.shape[1], -1).T
+        grid = torch.cat([self.density, self.features], dim=1)
+        found = F.grid_sample(grid, places, padding_mode="border", align_corners=False)
+        values = found.view(grid.shape[1], -1).T
         bias = self.blob * (1 - points.norm(dim=1) / self.radius)
         inside = (points.abs() <= self.extent).all(dim=1)
-        return F.softplus(values[:, 0] + bias) * inside, values[:, 1:]
+        return self.scale * F.softplus(values[:, 0] + bias) * inside, values[:, 1:]
 
     def roughness(self) -> Tensor:
         """The mean squared difference of neighbouring voxels (Fridovich-Keil et al. 2022, eq. 3)."""
-        grid = self.grid
-        return sum((grid.diff(dim=axis).square().mean() for axis in (2, 3, 4)), grid.new_zeros(()))
+        parts = [
+            each.diff(dim=axis).square().sum() / self.density.numel()
+            for each in (self.density, self.features)
+            for axis in (2, 3, 4)
+        ]
+        return torch.stack(parts).sum() / (1 + self.features.shape[1])
 
     def check_finite(self) -> None:
         """Raise `NumericsError` where a voxel holds no finite number."""
-        if not self.grid.isfinite().all():
+        if not all(bool(each.isfinite().all()) for each in self.parameters()):
             raise NumericsError("the field holds values that are not finite")
 
 

@@ -65,6 +65,7 @@ from sfumato.request import (
     requests_of,
 )
 from sfumato.series.upscaling import enlargement
+from sfumato.space.shape import Shape
 from sfumato.studio import advice, clips, editing, enlarging, passes
 from sfumato.studio.conditioning import Conditioner
 from sfumato.studio.controls import Controls
@@ -617,6 +618,11 @@ class Studio(DrawingCalls):
             path = clips.path(self.motions.fetch(request.motion), self.model)
         count = steps or _set(request.steps)
         return self.model.levels(_set(request.spacing), count, size or request.size, path)
+
+    def _field_shape(self, request: Request, quality: str, objective: str, faces: int) -> Shape:
+        from sfumato.studio import shaping
+
+        return shaping.field_shape(self, request, quality, objective, faces)
 
     def only_step(self, image: Image, picture: Prepared) -> Step:
         """The step of a picture for which no network was asked."""

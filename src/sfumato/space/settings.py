@@ -1,0 +1,49 @@
+"""How a field is distilled. Data only, so that the command reads it without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sfumato.errors import UsageError
+from sfumato.validation import shown
+
+METHODS = ("puff", "field")
+OBJECTIVES = ("sds", "sjc", "reconstruction")
+
+
+@dataclass(frozen=True)
+class FieldSettings:
+    """How a field of `side`³ voxels is distilled in so many `steps`.
+
+    `objective`: of `sfumato.diffusion.score_distillation`, with so much `guidance`. `elevations`: the range
+    of the cameras in degrees. `samples`: along each ray. `roughness` and `sparsity`: the weights of the
+    field's roughness and of its mean opacity. `density_lr` and `feature_lr`: of Adam.
+    """
+
+    steps: int = 240
+    side: int = 40
+    samples: int = 48
+    objective: str = "sds"
+    guidance: float = 30.0
+    elevations: tuple[float, float] = (-10.0, 45.0)
+    roughness: float = 0.1
+    sparsity: float = 0.0
+    density_lr: float = 0.15
+    feature_lr: float = 0.05
+    seed: int = 0
+
+
+QUALITIES: Mapping[str, FieldSettings] = {
+    "draft": FieldSettings(),
+    "good": FieldSettings(steps=1000, side=56, samples=64),
+}
+
+
+def check_method(method: Any, quality: Any, objective: Any) -> None:
+    """Raise `UsageError` for a method of making shapes, or a quality or objective of fields, that is none."""
+    if method not in METHODS:
+        raise UsageError(f"method is {shown(method)}: must be puff or field")
+    if quality not in QUALITIES:
+        raise UsageError(f"quality is {shown(quality)}: must be draft or good")
+    if objective not in OBJECTIVES:
+        raise UsageError(f"objective is {shown(objective)}: must be sds, sjc or reconstruction")

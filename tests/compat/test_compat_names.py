@@ -97,7 +97,7 @@ NOT_HERE = {
     "StableDiffusionPAGPipeline": "this kind of network is not supported",
     "FluxPipeline": "a transformer in the place of the UNet",
     "StableDiffusion3Pipeline": "a transformer in the place of the UNet",
-    "AnimateDiffPipeline": "videos are not supported",
+    "AnimateDiffPipeline": "of videos only Stable Video Diffusion",
     "KandinskyPipeline": "this family of models is not supported",
     "IPNDMScheduler": "known: ",
     "StableDiffusionPipelin": "did you mean 'StableDiffusionPipeline'",

@@ -39,12 +39,15 @@ from sfumato.compat.instruction import (
 )
 from sfumato.compat.models import (
     AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
     AutoencoderTiny,
     AutoModel,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPVisionModelWithProjection,
     UNet2DConditionModel,
+    UNet3DConditionModel,
+    UNetSpatioTemporalConditionModel,
 )
 from sfumato.compat.outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
 from sfumato.compat.pipeline import DiffusionPipeline
@@ -84,6 +87,7 @@ from sfumato.compat.text_to_image import (
 )
 from sfumato.compat.tokenizers import CLIPTokenizer
 from sfumato.compat.unsupported import reason
+from sfumato.compat.videos import StableVideoDiffusionPipeline, TextToVideoSDPipeline
 
 __all__ = [
     "AutoModel",
@@ -91,6 +95,7 @@ __all__ = [
     "AutoPipelineForInpainting",
     "AutoPipelineForText2Image",
     "AutoencoderKL",
+    "AutoencoderKLTemporalDecoder",
     "AutoencoderTiny",
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
@@ -141,9 +146,13 @@ __all__ = [
     "StableDiffusionXLInstructPix2PixPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLPipelineOutput",
+    "StableVideoDiffusionPipeline",
     "T2IAdapter",
     "TCDScheduler",
+    "TextToVideoSDPipeline",
     "UNet2DConditionModel",
+    "UNet3DConditionModel",
+    "UNetSpatioTemporalConditionModel",
     "UniPCMultistepScheduler",
     "VaeImageProcessor",
 ]

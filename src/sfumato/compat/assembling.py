@@ -6,7 +6,7 @@ from typing import Any
 
 from sfumato import weights
 from sfumato.checkpoint.infer import model_info
-from sfumato.checkpoint.layout import Content, Part
+from sfumato.checkpoint.layout import ENCODER, Content, Part
 from sfumato.checkpoint.model import Model, ModelNetwork
 from sfumato.checkpoint.report import Report
 from sfumato.compat.scheduler import Scheduler
@@ -49,6 +49,7 @@ def assembled(
         "vae": networks["vae"],
         "text_encoders": [network for network in networks.values() if isinstance(network, CLIPText)],
         "tokenizers": list(tokenizers),
+        "vision": networks.get(ENCODER),
         "info": info,
         "report": report,
         "fingerprint": _fingerprint(networks),

@@ -27,6 +27,7 @@ from sfumato.compat.text_to_image import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
+from sfumato.compat.videos import StableVideoDiffusionPipeline, TextToVideoSDPipeline
 from sfumato.errors import UsageError, nearest
 
 Kinds = tuple[type[DiffusionPipeline], ...]
@@ -40,7 +41,8 @@ IMAGE_TO_IMAGE: Kinds = (
 )
 INPAINTING: Kinds = (StableDiffusionXLInpaintPipeline, StableDiffusionInpaintPipeline)
 INSTRUCTION: Kinds = (StableDiffusionXLInstructPix2PixPipeline, StableDiffusionInstructPix2PixPipeline)
-PIPELINES = (*TEXT_TO_IMAGE, *IMAGE_TO_IMAGE, *INPAINTING, *INSTRUCTION)
+VIDEOS: Kinds = (StableVideoDiffusionPipeline, TextToVideoSDPipeline)
+PIPELINES = (*TEXT_TO_IMAGE, *IMAGE_TO_IMAGE, *INPAINTING, *INSTRUCTION, *VIDEOS)
 """All that need nothing besides a model."""
 DiffusionPipeline.KINDS = PIPELINES
 

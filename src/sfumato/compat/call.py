@@ -114,7 +114,7 @@ class Call:
             if value % model.factor:
                 raise UsageError(f"{name} is {value}: must be a multiple of {model.factor} for this model")
         # diffusers accepts any scale, and does not guide at 1 and below
-        guidance = min(max(1.0, self.state.guidance_scale), 100.0)
+        guidance = min(max(1.0, float(self.state.guidance_scale)), 100.0)
         texts = listed(self.given.get("prompt")), listed(self.given.get("negative_prompt"))
         notes: dict[str, None] = {}
         for prompt, negative in zip_longest(*(text or [""] for text in texts), fillvalue=""):
@@ -156,7 +156,7 @@ class Call:
     def result(self) -> Any:
         """Draw, and give what the pipeline returns. Raises `UsageError` and `NumericsError`."""
         pipe, state, plan = self.pipe, self.state, self.plan
-        self.conditions, self.count = conditions(pipe, self.given, self.size, self.per_prompt)
+        self.conditions, self.count = self._conditions()
         self.image_embeds = self._image_embeds()
         self._show_images()
         latents = self.start()
@@ -170,8 +170,16 @@ class Call:
         with pipe.progress_bar(total=state.num_timesteps - self.warm_up) as bar:
             after = partial(self._after, bar.update)
             latents = draw(state, denoiser, plan, self.conditions, latents, noise, after)
-        found = pipe.OUTPUT(self.finished(in_form(studio, latents, self.output_type)))
+        found = pipe.OUTPUT(self.finished(self.drawn(latents)))
         return found if self.given["return_dict"] else found.to_tuple()
+
+    def _conditions(self) -> tuple[Conditions, int]:
+        """What the network is given besides the latents, and for how many pictures."""
+        return conditions(self.pipe, self.given, self.size, self.per_prompt)
+
+    def drawn(self, latents: Tensor) -> Any:
+        """The last latents (B, C, …) in the form that was asked for."""
+        return in_form(self.pipe.studio, latents, self.output_type)
 
     def _image_embeds(self) -> list[Tensor]:
         """What IP-Adapters are given for each row of the conditions; nothing without their arguments."""

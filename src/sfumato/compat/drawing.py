@@ -32,7 +32,8 @@ class CallState:
     itself reads the scale.
     """
 
-    guidance_scale: float = 1.0
+    guidance_scale: float | Tensor = 1.0
+    """Of a picture that is moved a number for each frame, (1, 1, F, 1, 1)."""
     guidance_rescale: float = 0.0
     image_guidance_scale: float | None = None
     clip_skip: int | None = None
@@ -47,7 +48,8 @@ class CallState:
     def do_classifier_free_guidance(self) -> bool:
         """Whether more is evaluated than the prompt."""
         image = self.image_guidance_scale
-        return self.guidance_scale > 1 and not self.reads_guidance and (image is None or image >= 1)
+        guides = bool(torch.as_tensor(self.guidance_scale).max() > 1)
+        return guides and not self.reads_guidance and (image is None or image >= 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,8 @@ class PictureGuidance:
 
     def terms(self, point: Point) -> list[Term]:
         """Classifier-free guidance, or with a picture's scale that of Brooks et al. 2023, eq. 3."""
-        state, scale = self.state, float(self.state.guidance_scale)
+        state, scale = self.state, self.state.guidance_scale
+        scale = scale.to(point.x) if isinstance(scale, Tensor) else float(scale)
         image = state.image_guidance_scale
         prompt, *others = self.conditionings[:: -1 if image is None else 1]
         if not others or not state.do_classifier_free_guidance:
@@ -172,7 +175,7 @@ def draw(
     `after` is called after each evaluation of the whole batch. Ends after `state.num_timesteps` of them.
     Raises `NumericsError`.
     """
-    count, scale = len(latents), state.guidance_scale if state.reads_guidance else None
+    count, scale = len(latents), float(state.guidance_scale) if state.reads_guidance else None
     pictures = [
         PictureGuidance(state, denoiser, own) for own in conditions.conditionings(denoiser, count, scale)
     ]

@@ -18,7 +18,7 @@ class StableDiffusion(DiffusionPipeline):
     """Stable Diffusion 1.x and 2.x, and other models with one text encoder (Rombach et al. 2022)."""
 
     PARTS = ("vae", "text_encoder", "tokenizer", "unet")
-    OUTPUT = StableDiffusionPipelineOutput
+    OUTPUT: ClassVar[type[Any]] = StableDiffusionPipelineOutput
     TASKS: ClassVar[tuple[str, ...]] = ("text",)
     """What the model may be given besides noise and text."""
 
@@ -39,7 +39,8 @@ class StableDiffusion(DiffusionPipeline):
 
     @classmethod
     def fits(cls, model: checkpoint.Model) -> bool:
-        return not model.kind.startswith("sdxl") and model.task in cls.TASKS
+        pictures = model.info.frames is None
+        return pictures and not model.kind.startswith("sdxl") and model.task in cls.TASKS
 
     def encode_prompt(
         self,

@@ -32,11 +32,13 @@ from sfumato.errors import CheckpointError, UsageError, nearest
 from sfumato.files import make_folder, read_json
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import Residuals
+from sfumato.nets.temporal_vae import TemporalAutoencoderKL
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny as TinyNetwork
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL as KLNetwork
 from sfumato.nets.vae import Gaussian
+from sfumato.nets.video_unet import UNet3D, UNetSpatioTemporal
 from sfumato.nets.vision import CLIPVision
 
 
@@ -376,6 +378,40 @@ class UNet2DConditionModel(ModelPart):
         return self.loaded
 
 
+class UNet3DConditionModel(UNet2DConditionModel):
+    """ModelScope's UNet of clips; its answers (B, C, F, H, W) are to clips of that shape."""
+
+    network: UNet3D
+
+
+class UNetSpatioTemporalConditionModel(ModelPart):
+    """Stable Video Diffusion's UNet."""
+
+    PLACE = "unet"
+    network: UNetSpatioTemporal
+
+    @torch.no_grad()
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor,
+        added_time_ids: Tensor,
+        return_dict: bool = True,
+    ) -> Any:
+        """The network's answer (B, F, C, H, W) to noisy clips `sample` (B, F, C', H, W) at `timestep`.
+
+        `encoder_hidden_states` (B, T, D). `added_time_ids` (B, 3): frames per second less 1, motion bucket
+        and the noise in the picture.
+        """
+        times = torch.as_tensor(timestep, device=sample.device).float().expand(len(sample))
+        size = SizeConditioning(torch.empty(len(sample), 0, device=sample.device), added_time_ids)
+        time = self.network.embed_time(times, size)
+        context = self.network.context(encoder_hidden_states.to(self.dtype))
+        answer = self.network.denoise(sample.to(self.dtype).transpose(1, 2), time, context).transpose(1, 2)
+        return ModelOutput(answer) if return_dict else (answer,)
+
+
 class _Autoencoder(ModelPart):
     """What both autoencoders share."""
 
@@ -421,6 +457,19 @@ class AutoencoderKL(_Autoencoder):
         """Pixels to latents and back."""
         found = self.encode(sample).latent_dist
         return self.decode(found.sample(generator) if sample_posterior else found.mode(), return_dict)
+
+
+class AutoencoderKLTemporalDecoder(AutoencoderKL):
+    """The autoencoder of Stable Video Diffusion."""
+
+    network: TemporalAutoencoderKL
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, num_frames: int = 1, return_dict: bool = True) -> Any:  # type: ignore[override]
+        """Raw latents of clips, their frames in turn (B·F, C, h, w), to pixels (B·F, 3, H, W) in [−1, 1]."""
+        clips = z.to(self.dtype).unflatten(0, (-1, num_frames)).transpose(1, 2)
+        pixels = self.network.decode(clips).transpose(1, 2).flatten(0, 1)
+        return ModelOutput(pixels) if return_dict else (pixels,)
 
 
 class AutoencoderTiny(_Autoencoder):
@@ -512,7 +561,10 @@ PARTS: dict[str, type[ModelPart]] = {
     each.__name__: each
     for each in (
         UNet2DConditionModel,
+        UNet3DConditionModel,
+        UNetSpatioTemporalConditionModel,
         AutoencoderKL,
+        AutoencoderKLTemporalDecoder,
         AutoencoderTiny,
         CLIPTextModel,
         CLIPTextModelWithProjection,

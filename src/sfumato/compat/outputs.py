@@ -41,6 +41,20 @@ class StableDiffusionPipelineOutput(StableDiffusionXLPipelineOutput):
         return self.images, self.nsfw_content_detected
 
 
+@dataclass
+class TextToVideoSDPipelineOutput(Output):
+    """`frames`: a list of PIL images for each clip, an array (B, F, H, W, 3) or tensor (B, F, 3, H, W) in
+    [0, 1], or latents.
+    """
+
+    frames: Any
+
+
+@dataclass
+class StableVideoDiffusionPipelineOutput(TextToVideoSDPipelineOutput):
+    """The same."""
+
+
 @torch.no_grad()
 def in_form(studio: Studio, latents: Tensor, output_type: str) -> Any:
     """Latents (B, C, H, W) as one of `FORMS`."""

@@ -74,7 +74,7 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
     CALLBACK_TENSORS: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
     PARTS: ClassVar[tuple[str, ...]] = ()
     """The names of its parts besides the scheduler, those of a whole model."""
-    OUTPUT: ClassVar[type[StableDiffusionXLPipelineOutput]] = StableDiffusionXLPipelineOutput
+    OUTPUT: ClassVar[type[Any]] = StableDiffusionXLPipelineOutput
     """What a call returns."""
     CALL: ClassVar[type[Call]] = Call
     """What a call is."""
@@ -111,7 +111,7 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
             for name, part in parts.items():
                 if part is None and name not in self.REFINER_LACKS:
                     raise UsageError(f"{type(self).__name__} needs a {name}")
-            networks = {name: parts[name].network for name in NETWORKS if parts.get(name)}
+            networks = {name: parts[name].network for name in (*NETWORKS, ENCODER) if parts.get(name)}
             tokenizers = [parts[name].tokenizer for name in TOKENIZERS if parts.get(name)]
             plan = scheduler.settings | {"_class_name": type(scheduler).__name__}
             model = assembled(networks, tokenizers, plan)

@@ -224,7 +224,9 @@ class Scheduler(SteppingMixin, ABC):
     def _from_schedule(self, found: Callable[[ScheduleConfig], Found]) -> Found:
         """What the settings say of the network. Raises `UsageError` for invalid ones."""
         name = type(self).__name__
-        settings = {key: value for key, value in self.settings.items() if key not in ScheduleConfig.FIXED}
+        # the betas' path is the same whatever the network is told, see `SigmaScheduler.continuous`
+        unread = {*ScheduleConfig.FIXED, "timestep_type"}
+        settings = {key: value for key, value in self.settings.items() if key not in unread}
         if settings.get("trained_betas") is not None:
             settings["trained_betas"] = [float(beta) for beta in settings["trained_betas"]]
         try:

@@ -7,7 +7,10 @@ from sfumato.errors import nearest
 
 _KINDS = (
     (r"ControlNetUnion|ControlNetXS|PAG|BlipDiffusion", "this kind of network is not supported"),
-    (r"Video|Animate|Motion|Mochi|Wan|LTX|CogVideo", "videos are not supported"),
+    (
+        r"Video|Animate|Motion|Mochi|Wan|LTX|CogVideo",
+        "of videos only Stable Video Diffusion and ModelScope's are supported",
+    ),
     (
         r"Flux|StableDiffusion3|SD3|Transformer2D|PixArt|Sana|Lumina|HunyuanDiT|AuraFlow|QwenImage|Chroma|ZImage",
         "models with a transformer in the place of the UNet are not supported",

@@ -6,7 +6,7 @@ import socket
 import time
 from contextlib import suppress
 
-SLOW = {"prompt": "a red apple", "steps": 60, "sampler": "euler", "width": 64, "height": 64, "guidance": 1}
+SLOW = {"prompt": "a red apple", "steps": 100, "sampler": "euler", "width": 64, "height": 64, "guidance": 1}
 
 
 def running(server, job):

@@ -5,7 +5,7 @@ import gc
 import io
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import httpx2
 import PIL.Image
@@ -14,6 +14,7 @@ import pytest
 
 import sfumato
 from sfumato.server.jobs import EventData
+from sfumato.server.store import Store
 
 QUICK = {"prompt": "a red apple", "fast": True, "steps": 1, "decoder": "tiny", "seed": 7}
 SLOW = {"prompt": "a castle", "steps": 200, "sampler": "euler", "seed": 7}
@@ -171,4 +172,5 @@ def test_nothing_of_it_outlives_a_crash(start):
         server.kill()
         with pytest.raises(httpx2.HTTPError):
             list(events)
-    assert start().jobs() == []
+    with closing(Store(start.data)) as store:
+        assert store.list_jobs(limit=1) == []

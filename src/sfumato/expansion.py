@@ -75,7 +75,7 @@ class Prepared:
     @property
     def weights(self) -> "Weights":
         """What the network must hold to draw it."""
-        return Weights(self.adapters, None if self.motion is None else self.motion.name)
+        return Weights(self.adapters, self.request.motion)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -160,3 +160,7 @@ def find(name: str, table: Mapping[str, Sequence[str]]) -> str | None:
     """The key of `table` that `name` is, or that has it among its other names."""
     wanted = plain(name)
     return next((own for own, others in table.items() if wanted in (own, *map(plain, others))), None)
+
+
+TEXT2VIDEO_ZERO = "text2video-zero"
+"""The motion of clips without a motion adapter (Khachatryan et al. 2023)."""

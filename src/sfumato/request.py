@@ -387,7 +387,7 @@ class Request(Validated):
     motion: Name | None = Field(
         None,
         description="Motion adapter of a clip (AnimateDiff): a folder, a file, a hub id or a name in your "
-        "folder. Default: the model's own.",
+        "folder; or text2video-zero, which needs none. Default: the model's own, else text2video-zero.",
     )
     context: int | None = Field(
         None,

@@ -16,7 +16,7 @@ from sfumato.checkpoint.motion import (
     motion_table,
 )
 from sfumato.config import MotionAdapterConfig
-from sfumato.errors import CheckpointError, UsageError
+from sfumato.errors import CheckpointError
 from sfumato.nets.motion import MotionAdapter
 
 pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
@@ -199,12 +199,6 @@ def test_pias_adapter_is_refused_by_name(saved, tmp_path):
     studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
     with pytest.raises(CheckpointError, match="is PIA's"):
         studio.animate("a red apple", motion=str(tmp_path / "pia"), **CLIP)
-
-
-def test_a_model_without_motion_says_what_it_needs(saved):
-    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
-    with pytest.raises(UsageError, match="for clips it needs a motion adapter"):
-        studio.animate("a red apple", **CLIP)
 
 
 def test_a_saved_configuration_is_diffusers(adapter):

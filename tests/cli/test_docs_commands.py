@@ -121,8 +121,6 @@ NOT_RUN = {
     "--open": "shows the picture",
     "--method field": "takes minutes; tests/cli/test_shape.py distils a small field",
     "--base": "needs a file that is a UNet of Stable Diffusion alone",
-    "sfumato video 'a": "needs a motion adapter of the embedded model",
-    "sfumato video 'the cat nods' --image cat.png --strength 0.8 -o": "needs one too",
     "--model svd_xt/": "needs Stable Video Diffusion; tests/checkpoint/test_video_drawing.py draws with it",
     "--model modelscope/": "needs ModelScope's text to video",
     "--prediction": "needs a file of Stable Diffusion 2",

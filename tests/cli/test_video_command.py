@@ -78,6 +78,7 @@ def test_a_replay_says_which_frames_of_a_clip_differ(here, motion, tmp_path):
         (("--frames", "0"), "frames is 0: must be at least 2"),
         (("--frames", "10000"), "frames is 10000: must be at most 1024"),
         (("--fps", "0"), "fps is 0: must be at least 1"),
+        (("--overlap", "2"), "context_overlap is 2: without a motion adapter windows have none"),
         (("-o", "clip.avi"), "'clip.avi' has unknown suffix '.avi'"),
         (("--motion", "nowhere.safetensors"), "nowhere.safetensors"),
     ],

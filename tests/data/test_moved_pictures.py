@@ -6,7 +6,8 @@ from random import Random
 import pytest
 import torch
 
-from sfumato.data.motion import MOTIONS, ONE_WAY, Transforms, caption, moved, placed, transforms
+from sfumato.data.motion import caption
+from sfumato.edit.motion import MOTIONS, ONE_WAY, Transforms, moved, placed, transforms
 from sfumato.errors import UsageError
 from sfumato.evaluate.motion import moments, motion_of
 

@@ -34,6 +34,12 @@ def test_files_of_the_server_cannot_be_named(name):
     )
 
 
+def test_a_clip_is_refused_with_where_it_is_drawn():
+    assert refused(frames=8).startswith(
+        "frames is 8: a server draws pictures; clips are drawn by sfumato video"
+    )
+
+
 def test_an_upscaler_is_no_path():
     assert refused(upscale=2, upscaler="/x.safetensors").startswith(
         "upscaler is '/x.safetensors': here it is"

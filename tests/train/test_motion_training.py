@@ -10,8 +10,8 @@ from PIL import Image
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint.motion import load_motion
-from sfumato.data.motion import MOTIONS
 from sfumato.diffusion.predict import prediction_named
+from sfumato.edit.motion import MOTIONS
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.train.context import StepContext
 from sfumato.train.loop import train

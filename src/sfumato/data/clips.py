@@ -13,9 +13,10 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.data import motion
 from sfumato.data.icons import Icons, to_signal
+from sfumato.data.motion import caption
 from sfumato.data.sets import SETS
+from sfumato.edit.motion import MOTIONS, moved
 from sfumato.errors import DataError
 
 FULL = frozenset({"circle-flags", "streamline-stickies-color", "streamline-kameleon-color"})
@@ -49,7 +50,7 @@ class Clips(Protocol):
 
 @dataclass(frozen=True)
 class MovedPicture:
-    """A picture of the icons, and how it moves: a name of `motion.MOTIONS`, its parameters by `seed`."""
+    """A picture of the icons, and how it moves: a name of `MOTIONS`, its parameters by `seed`."""
 
     row: int
     motion: str
@@ -80,7 +81,7 @@ class MovedIcons:
         picture = to_signal(self.icons.pictures[[clip.row]].cpu())
         if picture.shape[-1] != self.side:
             picture = F.interpolate(picture, (self.side, self.side), mode="bicubic", antialias=True)
-        return motion.moved(picture[0].clamp(-1, 1), clip.motion, self.frames, Random(clip.seed))
+        return moved(picture[0].clamp(-1, 1), clip.motion, self.frames, Random(clip.seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ def moved_icons(
     count: int,
     frames: int,
     side: int,
-    motions: Sequence[str] = tuple(motion.MOTIONS),
+    motions: Sequence[str] = tuple(MOTIONS),
     captions: int = 4,
 ) -> MovedIcons:
     """`count` clips of `frames` frames of `side` pixels: each of the `motions` equally often.
@@ -146,7 +147,7 @@ def moved_icons(
         clips.append(MovedPicture(row, motions[number % len(motions)], random.getrandbits(32)))
         shown = icons.rows[row]
         ways = (
-            motion.caption(shown.label, clips[-1].motion, random.choice(SETS[shown.set].styles), random)
+            caption(shown.label, clips[-1].motion, random.choice(SETS[shown.set].styles), random)
             for _ in range(captions)
         )
         texts.append(tuple(ways))

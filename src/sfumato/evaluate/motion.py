@@ -89,7 +89,7 @@ def moments(frames: Tensor) -> Moments:
 
 
 def motion_of(frames: Tensor) -> str:
-    """The motion of a clip `frames` (F, 3, H, W) in [−1, 1] on white: a name of `data.motion.MOTIONS`.
+    """The motion of a clip `frames` (F, 3, H, W) in [−1, 1] on white, one of `edit.motion.MOTIONS`.
 
     "still" where nothing moves. A loop is seen as one whose last frame leads to its first.
     """

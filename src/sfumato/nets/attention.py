@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.nets.cross_frame import attends_across_frames
 from sfumato.nets.flash_attention import flash_attention, suits
 from sfumato.nets.inference import Conv, GEGLULinear, LayerNorm, Linear, Norm
 from sfumato.nets.inputs import BlockInputs
@@ -90,6 +91,13 @@ class SelfAttention(Attention):
         """(B, N, C), and what to add to the answer, to the same shape."""
         return self.mix(self.to_q(h), self.to_k(h), self.to_v(h), slices, add)
 
+    def across_frames(self, h: Tensor, frames: int, slices: int | None, add: Tensor) -> Tensor:
+        """The same of clips (B·F, N, C), each of whose F frames asks the first (see `cross_frame`)."""
+        first = h[::frames]
+        q = self.to_q(h).unflatten(0, (-1, frames)).flatten(1, 2)
+        answer = self.attend(q, self.to_k(first), self.to_v(first), slices)
+        return self.to_out[0](answer.view_as(h), add=add)
+
 
 class CrossAttention(Attention):
     """The picture asks, the text answers."""
@@ -154,7 +162,11 @@ class TransformerBlock(nn.Module):
 
     def forward(self, h: Tensor, inputs: BlockInputs) -> Tensor:
         """(P or R, N, C) to (R, N, C)."""
-        h = self.attn1(self.norm1(h), inputs.slices, add=h)
+        asked = self.norm1(h)
+        if inputs.frames is not None and attends_across_frames():
+            h = self.attn1.across_frames(asked, inputs.frames, inputs.slices, add=h)
+        else:
+            h = self.attn1(asked, inputs.slices, add=h)
         h = self.attn2(self.norm2(h), inputs, add=inputs.expand_rows(h))
         return self.ff(self.norm3(h), add=h)
 

@@ -20,6 +20,7 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.predict import clean_estimate, network_input, prediction_named
 from sfumato.diffusion.sampling import Point
 from sfumato.nets.circular import circular
+from sfumato.nets.cross_frame import cross_frame
 from sfumato.nets.inference import uncompiled
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import AppliedControl, AppliedImage, Context, ControlNetwork, Network, Residuals
@@ -38,6 +39,7 @@ class Conditioning:
     and a masked picture for inpainting, a picture for instructions). `controls`: networks whose residuals are
     added. `images`: image prompts beside the text. `windows`: in which windows the latent is evaluated, if
     not whole. `seamless`: the axes, "x", "y" or "xy", along which it goes on at the opposite edge.
+    `cross_frame`: whether the frames of a clip attend to the first.
     """
 
     context: Context
@@ -48,6 +50,7 @@ class Conditioning:
     images: tuple[AppliedImage, ...] = ()
     windows: Windows | None = None
     seamless: str = ""
+    cross_frame: bool = False
 
     def context_in(self, step: int) -> Context:
         """The context, with the image prompts that count in this step."""
@@ -107,6 +110,7 @@ class Denoiser:
         images: Sequence[AppliedImage] = (),
         windows: Windows | None = None,
         seamless: str = "",
+        cross_frame: bool = False,
     ) -> Conditioning:
         """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture."""
         with self._mode():
@@ -116,7 +120,7 @@ class Denoiser:
         if channels is not None:
             channels = channels.to(self.device, self.dtype)
         own = context, size, guidance, channels
-        return Conditioning(*own, tuple(controls), tuple(images), windows, seamless)
+        return Conditioning(*own, tuple(controls), tuple(images), windows, seamless, cross_frame)
 
     def group(self, row: tuple[Point, Term]) -> Hashable:
         """Rows of equal groups can share a batch: same latent shape, same kinds of conditioning."""
@@ -126,7 +130,7 @@ class Denoiser:
         kind = conditioning.context_in(point.step).group, channels, controlled
         windows = conditioning.windows
         placed = point.step if windows is not None and windows.loop else None
-        return point.x.shape[1:], *kind, windows, placed, conditioning.seamless
+        return point.x.shape[1:], *kind, windows, placed, conditioning.seamless, conditioning.cross_frame
 
     @own_precision
     def __call__(self, rows: Sequence[tuple[Point, Term]]) -> list[Tensor]:
@@ -150,8 +154,9 @@ class Denoiser:
             first = dict(reversed(asked))
             asked = [(point, first[point]) for point in points]
         latents = torch.cat([point.x for point, _ in asked])
-        denoise = uncompiled(self.net, "denoise") if seamless else self.net.denoise
-        with self._mode(), circular(seamless):
+        across = rows[0][1].conditioning.cross_frame
+        denoise = uncompiled(self.net, "denoise") if seamless or across else self.net.denoise
+        with self._mode(), circular(seamless), cross_frame(across):
             contexts = [term.conditioning.context_in(point.step) for point, term in rows]
             x = self._input(latents, asked)
             out = denoise(

@@ -34,6 +34,7 @@ class Windows:
     rows are evaluated together at most; those of one window always are. `factor`: pixels to a cell, for
     networks that are told where in a picture they are. Of clips: `frames` in one window, all if `None`, of
     which neighbours have `frame_overlap` in common at least. `loop`: after the last frame comes the first.
+    `first`: whether the clip's first frame leads every window, as cross-frame attention needs it.
     """
 
     size: tuple[int, int]
@@ -44,6 +45,7 @@ class Windows:
     frames: int | None = None
     frame_overlap: int = 0
     loop: bool = False
+    first: bool = False
 
     def split(self, shape: Sequence[int]) -> bool:
         """Whether a latent (B, C, …, H, W) is not evaluated as it is."""
@@ -71,7 +73,8 @@ class Windows:
             own = min(self.frames or count, count)
             first = int(count * _van_der_corput(step)) if self.loop else 0
             around = self.loop and count > own
-            along.insert(0, _along(count, own, self.frame_overlap, around=around, first=first))
+            parts = _along(count, own - self.first, self.frame_overlap, around=around, first=first)
+            along.insert(0, [_led(*part) for part in parts] if self.first else parts)
         windows = []
         for sides in product(*along):
             weight = sides[0][1]
@@ -86,6 +89,13 @@ def _along(side: int, own: int, overlap: int, *, around: bool, first: int = 0) -
     found = spans(side, own, overlap, around=around)
     places = [(torch.arange(*span) + first) % side for span in found]
     return list(zip(places, weights(found, 1, around=side if around else None), strict=True))
+
+
+def _led(places: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A window of frames with the first of all before it, which counts for nothing if it is not its own."""
+    if int(places[0]) == 0:
+        return places, weight
+    return torch.cat([places.new_zeros(1), places]), torch.cat([weight.new_zeros(1), weight])
 
 
 def _van_der_corput(index: int) -> float:

@@ -46,6 +46,11 @@ def checked(request: Request, settings: ServerSettings) -> tuple[Request, int]:
     for name in SERVER_SIDE:
         if getattr(request, name) is not None:
             raise UsageError(f"{name} cannot be chosen over HTTP: the server's models have their own")
+    if request.frames is not None:
+        raise UsageError(
+            f"frames is {request.frames}: a server draws pictures; clips are drawn by sfumato video and "
+            "Studio.animate"
+        )
     if request.upscaler is not None and request.upscaler not in UPSCALERS:
         raise UsageError(f"upscaler is {request.upscaler!r}: here it is one of {', '.join(UPSCALERS)}")
     for name, picture in request.inputs.items():

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
 
 import torch
 from torch import Tensor
@@ -16,10 +18,14 @@ from sfumato.diffusion.level import DynamicFlow, Path
 from sfumato.diffusion.sampling import Noise, SeededNoise
 from sfumato.edit.canvas import Canvas
 from sfumato.edit.clip_picture import clip_pixels
+from sfumato.edit.motion import motion_in, moved, without_motion
 from sfumato.errors import UsageError
+from sfumato.expansion import Prepared
+from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.windows import Windows
+from sfumato.prompt.language import parse
 from sfumato.request import Request
 
 CONTEXT = 16
@@ -30,34 +36,39 @@ FPS = 8.0
 MOVED_FPS = 7.0
 """Of Stable Video Diffusion."""
 MOTION_AMOUNT, NOISE = 127, 0.02
+REDRAWN = 0.3
+"""The share of the steps in which every frame of a moved picture is drawn anew (Text2Video-Zero)."""
+STILL_MOTION = "swing"
+"""How something moves whose prompt does not say."""
 FRAMES_DECODED = 8
 """Frames that are decoded at once, so that memory does not grow with the clip."""
 MARGIN = 3
 """Frames on both sides that a decoder which sees frames together is shown besides."""
 
 
-def resolved(request: Request, model: Model, motion: LoadedMotion | None) -> Request:
-    """A request for a clip with what it leaves open filled in, to be drawn with `motion`, or without one by a
-    model of clips.
+def resolved(request: Request, model: Model, name: str | None, motion: LoadedMotion | None) -> Request:
+    """A request for a clip with what it leaves open filled in, to be drawn with the motion adapter of that
+    `name`, by Text2Video-Zero if that is its name, or without one by a model of clips.
 
     Raises `UsageError` for windows that the motion adapter does not know, and for a model that draws none.
     """
-    if motion is None:
-        assert model.info.frames is not None
-        context = request.context or model.info.frames
-    else:
+    if motion is not None:
         known = motion.network.frames
         context = request.context or min(CONTEXT, known)
         if context > known:
-            raise UsageError(f"context is {context}: the motion adapter {motion.name} knows {known} frames")
+            raise UsageError(f"context is {context}: the motion adapter {name} knows {known} frames")
+    else:
+        context = request.context or model.info.frames or CONTEXT
     request = _of_a_moved_picture(request, model)
-    overlap = (
-        min(CONTEXT_OVERLAP, context // 2) if request.context_overlap is None else request.context_overlap
-    )
+    overlap = request.context_overlap
+    if name == TEXT2VIDEO_ZERO and overlap:
+        raise UsageError(f"context_overlap is {overlap}: without a motion adapter windows have none")
+    if overlap is None:
+        overlap = 0 if name == TEXT2VIDEO_ZERO else min(CONTEXT_OVERLAP, context // 2)
     if overlap >= context:
         raise UsageError(f"context_overlap is {overlap}: must be less than context, which is {context}")
     return request.filled(
-        motion=motion and motion.name,
+        motion=name,
         fps=request.fps or (MOVED_FPS if model.task == "animate" else FPS),
         context=context,
         context_overlap=overlap,
@@ -148,7 +159,7 @@ def decoded_parts(frames: int, together: bool) -> Iterator[tuple[slice, slice]]:
 
 def noise(eps: Tensor, request: Request) -> Tensor:
     """The noise of a resolved request's clip, (1, C, F, h, w), shared by its windows."""
-    if request.frames is None:
+    if request.frames is None or request.motion == TEXT2VIDEO_ZERO:
         return eps
     assert request.context is not None
     assert request.context_overlap is not None
@@ -168,7 +179,8 @@ def windows(request: Request, size: tuple[int, int], model: Model, budget: float
         factor=model.factor,
         frames=request.context,
         frame_overlap=request.context_overlap or 0,
-        loop=request.loop,
+        loop=request.loop and request.motion != TEXT2VIDEO_ZERO,
+        first=request.motion == TEXT2VIDEO_ZERO,
     )
     return found if found.split(shape) else None
 
@@ -186,7 +198,43 @@ def each_frame(x0: Tensor, request: Request) -> Tensor:
     """A picture's latent (1, C, h, w) as that of a clip which shows it in every frame, if one is asked."""
     if request.frames is None:
         return x0
-    return x0.unsqueeze(2).expand(-1, -1, request.frames, -1, -1).contiguous()
+    frames = 1 if request.motion == TEXT2VIDEO_ZERO else request.frames
+    return x0.unsqueeze(2).expand(-1, -1, frames, -1, -1).contiguous()
+
+
+def still(picture: Prepared) -> Prepared:
+    """The picture of a clip by Text2Video-Zero, whose prompt says nothing of its motion."""
+    request = picture.request
+    if request.motion != TEXT2VIDEO_ZERO:
+        return picture
+    return replace(picture, prompt=parse(without_motion(request.prompt), request.dialect))
+
+
+def second_step(request: Request) -> int:
+    """The step with which a moved picture is drawn on in every frame (Text2Video-Zero)."""
+    assert request.steps is not None
+    return request.steps - max(int(request.steps * REDRAWN), 1)
+
+
+def moved_latent(latent: Tensor, request: Request, decoders: Decoders) -> Tensor:
+    """A first frame's latent (1, C, 1, h, w) as a clip's, (1, C, F, h, w), moved as its prompt says.
+
+    Text2Video-Zero (Khachatryan et al. 2023, §4.2) moves the latent by a translation; here the picture is
+    moved by any of `sfumato.edit.motion`, and encoded frame by frame.
+    """
+    assert request.frames is not None
+    assert request.seed is not None
+    seamless = request.seamless or ""
+    picture = decoders.decode(latent, request.decoder, seamless)[0, :, 0].float().clamp(-1, 1).cpu()
+    motion = motion_in(request.prompt) or STILL_MOTION
+    frames = moved(picture, motion, request.frames, Random(request.seed))
+    parts = [decoders.encode(part, seamless=seamless) for part in frames.split(FRAMES_DECODED)]
+    return torch.cat(parts).transpose(0, 1)[None].to(latent)
+
+
+def same_noise(like: Tensor, noise: Noise) -> Tensor:
+    """Noise (1, C, F, h, w) that is the same in every frame."""
+    return noise(like[:, :, :1]).expand_as(like)
 
 
 def pixels_of(frames: Tensor) -> Tensor:

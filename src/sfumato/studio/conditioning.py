@@ -17,6 +17,7 @@ from sfumato.diffusion.guidance import (
     WeightedConditioning,
 )
 from sfumato.expansion import Prepared
+from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.denoiser import Conditioning, Denoiser
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import AppliedControl, AppliedImage
@@ -87,6 +88,7 @@ class Conditioner:
         adds to its answers, to those without the prompt as well. `windows`: see `Conditioning`.
         """
         request = picture.request
+        cross = request.motion == TEXT2VIDEO_ZERO
         assert request.guidance is not None
         scale, guidance = request.guidance, None
         if self.denoiser.net.reads_guidance:
@@ -105,7 +107,7 @@ class Conditioner:
         ) -> tuple[WeightedConditioning, ...]:
             made = (
                 self._conditioning(
-                    each.conditioning, size, guidance, length, channels, controls, windows, seamless
+                    each.conditioning, size, guidance, length, channels, controls, windows, seamless, cross
                 )
                 for each in texts
             )
@@ -186,6 +188,7 @@ class Conditioner:
         controls: tuple[ReadyControl, ...],
         windows: Windows | None,
         seamless: str,
+        cross_frame: bool,
     ) -> Conditioning:
         """One content made ready for the network at one picture size and length of text."""
         embedding = self._embedding(text).repeated(length)
@@ -204,6 +207,7 @@ class Conditioner:
             images=[each for each in applied if isinstance(each, AppliedImage)],
             windows=windows,
             seamless=seamless,
+            cross_frame=cross_frame,
         )
 
 

@@ -49,6 +49,7 @@ from sfumato.expansion import Prepared, Weights
 from sfumato.few_steps import apply_fast
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
+from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.compiled import library
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inference import for_inference, unpacked
@@ -286,17 +287,16 @@ class Studio(DrawingCalls):
             raise UsageError(f"{self.model.name} is an inpaint model: it needs mask, the part to draw anew")
         self.decoders.check(request.decoder)
         if request.frames is not None:
-            motion = None
             if task not in ("text", "animate"):
                 raise UsageError(f"frames is {request.frames}: {self.name}, an {task} model, draws no clips")
-            if self.model.info.frames is None:
-                with self.lock:
-                    motion = self.motions.fetch(request.motion or self.motions.default())
-            elif request.motion is not None:
+            by_itself = self.model.info.frames is not None
+            if by_itself and request.motion is not None:
                 raise UsageError(
                     f"motion is {request.motion}: {self.name} draws clips by itself, without an adapter"
                 )
-            request = clips.resolved(request, self.model, motion)
+            name = None if by_itself else request.motion or self.motions.default
+            with self.lock:
+                request = clips.resolved(request, self.model, name, self.motions.fetch(name))
         defaults = self.model.defaults
         canvas = self._canvas(request)
         native = self.native_size if canvas is None else canvas.size
@@ -364,7 +364,7 @@ class Studio(DrawingCalls):
                 for size in sizes:
                     controls = self.controls.fetch(resolved.controls, size)
                 upscalers = enlarging.fetch(resolved, self.decoders)
-            for picture in expansion.expand(resolved):
+            for picture in map(clips.still, expansion.expand(resolved)):
                 with self.lock:
                     motion = self._attached(picture.request)
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
@@ -380,10 +380,9 @@ class Studio(DrawingCalls):
 
     def _attached(self, request: Request) -> LoadedMotion | None:
         """The motion adapter of a resolved request, in the UNet, so that other adapters find its layers."""
-        if request.motion is None:
-            return None
         found = self.motions.fetch(request.motion)
-        self._select(Weights(self.adapters.active, request.motion))
+        if found is not None:
+            self._select(Weights(self.adapters.active, request.motion))
         return found
 
     def _canvas(self, request: Request) -> Canvas | None:
@@ -504,7 +503,8 @@ class Studio(DrawingCalls):
             noise = SeededNoise([_set(request.seed)])
             if self.model.task == "animate":  # the picture's comes first, see `clips.guidance`
                 clips.picture_noise(noise, first_size)
-            eps = noise(torch.empty(self.model.latent.shape(first_size, frames=request.frames)))
+            begins = 1 if request.motion == TEXT2VIDEO_ZERO else request.frames
+            eps = noise(torch.empty(self.model.latent.shape(first_size, frames=begins)))
             eps = varied(eps, request.variation_seed, request.variation_amount)
             eps = clips.noise(eps, request).to(self.device)
             guidance = self._guidance(picture, canvas)
@@ -532,6 +532,15 @@ class Studio(DrawingCalls):
                 self._levels(request, request.size, request.upscale_steps),
                 noise,
                 enlarging.second_step(request),
+            )
+        if request.motion == TEXT2VIDEO_ZERO:
+            sampling = second_pass(
+                sampling,
+                partial(clips.moved_latent, request=request, decoders=self.decoders),
+                self._sampler(request),
+                levels,
+                partial(clips.same_noise, noise=noise),
+                clips.second_step(request),
             )
         # a clip is decoded in parts, see `video`
         decode = enlarging.decode(request, self.decoders) if request.frames is None else None
@@ -613,9 +622,7 @@ class Studio(DrawingCalls):
         self, request: Request, size: tuple[int, int] | None = None, steps: int | None = None
     ) -> list[Level]:
         """Those of a pass of `size`, the last one's if `None`, in `steps`, the first one's if `None`."""
-        path = None
-        if request.motion is not None:
-            path = clips.path(self.motions.fetch(request.motion), self.model)
+        path = clips.path(self.motions.fetch(request.motion), self.model)
         count = steps or _set(request.steps)
         return self.model.levels(_set(request.spacing), count, size or request.size, path)
 
@@ -658,6 +665,8 @@ class Studio(DrawingCalls):
         if enlarging.refines(request):
             refining = self._levels(request, request.size, request.upscale_steps)
             count += len(visited(sampler, refining[enlarging.second_step(request) :]))
+        if request.motion == TEXT2VIDEO_ZERO:
+            count += len(visited(sampler, levels[clips.second_step(request) :]))
         return count
 
     def _sampler(self, request: Request) -> Sampler:
@@ -752,7 +761,7 @@ class Studio(DrawingCalls):
         uses = [_adapter(each) for each in ([adapters] if isinstance(adapters, str) else adapters)]
         with self.lock:
             self.library.fetch(uses, allow_partial=allow_partial)
-            self._select(Weights(tuple(uses), self.motions.attached))
+            self._select(Weights(tuple(uses)))
 
     def preview(
         self, x0: Tensor, picture: Prepared, quick: bool = False, *, decoder: str | None = None

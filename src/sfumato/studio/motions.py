@@ -6,8 +6,10 @@ from sfumato.adapt.adapters import Adapters
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.layout import MOTION
 from sfumato.checkpoint.motion import LoadedMotion, load_motion
-from sfumato.errors import CheckpointError, UsageError
+from sfumato.errors import CheckpointError
+from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.inference import for_inference
+from sfumato.nets.motion import detach_motion
 from sfumato.options import DeviceOptions
 
 
@@ -32,17 +34,15 @@ class Motions:
         """The one that is in the UNet."""
         self._loaded: dict[str, LoadedMotion] = {}
 
+    @property
     def default(self) -> str:
-        """The one that the model brings. Raises `UsageError` where there is none."""
-        if self.model.motion is None:
-            raise UsageError(
-                f"{self.model.name} draws pictures; for clips it needs a motion adapter of its kind: give "
-                "motion, such as the file of an AnimateDiff motion module"
-            )
-        return MOTION
+        """The one that the model brings, else the way without any."""
+        return TEXT2VIDEO_ZERO if self.model.motion is None else MOTION
 
-    def fetch(self, name: str) -> LoadedMotion:
-        """The motion adapter `name`, read if it has not been. Raises `CheckpointError`."""
+    def fetch(self, name: str | None) -> LoadedMotion | None:
+        """The motion adapter `name`, read if it has not been, where it is one. Raises `CheckpointError`."""
+        if name is None or name == TEXT2VIDEO_ZERO:
+            return None
         if name not in self._loaded:
             self.add(
                 load_motion(
@@ -71,12 +71,16 @@ class Motions:
     def attach(self, name: str) -> bool:
         """Put one that was fetched into the UNet, in place of another; whether anything changed.
 
-        Adapters that are in the weights are taken out first: they may be in those of its modules.
+        For what is none the UNet is left without. Adapters that are in the weights are taken out first: they
+        may be in those of its modules.
         """
-        if name == self.attached:
+        if name == (self.attached or TEXT2VIDEO_ZERO):
             return False
         self.adapters.set_adapters(())
-        self._loaded[name].network.attach(self.model.unet)
+        if name == TEXT2VIDEO_ZERO:
+            detach_motion(self.model.unet)
+        else:
+            self._loaded[name].network.attach(self.model.unet)
         self.adapters.find_layers("unet")
-        self.attached = name
+        self.attached = None if name == TEXT2VIDEO_ZERO else name
         return True

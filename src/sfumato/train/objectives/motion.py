@@ -24,9 +24,9 @@ from sfumato.config import MotionAdapterConfig
 from sfumato.config.base import Channels
 from sfumato.data import animated, icons
 from sfumato.data.clips import Clips, JoinedClips, MovedIcons, moved_icons
-from sfumato.data.motion import MOTIONS
 from sfumato.devices import DTYPES, sent
 from sfumato.diffusion.predict import prediction_named
+from sfumato.edit.motion import MOTIONS
 from sfumato.errors import UsageError
 from sfumato.evaluate.motion import motion_of
 from sfumato.files import make_folder, write_json
@@ -60,7 +60,7 @@ class MotionData(DataSection):
     clips: Count = 4096
     """How many are made; the latents of each are kept in the run's folder once it was learned from."""
     motions: Annotated[tuple[Annotated[str, one_of(MOTIONS)], ...], Field(min_length=1)] = tuple(MOTIONS)
-    """How they move: names of `sfumato.data.motion.MOTIONS`, each equally often."""
+    """How they move: names of `sfumato.edit.motion.MOTIONS`, each equally often."""
     captions_per_clip: Count = 4
     caption_dropout: Probability = 0.1
     animations: str = ""

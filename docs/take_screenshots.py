@@ -1,6 +1,10 @@
-"""Take the pictures of the page that its documentation shows, with Chromium."""
+"""Take the pictures of the page that its documentation shows, with Chromium: all, or those that are named.
+
+python docs/take_screenshots.py [page-painting ...]
+"""
 
 import io
+import math
 import shutil
 import sys
 import tempfile
@@ -67,6 +71,7 @@ def main() -> None:
         page.get_by_role("textbox").first.fill("a green leaf")
         page.wait_for_timeout(1000)
         _save(page, "page-edit")
+        _painting(browser, server.url)
         job = server.submit(prompt=HOUSE, seed=3, steps=100)
         page = _opened(browser, server.url, "dark")
         page.get_by_role("img", name=f"Preview of {HOUSE}").wait_for()
@@ -96,7 +101,42 @@ def _opened(browser: Browser, url: str, scheme: str, width: int = 1100, prompt: 
     return page
 
 
+def _painting(browser: Browser, url: str) -> None:
+    """An apple that is painted on an empty canvas, and what live makes of it."""
+    page = browser.new_page(color_scheme="light", viewport={"width": 1100, "height": 760}, locale="en")
+    page.goto(f"{url}/edit/new")
+    page.get_by_role("button", name="Draw on an empty canvas").click()
+    canvas = page.get_by_role("application", name="Canvas")
+    canvas.wait_for()
+    prompt = "a red apple with a leaf, 3d render"
+    page.get_by_role("textbox", name="Prompt", exact=True).fill(prompt)
+    page.wait_for_timeout(1000)
+    box = canvas.bounding_box()
+    assert box is not None
+    side = min(box["width"], box["height"])
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    ring = [(0.17 * math.cos(part / 4), 0.1 + 0.15 * math.sin(part / 4)) for part in range(26)]
+    for colour, brush, points in (
+        ("Red", 48, [*ring, (0, 0.1)]),
+        ("Brown", 20, [(0, -0.12), (0.03, -0.24)]),
+        ("Green", 20, [(0.06, -0.2), (0.2, -0.26), (0.12, -0.2)]),
+    ):
+        page.get_by_role("slider", name="Brush size").first.fill(str(brush))
+        page.get_by_role("button", name=colour, exact=True).click()
+        for number, (x, y) in enumerate(points):
+            page.mouse.move(middle[0] + x * side, middle[1] + y * side, steps=6)
+            if number == 0:
+                page.mouse.down()
+        page.mouse.up()
+    page.mouse.move(20, 700)
+    page.get_by_role("img", name=prompt).wait_for()
+    page.wait_for_timeout(9000)
+    _save(page, "page-painting")
+
+
 def _save(page: Page, name: str) -> None:
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     with PIL.Image.open(io.BytesIO(page.screenshot())) as picture:
         picture.convert("RGB").save(DOCS / "pictures" / f"{name}.webp", quality=80, method=6)
 

@@ -79,6 +79,9 @@ def configure(folder: Path, package: Package) -> None:
     (folder / "pyproject.toml").write_text(
         f'{project}\n[tool.mutmut]\nprocess_isolation = "forkserver"\n{table}\n', "utf-8"
     )
+    with (folder / "tests" / "conftest.py").open("a", encoding="utf-8") as conftest:
+        # mutmut calls every function through two of its own: nested prompts go deeper
+        conftest.write("\n__import__('sys').setrecursionlimit(4000)\n")
 
 
 def mutmut(folder: Path, *words: str) -> str:

@@ -122,7 +122,6 @@ NOT_RUN = {
     "--method field": "takes minutes; tests/cli/test_shape.py distils a small field",
     "--base": "needs a file that is a UNet of Stable Diffusion alone",
     "--model svd_xt/": "needs Stable Video Diffusion; tests/checkpoint/test_video_drawing.py draws with it",
-    "--model modelscope/": "needs ModelScope's text to video",
     "--prediction": "needs a file of Stable Diffusion 2",
 }
 """Which commands are read, as all are, and not run, and why."""
@@ -217,6 +216,8 @@ def test_a_command_of_a_page_does_what_it_says(words, here, folder, quick, monke
         assert here("generate", "a red apple", "-o", picture)[0] == 0
     if "shape apple.png" in line:  # others have drawn over it
         disc().save("apple.png")
+    for clip in re.findall(r"(?:replay|inspect) ([\w-]+\.(?:webp|gif))", line):
+        assert here("video", "a red apple bouncing", "--frames", "2", "-o", clip)[0] == 0
     if "prompts.txt" in line:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper((folder / "prompts.txt").open("rb")))
     arguments = [word.replace("~/", f"{folder.parent}/").replace("MODEL", "embedded") for word in words[1:]]

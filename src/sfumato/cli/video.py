@@ -27,8 +27,8 @@ LEFT_OUT = (
 
 @program.add(
     examples="""sfumato video 'a red apple bouncing, 3d render' -o apple.webp --frames 16 --fps 8 --loop
-sfumato video 'a cat running' --frames 32 --context 16 --overlap 4 -o cat.gif --sheet
-sfumato video 'the cat nods' --image cat.png --strength 0.8 -o cat.mp4
+sfumato video 'a yellow bell swinging, 3d render' --fast -o bell.gif --sheet
+sfumato video 'the cat swings' --image cat.png --strength 0.3 -o cat.mp4
 sfumato video --image photo.png --model svd_xt/ --motion-amount 127 -o photo.mp4
 sfumato video 'a dog' --model dreamy.safetensors --motion mm_sd_v15_v2.safetensors -o frames/"""
 )

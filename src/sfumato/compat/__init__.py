@@ -14,6 +14,7 @@ from sfumato.compat.auto import (
 )
 from sfumato.compat.control_models import (
     ControlNetModel,
+    MotionAdapter,
     MultiAdapter,
     MultiControlNetModel,
     T2IAdapter,
@@ -87,9 +88,10 @@ from sfumato.compat.text_to_image import (
 )
 from sfumato.compat.tokenizers import CLIPTokenizer
 from sfumato.compat.unsupported import reason
-from sfumato.compat.videos import StableVideoDiffusionPipeline, TextToVideoSDPipeline
+from sfumato.compat.videos import AnimateDiffPipeline, StableVideoDiffusionPipeline, TextToVideoSDPipeline
 
 __all__ = [
+    "AnimateDiffPipeline",
     "AutoModel",
     "AutoPipelineForImage2Image",
     "AutoPipelineForInpainting",
@@ -124,6 +126,7 @@ __all__ = [
     "LMSDiscreteScheduler",
     "LatentConsistencyModelImg2ImgPipeline",
     "LatentConsistencyModelPipeline",
+    "MotionAdapter",
     "MultiAdapter",
     "MultiControlNetModel",
     "PNDMScheduler",

@@ -1,4 +1,4 @@
-"""Networks that steer a drawing by a picture, under their names in diffusers."""
+"""Networks beside a UNet, under their names in diffusers: those that steer it, and motion adapters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,23 @@ from torch import Tensor, nn
 from sfumato.checkpoint import layout
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.loading import build, empty_network, new_network
+from sfumato.checkpoint.motion import motion_part
 from sfumato.compat.models import ModelOutput, ModelPart
-from sfumato.compat.sources import Dtype, hub_options, mapped_device, no_others, part_folder, wanted_dtype
-from sfumato.config import Config, ControlNetConfig, T2IAdapterConfig
+from sfumato.compat.sources import (
+    Dtype,
+    hub_options,
+    mapped_device,
+    no_others,
+    part_folder,
+    single_file,
+    wanted_dtype,
+)
+from sfumato.config import Config, ControlNetConfig, MotionAdapterConfig, T2IAdapterConfig
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.files import read_json
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.inputs import SizeConditioning
+from sfumato.nets.motion import MotionAdapter as MotionAdapterNetwork
 from sfumato.nets.t2i_adapter import T2IAdapter as T2IAdapterNetwork
 
 
@@ -140,6 +150,31 @@ class T2IAdapter(ControlPart):
         return list(self.network(x.to(self.dtype)))
 
 
+class MotionAdapter(ControlPart):
+    """A motion adapter of AnimateDiff (Guo et al. 2023)."""
+
+    CONFIG = MotionAdapterConfig
+    network: MotionAdapterNetwork
+
+    @classmethod
+    def from_single_file(  # type: ignore[override]
+        cls,
+        pretrained_model_link_or_path: str | Path,
+        *,
+        torch_dtype: Dtype = None,
+        dtype: Dtype = None,
+        **others: Any,
+    ) -> Self:
+        """Load a `.safetensors` file, in the names of AnimateDiff's own program or of diffusers.
+
+        Raises `CheckpointError` and `UsageError`.
+        """
+        where, hub = f"{cls.__name__}.from_single_file", hub_options(others)
+        no_others(where, others, ignored=("config", "original_config"))
+        part = motion_part(single_file(pretrained_model_link_or_path, **hub))
+        return cls(build(part, wanted_dtype(where, dtype, torch_dtype)))
+
+
 class Several(nn.Module):
     """Several networks that are used together."""
 
@@ -169,9 +204,10 @@ class MultiAdapter(Several):
         return self.nets
 
 
-_KINDS: dict[str, tuple[type[ControlPart], type[Several]]] = {
+_KINDS: dict[str, tuple[type[ControlPart], type[Several] | None]] = {
     "controlnet": (ControlNetModel, MultiControlNetModel),
     "adapter": (T2IAdapter, MultiAdapter),
+    "motion_adapter": (MotionAdapter, None),
 }
 
 
@@ -183,15 +219,16 @@ def as_control(name: str, value: Any) -> Any:
     one, several = _KINDS[name]
     if isinstance(value, nn.Module) and isinstance(getattr(value, "_orig_mod", None), nn.Module):
         value = value._orig_mod
-    if isinstance(value, one | several):
+    if isinstance(value, one) or (several and isinstance(value, several)):
         return value
-    if isinstance(value, list | tuple) and value:
+    if several and isinstance(value, list | tuple) and value:
         return several(value)
-    if type(value).__name__ == several.__name__:
+    if several and type(value).__name__ == several.__name__:
         return several(list(value.nets if name == "controlnet" else value.adapters))
     config = getattr(value, "config", None)
     if type(value).__name__ != one.__name__ or not isinstance(value, nn.Module) or config is None:
-        raise UsageError(f"{name} must be a {one.__name__} or a list of them, not {type(value).__name__}")
+        known = f"a {one.__name__}{' or a list of them' if several else ''}"
+        raise UsageError(f"{name} must be {known}, not {type(value).__name__}")
     part = one(empty_network(one.read_config(dict(config))).eval())
     state = {key: each.detach().clone() for key, each in value.state_dict().items()}
     part.load_state_dict(state, assign=True)

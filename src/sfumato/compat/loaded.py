@@ -14,6 +14,7 @@ from sfumato.compat.ip_adapter import IPAdapters
 from sfumato.compat.loaders import AdapterState, LoaderMixin
 from sfumato.compat.models import as_part, part_of
 from sfumato.compat.tokenizers import CLIPTokenizer, as_tokenizer
+from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.inference import for_inference
 from sfumato.options import DEFAULT_DEVICE, DeviceOptions, ModelOptions
 from sfumato.studio import Studio
@@ -96,7 +97,7 @@ class LoadedModel(LoaderMixin):
         )
         if old is None or old.device_options != options:
             if old is not None:
-                old.adapt(())
+                old.adapt((), motion=TEXT2VIDEO_ZERO)
             self.made = Studio(self.model, ModelOptions(self.source), options)
             self.library = self.made.library = self.library or self.made.library
         assert self.made is not None

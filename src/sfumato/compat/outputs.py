@@ -55,6 +55,11 @@ class StableVideoDiffusionPipelineOutput(TextToVideoSDPipelineOutput):
     """The same."""
 
 
+@dataclass
+class AnimateDiffPipelineOutput(TextToVideoSDPipelineOutput):
+    """The same."""
+
+
 @torch.no_grad()
 def in_form(studio: Studio, latents: Tensor, output_type: str) -> Any:
     """Latents (B, C, H, W) as one of `FORMS`."""

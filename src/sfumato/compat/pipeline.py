@@ -44,6 +44,7 @@ from sfumato.compat.sources import (
 from sfumato.compat.utils import numpy_to_pil
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import read_file, read_json
+from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.options import EMBEDDED
 from sfumato.studio import Studio
 
@@ -53,6 +54,8 @@ ABSENT = ("safety_checker", "feature_extractor")
 """Parts that drawing does without."""
 ZEROS = "force_zeros_for_empty_prompt"
 """Whether "no negative prompt" means text states of zeros, in SDXL."""
+BESIDE = ("controlnet", "adapter", "motion_adapter")
+"""The networks that pipelines have beside a model."""
 SETTINGS = (ZEROS, "is_cosxl_edit")
 """Arguments of constructors that a model's index holds too."""
 UNSUPPORTED = {
@@ -226,7 +229,7 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         encoder = others.get(ENCODER)
         given = {name: others[name] for name in (*NETWORKS, *TOKENIZERS) if name in others}
         settings = {name: others[name] for name in SETTINGS if others.get(name) is not None}
-        beside = {name: others[name] for name in ("controlnet", "adapter") if others.get(name) is not None}
+        beside = {name: others[name] for name in BESIDE if others.get(name) is not None}
         left = {name: value for name, value in others.items() if name not in (*given, *beside)}
         no_others(cls.__name__, left, ignored=(*SETTINGS, "feature_extractor", ENCODER))
         parts = {name: component(name, value) for name, value in given.items() if value is not None}
@@ -320,7 +323,7 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         with self.studio.lock:
             if self.studio.embeddings:
                 warn("learned embeddings are not saved with the model")
-            self.studio.adapt(tuple(self.adapters.fused.values()))
+            self.studio.adapt(tuple(self.adapters.fused.values()), motion=TEXT2VIDEO_ZERO)
             model = replace(self.model, scheduler=settings, schedule=schedule_of(settings))
             checkpoint.save(
                 model,

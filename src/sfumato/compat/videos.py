@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato import checkpoint
 from sfumato.checkpoint.layout import ENCODER
+from sfumato.checkpoint.motion import LoadedMotion
 from sfumato.compat.arguments import StepEnd, Text, optional
 from sfumato.compat.call import Call
 from sfumato.compat.drawing import Conditions
@@ -17,6 +18,7 @@ from sfumato.compat.families import LATENTS, StableDiffusion
 from sfumato.compat.models import CLIPVisionModelWithProjection
 from sfumato.compat.noise import BatchNoise, Generators
 from sfumato.compat.outputs import (
+    AnimateDiffPipelineOutput,
     StableVideoDiffusionPipelineOutput,
     TextToVideoSDPipelineOutput,
     pixels_in_form,
@@ -25,6 +27,7 @@ from sfumato.compat.pipeline import DiffusionPipeline
 from sfumato.compat.sources import number, whole
 from sfumato.edit.clip_picture import clip_pixels
 from sfumato.errors import UsageError
+from sfumato.studio import Studio
 
 _LEFT_OUT = {"num_images_per_prompt": 1, "cross_attention_kwargs": None}
 """Arguments of calls that these pipelines have not."""
@@ -105,6 +108,87 @@ class TextToVideoSDPipeline(StableDiffusion):
         clip_skip: int | None = None,
     ) -> Any:
         """Draw clips. Raises `UsageError`."""
+        return self._draw(locals())
+
+
+class AnimatedCall(VideoCall):
+    """A call of AnimateDiff."""
+
+    CHUNK = "decode_chunk_size"
+
+    def __init__(self, pipe: "DiffusionPipeline", given: Mapping[str, Any]) -> None:
+        super().__init__(pipe, given)
+        known = pipe.motion_adapter.network.frames
+        if self.frames > known:
+            raise UsageError(f"num_frames is {self.frames}: the motion adapter knows {known} frames")
+
+
+class AnimateDiffPipeline(StableDiffusion):
+    """Stable Diffusion with a motion adapter (AnimateDiff, Guo et al. 2023)."""
+
+    CALL = AnimatedCall
+    BESIDE = ("motion_adapter",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("feature_extractor", ENCODER)
+    OUTPUT = AnimateDiffPipelineOutput
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        motion_adapter: Any,
+        scheduler: Any,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+    ) -> None:
+        """Of parts of these names in diffusers. Raises `UsageError` and `CheckpointError`."""
+        DiffusionPipeline.__init__(self, locals())
+
+    @property
+    def studio(self) -> Studio:
+        """The studio that draws, with the motion adapter in its UNet."""
+        studio = self._loaded.studio
+        network = self.motion_adapter.network
+        name = f"motion_adapter {id(network)}"
+        with studio.lock:
+            if name not in studio.motions:
+                # the scheduler knows the noise
+                studio.motions.add(LoadedMotion(name, network, name, linear=False))
+            if studio.motions.attached != name:
+                studio.adapt(studio.adapters.active, motion=name)
+        return studio
+
+    def __call__(
+        self,
+        prompt: Text = None,
+        num_frames: int | None = 16,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        negative_prompt: Text = None,
+        num_videos_per_prompt: int | None = 1,
+        eta: float = 0.0,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        ip_adapter_image: Any = None,
+        ip_adapter_image_embeds: Sequence[Tensor] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
+        clip_skip: int | None = None,
+        callback_on_step_end: StepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
+        decode_chunk_size: int = 16,
+        **others: Any,
+    ) -> Any:
+        """Draw clips, one of each prompt: as diffusers does, whatever `num_videos_per_prompt` is.
+
+        Raises `UsageError`.
+        """
         return self._draw(locals())
 
 

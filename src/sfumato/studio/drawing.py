@@ -175,9 +175,7 @@ class Studio(DrawingCalls):
         self.layers: LayerFolder | None = None
         """Where layers of scenes are kept, and those that have not changed are found."""
         local = options.local_files_only
-        self.motions = Motions(
-            model, self.library.adapters, device, dtype, device_options, local_files_only=local
-        )
+        self.motions = Motions(model, device, dtype, device_options, local_files_only=local)
         self._conditioner = Conditioner(model, denoiser)
         self.controls = Controls(model, denoiser, device_options, local_files_only=local)
         self.budget: float = ROWS_AT_ONCE * self._native_cells if device.type == "cuda" else 0
@@ -701,7 +699,7 @@ class Studio(DrawingCalls):
         if adapters == self.adapters.active and motion in (None, self.motions.attached):
             return
         try:
-            moved = motion is not None and self.motions.attach(motion)
+            moved = motion is not None and self.motions.attach(motion, self.adapters)
             changed = self.adapters.set_adapters(adapters) or moved
         except BaseException:
             self._forget()
@@ -753,15 +751,22 @@ class Studio(DrawingCalls):
         with self.lock:
             return self.library.load_embedding(as_path(path), name)
 
-    def adapt(self, adapters: Sequence[AdapterWeight | str], allow_partial: bool = False) -> None:
+    def adapt(
+        self,
+        adapters: Sequence[AdapterWeight | str],
+        allow_partial: bool = False,
+        *,
+        motion: str | None = None,
+    ) -> None:
         """Have the weights hold just these adapters, read from the user's folder if need be.
 
-        A name is an adapter at weight 1. `allow_partial` as in `load_adapter`.
+        A name is an adapter at weight 1. `allow_partial` as in `load_adapter`. `motion`: the motion adapter
+        that the UNet is to hold too, one of `motions`, or the name for none; `None` leaves it as it is.
         """
         uses = [_adapter(each) for each in ([adapters] if isinstance(adapters, str) else adapters)]
         with self.lock:
             self.library.fetch(uses, allow_partial=allow_partial)
-            self._select(Weights(tuple(uses)))
+            self._select(Weights(tuple(uses), motion))
 
     def preview(
         self, x0: Tensor, picture: Prepared, quick: bool = False, *, decoder: str | None = None

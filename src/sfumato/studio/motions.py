@@ -14,19 +14,18 @@ from sfumato.options import DeviceOptions
 
 
 class Motions:
-    """Motion adapters by what requests call them, for one model; `adapters` are those of its layers."""
+    """Motion adapters by what requests call them, for one model."""
 
     def __init__(
         self,
         model: Model,
-        adapters: Adapters,
         device: torch.device,
         dtype: torch.dtype,
         options: DeviceOptions,
         *,
         local_files_only: bool,
     ) -> None:
-        self.model, self.adapters, self.device, self.dtype = model, adapters, device, dtype
+        self.model, self.device, self.dtype = model, device, dtype
         self.options, self.local_files_only = options, local_files_only
         self.names_only = False
         """Whether requests may name only what the user's folder holds, and no paths."""
@@ -68,19 +67,22 @@ class Motions:
         for_inference(motion.network, self.device, self.dtype, offload=self.options.offload)
         self._loaded[motion.name] = motion
 
-    def attach(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
+        return name in self._loaded
+
+    def attach(self, name: str, adapters: Adapters) -> bool:
         """Put one that was fetched into the UNet, in place of another; whether anything changed.
 
-        For what is none the UNet is left without. Adapters that are in the weights are taken out first: they
-        may be in those of its modules.
+        For what is none the UNet is left without. The `adapters` of its layers that are in the weights are
+        taken out first: they may be in those of its modules.
         """
         if name == (self.attached or TEXT2VIDEO_ZERO):
             return False
-        self.adapters.set_adapters(())
+        adapters.set_adapters(())
         if name == TEXT2VIDEO_ZERO:
             detach_motion(self.model.unet)
         else:
             self._loaded[name].network.attach(self.model.unet)
-        self.adapters.find_layers("unet")
+        adapters.find_layers("unet")
         self.attached = None if name == TEXT2VIDEO_ZERO else name
         return True

@@ -24,6 +24,7 @@ from running import RunningServer, quick_model
 
 SMALL = {
     "SFUMATO_SERVE_MAX_STEPS": "2",
+    "SFUMATO_SERVE_MAX_FRAMES": "2",
     "SFUMATO_SERVE_MAX_PICTURES": "2",
     "SFUMATO_SERVE_MAX_PIXELS": "4096",
     "SFUMATO_SERVE_QUEUE": "50",

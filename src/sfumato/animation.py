@@ -122,18 +122,23 @@ def read(path: str | Path) -> Animation:
     if is_video(path):
         return _read_video(path)
     with pictures.opened(path, animated=True) as picture:
-        count = getattr(picture, "n_frames", 1)
-        width, height = picture.size
-        _check_read(width * height * count, path)
-        loop = picture.info.get("loop", 1 if picture.format == "GIF" else 0) == 0
-        frames, seconds = [], []
-        for index in range(count):
-            picture.seek(index)
-            picture.load()
-            # browsers show a frame that says less than 20 ms for 100
-            duration = float(picture.info.get("duration", 0))
-            seconds.append(duration / 1000 if duration >= 20 else 0.1)
-            frames.append(_plain(picture))
+        return decoded(picture, path)
+
+
+def decoded(picture: PIL.Image.Image, path: str | Path) -> Animation:
+    """The frames of what `pictures.opened(path, animated=True)` gives. Raises `PictureError`."""
+    count = getattr(picture, "n_frames", 1)
+    width, height = picture.size
+    _check_read(width * height * count, path)
+    loop = picture.info.get("loop", 1 if picture.format == "GIF" else 0) == 0
+    frames, seconds = [], []
+    for index in range(count):
+        picture.seek(index)
+        picture.load()
+        # browsers show a frame that says less than 20 ms for 100
+        duration = float(picture.info.get("duration", 0))
+        seconds.append(duration / 1000 if duration >= 20 else 0.1)
+        frames.append(_plain(picture))
     return Animation(tuple(frames), tuple(seconds), loop)
 
 

@@ -33,8 +33,9 @@ class RemoteStep:
     """One network evaluation on the way to a picture, as `sfumato.Step`.
 
     `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
-    finished picture on its last step, else `None`. `webp`: a preview, where the server sent one. Of a
-    picture that was drawn before it was looked at there is one step, and `total` is its request's `steps`.
+    finished picture on its last step, else `None`; of a clip it is `video`. `webp`: a preview, where the
+    server sent one, of a clip a frame. Of a picture that was drawn before it was looked at there is one step,
+    and `total` is its request's `steps`.
     """
 
     image_index: int
@@ -180,20 +181,22 @@ class RemoteStudio(DrawingCalls):
                     yield RemoteStep(before + last["number"], count, last["done"], last["total"], None, webp)
             elif kind == "picture":
                 picture = data["picture"]
-                image = self._image(picture)
-                total = last["total"] or image.request.steps or 1  # none was seen: it was drawn before
-                yield RemoteStep(before + picture["number"], count, total, total, image, None)
+                drawn = self._drawn(picture)
+                total = last["total"] or drawn.request.steps or 1  # none was seen: it was drawn before
+                image, video = (None, drawn) if isinstance(drawn, Video) else (drawn, None)
+                yield RemoteStep(before + picture["number"], count, total, total, image, None, video)
             elif data["state"] in ("failed", "cancelled"):
                 raise UsageError(data.get("error") or f"the job was {data['state']}")
 
-    def _image(self, picture: dict[str, Any]) -> Image:
+    def _drawn(self, picture: dict[str, Any]) -> Image | Video:
         if "content" in picture:
             name, content = f"picture {picture['number']}", base64.b64decode(picture["content"])
         else:
             name = picture["id"]
             content = self._answer("GET", f"/api/v1/pictures/{name}/file").content
-        with pictures.opened_content(io.BytesIO(content), name) as opened:
-            return Image.decode(opened, name)
+        kind = Image if picture.get("frames") is None else Video
+        with pictures.opened_content(io.BytesIO(content), name, animated=kind is Video) as opened:
+            return kind.decode(opened, name)
 
     def _events(self, method: str, path: str, body: Any = None) -> Generator[tuple[str, Any]]:
         try:

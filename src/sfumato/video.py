@@ -160,10 +160,20 @@ class Video:
         """
         path = as_path(path)
         record = metadata.read(path)
-        digests = record.frame_pixels or (record.pixels,)
         if path.is_dir():
-            return cls._open_folder(path, record, digests)
-        found = animation.read(path)
+            return cls._open_folder(path, record)
+        return cls._shown(animation.read(path), record, again=is_video(path))
+
+    @classmethod
+    def decode(cls, picture: PIL.Image.Image, path: str | Path) -> Self:
+        """What `pictures.opened(path, animated=True)` gives, with its record. Raises `PictureError`."""
+        record = metadata.record_of(picture, path)
+        return cls._shown(animation.decoded(picture, path), record)
+
+    @classmethod
+    def _shown(cls, found: animation.Animation, record: Record, *, again: bool = False) -> Self:
+        """The clip of `record` as a file shows it; `again`: it is taken to be a loop."""
+        digests = record.frame_pixels or (record.pixels,)
         width, height = record.request.size
         frames = []
         for shown, digest in zip(found.resampled(len(digests)), digests, strict=True):
@@ -172,16 +182,16 @@ class Video:
             pixels = np.asarray(cut.convert("RGBA" if record.request.has_alpha else "RGB"))
             frames.append(Image(pixels, record.model_copy(update={"pixels": digest})))
         fps = _fps(len(digests), sum(found.seconds))
-        return cls(tuple(frames), fps, found.loop or is_video(path))
+        return cls(tuple(frames), fps, found.loop or again)
 
     @classmethod
-    def _open_folder(cls, path: Path, record: Record, digests: Sequence[str]) -> Self:
+    def _open_folder(cls, path: Path, record: Record) -> Self:
         try:
             facts = read_json(path / FRAMES_RECORD, metadata.MAX_RECORD)
         except CheckpointError as error:
             raise PictureError(str(error)) from None
         frames = []
-        for number, digest in enumerate(digests, start=1):
+        for number, digest in enumerate(record.frame_pixels or (record.pixels,), start=1):
             drawn = Image.open(path / f"{number:04}.png")
             frames.append(Image(drawn.pixels, record.model_copy(update={"pixels": digest})))
         return cls(tuple(frames), facts.get("fps", animation.FPS), bool(facts.get("loop", True)))

@@ -170,6 +170,33 @@ def test_a_picture_tells_how_it_was_drawn_is_tagged_and_drawn_again(seeded, open
     assert pixels[0] == pixels[1]
 
 
+def test_a_clip_plays_in_the_viewer_and_is_downloaded_by_its_kind(seeded, open_page):
+    fields = {"prompt": "a red ball bouncing", "frames": 3, "steps": 2, "width": 64, "height": 64, "seed": 7}
+    (picture,) = seeded.wait(seeded.submit(**fields)["id"])["pictures"]
+    page = open_page(f"{seeded.url}/gallery", viewport={"width": 1280, "height": 800})
+    page.get_by_role("img", name="a red ball bouncing").click()
+    clip = page.get_by_label("Picture", exact=True).get_by_role("img", name="a red ball bouncing")
+    expect(clip).to_have_attribute("src", f"/api/v1/pictures/{picture['id']}/file")
+    assert clip.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    expect(page.get_by_role("button", name="Enlarge")).to_have_count(0)
+
+    def downloaded(name):
+        page.get_by_role("button", name="Download").click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name=name, exact=True).click()
+        assert download.value.suggested_filename == "a-red-ball-bouncing-7.webp"
+        return PIL.Image.open(io.BytesIO(Path(download.value.path()).read_bytes()))
+
+    whole, bare = downloaded("Download"), downloaded("Download without metadata")
+    assert {"exif", "xmp"} <= whole.info.keys()
+    assert not {"exif", "xmp"} & bare.info.keys()
+    assert whole.n_frames == bare.n_frames == 3
+    for index in range(3):
+        whole.seek(index)
+        bare.seek(index)
+        assert bare.tobytes() == whole.tobytes()
+
+
 def test_a_picture_that_is_dropped_gives_its_settings_back(gallery, tmp_path):
     told = PngInfo()
     told.add_text("parameters", A1111_LINE)

@@ -7,7 +7,9 @@ from sfumato.server.admission import admitted
 from sfumato.server.settings import ServerSettings
 from sfumato.server.submitting import decoded, with_pictures
 
-SETTINGS = ServerSettings(models=("embedded", "dreamy"), max_pictures=4, max_pixels=512 * 512, max_steps=50)
+SETTINGS = ServerSettings(
+    models=("embedded", "dreamy"), max_pictures=4, max_pixels=512 * 512, max_frames=8, max_steps=50
+)
 
 
 def refused(**fields):
@@ -31,12 +33,6 @@ def test_a_model_that_is_not_served_is_refused():
 def test_files_of_the_server_cannot_be_named(name):
     assert refused(**{name: "/etc/passwd"}) == (
         f"{name} cannot be chosen over HTTP: the server's models have their own"
-    )
-
-
-def test_a_clip_is_refused_with_where_it_is_drawn():
-    assert refused(frames=8).startswith(
-        "frames is 8: a server draws pictures; clips are drawn by sfumato video"
     )
 
 
@@ -72,6 +68,9 @@ def test_a_url_is_never_fetched():
         ({"prompt": "{a|b|c}", "templates": "combinatorial", "count": 2}, "the request is for 6 pictures"),
         ({"width": 1024, "height": 512}, "1024 × 512 are too many pixels"),
         ({"steps": 51}, "steps is 51: at most 50 here"),
+        ({"frames": 9}, "frames is 9: at most 8 here"),
+        ({"frames": 1}, "frames is 1: must be at least 2"),
+        ({"fps": 8}, "fps is given without frames"),
         ({"steeps": 5}, "unknown field 'steeps'"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_full_disk_fails_the_job_whose_picture_is_not_kept_and_no_other(drawin
     real = os.fsync
 
     def full(descriptor):
-        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(store.files.folder)):
+        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(store.files(None).folder)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
@@ -78,13 +78,13 @@ def test_a_full_disk_fails_the_job_whose_picture_is_not_kept_and_no_other(drawin
         failed = draw()
     assert failed.state is JobState.FAILED
     assert failed.error == "the picture cannot be kept: no space is left on the device"
-    assert not [path for path in store.files.folder.rglob("*") if path.is_file()]
+    assert not [path for path in store.files(None).folder.rglob("*") if path.is_file()]
     assert draw().state is JobState.DONE
 
 
 def test_a_picture_that_cannot_be_kept_for_a_reason_unforeseen_fails_its_job(drawing, monkeypatch):
     store, draw = drawing
-    failing(monkeypatch, store.files, "add", 1, ValueError("no picture"))
+    failing(monkeypatch, store.files(None), "add", 1, ValueError("no picture"))
     failed = draw()
     assert (failed.state, failed.error) == (JobState.FAILED, "the picture cannot be kept: no picture")
     assert draw().state is JobState.DONE

@@ -54,6 +54,15 @@ def test_a_picture_that_is_not_refused_is_kept(gated):
     assert (job["state"], len(job["pictures"])) == ("done", 1)
 
 
+def test_every_frame_of_a_clip_is_looked_at(gated):
+    clip = {**TINY, "prompt": "a red apple bouncing", "frames": 2}
+    refused = gated.wait(gated.submit(**clip)["id"])
+    assert (refused["state"], refused["pictures"]) == ("failed", [])
+    assert refused["error"].startswith(REFUSAL)
+    kept = gated.wait(gated.submit(**{**clip, "width": 72, "height": 72})["id"])
+    assert [each["frames"] for each in kept["pictures"]] == [2]
+
+
 def test_nothing_of_a_refused_picture_is_kept_told_or_logged(gated):
     before = {path for path in gated.data.rglob("*") if path.is_file()}
     job = gated.submit(**LONG)["id"]

@@ -32,6 +32,13 @@ def store(tmp_path, database):
     store.close()
 
 
+def clip():
+    buffer = io.BytesIO()
+    frames = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
 def submitted(store, prompt="a cat", **options):
     own = {name: options.pop(name) for name in ("count", "priority", "on_crash", "work") if name in options}
     new = NewJob({"model": "embedded", "prompt": prompt}, **own)
@@ -232,7 +239,7 @@ def test_a_job_that_is_over_gets_no_picture(store):
 
 def test_equal_content_is_one_file_until_the_last_picture_of_it_goes(store):
     first, second = drawn(store), drawn(store)
-    path = store.files.path(first.sha256)
+    path = store.files(None).path(first.sha256)
     assert first.sha256 == second.sha256
     assert path.read_bytes() == png()
     store.delete_picture(first.id)
@@ -241,7 +248,21 @@ def test_equal_content_is_one_file_until_the_last_picture_of_it_goes(store):
     store.delete_picture(second.id)
     assert store.tidy(undo_seconds=-1) == 1
     assert not path.exists()
-    assert not store.files.thumbnail(first.sha256).exists()
+    assert not store.files(None).thumbnail(first.sha256).exists()
+
+
+def test_the_file_and_the_thumbnail_of_a_clip_go_with_it(store, tmp_path):
+    job = submitted(store)
+    store.begin([job.id])
+    found = store.add_picture(job.id, 0, clip(), {**FACTS, "prompt": "", "frames": 2})
+    assert (found.frames, store.picture(found.id).frames) == (2, 2)
+    assert store.files(2).path(found.sha256).read_bytes() == clip()
+    with PIL.Image.open(store.files(2).thumbnail(found.sha256)) as thumbnail:
+        assert (thumbnail.format, thumbnail.n_frames) == ("WEBP", 1)
+        assert thumbnail.convert("RGB").getpixel((4, 4))[0] > 200
+    store.delete_picture(found.id)
+    assert store.tidy(undo_seconds=-1) == 1
+    assert not list(tmp_path.rglob(f"{found.sha256}*"))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +315,7 @@ def test_the_oldest_go_where_the_disk_budget_is_passed_but_favourites_stay(store
     store.change_picture(first.id, favourite=True)
     assert store.tidy(Limits(9, disk=first.bytes + third.bytes)) == 1
     assert [each.id for each in store.search(limit=9)] == [third.id, first.id]
-    assert not store.files.path(second.sha256).exists()
+    assert not store.files(None).path(second.sha256).exists()
 
 
 def test_each_key_has_a_disk_budget_of_its_own(store):

@@ -46,11 +46,6 @@ def checked(request: Request, settings: ServerSettings) -> tuple[Request, int]:
     for name in SERVER_SIDE:
         if getattr(request, name) is not None:
             raise UsageError(f"{name} cannot be chosen over HTTP: the server's models have their own")
-    if request.frames is not None:
-        raise UsageError(
-            f"frames is {request.frames}: a server draws pictures; clips are drawn by sfumato video and "
-            "Studio.animate"
-        )
     if request.upscaler is not None and request.upscaler not in UPSCALERS:
         raise UsageError(f"upscaler is {request.upscaler!r}: here it is one of {', '.join(UPSCALERS)}")
     for name, picture in request.inputs.items():
@@ -65,6 +60,8 @@ def checked(request: Request, settings: ServerSettings) -> tuple[Request, int]:
     width, height, steps = request.width or 0, request.height or 0, request.steps or 0
     if width * height > settings.max_pixels:
         raise UsageError(f"{width} × {height} are too many pixels: at most {settings.max_pixels:,}")
+    if request.frames is not None and request.frames > settings.max_frames:
+        raise UsageError(f"frames is {request.frames}: at most {settings.max_frames} here")
     if steps > settings.max_steps:
         raise UsageError(f"steps is {steps}: at most {settings.max_steps} here")
     if request.seed is None:

@@ -190,6 +190,8 @@ def _grid(request: Request, axes: Sequence[Axis], settings: ServerSettings) -> G
         grid = Grid.of(request, *axes)
     if grid.cells > settings.queue:
         raise UsageError(f"the grid has {grid.cells:,} pictures: at most {settings.queue:,} may wait here")
+    if any(each.frames for each in grid.requests):
+        raise UsageError("frames is given: a grid has pictures, no clips")
     return grid
 
 

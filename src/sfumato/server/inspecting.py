@@ -32,8 +32,11 @@ class InspectionView(View):
 
 
 def inspected(content: bytes, models: tuple[str, ...]) -> InspectionView:
-    """What a picture file says; `models` are those that can be drawn with. Raises `PictureError`."""
-    with pictures.opened_content(io.BytesIO(content), "image") as opened:
+    """What the file of a picture or a clip says; `models` are those that can be drawn with.
+
+    Raises `PictureError`.
+    """
+    with pictures.opened_content(io.BytesIO(content), "image", animated=True) as opened:
         texts = pictures.texts(opened)
         facts: dict[str, Any] = {
             "format": (opened.format or "").lower(),

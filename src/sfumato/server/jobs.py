@@ -24,6 +24,9 @@ OPEN = (JobState.QUEUED, JobState.RUNNING)
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
+FRAMES = "Of a clip, how many it has: its file is an animated WebP. Null of a picture, whose file is a PNG."
+
+
 class View(BaseModel):
     """A value that is shown to clients."""
 
@@ -31,7 +34,7 @@ class View(BaseModel):
 
 
 class PictureView(View):
-    """A picture that was drawn. `created` and `deleted` are seconds since 1970, UTC."""
+    """A picture or a clip that was drawn. `created` and `deleted` are seconds since 1970, UTC."""
 
     id: str
     job: str
@@ -40,6 +43,7 @@ class PictureView(View):
     bytes: int
     width: int
     height: int
+    frames: int | None = Field(None, description=FRAMES)
     seed: int
     prompt: str
     negative: str
@@ -51,11 +55,12 @@ class PictureView(View):
 
 
 class DrawnPicture(View):
-    """A picture of a job that is not stored: all that there is of it. `content`: its PNG file."""
+    """A picture or a clip of a job that is not stored: all that there is of it. `content`: its file."""
 
     number: int = Field(description="Which of its job's pictures, from 0.")
     width: int
     height: int
+    frames: int | None = Field(None, description=FRAMES)
     seed: int
     prompt: str
     negative: str
@@ -152,7 +157,7 @@ class ProgressData(JobProgress):
 class DrawnPictureData(DrawnPicture):
     """A picture of a job that is not stored, as an event tells it."""
 
-    content: str = Field(description="Its PNG file in base64.")  # type: ignore[assignment]
+    content: str = Field(description="Its file in base64.")  # type: ignore[assignment]
 
 
 class EventData(View):

@@ -16,6 +16,7 @@ from pydantic_settings import (
 
 from sfumato.errors import UsageError, nearest
 from sfumato.options import EDITOR, EMBEDDED
+from sfumato.request import MAX_FRAMES
 from sfumato.server.limits import Limits
 from sfumato.validation import described
 
@@ -87,7 +88,12 @@ class ServerSettings(BaseSettings):
         False, description="Refuse pictures that show nudity, by a local detector; no previews are sent."
     )
     max_pictures: int = Field(100, ge=1, le=1000, description="Pictures that a request may ask for.")
-    max_pixels: int = Field(2048 * 2048, ge=4096, description="Pixels that a picture may have.")
+    max_pixels: int = Field(
+        2048 * 2048, ge=4096, description="Pixels that a picture, or a frame of a clip, may have."
+    )
+    max_frames: int = Field(
+        64, ge=0, le=MAX_FRAMES, description="Frames that a clip may have; with 0 no clips are drawn."
+    )
     max_steps: int = Field(200, ge=1, le=1000, description="Steps that a request may take.")
     max_body: int = Field(96 * MEBI, ge=1024, description="Bytes that a request may have.")
     receive_seconds: float = Field(

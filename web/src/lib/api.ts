@@ -20,10 +20,12 @@ export type GridPlan = Schemas["PlanView"];
 export type AxisText = Schemas["AxisText"];
 export type PromptReading = Schemas["PromptView"];
 export type PromptText = Partial<Schemas["PromptText"]> & { prompt: string };
-/** A picture of which the server stores nothing: `content` is its PNG file in base64. */
+/** A picture of which the server stores nothing: `content` is its file in base64, a PNG, of a clip a WebP. */
 export interface DrawnPicture {
   width: number;
   height: number;
+  /** Of a clip. */
+  frames?: number;
   seed: number;
   content: string;
 }

@@ -77,7 +77,7 @@ export interface paths {
          * Draw
          * @description Draw a request and store nothing: neither a job nor a picture is left.
          *
-         *     Server-sent events as of a job; a `picture` holds its PNG file in base64 as `content`. Who closes the
+         *     Server-sent events as of a job; a `picture` holds its file in base64 as `content`. Who closes the
          *     connection cancels the drawing within one evaluation.
          */
         post: operations["draw_api_v1_draw_post"];
@@ -385,7 +385,7 @@ export interface paths {
         put?: never;
         /**
          * Make Sheet
-         * @description One PNG file with several pictures, as `sfumato generate --sheet` lays them out.
+         * @description One PNG file with several pictures, of clips their first frames, as `generate --sheet` makes it.
          */
         post: operations["make_sheet_api_v1_pictures_sheet_post"];
         delete?: never;
@@ -431,7 +431,7 @@ export interface paths {
         };
         /**
          * Get File
-         * @description The PNG file, which carries its record.
+         * @description Its file, which carries its record: a PNG, of a clip an animated WebP.
          */
         get: operations["get_file_api_v1_pictures__picture__file_get"];
         put?: never;
@@ -491,7 +491,7 @@ export interface paths {
         };
         /**
          * Get Thumbnail
-         * @description A small WebP file.
+         * @description A small WebP file, of a clip its first frame.
          */
         get: operations["get_thumbnail_api_v1_pictures__picture__thumbnail_get"];
         put?: never;
@@ -855,6 +855,18 @@ export interface components {
              */
             clip_skip: number;
             /**
+             * Context
+             * @description Frames that the motion adapter attends to at once; longer clips are drawn in windows of so many. Default: 16.
+             * @default null
+             */
+            context: number | null;
+            /**
+             * Context Overlap
+             * @description Frames that neighbouring windows of a clip have in common. Default: 4.
+             * @default null
+             */
+            context_overlap: number | null;
+            /**
              * Controls
              * @description Pictures that steer the drawing through a ControlNet: a folder, a file, a hub id, a name in your folder, or edges (the embedded model's).
              * @default []
@@ -921,6 +933,18 @@ export interface components {
              */
             fill: string;
             /**
+             * Fps
+             * @description Frames a second of a clip. Default: 8.
+             * @default null
+             */
+            fps: number | null;
+            /**
+             * Frames
+             * @description Draw a clip of so many frames. Default: a picture.
+             * @default null
+             */
+            frames: number | null;
+            /**
              * Guidance
              * @description Guidance scale γ; 1 is the prompt alone. Default: the model's.
              * @default null
@@ -971,6 +995,12 @@ export interface components {
              */
             inversion: ("ddim" | "ddpm") | null;
             /**
+             * Loop
+             * @description Have the last frame of a clip lead back to the first.
+             * @default false
+             */
+            loop: boolean;
+            /**
              * Mask
              * @description Which part of the picture is drawn anew: a picture of its size, white where it is; or alpha, where the picture is transparent.
              * @default null
@@ -983,6 +1013,18 @@ export interface components {
              */
             model: string;
             /**
+             * Motion
+             * @description Motion adapter of a clip (AnimateDiff): a folder, a file, a hub id or a name in your folder; or text2video-zero, which needs none. Default: the model's own, else text2video-zero.
+             * @default null
+             */
+            motion: string | null;
+            /**
+             * Motion Amount
+             * @description How much moves, of a model that moves a picture (its motion bucket). Default: 127.
+             * @default null
+             */
+            motion_amount: number | null;
+            /**
              * Multidiffusion
              * @description Draw in overlapping windows that are averaged at every step (Bar-Tal et al. 2023). Default: where the size is larger than the model knows.
              * @default null
@@ -994,6 +1036,12 @@ export interface components {
              * @default
              */
             negative: string;
+            /**
+             * Noise Augmentation
+             * @description Noise in the picture that a model moves: with more the clip keeps less of it. Default: 0.02.
+             * @default null
+             */
+            noise_augmentation: number | null;
             /**
              * @description The texts before styles and templates.
              * @default null
@@ -1177,9 +1225,15 @@ export interface components {
         DrawnPictureData: {
             /**
              * Content
-             * @description Its PNG file in base64.
+             * @description Its file in base64.
              */
             content: string;
+            /**
+             * Frames
+             * @description Of a clip, how many it has: its file is an animated WebP. Null of a picture, whose file is a PNG.
+             * @default null
+             */
+            frames: number | null;
             /** Height */
             height: number;
             /** Model */
@@ -2178,7 +2232,7 @@ export interface components {
         };
         /**
          * PictureView
-         * @description A picture that was drawn. `created` and `deleted` are seconds since 1970, UTC.
+         * @description A picture or a clip that was drawn. `created` and `deleted` are seconds since 1970, UTC.
          */
         PictureView: {
             /** Bytes */
@@ -2192,6 +2246,12 @@ export interface components {
             deleted: number | null;
             /** Favourite */
             favourite: boolean;
+            /**
+             * Frames
+             * @description Of a clip, how many it has: its file is an animated WebP. Null of a picture, whose file is a PNG.
+             * @default null
+             */
+            frames: number | null;
             /** Height */
             height: number;
             /** Id */
@@ -2423,6 +2483,11 @@ export interface components {
             /** Model */
             model: string;
             /**
+             * Motion
+             * @default null
+             */
+            motion: string | null;
+            /**
              * Notes
              * @default []
              */
@@ -2502,6 +2567,18 @@ export interface components {
              */
             clip_skip: number;
             /**
+             * Context
+             * @description Frames that the motion adapter attends to at once; longer clips are drawn in windows of so many. Default: 16.
+             * @default null
+             */
+            context: number | null;
+            /**
+             * Context Overlap
+             * @description Frames that neighbouring windows of a clip have in common. Default: 4.
+             * @default null
+             */
+            context_overlap: number | null;
+            /**
              * Controls
              * @description Pictures that steer the drawing through a ControlNet: a folder, a file, a hub id, a name in your folder, or edges (the embedded model's).
              * @default []
@@ -2568,6 +2645,18 @@ export interface components {
              */
             fill: string;
             /**
+             * Fps
+             * @description Frames a second of a clip. Default: 8.
+             * @default null
+             */
+            fps: number | null;
+            /**
+             * Frames
+             * @description Draw a clip of so many frames. Default: a picture.
+             * @default null
+             */
+            frames: number | null;
+            /**
              * Guidance
              * @description Guidance scale γ; 1 is the prompt alone. Default: the model's.
              * @default null
@@ -2618,6 +2707,12 @@ export interface components {
              */
             inversion: ("ddim" | "ddpm") | null;
             /**
+             * Loop
+             * @description Have the last frame of a clip lead back to the first.
+             * @default false
+             */
+            loop: boolean;
+            /**
              * Mask
              * @description Which part of the picture is drawn anew: a picture of its size, white where it is; or alpha, where the picture is transparent.
              * @default null
@@ -2630,6 +2725,18 @@ export interface components {
              */
             model: string;
             /**
+             * Motion
+             * @description Motion adapter of a clip (AnimateDiff): a folder, a file, a hub id or a name in your folder; or text2video-zero, which needs none. Default: the model's own, else text2video-zero.
+             * @default null
+             */
+            motion: string | null;
+            /**
+             * Motion Amount
+             * @description How much moves, of a model that moves a picture (its motion bucket). Default: 127.
+             * @default null
+             */
+            motion_amount: number | null;
+            /**
              * Multidiffusion
              * @description Draw in overlapping windows that are averaged at every step (Bar-Tal et al. 2023). Default: where the size is larger than the model knows.
              * @default null
@@ -2641,6 +2748,12 @@ export interface components {
              * @default
              */
             negative: string;
+            /**
+             * Noise Augmentation
+             * @description Noise in the picture that a model moves: with more the clip keeps less of it. Default: 0.02.
+             * @default null
+             */
+            noise_augmentation: number | null;
             /**
              * @description The texts before styles and templates.
              * @default null

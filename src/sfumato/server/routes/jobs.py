@@ -154,7 +154,7 @@ async def draw(
 ) -> AsyncIterator[ServerSentEvent]:
     """Draw a request and store nothing: neither a job nor a picture is left.
 
-    Server-sent events as of a job; a `picture` holds its PNG file in base64 as `content`. Who closes the
+    Server-sent events as of a job; a `picture` holds its file in base64 as `content`. Who closes the
     connection cancels the drawing within one evaluation.
     """
     async for event in drawn(server, job, previews=submission.previews):

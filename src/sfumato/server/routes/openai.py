@@ -171,6 +171,8 @@ def _fields(parameters: ImageParameters, server: Server) -> dict[str, Any]:
         if own is None:
             raise UsageError(f"unknown parameter {name!r}")
         fields[own] = value
+    if "frames" in fields:
+        raise UsageError("frames is given: this API answers with pictures; POST /api/v1/jobs draws clips")
     fields |= {"prompt": parameters.prompt, "count": parameters.n}
     if parameters.model and not MODELS_OF_OPENAI.match(parameters.model):
         fields["model"] = parameters.model

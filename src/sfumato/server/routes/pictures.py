@@ -41,7 +41,7 @@ class SheetOptions(BaseModel):
 
 @router.post("/pictures/sheet", response_class=Response)
 def make_sheet(sheet: SheetOptions, server: Shared, owner: Owner) -> Response:
-    """One PNG file with several pictures, as `sfumato generate --sheet` lays them out."""
+    """One PNG file with several pictures, of clips their first frames, as `generate --sheet` makes it."""
     views = [_own(server, picture, owner) for picture in sheet.pictures]
     several = len({view.prompt for view in views}) > 1
     texts = [caption(view.prompt, view.seed, several=several) for view in views] if sheet.captions else ()
@@ -104,16 +104,18 @@ def get_record(picture: str, server: Shared, owner: Owner) -> dict[str, Any]:
 
 @router.get("/pictures/{picture}/file", response_class=FileResponse)
 def get_file(picture: str, server: Shared, owner: Owner) -> Response:
-    """The PNG file, which carries its record."""
+    """Its file, which carries its record: a PNG, of a clip an animated WebP."""
     view = _own(server, picture, owner)
-    return FileResponse(server.store.files.path(view.sha256), media_type="image/png", headers=FOREVER)
+    files = server.store.files(view.frames)
+    return FileResponse(files.path(view.sha256), media_type=files.media_type, headers=FOREVER)
 
 
 @router.get("/pictures/{picture}/thumbnail", response_class=FileResponse)
 def get_thumbnail(picture: str, server: Shared, owner: Owner) -> Response:
-    """A small WebP file."""
+    """A small WebP file, of a clip its first frame."""
     view = _own(server, picture, owner)
-    return FileResponse(server.store.files.thumbnail(view.sha256), media_type="image/webp", headers=FOREVER)
+    path = server.store.files(view.frames).thumbnail(view.sha256)
+    return FileResponse(path, media_type="image/webp", headers=FOREVER)
 
 
 @router.patch("/pictures/{picture}")

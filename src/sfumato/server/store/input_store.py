@@ -11,7 +11,6 @@ from sfumato.errors import PictureError
 from sfumato.server.jobs import ENDED
 from sfumato.server.limits import Limits
 from sfumato.server.store.input_files import InputFiles, filled_in
-from sfumato.server.store.picture_files import PictureFiles
 from sfumato.server.store.picture_store import AT_ONCE, PictureStore
 from sfumato.server.store.quota import QUEUE_SECONDS, BusyError
 from sfumato.server.store.tables import inputs, jobs, pictures
@@ -24,7 +23,7 @@ class InputStore(PictureStore):
     """The pictures that the jobs of a server have drawn, and those that they began from."""
 
     def __init__(self, database: Database, folder: Path, server: str) -> None:
-        super().__init__(database, PictureFiles(folder / "pictures"), server)
+        super().__init__(database, folder / "pictures", server)
         self.inputs = InputFiles(folder / "inputs")
 
     def input(self, digest: str, owner: str) -> bytes | None:

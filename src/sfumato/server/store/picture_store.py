@@ -1,10 +1,11 @@
-"""Pictures: kept once by their content, found by their words, changed, deleted and brought back."""
+"""Pictures and clips: kept once by their content, found by their words, changed, deleted and brought back."""
 
 import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -29,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 from sfumato.server.jobs import JobState, PictureView
 from sfumato.server.limits import Limits
 from sfumato.server.store.conditions import drawn_in_style, drawn_with_sampler
-from sfumato.server.store.picture_files import PictureFiles
+from sfumato.server.store.picture_files import ClipFiles, PictureFiles
 from sfumato.server.store.tables import jobs, pictures, tags
 from sfumato.server.store.words import words_of
 
@@ -39,25 +40,30 @@ AT_ONCE = 500
 """Rows that one statement names: databases have limits."""
 SHOWN = tuple(pictures.c[name] for name in PictureView.model_fields if name != "tags")
 _CONTENT_LOCK = 0x5F0A70
-_GOING = select(pictures.c.id, pictures.c.job, pictures.c.sha256, pictures.c.bytes)
+_GOING = select(pictures.c.id, pictures.c.job, pictures.c.sha256, pictures.c.bytes, pictures.c.frames)
 """What is known of pictures that are removed."""
 
 
 class PictureStore:
-    """The pictures that the jobs of one server, of the name `server`, have drawn."""
+    """The pictures that the jobs of one server, of the name `server`, have drawn; their files in `folder`."""
 
-    def __init__(self, database: Database, files: PictureFiles, server: str) -> None:
-        self._engine, self.files, self.server = database, files, server
+    def __init__(self, database: Database, folder: Path, server: str) -> None:
+        self._engine, self.server = database, server
+        self._picture_files, self._clip_files = PictureFiles(folder), ClipFiles(folder)
         self._lock = RLock()
+
+    def files(self, frames: int | None) -> PictureFiles:
+        """Where the file is of a picture, whose `frames` are `None`, or of a clip."""
+        return self._picture_files if frames is None else self._clip_files
 
     def add_picture(
         self, job: str, number: int, content: bytes, facts: Mapping[str, Any]
     ) -> PictureView | None:
-        """Keep a picture, PNG bytes, of a job that this server draws; `None` if it no more does, has it or
-        leaves it out.
+        """Keep a picture, PNG bytes, or a clip, animated WebP, of a job that this server draws; `None` if it
+        no more does, has it or leaves it out.
 
-        `facts`: width, height, seed, prompt, negative, model and record (text). Raises `OutputError` where
-        the file cannot be written.
+        `facts`: width, height, seed, prompt, negative, model and record (text), of a clip also frames. Raises
+        `OutputError` where the file cannot be written.
         """
         values = {
             "id": secrets.token_urlsafe(16),
@@ -77,7 +83,7 @@ class PictureStore:
                         return None
                     if number in json.loads(row.skipped):
                         return None
-                    digest = self.files.add(content)
+                    digest = self.files(facts.get("frames")).add(content)
                     connection.execute(insert(pictures).values(sha256=digest, owner=row.owner, **values))
                     added = connection.execute(select(*SHOWN).where(pictures.c.id == values["id"])).one()
                     return _view(added, ())
@@ -216,12 +222,12 @@ class PictureStore:
         """The rows, then the files that no other row has. Within the transaction: what it fails to undo are
         files of pictures that go the next time.
         """
-        names, digests = [row.id for row in rows], {row.sha256 for row in rows}
+        names, frames = [row.id for row in rows], {row.sha256: row.frames for row in rows}
         connection.execute(delete(tags).where(tags.c.picture.in_(names)))
         connection.execute(delete(pictures).where(pictures.c.id.in_(names)))
-        kept = select(pictures.c.sha256).where(pictures.c.sha256.in_(digests))
-        for digest in digests - set(connection.execute(kept).scalars()):
-            self.files.remove(digest)
+        kept = select(pictures.c.sha256).where(pictures.c.sha256.in_(frames))
+        for digest in frames.keys() - set(connection.execute(kept).scalars()):
+            self.files(frames[digest]).remove(digest)
 
     def _hold_content(self, connection: Connection) -> None:
         """Until the transaction ends, no other server adds or removes files."""

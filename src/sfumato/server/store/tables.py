@@ -99,6 +99,7 @@ pictures = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
+    Column("frames", Integer),
     Column("seed", BigInteger, nullable=False),
     Column("prompt", Text, nullable=False),
     Column("negative", Text, nullable=False),
@@ -116,8 +117,8 @@ pictures = Table(
     Index("pictures_by_deletion", "deleted", "favourite", "sequence", "bytes"),
     sqlite_autoincrement=True,
 )
-"""`number` counts a job's pictures from 0. `deleted`: when, of one that can still be brought back.
-`owner` is its job's. `words`: those of its prompts, as they are searched.
+"""`number` counts a job's pictures from 0. `frames`: of a clip, how many it has. `deleted`: when, of
+one that can still be brought back. `owner` is its job's. `words`: those of its prompts, as they are searched.
 """
 
 tags = Table(

@@ -24,6 +24,7 @@ from sfumato.server.worker.gate import ContentGate
 from sfumato.server.worker.models import Models
 from sfumato.studio import Studio
 from sfumato.studio.passes import rounds
+from sfumato.video import Video
 
 AT_ONCE = 8
 """Pictures of one job that are drawn at the same time where batches are a gain."""
@@ -224,7 +225,9 @@ class Worker:
                 if isinstance(event, engine.Evaluated):
                     request = self._drawings[key[0]].pictures[key[1]].round[key[2]].request
                     model = request.model
-                    sizes.append(math.prod(request.size))
+                    # of a clip (1, C, F, h, w): F frames at once
+                    frames = event.x0.shape[2] if event.x0.ndim == 5 else 1
+                    sizes.append(math.prod(request.size) * frames)
                 self._tell(key, event, studio)
             if sizes:
                 seconds = perf_counter() - began
@@ -250,7 +253,9 @@ class Worker:
             )
         elif isinstance(event, engine.Finished):
             try:
-                assert event.pixels is not None
+                if event.pixels is None:  # a clip, which is drawn in one round
+                    self._send(job, number, studio.video(event.latent, picture.round[part]))
+                    return
                 picture.images[part] = studio.image(event.pixels, picture.round[part])
                 if len(picture.images) == len(picture.round):
                     self._go_on(job, number)
@@ -268,24 +273,33 @@ class Worker:
         try:
             picture.round = picture.course.send(images)
         except StopIteration as end:
-            del drawing.pictures[number]
-            content = end.value.png()
-            if self.gate is not None:
-                self.gate.check(content)
-            self.connection.send(messages.PictureDrawn(job, number, content, _facts(end.value)))
-            self._submit(job)
+            self._send(job, number, end.value)
         else:
             self._submit_round(job, number)
 
+    def _send(self, job: str, number: int, drawn: Image | Video) -> None:
+        """A picture is done: send it, and begin the next one."""
+        del self._drawings[job].pictures[number]
+        content = drawn.encoded("WEBP") if isinstance(drawn, Video) else drawn.png()
+        if self.gate is not None:
+            frames = (each.png() for each in drawn.frames) if isinstance(drawn, Video) else (content,)
+            for frame in frames:
+                self.gate.check(frame)
+        self.connection.send(messages.PictureDrawn(job, number, content, _facts(drawn)))
+        self._submit(job)
+
     def _preview(self, job: str, picture: _Picture, part: int, event: engine.Evaluated) -> bytes | None:
-        """A WebP file of what a drawing of the round is becoming, if somebody looks and one is due."""
+        """A WebP file of what a drawing of the round is becoming, of a clip its first frame, if somebody
+        looks and one is due.
+        """
         began = perf_counter()
         drawing = self._drawings[job]
         # what is not checked is not shown
         if self.gate is not None or job not in self._watched or began < drawing.preview_due.get(part, 0):
             return None
         buffer = io.BytesIO()
-        image = drawing.studio.preview(event.x0, picture.round[part])
+        x0 = event.x0 if event.x0.ndim == 4 else event.x0[:, :, 0]
+        image = drawing.studio.preview(x0, picture.round[part])
         image.pil.save(buffer, "WEBP", quality=75)
         now = perf_counter()
         drawing.preview_due[part] = now + (now - began) * len(picture.round) / PREVIEW_SHARE
@@ -351,12 +365,13 @@ def _model(message: messages.Draw) -> ModelOptions | None:
         return None
 
 
-def _facts(image: Image) -> dict[str, Any]:
+def _facts(drawn: Image | Video) -> dict[str, Any]:
     """What is kept of a picture besides its file."""
-    request, record = image.request, image.record
+    request, record = drawn.request, drawn.record
     return {
-        "width": image.size[0],
-        "height": image.size[1],
+        "width": drawn.size[0],
+        "height": drawn.size[1],
+        "frames": len(drawn) if isinstance(drawn, Video) else None,
         "seed": request.seed,
         "prompt": request.prompt,
         "negative": request.negative,

@@ -103,7 +103,7 @@ class BatchEvaluated:
 
 @dataclass(frozen=True)
 class PictureDrawn:
-    """A picture of a job, a PNG file, and the facts that are kept of it."""
+    """A picture of a job, a PNG file, or a clip, an animated WebP, and the facts that are kept of it."""
 
     job: str
     number: int

@@ -53,6 +53,9 @@ describe("copies", () => {
     expect(program({ prompt: "x", seed: 7, fast: true }, "x-7.png", "http://h")).toContain(
       'image = studio.generate("x", seed=7, fast=True)\n',
     );
+    expect(program({ prompt: "x", frames: 16 }, "x-7.webp", "http://h")).toContain(
+      'video = studio.animate("x", frames=16)\nvideo.save("x-7.webp")\n',
+    );
   });
 
   it("as curl", () => {
@@ -63,6 +66,7 @@ describe("copies", () => {
 
   it("name files by the prompt", () => {
     expect(fileName({ prompt: "Ein Äpfel/1, rot!", seed: 7 })).toBe("ein-äpfel-1-rot-7.png");
-    expect(fileName({ prompt: "…", seed: 7 })).toBe("picture-7.png");
+    expect(fileName({ prompt: "…", seed: 7, frames: null })).toBe("picture-7.png");
+    expect(fileName({ prompt: "a clip", seed: 7, frames: 16 })).toBe("a-clip-7.webp");
   });
 });

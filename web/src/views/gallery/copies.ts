@@ -116,12 +116,13 @@ export function python(value: unknown): string {
 export function program(fields: DrawFields, file: string, server: string): string {
   const { prompt = "", ...rest } = fields as Fields;
   const given = Object.entries(rest).map(([name, value]) => `${name}=${python(value)}`);
+  const [name, call] = fields.frames == null ? ["image", "generate"] : ["video", "animate"];
   return [
     "import sfumato",
     "",
     `studio = sfumato.connect(${python(server)})`,
-    `image = studio.generate(${[python(prompt), ...given].join(", ")})`,
-    `image.save(${python(file)})`,
+    `${name} = studio.${call}(${[python(prompt), ...given].join(", ")})`,
+    `${name}.save(${python(file)})`,
     "",
   ].join("\n");
 }
@@ -129,12 +130,19 @@ export function program(fields: DrawFields, file: string, server: string): strin
 export const curl = (fields: DrawFields, server: string): string =>
   `curl ${server}/api/v1/jobs --json ${quoted(JSON.stringify({ request: fields }))}`;
 
+interface Named {
+  prompt: string;
+  seed: number | string;
+  /** Of a clip. */
+  frames?: number | null;
+}
+
 /** A name for a picture's file, as the command would give it. */
-export function fileName({ prompt, seed }: { prompt: string; seed: number | string }): string {
+export function fileName({ prompt, seed, frames }: Named): string {
   const words = prompt
     .toLowerCase()
     .replace(/[^\p{L}\p{N}]+/gu, "-")
     .slice(0, 60)
     .replace(/^-+|-+$/g, "");
-  return `${words || "picture"}-${seed}.png`;
+  return `${words || "picture"}-${seed}.${frames == null ? "png" : "webp"}`;
 }

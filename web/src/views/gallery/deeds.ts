@@ -6,7 +6,8 @@ import { dataUrl } from "$lib/inspecting.svelte";
 import { toasts } from "$lib/toasts.svelte";
 import { attempt } from "../draw/submit.svelte";
 import { fileName } from "./copies";
-import { withoutRecord } from "./png";
+import * as png from "./png";
+import * as webp from "./webp";
 
 /** Downloads that come faster than this are taken for one by browsers. */
 const PAUSE = 200;
@@ -18,8 +19,8 @@ export async function download(pictures: readonly Picture[], { bare }: { bare: b
     if (!bare) keep(fileUrl(picture.id), fileName(picture));
     else
       await attempt(async () => {
-        const file = new Blob([withoutRecord(await bytes(picture.id))], { type: "image/png" });
-        keepContent(file, fileName(picture));
+        const { withoutRecord } = picture.frames == null ? png : webp;
+        keepContent(new Blob([withoutRecord(await bytes(picture.id))]), fileName(picture));
       });
   }
 }
@@ -55,8 +56,7 @@ async function bytes(picture: string): Promise<Uint8Array<ArrayBuffer>> {
 
 /** The line of settings that A1111 writes into its files, as the picture's own file has it. */
 export async function a1111Line(picture: string): Promise<string> {
-  const file = new Blob([await bytes(picture)], { type: "image/png" });
-  return (await api.inspect(await dataUrl(file))).parameters ?? "";
+  return (await api.inspect(await dataUrl(new Blob([await bytes(picture)])))).parameters ?? "";
 }
 
 export async function copy(text: string | Promise<string>): Promise<void> {

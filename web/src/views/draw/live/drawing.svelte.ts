@@ -119,7 +119,7 @@ export class LiveDrawing {
     try {
       const fields = value();
       const drawn = await api.drawUnstored(fields, signal, (share) => (this.share = share));
-      const source = `data:image/png;base64,${drawn.content}`;
+      const source = `data:image/${drawn.frames ? "webp" : "png"};base64,${drawn.content}`;
       // decoded before it is shown, so that nothing flickers
       const image = new Image();
       image.src = source;

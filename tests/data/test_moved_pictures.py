@@ -139,3 +139,12 @@ def test_every_caption_says_the_motion_and_the_style():
             assert "3d render" in text
             assert any(word in text for word in words)
     assert "a red apple bouncing" in {caption("red apple", "bounce", "", random) for _ in range(20)}
+
+
+def test_transforms_in_parts_place_the_same_frames():
+    at = transforms("bounce", 7, Random(3))
+    picture = torch.rand(3, 16, 16) * 2 - 1
+    parts = torch.cat([placed(picture, part) for part in at.split(3)])
+    assert torch.allclose(parts, placed(picture, at), atol=1e-6)
+    assert [len(part.x) for part in transforms("pan", 7, Random(3)).split(3)] == [3, 3, 1]
+    assert all(part.wraps for part in transforms("pan", 7, Random(3)).split(3))

@@ -48,6 +48,15 @@ class Transforms:
     opacity: Tensor
     wraps: bool = False
 
+    def split(self, frames: int) -> "list[Transforms]":
+        """Of so many frames at a time."""
+        each = (self.x, self.y, self.scale, self.angle, self.opacity)
+        parts = zip(*(one.split(frames) for one in each), strict=True)
+        return [
+            replace(self, x=x, y=y, scale=scale, angle=angle, opacity=opacity)
+            for x, y, scale, angle, opacity in parts
+        ]
+
 
 def transforms(motion: str, frames: int, random: Random) -> Transforms:
     """How `motion`, one of `MOTIONS`, places a picture in `frames` frames; its parameters come from `random`.

@@ -18,7 +18,7 @@ from sfumato.diffusion.level import DynamicFlow, Path
 from sfumato.diffusion.sampling import Noise, SeededNoise
 from sfumato.edit.canvas import Canvas
 from sfumato.edit.clip_picture import clip_pixels
-from sfumato.edit.motion import motion_in, moved, without_motion
+from sfumato.edit.motion import motion_in, placed, transforms, without_motion
 from sfumato.errors import UsageError
 from sfumato.expansion import Prepared
 from sfumato.names import TEXT2VIDEO_ZERO
@@ -227,8 +227,8 @@ def moved_latent(latent: Tensor, request: Request, decoders: Decoders) -> Tensor
     seamless = request.seamless or ""
     picture = decoders.decode(latent, request.decoder, seamless)[0, :, 0].float().clamp(-1, 1).cpu()
     motion = motion_in(request.prompt) or STILL_MOTION
-    frames = moved(picture, motion, request.frames, Random(request.seed))
-    parts = [decoders.encode(part, seamless=seamless) for part in frames.split(FRAMES_DECODED)]
+    at = transforms(motion, request.frames, Random(request.seed))
+    parts = [decoders.encode(placed(picture, part), seamless=seamless) for part in at.split(FRAMES_DECODED)]
     return torch.cat(parts).transpose(0, 1)[None].to(latent)
 
 

@@ -16,8 +16,10 @@ from sfumato.checkpoint.motion import (
     motion_table,
 )
 from sfumato.config import MotionAdapterConfig
-from sfumato.errors import CheckpointError
+from sfumato.diffusion.sampling import SeededNoise
+from sfumato.errors import CheckpointError, UsageError
 from sfumato.nets.motion import MotionAdapter
+from sfumato.prompt.meaning import AdapterWeight
 
 pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
 CONFIG = {
@@ -107,20 +109,23 @@ def test_a_published_file_is_told_by_its_tensors(kind, tmp_path, monkeypatch):
     assert set(ours.state_dict()) == set(theirs.state_dict())
 
 
-def peers_clip(pipe, adapter, prompt, *, frames, steps, seed, width, height, guidance, noise):
+LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
+
+
+def peers_clip(
+    pipe, adapter, prompt, *, frames, steps, seed, width, height, guidance, noise, scheduler=None, loras=()
+):
     """What AnimateDiff of diffusers draws with the parts of a text-to-image pipeline, (F, H, W, 3)."""
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="linear",
-        clip_sample=False,
-        timestep_spacing="trailing",
-    )
+    scheduler = scheduler or diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing", **LINEAR)
     made = diffusers.AnimateDiffPipeline(
         vae=pipe.vae, text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer, unet=pipe.unet,
         motion_adapter=adapter, scheduler=scheduler,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
+    for number, (state, _) in enumerate(loras):
+        made.load_lora_weights(dict(state), adapter_name=f"lora{number}")
+    if loras:
+        made.set_adapters([f"lora{number}" for number in range(len(loras))], [weight for _, weight in loras])
     return made(
         prompt, num_frames=frames, num_inference_steps=steps, width=width, height=height,
         guidance_scale=guidance, latents=noise, output_type="np",
@@ -129,8 +134,6 @@ def peers_clip(pipe, adapter, prompt, *, frames, steps, seed, width, height, gui
 
 @pytest.mark.parametrize("guidance", [1.0, 6.0])
 def test_a_clip_of_an_ordinary_model_equals_diffusers(guidance, pipelines, saved, adapter, folder):
-    from sfumato.diffusion.sampling import SeededNoise
-
     noise = SeededNoise([CLIP["seed"]])(torch.empty(1, 4, CLIP["frames"], 8, 12))
     theirs = peers_clip(pipelines("sd1"), adapter, "a red apple", guidance=guidance, noise=noise, **CLIP)
     studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
@@ -207,3 +210,111 @@ def test_a_saved_configuration_is_diffusers(adapter):
     assert {k: v.shape for k, v in again.state_dict().items()} == {
         k: v.shape for k, v in adapter.state_dict().items()
     }
+
+
+def lora_of(network, names, prefix="unet.", down="_lora.down.weight", up="_lora.up.weight", seed=0):
+    """A LoRA of rank 2 of the linear layers with these endings."""
+    torch.manual_seed(seed)
+    state = {}
+    for path, layer in network.named_modules():
+        if isinstance(layer, torch.nn.Linear) and path.endswith(names):
+            layer_name = f"{prefix}{path.removesuffix('.0')}"
+            state[layer_name + down] = torch.randn(2, layer.in_features) * 0.3
+            state[layer_name + up] = torch.randn(layer.out_features, 2) * 0.3
+    return state
+
+
+@pytest.fixture(scope="module")
+def motion_lora(adapter):
+    """A camera's motion LoRA, in the names that diffusers once had."""
+    state = lora_of(adapter, ("to_q", "to_k", "to_v", "to_out.0"))
+    return {
+        name.replace("attn1.", "attn1.processor.").replace("attn2.", "attn2.processor."): tensor
+        for name, tensor in state.items()
+    }
+
+
+def first_programs(state):
+    """A motion LoRA in the names of AnimateDiff's own program."""
+    return {
+        name.removeprefix("unet.")
+        .replace(".attn1.", ".attention_blocks.0.")
+        .replace(".attn2.", ".attention_blocks.1.")
+        .replace(".transformer_blocks.", ".temporal_transformer.transformer_blocks."): tensor
+        for name, tensor in state.items()
+    }
+
+
+@pytest.mark.parametrize("layout", ["first program", "diffusers", "PEFT"])
+def test_a_motion_lora_moves_a_clip_as_in_diffusers(
+    layout, pipelines, saved, adapter, folder, motion_lora, tmp_path
+):
+    noise = SeededNoise([CLIP["seed"]])(torch.empty(1, 4, CLIP["frames"], 8, 12))
+    theirs = peers_clip(
+        pipelines("sd1"),
+        adapter,
+        "a red apple",
+        guidance=3.0,
+        noise=noise,
+        loras=[(motion_lora, 0.7)],
+        **CLIP,
+    )
+    state = first_programs(motion_lora) if layout == "first program" else motion_lora
+    if layout == "PEFT":
+        state = {
+            name.replace(".processor.", ".")
+            .replace("to_out_lora", "to_out.0_lora")
+            .replace("_lora.down", ".lora_A")
+            .replace("_lora.up", ".lora_B"): tensor
+            for name, tensor in state.items()
+        }
+    save_file(state, tmp_path / "pan-left.safetensors")
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    given = {"motion": str(folder), "sampler": "ddim", "spacing": "trailing", "guidance": 3.0, **CLIP}
+    uses = [AdapterWeight(str(tmp_path / "pan-left.safetensors"), 0.7)]
+    ours = studio.animate("a red apple", adapters=uses, **given)
+    drawn = np.stack([frame.pixels for frame in ours.frames])
+    assert np.abs(drawn - 255 * theirs).max() <= 0.6
+    plain = studio.animate("a red apple", **given)
+    assert ours.frames[3].differs(plain.frames[3])
+    again = studio.animate("a red apple", adapters=uses, **given)
+    assert ours.frames[3].differs(again.frames[3]) is None
+
+
+def test_a_motion_lora_without_a_motion_adapter_is_refused_by_name(saved, folder, motion_lora, tmp_path):
+    path = str(tmp_path / "pan-left.safetensors")
+    save_file(motion_lora, path)
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    still = {"steps": 2, "seed": 1, "width": 24, "height": 16}
+    with pytest.raises(CheckpointError, match=r"is a motion LoRA, .* drawn with one"):
+        studio.generate("a red apple", adapters=[path], **still)
+    studio.animate("a red apple", motion=str(folder), adapters=[path], **CLIP)
+    for draw, given in ((studio.generate, still), (studio.animate, {**CLIP, "motion": "text2video-zero"})):
+        with pytest.raises(UsageError, match="changes a motion adapter, and this is drawn without one"):
+            draw("a red apple", adapters=[path], **given)
+
+
+def test_an_lcm_lora_draws_a_clip_as_diffusers_lcm_scheduler_does(
+    pipelines, saved, adapter, folder, tmp_path, monkeypatch
+):
+    pipe = pipelines("sd1")
+    lora = lora_of(pipe.unet, ("attn1.to_q", "attn2.to_v"), down=".lora_A.weight", up=".lora_B.weight")
+    save_file(lora, tmp_path / "lcm.safetensors")
+    noise = SeededNoise([CLIP["seed"]])
+    first = noise(torch.empty(1, 4, CLIP["frames"], 8, 12))
+    monkeypatch.setattr(
+        "diffusers.schedulers.scheduling_lcm.randn_tensor",
+        lambda shape, **given: noise(torch.empty(shape)),
+    )
+    theirs = peers_clip(
+        pipe, adapter, "a red apple", guidance=1.0, noise=first, loras=[(lora, 0.8)],
+        scheduler=diffusers.LCMScheduler(**LINEAR), **CLIP,
+    )  # fmt: skip
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    uses = [AdapterWeight(str(tmp_path / "lcm.safetensors"), 0.8)]
+    ours = studio.animate(
+        "a red apple", motion=str(folder), adapters=uses, sampler="lcm", guidance=1.0, **CLIP
+    )
+    drawn = np.stack([frame.pixels for frame in ours.frames])
+    assert np.abs(drawn - 255 * theirs).max() <= 0.6
+    assert theirs.std() > 0.01

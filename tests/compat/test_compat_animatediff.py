@@ -82,6 +82,41 @@ def test_its_frames_come_in_diffusers_forms(model, adapter, form):
     assert abs(np.asarray(ours) - np.asarray(theirs)).max() <= (0.005 if form == "pil" else 1e-4)
 
 
+MOVED = """
+import torch
+from diffusers import AnimateDiffPipeline, MotionAdapter
+
+adapter = MotionAdapter.from_pretrained(ADAPTER)
+pipe = AnimateDiffPipeline.from_pretrained(MODEL, motion_adapter=adapter)
+pipe.set_progress_bar_config(disable=True)
+pipe.load_lora_weights(LORA, adapter_name="zoom-out")
+pipe.load_lora_weights(OTHER, adapter_name="pan-left")
+pipe.set_adapters(["zoom-out", "pan-left"], adapter_weights=[0.8, -0.5])
+pipe.vae.enable_tiling()
+result = pipe(
+    "a cat", height=16, width=32, num_frames=4, num_inference_steps=3, generator=torch.manual_seed(5),
+    output_type="latent",
+).frames
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+def test_motion_loras_move_a_clip_as_in_diffusers(model, adapter, tmp_path):
+    network = diffusers.MotionAdapter.from_pretrained(adapter)
+    for seed, name in enumerate(("zoom-out", "pan-left")):
+        torch.manual_seed(seed)
+        state = {}
+        for path, layer in network.named_modules():
+            if path.endswith(("attn1.to_q", "attn2.to_v", "attn1.to_out.0")):
+                begin = f"unet.{path.removesuffix('.0').replace('.to_', '.processor.to_')}_lora"
+                state[f"{begin}.down.weight"] = torch.randn(2, layer.in_features) * 0.3
+                state[f"{begin}.up.weight"] = torch.randn(layer.out_features, 2) * 0.3
+        (tmp_path / name).mkdir()
+        save_file(state, tmp_path / name / "diffusion_pytorch_model.safetensors")
+    places = {"LORA": str(tmp_path / "zoom-out"), "OTHER": str(tmp_path / "pan-left")}
+    assert apart(MOVED, model("sd1"), ADAPTER=adapter, **places) <= 1e-4
+
+
 def test_a_motion_adapter_is_loaded_from_a_single_file_and_taken_from_diffusers(model, adapter, tmp_path):
     torch.manual_seed(0)
     theirs = diffusers.MotionAdapter(

@@ -135,6 +135,10 @@ class Adapters:
         wanted: dict[tuple[str, str], list[tuple[str, float, Delta]]] = {}
         for each in weights:
             adapter = self[each.name]
+            if gone := [path for part, path in adapter.deltas if path not in self.indexes[part].layers]:
+                raise UsageError(
+                    f"the adapter {each.name!r} changes {gone[0]}, which is there only with a motion adapter"
+                )
             for place, weight in blocks.layer_weights(each, adapter.deltas, self.indexes).items():
                 wanted.setdefault(place, []).append((each.name, weight, adapter.deltas[place]))
         return wanted

@@ -26,6 +26,7 @@ _WRITTEN_AS = {"LyCORIS": "kohya", "kohya": "kohya"}
 _READS_TEXT = re.compile(r".*attn2[._]to_[kv]")
 _LARGE = ("ss_tag_frequency", "ss_bucket_info", "modelspec.thumbnail", HEADER)
 """Metadata that is told in another way, or is nothing to read."""
+MOTION_ADAPTER = "a motion adapter of AnimateDiff, used with --motion"
 _MOST_TAGS = 30
 _MOST_TEXT = 300
 
@@ -198,6 +199,8 @@ def _base(
     shapes: Mapping[str, tuple[int, ...]],
     metadata: Mapping[str, str],
 ) -> str | None:
+    if any(parsed.for_motion for parsed in known.values()):
+        return MOTION_ADAPTER
     if model := unsupported.named(unsupported.OTHER_MODELS, known):
         return model
     for stem, parsed in known.items():

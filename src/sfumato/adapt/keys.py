@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from sfumato.checkpoint.ldm_keys import unet_modules
+from sfumato.checkpoint.motion import MODULES, library_name
 from sfumato.nets.unet import UNet
 
 # What follows a layer's name in a key, and the tensor's role: PEFT, diffusers of three ages, kohya, LyCORIS.
@@ -92,6 +93,11 @@ class Key:
     tensor: str
     stem: str
 
+    @property
+    def for_motion(self) -> bool:
+        """Whether its layer is one of a motion adapter's."""
+        return MODULES in self.layer
+
 
 def parse_key(key: str) -> Key | None:
     """What a key says; nothing if it is not an adapter's."""
@@ -102,6 +108,8 @@ def parse_key(key: str) -> Key | None:
     if prefix := _PREFIX.match(layer):
         part, layer = PREFIXES[prefix[0]], layer[prefix.end() :]
     layer = layer.removeprefix(BARE)
+    if MODULES in layer:
+        layer = library_name(layer)
     for pattern, replacement in OLD_NAMES:
         layer = pattern.sub(replacement, layer)
     return Key(part, layer, tensor, match[1])
@@ -133,6 +141,11 @@ class LayerIndex:
                 level = f"{match[1]}.{match[2]}"
                 steps[level] = max(steps.get(level, 0), int(match[4]))
         self.blocks = {path: self._blocks(path, steps, isinstance(net, UNet)) for path in self.layers}
+
+    @property
+    def has_motion(self) -> bool:
+        """Whether there is a motion adapter in the network."""
+        return any(MODULES in path for path in self.layers)
 
     def find(self, layer: str) -> str | None:
         """Our path of a layer, however it is spelled."""

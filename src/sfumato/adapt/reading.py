@@ -19,6 +19,7 @@ from sfumato.adapt.sampling_hints import sampling_hints
 from sfumato.adapt.settings import Settings
 from sfumato.adapt.source import PARTS, Source
 from sfumato.checkpoint.instruct_adapter import TASK
+from sfumato.checkpoint.motion import MODULES
 from sfumato.errors import CheckpointError, nearest
 
 MAX_TRIGGERS = 10
@@ -82,6 +83,11 @@ class Adapter:
         """The places of the networks that it changes."""
         return tuple(part for part in PARTS if any(part == own for own, _ in self.deltas))
 
+    @property
+    def for_motion(self) -> bool:
+        """Whether it changes a motion adapter."""
+        return any(MODULES in path for _, path in self.deltas)
+
 
 def read(
     path: str | Path,
@@ -129,8 +135,14 @@ def from_source(
     keys = {key: parsed for key in tensors if (parsed := parse_key(key))}
     if not keys:
         raise CheckpointError(f"{path} is not an adapter: it is {unsupported.described(tensors)}")
-    if model := unsupported.named(unsupported.OTHER_MODELS, keys):
+    others = [key for key, parsed in keys.items() if not parsed.for_motion]
+    if model := unsupported.named(unsupported.OTHER_MODELS, others):
         raise CheckpointError(f"{path} was made for {model}, which is not supported")
+    if len(others) < len(keys) and not any(index.has_motion for index in indexes.values()):
+        raise CheckpointError(
+            f"{path} is a motion LoRA, which changes a motion adapter: it is for clips that are drawn with "
+            "one (--motion)"
+        )
 
     sorter = _Sorter(name, indexes, found.settings, tensors)
     for key in tensors:

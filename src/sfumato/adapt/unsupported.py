@@ -20,7 +20,6 @@ NO_ADAPTERS = (
     (("ip_adapter", "image_proj"), "an IP-Adapter"),
 )
 OTHER_MODELS = (
-    (("motion_modules",), "AnimateDiff"),
     (("temporal_transformer_blocks", "time_stack"), "Stable Video Diffusion"),
     (("double_stream_blocks", "single_stream_blocks"), "HiDream"),
     (("distilled_guidance_layer",), "Chroma"),
@@ -48,7 +47,8 @@ OTHER_KINDS = (
     ((".a1.weight", ".b1.weight"), "GLoRA"),
     (("lora_embedding_",), "changes of token embeddings"),
 )
-TEXT_WIDTHS = {family.context: family.title for family in FAMILIES.values()}
+TEXT_WIDTHS = {family.context: family.title for family in reversed(FAMILIES.values())}
+"""Of families whose text is as wide the first, of pictures."""
 
 
 def named(table: Iterable[tuple[tuple[str, ...], str]], keys: Iterable[str]) -> str | None:

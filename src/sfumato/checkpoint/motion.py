@@ -39,6 +39,8 @@ _ORIGINAL = (
 )
 _REPEATED = ".attention_blocks.1.pos_encoder.pe"
 """The positions once more, as every attention of the first program has them."""
+MODULES = ".motion_modules."
+"""In the name of everything that a motion adapter has, in every layout."""
 _TRANSFORMER = re.compile(r"(\.motion_modules\.\d+)\.")
 
 
@@ -150,7 +152,7 @@ def motion_table(prefix: str, original: bool) -> Callable[[Iterable[str]], Table
     """Makes the table of where a file keeps each parameter, in the `original` names or diffusers'."""
 
     def source_name(name: str) -> str:
-        if not original or ".motion_modules." not in name:
+        if not original or MODULES not in name:
             return prefix + name
         for ours, theirs in _ORIGINAL:
             name = name.replace(ours, theirs)
@@ -160,6 +162,13 @@ def motion_table(prefix: str, original: bool) -> Callable[[Iterable[str]], Table
         return {name: SourceKey(source_name(name)) for name in expected}
 
     return table
+
+
+def library_name(name: str) -> str:
+    """What diffusers calls a layer of motion modules that has this name in the first program, or its own."""
+    for ours, theirs in reversed(_ORIGINAL):
+        name = name.replace(theirs, ours)
+    return name.removeprefix(_PREFIX).replace(".temporal_transformer.", ".")
 
 
 def _config(shapes: Mapping[str, tuple[int, ...]], original: bool, path: Path) -> MotionAdapterConfig:

@@ -368,6 +368,11 @@ class Studio(DrawingCalls):
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
                     loaded = {use.name: self.adapters[use.name] for use in picture.adapters}
                     embeddings = self.library.named(picture)
+                if motion is None and (moving := [name for name, own in loaded.items() if own.for_motion]):
+                    raise UsageError(
+                        f"the adapter {moving[0]} changes a motion adapter, and this is drawn without one: "
+                        "give frames and motion"
+                    )
                 notes = advice.notes(picture, self.model, self.adapters)
                 picture = replace(picture, embeddings=embeddings, loaded=loaded, canvas=canvas, notes=notes)
                 picture = replace(picture, controls=controls, upscalers=upscalers, motion=motion)

@@ -373,6 +373,19 @@ def instruction(studio: sfumato.Studio) -> None:
     sheet("editing-instruction.webp", rows, ["image", *instructions])
 
 
+def clips(studio: sfumato.Studio) -> None:
+    """Three clips side by side."""
+    prompts = (
+        "a red apple bouncing, 3d render", "a yellow bell swinging, 3d render",
+        "a red heart pulsing, noto style",
+    )  # fmt: skip
+    videos = [studio.animate(prompt, frames=16, seed=7, loop=True) for prompt in prompts]
+    rows = zip(*(video.frames for video in videos), strict=True)
+    pages = [contact_sheet([frame.pil.resize((160, 160)) for frame in row], columns=3) for row in rows]
+    content = animation.encoded(pages, "WEBP", videos[0].fps, {})
+    (PICTURES / "video.webp").write_bytes(content)
+
+
 def shapes(studio: sfumato.Studio) -> None:
     """Pictures puffed to meshes, from seven sides; prints how well the outline is kept, and the time."""
     prompts = (
@@ -442,6 +455,7 @@ if __name__ == "__main__":
             upscalers,
             textures,
             instruction,
+            clips,
             shapes,
             field,
         )

@@ -177,6 +177,13 @@ def files(tmp_path_factory):
         Image.new("RGB", (64, 64), (80 * number, 90, 100)).save(folder / "photos" / f"{number}.png")
         (folder / "photos" / f"{number}.txt").write_text(f"square {number}")
     save_motion(own / "motion" / "mm_sd_v15_v2", checkpoint.load("embedded").unet.config, zero=True)
+    module = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
+    width = checkpoint.load("embedded").unet.config.block_out_channels[0]
+    halves = {"down": torch.zeros(2, width), "up": torch.zeros(width, 2)}
+    save_file(
+        {f"{module}.processor.to_q_lora.{half}.weight": tensor for half, tensor in halves.items()},
+        own / "adapters" / "v2_lora_PanLeft.safetensors",
+    )
     apple = disc()
     apple.save(folder / "apple.png")
     sfumato.Shape.of_picture(apple, faces=200).save(folder / "apple.glb")

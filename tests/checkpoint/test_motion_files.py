@@ -1,5 +1,8 @@
 """Motion adapters' files: read strictly in every layout, and clips drawn with them equal diffusers'."""
 
+import subprocess
+import sys
+
 import diffusers
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import sfumato
 from sfumato import weights
 from sfumato.checkpoint.motion import (
     OWN_SCHEDULE,
+    inspect_motion,
     is_motion_adapter,
     load_motion,
     motion_part,
@@ -88,18 +92,22 @@ def test_a_file_is_the_network_that_was_saved(layout, prefix, wide, tmp_path):
     assert found.linear
 
 
+def header_of(state):
+    """The header of a file that holds these tensors in half precision."""
+    offset, tensors = 0, {}
+    for name, tensor in state.items():
+        size = 2 * int(np.prod(tensor.shape))
+        tensors[name] = weights.TensorInfo("F16", tuple(tensor.shape), offset, offset + size)
+        offset += size
+    return weights.Header(tensors, {}, 8, 8 + offset)
+
+
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_a_published_file_is_told_by_its_tensors(kind, tmp_path, monkeypatch):
     frames, mid = PUBLISHED[kind]
     with torch.device("meta"):
         theirs = diffusers.MotionAdapter(motion_max_seq_length=frames, use_motion_mid_block=mid)
-    shapes = {name: tuple(tensor.shape) for name, tensor in original(theirs.state_dict()).items()}
-    offset, tensors = 0, {}
-    for name, shape in shapes.items():
-        size = 2 * int(np.prod(shape))
-        tensors[name] = weights.TensorInfo("F16", shape, offset, offset + size)
-        offset += size
-    header = weights.Header(tensors, {}, 8, 8 + offset)
+    header = header_of(original(theirs.state_dict()))
     monkeypatch.setattr(weights, "header", lambda path: header)
     part = motion_part(tmp_path / "mm.safetensors")
     with torch.device("meta"):
@@ -318,3 +326,38 @@ def test_an_lcm_lora_draws_a_clip_as_diffusers_lcm_scheduler_does(
     drawn = np.stack([frame.pixels for frame in ours.frames])
     assert np.abs(drawn - 255 * theirs).max() <= 0.6
     assert theirs.std() > 0.01
+
+
+def test_inspect_says_what_a_motion_adapter_is(wide, folder, motion_lora, tmp_path):
+    save_file(original(wide.state_dict()), tmp_path / "mm.safetensors")
+    save_file(first_programs(motion_lora), tmp_path / "pan.safetensors")
+    diffusers.MotionAdapter(**CONFIG, conv_in_channels=9).save_pretrained(tmp_path / "pia")
+    done = subprocess.run(
+        [sys.executable, "-m", "sfumato", "inspect", "mm.safetensors", "pan.safetensors", "pia"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, "is PIA's" in done.stderr) == (2, True), done.stderr
+    found, lora, _ = done.stdout.split("\n\n")
+    count = sum(tensor.numel() for tensor in wide.state_dict().values())
+    assert f"motion: MotionAdapter, {count / 1e6:,.1f} M parameters, F32" in found
+    assert "kind: motion adapter (7 motion modules, and no UNet around them)" in found
+    assert "base: a UNet of that shape (its blocks are 32-64 channels wide)" in found
+    assert "frames: 24" in found
+    assert "names: AnimateDiff's" in found
+    assert "a motion adapter of AnimateDiff, used with --motion" in lora
+    report = inspect_motion(folder)
+    assert (report.value("names"), report.problems) == ("diffusers'", [])
+    assert report.fingerprint == load_motion(str(folder)).fingerprint
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_inspect_tells_the_published_versions(kind, tmp_path, monkeypatch):
+    frames, mid = PUBLISHED[kind]
+    with torch.device("meta"):
+        theirs = diffusers.MotionAdapter(motion_max_seq_length=frames, use_motion_mid_block=mid)
+    head = header_of(original(theirs.state_dict()))
+    monkeypatch.setattr(weights, "header", lambda path: head)
+    monkeypatch.setattr("sfumato.checkpoint.layout.fingerprint", lambda *parts: "0")
+    report = inspect_motion(tmp_path / "mm.safetensors")
+    assert report.value("version") == f"AnimateDiff {kind}"
+    assert report.value("base") == "Stable Diffusion 1.x"

@@ -10,9 +10,11 @@ import torch
 
 from sfumato import folders, weights
 from sfumato.checkpoint import layout, source
+from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
-from sfumato.checkpoint.loading import build
+from sfumato.checkpoint.loading import build, empty_network, expected_shapes, table_of_part
+from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import MotionAdapterConfig, ScheduleConfig
 from sfumato.errors import CheckpointError, UsageError
@@ -41,6 +43,10 @@ _REPEATED = ".attention_blocks.1.pos_encoder.pe"
 """The positions once more, as every attention of the first program has them."""
 MODULES = ".motion_modules."
 """In the name of everything that a motion adapter has, in every layout."""
+_PUBLISHED = {(320, 640, 1280, 1280): "sd1", (320, 640, 1280): "sdxl"}
+"""The families that motion adapters were published for, by the widths of their blocks."""
+_VERSIONS = {(24, False): "AnimateDiff v1", (32, True): "AnimateDiff v2", (32, False): "AnimateDiff v3"}
+"""Those for Stable Diffusion 1.x, by the frames that they know and whether the middle block has a module."""
 _TRANSFORMER = re.compile(r"(\.motion_modules\.\d+)\.")
 
 
@@ -91,9 +97,58 @@ def load_motion(
     part = motion_part(path, prefer_half=half)
     network = build(part, dtype)
     assert isinstance(network, MotionAdapter)
-    asked = json.dumps(part.config.to_dict(), sort_keys=True)
-    linear = not any(OWN_SCHEDULE in header.metadata for header in part.headers.values())
-    return LoadedMotion(name, network, layout.fingerprint(path, [part], asked), linear)
+    return LoadedMotion(name, network, _fingerprint(path, part), _is_linear(part))
+
+
+def _fingerprint(path: Path, part: Part) -> str:
+    return layout.fingerprint(path, [part], json.dumps(part.config.to_dict(), sort_keys=True))
+
+
+def _is_linear(part: Part) -> bool:
+    """Whether it was trained on AnimateDiff's noise, not on that of its base."""
+    return not any(OWN_SCHEDULE in header.metadata for header in part.headers.values())
+
+
+def inspect_motion(path: Path) -> Report | None:
+    """What the motion adapter in `path` is, by its configuration and headers; nothing if it is none.
+
+    Raises `CheckpointError` for one that would not load.
+    """
+    try:
+        if path.is_dir():
+            is_one = read_json(path / "config.json").get("_class_name") == MotionAdapterConfig.CLASS
+        else:
+            is_one = is_motion_adapter(weights.header(path).tensors)
+    except CheckpointError:
+        return None
+    if not is_one:
+        return None
+    part = motion_part(path)
+    config = part.config
+    assert isinstance(config, MotionAdapterConfig)
+    table_of_part(part, expected_shapes(empty_network(config).state_dict()))
+    frames, mid = config.motion_max_seq_length, config.use_motion_mid_block
+    widths = "-".join(map(str, config.block_out_channels))
+    modules = sum(2 * count + 1 for count in config.layers) + mid
+    original = any(".temporal_transformer." in name for name in part.tensors)
+    report = Report(str(path), [part.component()], fingerprint=_fingerprint(path, part))
+    report.infer("kind", "motion adapter", f"{modules} motion modules, and no UNet around them")
+    family = _PUBLISHED.get(config.block_out_channels)
+    told = f"its blocks are {widths} channels wide"
+    report.infer("base", FAMILIES[family].title if family else "a UNet of that shape", told)
+    if family == "sd1" and (version := _VERSIONS.get((frames, mid))):
+        place = "with" if mid else "without"
+        report.infer("version", version, f"{frames} frames, {place} a module in the middle block")
+    report.infer("frames", frames, "the positions that it numbers frames with")
+    report.infer("names", "AnimateDiff's" if original else "diffusers'", "the names of its tensors")
+    report.infer(
+        "betas",
+        "linear" if _is_linear(part) else "its base's",
+        f"its header {'does not name' if _is_linear(part) else 'names'} {OWN_SCHEDULE}",
+    )
+    if config.conv_in_channels:
+        report.problems.append(f"{path} is PIA's, which reads a picture besides: not supported")
+    return report
 
 
 def locate_motion(

@@ -26,7 +26,8 @@ def inspect(
         list[str],
         argument(
             "MODEL|ADAPTER|IMAGE...",
-            "A model's folder or file, a hub id, embedded; a LoRA or an embedding; a picture or a clip.",
+            "A model's folder or file, a hub id, embedded; a LoRA, an embedding or a motion adapter; "
+            "a picture or a clip.",
         ),
     ],
     as_json: Json = False,
@@ -51,11 +52,14 @@ def _inspect(source: str, as_json: bool) -> int:
         return 0
     from sfumato import checkpoint
     from sfumato.adapt.description import describe
+    from sfumato.checkpoint.motion import inspect_motion
 
-    if described := describe(_adapter_file(path)):
+    file = _beside_models(path)
+    motion = inspect_motion(file)
+    if motion is None and (described := describe(file)):
         console.result(console.as_json(described.to_dict()) if as_json else "\n".join(described.lines()))
         return 0
-    report = checkpoint.inspect(source)
+    report = motion or checkpoint.inspect(source)
     if as_json:
         console.result(console.as_json(report.to_dict()))
     elif report.components:
@@ -65,14 +69,14 @@ def _inspect(source: str, as_json: bool) -> int:
     return CheckpointError.exit_status if report.problems else 0
 
 
-def _adapter_file(path: Path) -> Path:
-    """The adapter or embedding of that name in the user's folders, where it is no path or model's name."""
+def _beside_models(path: Path) -> Path:
+    """What has that name in the user's folders of adapters of any kind, if it is no path or model's name."""
     if os.path.exists(path) or str(path) in folders.found("models"):
         return path
     return next(
         (
             found[str(path)]
-            for kind in ("adapters", "embeddings")
+            for kind in ("adapters", "embeddings", "motion")
             if str(path) in (found := folders.found(kind))
         ),
         path,

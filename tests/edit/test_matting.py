@@ -83,6 +83,11 @@ def test_a_background_that_is_not_plain_is_told_and_so_is_an_empty_picture():
     )
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9), (9, 1)])
+def test_a_picture_that_is_all_border_is_all_background(shape):
+    assert not cut_out(np.full((*shape, 3), 255, np.uint8)).pixels[..., 3].any()
+
+
 def test_a_sticker_is_white_around_the_object_and_as_wide_as_asked():
     cut = cut_out(mixed(soft_disc(30), (200, 30, 30), (255, 255, 255))).pixels
     sticker = outlined(cut, 8)

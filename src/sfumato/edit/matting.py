@@ -65,8 +65,9 @@ def cut_out(pixels: NDArray[np.uint8]) -> Matte:
     picture: Values = pixels.astype(np.float32) / np.float32(255)
     background, plainness = _background(picture)
     mixed = picture - background
-    # the outermost pixels are the least sure of a decoder's
-    apart = np.pad(np.abs(mixed).max(axis=2)[1:-1, 1:-1], 1, mode="edge")
+    apart = np.abs(mixed).max(axis=2)
+    if min(apart.shape) > 2:  # the outermost pixels are the least sure of a decoder's
+        apart = np.pad(apart[1:-1, 1:-1], 1, mode="edge")
     outside = connected_to_border(apart <= TOLERANCE)
     width = EDGE * max(min(outside.shape) / 256, 1)
     glow = _glow(outside, connected_to_border(apart <= FAINT), REACH * width)

@@ -72,9 +72,23 @@ def test_a_replay_says_which_frames_of_a_clip_differ(here, motion, tmp_path):
     assert "torch: 1.0 then" in out
 
 
+def test_the_frames_of_a_clip_in_a_folder_are_kept_beside_it_too(here, motion, tmp_path):
+    line = ("--motion", motion, "--frames", "2", "--keep", "kept", "-o", "cat/", *SMALL)
+    assert here("video", "a cat", *line)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["1.png", "2.png"]
+
+
+def test_a_sheet_that_cannot_be_written_is_told_before_drawing(here, tmp_path):
+    (tmp_path / "cat-sheet.png").mkdir()
+    status, _, err = here("video", "a cat", "--sheet", "-o", "cat.webp", *SMALL)
+    assert (status, "cat-sheet.png: it is a folder" in err) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["cat-sheet.png"]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
+        (("-o", "-"), "--output is '-': a clip is written as a file or a folder"),
         (("--frames", "0"), "frames is 0: must be at least 2"),
         (("--frames", "10000"), "frames is 10000: must be at most 1024"),
         (("--fps", "0"), "fps is 0: must be at least 1"),

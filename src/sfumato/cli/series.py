@@ -47,14 +47,18 @@ class SeriesOptions:
         path = Path(name) if self.output is None else Path(self.output).expanduser()
         target.make_folder(path.parent)
         if in_folder:
+            self._make_kept()
             return path
         place = target.Target(path.parent, path.name, 1, overwrite=self.output is not None)
         place.spare("", 0, {each.data for each in request.inputs.values() if each.data is not None})
         path = place.path(1, "", 0)
         files.check_file(path)
+        self._make_kept()
+        return path
+
+    def _make_kept(self) -> None:
         if self.keep is not None:
             target.make_folder(self.keep)
-        return path
 
     def save_kept(self, image: "Image", number: int, total: int) -> None:
         """Save picture `number`, from 1, of `total` among the single ones, if they are kept."""

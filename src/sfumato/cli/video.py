@@ -9,7 +9,7 @@ from sfumato.cli.options import Device, Program, argument, option, request_field
 from sfumato.cli.series import Output
 from sfumato.cli.target import slug
 from sfumato.errors import UsageError
-from sfumato.files import replace_atomically
+from sfumato.files import check_file, replace_atomically
 from sfumato.options import ModelOptions
 from sfumato.request import Request
 
@@ -42,6 +42,8 @@ def video(
     """Draw a clip as .webp, .gif, .apng, .mp4, .webm or a folder/ of frames."""
     if not prompt and not fields.get("image"):
         raise UsageError("there is nothing to draw: give a prompt, or with --image a picture that moves")
+    if output.output == "-":
+        raise UsageError("--output is '-': a clip is written as a file or a folder, not as standard output")
     request = Request.build(**{"prompt": prompt, "frames": FRAMES_OF_CLIP, **fields})
     meter = console.Meter(output.quiet)
     with meter.shown("loading the model"):
@@ -52,6 +54,9 @@ def video(
         name = output.output or f"{slug(prompt) or 'clip'}.webp"
         path = output.place(name, request, in_folder=clips.is_frames_folder(name))
         clips.check_writable(path)
+        page = path.with_name(f"{path.stem}-sheet.png")
+        if sheet:
+            check_file(page)
         studio = open_studio(ModelOptions.of_request(request), devices.native(device))
         if fields.get("frames") is None:
             request = request.changed(frames=studio.clip_frames)
@@ -65,7 +70,6 @@ def video(
         output.save_kept(frame, number, len(drawn))
     facts: dict[str, Any] = {"seed": drawn.request.seed, "frames": len(drawn), "fps": drawn.fps}
     if sheet:
-        page = path.with_name(f"{path.stem}-sheet.png")
         with replace_atomically(page) as file:
             drawn.sheet().save(file, "PNG")
         facts["sheet"] = str(page)

@@ -198,7 +198,7 @@ class DrawingCalls(ABC):
         where nothing stands out from it.
         """
         check_puffing(thickness, back, faces)
-        check_method(method, quality, objective)
+        check_method(method, quality, objective, thickness, back)
         if method == "field":
             return self._field_shape(request_of(request, fields), quality, objective, faces)
         drawn = self.generate(request_of(request, {**fields, "transparent": True}))

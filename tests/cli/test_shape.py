@@ -78,6 +78,16 @@ def test_a_prompt_is_drawn_and_puffed(here):
         (["an apple", "--mask", "apple.png"], "--mask is given with a prompt"),
         (["apple.png", "--method", "field"], "--method field is given with a picture"),
         (["an apple", "--method", "views"], "method is 'views': must be puff or field"),
+        (["an apple", "--quality", "good"], "quality is good: it belongs to the method field, not to puff"),
+        (["an apple", "--objective", "sjc"], "objective is sjc: it belongs to the method field"),
+        (
+            ["an apple", "--method", "field", "--thickness", "0.5"],
+            "thickness is 0.5: it belongs to the method",
+        ),
+        (
+            ["an apple", "--method", "field", "--back", "mirror"],
+            "back is mirror: it belongs to the method puff",
+        ),
         (["an apple", "--quality", "best"], "quality is 'best': must be draft or good"),
         (["an apple", "--steps", "-1"], "steps is -1"),
     ],

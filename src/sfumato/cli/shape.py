@@ -51,18 +51,24 @@ class ShapeOutput:
         target.make_folder(path.parent)
         path = target.Target(path.parent, path.name, 1, overwrite=self.output is not None).path(1, "", 0)
         files.check_file(path)
+        if self.sheet:
+            files.check_file(_sheet_beside(path))
         return path
 
     def finish(self, path: Path, sheet: "PIL.Image.Image | None", facts: dict[str, Any]) -> None:
         """Write the `sheet` beside the file, and print where both are."""
         if sheet is not None:
-            beside = path.with_name(f"{path.stem}-sheet.png")
+            beside = _sheet_beside(path)
             with files.replace_atomically(beside) as file:
                 sheet.save(file, "PNG")
             facts = {**facts, "sheet": str(beside)}
             if not self.as_json:
                 console.result(str(beside))
         console.result(console.as_json({"path": str(path), **facts}) if self.as_json else str(path))
+
+
+def _sheet_beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-sheet.png")
 
 
 Output = Annotated[ShapeOutput, OptionGroup.of(ShapeOutput)]
@@ -145,10 +151,10 @@ def shape(
     (check_mesh_suffix if points is None else check_points_suffix)(path)
     from sfumato.space.shape import check_points, check_puffing
 
-    check_method(method, quality, objective)
     amount: Any = number(thickness)
     triangles: Any = number(faces)
     check_puffing(amount, back, triangles)
+    check_method(method, quality, objective, amount, back)
     count: Any = None if points is None else number(points)
     if count is not None:
         check_points(count)

@@ -39,11 +39,21 @@ QUALITIES: Mapping[str, FieldSettings] = {
 }
 
 
-def check_method(method: Any, quality: Any, objective: Any) -> None:
-    """Raise `UsageError` for a method of making shapes, or a quality or objective of fields, that is none."""
+def check_method(method: Any, quality: Any, objective: Any, thickness: float, back: str) -> None:
+    """Raise `UsageError` for a method of making shapes, or a quality or objective of fields, that is none,
+    and for an option of the other method that is not its default.
+    """
     if method not in METHODS:
         raise UsageError(f"method is {shown(method)}: must be puff or field")
     if quality not in QUALITIES:
         raise UsageError(f"quality is {shown(quality)}: must be draft or good")
     if objective not in OBJECTIVES:
         raise UsageError(f"objective is {shown(objective)}: must be sds, sjc or reconstruction")
+    given = {
+        "field": {"quality": (quality, "draft"), "objective": (objective, "sds")},
+        "puff": {"thickness": (thickness, 1), "back": (back, "inpaint")},
+    }
+    for owner, options in given.items():
+        for name, (value, default) in options.items():
+            if method != owner and value != default:
+                raise UsageError(f"{name} is {value}: it belongs to the method {owner}, not to {method}")

@@ -49,11 +49,12 @@ def check_method(method: Any, quality: Any, objective: Any, thickness: float, ba
         raise UsageError(f"quality is {shown(quality)}: must be draft or good")
     if objective not in OBJECTIVES:
         raise UsageError(f"objective is {shown(objective)}: must be sds, sjc or reconstruction")
-    given = {
-        "field": {"quality": (quality, "draft"), "objective": (objective, "sds")},
-        "puff": {"thickness": (thickness, 1), "back": (back, "inpaint")},
-    }
-    for owner, options in given.items():
-        for name, (value, default) in options.items():
-            if method != owner and value != default:
-                raise UsageError(f"{name} is {value}: it belongs to the method {owner}, not to {method}")
+    given: tuple[tuple[str, str, object, object], ...] = (
+        ("field", "quality", quality, "draft"),
+        ("field", "objective", objective, "sds"),
+        ("puff", "thickness", thickness, 1),
+        ("puff", "back", back, "inpaint"),
+    )
+    for owner, name, value, default in given:
+        if method != owner and value != default:
+            raise UsageError(f"{name} is {value}: it belongs to the method {owner}, not to {method}")

@@ -209,6 +209,13 @@ def test_a_large_mesh_is_centred_and_scaled_to_be_seen(apple):
     assert np.abs(one - other).mean() < 0.5
 
 
+def test_a_colour_and_a_seed_that_are_none_are_told(apple):
+    with pytest.raises(UsageError, match="background is 'nocolour': unknown color specifier"):
+        apple.render(size=16, background="nocolour")
+    with pytest.raises(UsageError, match="seed is -1: must be a whole number from 0"):
+        apple.points(5, seed=-1)
+
+
 def test_a_turntable_goes_all_the_way_round(apple):
     pictures = apple.turntable(4, size=64)
     assert [each.size for each in pictures] == [(64, 64)] * 4

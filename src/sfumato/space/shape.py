@@ -90,7 +90,10 @@ class Shape:
         drawn = render_mesh(self._shown, Camera(azimuth, elevation, width=size, height=size), shaded=shaded)
         if background is None:
             return drawn
-        behind = PIL.Image.new("RGBA", drawn.size, background)
+        try:
+            behind = PIL.Image.new("RGBA", drawn.size, background)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"background is {shown(background)}: {error}") from None
         return PIL.Image.alpha_composite(behind, drawn).convert("RGB")
 
     def turntable(
@@ -109,6 +112,8 @@ class Shape:
     def points(self, count: int, seed: int = 0) -> PointCloud:
         """`count` points of the surface, uniformly distributed, with normals and colours."""
         check_points(count)
+        if not isinstance(seed, int) or seed < 0:
+            raise UsageError(f"seed is {shown(seed)}: must be a whole number from 0")
         return self.mesh.sampled(count, seed)
 
     def save(self, path: str | Path, *, points: int | None = None, seed: int = 0) -> Path:

@@ -1,14 +1,20 @@
-"""What a worker does with more models than its memory holds."""
+"""What a worker does with its models: with more than memory holds, and where half precision does not do."""
 
 import threading
 from multiprocessing import Pipe
+from types import SimpleNamespace
 
 import pytest
+import torch
 from running import TINY, quick_model
 
-from sfumato.options import DeviceOptions
+from sfumato import checkpoint
+from sfumato.nets.denoiser import Denoiser
+from sfumato.options import DeviceOptions, ModelOptions
 from sfumato.server.worker import messages
+from sfumato.server.worker import models as studios
 from sfumato.server.worker.loop import Worker
+from sfumato.server.worker.models import Models
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +25,23 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def work():
-    """Sends jobs (name, model, priority) to a worker with `memory` bytes; what it says until all are over."""
+    """Sends jobs (name, model, priority) to a worker with `memory` bytes, and at last cancels those that are
+    named; what it says until all others are over.
+    """
 
-    def drawn(memory, *jobs):
+    def drawn(memory, *jobs, cancelled=(), dtype=None):
         ours, theirs = Pipe()
         for name, model, priority in jobs:
             request = {**TINY, "seed": 1, "model": model}
             ours.send(messages.Draw(name, request, priority))
-        worker = Worker(theirs, DeviceOptions(device="cpu"), memory)
-        thread = threading.Thread(target=worker.run)
+        for name in cancelled:
+            ours.send(messages.Cancel(name))
+        worker = Worker(theirs, DeviceOptions(device="cpu", dtype=dtype), memory, rows=4)
+        thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()
         told, over = [], 0
-        while over < len(jobs):
+        while over < len(jobs) - len(cancelled):
+            assert ours.poll(60), told
             told.append(ours.recv())
             over += isinstance(told[-1], messages.JobFinished)
         ours.send(messages.Stop())
@@ -68,3 +79,61 @@ def test_models_that_fit_are_loaded_once(models, work):
     a, b = models
     told = work(1 << 30, ("a1", a, 0), ("b1", b, 0), ("a2", a, 0), ("b2", b, 0))
     assert loaded(told) == ["a1", "b1"]
+
+
+def test_a_model_that_waits_is_drawn_with_where_the_one_before_it_is_cancelled(models, work):
+    a, b = models
+    told = work(1, ("a1", a, 0), ("b1", b, 0), cancelled=["a1"])
+    assert finished(told) == ["b1"]
+
+
+def test_a_model_leaves_before_the_next_one_is_loaded(models, work, monkeypatch):
+    held, load = [], Models.load
+    monkeypatch.setattr(Models, "load", lambda self, options: held.append(self.names) or load(self, options))
+    work(1, *((name, model, 0) for name, model in zip(("a1", "b1"), models, strict=True)))
+    assert held == [frozenset()] * 2
+
+
+def test_the_least_recently_used_model_leaves_first_but_none_that_draws(monkeypatch):
+    def opened(options, device):
+        return SimpleNamespace(model=SimpleNamespace(networks={"unet": torch.nn.Linear(10, 10, bias=False)}))
+
+    monkeypatch.setattr(studios, "open_studio", opened)
+    held = Models(DeviceOptions(), budget=2 * 400)
+    a, b, c = (ModelOptions.of(name) for name in "abc")
+    first, second = held.load(a), held.load(b)
+    assert held.get(a) is first
+    assert held.make_room(c, []) == [second]
+    third = held.load(c)
+    assert held.make_room(b, [first]) == [third]
+    assert held.names == {"a"}
+
+
+@pytest.fixture(scope="module")
+def large_numbers(tmp_path_factory):
+    """A model whose answers are finite in float32, and not in float16."""
+    model = checkpoint.load("embedded")
+    with torch.no_grad():
+        model.networks["unet"].conv_out.weight.mul_(1e5)
+    folder = tmp_path_factory.mktemp("large")
+    checkpoint.save(model, folder)
+    return str(folder)
+
+
+def test_pictures_that_fail_together_in_half_precision_are_drawn_again(large_numbers, work):
+    told = work(None, ("one", large_numbers, 0), ("two", large_numbers, 0), dtype="float16")
+    assert sorted(finished(told)) == ["one", "two"]
+
+
+def test_a_picture_that_fails_in_full_precision_too_fails_once(models, work, monkeypatch):
+    calls = []
+
+    def answer(self, rows):
+        calls.append(self.dtype)
+        assert len(calls) < 9
+        return [torch.full_like(point.x, torch.nan) for point, _ in rows]
+
+    monkeypatch.setattr(Denoiser, "__call__", answer)
+    told = work(None, ("one", models[0], 0), dtype="bfloat16")
+    assert "not finite" in told[-1].error
+    assert calls == [torch.bfloat16, torch.float32]

@@ -104,7 +104,7 @@ class Worker:
         """Work until the server says stop or is gone."""
         self.connection.send(messages.Ready())
         while True:
-            while self.connection.poll(0 if self._drawings else None):
+            while self.connection.poll(0 if self._drawings or self._deferred else None):
                 try:
                     message = self.connection.recv()
                 except EOFError:
@@ -170,8 +170,11 @@ class Worker:
         studio = self.models.get(options)
         if studio is None:
             busy = [each.studio for each in self._drawings.values()]
-            studio, closed = self.models.load(options, busy)
-            for each in closed:
+            for each in self.models.make_room(options, busy):
+                self._close(each)
+            studio = self.models.load(options)
+            # it may be larger than was expected
+            for each in self.models.make_room(options, busy):
                 self._close(each)
             studio.confine()
             self.connection.send(messages.Loaded(self.models.names))
@@ -262,7 +265,7 @@ class Worker:
             except Exception as error:
                 self._fail(job, error)
         else:
-            self._again(key, event.error)
+            self._again(key, event.error, studio)
 
     def _go_on(self, job: str, number: int) -> None:
         """A round of a picture is drawn: the next one, or the picture is done."""
@@ -305,17 +308,17 @@ class Worker:
         drawing.preview_due[part] = now + (now - began) * len(picture.round) / PREVIEW_SHARE
         return buffer.getvalue()
 
-    def _again(self, key: Key, error: Exception) -> None:
-        """A drawing that failed, once more in full precision where that can help."""
+    def _again(self, key: Key, error: Exception, studio: Studio) -> None:
+        """A drawing that failed in `studio`, once more in full precision where that can help."""
         job, number, part = key
         drawing = self._drawings[job]
-        full = drawing.studio.full_precision if isinstance(error, NumericsError) else None
-        if full is None or not self._engine(full).idle:
-            self._fail(job, error)
-            return
-        drawing.studio.library.share(full.library)
-        full.confine()
         try:
+            first = isinstance(error, NumericsError) and studio is drawing.studio
+            full = studio.full_precision if first else None
+            if full is None:
+                raise error
+            studio.library.share(full.library)
+            full.confine()
             own = drawing.pictures[number].round
             (own[part],) = full.prepare(own[part].request)
             self._engine(full).submit(full.job(own[part], key))

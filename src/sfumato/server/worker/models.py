@@ -29,35 +29,40 @@ class Models:
         return frozenset(options.source for options in self._open)
 
     def fits(self, options: ModelOptions, busy: Iterable[Studio]) -> bool:
-        """Whether a model is loaded or can be beside the `busy` ones; one that never was loaded counts as
-        much as the largest of them.
-        """
+        """Whether a model is loaded or can be beside the `busy` ones."""
         studios = {id(studio): studio for studio in busy}
         if self.budget is None or options in self._open or not studios:
             return True
         sizes = [_bytes(studio) for studio in studios.values()]
-        return sum(sizes) + self._sizes.get(options, max(sizes)) <= self.budget
+        return sum(sizes) + self._expected(options, sizes) <= self.budget
 
-    def load(self, options: ModelOptions, busy: Iterable[Studio]) -> tuple[Studio, list[Studio]]:
-        """The studio of a model that is not loaded yet, and those that are to be closed for it; `busy` ones
-        stay.
-
-        Raises `SfumatoError`.
+    def make_room(self, options: ModelOptions, busy: Iterable[Studio]) -> list[Studio]:
+        """Let go of studios for the model of `options`, which is loaded or will be; they are to be closed.
+        `busy` ones stay.
         """
-        self._open[options] = open_studio(options, self.device)
-        self._sizes[options] = _bytes(self._open[options])
-        return self._open[options], self._make_room(options, set(map(id, busy)))
-
-    def _make_room(self, newest: ModelOptions, busy: set[int]) -> list[Studio]:
         closed: list[Studio] = []
         if self.budget is None:
             return closed
-        for options, studio in list(self._open.items()):
-            if sum(map(_bytes, self._open.values())) <= self.budget:
+        kept = {id(studio) for studio in busy}
+        sizes = {other: _bytes(studio) for other, studio in self._open.items() if other != options}
+        needed = self._expected(options, sizes.values())
+        for other, studio in list(self._open.items()):
+            if sum(sizes.values()) + needed <= self.budget:
                 break
-            if options != newest and id(studio) not in busy:
-                closed.append(self._open.pop(options))
+            if other != options and id(studio) not in kept:
+                del sizes[other]
+                closed.append(self._open.pop(other))
         return closed
+
+    def load(self, options: ModelOptions) -> Studio:
+        """The studio of a model that is not loaded yet. Raises `SfumatoError`."""
+        self._open[options] = open_studio(options, self.device)
+        self._sizes[options] = _bytes(self._open[options])
+        return self._open[options]
+
+    def _expected(self, options: ModelOptions, sizes: Iterable[int]) -> int:
+        """What a model takes; one that never was loaded counts as much as the largest of these `sizes`."""
+        return self._sizes.get(options, max(sizes, default=0))
 
 
 def _bytes(studio: Studio) -> int:

@@ -27,6 +27,8 @@ from typing import Any
 import httpx2
 from measuring import LOAD, Table, load, machine
 
+from sfumato import devices
+
 SIZES = (("≤ 8 steps", 0, 8), ("9 to 20 steps", 9, 20), ("21 to 50 steps", 21, 50))
 STEPS = (4, 4, 6, 8, 8, 12, 20, 20, 30, 50)
 GUIDANCE = (1.0, 2.5, 4.0, 7.0, 12.0)
@@ -105,7 +107,6 @@ class Diffusers:
         import torch
         from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-        from sfumato import devices
         from sfumato.checkpoint.source import embedded
 
         device = devices.pick_device(None)
@@ -197,6 +198,7 @@ def main() -> None:
         serve_diffusers(options.peer)
         return
     requests = arrivals(options.requests, options.rate)
+    where = machine(devices.pick_device(None).type)
     here = [sys.executable, os.path.abspath(__file__), "--peer"]
     with tempfile.TemporaryDirectory() as folder:
         ours = [sys.executable, "-m", "sfumato", "serve", "--port", "0", "--data", folder]
@@ -209,7 +211,7 @@ def main() -> None:
         table = Table(
             "serve",
             [
-                f"{machine('cpu')}. {options.requests} requests, {options.rate:g} a second.",
+                f"{where}. {options.requests} requests, {options.rate:g} a second.",
                 "",
                 f"| server | requests a second | {head} | {LOAD} |",
                 f"|---|---|{'---|' * len(SIZES)}---|",

@@ -1,9 +1,14 @@
 """What a server tells those that watch it: figures, spans, its page."""
 
 import json
+import logging
+import os
 import re
+import signal
 import sys
 import time
+
+from sfumato.server.logs import JsonLines
 
 TINY = {"prompt": "a red apple", "steps": 2, "width": 64, "height": 64, "seed": 3}
 SPANS = """
@@ -35,6 +40,32 @@ def test_figures_count_jobs_pictures_batches_and_requests(start):
     assert value(text, 'sfumato_jobs{state="queued"}') == 0
     posted = 'sfumato_http_requests_total{method="POST",route="/api/v1/jobs",status="202"}'
     assert value(text, posted) == 2
+
+
+def test_the_log_is_one_json_object_a_line(start):
+    server = start()
+    server.wait(server.submit(**TINY, headers={"x-request-id": "mine"})["id"])
+    os.kill(server.workers()[0], signal.SIGKILL)
+    while "worker 0 ended" not in server.read_log():
+        time.sleep(0.05)
+    lines = [json.loads(line) for line in server.read_log().splitlines()]
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    (line,) = [line for line in lines if line.get("request") == "mine"]
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/api/v1/jobs", 202)
+    assert [line["level"] for line in lines if "worker 0 ended" in line["message"]] == ["error"]
+
+
+def test_an_exception_is_one_line_of_the_log_too():
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("", logging.ERROR, "", 0, "it %s", ("failed",), sys.exc_info())
+    record.facts = {"request": "mine"}
+    line = JsonLines().format(record)
+    found = json.loads(line)
+    assert (found["level"], found["message"], found["request"]) == ("error", "it failed", "mine")
+    assert "Traceback" in found["traceback"]
+    assert "\n" not in line
 
 
 def test_a_job_is_a_span_within_its_requests(start, tmp_path):

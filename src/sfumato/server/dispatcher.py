@@ -379,7 +379,7 @@ class Dispatcher:
     def _end(self, job: JobView, message: messages.JobFinished) -> None:
         state = JobState.DONE if message.error is None else JobState.FAILED
         if message.details:
-            log.error("job %s failed\n%s", job.id, message.details)
+            log.error("job %s failed", job.id, extra={"facts": {"traceback": message.details}})
         ended = not job.stored or self.store.end(job.id, state, message.error, drawn=True)
         self._forget(job.id)
         if ended:

@@ -83,6 +83,11 @@ def error_response(
     return JSONResponse(error_body(status, text, param), status, headers)
 
 
+def _facts(request: Request) -> dict[str, Any]:
+    """What the log says of a request besides."""
+    return {"facts": {"request": request.state.request_id}}
+
+
 def handle_errors(app: FastAPI) -> None:
     """Have every error of `app` answered in this shape."""
 
@@ -91,7 +96,7 @@ def handle_errors(app: FastAPI) -> None:
         if isinstance(error, BusyError):
             return error_response(429, str(error), headers={"retry-after": str(error.seconds)})
         if isinstance(error, OutputError):
-            log.error("%s: %s", request.state.request_id, error)
+            log.error("%s", error, extra=_facts(request))
             # the path is the server's own affair
             text = f"the server cannot keep the picture now: {str(error).rpartition(': ')[2]}"
             return error_response(503, text, headers={"retry-after": str(BUSY_SECONDS)})
@@ -99,7 +104,7 @@ def handle_errors(app: FastAPI) -> None:
 
     async def unavailable(request: Request, error: Exception) -> JSONResponse:
         cause = getattr(error, "orig", None) or error
-        log.error("%s: the database cannot be used: %s", request.state.request_id, cause)
+        log.error("the database cannot be used: %s", cause, extra=_facts(request))
         text = f"the database cannot be used now: {cause}"
         return error_response(503, text, headers={"retry-after": str(BUSY_SECONDS)})
 
@@ -112,7 +117,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s failed", request.state.request_id, exc_info=error)
+        log.error("the request failed", exc_info=error, extra=_facts(request))
         return error_response(500, f"internal error: see the server's log, {request.state.request_id}")
 
     @app.exception_handler(RequestValidationError)

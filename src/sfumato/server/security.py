@@ -107,19 +107,15 @@ class Guard:
             describe(span, route, scope["method"], status)
             tracing.__exit__(None, None, None)
             self.seen(scope["method"], route, status, seconds)
-            log.info(
-                "%s",
-                json.dumps(
-                    {
-                        "request": identifier,
-                        "method": scope["method"],
-                        "path": scope["path"],
-                        "status": status,
-                        "seconds": round(seconds, 4),
-                        "owner": scope["state"]["owner"],
-                    }
-                ),
-            )
+            facts = {
+                "request": identifier,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "seconds": round(seconds, 4),
+                "owner": scope["state"]["owner"],
+            }
+            log.info("answered", extra={"facts": facts})
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")

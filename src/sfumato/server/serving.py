@@ -1,9 +1,7 @@
 """The HTTP server around the application: uvicorn, with a deadline for what clients send."""
 
 import asyncio
-import logging
 import socket
-import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -14,6 +12,7 @@ from sfumato.errors import OutputError
 from sfumato.server.app import application
 from sfumato.server.deadline import deadline_protocol
 from sfumato.server.dispatcher import Dispatcher
+from sfumato.server.logs import log_as_json
 from sfumato.server.settings import ServerSettings
 
 IDLE_SECONDS = 75
@@ -45,9 +44,7 @@ def serve(settings: ServerSettings, started: Callable[[str], None]) -> None:
     sock = _bound(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server = _Server(config, app, lambda: started(f"http://{host}:{sock.getsockname()[1]}"))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("alembic", "uvicorn"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    log_as_json()
     if settings.ray:
         from sfumato.server.cluster.connecting import connect
 

@@ -15,6 +15,7 @@ from sfumato.server.worker import messages
 from sfumato.server.worker import models as studios
 from sfumato.server.worker.loop import Worker
 from sfumato.server.worker.models import Models
+from sfumato.studio import Studio
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +26,16 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def work():
-    """Sends jobs (name, model, priority) to a worker with `memory` bytes, and at last cancels those that are
-    named; what it says until all others are over.
+    """Sends jobs (name, model, priority), with previews, to a worker with `memory` bytes, and at last cancels
+    those that are named; what it says until all others are over.
     """
 
     def drawn(memory, *jobs, cancelled=(), dtype=None):
         ours, theirs = Pipe()
         for name, model, priority in jobs:
-            request = {**TINY, "seed": 1, "model": model}
+            request = {**TINY, "steps": 2, "seed": 1, "model": model}
             ours.send(messages.Draw(name, request, priority))
+            ours.send(messages.Watch(name, True))
         for name in cancelled:
             ours.send(messages.Cancel(name))
         worker = Worker(theirs, DeviceOptions(device="cpu", dtype=dtype), memory, rows=4)
@@ -137,3 +139,16 @@ def test_a_picture_that_fails_in_full_precision_too_fails_once(models, work, mon
     told = work(None, ("one", models[0], 0), dtype="bfloat16")
     assert "not finite" in told[-1].error
     assert calls == [torch.bfloat16, torch.float32]
+
+
+def test_a_preview_that_does_not_fit_into_memory_costs_no_picture(models, work, monkeypatch):
+    def preview(self, x0, picture):
+        asked.append(x0)
+        raise torch.OutOfMemoryError("no room")
+
+    asked = []
+    monkeypatch.setattr(Studio, "preview", preview)
+    told = work(None, ("one", models[0], 0))
+    assert finished(told) == ["one"]
+    assert len(asked) == 1
+    assert [type(each) for each in told].count(messages.PictureDrawn) == 1

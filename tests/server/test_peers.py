@@ -174,6 +174,14 @@ def test_a1111_draws_from_a_prompt(webui):
     assert webui.png_info(found.image).info.startswith("a (red:1.2) apple")
 
 
+def test_a1111_draws_in_a_style(webui):
+    (style,) = (each for each in webui.get_prompt_styles() if each["name"] == "emoji-3d")
+    given = {"prompt": "a cat", "width": 64, "height": 64, "steps": 1, "seed": 3}
+    styled = webui.txt2img(**given, styles=["emoji-3d"])
+    assert styled.image.tobytes() != webui.txt2img(**given).image.tobytes()
+    assert styled.info["infotexts"][0].startswith(style["prompt"].replace("{prompt}", "a cat"))
+
+
 def test_a1111_draws_a_batch(webui):
     found = webui.txt2img(prompt="a cat", width=64, height=64, seed=3, batch_size=2, n_iter=2, steps=1)
     assert [image.size for image in found.images] == [(64, 64)] * 4

@@ -302,8 +302,12 @@ class Worker:
             return None
         buffer = io.BytesIO()
         x0 = event.x0 if event.x0.ndim == 4 else event.x0[:, :, 0]
-        image = drawing.studio.preview(x0, picture.round[part])
-        image.pil.save(buffer, "WEBP", quality=75)
+        try:
+            image = drawing.studio.preview(x0, picture.round[part])
+            image.pil.save(buffer, "WEBP", quality=75)
+        except Exception:  # as for want of memory: the picture itself may well be drawn
+            self._watched.discard(job)
+            return None
         now = perf_counter()
         drawing.preview_due[part] = now + (now - began) * len(picture.round) / PREVIEW_SHARE
         return buffer.getvalue()

@@ -144,6 +144,33 @@ def test_everything_can_be_done_by_keys(editor):
     expect(editor.get_by_role("dialog", name="Keys")).to_contain_text("Eraser")
 
 
+def test_the_wheel_zooms_and_space_moves_the_view(editor):
+    def shown():
+        return editor.locator(".picture").bounding_box()
+
+    fitted, box = shown(), canvas(editor).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    editor.mouse.move(x, y)
+    editor.mouse.wheel(0, -400)
+    editor.wait_for_function(
+        "width => document.querySelector('.picture').getBoundingClientRect().width > 2 * width",
+        arg=fitted["width"],
+    )
+    large = shown()
+    canvas(editor).focus()
+    editor.keyboard.down(" ")
+    editor.mouse.down()
+    editor.mouse.move(x + 30, y + 20, steps=3)
+    editor.mouse.up()
+    editor.keyboard.up(" ")
+    moved = shown()
+    assert moved["width"] == pytest.approx(large["width"])
+    assert (moved["x"] - large["x"], moved["y"] - large["y"]) == pytest.approx((30, 20), abs=1)
+    expect(about(editor, "Draws into the mask")).to_have_count(0)
+    editor.get_by_role("button", name="Show the whole picture").click()
+    assert shown() == fitted
+
+
 def test_a_file_that_is_opened_is_changed_by_an_instruction(server, open_page, tmp_path):
     PIL.Image.new("RGB", (256, 256), "white").save(tmp_path / "white.png")
     page = open_page(f"{server.url}/edit/new", viewport={"width": 360, "height": 740})
@@ -168,10 +195,13 @@ def test_a_file_that_is_opened_is_changed_by_an_instruction(server, open_page, t
 def test_a_picture_develops_on_the_canvas_also_after_a_reload(server, editor, apple):
     editor.get_by_label("Steps", exact=True).fill("100")
     paint(editor, (-80, 0), (80, 0))
+    editor.get_by_label("Feather", exact=True).fill("8")
+    editor.keyboard.press("Tab")
     editor.get_by_role("textbox", name="Prompt").fill("sunglasses, 3d render")
     editor.get_by_role("button", name="Draw", exact=True).click()
     preview = editor.get_by_role("img", name="Preview of sunglasses, 3d render")
     expect(preview).to_be_visible()
+    assert server.jobs()[0]["request"]["feather"] == 8
     shown, picture = (editor.locator(name).bounding_box() for name in (".preview", ".picture"))
     assert shown == picture
     editor.reload()
@@ -292,7 +322,7 @@ def test_a_sketch_in_colours_is_drawn_live_and_survives_a_reload(server, open_pa
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("width", [360, 768, 1440])
 def test_no_rule_of_accessibility_is_broken_in_edit(server, apple, open_page, check_access, scheme, width):
     size = {"width": width, "height": 740}
     page = open_page(f"{server.url}/edit/new", color_scheme=scheme, viewport=size, has_touch=width == 360)

@@ -170,6 +170,15 @@ def test_a_picture_tells_how_it_was_drawn_is_tagged_and_drawn_again(seeded, open
     assert pixels[0] == pixels[1]
 
 
+def test_a_picture_is_sent_to_edit(gallery):
+    name = shown(gallery)[0]
+    gallery.get_by_role("link", name=name, exact=True).click()
+    picture = re.search("picture=([^&]+)", gallery.url)[1]
+    gallery.get_by_role("complementary").get_by_role("link", name="Edit").click()
+    expect(gallery).to_have_url(re.compile(f"/edit/{picture}$"))
+    expect(gallery.get_by_role("application").get_by_role("img", name=name, exact=True)).to_be_visible()
+
+
 def test_a_clip_plays_in_the_viewer_and_is_downloaded_by_its_kind(seeded, open_page):
     fields = {"prompt": "a red ball bouncing", "frames": 3, "steps": 2, "width": 64, "height": 64, "seed": 7}
     (picture,) = seeded.wait(seeded.submit(**fields)["id"])["pictures"]
@@ -221,7 +230,7 @@ def test_a_picture_that_is_dropped_gives_its_settings_back(gallery, tmp_path):
     expect(gallery.get_by_role("textbox", name="Negative prompt")).to_have_value("blurry")
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 360), ("dark", 360), ("light", 1440)])
+@pytest.mark.parametrize(("theme", "width"), [("light", 360), ("dark", 360), ("dark", 768), ("light", 1440)])
 def test_nothing_is_wrong_for_readers_and_nothing_is_wider_than_a_phone(
     seeded, open_page, check_access, theme, width
 ):

@@ -182,7 +182,7 @@ def test_a_picture_is_enlarged_by_what_one_chooses(server, open_page):
     assert (job["pictures"][0]["width"], job["state"]) == (96, "done")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 360), ("light", 1440)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 360), ("dark", 768), ("light", 1440)])
 def test_nothing_is_wrong_for_readers_in_a_grid_and_nothing_is_wider_than_a_phone(
     server, open_page, check_access, scheme, width
 ):

@@ -197,7 +197,7 @@ def test_a_drawn_scene_is_opened_changed_copied_and_saved_in_parts(server, open_
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("width", [360, 768, 1440])
 def test_no_rule_of_accessibility_is_broken_in_a_scene(server, open_page, check_access, scheme, width):
     size = {"width": width, "height": 740}
     page = open_page(f"{server.url}/scene", color_scheme=scheme, viewport=size, has_touch=width == 360)

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { PromptReading } from "$lib/api";
-import { stretches } from "./reading.svelte";
+import { stretches, tokenCount } from "./reading.svelte";
 
 function reading(text: string, ...tokens: [start: number, end: number, weight: number][]): PromptReading {
   const found = tokens.map(([start, end, weight]) => ({ text: "", start, end, weight, embedding: null }));
@@ -29,4 +29,16 @@ it("marks the character that is wrong, and none of a text that was not read yet"
 it("marks the last character for an error at the end", () => {
   const error = { message: "the end", text: "a (", position: 3 };
   expect(stretches("a (", null, error).at(-1)).toEqual({ text: "(", weight: 1, wrong: true });
+});
+
+it("counts the tokens of every chunk of the longest phrase", () => {
+  const tokens = (count: number) =>
+    new Array(count).fill({ text: "", start: 0, end: 1, weight: 1, embedding: null });
+  const phrase = (counts: number[], left_out = 0) => ({
+    chunks: counts.map((count) => ({ tokens: tokens(count), room: 75 })),
+    left_out,
+  });
+  const contents = [{ phrases: [phrase([8]), phrase([75, 3], 2)] }, { phrases: [phrase([70])] }];
+  const longest = { ...reading(""), terms: [{ weight: 1, at: [0], contents }] };
+  expect(tokenCount(longest)).toEqual({ chunks: [75, 3], room: 75, leftOut: 2 });
 });

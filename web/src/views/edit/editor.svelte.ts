@@ -119,8 +119,9 @@ export class Editor {
     const image = `data:image/webp;base64,${drawing.preview}`;
     return { image, share, left: -edges.left, top: -edges.top, width, height };
   });
-  instructor = $derived(library.models.find((model) => model.task === "instruct"));
-  way = $derived(wayOf(this.mask?.empty ?? true, this.edges, this.byInstruction && !!this.instructor));
+  /** Whether words can be an instruction: until the models are known it is as if, so that nothing moves then. */
+  instructs = $derived(library.models.length === 0 || library.models.some(({ task }) => task === "instruct"));
+  way = $derived(wayOf(this.mask?.empty ?? true, this.edges, this.byInstruction && this.instructs));
   before = $derived(steps.before(this.id));
   /** The model that draws this way. */
   model = $derived.by(() => {

@@ -80,6 +80,14 @@ def test_a_picture_that_is_given_moves_itself(studio):
     assert np.abs(pixels(video)[0] - pixels(video)[1]).max() > 30
 
 
+def test_what_does_not_lead_back_is_said_of_a_loop(studio):
+    (grows,), (bounces,) = (
+        studio.prepare(f"a cat {word}", frames=2, loop=True, **SMALL) for word in ("growing", "bouncing")
+    )
+    assert any("is no loop" in note for note in grows.notes)
+    assert not any("is no loop" in note for note in bounces.notes)
+
+
 def test_progress_counts_every_evaluation(studio):
     steps = list(studio.stream("a cat", frames=2, **{**SMALL, "fast": False, "steps": 8}))
     assert len(steps[-2].preview_video()) == 2

@@ -137,6 +137,16 @@ def test_what_cannot_be_puffed_is_told(fields, said):
         Shape.of_picture(picture(disc), **fields)
 
 
+def test_a_large_picture_and_its_mask_are_looked_at_in_the_size_of_a_texture(monkeypatch):
+    seen = []
+    monkeypatch.setattr("sfumato.space.shape.puffed", lambda rgba, **options: seen.append(rgba))
+    picture, mask = PIL.Image.new("RGB", (3072, 1536), "red"), PIL.Image.new("L", (3072, 1536), 0)
+    mask.paste(255, (1024, 512, 2048, 1024))
+    Shape.of_picture(picture, mask)
+    assert seen[0].shape == (768, 1536, 4)
+    assert (seen[0][..., 3] > 127).sum() == 256 * 512
+
+
 def test_a_picture_without_an_object_is_told():
     with pytest.raises(UsageError, match="the mask is empty: nothing stands out"):
         Shape.of_picture(PIL.Image.new("RGB", (40, 40), "white"))

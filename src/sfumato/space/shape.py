@@ -29,6 +29,8 @@ ELEVATION = 15.0
 VIEWS = 8
 """On a contact sheet."""
 MAX_POINTS = 5_000_000
+LARGEST = 1536
+"""Pixels a side that are looked at of a picture: more than its texture has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +58,10 @@ class Shape:
         to be cut out, or the background is not plain.
         """
         check_puffing(thickness, back, faces)
-        found = InputImage.of(picture)
-        alpha = None if mask is None else InputImage.of(mask).rgba
-        rgba = object_of(found.rgba, alpha)
+        found = InputImage.of(picture).rgba
+        scale = min(LARGEST / max(found.shape[:2]), 1)
+        alpha = None if mask is None else _scaled(InputImage.of(mask).rgba, scale)
+        rgba = object_of(_scaled(found, scale), alpha)
         return cls(puffed(rgba, thickness=thickness, back=back, faces=faces))
 
     @classmethod
@@ -174,3 +177,11 @@ def object_of(rgba: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArra
             f"the background is not plain ({matte.plainness:.0%} of the border has one colour): give a mask"
         )
     return matte.pixels
+
+
+def _scaled(rgba: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """A picture (H, W, 4) so many times as large."""
+    if scale == 1:
+        return rgba
+    height, width = (max(round(side * scale), 1) for side in rgba.shape[:2])
+    return np.asarray(PIL.Image.fromarray(rgba).resize((width, height), PIL.Image.Resampling.LANCZOS))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from sfumato.adapt.adapters import Adapters
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.infer import span
+from sfumato.edit.motion import ONE_WAY, motion_in
 from sfumato.expansion import Prepared
 from sfumato.few_steps import CONSISTENCY_SAMPLERS, compatible, unmet_hints
+from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.styles import MODELS, Style
@@ -25,6 +27,8 @@ def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...
         idle = ["this model moves a picture and reads no text: the prompt changes nothing"]
     if request.overlap != OVERLAP and not request.multidiffusion:
         idle = [*idle, "overlap is given, but nothing is drawn in windows: see multidiffusion"]
+    if request.motion == TEXT2VIDEO_ZERO and request.loop and motion_in(request.prompt) in ONE_WAY:
+        idle = [*idle, "what zooms in or grows is no loop: its last frame does not lead back to the first"]
     found = [*_size(request, model), *_unchanged(request), *idle, *_trained_range(request, model)]
     return (*found, *_hints(picture, adapters), *_cut_off(request, model))
 

@@ -12,6 +12,7 @@ from sfumato.errors import UsageError
 from sfumato.image import Image
 from sfumato.inputs import InputImage, PictureSource
 from sfumato.request import (
+    FRAMES_OF_CLIP,
     PictureOptions,
     Request,
     RequestFields,
@@ -27,9 +28,6 @@ from sfumato.space.puff import FACES, Back
 from sfumato.space.settings import check_method
 from sfumato.space.shape import Shape, check_puffing
 from sfumato.video import Video
-
-FRAMES_OF_CLIP = 16
-"""Of a clip, unless it says."""
 
 
 class DrawnStep(Protocol):

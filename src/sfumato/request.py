@@ -26,6 +26,8 @@ MAX_COUNT = 1000
 MAX_SEED = 2**63 - 1
 
 MAX_FRAMES = 1024
+FRAMES_OF_CLIP = 16
+"""Of a clip, unless it says."""
 
 MAX_TERMS = 16
 MAX_ELEMENTS = 64

@@ -310,7 +310,7 @@ def test_a_new_field_of_the_request_is_an_option_by_itself(monkeypatch):
     monkeypatch.setattr(options, "_schemas", options._schemas.__wrapped__)
     group = options.request_fields()
     found = {one.name: one.annotation.__metadata__[0] for one in group.options()}
-    assert found.keys() == Wider.model_fields.keys() - {*options.NO_OPTIONS}
+    assert found.keys() == Wider.model_fields.keys() - {*options.NO_OPTIONS, *options.CLIP_FIELDS}
     assert found["glow"].help == "How much it glows. Default: 0.5. From 0 to 2."
     assert group.make({"glow": "1.5", "negative": None, "fast": False}) == {"glow": 1.5}
 

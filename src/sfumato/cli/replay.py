@@ -9,7 +9,7 @@ from sfumato.cli import console, like, target
 from sfumato.cli.help import MODEL, OUTPUT
 from sfumato.cli.options import Device, Json, Program, Quiet, argument, option
 from sfumato.errors import CheckpointError, UsageError, unreachable
-from sfumato.formats import LOSSY
+from sfumato.formats import ANIMATIONS, FRAMES_RECORD, LOSSY
 from sfumato.machine import cores
 from sfumato.options import DeviceOptions, ModelOptions
 
@@ -65,10 +65,16 @@ def replay(
         raise UsageError("replay writes no picture to standard output; give -o a file or a folder/")
     if not path.exists():
         raise UsageError(f"there is no picture {str(path)!r}")
+    # what cannot be written is told before anything is read, where the name says that it is no clip
+    is_frame = (path.parent / FRAMES_RECORD).is_file()
+    place, may_be_clip = None, is_frame or path.is_dir() or path.suffix.lower() in ANIMATIONS
+    if output is not None and not may_be_clip:
+        place = target.plan(output, 1)
     clip = like.clip(path)
     if clip is not None:
         return _replay_clip(path, clip, device, model, output, as_json, quiet)
-    place = None if output is None else target.plan(output, 1)
+    if output is not None and may_be_clip:
+        place = target.plan(output, 1)
     from sfumato.image import Image
 
     several = like.several(path)

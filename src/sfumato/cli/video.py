@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sfumato.calls import FRAMES_OF_CLIP
 from sfumato.cli import console
 from sfumato.cli.help import OUTPUT
 from sfumato.cli.options import Device, Program, argument, option, request_fields
@@ -11,7 +10,7 @@ from sfumato.cli.target import slug
 from sfumato.errors import UsageError
 from sfumato.files import check_file, replace_atomically
 from sfumato.options import ModelOptions
-from sfumato.request import Request
+from sfumato.request import FRAMES_OF_CLIP, Request
 
 if TYPE_CHECKING:
     from sfumato.video import Video

@@ -758,7 +758,7 @@ class Studio(DrawingCalls):
 
     def adapt(
         self,
-        adapters: Sequence[AdapterWeight | str],
+        adapters: Sequence[AdapterWeight | str] | Weights,
         allow_partial: bool = False,
         *,
         motion: str | None = None,
@@ -766,8 +766,11 @@ class Studio(DrawingCalls):
         """Have the weights hold just these adapters, read from the user's folder if need be.
 
         A name is an adapter at weight 1. `allow_partial` as in `load_adapter`. `motion`: the motion adapter
-        that the UNet is to hold too, one of `motions`, or the name for none; `None` leaves it as it is.
+        that the UNet is to hold too, one of `motions`, or the name for none; `None` leaves it as it is. What
+        a job says of the weights, `Weights`, is both: an engine's `select` may be this.
         """
+        if isinstance(adapters, Weights):
+            adapters, motion = adapters
         uses = [_adapter(each) for each in ([adapters] if isinstance(adapters, str) else adapters)]
         with self.lock:
             self.library.fetch(uses, allow_partial=allow_partial)

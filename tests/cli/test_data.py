@@ -91,7 +91,7 @@ def test_the_home_folder_is_meant_by_a_tilde_that_the_shell_left(here, photos, m
         (["pack", "photos", "out", "--megabytes", "0"], 2, "--megabytes 0 must be at least 1"),
         (["icons", "out", "--size", "0"], 2, "size is 0: must be in [8, 4096] pixels"),
         (["icons", "out", "--offline"], 2, "there is no pack in out/pack, and offline none is fetched"),
-        (["pack", "empty", "out"], 1, "empty holds no pictures"),
+        (["pack", "empty", "out"], 2, "empty holds no pictures"),
         (["pack", "photos", "letter.txt"], 1, "cannot write letter.txt"),
         (["pack", "photos", "photos"], 2, "photos lies in photos, whose pictures would be there twice"),
         (["pack", "photos", "photos/../photos/packed"], 2, "whose pictures would be there twice"),

@@ -251,10 +251,19 @@ CHANGES = {
         'load_image("mask.png")': 'load_image("mask.png"), num_inference_steps=4',
     },
     "docs/editing.md": {"frames=24": "frames=3"},
+    "docs/shapes.md": {  # what is drawn small in two steps has no plain background
+        'studio.shape("a red apple, 3d render", seed=7)': "sfumato.Shape.of_picture(disc)",
+        'of_picture("apple.png", ': "of_picture(disc, ",
+    },
     "docs/adapters.md": {"## In programs of your own": "```text"},  # tests/adapt/test_adapters_page.py
 }
 """What is changed in a page's programs, so that they run quickly and anywhere."""
-GIVEN = {"docs/few-steps.md": {"closing": closing, "prompt": "a red apple", "changed": lambda: True}}
+DISC = Image.new("RGB", (64, 64), "white")
+ImageDraw.Draw(DISC).ellipse((8, 8, 56, 56), "red")
+GIVEN = {
+    "docs/few-steps.md": {"closing": closing, "prompt": "a red apple", "changed": lambda: True},
+    "docs/shapes.md": {"disc": DISC},
+}
 """What a page's programs take as given, besides `studio`."""
 PRINTED = {"docs/prompts.md": ["(0, 0, 1, 1)", "a cat \\(sitting\\)"]}
 """What a page says that its programs print."""

@@ -116,6 +116,7 @@ def test_every_option_reaches_the_record(here, tmp_path):
         "sticker": 0,
         "fill": "keep",
         "feather": 0,
+        "loop": False,
         "decoder": "tiny",
         "tiny": "tiny.safetensors",
         "model": "embedded",

@@ -32,7 +32,7 @@ def ending(error, monkeypatch, capsys, *arguments):
         (UsageError("no"), 2, "error: no\n"),
         (OutputError("two\nlines"), 1, "error: two lines\n"),
         (NumericsError("NaN at step 3"), 1, "error: NaN at step 3\n"),
-        (CheckpointError("damaged"), 1, "error: damaged\n"),
+        (CheckpointError("damaged"), 2, "error: damaged\n"),
         (MemoryError(), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),
         (RuntimeError(CPU_ALLOCATOR), 1, f"error: out of memory; {outcome.MEMORY_HELP}\n"),

@@ -98,7 +98,7 @@ def test_a_stream_shows_a_frame_on_the_way_and_ends_with_the_clip(server):
         steps = list(studio.stream(**{**CLIP, "steps": 4}, previews=True))
     assert [step.video is not None for step in steps] == [False] * (len(steps) - 1) + [True]
     assert all(step.image is None for step in steps)
-    assert steps[-1].index == steps[-1].total == len(steps)
+    assert steps[-1].index == steps[-1].total >= len(steps)
     for step in steps:
         if step.webp is not None:
             with PIL.Image.open(io.BytesIO(step.webp)) as shown:

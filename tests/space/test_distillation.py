@@ -124,8 +124,8 @@ def test_a_field_in_which_nothing_formed_says_so():
 
 def test_methods_and_qualities_are_checked_by_name():
     with pytest.raises(UsageError, match="method is 'views': must be puff or field"):
-        check_method("views", "draft", "sds")
+        check_method("views", "draft", "sds", 1.0, "inpaint")
     with pytest.raises(UsageError, match="quality is 'best': must be draft or good"):
-        check_method("field", "best", "sds")
+        check_method("field", "best", "sds", 1.0, "inpaint")
     with pytest.raises(UsageError, match="objective is 'vsd': must be sds, sjc or reconstruction"):
-        check_method("field", "draft", "vsd")
+        check_method("field", "draft", "vsd", 1.0, "inpaint")

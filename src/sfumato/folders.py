@@ -81,12 +81,13 @@ def pick(
     if not names_only and path.suffix.lower() in suffixes and os.path.isfile(path):
         return path
     known = found(kind, suffixes)
+    one = "motion adapter" if kind == "motion" else kind.removesuffix("s")
     key = name.removesuffix(path.suffix) if path.suffix.lower() in suffixes else name
     if key in known:
         return known[key]
     if names_only:
-        raise UsageError(f"there is no {kind.removesuffix('s')} {name!r} in the server's folder")
+        raise UsageError(f"there is no {one} {name!r} in the server's folder")
     if os.path.isfile(path) or (kind in _FOLDERS and os.path.isdir(path)):
         return path
     hint = nearest(key, known) if known else f"it is no file, and {folder(kind)} holds none"
-    raise UsageError(f"there is no {kind.removesuffix('s')} {name!r}; {hint}")
+    raise UsageError(f"there is no {one} {name!r}; {hint}")

@@ -94,7 +94,7 @@ def test_a_sheet_that_cannot_be_written_is_told_before_drawing(here, tmp_path):
         (("--fps", "0"), "fps is 0: must be at least 1"),
         (("--overlap", "2"), "context_overlap is 2: without a motion adapter windows have none"),
         (("-o", "clip.avi"), "'clip.avi' has unknown suffix '.avi'"),
-        (("--motion", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--motion", "nowhere.safetensors"), "there is no motion adapter 'nowhere.safetensors'"),
     ],
 )
 def test_what_is_wrong_is_told_before_drawing(here, motion, line, words, tmp_path):

@@ -7,14 +7,14 @@ import pytest
 import torch
 from both import apart, run
 from diffusers.utils import export_to_gif as their_gif
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from video_models import modelscope as made_modelscope
+from video_models import stable_video_diffusion
 
 from sfumato import animation, compat
 from sfumato.compat import utils
 from sfumato.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
-BETAS = {"steps_offset": 1, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 def photo(seed=0, size=(32, 16)):
@@ -24,62 +24,15 @@ def photo(seed=0, size=(32, 16)):
 
 @pytest.fixture(scope="module")
 def svd(tmp_path_factory):
-    torch.manual_seed(0)
-    unet = diffusers.UNetSpatioTemporalConditionModel(
-        block_out_channels=[32, 64],
-        down_block_types=["CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"],
-        up_block_types=["UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"],
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24,
-        cross_attention_dim=16,
-        num_attention_heads=[2, 4],
-        num_frames=3,
-        sample_size=8,
-    )
-    vae = diffusers.AutoencoderKLTemporalDecoder(
-        block_out_channels=[32, 64], down_block_types=["DownEncoderBlock2D"] * 2, layers_per_block=2
-    )
-    vision = CLIPVisionConfig(
-        hidden_size=24, intermediate_size=32, projection_dim=16, num_hidden_layers=2, num_attention_heads=2,
-        image_size=224, patch_size=56,
-    )  # fmt: skip
-    scheduler = diffusers.EulerDiscreteScheduler(
-        prediction_type="v_prediction", timestep_type="continuous", use_karras_sigmas=True,
-        sigma_min=0.002, sigma_max=700.0, timestep_spacing="leading", **BETAS,
-    )  # fmt: skip
     folder = tmp_path_factory.mktemp("videos") / "svd"
-    diffusers.StableVideoDiffusionPipeline(
-        unet=unet.eval(), vae=vae.eval(), image_encoder=CLIPVisionModelWithProjection(vision).eval(),
-        feature_extractor=CLIPImageProcessor(crop_size=224, size=224), scheduler=scheduler,
-    ).save_pretrained(folder)  # fmt: skip
+    stable_video_diffusion(num_frames=3, sample_size=8).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def modelscope(model, tmp_path_factory):
-    base = diffusers.StableDiffusionPipeline.from_pretrained(model("sd1"))
-    torch.manual_seed(0)
-    unet = diffusers.UNet3DConditionModel(
-        block_out_channels=[16, 32],
-        down_block_types=["CrossAttnDownBlock3D", "DownBlock3D"],
-        up_block_types=["UpBlock3D", "CrossAttnUpBlock3D"],
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=base.text_encoder.config.hidden_size,
-        attention_head_dim=8,
-        sample_size=8,
-    )
-    for name, parameter in unet.named_parameters():
-        if ".conv4." in name:  # they begin at zero
-            torch.nn.init.normal_(parameter, std=0.1)
+def modelscope(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos") / "modelscope"
-    diffusers.TextToVideoSDPipeline(
-        vae=base.vae,
-        text_encoder=base.text_encoder,
-        tokenizer=base.tokenizer,
-        unet=unet.eval(),
-        scheduler=diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, **BETAS),
-    ).save_pretrained(folder)
+    made_modelscope().save_pretrained(folder)
     return folder
 
 

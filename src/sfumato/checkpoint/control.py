@@ -1,17 +1,16 @@
 """Networks that steer a drawing by a picture: found, recognised by their files, and loaded."""
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
-from sfumato import folders, weights
-from sfumato.checkpoint import controlnet_file, layout, ldm_keys, source
+from sfumato import weights
+from sfumato.checkpoint import beside, controlnet_file, layout, ldm_keys, source
 from sfumato.checkpoint.ip_adapter import (
     encoder_part,
     encoder_places,
@@ -24,7 +23,7 @@ from sfumato.checkpoint.ip_adapter import (
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.loading import build, empty_network, expected_shapes
 from sfumato.checkpoint.t2i_adapter import is_t2i_adapter, t2i_adapter_part
-from sfumato.checkpoint.unsupported import CONTROLS, described, family_of_classes, family_of_tensors
+from sfumato.checkpoint.unsupported import CONTROLS, described, family_of_tensors
 from sfumato.config import (
     Config,
     ControlNetConfig,
@@ -32,22 +31,15 @@ from sfumato.config import (
     T2IAdapterConfig,
     UNetConfig,
 )
-from sfumato.errors import CheckpointError, UsageError
-from sfumato.files import read_json
+from sfumato.errors import CheckpointError
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.ip_adapter import IPAdapter
 from sfumato.nets.t2i_adapter import T2IAdapter
 from sfumato.nets.vision import CLIPVision
-from sfumato.validation import shown
 
 ControlNetwork = ControlNet | T2IAdapter | IPAdapter
 """What a control's file may hold."""
 
-_HUB_FILE = re.compile(
-    r"(?P<repository>\w[\w.\-]*/[\w.\-]+)(?:@(?P<revision>[\w.\-]+))?/(?P<name>[\w.\-/]+\.safetensors)",
-    re.ASCII,
-)
-"""A file of a repository, such as "h94/IP-Adapter/models/ip-adapter_sd15.safetensors"."""
 CLASSES: dict[str, type[Config]] = {"ControlNetModel": ControlNetConfig, "T2IAdapter": T2IAdapterConfig}
 """The classes that a folder's config.json may name. They are only compared."""
 
@@ -83,8 +75,14 @@ def load_control(
     mean nothing, as where strangers may name files. Raises `CheckpointError`.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    path = locate_control(
-        name, own or {}, prefer_half=half, local_files_only=local_files_only, names_only=names_only
+    path = beside.locate(
+        "controls",
+        name,
+        own or {},
+        fetch=_file_from_hub,
+        prefer_half=half,
+        local_files_only=local_files_only,
+        names_only=names_only,
     )
     part = control_part(path, unet, prefer_half=half)
     parts, encoder = [part], None
@@ -106,37 +104,6 @@ def ip_adapter_of(tensors: Mapping[str, Any], where: str) -> IPAdapter:
     weights.check(state, ldm_keys.shapes(table, expected_shapes(network.state_dict())), where)
     network.load_state_dict(ldm_keys.from_file(table, state), assign=True)
     return network.requires_grad_(False).eval()
-
-
-def locate_control(
-    name: str,
-    own: Mapping[str, Path],
-    *,
-    prefer_half: bool = False,
-    local_files_only: bool = False,
-    names_only: bool = False,
-) -> Path:
-    """The file or folder of the control `name`; see `load_control`. Raises `CheckpointError`."""
-    if name in own:
-        return own[name]
-    path = Path(os.path.expanduser(name))
-    if os.path.exists(path) and not names_only:
-        return path
-    try:
-        return folders.pick("controls", name, names_only=names_only)
-    except UsageError as error:
-        brings = f"; the model brings {', '.join(own)}" if own else ""
-        wrong = CheckpointError(f"{error}{brings}")
-        if names_only:
-            raise wrong from None
-        if (match := _HUB_FILE.fullmatch(name)) and not Path(match["repository"]).parent.is_dir():
-            return _file_from_hub(**match.groupdict(), local_files_only=local_files_only)
-        if named := source.hub_name(name):
-            repository, revision = named
-            return source.hub_network(
-                repository, revision=revision, prefer_half=prefer_half, local_files_only=local_files_only
-            )
-        raise wrong from None
 
 
 def _file_from_hub(repository: str, revision: str | None, name: str, local_files_only: bool) -> Path:
@@ -162,31 +129,8 @@ def control_part(path: Path, unet: UNetConfig, *, prefer_half: bool = False) -> 
 
     What a file does not tell is as it must be beside `unet`.
     """
-    file = path / "config.json"
-    if not file.is_file():
-        return _file_part(_only_file(path) if path.is_dir() else path, unet)
-    content = read_json(file)
-    name = content.get("_class_name")
-    if name not in CLASSES:
-        what = family_of_classes([name]) or f"a network of class {shown(name)}"
-        raise CheckpointError(f"{file}: {what} is no control; {' or '.join(CLASSES)} is")
-    config = CLASSES[name].from_dict(content, str(file))
-    headers, variant = layout.read_headers(path, prefer_half=prefer_half)
-    tensors = {key: info for header in headers.values() for key, info in header.tensors.items()}
-    return Part("control", name, config, str(path), headers, tensors, variant)
-
-
-def _only_file(folder: Path) -> Path:
-    """The file of a folder without a configuration. Raises `CheckpointError` where there is not just one."""
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) == 1:
-        return files[0]
-    if files:
-        some = ", ".join(file.name for file in files[:5])
-        raise CheckpointError(f"{folder} holds {len(files)} files: name one of {some}")
-    raise CheckpointError(
-        f"{folder} holds no control: it has no config.json, and no .safetensors file that needs none"
-    )
+    of_file = partial(_file_part, unet=unet)
+    return beside.part_in(path, "control", "control", CLASSES, of_file, prefer_half=prefer_half)
 
 
 def _file_part(path: Path, unet: UNetConfig) -> Part:

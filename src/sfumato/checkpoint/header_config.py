@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from sfumato.checkpoint.layout import TOKENIZERS, Content, config_of
+from sfumato.checkpoint.layout import TOKENIZERS, Content, config_of, read_configs
+from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.config import Config
 from sfumato.config.model_settings import checked_settings
@@ -18,6 +19,25 @@ ENTRY = "sfumato.model"
 """The header's entry."""
 
 _SECTIONS = ("index", "scheduler", "own", "networks", "tokenizers")
+
+
+def stated(
+    path: Path, header: Header, present: Collection[str], report: Report, configs_of: Path | None
+) -> tuple[dict[str, Config], Content] | None:
+    """What is said of the networks `present` in the file `path`, and else, as the report has it.
+
+    By the model's folder `configs_of`, if one is given, or by the file's header; `None` if nothing is said.
+
+    Raises `CheckpointError`.
+    """
+    if configs_of:
+        found: tuple[dict[str, Config], Content] | None = read_configs(configs_of, present, report)
+        reason = f"{configs_of} has it, as asked for"
+    else:
+        found, reason = read(path, header, present), f"the header of {path.name} carries it ({ENTRY})"
+    if found:
+        report.infer("configuration", "stated", reason)
+    return found
 
 
 def read(path: Path, header: Header, present: Collection[str]) -> tuple[dict[str, Config], Content] | None:

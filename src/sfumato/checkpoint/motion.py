@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from sfumato import folders, weights
-from sfumato.checkpoint import layout, source
+from sfumato import weights
+from sfumato.checkpoint import beside, layout
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.layout import Part
 from sfumato.checkpoint.ldm_keys import SourceKey, Table
@@ -17,11 +17,9 @@ from sfumato.checkpoint.loading import build, empty_network, expected_shapes, ta
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import MotionAdapterConfig, ScheduleConfig
-from sfumato.errors import CheckpointError, UsageError
+from sfumato.errors import CheckpointError
 from sfumato.files import read_json
 from sfumato.nets.motion import MotionAdapter
-from sfumato.validation import as_path, shown
-from sfumato.weights import Header
 
 OWN_SCHEDULE = "sfumato.own_schedule"
 """Of a file's metadata: it was trained on the noise of its base, not on AnimateDiff's."""
@@ -78,21 +76,26 @@ def is_motion_adapter(names: Collection[str]) -> bool:
 
 def load_motion(
     name: str,
-    own: Path | None = None,
     *,
+    own: Mapping[str, Path] | None = None,
     dtype: torch.dtype | None = None,
     local_files_only: bool = False,
     names_only: bool = False,
 ) -> LoadedMotion:
     """Load a motion adapter: a diffusers folder, a `.safetensors` file, a hub id, or a name.
 
-    A name is one in the user's folder `motion`. `own`: what the drawing's model brings, by its folder.
-    `dtype`: what to convert the weights to; as stored if `None`. `names_only`: paths and hub ids mean
-    nothing. Raises `CheckpointError`.
+    A file may be one on the hub, "org/name/file.safetensors". A name is one in the user's folder `motion`, or
+    of `own`, what the drawing's model brings with it. `dtype`: what to convert the weights to; as stored if
+    `None`. `names_only`: paths and hub ids mean nothing. Raises `CheckpointError`.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    path = own or locate_motion(
-        name, prefer_half=half, local_files_only=local_files_only, names_only=names_only
+    path = beside.locate(
+        "motion",
+        name,
+        own or {},
+        prefer_half=half,
+        local_files_only=local_files_only,
+        names_only=names_only,
     )
     part = motion_part(path, prefer_half=half)
     network = build(part, dtype)
@@ -151,46 +154,15 @@ def inspect_motion(path: Path) -> Report | None:
     return report
 
 
-def locate_motion(
-    name: str, *, prefer_half: bool = False, local_files_only: bool = False, names_only: bool = False
-) -> Path:
-    """The file or folder of the motion adapter `name`; see `load_motion`. Raises `CheckpointError`."""
-    path = as_path(name)
-    if path.exists() and not names_only:
-        return path
-    try:
-        return folders.pick("motion", name, names_only=names_only)
-    except UsageError as error:
-        wrong = CheckpointError(str(error))
-        if not names_only and (named := source.hub_name(name)):
-            repository, revision = named
-            return source.hub_network(
-                repository, revision=revision, prefer_half=prefer_half, local_files_only=local_files_only
-            )
-        raise wrong from None
-
-
 def motion_part(path: Path, *, prefer_half: bool = False) -> Part:
     """The network in `path`, a folder with its `config.json` or a file. Raises `CheckpointError`."""
-    file = path / "config.json"
-    if not file.is_file():
-        if path.is_dir():
-            raise CheckpointError(f"{path} holds no motion adapter: it has no config.json")
-        return _file_part(path, weights.header(path))
-    content = read_json(file)
-    if content.get("_class_name") != MotionAdapterConfig.CLASS:
-        raise CheckpointError(
-            f"{file}: {shown(content.get('_class_name'))} is no motion adapter; "
-            f"{MotionAdapterConfig.CLASS} is"
-        )
-    config = MotionAdapterConfig.from_dict(content, str(file))
-    headers, variant = layout.read_headers(path, prefer_half=prefer_half)
-    tensors = {key: info for header in headers.values() for key, info in header.tensors.items()}
-    return Part("motion", config.CLASS, config, str(path), headers, tensors, variant)
+    classes = {MotionAdapterConfig.CLASS: MotionAdapterConfig}
+    return beside.part_in(path, "motion", "motion adapter", classes, _file_part, prefer_half=prefer_half)
 
 
-def _file_part(path: Path, header: Header) -> Part:
+def _file_part(path: Path) -> Part:
     """The motion adapter in the file `path`, by its tensors. Raises `CheckpointError`."""
+    header = weights.header(path)
     if not is_motion_adapter(header.tensors):
         what = described(header.tensors) or "no motion adapter"
         raise CheckpointError(f"{path} is {what}; a motion adapter is AnimateDiff's, or in that form")

@@ -10,7 +10,7 @@ from sfumato import weights
 from sfumato.checkpoint import header_config, keys, ldm_keys, shapes_to_config, video_file
 from sfumato.checkpoint.families import FAMILIES, Family
 from sfumato.checkpoint.grouping import FIRST, SIZE_EMBEDDING, Group, borrowed, grouped
-from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part, read_configs
+from sfumato.checkpoint.layout import NETWORKS, TOKENIZERS, Content, Part
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.video_file import is_video_file
 from sfumato.checkpoint.vocabulary import PIECES, clip_tokenizer
@@ -66,14 +66,8 @@ def scan(
         return video_file.scan(path, header, report, lent, given, configs_of)
     groups = grouped(path, header, report)
     lent = borrowed(path, groups, lent, given)
-    stated = (
-        read_configs(configs_of, groups, report) if configs_of else header_config.read(path, header, groups)
-    )
-    if stated:
-        carried = f"the header of {path.name} carries it ({header_config.ENTRY})"
-        reason = f"{configs_of} has it, as asked for" if configs_of else carried
+    if stated := header_config.stated(path, header, groups, report, configs_of):
         configs, content = stated
-        report.infer("configuration", "stated", reason)
         content.parts = {name: part(path, header, own, configs[name]) for name, own in groups.items()} | lent
         return content
     family = _family(groups, lent, report)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sfumato.checkpoint import header_config, ldm_keys, shapes_to_config
 from sfumato.checkpoint.families import FAMILIES
-from sfumato.checkpoint.layout import ENCODER, Content, Part, read_configs
+from sfumato.checkpoint.layout import ENCODER, Content, Part
 from sfumato.checkpoint.ldm_keys import PICTURE_ENCODER, UNET, VAE, VISION
 from sfumato.checkpoint.report import Report
 from sfumato.config import Config
@@ -52,13 +52,8 @@ def scan(
             f"{path} is Stable Video Diffusion without its {' and its '.join(missing)}; "
             "--base MODEL takes what is missing from another"
         )
-    stated = (
-        read_configs(configs_of, groups, report) if configs_of else header_config.read(path, header, groups)
-    )
-    if stated:
+    if stated := header_config.stated(path, header, groups, report, configs_of):
         configs, content = stated
-        reason = f"{configs_of} has it, as asked for" if configs_of else f"the header of {path.name} has it"
-        report.infer("configuration", "stated", reason)
     else:
         frames, reason = _frames(path)
         configs = _concluded(path, groups, frames, report)

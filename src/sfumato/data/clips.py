@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.data.crops import Captioned
 from sfumato.data.icons import Icons, to_signal
 from sfumato.data.motion import caption
 from sfumato.data.sets import SETS
@@ -25,23 +26,8 @@ _VERSION = "1"
 """Of the transforms, in the digest."""
 
 
-class Clips(Protocol):
-    """Captioned clips of one size and length, wherever they are kept."""
-
-    @property
-    def captions(self) -> Sequence[tuple[str, ...]]:
-        """The captions of each."""
-        ...
-
-    @property
-    def weights(self) -> Sequence[float]:
-        """How often each is shown, relative to the others."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """A digest of the clips: a cache of what was computed from them names it."""
-        ...
+class Clips(Captioned, Protocol):
+    """Captioned clips of one size and length."""
 
     def load(self, row: int) -> Tensor:
         """The clip (F, 3, S, S) in [−1, 1]. Raises `DataError` where it cannot be read any more."""

@@ -82,13 +82,8 @@ class CropPolicy:
         return Crop(original, size, across, down, self.horizontal_flip and mirror < 0.5, larger)
 
 
-class Dataset(Protocol):
-    """Captioned pictures, wherever they are kept."""
-
-    @property
-    def sizes(self) -> Sequence[Size]:
-        """Of every picture, upright."""
-        ...
+class Captioned(Protocol):
+    """Captioned examples, wherever they are kept."""
 
     @property
     def captions(self) -> Sequence[tuple[str, ...]]:
@@ -102,7 +97,16 @@ class Dataset(Protocol):
 
     @property
     def digest(self) -> str:
-        """A digest of the pictures: a cache of what was computed from them names it."""
+        """A digest of the examples: a cache of what was computed from them names it."""
+        ...
+
+
+class Dataset(Captioned, Protocol):
+    """Captioned pictures."""
+
+    @property
+    def sizes(self) -> Sequence[Size]:
+        """Of every picture, upright."""
         ...
 
     def load(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:

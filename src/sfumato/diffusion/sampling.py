@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -109,6 +109,21 @@ def mapped(
 def resumed(sampling: Sampling, first: int) -> Sampling:
     """`sampling` over the levels from number `first` on, its steps counted from the first of all levels."""
     return mapped(sampling, point=lambda asked: Point(asked.x, asked.level, asked.step + first))
+
+
+def _as_it_is(noise: Noise) -> Noise:
+    return noise
+
+
+class SecondPass(NamedTuple):
+    """A pass that follows another: its latent becomes `change` of it, and the drawing goes on over `levels`
+    from number `step`, with `noise` made of the first one's.
+    """
+
+    change: Callable[[Tensor], Tensor]
+    levels: Sequence[Level]
+    step: int
+    noise: Callable[[Noise], Noise] = _as_it_is
 
 
 def second_pass(

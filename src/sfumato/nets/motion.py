@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.config import MotionAdapterConfig, UNetConfig
-from sfumato.nets.inference import Conv, Linear, Norm
+from sfumato.nets.inference import Conv
 from sfumato.nets.inputs import BlockInputs
-from sfumato.nets.temporal import TemporalBlock, to_clips
+from sfumato.nets.temporal import TemporalBlock, TemporalTransformer
 from sfumato.nets.unet import Block, UNet
 
 
@@ -36,42 +36,26 @@ class MotionBlock(TemporalBlock):
         super().__init__(width, heads)
         self.pos_embed = FramePositions(width, frames)
 
-    def forward(self, h: Tensor, slices: int | None) -> Tensor:
-        """(B·H·W, F, C) to the same shape."""
-        h = self.attn1(self.pos_embed(self.norm1(h)), slices, add=h)
-        h = self.attn2(self.pos_embed(self.norm2(h)), slices, add=h)
-        return self.ff(self.norm3(h), add=h)
+    def numbered(self, h: Tensor) -> Tensor:
+        numbered: Tensor = self.pos_embed(h)
+        return numbered
 
 
-class MotionModule(nn.Module):
-    """Every place of the picture attends to itself in the other frames.
+class MotionModule(TemporalTransformer):
+    """Every place of the picture attends to itself in the other frames; single pictures stay as they are.
 
     Its output projection begins at zero, with which it changes nothing.
     """
 
     def __init__(self, channels: int, groups: int, heads: int, depth: int, frames: int) -> None:
-        super().__init__()
-        self.norm = Norm(groups, channels, eps=1e-6)
-        self.proj_in = Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList(MotionBlock(channels, heads, frames) for _ in range(depth))
-        self.proj_out = Linear(channels, channels)
+        blocks = (MotionBlock(channels, heads, frames) for _ in range(depth))
+        super().__init__(channels, groups, channels, blocks)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """(B·F, C, H, W), the frames of a clip in a row, to the same shape; single pictures stay as they are.
-
-        The group norm's statistics are those of the whole clip, as in diffusers.
-        """
-        if (frames := inputs.frames) is None:
-            return x
-        h = self.norm(to_clips(x, frames)).permute(0, 3, 2, 1)
-        clips, places = h.shape[:2]
-        h = self.proj_in(h.flatten(0, 1))
-        for block in self.transformer_blocks:
-            h = block(h, inputs.slices)
-        h = self.proj_out(h).unflatten(0, (clips, places)).transpose(1, 2)
-        return x + h.reshape(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+        """(B·F, C, H, W), the frames of a clip in a row, to the same shape."""
+        return x if inputs.frames is None else super().forward(x, inputs)
 
 
 class MotionModules(nn.Module):

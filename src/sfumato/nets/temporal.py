@@ -4,7 +4,7 @@ Pictures come as rows (B·F, C, H, W), each of B clips as its F frames in their 
 takes them as clips (B, C, F, H·W): the frames are the rows of a picture, its places the columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -113,21 +113,25 @@ class TemporalBlock(nn.Module):
         self.norm3 = LayerNorm(width)
         self.ff = FeedForward(width)
 
+    def numbered(self, h: Tensor) -> Tensor:
+        """What the attentions read, (B·H·W, F, C), with the frames' numbers in it where they are told."""
+        return h
+
     def forward(self, h: Tensor, slices: int | None) -> Tensor:
         """(B·H·W, F, C) to the same shape."""
-        h = self.attn1(self.norm1(h), slices, add=h)
-        h = self.attn2(self.norm2(h), slices, add=h)
+        h = self.attn1(self.numbered(self.norm1(h)), slices, add=h)
+        h = self.attn2(self.numbered(self.norm2(h)), slices, add=h)
         return self.ff(self.norm3(h), add=h)
 
 
 class TemporalTransformer(nn.Module):
-    """Transformer blocks, `width` wide, in which every place attends to itself in all frames."""
+    """Transformer `blocks`, `width` wide, in which every place attends to itself in all frames."""
 
-    def __init__(self, channels: int, groups: int, heads: int, width: int) -> None:
+    def __init__(self, channels: int, groups: int, width: int, blocks: Iterable[TemporalBlock]) -> None:
         super().__init__()
         self.norm = Norm(groups, channels, eps=1e-6)
         self.proj_in = Linear(channels, width)
-        self.transformer_blocks = nn.ModuleList([TemporalBlock(width, heads)])
+        self.transformer_blocks = nn.ModuleList(blocks)
         self.proj_out = Linear(width, channels)
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:

@@ -57,9 +57,14 @@ class Block(Checkpointed):
         """What the residual blocks' normalisations add to the variance."""
         return config.norm_eps
 
+    @property
+    def stages(self) -> tuple[nn.ModuleList, ...]:
+        """What follows each other in a layer: the first of each, then the second of each, and so on."""
+        return self.resnets, self.attentions, self.motion_modules
+
     def layers(self) -> Iterator[Callable[[Tensor, BlockInputs], Tensor]]:
         """Each residual block with what follows it, as one function of the picture and what it is given."""
-        for stages in zip_longest(self.resnets, self.attentions, self.motion_modules):
+        for stages in zip_longest(*self.stages):
             yield partial(self.checkpoint, partial(_in_turn, stages))
 
 

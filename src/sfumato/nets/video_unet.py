@@ -1,8 +1,6 @@
 """UNets of clips: Stable Video Diffusion's (Blattmann et al. 2023) and ModelScope's (Wang et al. 2023)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import zip_longest
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from sfumato.nets.inputs import BlockInputs
 from sfumato.nets.temporal import (
     SpatioTemporalResBlock,
     SpatioTemporalTransformer,
+    TemporalBlock,
     TemporalConvs,
     TemporalTransformer,
 )
@@ -69,19 +68,13 @@ class UNet3DBlock(Block):
         channels, heads = config.block_out_channels[at], config.heads[at]
         self.temp_convs = nn.ModuleList(TemporalConvs(channels, groups) for _ in self.resnets)
         self.temp_attentions = nn.ModuleList(
-            TemporalTransformer(channels, groups, heads, channels) for _ in self.attentions
+            TemporalTransformer(channels, groups, channels, [TemporalBlock(channels, heads)])
+            for _ in self.attentions
         )
 
-    def layers(self) -> Iterator[Callable[[Tensor, BlockInputs], Tensor]]:
-        """Each residual block with all that follows it, as one function of the picture and its inputs."""
-        for parts in zip_longest(self.resnets, self.temp_convs, self.attentions, self.temp_attentions):
-            yield partial(self.checkpoint, partial(_all, parts))
-
-
-def _all(parts: Sequence[nn.Module | None], h: Tensor, inputs: BlockInputs) -> Tensor:
-    for part in parts:
-        h = h if part is None else part(h, inputs)
-    return h
+    @property
+    def stages(self) -> tuple[nn.ModuleList, ...]:
+        return self.resnets, self.temp_convs, self.attentions, self.temp_attentions
 
 
 class UNet3DDownBlock(UNet3DBlock, DownBlock):
@@ -107,8 +100,9 @@ class UNet3D(UNet):
     def __init__(self, config: UNet3DConfig) -> None:
         super().__init__(config)
         width = config.FIRST_HEADS * config.attention_head_dim
-        made = config.block_out_channels[0], config.norm_num_groups, config.FIRST_HEADS, width
-        self.transformer_in = TemporalTransformer(*made)
+        blocks = [TemporalBlock(width, config.FIRST_HEADS)]
+        channels, groups = config.block_out_channels[0], config.norm_num_groups
+        self.transformer_in = TemporalTransformer(channels, groups, width, blocks)
 
     def encode(
         self, h: Tensor, inputs: BlockInputs, features: Sequence[Tensor] = ()

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.checkpoint import Model
@@ -27,6 +29,7 @@ from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.windows import Windows
 from sfumato.prompt.language import parse
 from sfumato.request import Request
+from sfumato.studio.motions import Motions
 
 CONTEXT = 16
 """Frames that a motion adapter attends to at once, unless it is given: as AnimateDiff was trained."""
@@ -46,12 +49,21 @@ MARGIN = 3
 """Frames on both sides that a decoder which sees frames together is shown besides."""
 
 
-def resolved(request: Request, model: Model, name: str | None, motion: LoadedMotion | None) -> Request:
-    """A request for a clip with what it leaves open filled in, to be drawn with the motion adapter of that
-    `name`, by Text2Video-Zero if that is its name, or without one by a model of clips.
+def resolved(request: Request, model: Model, motions: Motions) -> Request:
+    """A request for a clip with what it leaves open filled in: by a motion adapter, by Text2Video-Zero, or by
+    a model of clips without either.
 
     Raises `UsageError` for windows that the motion adapter does not know, and for a model that draws none.
     """
+    if model.task not in ("text", "animate"):
+        raise UsageError(f"frames is {request.frames}: {model.name}, an {model.task} model, draws no clips")
+    by_itself = model.info.frames is not None
+    if by_itself and request.motion is not None:
+        raise UsageError(
+            f"motion is {request.motion}: {model.name} draws clips by itself, without an adapter"
+        )
+    name = None if by_itself else request.motion or motions.default
+    motion = motions.fetch(name)
     if motion is not None:
         known = motion.network.frames
         context = request.context or min(CONTEXT, known)
@@ -194,11 +206,17 @@ def path(motion: LoadedMotion | None, model: Model) -> Path | None:
     return found
 
 
+def frames_begun(request: Request) -> int | None:
+    """Frames of the latent that a drawing begins with, of Text2Video-Zero one; `None` of a picture."""
+    return 1 if request.motion == TEXT2VIDEO_ZERO else request.frames
+
+
 def each_frame(x0: Tensor, request: Request) -> Tensor:
     """A picture's latent (1, C, h, w) as that of a clip which shows it in every frame, if one is asked."""
     if request.frames is None:
         return x0
-    frames = 1 if request.motion == TEXT2VIDEO_ZERO else request.frames
+    frames = frames_begun(request)
+    assert frames is not None
     return x0.unsqueeze(2).expand(-1, -1, frames, -1, -1).contiguous()
 
 
@@ -232,12 +250,13 @@ def moved_latent(latent: Tensor, request: Request, decoders: Decoders) -> Tensor
     return torch.cat(parts).transpose(0, 1)[None].to(latent)
 
 
-def same_noise(like: Tensor, noise: Noise) -> Tensor:
-    """Noise (1, C, F, h, w) that is the same in every frame."""
-    return noise(like[:, :, :1]).expand_as(like)
+def same_noise(noise: Noise) -> Noise:
+    """Noise (1, C, F, h, w) that is the same in every frame, made of `noise`."""
+    return lambda like: noise(like[:, :, :1]).expand_as(like)
 
 
-def pixels_of(frames: Tensor) -> Tensor:
+def pixels_of(frames: Tensor) -> NDArray[np.uint8]:
     """Pixels (1, 3, F, H, W) in [−1, 1] as (F, H, W, 3) of 0 to 255."""
     rgb = (frames[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return rgb.permute(1, 2, 3, 0).contiguous().cpu()
+    found: NDArray[np.uint8] = rgb.permute(1, 2, 3, 0).contiguous().cpu().numpy()
+    return found

@@ -1,15 +1,14 @@
 """Drawing: a loaded model, and the pictures, steps and clean estimates that requests ask of it."""
 
 import math
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.embedding import Embedding
 from sfumato.calls import DrawingCalls, one_picture
 from sfumato.checkpoint.motion import LoadedMotion
-from sfumato.decoders import TINY, Decoders
+from sfumato.decoders import Decoders
 from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, SizedGuidance, active_terms
 from sfumato.diffusion.inpainting import resampled
 from sfumato.diffusion.level import CLEAN, Level
@@ -29,6 +28,7 @@ from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import (
     Point,
     Sampler,
+    SecondPass,
     SeededNoise,
     Start,
     Wrapper,
@@ -38,15 +38,12 @@ from sfumato.diffusion.sampling import (
 )
 from sfumato.diffusion.thresholding import bounded, bounded_ddim, dynamic_threshold
 from sfumato.diffusion.variation import varied
-from sfumato.edit import outpainting
 from sfumato.edit.canvas import Canvas, canvas_of
-from sfumato.edit.composition import HARMONISE
 from sfumato.edit.instruction import check_edit
 from sfumato.edit.matting import cut_out, outlined
 from sfumato.engine import Engine, Evaluated, Failed, Finished, Job, guided_estimates
 from sfumato.errors import NumericsError, UsageError, warn
 from sfumato.expansion import Prepared, Weights
-from sfumato.few_steps import apply_fast
 from sfumato.image import Image
 from sfumato.metadata import Record, pixel_digest
 from sfumato.names import TEXT2VIDEO_ZERO
@@ -58,7 +55,6 @@ from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import (
-    MAX_SIDE,
     Request,
     RequestFields,
     Requests,
@@ -73,6 +69,8 @@ from sfumato.studio.controls import Controls
 from sfumato.studio.layers import LayerFolder
 from sfumato.studio.library import Library
 from sfumato.studio.motions import Motions
+from sfumato.studio.resolving import resolved
+from sfumato.studio.step import GuidedDenoiser, Step
 from sfumato.validation import as_path, shown
 from sfumato.version import __version__
 from sfumato.video import Video
@@ -81,55 +79,8 @@ T = TypeVar("T")
 
 ROWS_AT_ONCE = 16
 """Rows of the native size that a batch may hold on a GPU; on a CPU a request's pictures are drawn singly."""
-DEFAULT_STRENGTH = 0.8
-"""Of a drawing that begins with a picture; in a mask it begins with noise."""
-DEFAULT_IMAGE_GUIDANCE = 1.5
-"""γ_I of a model that edits by instruction, as in diffusers."""
 CELLS_DECODED = 4 * 64 * 64
 """Latent cells that are decoded at once on a GPU, as of four pictures of 512 × 512 pixels."""
-
-
-class GuidedDenoiser(Protocol):
-    """The clean estimate x0 (B, C, H, W) of latents `x` of the same shape at `level`."""
-
-    def __call__(self, x: Tensor, level: Level, step: int | None = None) -> Tensor: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One network evaluation on the way to a picture.
-
-    `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
-    finished picture on its last step, else `None`; of a clip it is `video`.
-    """
-
-    image_index: int
-    image_count: int
-    index: int
-    total: int
-    sigma: float
-    image: Image | None
-    _estimate: Tensor
-    _studio: "Studio"
-    _picture: Prepared
-    video: Video | None = None
-
-    def __repr__(self) -> str:
-        which = f" of picture {self.image_index + 1} of {self.image_count}" if self.image_count > 1 else ""
-        return f"<Step {self.index} of {self.total}{which}, σ = {self.sigma:.4g}>"
-
-    def preview(self, quick: bool = False, *, decoder: str | None = None, frame: int = 0) -> Image:
-        """What the network believes the picture, or one `frame` of the clip, to be by now.
-
-        `quick`: colours straight from the latent, a hundredth of the work and an eighth of the size; else
-        decoded by the `decoder` "full" or "tiny", the tiny one unless given, where the model has it.
-        """
-        estimate = self._estimate if self._estimate.ndim == 4 else self._estimate[:, :, frame]
-        return self._studio.preview(estimate, self._picture, quick, decoder=decoder)
-
-    def preview_video(self, quick: bool = True) -> Video:
-        """What the network believes the clip to be by now, `quick` as in `preview`."""
-        return self._studio.preview_video(self._estimate, self._picture, quick)
 
 
 class Studio(DrawingCalls):
@@ -264,89 +215,7 @@ class Studio(DrawingCalls):
         Raises `UsageError` for a size that the model cannot draw, a decoder that it does not have, and a
         model that draws from more than a text.
         """
-        request = request_of(request, {})
-        task = self.model.task
-        if task == "animate" and (request.frames is None or request.image is None):
-            raise UsageError(
-                f"{self.model.name} moves a picture: it draws clips, not pictures, and needs image"
-            )
-        if task != "text" and request.image is None:
-            raise UsageError(f"{self.model.name} is an {task} model: it edits pictures, and needs image")
-        if task != "text" and request.inversion:
-            raise UsageError(
-                f"inversion is {request.inversion}: {self.model.name}, an {task} model, has none"
-            )
-        if task != "instruct" and request.image_guidance is not None:
-            raise UsageError(
-                f"image_guidance is {request.image_guidance:g}: {self.model.name} is no model that edits by "
-                "instruction, which alone reads it; see strength"
-            )
-        if task == "inpaint" and request.mask is None and request.extend is None:
-            raise UsageError(f"{self.model.name} is an inpaint model: it needs mask, the part to draw anew")
-        self.decoders.check(request.decoder)
-        if request.frames is not None:
-            if task not in ("text", "animate"):
-                raise UsageError(f"frames is {request.frames}: {self.name}, an {task} model, draws no clips")
-            by_itself = self.model.info.frames is not None
-            if by_itself and request.motion is not None:
-                raise UsageError(
-                    f"motion is {request.motion}: {self.name} draws clips by itself, without an adapter"
-                )
-            name = None if by_itself else request.motion or self.motions.default
-            with self.lock:
-                request = clips.resolved(request, self.model, name, self.motions.fetch(name))
-        defaults = self.model.defaults
-        canvas = self._canvas(request)
-        native = self.native_size if canvas is None else canvas.size
-        width, height = enlarging.drawn_size(request, native, self.factor)
-        if max(width, height) > MAX_SIDE:
-            raise UsageError(
-                f"this would be drawn at {width}×{height} pixels, and at most {MAX_SIDE} a side are: "
-                "give width and height"
-            )
-        for name, value in (("width", width), ("height", height)):
-            if value % self.factor:
-                below = max(value // self.factor, 1) * self.factor
-                raise UsageError(
-                    f"{name} is {value}: must be a multiple of {self.factor} for this model, "
-                    f"such as {below} or {below + self.factor}"
-                )
-        if request.elements and request.harmonise is None:
-            request = request.filled(harmonise=HARMONISE)
-        if request.extend is not None:
-            request = outpainting.resolved(request, task)
-        elif request.mask is not None:
-            request = request.filled(resample=request.resample or 1)
-        if canvas is not None and request.strength is None:
-            from_noise = canvas.mask is not None or task in ("instruct", "animate")
-            usual = enlarging.strength_of(self.model) if enlarging.enlarges(request) else DEFAULT_STRENGTH
-            request = request.filled(strength=1.0 if from_noise else usual)
-        if task == "instruct" and request.image_guidance is None:
-            own = self.model.own.get("image_guidance", DEFAULT_IMAGE_GUIDANCE)
-            request = request.filled(image_guidance=own)
-        if request.fast:
-            request = apply_fast(request, self.model)
-        sampler = request.sampler or request.inversion or defaults.sampler
-        if request.inversion == "ddpm" and sampler != "ddpm":
-            raise UsageError(f"sampler is {sampler}: with inversion ddpm it is ddpm, whose noise is kept")
-        spacing = "lcm" if sampler in ("lcm", "tcd") else defaults.spacing
-        options, steps = self.options, request.steps or defaults.steps
-        unseeded = request.variation_amount[len(request.variation_seed) :]
-        request = enlarging.resolved(request.filled(width=width, height=height), self.model, steps)
-        return request.filled(
-            steps=steps,
-            guidance=defaults.guidance if request.guidance is None else request.guidance,
-            sampler=sampler,
-            spacing=request.spacing or spacing,
-            seed=_random_seed() if request.seed is None else request.seed,
-            variation_seed=(*request.variation_seed, *(_random_seed() for _ in unseeded)),
-            model=options.source,
-            vae=options.vae,
-            tiny=options.tiny if request.decoder == TINY else None,
-            base=options.base,
-            prediction=options.prediction,
-            zero_terminal_snr=options.zero_terminal_snr,
-        )
+        return resolved(request_of(request, {}), self)
 
     def prepare(self, request: Requests | None = None, **fields: Unpack[RequestFields]) -> list[Prepared]:
         """Every picture that a request asks for, or several do, worked out once: what `job` draws.
@@ -355,14 +224,14 @@ class Studio(DrawingCalls):
         """
         prepared = []
         for each in requests_of(request, fields):
-            resolved = self.resolve(each)
-            sizes = enlarging.pass_sizes(resolved, self.factor)
-            canvas = self._canvas(resolved.filled(width=sizes[0][0], height=sizes[0][1]))
+            request = self.resolve(each)
+            sizes = enlarging.pass_sizes(request, self.factor)
+            canvas = self.canvas(request.filled(width=sizes[0][0], height=sizes[0][1]))
             with self.lock:
                 for size in sizes:
-                    controls = self.controls.fetch(resolved.controls, size)
-                upscalers = enlarging.fetch(resolved, self.decoders)
-            for picture in map(clips.still, expansion.expand(resolved)):
+                    controls = self.controls.fetch(request.controls, size)
+                upscalers = enlarging.fetch(request, self.decoders)
+            for picture in map(clips.still, expansion.expand(request)):
                 with self.lock:
                     motion = self._attached(picture.request)
                     self.library.fetch(picture.adapters, allow_partial=picture.request.allow_partial)
@@ -388,7 +257,7 @@ class Studio(DrawingCalls):
             self._select(Weights(self.adapters.active, request.motion))
         return found
 
-    def _canvas(self, request: Request) -> Canvas | None:
+    def canvas(self, request: Request) -> Canvas | None:
         """What a request draws over by itself, not in passes."""
         return None if request.extend else canvas_of(request, self.native_size, self.factor)
 
@@ -506,8 +375,8 @@ class Studio(DrawingCalls):
             noise = SeededNoise([_set(request.seed)])
             if self.model.task == "animate":  # the picture's comes first, see `clips.guidance`
                 clips.picture_noise(noise, first_size)
-            begins = 1 if request.motion == TEXT2VIDEO_ZERO else request.frames
-            eps = noise(torch.empty(self.model.latent.shape(first_size, frames=begins)))
+            shape = self.model.latent.shape(first_size, frames=clips.frames_begun(request))
+            eps = noise(torch.empty(shape))
             eps = varied(eps, request.variation_seed, request.variation_amount)
             eps = clips.noise(eps, request).to(self.device)
             guidance = self._guidance(picture, canvas)
@@ -527,27 +396,26 @@ class Studio(DrawingCalls):
             sampling = resumed(self._sampler(request)(x, levels[first:], noise), first)
         for wrapper in wrappers:
             sampling = wrapper(sampling)
-        if enlarging.refines(request):
+        if second := self._second_pass(request, levels):
+            again = second.noise(noise)
             sampling = second_pass(
-                sampling,
-                partial(enlarging.enlarge_latent, request=request, decoders=self.decoders),
-                self._sampler(request),
-                self._levels(request, request.size, request.upscale_steps),
-                noise,
-                enlarging.second_step(request),
-            )
-        if request.motion == TEXT2VIDEO_ZERO:
-            sampling = second_pass(
-                sampling,
-                partial(clips.moved_latent, request=request, decoders=self.decoders),
-                self._sampler(request),
-                levels,
-                partial(clips.same_noise, noise=noise),
-                clips.second_step(request),
+                sampling, second.change, self._sampler(request), second.levels, again, second.step
             )
         # a clip is decoded in parts, see `video`
         decode = enlarging.decode(request, self.decoders) if request.frames is None else None
         return Job(key, sampling, guidance, picture.weights, decode)
+
+    def _second_pass(self, request: Request, levels: Sequence[Level]) -> SecondPass | None:
+        """What follows a first pass over `levels`, if anything does."""
+        given: dict[str, Any] = {"request": request, "decoders": self.decoders}
+        if enlarging.refines(request):
+            refining = self._levels(request, request.size, request.upscale_steps)
+            change = partial(enlarging.enlarge_latent, **given)
+            return SecondPass(change, refining, enlarging.second_step(request))
+        if request.motion == TEXT2VIDEO_ZERO:
+            change = partial(clips.moved_latent, **given)
+            return SecondPass(change, levels, clips.second_step(request), clips.same_noise)
+        return None
 
     def _guidance(self, picture: Prepared, canvas: Canvas | None) -> Guidance:
         """The guidance of every pass; `canvas` is laid out for the first."""
@@ -665,11 +533,8 @@ class Studio(DrawingCalls):
             count = len(visited(editing.inverted(request, sampler), levels))
         else:
             count = len(visited(sampler, levels[editing.first_step(request) :]))
-        if enlarging.refines(request):
-            refining = self._levels(request, request.size, request.upscale_steps)
-            count += len(visited(sampler, refining[enlarging.second_step(request) :]))
-        if request.motion == TEXT2VIDEO_ZERO:
-            count += len(visited(sampler, levels[clips.second_step(request) :]))
+        if second := self._second_pass(request, levels):
+            count += len(visited(sampler, second.levels[second.step :]))
         return count
 
     def _sampler(self, request: Request) -> Sampler:
@@ -794,7 +659,7 @@ class Studio(DrawingCalls):
             with self.lock:
                 pixels = self.decoders.decode(latent[:, :, seen], request.decoder, request.seamless or "")
             parts.append(clips.pixels_of(pixels[:, :, kept]))
-        frames = torch.cat(parts).numpy()
+        frames = np.concatenate(parts)
         return Video.of(frames, self._record(picture, request, ""), fps=_set(request.fps), loop=request.loop)
 
     def preview_video(self, x0: Tensor, picture: Prepared, quick: bool = True) -> Video:
@@ -808,8 +673,7 @@ class Studio(DrawingCalls):
 
         What it was drawn over is around them, where they have the size at which it was drawn.
         """
-        rgb = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-        array = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
+        array = clips.pixels_of(pixels[:, :, None])[0]
         if picture.canvas is not None and array.shape[1::-1] == picture.canvas.size:
             array = picture.canvas.put_back(array)
         return self.finished(array, picture)
@@ -864,10 +728,6 @@ def _adapter(one: Any) -> AdapterWeight:
     if not isinstance(one, str):
         raise UsageError(f"cannot use {shown(one)}: an adapter is a name or an AdapterWeight")
     return AdapterWeight(one)
-
-
-def _random_seed() -> int:
-    return secrets.randbelow(2**32)
 
 
 def _set(value: T | None) -> T:

@@ -46,7 +46,7 @@ class Motions:
             self.add(
                 load_motion(
                     name,
-                    self.model.motion if name == MOTION else None,
+                    own={} if self.model.motion is None else {MOTION: self.model.motion},
                     dtype=self.dtype,
                     local_files_only=self.local_files_only,
                     names_only=self.names_only,

@@ -15,7 +15,8 @@ from sfumato.pictures import MAX_PIXELS
 from sfumato.request import Request
 
 if TYPE_CHECKING:
-    from sfumato.studio.drawing import Step, Studio
+    from sfumato.studio.drawing import Studio
+    from sfumato.studio.step import Step
 
 
 def passes_of(request: Request, studio: "Studio") -> Passes | None:

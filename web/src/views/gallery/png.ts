@@ -1,5 +1,7 @@
 /** PNG files without what they say of how they were drawn. */
 
+import { joined } from "./bytes";
+
 const SIGNATURE_BYTES = 8;
 /** Length, type and checksum of a chunk. */
 const FRAME_BYTES = 12;
@@ -15,11 +17,5 @@ export function withoutRecord(png: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuf
     if (!TELLING.has(type)) kept.push(png.subarray(at, end));
     at = end;
   }
-  const joined = new Uint8Array(kept.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of kept) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  return joined;
+  return joined(kept);
 }

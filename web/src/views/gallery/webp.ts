@@ -1,5 +1,7 @@
 /** WebP files without what they say of how they were drawn. */
 
+import { joined } from "./bytes";
+
 /** "RIFF", the length of what follows, "WEBP". */
 const HEAD_BYTES = 12;
 /** Type and length of a chunk. */
@@ -22,12 +24,7 @@ export function withoutRecord(webp: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBu
     if (!TELLING.has(type)) kept.push(chunk);
     at = end;
   }
-  const joined = new Uint8Array(kept.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of kept) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  new DataView(joined.buffer).setUint32(4, joined.length - 8, true);
-  return joined;
+  const whole = joined(kept);
+  new DataView(whole.buffer).setUint32(4, whole.length - 8, true);
+  return whole;
 }

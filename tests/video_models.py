@@ -13,18 +13,22 @@ from checkpoint_families import BETAS, text_encoder, tokenizer
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 
-def stable_video_diffusion(seed=0):
+def stable_video_diffusion(seed=0, **changes):
+    """`changes`: of the UNet's configuration."""
     torch.manual_seed(seed)
     unet = diffusers.UNetSpatioTemporalConditionModel(
-        block_out_channels=[64, 128],
-        down_block_types=["CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"],
-        up_block_types=["UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"],
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24,
-        cross_attention_dim=16,
-        num_attention_heads=[1, 2],
-        num_frames=14,
-        sample_size=96,
+        **{
+            "block_out_channels": [64, 128],
+            "down_block_types": ["CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"],
+            "up_block_types": ["UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"],
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 24,
+            "cross_attention_dim": 16,
+            "num_attention_heads": [1, 2],
+            "num_frames": 14,
+            "sample_size": 96,
+            **changes,
+        }
     )
     for name, parameter in unet.named_parameters():
         if name.endswith("mix_factor"):

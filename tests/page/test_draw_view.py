@@ -125,7 +125,9 @@ def test_every_control_is_part_of_what_is_drawn(server, open_page):
     page.get_by_label("Model", exact=True).select_option("embedded")
     prompt_of(page).fill("a cup")
     page.get_by_role("button", name="Draw", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("broken.safetensors")
+    newest = page.get_by_role("list", name="What was drawn").locator("> li").first
+    expect(newest).to_contain_text("a cup")
+    expect(newest.get_by_role("alert")).to_contain_text("broken.safetensors")
     asked = server.jobs()[0]["request"]
     said = {name: asked[name] for name in ("guidance", "sampler", "spacing", "count", "transparent", "model")}
     assert said == {

@@ -172,7 +172,7 @@ def test_a_picture_tells_how_it_was_drawn_is_tagged_and_drawn_again(seeded, open
 
 def test_a_picture_is_sent_to_edit(gallery):
     name = shown(gallery)[0]
-    gallery.get_by_role("link", name=name, exact=True).click()
+    gallery.get_by_role("link", name=name, exact=True).first.click()
     picture = re.search("picture=([^&]+)", gallery.url)[1]
     gallery.get_by_role("complementary").get_by_role("link", name="Edit").click()
     expect(gallery).to_have_url(re.compile(f"/edit/{picture}$"))

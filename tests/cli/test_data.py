@@ -59,7 +59,7 @@ def test_masks_and_kinds_that_are_not_read_are_no_broken_pictures(here, photos):
     status, out, err = here("data", "check", "photos", "--resolution", "64")
     assert (status, err) == (0, "")
     assert "8 pictures" in out
-    assert "masks, not read    1, as 7-masklabel.png" in out
+    assert "masks              1, as 7-masklabel.png" in out
     assert "kinds not read     1" in out
     told = json.loads(here("data", "check", "photos", "--json")[1])
     assert told["masks"] == ["7-masklabel.png"]

@@ -408,10 +408,27 @@ def test_a_mask_is_no_picture_to_learn_from(tmp_path, mask):
     picture(tmp_path / "a.png")
     picture(tmp_path / mask)
     found = search(tmp_path)
-    assert [one.name for one in found.pictures] == ["a.png"]
+    assert [(one.name, one.mask) for one in found.pictures] == [("a.png", mask)]
     assert found.masks == (mask,)
-    with pytest.warns(SfumatoWarning, match="1 mask, which the loss does not read, is left out"):
+    with pytest.warns(SfumatoWarning, match=r"1 mask, read with data\.loss_mask = 'files' alone"):
         found.warn(captioned=False)
+
+
+def test_what_a_picture_is_conditioned_on_is_no_mask_of_it(tmp_path):
+    for name in ("a.png", "a-condlabel.png"):
+        picture(tmp_path / name)
+    found = search(tmp_path)
+    assert [(one.name, one.mask) for one in found.pictures] == [("a.png", "")]
+    assert found.masks == ("a-condlabel.png",)
+
+
+def test_of_two_pictures_of_one_name_each_has_the_mask_beside_it(tmp_path):
+    for name in ("a/x.png", "a/masks/x.png", "b/x.png", "b/masks/x.png"):
+        picture(tmp_path / name)
+    assert {one.name: one.mask for one in search(tmp_path).pictures} == {
+        "a/x.png": "a/masks/x.png",
+        "b/x.png": "b/masks/x.png",
+    }
 
 
 def test_a_picture_that_a_table_names_besides_is_no_picture_to_learn_from(tmp_path):

@@ -157,6 +157,32 @@ def test_pictures_that_are_named_one_by_one_are_copied_with_their_captions(here,
     assert copies == {name: (mug / name).read_bytes() for name in ("0.png", "1.png", "0.txt")}
 
 
+def test_captions_are_learned_with_the_name_in_them(here, mug, tiny_base, tmp_path):
+    """As ai-toolkit has them, with "[trigger]" for the name; a picture without one is called by the name."""
+    (mug / "0.txt").write_text("[trigger] on a table")
+    (mug / "1.txt").write_text("a striped thing")
+    assert taught(here, tiny_base, mug)[0] == 0
+    data = recipe_file.read(tmp_path / "runs/mug/recipe.toml").data
+    own = [data.texts(captions)[1] for captions in ((), ("[trigger] on a table",), ("a striped thing",))]
+    assert own == ["sks mug", "sks mug on a table", "sks mug, a striped thing"]
+
+
+def test_masks_beside_the_pictures_are_used(here, mug, tiny_base, tmp_path):
+    for number in range(3):
+        size = Image.open(mug / f"{number}.png").size
+        mask = Image.new("L", size)
+        mask.paste(255, (8, 8, 30, 30))
+        mask.save(mug / f"{number}-masklabel.png")
+    named = [mug / f"{number}.png" for number in range(3)]
+    status, _, err = taught(here, tiny_base, *named)
+    assert status == 0, err
+    assert "mask" not in err
+    assert recipe_file.read(tmp_path / "runs/mug/recipe.toml").data.loss_mask == "files"
+    status, _, err = taught(here, tiny_base, mug, "--mask", "alpha", "--run", "other", "-o", "o.safetensors")
+    assert status == 2
+    assert "every picture has no part that is transparent" in err
+
+
 def test_it_is_taught_in_slices_as_in_a_piece(here, mug, tiny_base, tmp_path):
     assert taught(here, tiny_base, mug, "-o", "whole.safetensors", "--run", "whole")[0] == 0
     status, out, _ = taught(
@@ -179,6 +205,7 @@ def test_it_is_taught_in_slices_as_in_a_piece(here, mug, tiny_base, tmp_path):
         (["notes.txt"], "notes.txt is not a"),
         (["mug/0.png", "two/0.png"], "two pictures are called 0.png"),
         (["mug", "--method", "lorra"], "unknown method 'lorra'; did you mean 'lora'?"),
+        (["mug", "--mask", "file"], "unknown mask 'file'; did you mean 'files'?"),
         (["mug", "--name", "a <lora:x>"], "mean something else in prompts"),
         (["mug", "--name", " "], "must be a few words"),
         (["mug", "-o", "mug.bin"], "mug.bin must be called .safetensors"),

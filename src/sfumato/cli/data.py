@@ -175,7 +175,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     for title, key in (
         ("without a caption", "without_caption"),
         ("to be enlarged", "enlarged"),
-        ("masks, not read", "masks"),
+        ("masks", "masks"),
     ):
         if names := report[key]:
             lines.append(f"{title:18} {len(names):,}, as {names[0]}")

@@ -38,6 +38,14 @@ class TeachOptions:
     model: Annotated[
         str, option("-m, --model MODEL", MODEL, "What learns it. Default: the embedded model.")
     ] = EMBEDDED
+    mask: Annotated[
+        str | None,
+        option(
+            "--mask NAME",
+            RUN,
+            "Learn the subject alone: by files (masks), alpha, background (plain). Default: files, if any.",
+        ),
+    ] = None
     steps: Annotated[int | None, option("--steps N", RUN, "Steps. Default: the method's.")] = None
     seconds: Annotated[
         float | None, option("--seconds N", RUN, "Stop after N seconds; run again to resume. Default: never.")
@@ -78,6 +86,7 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
         options.model,
         options.run,
         options.steps,
+        options.mask,
     )
     devices.set_threads(computing)
     meter = console.Meter(options.quiet)
@@ -152,6 +161,7 @@ def _again(options: TeachOptions) -> list[str]:
         "--class": options.of_class,
         "--method": options.method if options.method != "lora" else None,
         "--model": options.model if options.model != EMBEDDED else None,
+        "--mask": options.mask,
         "--steps": options.steps,
         "--run": options.run,
         "-o": options.output,

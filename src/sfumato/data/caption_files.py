@@ -24,6 +24,7 @@ from sfumato.errors import DataError, PictureError, SfumatoError
 from sfumato.files import parse_json, read_json, read_lines
 
 JSON_LINES, CSV = "metadata.jsonl", "metadata.csv"
+MASK_COLUMN = "mask_file_name"
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 """Of a picture's own caption file."""
 CAPTION_KEYS = ("text", "caption", "prompt")
@@ -61,8 +62,8 @@ class Tables:
     words: dict[str, Words] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     """What is named and is not there, each in one line."""
-    companions: set[str] = field(default_factory=set)
-    """Pictures that a row names besides its own, as `mask_file_name` does."""
+    companions: dict[str, str] = field(default_factory=dict)
+    """Pictures that a row names besides its own, as `mask_file_name` does; of a mask its own, else ""."""
 
 
 def tables(folder: Path, files: Collection[str], pictures: Collection[str]) -> Tables:
@@ -93,7 +94,7 @@ def _add_rows(
         several[name] = Words(before.captions + words.captions, words.weight) | before
         for column, value in row.items():
             if column.endswith("_file_name") and isinstance(value, str):
-                found.companions.add(_joined(path, value))
+                found.companions[_joined(path, value)] = name if column == MASK_COLUMN else ""
     for name, words in several.items():
         found.words[name] = words | found.words.get(name, Words())
         if name not in files:

@@ -14,7 +14,8 @@ from pydantic.dataclasses import dataclass
 from sfumato.config.base import Config
 from sfumato.errors import UsageError
 
-CAPTION = "{caption}"
+CAPTION, TRIGGER = "{caption}", "[trigger]"
+"""What stands for a picture's own caption in templates, and for the trigger word in captions (ai-toolkit)."""
 _BRACES = re.compile(r"\{[^{}]*\}")
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -35,6 +36,9 @@ class CaptionTransform(Config):
     """How often each of them is left out; one always stays."""
     keep_tags: Annotated[int, Field(ge=0)] = 0
     """How many at the beginning stay where they are."""
+    trigger: str = ""
+    """What is learned is called so: it takes the place of "[trigger]" in captions, stands before those that
+    do not name it, and is the caption of pictures without one."""
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -44,7 +48,7 @@ class CaptionTransform(Config):
     @property
     def needs_captions(self) -> bool:
         """Whether a picture without a caption is of no use."""
-        return any(CAPTION in template for template in self.templates)
+        return not self.trigger and any(CAPTION in template for template in self.templates)
 
     @property
     def changes_tags(self) -> bool:
@@ -68,12 +72,20 @@ class CaptionTransform(Config):
         caption = captions[int(choice * len(captions))] if captions else ""
         if self.changes_tags:
             caption = self._tags(caption, order)
+        caption = self._named(caption)
         return self.templates[int(template * len(self.templates))].replace(CAPTION, caption)
 
     def texts(self, captions: Sequence[str]) -> list[str]:
         """All that `text` may answer, unless it changes tags; the empty text first."""
-        every = [template.replace(CAPTION, one) for one in captions or ("",) for template in self.templates]
-        return ["", *every]
+        named = [self._named(one) for one in captions or ("",)]
+        return ["", *(template.replace(CAPTION, one) for one in named for template in self.templates)]
+
+    def _named(self, caption: str) -> str:
+        """A caption that names what is learned, if that has a name."""
+        caption = caption.replace(TRIGGER, self.trigger) if self.trigger else caption
+        if not self.trigger or self.trigger.lower() in caption.lower():
+            return caption
+        return f"{self.trigger}, {caption}" if caption else self.trigger
 
     def _tags(self, caption: str, random: Random) -> str:
         tags = [tag.strip() for tag in caption.split(",") if tag.strip()]

@@ -51,6 +51,8 @@ class Picture:
     weight: float
     """How often it is shown in an epoch."""
     held_out: bool
+    mask: str = ""
+    """The path in the folder of the file that says what of it counts, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class FolderContents:
     unsupported: tuple[str, ...] = ()
     """Pictures and tables of kinds that are not read, each in one line."""
     masks: tuple[str, ...] = ()
-    """Masks of pictures, by their names: the loss is that of whole pictures."""
+    """Masks of pictures, by their names."""
 
     @property
     def uncaptioned(self) -> tuple[Picture, ...]:
@@ -77,15 +79,15 @@ class FolderContents:
         mine, others = ([replace(one, changed=0) for one in each.pictures] for each in (self, other))
         return mine == others
 
-    def warn(self, *, captioned: bool) -> None:
-        """Warn of what is left out: broken and unsupported pictures, masks and, if `captioned`, pictures
-        without a caption."""
+    def warn(self, *, captioned: bool, masked: bool = False) -> None:
+        """Warn of what is left out: broken and unsupported pictures, masks unless `masked` and, if
+        `captioned`, pictures without a caption."""
         if self.broken:
             warn(_left_out(self.folder, self.broken, "broken picture{s}"))
         if self.unsupported:
             warn(_left_out(self.folder, self.unsupported, "picture{s} of a kind that is not read"))
-        if self.masks:
-            warn(_left_out(self.folder, self.masks, "mask{s}, which the loss does not read,"))
+        if self.masks and not masked:
+            warn(_left_out(self.folder, self.masks, "mask{s}, read with data.loss_mask = 'files' alone,"))
         if captioned and self.uncaptioned:
             names = [picture.name for picture in self.uncaptioned]
             warn(_left_out(self.folder, names, "picture{s} without a caption"))
@@ -149,19 +151,55 @@ class FolderDataset:
         return torch.stack(list(in_threads(self._loaded, rows, crops)))
 
     def _loaded(self, row: int, crop: Crop) -> Tensor:
+        cropped = _cropped(pictures.srgb(self._whole(row)), crop)
+        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 127.5 - 1
+
+    def mask(self, row: int, crop: Crop) -> Tensor | None:
+        """What of a picture's `crop` counts, by the file beside it: (h, w) in [0, 1]; nothing without one.
+
+        Raises `DataError` for a mask that cannot be read, or is of another shape than its picture.
+        """
+        picture = self.pictures[row]
+        if not picture.mask:
+            return None
+        try:
+            with pictures.opened(self.folder / picture.mask, most=MOST_PIXELS) as opened:
+                whole = pictures.srgb(opened).convert("L")
+        except PictureError as error:
+            raise DataError(f"{self.folder}: the mask of {picture.name}: {error}") from error
+        (width, height), (w, h) = whole.size, picture.size
+        if abs(width * h - w * height) > max(w, h) * max(width / w, height / h):
+            raise DataError(
+                f"{self.folder}: the mask {picture.mask} has {width}×{height} pixels: must have the shape of "
+                f"its picture, {w}×{h}"
+            )
+        return _coverage(_cropped(whole.resize(picture.size), crop))
+
+    def opacity(self, row: int, crop: Crop) -> Tensor:
+        """How opaque a picture's `crop` is: (h, w) in [0, 1]."""
+        return _coverage(_cropped(pictures.rgba(self._whole(row)).getchannel("A"), crop))
+
+    def _whole(self, row: int) -> PIL.Image.Image:
         picture = self.pictures[row]
         try:
             content = bytes_of(self.folder, picture)
             with pictures.opened_content(content, picture.name, most=MOST_PIXELS) as opened:
-                whole = pictures.srgb(opened)
-                if whole.size != picture.size:
+                opened.load()
+                upright = ImageOps.exif_transpose(opened)
+                if upright.size != picture.size:
                     raise PictureError(f"{picture.name} has another size now")
+                return upright
         except PictureError as error:
             raise DataError(f"{self.folder}: {error}; it was sound when the folder was searched") from error
-        cropped = whole.resize(crop.size, PIL.Image.Resampling.LANCZOS, box=crop.box)
-        if crop.mirrored:
-            cropped = ImageOps.mirror(cropped)
-        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def _cropped(whole: PIL.Image.Image, crop: Crop) -> PIL.Image.Image:
+    shown = whole.resize(crop.size, PIL.Image.Resampling.LANCZOS, box=crop.box)
+    return ImageOps.mirror(shown) if crop.mirrored else shown
+
+
+def _coverage(grey: PIL.Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(grey)).float() / 255
 
 
 def check_is_there(folder: Path) -> None:

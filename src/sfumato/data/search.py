@@ -11,7 +11,6 @@ import os
 import re
 import stat
 import tarfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
@@ -25,7 +24,7 @@ from sfumato.errors import DataError, PictureError, UnsupportedPictureError, war
 from sfumato.files import make_folder, open_file, read_file, write_json
 from sfumato.formats import READ_FORMATS, READABLE
 
-VERSION = 3
+VERSION = 4
 """Of what is kept of a search: another version's is not read, as it may have read less."""
 ONE_IN = 40
 """Of how many pictures one is held out for tests, where the folder does not say itself."""
@@ -48,6 +47,10 @@ _OTHER_TABLES = dict.fromkeys(
 """The same where no caption is found elsewhere."""
 _MASK = re.compile(r"(.+)(-masklabel|-condlabel|[-_.]mask)", re.IGNORECASE)
 """The name of a picture's mask, after the picture's own: OneTrainer's, and what others write."""
+MASK_ENDS = ("-masklabel.png", ".mask.png", "-mask.png", "_mask.png")
+"""What the names of masks end in that are looked for beside a picture."""
+_CONDITION = "-condlabel"
+"""Of these, OneTrainer's picture to condition on, which is no mask."""
 _MASK_FOLDER = re.compile(r"masks?|conditioning.*|.*[-_ ]masks?", re.IGNORECASE)
 """Folders of masks: kohya's `conditioning_data_dir` may have any name, and has one of these."""
 _ORIENTATION = 0x0112
@@ -148,7 +151,7 @@ def _files(folder: Path, index: Path | None) -> dict[str, os.stat_result]:
 
 def _candidates(
     folder: Path, files: Mapping[str, os.stat_result]
-) -> tuple[list[Picture], list[str], list[str], set[str]]:
+) -> tuple[list[Picture], list[str], list[str], list[str]]:
     """What may be pictures to learn from, what is broken, what is of kinds that are not read, and masks."""
     broken = [f"{name!a} has a name that is not UTF-8" for name in files if not _is_text(name)]
     files = {name: status for name, status in files.items() if _is_text(name)}
@@ -165,7 +168,8 @@ def _candidates(
             words[name] = tables.words.get(name, Words()) | own
         except PictureError as error:
             broken.append(str(error))
-    masks = tables.companions & words.keys() | _masks(words)
+    masks = _masks(words) | {name: of for name, of in tables.companions.items() if name in words}
+    mask_of = {of: name for name, of in masks.items()}
     silent = words and not any(each.captions for each in words.values())
     unread = _UNREAD | _OTHER_TABLES if silent else _UNREAD
     for name, status in files.items():
@@ -173,29 +177,44 @@ def _candidates(
         if suffix == ".tar":
             found += _members(folder, name, status.st_mtime_ns)
         elif name in words and name not in masks:
-            found.append(_picture(folder, name, name, 0, status.st_size, status.st_mtime_ns, words[name]))
+            one = _picture(folder, name, name, 0, status.st_size, status.st_mtime_ns, words[name])
+            found.append(replace(one, mask=mask_of.get(name, "")))
         elif suffix in unread and PurePosixPath(name).name not in (JSON_LINES, CSV):
             unsupported.append(f"{name} is {unread[suffix]}")
         elif suffix not in READ_FORMATS and _is_named_picture(name):
             unsupported.append(f"{name} is not a {READABLE} picture: convert it")
-    return found, broken, unsupported, masks
+    return found, broken, unsupported, list(masks)
 
 
-def _masks(words: Mapping[str, Words]) -> set[str]:
-    """The pictures that have no words of their own and are named as the masks of others."""
+def _masks(words: Mapping[str, Words]) -> dict[str, str]:
+    """The pictures that have no words of their own and are named as the masks of others, and those others.
+
+    "" where no single picture, or another thing than a mask, is meant.
+    """
     paths = {name: PurePosixPath(name) for name in words}
-    stems = {str(path.with_suffix("")) for path in paths.values()}
-    shown = Counter(path.stem for path in paths.values() if not _in_mask_folder(path))
-    found = set()
+    stems = {str(path.with_suffix("")): name for name, path in paths.items()}
+    shown: dict[str, list[str]] = {}
+    for name, path in paths.items():
+        if not _in_mask_folder(path):
+            shown.setdefault(path.stem, []).append(name)
+    found = {}
     for name, path in paths.items():
         if words[name].captions:
             continue
-        named = _MASK.fullmatch(path.stem)
-        if named and (named[2].lower().endswith("label") or str(path.with_name(named[1])) in stems):
-            found.add(name)
-        if _in_mask_folder(path) and shown[path.stem]:
-            found.add(name)
+        if named := _MASK.fullmatch(path.stem):
+            of = stems.get(str(path.with_name(named[1])))
+            if of or named[2].lower().endswith("label"):
+                found[name] = of if of and named[2].lower() != _CONDITION else ""
+        if _in_mask_folder(path) and (own := shown.get(path.stem)):
+            # of several of one name, the one that lies where the folder of masks does
+            above = [of for of in own if _folder_above_masks(path) == paths[of].parent] or own
+            found[name] = above[0] if len(above) == 1 else ""
     return found
+
+
+def _folder_above_masks(path: PurePosixPath) -> PurePosixPath:
+    """Where the pictures lie whose masks lie at `path`: in the same folder without that of the masks."""
+    return PurePosixPath(*(part for part in path.parts[:-1] if not _MASK_FOLDER.fullmatch(part)))
 
 
 def _in_mask_folder(path: PurePosixPath) -> bool:

@@ -17,7 +17,7 @@ from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
 from sfumato.data.caption_transform import CaptionTransform
 from sfumato.data.crops import Crop, CropPolicy, Dataset, Size, bucket_sizes, nearest_bucket
-from sfumato.data.folder import FolderContents
+from sfumato.data.folder import FolderContents, FolderDataset
 from sfumato.data.icons import icon_dataset, load
 from sfumato.data.search import search
 from sfumato.devices import DTYPES, sent
@@ -36,6 +36,7 @@ from sfumato.train.cache import (
 )
 from sfumato.train.context import StepContext
 from sfumato.train.log import counts
+from sfumato.train.loss_masks import LOSS_MASKS, LossMasks
 from sfumato.train.order import CAPTIONS, CONDITIONS, CROPS, Epochs, Order, WeightedSampling, random_of
 from sfumato.train.recipe import Count, DataSection, NotNegative, Recipe
 from sfumato.train.word import NewWord
@@ -66,6 +67,10 @@ class CaptionedData(DataSection, CaptionTransform):
     """Files of learned words (textual inversion) that captions name, by their files' names."""
     horizontal_flip: bool = False
     """Whether one in two pictures is mirrored."""
+    loss_mask: Annotated[str, one_of(LOSS_MASKS)] = "none"
+    """What of a picture is learned: one of `LOSS_MASKS`."""
+    unmasked_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """What the rest of it counts beside."""
     captions_per_picture: Count = 6
     """Of icons, whose captions are composed."""
     tints_per_icon: Count = 3
@@ -99,6 +104,8 @@ class LatentBatch:
     """What the network reads beside the noisy latents (B, C', h, w), if it does."""
     weights: Tensor | None = None
     """How much each example counts (B,); 1 unless given."""
+    cells: Tensor | None = None
+    """How much each cell of an example counts in its mean (B, 1, h, w); all the same unless given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +123,8 @@ class CaptionedBatches:
     """From pictures (B, 3, H, W) in [−1, 1] to what a control is shown of them."""
     sizes: tuple[Size, ...] = ()
     """Of the buckets, in pixels."""
+    masks: LossMasks | None = None
+    """What of the pictures counts, unless all does."""
 
     def __call__(self, context: StepContext, count: int) -> LatentBatch:
         """`count` examples."""
@@ -130,7 +139,9 @@ class CaptionedBatches:
         if self.condition is not None:
             pictures = self.dataset.load(rows, crops)
             condition = sent(self.condition(pictures, random_of(context, CONDITIONS)), self.device)
-        return LatentBatch(x0, states, size_conditioning(pooled, crops), context.step, condition)
+        cells = None if self.masks is None else self.masks(rows, crops)
+        added = size_conditioning(pooled, crops)
+        return LatentBatch(x0, states, added, context.step, condition, cells=cells)
 
 
 def size_conditioning(pooled: Tensor | None, crops: Sequence[Crop]) -> SizeConditioning | None:
@@ -176,8 +187,15 @@ def captioned_batches(
         states: CaptionStates = CaptionEncoder(base, device, {**embeddings, word.token: word})
     else:
         states = _states(run, data, CaptionEncoder(base, device, embeddings), dataset, report)
-    buckets = tuple(sorted(set(sizes)))
-    return base, CaptionedBatches(dataset, order, data, policy, latents, states, device, condition, buckets)
+    buckets, masks = tuple(sorted(set(sizes))), None
+    if data.loss_mask != "none":
+        if not isinstance(dataset, FolderDataset):
+            raise UsageError("data.loss_mask goes with pictures of one's own, not with the icon set")
+        masks = LossMasks(dataset, data.loss_mask, data.unmasked_weight, base.factor, device)
+        masks.check(sizes, counts(report, f"{data.folder}: finding the subject"))
+    return base, CaptionedBatches(
+        dataset, order, data, policy, latents, states, device, condition, buckets, masks
+    )
 
 
 def embeddings_of(data: CaptionedData, base: Model) -> dict[str, Embedding]:
@@ -193,11 +211,13 @@ def has_icons(folder: Path) -> bool:
     return any(folder.glob("part-*.jsonl"))
 
 
-def folder_contents(recipe: Recipe, report: Callable[[str], None], *, captioned: bool) -> FolderContents:
+def folder_contents(
+    recipe: Recipe, report: Callable[[str], None], *, captioned: bool, masked: bool = False
+) -> FolderContents:
     """What is in the recipe's folder of pictures; warns of what is left out."""
     folder = recipe.data.folder
     found = search(Path(folder), Path(recipe.run) / INDEX, counts(report, f"{folder}: looking at pictures"))
-    found.warn(captioned=captioned)
+    found.warn(captioned=captioned, masked=masked)
     return found
 
 
@@ -228,7 +248,7 @@ def _pictures(
         side = side_of(base, data.resolution or icons.side)
         return icons, [(side, side)] * len(icons), WeightedSampling.of(icons.weights, (side, side)), side
     captioned = data.needs_captions
-    found = folder_contents(recipe, report, captioned=captioned)
+    found = folder_contents(recipe, report, captioned=captioned, masked=data.loss_mask == "files")
     own = found.chosen(held_out=False if data.hold_out else None, captioned=captioned)
     side = side_of(base, data.resolution)
     buckets = bucket_sizes(side, _bucket_step(data, base, side), data.max_aspect_ratio)

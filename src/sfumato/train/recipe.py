@@ -69,6 +69,8 @@ class Objective(Section, ABC):
     """What the weights may start from, the default first."""
     TAKES_ADAPTER: ClassVar[bool] = False
     """Whether a LoRA can be trained in place of the network's own weights."""
+    MASKS_LOSS: ClassVar[bool] = False
+    """Whether parts of a picture may count less than others."""
     FEW_STEPS: ClassVar[bool] = False
     """Whether it distils a model into one that samples in few steps."""
 
@@ -249,6 +251,8 @@ class Recipe(Section):
             raise ValueError(f"the objective {self.objective.NAME!r} takes no adapter: leave [adapter] out")
         if self.adapter and self.start != "base":
             raise ValueError("an adapter needs the weights that it adapts: start = 'base'")
+        if getattr(self.data, "loss_mask", "none") != "none" and not self.objective.MASKS_LOSS:
+            raise ValueError(f"the objective {self.objective.NAME!r} reads no data.loss_mask: leave it out")
         if not isinstance(self.data, self.objective.DATA):
             raise ValueError(f"data must be {self.objective.DATA.__name__} for this objective")
         self.objective.check_recipe(self)

@@ -106,6 +106,7 @@ def draw_clips(
 def save(pictures: Tensor, path: Path, columns: int = 8) -> None:
     """Write pictures (B, 3, H, W) in [−1, 1] as one image, `columns` in a row. Raises `OutputError`."""
     count, _, height, width = pictures.shape
+    columns = min(columns, count)
     while (rows := -(-count // columns)) * height > MAX_SIDES["WEBP"]:
         columns += 1
     pixels = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

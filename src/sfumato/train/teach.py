@@ -11,11 +11,15 @@ from typing import Any
 from sfumato.checkpoint.source import locate
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.data import caption_files
+from sfumato.data.caption_transform import CAPTION
+from sfumato.data.folder import FolderContents
+from sfumato.data.search import MASK_ENDS, search
 from sfumato.errors import DataError, OutputError, UsageError, nearest, warn
 from sfumato.files import make_folder, replace_atomically
 from sfumato.formats import READ_FORMATS, READABLE
 from sfumato.options import EMBEDDED
 from sfumato.train import loop, recipe_file, stages
+from sfumato.train.loss_masks import LOSS_MASKS
 from sfumato.train.stages import Plan
 
 PICTURES, RECIPE = "pictures", "recipe.toml"
@@ -53,10 +57,15 @@ class Teaching:
     """The folder of the run; `runs/` and the pictures' name unless given."""
     steps: int | None = None
     """Of each recipe."""
+    mask: str | None = None
+    """What of the pictures is learned, one of `LOSS_MASKS`; by masks beside them, if there are any, unless
+    given."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"unknown method {self.method!r}; {nearest(self.method, METHODS)}")
+        if self.mask is not None and self.mask not in LOSS_MASKS:
+            raise UsageError(f"unknown mask {self.mask!r}; {nearest(self.mask, LOSS_MASKS)}")
         for what, text in (("name", self.name), ("class", self.of_class)):
             if text is not None and (not text.strip() or len(text) > MOST_NAME or "\n" in text):
                 raise UsageError(
@@ -100,9 +109,10 @@ def prepare(teaching: Teaching) -> Plan:
     """
     run = teaching.folder
     data = _data(teaching, run)
-    _warn_of_few(data)
+    found = search(data)
+    _warn_of_few(len(found.pictures))
     _warn_of_common(teaching)
-    written = recipes(teaching, data)
+    written = recipes(teaching, found)
     for name, content in written.items():
         if "stages" not in content:
             # before the recipe of another run that is there is replaced
@@ -114,8 +124,8 @@ def prepare(teaching: Teaching) -> Plan:
     return stages.read(run / RECIPE)
 
 
-def recipes(teaching: Teaching, data: Path) -> dict[str, dict[str, Any]]:
-    """The recipes for the pictures in the folder `data`, by the names of their files, as tables."""
+def recipes(teaching: Teaching, data: FolderContents) -> dict[str, dict[str, Any]]:
+    """The recipes for the pictures in a folder, by the names of their files, as tables."""
     run = teaching.folder
     if teaching.method == "inversion":
         return {RECIPE: _inversion(teaching, data, run)}
@@ -132,9 +142,15 @@ def recipes(teaching: Teaching, data: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _common(teaching: Teaching, data: Path, run: Path, steps: int, learning_rate: float) -> dict[str, Any]:
+def _common(
+    teaching: Teaching, data: FolderContents, run: Path, steps: int, learning_rate: float
+) -> dict[str, Any]:
     name = teaching.name.strip()
     template = name if teaching.base == EMBEDDED else f"a photo of {name}"
+    texts: dict[str, Any] = {"caption_template": [template]}
+    if any(picture.captions for picture in data.pictures):
+        texts = {"caption_template": [CAPTION], "trigger": name}
+    by_files = any(picture.mask for picture in data.pictures)
     return {
         "base": teaching.base,
         "run": str(run),
@@ -144,10 +160,11 @@ def _common(teaching: Teaching, data: Path, run: Path, steps: int, learning_rate
         "checkpoint_every": 25,
         "log_every": 25,
         "data": {
-            "folder": str(data),
+            "folder": str(data.folder),
             "hold_out": False,
-            "caption_template": [template],
+            **texts,
             "caption_dropout": 0.0,
+            "loss_mask": teaching.mask or ("files" if by_files else "none"),
         },
         "optimizer": {
             "learning_rate": learning_rate,
@@ -158,7 +175,7 @@ def _common(teaching: Teaching, data: Path, run: Path, steps: int, learning_rate
     }
 
 
-def _lora(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
+def _lora(teaching: Teaching, data: FolderContents, run: Path) -> dict[str, Any]:
     """A LoRA (Hu et al. 2022), for DreamBooth with prior preservation."""
     content = _common(teaching, data, run, 150 if teaching.steps is None else teaching.steps, 1e-3)
     content["objective"] = {"name": "denoiser"}
@@ -174,7 +191,7 @@ def _lora(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
     return content
 
 
-def _inversion(teaching: Teaching, data: Path, run: Path) -> dict[str, Any]:
+def _inversion(teaching: Teaching, data: FolderContents, run: Path) -> dict[str, Any]:
     """Textual inversion (Gal et al. 2023)."""
     content = _common(teaching, data, run, 200 if teaching.steps is None else teaching.steps, 1e-2)
     begins_as = teaching.of_class or "thing"
@@ -214,10 +231,10 @@ def _data(teaching: Teaching, run: Path) -> Path:
     wanted: dict[str, Path] = {}
     for path in teaching.pictures:
         wanted[path.name] = path
-        for suffix in caption_files.CAPTION_SUFFIXES:
-            for beside in (path.with_suffix(suffix), path.with_name(path.name + suffix)):
-                if beside.is_file():
-                    wanted[beside.name] = beside
+        beside = [path.with_suffix(suffix) for suffix in caption_files.CAPTION_SUFFIXES]
+        beside += [path.with_name(path.name + suffix) for suffix in caption_files.CAPTION_SUFFIXES]
+        beside += [path.with_name(path.stem + end) for end in MASK_ENDS]
+        wanted |= {each.name: each for each in beside if each.is_file()}
     try:
         for old in folder.iterdir():
             if old.name not in wanted:
@@ -231,9 +248,8 @@ def _data(teaching: Teaching, run: Path) -> Path:
     return folder
 
 
-def _warn_of_few(folder: Path) -> None:
+def _warn_of_few(count: int) -> None:
     """Warn of so few pictures that what surrounds the subject is learned with it."""
-    count = sum(path.suffix.lower() in READ_FORMATS for path in folder.rglob("*"))
     if 0 < count < FEW:
         told = "one picture is" if count == 1 else f"{count} pictures are"
         warn(

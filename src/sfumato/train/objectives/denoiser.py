@@ -3,7 +3,8 @@
     loss = w(t) · |f(a_t·x0 + s_t·eps, t, text) − target|²
 
 over latents, their captions, times t spread evenly over the path, and noise eps; the target is the row of
-`sfumato.diffusion.predict` that the model's schedule names, v = a·eps − s·x0 for the embedded one.
+`sfumato.diffusion.predict` that the model's schedule names, v = a·eps − s·x0 for the embedded one. With
+`loss_mask` the mean of an example is that of its cells weighted by their masks m: Σ m·|…|² / Σ m.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ WEIGHTINGS: dict[str, Callable[[Tensor, Prediction], Tensor]] = {
 class Denoising(Objective):
     """Trains the denoiser."""
 
-    NAME, DATA, TAKES_ADAPTER = "denoiser", CaptionedData, True
+    NAME, DATA, TAKES_ADAPTER, MASKS_LOSS = "denoiser", CaptionedData, True, True
 
     weighting: Annotated[str, one_of(WEIGHTINGS)] = "plain"
     """Of the loss over noise levels, a name of `WEIGHTINGS`."""
@@ -125,7 +126,10 @@ class DenoisingLoss:
             x = torch.cat([x, batch.channels], dim=1)
         shown = () if batch.condition is None else (batch.condition,)
         out = self.net(x, self.times[index], batch.states, batch.added, *shown)
-        error = ((out.float() - self.prediction.target(x0, eps, a, s)) ** 2).mean(tuple(range(1, x0.ndim)))
+        squared = (out.float() - self.prediction.target(x0, eps, a, s)) ** 2
+        if batch.cells is not None:
+            squared = squared * (batch.cells / batch.cells.mean((1, 2, 3), keepdim=True))
+        error = squared.mean(tuple(range(1, x0.ndim)))
         noisy = index >= len(self.times) // 2
         half = (error * noisy).sum() / noisy.sum().clamp(min=1)
         weights = self.weights[index] if batch.weights is None else self.weights[index] * batch.weights

@@ -120,7 +120,8 @@ class PriorBatches:
         weights = torch.cat([x0.new_ones(half), x0.new_full((half,), self.weight)])
         states = torch.cat([own.states, self.states.expand(half, -1, -1)])
         x0 = x0.contiguous(memory_format=torch.channels_last)
-        return LatentBatch(x0, states, added, context.step, weights=weights)
+        cells = None if own.cells is None else torch.cat([own.cells, torch.ones_like(own.cells)])
+        return LatentBatch(x0, states, added, context.step, weights=weights, cells=cells)
 
 
 def draw_class(

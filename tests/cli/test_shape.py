@@ -64,6 +64,9 @@ def test_a_prompt_is_drawn_and_puffed(here):
     ("arguments", "said"),
     [
         (["none.png"], "cannot read none.png"),
+        ([""], "nothing is to be shaped: give a picture, or a prompt in words"),
+        (["apple.png", "-o", "new/apple.blend"], "unknown suffix '.blend'"),
+        (["an apple", "-o", "new/apple.glb", "--steps", "-1"], "steps is -1"),
         (["apple.png", "-o", "apple.blend"], "unknown suffix '.blend'; a mesh is a file .glb"),
         (
             ["apple.png", "-o", "apple.stl", "--points", "9"],
@@ -103,6 +106,8 @@ def test_what_cannot_be_shaped_is_told_before_anything_is_written(here, apple, a
     ("arguments", "said"),
     [
         (["none.glb"], "cannot read none.glb: No such file"),
+        ([""], "'.' has no suffix; a mesh is a file .glb"),
+        (["none.glb", "-o", "new/none.png"], "unknown suffix '.png'; frames are written as"),
         (["apple.png"], "unknown suffix '.png'; a mesh is a file .glb"),
         (["none.glb", "-o", "none.jpg"], "unknown suffix '.jpg'; frames are written as"),
         (["none.glb", "--frames", "1"], "frames is 1: must be 2 to 360"),

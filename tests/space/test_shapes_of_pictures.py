@@ -187,6 +187,44 @@ def test_points_have_normals_and_colours(apple, tmp_path):
         apple.save(tmp_path / "none.ply", points=0)
 
 
+def test_a_volume_holds_distances_from_the_surface_and_its_colours(apple, tmp_path):
+    moved = Mesh(apple.mesh.vertices * 3 + 5, apple.mesh.faces, apple.mesh.uv, apple.mesh.texture)
+    path = Shape(moved).save(tmp_path / "apple.npz")
+    with np.load(path) as held:
+        distances, centre, extent = (held[name] for name in ("distances", "centre", "extent"))
+        red = held["colours"].reshape(-1, 3).mean(0)
+    axis = ((np.arange(len(distances)) + 0.5) / len(distances) * 2 - 1) * extent
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    radius = (np.ptp(moved.vertices, axis=0) / 2).mean()
+    assert np.allclose(centre, 5, atol=0.05)
+    assert (
+        np.abs(distances - (radius - np.sqrt(x * x + y * y + z * z))).max() < 0.15
+    )  # of 6: it is no exact ball
+    assert red[0] > 200 > 60 > red[1]
+    again = Shape.open(path).mesh
+    assert again.is_watertight
+    assert np.isclose(again.areas.sum(), moved.areas.sum(), rtol=0.02)
+    assert (again.vertex_colours[:, 0] > 200).all()
+
+
+def test_an_open_mesh_has_no_volume_and_other_arrays_are_none(tmp_path):
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [0, 1, 0]], np.float32)
+    with pytest.raises(UsageError, match="the mesh is open: only a closed one has a volume"):
+        Shape(Mesh(corners, np.array([[0, 1, 2]]))).save(tmp_path / "open.npz")
+    assert not list(tmp_path.iterdir())
+    good = {"distances": np.zeros((4, 4, 4)), "colours": np.zeros((4, 4, 4, 3)), "centre": np.zeros(3)}
+    for held, said in (
+        ({"points": np.zeros((5, 3))}, "is no volume: it has no distances, colours, centre, extent"),
+        ({**good, "extent": 0}, "extent more than 0"),
+        ({**good, "extent": 1, "distances": np.full((4, 4, 4), np.nan)}, "must be finite"),
+        ({**good, "extent": 1, "centre": np.zeros(2)}, r"centre \(3,\)"),
+        ({**good, "extent": 1}, "the volume is empty"),
+    ):
+        np.savez(tmp_path / "held.npz", **held)
+        with pytest.raises(UsageError, match=said):
+            Shape.open(tmp_path / "held.npz")
+
+
 def test_files_that_are_no_meshes_are_refused(apple, tmp_path):
     damaged, empty = tmp_path / "damaged.glb", tmp_path / "empty.obj"
     damaged.write_bytes(b"glTF" + bytes(100))

@@ -1,5 +1,6 @@
 """`sfumato shape`: a mesh or points from a picture, or from a prompt."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from sfumato.space.settings import METHODS, OBJECTIVES, QUALITIES, check_method
 if TYPE_CHECKING:
     import PIL.Image
 
+    from sfumato.request import Request
     from sfumato.space.shape import Shape
 
 program = Program()
@@ -45,9 +47,13 @@ class ShapeOutput:
     as_json: Annotated[bool, option("--json", OUTPUT, "Print one line of JSON.")] = False
     quiet: Quiet = False
 
-    def place(self, name: str) -> Path:
-        """Where the file goes, called `name` unless it is given. Raises `OutputError` where it cannot."""
+    def place(self, name: str, check: Callable[[Path], object]) -> Path:
+        """Where the file goes, called `name` unless it is given, if `check` does not refuse it.
+
+        Raises `OutputError` where it cannot be written; its folder is made last.
+        """
         path = Path(name) if self.output is None else Path(self.output).expanduser()
+        check(path)
         target.make_folder(path.parent)
         path = target.Target(path.parent, path.name, 1, overwrite=self.output is not None).path(1, "", 0)
         files.check_file(path)
@@ -140,15 +146,15 @@ def shape(
         ),
     ] = None,
 ) -> None:
-    """Make a closed, textured mesh and print where it is: .glb, .gltf, .obj, .stl or .ply.
+    """Make a closed, textured mesh and print where it is: .glb, .gltf, .obj, .stl, .ply or .npz.
 
     The object of a picture is cut out and inflated, and the picture is its front. A field that is
     interrupted goes on when the same command is given again.
     """
+    if not what.strip():
+        raise UsageError("nothing is to be shaped: give a picture, or a prompt in words")
     is_picture = Path(what).suffix.lower() in READ_FORMATS or Path(what).is_file()
     stem = Path(what).stem if is_picture else target.slug(what, 40)
-    path = output.place(f"{stem}{'.glb' if points is None else '.ply'}")
-    (check_mesh_suffix if points is None else check_points_suffix)(path)
     from sfumato.space.shape import check_points, check_puffing
 
     amount: Any = number(thickness)
@@ -158,24 +164,28 @@ def shape(
     count: Any = None if points is None else number(points)
     if count is not None:
         check_points(count)
+    check = check_mesh_suffix if points is None else check_points_suffix
+    if is_picture and fields:
+        raise UsageError(
+            f"{', '.join(sorted(fields))} is given for a picture that is there: nothing is drawn"
+        )
+    if is_picture and method != "puff":
+        raise UsageError(f"--method {method} is given with a picture: it belongs to a prompt")
+    if mask is not None and not is_picture:
+        raise UsageError("--mask is given with a prompt: it belongs to a picture that is there")
+    from sfumato.request import Request
+
+    request = Request.build(prompt=what, transparent=method == "puff", **({} if is_picture else fields))
+    path = output.place(f"{stem}{'.glb' if points is None else '.ply'}", check)
     look: dict[str, Any] = {"thickness": amount, "back": back, "faces": triangles}
     meter = console.Meter(output.quiet)
     facts: dict[str, Any] = {}
     if is_picture:
-        if fields:
-            raise UsageError(
-                f"{', '.join(sorted(fields))} is given for a picture that is there: nothing is drawn"
-            )
-        if method != "puff":
-            raise UsageError(f"--method {method} is given with a picture: it belongs to a prompt")
         made = _of_picture(what, mask, look, meter)
+    elif method == "field":
+        made, facts = _of_field(request, device, (quality, objective), triangles, path, meter)
     else:
-        if mask is not None:
-            raise UsageError("--mask is given with a prompt: it belongs to a picture that is there")
-        if method == "field":
-            made, facts = _of_field(what, fields, device, (quality, objective), triangles, path, meter)
-        else:
-            made, facts = _of_prompt(what, fields, device, look, meter)
+        made, facts = _of_prompt(request, device, look, meter)
     made.save(path, points=count)
     mesh = made.mesh
     facts = {"faces": len(mesh.faces), "watertight": mesh.is_watertight, **facts}
@@ -190,14 +200,12 @@ def _of_picture(what: str, mask: Path | None, look: dict[str, Any], meter: conso
 
 
 def _of_prompt(
-    prompt: str, fields: dict[str, Any], device: DeviceOptions, look: dict[str, Any], meter: console.Meter
+    request: "Request", device: DeviceOptions, look: dict[str, Any], meter: console.Meter
 ) -> "tuple[Shape, dict[str, Any]]":
     """The shape of a drawn picture, and how that was drawn."""
-    from sfumato.request import Request
     from sfumato.space.libraries import library
     from sfumato.space.shape import Shape
 
-    request = Request.build(prompt=prompt, transparent=True, **fields)
     library("skimage")
     with meter.shown("loading the model"):
         from sfumato import devices
@@ -209,8 +217,7 @@ def _of_prompt(
 
 
 def _of_field(
-    prompt: str,
-    fields: dict[str, Any],
+    request: "Request",
     device: DeviceOptions,
     how: tuple[str, str],
     faces: int,
@@ -218,10 +225,8 @@ def _of_field(
     meter: console.Meter,
 ) -> "tuple[Shape, dict[str, Any]]":
     """The shape of a field distilled in a quality by an objective. Its state is kept beside `path`."""
-    from sfumato.request import Request
     from sfumato.space.libraries import library
 
-    request = Request.build(prompt=prompt, **fields)
     library("skimage")
     kept = path.with_name(f"{path.stem}.field.safetensors")
     with meter.shown("loading the model"):
@@ -250,7 +255,7 @@ def _of_field(
     kept.unlink(missing_ok=True)
     settings = distillation.settings
     return made, {
-        "prompt": prompt,
+        "prompt": request.prompt,
         "steps": settings.steps,
         "seed": settings.seed,
         "objective": settings.objective,

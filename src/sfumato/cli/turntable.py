@@ -9,6 +9,7 @@ from sfumato.cli.options import Program, argument, number, option
 from sfumato.cli.shape import Output
 from sfumato.errors import UsageError
 from sfumato.files import replace_atomically
+from sfumato.space.formats import check_mesh_suffix
 
 program = Program()
 
@@ -18,7 +19,7 @@ program = Program()
 sfumato turntable apple.glb --frames 24 --size 128 --elevation 30 -o apple.gif --sheet"""
 )
 def turntable(
-    path: Annotated[Path, argument("MESH", "A .glb, .gltf, .obj, .stl or .ply file.")],
+    path: Annotated[Path, argument("MESH", "A .glb, .gltf, .obj, .stl, .ply or .npz file.")],
     output: Output,
     frames: Annotated[str, option("--frames N", PICTURE, "How many pictures, 2 to 360. Default: 36.")] = "36",
     size: Annotated[str, option("--size PX", PICTURE, "Width and height, 16 to 2048. Default: 256.")] = "256",
@@ -43,7 +44,8 @@ def turntable(
         raise UsageError(f"--size is {size!r}: must be 16 to 2048")
     if not isinstance(up, int | float) or not -90 <= up <= 90:
         raise UsageError(f"--elevation is {elevation!r}: must be −90 to 90 degrees")
-    place = output.place(f"{path.stem}.webp")
+    check_mesh_suffix(path)
+    place = output.place(f"{path.stem}.webp", animation.animation_format)
     kind = animation.animation_format(place)
     animation.check_size((side, side), kind)
     meter = console.Meter(output.quiet)

@@ -1,7 +1,9 @@
-"""Files of meshes and point clouds: glTF, OBJ, STL and PLY, by trimesh."""
+"""Files of meshes and point clouds: glTF, OBJ, STL and PLY, by trimesh, and volumes in .npz."""
 
 import io
 import warnings
+import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sfumato.files import regular, replace_atomically
 from sfumato.space.formats import check_mesh_suffix, check_points_suffix
 from sfumato.space.libraries import library
 from sfumato.space.mesh import MAX_FACES, Mesh, PointCloud, without_degenerate
+from sfumato.space.voxels import DistanceVolume
 
 MAX_BYTES = 512 << 20
 """The most that is read of a mesh's file."""
@@ -21,11 +24,15 @@ MAX_BYTES = 512 << 20
 def write_mesh(mesh: Mesh, path: Path) -> None:
     """Write `mesh` in the format that the suffix names; see `formats.MESHES`.
 
-    PLY has the colours of vertices, STL none. Raises `UsageError` for another suffix and `OutputError`
-    where the file cannot be written.
+    PLY has the colours of vertices, STL none. An .npz is the volume of a closed mesh, with `distances`,
+    `colours`, `centre` and `extent` as in `DistanceVolume`. Raises `UsageError` for another suffix, or for an
+    open mesh as a volume, and `OutputError` where the file cannot be written.
     """
     check_mesh_suffix(path)
     suffix = path.suffix.lower()
+    if suffix == ".npz":
+        _write_volume(DistanceVolume.of_mesh(mesh), path)
+        return
     made = _for_trimesh(mesh, f"{path.stem}-texture", textured=suffix in (".glb", ".gltf", ".obj"))
     content: bytes
     if suffix == ".glb":
@@ -56,6 +63,8 @@ def read_mesh(path: Path) -> Mesh:
     try:
         if (size := regular(path).stat().st_size) > MAX_BYTES:
             raise UsageError(f"{path} has {size:,} bytes: at most {MAX_BYTES:,} are read")
+        if path.suffix.lower() == ".npz":
+            return _read_volume(path).mesh()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = trimesh.load_scene(str(path), process=False).to_mesh()
@@ -71,6 +80,37 @@ def read_mesh(path: Path) -> Mesh:
         return _of_trimesh(loaded)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _write_volume(volume: DistanceVolume, path: Path) -> None:
+    with replace_atomically(path) as file:
+        np.savez_compressed(file, **vars(volume))
+
+
+def _read_volume(path: Path) -> DistanceVolume:
+    """The volume in a file. Raises `UsageError` where it holds none, else what numpy raises."""
+    with zipfile.ZipFile(path) as held:
+        if (size := sum(part.file_size for part in held.infolist())) > MAX_BYTES:
+            raise UsageError(f"{path} holds {size:,} bytes: at most {MAX_BYTES:,} are read")
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [each.name for each in fields(DistanceVolume)]
+        if missing := [name for name in names if name not in arrays]:
+            raise UsageError(f"{path} is no volume: it has no {', '.join(missing)}")
+        distances, colours, centre, extent = (arrays[name] for name in names)
+    shape = distances.shape
+    if len(shape) != 3 or colours.shape != (*shape, 3) or centre.shape != (3,) or extent.shape != ():
+        raise UsageError(
+            f"{path} is no volume: it must have distances (Z, Y, X), colours (Z, Y, X, 3), a centre (3,) and "
+            "an extent, one number"
+        )
+    numbers = np.concatenate([np.ravel(each).astype(np.float64) for each in (distances, centre, extent)])
+    if not np.isfinite(numbers).all() or extent <= 0:
+        raise UsageError(
+            f"{path} is no volume: distances, centre and extent must be finite, and extent more than 0"
+        )
+    return DistanceVolume(
+        distances.astype(np.float32), colours.astype(np.uint8), centre.astype(np.float64), float(extent)
+    )
 
 
 def write_points(cloud: PointCloud, path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from sfumato.errors import UsageError
 
-MESHES = (".glb", ".gltf", ".obj", ".stl", ".ply")
-"""A .gltf holds its buffers and texture; an .obj has its material and texture in files beside it."""
+MESHES = (".glb", ".gltf", ".obj", ".stl", ".ply", ".npz")
+"""A .gltf holds its buffers and texture, an .obj has its material and texture in files beside it, and an .npz
+is a volume."""
 POINTS = (".ply", ".npz")
 
 

@@ -66,7 +66,10 @@ class Shape:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The mesh in a .glb, .gltf, .obj, .stl or .ply file. Raises `UsageError` where it cannot be read."""
+        """The mesh in a .glb, .gltf, .obj, .stl or .ply file, or the surface of a volume in an .npz.
+
+        Raises `UsageError` where it cannot be read.
+        """
         return cls(read_mesh(as_path(path)))
 
     def __repr__(self) -> str:
@@ -120,9 +123,10 @@ class Shape:
         return self.mesh.sampled(count, seed)
 
     def save(self, path: str | Path, *, points: int | None = None, seed: int = 0) -> Path:
-        """Write the mesh as .glb, .gltf, .obj, .stl or .ply, or so many `points` of it as .ply or .npz.
+        """Write the mesh as .glb, .gltf, .obj, .stl or .ply, or its volume as .npz.
 
-        An .obj has its texture in files beside it. Raises `UsageError` for another suffix and `OutputError`
+        With `points`, so many points of it are written as .ply or .npz. An .obj has its texture in files
+        beside it. Raises `UsageError` for another suffix, or an open mesh as a volume, and `OutputError`
         where the file cannot be written.
         """
         path = as_path(path)

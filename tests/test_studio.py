@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import sfumato
+from sfumato import checkpoint
+from sfumato.checkpoint.source import embedded
 from sfumato.errors import NumericsError, SfumatoWarning, UsageError
 
 FAST = {"steps": 2, "width": 128, "height": 128, "seed": 3}
@@ -172,6 +174,22 @@ def test_numbers_that_leave_half_precision_are_drawn_again_in_float32(studio):
         image = half.generate("a moon, flat emoji", **FAST)
     assert image.record.dtype == "float32"
     assert image.differs(studio.generate("a moon, flat emoji", **FAST)) is None
+
+
+def test_the_memory_of_weights_counts_adapters_what_they_changed_and_the_twin_in_float32():
+    drawing = sfumato.load(dtype="bfloat16", device="cpu")
+    alone = drawing.weight_bytes
+    drawing.load_adapter(embedded() / "fast.safetensors", "fast")
+    read = drawing.weight_bytes
+    assert read > alone
+    drawing.generate("a cup", adapters=["fast"], steps=1, width=64, height=64, seed=1)
+    unet = sum(each.numel() * 2 for each in checkpoint.load("embedded").unet.parameters())
+    assert alone > unet
+    assert read < drawing.weight_bytes <= read + unet
+    used = drawing.weight_bytes
+    twin = drawing.full_precision
+    assert drawing.weight_bytes == used + twin.weight_bytes
+    assert twin.weight_bytes > alone
 
 
 def test_numbers_that_are_not_finite_in_float32_are_a_named_error():

@@ -124,6 +124,18 @@ def test_the_same_idempotency_key_draws_once(server):
     assert first["id"] == again["id"]
 
 
+def test_an_idempotency_key_that_comes_with_another_request_is_refused(server):
+    key, asked = {"idempotency-key": "two"}, {"prompt": "a red apple, 3d render", "steps": 4}
+    first = server.submit(**asked, headers=key)
+    assert server.submit(**asked, headers=key)["id"] == first["id"]
+    seed = first["request"]["seed"]
+    assert server.submit(**asked, seed=seed, headers=key)["id"] == first["id"]
+    for name, value in (("steps", 5), ("seed", seed + 1)):
+        answer = server.http.post("/api/v1/jobs", json={"request": {**asked, name: value}}, headers=key)
+        assert answer.status_code == 409
+        assert f"another request ({name} differed)" in answer.json()["error"]["message"]
+
+
 def test_a_request_that_only_the_model_can_refuse_fails_its_job_with_the_reason(server):
     job = server.wait(server.submit(**QUICK, width=100)["id"])
     assert job["state"] == "failed"

@@ -129,6 +129,10 @@ def test_the_same_idempotency_key_is_the_same_grid(server):
     other = submitted(server, **{"idempotency-key": "grid"})
     assert one["id"] == other["id"]
     assert [cell["job"] for cell in one["cells"]] == [cell["job"] for cell in other["cells"]]
+    body = {"request": APPLE, "axes": [{"field": "seed", "values": "1"}]}
+    answer = server.http.post("/api/v1/grids", json=body, headers={"idempotency-key": "grid"})
+    assert answer.status_code == 409
+    assert "axes differed" in answer.json()["error"]["message"]
 
 
 def test_a_grid_that_does_not_fit_into_the_queue_is_refused_whole_and_one_that_does_survives(start):

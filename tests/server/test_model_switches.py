@@ -98,7 +98,7 @@ def test_a_model_leaves_before_the_next_one_is_loaded(models, work, monkeypatch)
 
 def test_the_least_recently_used_model_leaves_first_but_none_that_draws(monkeypatch):
     def opened(options, device):
-        return SimpleNamespace(model=SimpleNamespace(networks={"unet": torch.nn.Linear(10, 10, bias=False)}))
+        return SimpleNamespace(weight_bytes=400)
 
     monkeypatch.setattr(studios, "open_studio", opened)
     held = Models(DeviceOptions(), budget=2 * 400)

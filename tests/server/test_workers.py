@@ -1,6 +1,7 @@
 """Which worker draws a job: the dispatcher with workers that only note what they are told."""
 
 import time
+from multiprocessing import Pipe
 
 import pytest
 from running import TINY
@@ -9,6 +10,7 @@ from sfumato.server.dispatcher import Dispatcher
 from sfumato.server.events import Events
 from sfumato.server.jobs import JobState
 from sfumato.server.limits import Limits
+from sfumato.server.local_workers import LocalWorker
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import NewJob, Store
 from sfumato.server.worker import messages
@@ -180,3 +182,13 @@ def test_what_a_worker_says_that_is_gone_changes_nothing(drawing):
     drawing.say(gone, messages.Gone("lost", crashed=False))
     drawing.say(gone, messages.JobFinished(job))
     assert drawing.store.job(job).state is JobState.QUEUED
+
+
+def test_telling_a_worker_that_does_not_read_keeps_nobody_waiting():
+    ours, theirs = Pipe()
+    loading = LocalWorker(0, ServerSettings(), None, ours)
+    large = [messages.Skip("one", 0), "x" * (4 << 20)]
+    for message in large:
+        loading.send(message)  # would wait for ever where it wrote itself
+    assert [theirs.recv() for _ in large] == large
+    loading.end_sending()

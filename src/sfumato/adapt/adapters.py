@@ -36,6 +36,13 @@ class Adapters:
         """Of every adapter that is ready."""
         return tuple(self._loaded)
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that is kept in memory of them, and of the weights that they changed."""
+        for adapter in self._loaded.values():
+            for delta in adapter.deltas.values():
+                yield from delta.state_dict().values()
+        yield from self._originals.values()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._loaded)
 

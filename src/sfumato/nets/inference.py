@@ -8,6 +8,7 @@ enlargement into the convolution behind it. Until `for_inference` they are the p
 
 import platform
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -333,6 +334,14 @@ def unpacked(net: Net) -> Net:
         if isinstance(layer, Prepacked):
             layer.unpack()
     return net
+
+
+def weights_of(network: nn.Module) -> Iterator[Tensor]:
+    """All tensors that hold the weights of a network, packed or not, each once."""
+    yield from network.parameters()
+    for layer in network.modules():
+        if isinstance(layer, Prepacked):
+            yield from layer.packed
 
 
 @cache

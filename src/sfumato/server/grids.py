@@ -16,7 +16,7 @@ from sfumato.server.context import Server
 from sfumato.server.encoding import opened
 from sfumato.server.jobs import ENDED, Event, JobGroup, JobState, JobView, OnCrash, PictureView, View
 from sfumato.server.settings import ServerSettings
-from sfumato.server.submitting import new_job, sent
+from sfumato.server.submitting import check_repeated, new_job, sent
 
 KIND = "grid"
 
@@ -106,7 +106,7 @@ def submit_grid(
     on_crash: OnCrash = "retry",
     idempotency_key: str | None = None,
 ) -> JobGroup:
-    """Accept a job for every cell, all or none. Raises `UsageError`, `PictureError`, `BusyError`."""
+    """Accept a job for every cell, all or none. Raises as `submit` does."""
     settings = server.settings
     request = requested(sent(server, fields, owner), settings)
     grid = _grid(request, [Axis.of(each.field, each.values) for each in axes], settings)
@@ -115,7 +115,7 @@ def submit_grid(
         with grid.told(index):
             request, count = checked(each, settings)
         jobs.append(new_job(server, request, count, priority=priority, on_crash=on_crash))
-    facts = {
+    facts: dict[str, Any] = {
         "request": grid.request.without_inputs().model_dump(mode="json"),
         "axes": [{"field": axis.field, "values": axis.texts} for axis in grid.axes],
     }
@@ -129,6 +129,9 @@ def submit_grid(
     )
     if new:
         _begin(server, group)
+    else:
+        first = {**group.facts["request"], "axes": group.facts["axes"]}
+        check_repeated(first, {**facts["request"], "axes": facts["axes"]})
     return group
 
 

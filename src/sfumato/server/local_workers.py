@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from threading import Event as Flag
 from threading import Lock, Thread
 
@@ -20,18 +21,30 @@ log = logging.getLogger("sfumato.server")
 MOST_SECONDS_BETWEEN_STARTS = 30.0
 
 
-class _LocalWorker(HeldWorker):
+class LocalWorker(HeldWorker):
+    """A process of this machine, told by a thread of its own."""
+
     def __init__(
         self, number: int, settings: ServerSettings, process: BaseProcess, connection: Connection
     ) -> None:
         super().__init__(f"worker {number}", settings)
         self.process, self.connection = process, connection
+        self._unsent: SimpleQueue[messages.ToWorker | None] = SimpleQueue()
+        Thread(target=self._send_all, name=f"to {self.name}", daemon=True).start()
 
     def send(self, message: messages.ToWorker) -> None:
-        try:
-            self.connection.send(message)
-        except OSError:
-            return  # it is gone; who listens to it will say so
+        # not here: a worker that loads a model does not read, and large pictures fill the pipe
+        self._unsent.put(message)
+
+    def end_sending(self) -> None:
+        self._unsent.put(None)
+
+    def _send_all(self) -> None:
+        for message in iter(self._unsent.get, None):
+            try:
+                self.connection.send(message)
+            except OSError:
+                return  # it is gone; who listens to it will say so
 
 
 class LocalWorkers(Workers):
@@ -39,7 +52,7 @@ class LocalWorkers(Workers):
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self._running: dict[int, _LocalWorker] = {}
+        self._running: dict[int, LocalWorker] = {}
         self._lock = Lock()
         self._questions = QuestionPipe()
         self._retired, self._stopped = Flag(), Flag()
@@ -68,6 +81,7 @@ class LocalWorkers(Workers):
         while (worker := self._started(number)) is not None:
             ready = self._listen(worker, hear)
             worker.process.join()
+            worker.end_sending()
             if self._stopped.is_set():
                 return
             log.error("%s ended with status %s", worker.name, worker.process.exitcode)
@@ -77,7 +91,7 @@ class LocalWorkers(Workers):
             if self._retired.wait(min(2.0**failures, MOST_SECONDS_BETWEEN_STARTS) if failures else 0):
                 return
 
-    def _listen(self, worker: _LocalWorker, hear: Hear) -> bool:
+    def _listen(self, worker: LocalWorker, hear: Hear) -> bool:
         """Pass on what a worker says until it is gone; whether it was ready."""
         ready = False
         while True:
@@ -88,7 +102,7 @@ class LocalWorkers(Workers):
             ready = ready or isinstance(message, messages.Ready)
             hear(worker, message)
 
-    def _started(self, number: int) -> _LocalWorker | None:
+    def _started(self, number: int) -> LocalWorker | None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         asking, answering = context.Pipe()
@@ -116,5 +130,5 @@ class LocalWorkers(Workers):
             theirs.close()
             answering.close()
             self._questions.connect(asking)
-            self._running[number] = _LocalWorker(number, self.settings, process, ours)
+            self._running[number] = LocalWorker(number, self.settings, process, ours)
         return self._running[number]

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -82,20 +83,39 @@ def submit(
 ) -> JobView:
     """Accept a job for the request that `fields` make.
 
-    A picture that the owner sent before may be named by its sha256 alone. Raises `UsageError`,
-    `PictureError`, `BusyError`, `OutputError`.
+    A picture that the owner sent before may be named by its sha256 alone. The same `idempotency_key` is the
+    same job. Raises `UsageError`, `PictureError`, `BusyError`, `OutputError`; `HTTPException` 409 where the
+    key came before with another request.
     """
     request, count = admitted(sent(server, fields, owner), server.settings)
-    job, new = server.store.submit(
-        new_job(server, request, count, priority=priority, on_crash=on_crash),
-        owner=owner,
-        limits=server.settings.limits,
-        idempotency_key=idempotency_key,
+    new = new_job(server, request, count, priority=priority, on_crash=on_crash)
+    job, accepted = server.store.submit(
+        new, owner=owner, limits=server.settings.limits, idempotency_key=idempotency_key
     )
-    if new:
+    if accepted:
         server.events.tell(Event(kind="state", job=job.id, state=job.state, priority=job.priority))
         server.dispatcher.wake()
+    else:
+        seeded = fields.get("seed") is not None
+        check_repeated(job.request, new.request, without=() if seeded else ("seed",))
     return job
+
+
+def check_repeated(
+    first: Mapping[str, Any], again: Mapping[str, Any], *, without: Sequence[str] = ()
+) -> None:
+    """Raise `HTTPException` 409 where `again` is not what came `first` with the same idempotency key.
+
+    Fields are compared as JSON has them, those `without` not at all.
+    """
+    again = json.loads(json.dumps(again))
+    different = [name for name in first if first[name] != again.get(name) and name not in without]
+    if different:
+        raise HTTPException(
+            409,
+            f"the Idempotency-Key came before with another request ({', '.join(different)} differed): "
+            "a new request needs a new key",
+        )
 
 
 def unstored(server: Server, fields: Mapping[str, Any], owner: str, *, priority: int = 0) -> WaitingJob:

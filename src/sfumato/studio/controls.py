@@ -1,6 +1,6 @@
 """The controls of a studio's drawings: their networks, read once, and what these are given for a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -55,6 +55,11 @@ class Controls:
             control = replace(control, encoder=self._encoder(control.encoder))
         self._loaded[control.name] = control
         self._embedded.cache_clear()
+
+    def networks(self) -> Iterator[nn.Module]:
+        """Those that are in memory, also the image encoders."""
+        yield from (each.network for each in self._loaded.values())
+        yield from self._encoders.values()
 
     def fetch(self, controls: Sequence[Control], size: tuple[int, int]) -> dict[str, str]:
         """Have the networks and the pictures of `controls` ready; the networks' fingerprints, by their names.

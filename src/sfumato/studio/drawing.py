@@ -49,7 +49,7 @@ from sfumato.metadata import Record, pixel_digest
 from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.compiled import library
 from sfumato.nets.denoiser import Denoiser
-from sfumato.nets.inference import for_inference, unpacked
+from sfumato.nets.inference import for_inference, unpacked, weights_of
 from sfumato.options import DEFAULT_DEVICE, DEFAULT_MODEL, DeviceOptions, ModelOptions
 from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
@@ -208,6 +208,17 @@ class Studio(DrawingCalls):
     def embeddings(self) -> dict[str, Embedding]:
         """The learned embeddings that prompts may name, besides those in the user's folder."""
         return self.library.embeddings
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights take in memory: of the model, its controls, motion adapters and adapters, and of
+        its twin in float32 where there is one.
+        """
+        networks = (*self.model.networks.values(), *self.controls.networks(), *self.motions.networks())
+        tensors = {each for network in networks for each in weights_of(network)}
+        tensors |= set(self.library.adapters.tensors())
+        twin: Studio | None = vars(self).get("full_precision")
+        return sum(each.nbytes for each in tensors) + (0 if twin is None else twin.weight_bytes)
 
     def resolve(self, request: Request) -> Request:
         """`request` with every open field filled in as this model likes it.

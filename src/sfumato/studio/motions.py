@@ -1,6 +1,9 @@
 """The motion adapters of a studio's clips: read once, and one of them between the layers of the UNet."""
 
+from collections.abc import Iterator
+
 import torch
+from torch import nn
 
 from sfumato.adapt.adapters import Adapters
 from sfumato.checkpoint import Model
@@ -66,6 +69,10 @@ class Motions:
             )
         for_inference(motion.network, self.device, self.dtype, offload=self.options.offload)
         self._loaded[motion.name] = motion
+
+    def networks(self) -> Iterator[nn.Module]:
+        """Those that are in memory."""
+        return (each.network for each in self._loaded.values())
 
     def __contains__(self, name: object) -> bool:
         return name in self._loaded

@@ -33,7 +33,7 @@ class Models:
         studios = {id(studio): studio for studio in busy}
         if self.budget is None or options in self._open or not studios:
             return True
-        sizes = [_bytes(studio) for studio in studios.values()]
+        sizes = [studio.weight_bytes for studio in studios.values()]
         return sum(sizes) + self._expected(options, sizes) <= self.budget
 
     def make_room(self, options: ModelOptions, busy: Iterable[Studio]) -> list[Studio]:
@@ -44,7 +44,7 @@ class Models:
         if self.budget is None:
             return closed
         kept = {id(studio) for studio in busy}
-        sizes = {other: _bytes(studio) for other, studio in self._open.items() if other != options}
+        sizes = {other: studio.weight_bytes for other, studio in self._open.items() if other != options}
         needed = self._expected(options, sizes.values())
         for other, studio in list(self._open.items()):
             if sum(sizes.values()) + needed <= self.budget:
@@ -57,15 +57,9 @@ class Models:
     def load(self, options: ModelOptions) -> Studio:
         """The studio of a model that is not loaded yet. Raises `SfumatoError`."""
         self._open[options] = open_studio(options, self.device)
-        self._sizes[options] = _bytes(self._open[options])
+        self._sizes[options] = self._open[options].weight_bytes
         return self._open[options]
 
     def _expected(self, options: ModelOptions, sizes: Iterable[int]) -> int:
         """What a model takes; one that never was loaded counts as much as the largest of these `sizes`."""
         return self._sizes.get(options, max(sizes, default=0))
-
-
-def _bytes(studio: Studio) -> int:
-    """What the weights of a studio take."""
-    networks = studio.model.networks.values()
-    return sum(each.numel() * each.element_size() for network in networks for each in network.parameters())

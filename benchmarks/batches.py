@@ -2,7 +2,7 @@
 
     python benchmarks/batches.py [--steps N] [--dtype NAME]...
 
-Four prompts, of different guidance, are drawn by one engine, alone and together. Printed is by how many of the
+Four prompts, of different guidance, are drawn by one engine, alone and together. It prints by how many of the
 256 values a pixel differs, at most and on average. It measures no time, so a busy machine changes nothing.
 """
 

@@ -116,6 +116,16 @@ def test_windows_that_the_motion_adapter_does_not_know_are_refused(fields, messa
         studio.animate("a cat", frames=40, motion=motions["zero"], **fields, **SMALL)
 
 
+def test_a_clip_that_says_no_frames_has_those_of_its_model(studio):
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studio, "stream", lambda requests: drawn.extend(requests) or iter([None]))
+        for call in (lambda: studio.animate("a cat", loop=True), lambda: studio.animate(Request("a cat"))):
+            with pytest.raises(AttributeError):
+                call()
+    assert [(each.frames, each.loop) for each in drawn] == [(16, True), (16, False)]
+
+
 def test_a_picture_is_no_clip(studio):
     with pytest.raises(UsageError, match="generate draws pictures, and animate draws clips"):
         studio.generate("a cat", frames=4)

@@ -12,7 +12,6 @@ from sfumato.errors import UsageError
 from sfumato.image import Image
 from sfumato.inputs import InputImage, PictureSource
 from sfumato.request import (
-    FRAMES_OF_CLIP,
     PictureOptions,
     Request,
     RequestFields,
@@ -90,27 +89,26 @@ class DrawingCalls(ABC):
         drawn = {step.image_index: step.image for step in self.stream(requests) if step.image}
         return [drawn[index] for index in sorted(drawn)]
 
-    @property
-    def clip_frames(self) -> int:
-        """Frames of a clip, unless it says."""
-        return FRAMES_OF_CLIP
+    @abstractmethod
+    def clip_frames(self, model: str | None = None) -> int:
+        """Frames of a clip that does not say, by `model`, the usual one if `None`: as many as a model of
+        clips draws at once, else 16.
+        """
 
     def animate(self, request: Request | str | None = None, **fields: Unpack[RequestFields]) -> Video:
         """Draw a clip: `studio.animate("a red apple bouncing", frames=16, fps=8, loop=True)`.
 
-        `fields` are those of `Request`; `frames` is 16 unless given. With `image` every frame begins with
-        that picture, and `strength` says how much is drawn anew. Raises `UsageError` for a request that is
-        wrong, for one of several clips, and for a model that has no motion adapter where `motion` is not
-        given.
+        `fields` are those of `Request`; `frames` is `clip_frames` unless given. With `image` every frame
+        begins with that picture, and `strength` says how much is drawn anew. Raises `UsageError` for a
+        request that is wrong, for one of several clips, and for a model that has no motion adapter where
+        `motion` is not given.
         """
-        requests = requests_of(request, fields)
-        if len(requests) == 1 and requests[0].frames is None:
-            requests = [requests[0].changed(frames=self.clip_frames)]
-        (drawn,) = (
-            step.video
-            for step in self.stream(one_picture(requests, "animate draws one clip"))
-            if step.video is not None
-        )
+        own = request if isinstance(request, Request) else None
+        if fields.get("frames") is None and (own is None or own.frames is None):
+            named = own.model if own is not None and "model" in own.model_fields_set else None
+            fields["frames"] = self.clip_frames(fields.get("model", named))
+        requests = one_picture(requests_of(request, fields), "animate draws one clip")
+        (drawn,) = (step.video for step in self.stream(requests) if step.video is not None)
         return drawn
 
     def vary(

@@ -34,8 +34,8 @@ class RemoteStep:
 
     `index` of `total` evaluations are done for picture `image_index` of `image_count`; `image` is the
     finished picture on its last step, else `None`; of a clip it is `video`. `webp`: a preview, where the
-    server sent one, of a clip a frame. Of a picture that was drawn before it was looked at there is one step,
-    and `total` is its request's `steps`.
+    server sent one, of a clip an animated one. Of a picture that was drawn before it was looked at there is
+    one step, and `total` is its request's `steps`.
     """
 
     image_index: int
@@ -96,13 +96,21 @@ class RemoteStudio(DrawingCalls):
 
     def _facts(self, request: Request) -> dict[str, Any]:
         """What the server says of the model of a request. Raises `UsageError` for one that it lacks."""
+        return self._facts_of(request.model if "model" in request.model_fields_set else None)
+
+    def _facts_of(self, model: str | None) -> dict[str, Any]:
         served = {each["name"]: each for each in self._models()}
-        name = request.model if "model" in request.model_fields_set else next(iter(served))
+        name = next(iter(served)) if model is None else model
         if name not in served:
             raise UsageError(f"model {name!r} is not served; {nearest(name, served)}")
         if problem := served[name]["problem"]:
             raise UsageError(f"model {name!r} cannot be drawn with: {problem}")
         return served[name]
+
+    def clip_frames(self, model: str | None = None) -> int:
+        """Frames of a clip that does not say, by `model`, the server's first if `None`."""
+        frames: int = self._facts_of(model)["defaults"]["frames"]
+        return frames
 
     def enlargement(self, request: Request) -> Request:
         """`request` for the enlargement of a picture, with a size that the model can draw and an upscaler."""

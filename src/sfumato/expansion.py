@@ -1,6 +1,6 @@
 """From a request to the single pictures it asks for: styles put around the prompt, templates filled in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +10,7 @@ from sfumato.errors import UsageError
 from sfumato.prompt import styles, template
 from sfumato.prompt.language import Prompt, parse
 from sfumato.prompt.meaning import AdapterWeight
+from sfumato.prompt.travel import PromptTravel, parse_travel
 from sfumato.request import MAX_COUNT, MAX_SEED, Origin, Region, Request
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Prepared:
     """
 
     request: Request
-    prompt: Prompt
+    prompt: Prompt | PromptTravel
     negative: Prompt
     regions: tuple[Prompt, ...] = ()
     embeddings: Mapping[str, "Embedding"] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Prepared:
         dialect = request.dialect
         regions = tuple(parse(region.prompt, dialect) for region in request.regions)
         negative = parse(request.negative, dialect, negative=True)
-        return cls(request, parse(request.prompt, dialect), negative, regions)
+        return cls(request, prompt_of(request), negative, regions)
 
     @cached_property
     def adapters(self) -> tuple[AdapterWeight, ...]:
@@ -88,7 +89,21 @@ class Prepared:
     @property
     def texts(self) -> tuple[str, ...]:
         """Every text: the prompt, the negative prompt, the regions' prompts."""
-        return tuple(each.text for each in (self.prompt, self.negative, *self.regions))
+        prompts = self.prompt.parts if isinstance(self.prompt, PromptTravel) else (self.prompt,)
+        return tuple(each.text for each in (*prompts, self.negative, *self.regions))
+
+
+def prompt_of(request: Request, change: Callable[[str], str] = lambda text: text) -> Prompt | PromptTravel:
+    """The prompt of a request for one picture or clip, each of its texts with a `change`.
+
+    Raises `UsageError`.
+    """
+    text, dialect = change(request.prompt), request.dialect
+    if not request.travel:
+        return parse(text, dialect)
+    assert request.frames is not None
+    travel = {frame: change(own) for frame, own in request.travel.items()}
+    return parse_travel(text, travel, request.frames, loop=request.loop, dialect=dialect)
 
 
 def pictures(request: Request) -> int:
@@ -154,19 +169,28 @@ def _single(request: Request, words: list[str], seed: int) -> Request:
     prompt, negative, *places = words
     single: dict[str, Any] = {"style": (), "templates": "off", "seed": seed, "count": 1}
     parts: tuple[Region | Element, ...] = (*request.regions, *request.elements)
-    if words == [request.prompt, request.negative, *(part.prompt for part in parts)]:
+    travel = dict(zip(request.travel, places[len(parts) :], strict=True))
+    if words == [
+        request.prompt,
+        request.negative,
+        *(part.prompt for part in parts),
+        *request.travel.values(),
+    ]:
         return request.filled(**single)
+    places = places[: len(parts)]
     filled = [part.model_copy(update={"prompt": text}) for part, text in zip(parts, places, strict=True)]
     count = len(request.regions)
     origin = Origin(prompt=request.prompt, negative=request.negative, style=request.style)
-    single |= {"regions": filled[:count], "elements": filled[count:]}
+    single |= {"regions": filled[:count], "elements": filled[count:], "travel": travel}
     return request.changed(prompt=prompt, negative=negative, origin=origin, **single)
 
 
 def _styled(request: Request) -> list[str]:
-    """Prompt and negative with the styles around them, and the prompts of regions and elements."""
+    """Prompt and negative with the styles around them, the prompts of regions and elements, and those of
+    frames.
+    """
     prompt, negative = request.prompt, request.negative
     if request.style:
         prompt, negative = styles.apply(request.style, prompt, negative, styles.load_styles())
     places = [*(region.prompt for region in request.regions), *(each.prompt for each in request.elements)]
-    return [prompt, negative, *places]
+    return [prompt, negative, *places, *request.travel.values()]

@@ -18,6 +18,7 @@ from sfumato.inputs import InputImage, Picture, PictureSource, input_image
 from sfumato.names import DIALECTS, ELSEWHERE, UPSCALERS, spacing_name, split_label
 from sfumato.options import EMBEDDED
 from sfumato.prompt.meaning import MAX_CHARACTERS, AdapterWeight
+from sfumato.prompt.travel import read_travel
 from sfumato.validation import Validated, shown
 
 MAX_SIDE = 4096
@@ -30,6 +31,8 @@ FRAMES_OF_CLIP = 16
 """Of a clip, unless it says."""
 
 MAX_TERMS = 16
+MAX_KEYS = 64
+"""Frames that have a text of their own (prompt travel)."""
 MAX_ELEMENTS = 64
 
 OVERLAP = 0.5
@@ -160,6 +163,7 @@ class RequestOptions(PictureOptions, total=False):
     """Those for a clip as well."""
 
     frames: int | None
+    travel: Mapping[int, str] | str | Sequence[str]
     fps: float | None
     loop: bool
     motion: str | None
@@ -169,7 +173,10 @@ class RequestOptions(PictureOptions, total=False):
     noise_augmentation: float | None
 
 
-_OF_CLIPS = ("fps", "loop", "motion", "context", "context_overlap", "motion_amount", "noise_augmentation")
+_OF_CLIPS = (
+    *("travel", "fps", "loop", "motion", "context", "context_overlap"),
+    *("motion_amount", "noise_augmentation"),
+)
 
 
 class RequestFields(RequestOptions, total=False):
@@ -378,6 +385,12 @@ class Request(Validated):
     frames: int | None = Field(
         None, ge=2, le=MAX_FRAMES, description="Draw a clip of so many frames. Default: a picture."
     )
+    travel: dict[Annotated[int, Field(ge=0, lt=MAX_FRAMES)], Text] = Field(
+        {},
+        max_length=MAX_KEYS,
+        description="Prompt travel: what the prompt goes on with at a frame of a clip, counted from 0, as "
+        "8: an open flower; in between the texts are mixed.",
+    )
     fps: float | None = Field(
         None,
         ge=1,
@@ -582,6 +595,16 @@ class Request(Validated):
             return ()
         return (numbers,) if isinstance(numbers, int | float | str) else numbers
 
+    @field_validator("travel", mode="before")
+    @classmethod
+    def _travel_by_frame(cls, travel: Any) -> Any:
+        return read_travel(travel)
+
+    @field_validator("travel")
+    @classmethod
+    def _travel_in_order(cls, travel: dict[int, str]) -> dict[int, str]:
+        return dict(sorted(travel.items()))
+
     @field_validator("adapters", mode="before")
     @classmethod
     def _adapters_by_name(cls, adapters: Any) -> Any:
@@ -673,6 +696,10 @@ class Request(Validated):
                 if getattr(self, name):
                     raise ValueError(f"{name} is given without frames, how many a clip has")
             return self
+        if self.travel and (last := max(self.travel)) >= self.frames:
+            raise ValueError(
+                f"travel names frame {last}: the clip has {self.frames} frames, 0 to {self.frames - 1}"
+            )
         without = ("inversion", "mask", "extend", "elements", "controls", "has_alpha", "upscaler")
         given = [name for name in without if getattr(self, name)]
         given += ["upscale"] * ((self.upscale or 1) > 1) + ["multidiffusion"] * bool(self.multidiffusion)

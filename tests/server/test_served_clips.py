@@ -93,17 +93,26 @@ def test_a_connected_studio_draws_the_clip_that_a_studio_draws(server, store):
         assert np.abs(one.pixels.astype(int) - other.pixels).mean() < 4
 
 
-def test_a_stream_shows_a_frame_on_the_way_and_ends_with_the_clip(server):
+@pytest.mark.parametrize(("travel", "frames"), [({}, 1), ({0: "a pear", 2: "a plum"}, 3)])
+def test_a_stream_shows_the_frames_that_are_drawn_and_ends_with_the_clip(server, travel, frames):
+    given = {**CLIP, "prompt": "", "travel": travel} if travel else CLIP
     with sfumato.connect(server.url) as studio:
-        steps = list(studio.stream(**{**CLIP, "steps": 4}, previews=True))
+        steps = list(studio.stream(**{**given, "steps": 4}, previews=True))
     assert [step.video is not None for step in steps] == [False] * (len(steps) - 1) + [True]
     assert all(step.image is None for step in steps)
     assert steps[-1].index == steps[-1].total >= len(steps)
     for step in steps:
         if step.webp is not None:
             with PIL.Image.open(io.BytesIO(step.webp)) as shown:
-                assert (shown.n_frames, shown.size) == (1, (64, 64))
+                assert (shown.n_frames, shown.size) == (frames, (64, 64))
     assert any(step.webp for step in steps)
+
+
+def test_a_clip_that_does_not_say_has_as_many_frames_as_its_model_draws(server):
+    with sfumato.connect(server.url) as studio:
+        assert studio.clip_frames() == studio.clip_frames("embedded") == 16
+        with pytest.raises(UsageError, match="model 'none' is not served"):
+            studio.animate("a cat", model="none", fps=4)
 
 
 def test_a_clip_of_too_many_frames_is_refused_by_name(server):

@@ -172,12 +172,13 @@ class Field:
 
 NO_OPTIONS = ("prompt", "origin", "extend", "elements", "harmonise")
 CLIP_FIELDS = (
-    *("frames", "fps", "loop", "motion", "context", "context_overlap"),
+    *("frames", "travel", "fps", "loop", "motion", "context", "context_overlap"),
     *("motion_amount", "noise_augmentation"),
 )
 """Fields of clips, which are options of `sfumato video` alone."""
 FIELDS = {
     **{name: Field(panel=CLIP) for name in CLIP_FIELDS},
+    "travel": Field("--travel FRAME:TEXT", CLIP),
     "motion": Field("--motion FILE", CLIP),
     "context_overlap": Field("--overlap, --context-overlap N", CLIP),
     "negative": Field("--negative, --negative-prompt TEXT", PROMPT),
@@ -275,7 +276,9 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
     own, kind, default = FIELDS.get(name, Field()), schema.get("type", "string"), schema["default"]
     pair = "prefixItems" in schema
     flag = bool if default is False else bool | None
-    shape: dict[str, Any] = {"boolean": flag, "array": tuple[str, str] | None if pair else list[str] | None}
+    several = list[str] | None
+    shape: dict[str, Any] = {"boolean": flag, "array": tuple[str, str] | None if pair else several}
+    shape["object"] = several
     text = [schema["description"].replace("`", ""), own.syntax]
     if name in (embedded := _embedded_defaults()):
         text[0] = text[0].replace("Default: the model's.", f"Default: the model's ({embedded[name]}).")
@@ -284,7 +287,7 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
         text.append(f"Default: {shown}.")
     if schema.get("maximum", MAX_SEED) < MAX_SEED:
         text.append(f"From {schema['minimum']} to {schema['maximum']}.")
-    if kind == "array" and not pair:
+    if kind in ("array", "object") and not pair:
         text.append("Repeatable.")
     metavar = {"boolean": "", "number": "N", "integer": "N"}.get(kind, "NAME")
     dashed = name.replace("_", "-")

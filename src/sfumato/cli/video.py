@@ -27,6 +27,7 @@ LEFT_OUT = (
 @program.add(
     examples="""sfumato video 'a red apple bouncing, 3d render' -o apple.webp --frames 16 --fps 8 --loop
 sfumato video 'a yellow bell swinging, 3d render' --fast -o bell.gif --sheet
+sfumato video --travel '0: a green apple' --travel '15: a red apple' -o ripe.webp
 sfumato video 'the cat swings' --image cat.png --strength 0.3 -o cat.mp4
 sfumato video --image photo.png --model svd_xt/ --motion-amount 127 -o photo.mp4
 sfumato video 'a dog' --model dreamy.safetensors --motion mm_sd_v15_v2.safetensors -o frames/"""
@@ -39,7 +40,7 @@ def video(
     sheet: Annotated[bool, option("--sheet", OUTPUT, "Write a page of all frames beside it too.")] = False,
 ) -> None:
     """Draw a clip as .webp, .gif, .apng, .mp4, .webm or a folder/ of frames."""
-    if not prompt and not fields.get("image"):
+    if not prompt and not fields.get("image") and not fields.get("travel"):
         raise UsageError("there is nothing to draw: give a prompt, or with --image a picture that moves")
     if output.output == "-":
         raise UsageError("--output is '-': a clip is written as a file or a folder, not as standard output")
@@ -58,7 +59,7 @@ def video(
             check_file(page)
         studio = open_studio(ModelOptions.of_request(request), devices.native(device))
         if fields.get("frames") is None:
-            request = request.changed(frames=studio.clip_frames)
+            request = request.changed(frames=studio.clip_frames())
         drawn: Video | None = None
         for step in studio.stream(request):
             meter.advance("drawing", step.total)

@@ -111,19 +111,14 @@ def resumed(sampling: Sampling, first: int) -> Sampling:
     return mapped(sampling, point=lambda asked: Point(asked.x, asked.level, asked.step + first))
 
 
-def _as_it_is(noise: Noise) -> Noise:
-    return noise
-
-
 class SecondPass(NamedTuple):
     """A pass that follows another: its latent becomes `change` of it, and the drawing goes on over `levels`
-    from number `step`, with `noise` made of the first one's.
+    from number `step`.
     """
 
     change: Callable[[Tensor], Tensor]
     levels: Sequence[Level]
     step: int
-    noise: Callable[[Noise], Noise] = _as_it_is
 
 
 def second_pass(

@@ -84,8 +84,11 @@ def moved(picture: Tensor, motion: str, frames: int, random: Random) -> Tensor:
 
 
 def placed(picture: Tensor, at: Transforms) -> Tensor:
-    """`picture` (3, H, W) in [−1, 1] on white, as `at` places it in each frame: (F, 3, H, W)."""
-    _, height, width = picture.shape
+    """`picture` (3, H, W) in [−1, 1] on white, as `at` places it in each frame: (F, 3, H, W).
+
+    A picture may be one for each frame, (F, 3, H, W).
+    """
+    height, width = picture.shape[-2:]
     count = len(at.x)
     cos, sin = at.angle.cos() / at.scale, at.angle.sin() / at.scale
     # from places in the frame to places in the picture; grid_sample has its sides at −1 and 1

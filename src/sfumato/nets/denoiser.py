@@ -39,7 +39,8 @@ class Conditioning:
     and a masked picture for inpainting, a picture for instructions). `controls`: networks whose residuals are
     added. `images`: image prompts beside the text. `windows`: in which windows the latent is evaluated, if
     not whole. `seamless`: the axes, "x", "y" or "xy", along which it goes on at the opposite edge.
-    `cross_frame`: whether the frames of a clip attend to the first.
+    `cross_frame`: whether the frames of a clip attend to the first. `frame_shares` (F, R): of a clip whose
+    frames read several texts, how much each of the R rows of the context counts in each frame.
     """
 
     context: Context
@@ -51,11 +52,16 @@ class Conditioning:
     windows: Windows | None = None
     seamless: str = ""
     cross_frame: bool = False
+    frame_shares: Tensor | None = None
 
     def context_in(self, step: int) -> Context:
         """The context, with the image prompts that count in this step."""
         images = [image.prompt for image in self.images if image.counts_in(step)]
         return self.context.with_images(images) if images else self.context
+
+    def shares_of(self, frames: int) -> Tensor:
+        """(F, R): those of each frame, all alike where there is one text."""
+        return torch.ones(frames, 1) if self.frame_shares is None else self.frame_shares
 
     def controls_in(self, step: int) -> list[AppliedControl]:
         """Those that count in this step."""
@@ -111,16 +117,23 @@ class Denoiser:
         windows: Windows | None = None,
         seamless: str = "",
         cross_frame: bool = False,
+        frame_shares: Tensor | None = None,
     ) -> Conditioning:
-        """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture."""
+        """A prompt's text `states` (1, T, D) and all else made ready, once for every step and picture.
+
+        With `frame_shares` (F, R) the states are of R texts: see `Conditioning`.
+        """
         with self._mode():
             context = self.net.context(states.to(self.device, self.dtype))
         if size is not None:
             size = size.to(self.device, self.dtype)
         if channels is not None:
             channels = channels.to(self.device, self.dtype)
+        if frame_shares is not None:
+            frame_shares = frame_shares.to(self.device)
         own = context, size, guidance, channels
-        return Conditioning(*own, tuple(controls), tuple(images), windows, seamless, cross_frame)
+        more = windows, seamless, cross_frame, frame_shares
+        return Conditioning(*own, tuple(controls), tuple(images), *more)
 
     def group(self, row: tuple[Point, Term]) -> Hashable:
         """Rows of equal groups can share a batch: same latent shape, same kinds of conditioning."""
@@ -158,10 +171,22 @@ class Denoiser:
         denoise = uncompiled(self.net, "denoise") if seamless or across else self.net.denoise
         with self._mode(), circular(seamless), cross_frame(across):
             contexts = [term.conditioning.context_in(point.step) for point, term in rows]
+            times = [self._time(point.level, conditioning) for point, conditioning in asked]
+            if any(term.conditioning.frame_shares is not None for _, term in rows):
+                count = latents.shape[2]
+                contexts = [
+                    context.mixed(term.conditioning.shares_of(count))
+                    for context, (_, term) in zip(contexts, rows, strict=True)
+                ]
+                if any(len(time) > 1 for time in times):
+                    times = [
+                        conditioning.shares_of(count).to(time) @ time
+                        for time, (_, conditioning) in zip(times, asked, strict=True)
+                    ]
             x = self._input(latents, asked)
             out = denoise(
                 x,
-                torch.cat([self._time(point.level, conditioning) for point, conditioning in asked]),
+                torch.cat(times),
                 type(contexts[0]).cat(contexts),
                 None if owner is None else owner.to(self.device),
                 slices=self.slices,

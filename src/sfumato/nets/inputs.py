@@ -52,6 +52,10 @@ class ImageKV:
         own = slice(index, index + 1)
         return ImageKV(tuple((k[own], v[own]) for k, v in self.pairs), self.weights[own])
 
+    def expanded(self, rows: int) -> "ImageKV":
+        """The one row so many times."""
+        return ImageKV(_expanded(self.pairs, rows), self.weights.expand(rows, -1))
+
 
 @dataclass(frozen=True, eq=False)
 class TextKV:
@@ -87,6 +91,19 @@ class TextKV:
     def __len__(self) -> int:
         """R, the number of rows."""
         return len(self.pairs[0][0])
+
+    def mixed(self, shares: Tensor) -> "TextKV":
+        """A row for each of F frames: the R rows by their `shares` (F, R), or the one row in every frame.
+
+        Keys and values are linear in the text's states, so that a mix of them is that of a mix of states.
+        """
+        frames = len(shares)
+        if len(self) == 1:
+            pairs = _expanded(self.pairs, frames)
+        else:
+            pairs = tuple((_weighted(shares, k), _weighted(shares, v)) for k, v in self.pairs)
+        images = tuple(image.expanded(frames) for image in self.images)
+        return replace(self, pairs=pairs, images=images)
 
     @property
     def group(self) -> tuple[int, ...]:
@@ -127,6 +144,16 @@ def _filled(x: Tensor, missing: int) -> Tensor:
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
+def _expanded(pairs: Sequence[KV], rows: int) -> tuple[KV, ...]:
+    """The one row so many times."""
+    return tuple((k.expand(rows, -1, -1), v.expand(rows, -1, -1)) for k, v in pairs)
+
+
+def _weighted(shares: Tensor, rows: Tensor) -> Tensor:
+    """(F, R) times (R, M, C) to (F, M, C)."""
+    return torch.tensordot(shares.to(rows), rows, dims=1)
+
+
 def joined(parts: Sequence[Sequence[KV]]) -> tuple[KV, ...]:
     """The rows of all parts, attention by attention."""
     every = zip(*parts, strict=True)
@@ -154,10 +181,13 @@ class BlockInputs:
     frames: int | None = None
     """F, where the rows are frames: those of a clip, in their order, after those of another."""
 
-    def of_frames(self, frames: int) -> "BlockInputs":
-        """The same for clips of so many `frames`, each a row; those of a clip share its text."""
+    def of_frames(self, frames: int, by_frame: bool) -> "BlockInputs":
+        """The same for clips of so many `frames`, each a row; those of a clip share its text.
+
+        `by_frame`: the time has a row for each of them already.
+        """
         time, row_time = (
-            each if len(each) == 1 else each.repeat_interleave(frames, dim=0)
+            each if by_frame or len(each) == 1 else each.repeat_interleave(frames, dim=0)
             for each in (self.time, self.row_time)
         )
         rows = self.rows

@@ -27,6 +27,10 @@ class Context(Protocol):
         """All rows of all `parts`, in their order."""
         ...
 
+    def mixed(self, shares: Tensor) -> Self:
+        """A row for each of F frames of a clip: its R rows by their `shares` (F, R)."""
+        ...
+
     def with_images(self, images: Sequence[Any]) -> Self:
         """The same with image prompts, where the network takes them."""
         ...

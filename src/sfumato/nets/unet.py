@@ -283,24 +283,25 @@ class UNet(Encoder):
 
         Clips (P, C, F, H, W) go through it frame by frame, but for layers that look across frames.
 
-        `time` (P, E), from `embed_time`. `rows` (R,) says which point a row of the text belongs to; what
-        comes before the first cross-attention is computed once for each point and shared by its rows. Without
-        it R = P. The text has R rows, or R·F where each frame has its own. `slices` bounds the memory of
-        attention, see `attend`. `residuals` (R = P, of clips P·F rows) are added where they say. Height and
-        width are free: the way up takes its sizes from the way down. Raises `ValueError` where the numbers of
-        rows do not agree.
+        `time` (P, E), from `embed_time`, or of clips (P·F, E). `rows` (R,) says which point a row of the text
+        belongs to; what comes before the first cross-attention is computed once for each point and shared by
+        its rows. Without it R = P. The text has R rows, or R·F where each frame has its own. `slices` bounds
+        the memory of attention, see `attend`. `residuals` (R = P, of clips P·F rows) are added where they
+        say. Height and width are free: the way up takes its sizes from the way down. Raises `ValueError`
+        where the numbers of rows do not agree.
         """
-        if len(time) != len(x):
-            raise ValueError(f"times of {len(time)} points were given for {len(x)}")
         count = len(x if rows is None else rows)
         frames = x.shape[2] if x.ndim == 5 else None
+        by_frame = frames is not None and rows is None and len(time) == len(x) * frames
+        if len(time) != len(x) and not by_frame:
+            raise ValueError(f"times of {len(time)} points were given for {len(x)}")
         if self.cross and len(context) not in (count, count * (frames or 1)):
             raise ValueError(f"text of {len(context)} rows was given for {count}")
         if rows is not None and len(rows) <= len(x):
             x, time, rows = x[rows], time[rows], None
         inputs = BlockInputs(time, time if rows is None else time[rows], context, rows, slices)
         if frames:
-            x, inputs = x.transpose(1, 2).flatten(0, 1), inputs.of_frames(frames)
+            x, inputs = x.transpose(1, 2).flatten(0, 1), inputs.of_frames(frames, by_frame)
 
         added = residuals or Residuals()
         skips, h = self.encode(self.conv_in(x), inputs, added.features)

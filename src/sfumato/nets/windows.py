@@ -148,8 +148,13 @@ class Window:
             channels = self.cut(channels)
         if size is not None and (len(self.rows), len(self.columns)) != self.shape[-2:]:
             size = SizeConditioning(size.pooled, self._ids(size.ids, factor))
+        shares = conditioning.frame_shares
+        if shares is not None and len(self.places) > 2:
+            shares = shares[self.places[0].to(shares.device)]
         controls = tuple(control.within(self.cut) for control in conditioning.controls)
-        return replace(conditioning, channels=channels, size=size, controls=controls, windows=None)
+        return replace(
+            conditioning, channels=channels, size=size, controls=controls, windows=None, frame_shares=shares
+        )
 
     def _ids(self, ids: Tensor, factor: int) -> Tensor:
         """SDXL's numbers (R, 6) for a crop of the picture (Podell et al. 2023, §2.2)."""

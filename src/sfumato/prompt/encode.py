@@ -13,7 +13,7 @@ from sfumato.devices import own_precision
 from sfumato.errors import UsageError
 from sfumato.nets.text import CLIPText
 from sfumato.prompt.chunks import Chunk, chunks
-from sfumato.prompt.meaning import Blend, Concatenation, Content, Phrase, WeightedText
+from sfumato.prompt.meaning import Blend, Concatenation, Content, Phrase, Travel, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 MAX_LENGTH = 77 * 512
@@ -22,7 +22,10 @@ MAX_LENGTH = 77 * 512
 
 @dataclass(frozen=True, eq=False)
 class TextEmbedding:
-    """One encoded prompt: `states` (1, T, D), T a multiple of a window, and for SDXL `pooled` (1, P)."""
+    """One encoded prompt: `states` (1, T, D), T a multiple of a window, and for SDXL `pooled` (1, P).
+
+    Of a `Travel` there is a row for each of its parts.
+    """
 
     states: Tensor
     pooled: Tensor | None = None
@@ -33,7 +36,7 @@ class TextEmbedding:
         return TextEmbedding(torch.zeros_like(self.states), pooled)
 
     def repeated(self, length: int) -> "TextEmbedding":
-        """The states repeated to (1, length, D); `length` must be a multiple of theirs.
+        """The states repeated to (R, length, D); `length` must be a multiple of theirs.
 
         Keys and values that are all repeated equally often leave the result of attention as it was.
         """
@@ -152,6 +155,8 @@ def places(content: Content, encoder: TextEncoder, dialect: str) -> int:
     if isinstance(content, Phrase):
         return len(encoder.chunks(content, dialect)) * encoder.tokenizer.limit
     parts = [places(part, encoder, dialect) for part in content.parts]
+    if isinstance(content, Travel):
+        return common_length(parts)
     if isinstance(content, Concatenation):
         return sum(parts)
     _shares(content)
@@ -184,10 +189,14 @@ def _filled(states: Tensor, length: int) -> Tensor:
 
 
 def _encode(content: Content, encoder: TextEncoder, dialect: str) -> tuple[Tensor, Tensor]:
-    """States (1, T, D) and pooled row (1, P) of any content."""
+    """States (1, T, D) and pooled row (1, P) of any content, of a `Travel` a row for each part."""
     if isinstance(content, Phrase):
         return _encode_phrase(content, encoder, dialect)
     parts = [_encode(part, encoder, dialect) for part in content.parts]
+    if isinstance(content, Travel):
+        length = common_length([states.shape[1] for states, _ in parts])
+        rows = [states.repeat(1, length // states.shape[1], 1) for states, _ in parts]
+        return torch.cat(rows), torch.cat([pooled for _, pooled in parts])
     if isinstance(content, Concatenation):
         moved = [
             states if weight == 1 else _from_empty(states, weight, _empty(encoder, states.shape[1]))

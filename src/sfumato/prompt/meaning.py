@@ -1,5 +1,6 @@
 """A parsed prompt's content: the one form that every dialect is turned into."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
@@ -49,7 +50,39 @@ class Concatenation:
     weights: tuple[float, ...]
 
 
-Content = Phrase | Blend | Concatenation
+@dataclass(frozen=True)
+class Travel:
+    """A content for every frame of a clip: `parts[i]` at frame `keys[i]`, mixed evenly in between.
+
+    Before the first key and after the last one nothing changes; in a `loop` of so many `frames` the last
+    leads back to the first.
+    """
+
+    parts: tuple["Content", ...]
+    keys: tuple[int, ...]
+    frames: int
+    loop: bool = False
+
+    def shares(self) -> list[list[float]]:
+        """(F, K): how much every part counts in each frame; each row sums to 1."""
+        rows = []
+        for frame in range(self.frames):
+            after = bisect_right(self.keys, frame)
+            low, high = after - 1, after % len(self.keys)
+            row = [0.0] * len(self.keys)
+            if self.loop or 0 < after < len(self.keys):
+                begin, end = self.keys[low], self.keys[high]
+                length = (end - begin) % self.frames or self.frames
+                share = (frame - begin) % self.frames / length
+            else:
+                low, share = min(max(low, 0), len(self.keys) - 1), 0.0
+            row[low] += 1 - share
+            row[high] += share
+            rows.append(row)
+        return rows
+
+
+Content = Phrase | Blend | Concatenation | Travel
 
 
 @dataclass(frozen=True)

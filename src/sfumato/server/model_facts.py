@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from sfumato.errors import SfumatoError
+from sfumato.request import FRAMES_OF_CLIP
 from sfumato.server.jobs import View
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class DefaultsView(View):
     width: int
     height: int
     upscaler: str = Field(description="What enlarges its pictures.")
+    frames: int = Field(description="Of a clip; a request without `frames` is for a picture.")
 
 
 class ModelView(View):
@@ -116,6 +118,7 @@ def model_view(name: str) -> ModelView:
             width=width,
             height=height,
             upscaler=facts.upscaler,
+            frames=info.frames or FRAMES_OF_CLIP,
         ),
         controls=facts.controls,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from sfumato.adapt.adapters import Adapters
 from sfumato.checkpoint import Model
 from sfumato.checkpoint.infer import span
-from sfumato.edit.motion import ONE_WAY, motion_in
+from sfumato.edit.motion import ONE_WAY
 from sfumato.expansion import Prepared
 from sfumato.few_steps import CONSISTENCY_SAMPLERS, compatible, unmet_hints
 from sfumato.names import TEXT2VIDEO_ZERO
@@ -14,7 +14,7 @@ from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.prompt.styles import MODELS, Style
 from sfumato.request import OVERLAP, Request
-from sfumato.studio import editing, enlarging
+from sfumato.studio import clips, editing, enlarging
 
 
 def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...
         idle = ["this model moves a picture and reads no text: the prompt changes nothing"]
     if request.overlap != OVERLAP and not request.multidiffusion:
         idle = [*idle, "overlap is given, but nothing is drawn in windows: see multidiffusion"]
-    if request.motion == TEXT2VIDEO_ZERO and request.loop and motion_in(request.prompt) in ONE_WAY:
+    if request.motion == TEXT2VIDEO_ZERO and request.loop and clips.motion_of(request) in ONE_WAY:
         idle = [*idle, "what zooms in or grows is no loop: its last frame does not lead back to the first"]
     found = [*_size(request, model), *_unchanged(request), *idle, *_trained_range(request, model)]
     return (*found, *_hints(picture, adapters), *_cut_off(request, model))

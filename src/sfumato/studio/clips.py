@@ -22,12 +22,11 @@ from sfumato.edit.canvas import Canvas
 from sfumato.edit.clip_picture import clip_pixels
 from sfumato.edit.motion import motion_in, placed, transforms, without_motion
 from sfumato.errors import UsageError
-from sfumato.expansion import Prepared
+from sfumato.expansion import Prepared, prompt_of
 from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.windows import Windows
-from sfumato.prompt.language import parse
 from sfumato.request import Request
 from sfumato.studio.motions import Motions
 
@@ -57,6 +56,8 @@ def resolved(request: Request, model: Model, motions: Motions) -> Request:
     """
     if model.task not in ("text", "animate"):
         raise UsageError(f"frames is {request.frames}: {model.name}, an {model.task} model, draws no clips")
+    if request.travel and model.task == "animate":
+        raise UsageError(f"travel is given: {model.name} moves a picture and reads no text")
     by_itself = model.info.frames is not None
     if by_itself and request.motion is not None:
         raise UsageError(
@@ -171,8 +172,10 @@ def decoded_parts(frames: int, together: bool) -> Iterator[tuple[slice, slice]]:
 
 def noise(eps: Tensor, request: Request) -> Tensor:
     """The noise of a resolved request's clip, (1, C, F, h, w), shared by its windows."""
-    if request.frames is None or request.motion == TEXT2VIDEO_ZERO:
+    if request.frames is None:
         return eps
+    if request.motion == TEXT2VIDEO_ZERO:
+        return eps[:, :, :1].expand_as(eps)
     assert request.context is not None
     assert request.context_overlap is not None
     assert request.seed is not None
@@ -207,8 +210,10 @@ def path(motion: LoadedMotion | None, model: Model) -> Path | None:
 
 
 def frames_begun(request: Request) -> int | None:
-    """Frames of the latent that a drawing begins with, of Text2Video-Zero one; `None` of a picture."""
-    return 1 if request.motion == TEXT2VIDEO_ZERO else request.frames
+    """Frames of the latent that a drawing begins with, of Text2Video-Zero one, unless its prompts travel;
+    `None` of a picture.
+    """
+    return 1 if request.motion == TEXT2VIDEO_ZERO and not request.travel else request.frames
 
 
 def each_frame(x0: Tensor, request: Request) -> Tensor:
@@ -225,7 +230,7 @@ def still(picture: Prepared) -> Prepared:
     request = picture.request
     if request.motion != TEXT2VIDEO_ZERO:
         return picture
-    return replace(picture, prompt=parse(without_motion(request.prompt), request.dialect))
+    return replace(picture, prompt=prompt_of(request, without_motion))
 
 
 def second_step(request: Request) -> int:
@@ -235,7 +240,8 @@ def second_step(request: Request) -> int:
 
 
 def moved_latent(latent: Tensor, request: Request, decoders: Decoders) -> Tensor:
-    """A first frame's latent (1, C, 1, h, w) as a clip's, (1, C, F, h, w), moved as its prompt says.
+    """A first frame's latent (1, C, 1, h, w), or that of every frame, as a clip's, (1, C, F, h, w), moved as
+    its prompt says.
 
     Text2Video-Zero (Khachatryan et al. 2023, §4.2) moves the latent by a translation; here the picture is
     moved by any of `sfumato.edit.motion`, and encoded frame by frame.
@@ -243,11 +249,23 @@ def moved_latent(latent: Tensor, request: Request, decoders: Decoders) -> Tensor
     assert request.frames is not None
     assert request.seed is not None
     seamless = request.seamless or ""
-    picture = decoders.decode(latent, request.decoder, seamless)[0, :, 0].float().clamp(-1, 1).cpu()
-    motion = motion_in(request.prompt) or STILL_MOTION
-    at = transforms(motion, request.frames, Random(request.seed))
-    parts = [decoders.encode(placed(picture, part), seamless=seamless) for part in at.split(FRAMES_DECODED)]
+    motion = motion_of(request)
+    assert motion is not None
+    at, parts = transforms(motion, request.frames, Random(request.seed)), []
+    shown = latent.expand(-1, -1, request.frames, -1, -1).split(FRAMES_DECODED, dim=2)
+    for frames, part in zip(shown, at.split(FRAMES_DECODED), strict=True):
+        pixels = decoders.decode(frames, request.decoder, seamless)[0].float().clamp(-1, 1).cpu()
+        parts.append(decoders.encode(placed(pixels.transpose(0, 1), part), seamless=seamless))
     return torch.cat(parts).transpose(0, 1)[None].to(latent)
+
+
+def motion_of(request: Request) -> str | None:
+    """How a moved picture moves: as its prompt says, or one of its frames' texts.
+
+    Without such a word it swings, and where its prompts travel it stands still.
+    """
+    said = (motion_in(text) for text in (request.prompt, *request.travel.values()))
+    return next(filter(None, said), None if request.travel else STILL_MOTION)
 
 
 def same_noise(noise: Noise) -> Noise:

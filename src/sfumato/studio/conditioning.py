@@ -25,7 +25,8 @@ from sfumato.nets.windows import Windows
 from sfumato.prompt.chunks import mentioned
 from sfumato.prompt.encode import TextEmbedding, common_length
 from sfumato.prompt.language import Prompt
-from sfumato.prompt.meaning import Content
+from sfumato.prompt.meaning import Content, Travel
+from sfumato.prompt.travel import PromptTravel
 from sfumato.request import Region
 from sfumato.studio.ready_controls import ReadyControl
 
@@ -88,7 +89,7 @@ class Conditioner:
         adds to its answers, to those without the prompt as well. `windows`: see `Conditioning`.
         """
         request = picture.request
-        cross = request.motion == TEXT2VIDEO_ZERO
+        cross = request.motion == TEXT2VIDEO_ZERO and not request.travel
         assert request.guidance is not None
         scale, guidance = request.guidance, None
         if self.denoiser.net.reads_guidance:
@@ -143,7 +144,7 @@ class Conditioner:
     def _texts(
         self,
         picture: Prepared,
-        prompt: Prompt,
+        prompt: Prompt | PromptTravel,
         steps: int,
         *,
         mask: Tensor | None = None,
@@ -195,8 +196,9 @@ class Conditioner:
         ids = self.model.size_ids(size, negative=text.negative)
         added = None
         if embedding.pooled is not None and ids is not None:
-            added = SizeConditioning(embedding.pooled, ids)
+            added = SizeConditioning(embedding.pooled, ids.expand(len(embedding.pooled), -1))
         states = embedding.states.to(self.denoiser.device)
+        shares = torch.tensor(text.content.shares()) if isinstance(text.content, Travel) else None
         applied = [control.of(states, added, text.negative) for control in controls]
         return self.denoiser.condition(
             states,
@@ -208,6 +210,7 @@ class Conditioner:
             windows=windows,
             seamless=seamless,
             cross_frame=cross_frame,
+            frame_shares=shares,
         )
 
 

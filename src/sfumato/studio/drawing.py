@@ -26,6 +26,7 @@ from sfumato.diffusion.inpainting import resampled
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.samplers import sampler_named
 from sfumato.diffusion.sampling import (
+    Noise,
     Point,
     Sampler,
     SecondPass,
@@ -55,6 +56,7 @@ from sfumato.prompt.language import parse
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.prompt.styles import load_styles
 from sfumato.request import (
+    FRAMES_OF_CLIP,
     Request,
     RequestFields,
     Requests,
@@ -189,10 +191,9 @@ class Studio(DrawingCalls):
         """Width and height in pixels at which the model was trained."""
         return self.model.native_size
 
-    @property
-    def clip_frames(self) -> int:
-        """Frames of a clip, unless it says: as many as the model draws at once, if it is one of clips."""
-        return self.model.info.frames or super().clip_frames
+    def clip_frames(self, model: str | None = None) -> int:
+        """Frames of a clip that does not say: as many as the model draws at once, if it is one of clips."""
+        return self.model.info.frames or FRAMES_OF_CLIP
 
     @property
     def factor(self) -> int:
@@ -383,7 +384,9 @@ class Studio(DrawingCalls):
                 if request.strength == 0:
                     return enlarging.only(canvas, self.model, key)
             levels = self._levels(request, first_size)
-            noise = SeededNoise([_set(request.seed)])
+            noise: Noise = SeededNoise([_set(request.seed)])
+            if request.motion == TEXT2VIDEO_ZERO:
+                noise = clips.same_noise(noise)
             if self.model.task == "animate":  # the picture's comes first, see `clips.guidance`
                 clips.picture_noise(noise, first_size)
             shape = self.model.latent.shape(first_size, frames=clips.frames_begun(request))
@@ -408,9 +411,8 @@ class Studio(DrawingCalls):
         for wrapper in wrappers:
             sampling = wrapper(sampling)
         if second := self._second_pass(request, levels):
-            again = second.noise(noise)
             sampling = second_pass(
-                sampling, second.change, self._sampler(request), second.levels, again, second.step
+                sampling, second.change, self._sampler(request), second.levels, noise, second.step
             )
         # a clip is decoded in parts, see `video`
         decode = enlarging.decode(request, self.decoders) if request.frames is None else None
@@ -423,9 +425,9 @@ class Studio(DrawingCalls):
             refining = self._levels(request, request.size, request.upscale_steps)
             change = partial(enlarging.enlarge_latent, **given)
             return SecondPass(change, refining, enlarging.second_step(request))
-        if request.motion == TEXT2VIDEO_ZERO:
+        if request.motion == TEXT2VIDEO_ZERO and clips.motion_of(request):
             change = partial(clips.moved_latent, **given)
-            return SecondPass(change, levels, clips.second_step(request), clips.same_noise)
+            return SecondPass(change, levels, clips.second_step(request))
         return None
 
     def _guidance(self, picture: Prepared, canvas: Canvas | None) -> Guidance:

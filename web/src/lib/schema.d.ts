@@ -807,6 +807,11 @@ export interface components {
          * @description What a request that does not say it is drawn with.
          */
         DefaultsView: {
+            /**
+             * Frames
+             * @description Of a clip; a request without `frames` is for a picture.
+             */
+            frames: number;
             /** Guidance */
             guidance: number;
             /** Height */
@@ -1149,6 +1154,14 @@ export interface components {
              * @default false
              */
             transparent: boolean;
+            /**
+             * Travel
+             * @description Prompt travel: what the prompt goes on with at a frame of a clip, counted from 0, as 8: an open flower; in between the texts are mixed.
+             * @default {}
+             */
+            travel: {
+                [key: string]: string;
+            };
             /**
              * Upscale
              * @description Second pass: draw so many times smaller first, enlarge that and refine it; width and height are the result's. Default: 1, more where the size is larger than the model knows.
@@ -2861,6 +2874,14 @@ export interface components {
              * @default false
              */
             transparent: boolean;
+            /**
+             * Travel
+             * @description Prompt travel: what the prompt goes on with at a frame of a clip, counted from 0, as 8: an open flower; in between the texts are mixed.
+             * @default {}
+             */
+            travel: {
+                [key: string]: string;
+            };
             /**
              * Upscale
              * @description Second pass: draw so many times smaller first, enlarge that and refine it; width and height are the result's. Default: 1, more where the size is larger than the model knows.

@@ -11,7 +11,9 @@ from itertools import islice
 from time import perf_counter
 from typing import Any, Protocol
 
-from sfumato import engine
+from torch import Tensor
+
+from sfumato import animation, engine
 from sfumato.engine import Engine
 from sfumato.errors import NumericsError, SfumatoError, UsageError
 from sfumato.expansion import Prepared
@@ -30,6 +32,8 @@ AT_ONCE = 8
 """Pictures of one job that are drawn at the same time where batches are a gain."""
 PREVIEW_SHARE = 0.1
 """Of the time, what previews of a job may take."""
+PREVIEW_FRAMES = 16
+"""Frames that the preview of a clip shows; of more every second, every third and so on."""
 
 Key = tuple[str, int, int]
 """A job, the number of its picture, and which drawing of that picture's round."""
@@ -292,25 +296,20 @@ class Worker:
         self._submit(job)
 
     def _preview(self, job: str, picture: _Picture, part: int, event: engine.Evaluated) -> bytes | None:
-        """A WebP file of what a drawing of the round is becoming, of a clip its first frame, if somebody
-        looks and one is due.
-        """
+        """A WebP file of what a drawing of the round is becoming, if somebody looks and one is due."""
         began = perf_counter()
         drawing = self._drawings[job]
         # what is not checked is not shown
         if self.gate is not None or job not in self._watched or began < drawing.preview_due.get(part, 0):
             return None
-        buffer = io.BytesIO()
-        x0 = event.x0 if event.x0.ndim == 4 else event.x0[:, :, 0]
         try:
-            image = drawing.studio.preview(x0, picture.round[part])
-            image.pil.save(buffer, "WEBP", quality=75)
+            content = _shown(event.x0, picture.round[part], drawing.studio)
         except Exception:  # as for want of memory: the picture itself may well be drawn
             self._watched.discard(job)
             return None
         now = perf_counter()
         drawing.preview_due[part] = now + (now - began) * len(picture.round) / PREVIEW_SHARE
-        return buffer.getvalue()
+        return content
 
     def _again(self, key: Key, error: Exception, studio: Studio) -> None:
         """A drawing that failed in `studio`, once more in full precision where that can help."""
@@ -370,6 +369,17 @@ def _model(message: messages.Draw) -> ModelOptions | None:
         return ModelOptions.of_request(Request.build(**message.request))
     except SfumatoError:
         return None
+
+
+def _shown(x0: Tensor, picture: Prepared, studio: Studio) -> bytes:
+    """A clean estimate (1, C, …) as a WebP file, of a clip an animated one of `PREVIEW_FRAMES` at most."""
+    if x0.ndim == 4:
+        buffer = io.BytesIO()
+        studio.preview(x0, picture).pil.save(buffer, "WEBP", quality=75)
+        return buffer.getvalue()
+    every = math.ceil(x0.shape[2] / PREVIEW_FRAMES)
+    video = studio.preview_video(x0[:, :, ::every], picture, quick=False)
+    return animation.encoded([frame.pil for frame in video.frames], "WEBP", video.fps / every, {})
 
 
 def _facts(drawn: Image | Video) -> dict[str, Any]:

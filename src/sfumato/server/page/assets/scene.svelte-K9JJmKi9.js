@@ -1,1 +1,0 @@
-import{g as e}from"./request-D_qntc3b.js";import{O as t}from"./index-BHEnwgu_.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

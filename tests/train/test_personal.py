@@ -1,25 +1,30 @@
 """What teaches a model a subject: textual inversion, DreamBooth, adapters of every kind."""
 
+import shutil
+
 import diffusers
 import peft
 import pytest
 import torch
 from making import changed, made
 
-from sfumato import checkpoint
+from sfumato import checkpoint, weights
 from sfumato.adapt import embedding
 from sfumato.adapt.adapters import Adapters
 from sfumato.adapt.live import NEW_KINDS, attached
 from sfumato.diffusion.predict import prediction_named
 from sfumato.errors import UsageError
 from sfumato.nets.inputs import SizeConditioning
+from sfumato.train.cache import CaptionEncoder
 from sfumato.train.context import StepContext
 from sfumato.train.examples import LatentBatch
 from sfumato.train.loop import train
 from sfumato.train.objectives import task
 from sfumato.train.objectives.denoiser import DenoisingLoss
 from sfumato.train.objectives.dreambooth import CLASS_PICTURES
+from sfumato.train.objectives.unet import TrainedUNet
 from sfumato.train.recipe import AdapterSection
+from sfumato.train.state import FILE
 
 CPU = torch.device("cpu")
 KEYS = {"steps": 2, "batch_size": 4, "precision": "float32", "warmup_steps": 0, "ema_decays": (0.5,)}
@@ -191,3 +196,133 @@ def test_a_steps_gradient_is_that_of_diffusers_and_peft(family_name, family):
                 rtol=2e-3,
                 atol=2e-5 * expected.abs().max().item() + 1e-8,
             )
+
+
+@pytest.mark.parametrize("family_name", ["sd1", "sdxl"])
+def test_the_gradient_of_trained_text_encoders_is_that_of_diffusers_and_peft(family_name, family):
+    """The same LoRAs of the UNet and of each text encoder, by the loss through the texts' states."""
+    folder, text = family(family_name), "a red mug"
+    base = checkpoint.load(str(folder), dtype=torch.float32)
+    recipe = made(
+        "denoiser", folder="-", run="-", base=str(folder), rank=2, target_modules=("to_q", "to_k", "to_v"),
+        text_encoders=True, precision="float32",
+    )  # fmt: skip
+    trained = TrainedUNet(recipe, base, CPU)
+    net, encoders = trained.network(), trained.text_encoders()
+    assert list(encoders) == ["text_encoder", "text_encoder_2"][: len(encoders)]
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    peers = {"unet": (net, pipeline.unet)}
+    peers |= {place: (each, getattr(pipeline, place)) for place, each in encoders.items()}
+    pairs = {}
+    for place, (ours, theirs) in peers.items():
+        modules = ["to_q", "to_k", "to_v"] if place == "unet" else ["q_proj", "k_proj", "v_proj", "out_proj"]
+        theirs.requires_grad_(False)
+        theirs.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=modules))
+        parameters = dict(theirs.named_parameters())
+        for path, each in attached(ours).items():
+            inside = "" if place == "unet" or f"{path}.lora_A.default.weight" in parameters else "text_model."
+            for role, peer in (("down", "lora_A"), ("up", "lora_B")):
+                mine = each.delta.parts[role]
+                pairs[place, path, role] = mine, parameters[f"{inside}{path}.{peer}.default.weight"]
+                with torch.no_grad():
+                    mine.normal_(std=0.1)
+                    pairs[place, path, role][1].copy_(mine)
+
+    x0, time = torch.randn(1, 4, 8, 8), torch.tensor([400])
+    states, pooled = CaptionEncoder(base, CPU, trained=True)([text])
+    size = None if pooled is None else SizeConditioning(pooled, torch.full((1, 6), 64.0))
+    net(x0, time, states, size).square().mean().backward()
+
+    read, row = [], None
+    for place in encoders:
+        tokenizer = getattr(pipeline, place.replace("text_encoder", "tokenizer"))
+        ids = tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        out = getattr(pipeline, place)(ids, output_hidden_states=True)
+        read.append(out.hidden_states[-2] if family_name == "sdxl" else out.last_hidden_state)
+        row = out[0]
+    extra = {"added_cond_kwargs": {"text_embeds": row, "time_ids": size.ids}} if size else {}
+    pipeline.unet(x0, time, torch.cat(read, -1), **extra).sample.square().mean().backward()
+    assert {place for place, *_ in pairs} == {"unet", *encoders}
+    moved = set()
+    for (place, *_), (mine, peer) in pairs.items():
+        expected = torch.zeros_like(mine) if peer.grad is None else peer.grad
+        own = torch.zeros_like(mine) if mine.grad is None else mine.grad
+        torch.testing.assert_close(own, expected, rtol=2e-3, atol=2e-5 * expected.abs().max().item() + 1e-9)
+        moved |= {place} if own.any() else set()
+    assert moved == {"unet", *encoders}
+
+
+@pytest.mark.parametrize(
+    ("layout", "key"), [("peft", "text_encoder.text_model."), ("kohya", "lora_te_text_")]
+)
+def test_trained_text_encoders_are_written_and_read_back(layout, key, tiny_base, own_pictures, tmp_path):
+    recipe = made(
+        "denoiser", folder=str(own_pictures), base=str(tiny_base), run=str(tmp_path / "run"), rank=2,
+        text_encoders=True, layout=layout, learning_rate=0.01, prompts=("a wall",), **KEYS,
+    )  # fmt: skip
+    before = checkpoint.load(str(tiny_base), dtype=torch.float32).text_encoders[0].state_dict()
+    learned = task(recipe, CPU)
+    assert train(learned, recipe, CPU).done
+    assert any(name.startswith(key) for name in weights.read(tmp_path / "run" / "lora.safetensors"))
+    model = checkpoint.load(str(tiny_base), dtype=torch.float32)
+    adapter = Adapters(model.networks).load(tmp_path / "run" / "lora.safetensors")
+    assert adapter.report.whole
+    assert {part for part, _ in adapter.deltas} == {"unet", "text_encoder"}
+    changed_ones = [delta for (part, _), delta in adapter.deltas.items() if part == "text_encoder"]
+    assert any(delta.parts["up"].any() for delta in changed_ones)
+    encoder = learned.net["text_encoder"]
+    after = {name: weight for name, weight in encoder.state_dict().items() if "adapters" not in name}
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+
+
+def test_dreambooth_reads_the_class_anew_while_text_encoders_are_trained(dreambooth):
+    recipe = changed(dreambooth, text_encoders=True)
+    batch = task(recipe, CPU).batches(StepContext(0, 0, 1, torch.Generator().manual_seed(1)), 4)
+    assert batch.states.requires_grad
+
+
+def test_an_adapter_takes_the_memory_of_one_network_and_its_state_holds_the_adapter_alone(
+    tiny_base, own_pictures, tmp_path
+):
+    recipe = made(
+        "denoiser", folder=str(own_pictures), base=str(tiny_base), run=str(tmp_path), rank=2, **KEYS
+    )
+    loaded = []
+    original = checkpoint.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "load", lambda *a, **k: loaded.append(original(*a, **k)) or loaded[-1])
+        learned = task(recipe, CPU)
+    own = dict(learned.net.named_parameters())
+    for name, weight in loaded[0].unet.named_parameters():
+        assert weight.data_ptr() == own[name].data_ptr()
+    train(learned, recipe, CPU)
+    assert not [name for name in weights.read(tmp_path / FILE) if "net." in name and "adapters" not in name]
+
+
+def test_an_adapters_run_does_not_go_on_with_other_weights_of_its_base(tiny_base, own_pictures, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(tiny_base, mine)
+    recipe = made(
+        "denoiser", folder=str(own_pictures), base=str(mine), run=str(tmp_path / "run"), rank=2, **KEYS
+    )
+    train(task(recipe, CPU), recipe, CPU, seconds=0)
+    model = checkpoint.load(str(mine), dtype=torch.float32)
+    model.unet.conv_out.bias.data += 1
+    checkpoint.save(model, mine, overwrite=True)
+    with pytest.raises(UsageError, match=r"is of an adapter for other weights than .*mine has now"):
+        train(task(recipe, CPU), recipe, CPU)
+
+
+def test_custom_diffusion_trains_the_keys_and_values_of_the_text_alone(tiny_base, own_pictures, tmp_path):
+    recipe = made(
+        "denoiser", folder=str(own_pictures), base=str(tiny_base), run=str(tmp_path), kind="full",
+        target_modules=("attn2.to_k", "attn2.to_v"), **KEYS,
+    )  # fmt: skip
+    learned = task(recipe, CPU)
+    train(learned, recipe, CPU)
+    ends = {path.rsplit(".", 2)[-2] + "." + path.rsplit(".", 1)[-1] for path in attached(learned.net)}
+    assert ends == {"attn2.to_k", "attn2.to_v"}
+    assert all(each.delta.parts["diff"].any() for each in attached(learned.net).values())
+    assert {weight.shape for weight in learned.net.parameters() if weight.requires_grad} == {
+        each.delta.parts["diff"].shape for each in attached(learned.net).values()
+    }

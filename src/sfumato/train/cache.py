@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -137,11 +138,13 @@ class CaptionEncoder:
     device: torch.device
     embeddings: Mapping[str, Vectors] = field(default_factory=dict)
     """Learned words that texts may name. Gradients flow to their vectors, where those ask for them."""
+    trained: bool = False
+    """Whether gradients flow to the text encoders' weights, where those ask for them."""
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
         if self.embeddings:
             return self._with_embeddings(texts)
-        with torch.no_grad():
+        with nullcontext() if self.trained else torch.no_grad():
             return self._plain(texts)
 
     def _with_embeddings(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:

@@ -185,6 +185,8 @@ def captioned_batches(
     embeddings: dict[str, Vectors] = {**embeddings_of(data, base)}
     if word is not None:
         states: CaptionStates = CaptionEncoder(base, device, {**embeddings, word.token: word})
+    elif recipe.adapter and recipe.adapter.text_encoders:
+        states = CaptionEncoder(base, device, embeddings, trained=True)
     else:
         states = _states(run, data, CaptionEncoder(base, device, embeddings), dataset, report)
     buckets, masks = tuple(sorted(set(sizes))), None

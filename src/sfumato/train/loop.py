@@ -81,7 +81,7 @@ def train(
     """
     folder = Path(recipe.run)
     recipe = _divided(recipe)
-    state = begin(task.net, recipe, device, task.ema_networks)
+    state = begin(task.net, recipe, device, task.ema_networks, task.frozen_base)
     if distributed.is_main():
         make_folder(folder)
         tidy(folder)

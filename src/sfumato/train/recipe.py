@@ -71,6 +71,8 @@ class Objective(Section, ABC):
     """Whether a LoRA can be trained in place of the network's own weights."""
     MASKS_LOSS: ClassVar[bool] = False
     """Whether parts of a picture may count less than others."""
+    TRAINS_TEXT: ClassVar[bool] = False
+    """Whether the adapter may change the text encoders as well."""
     FEW_STEPS: ClassVar[bool] = False
     """Whether it distils a model into one that samples in few steps."""
 
@@ -142,6 +144,12 @@ class AdapterSection(Section):
         *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
     )
     """The ends of the paths of the denoiser's layers that it changes."""
+    text_encoders: bool = False
+    """Whether it changes the text encoders as well."""
+    text_target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        *("q_proj", "k_proj", "v_proj", "out_proj"),
+    )
+    """The ends of the paths of their layers that it changes; kohya's scripts train "fc1" and "fc2" too."""
     trigger_words: tuple[str, ...] = ()
     """What a prompt says to have what it was trained on, for the file's header."""
     layout: Annotated[str, one_of(LORA_LAYOUTS)] = "peft"
@@ -161,6 +169,19 @@ class AdapterSection(Section):
             kind=self.kind,
             ranks=self.rank_pattern,
             alphas=self.alpha_pattern,
+            magnitudes=self.dora,
+            rank_stabilised=self.rank_stabilized,
+            generator=generator,
+        )
+
+    def attach_text(self, encoder: nn.Module, generator: torch.Generator) -> None:
+        """Put a new one beside the layers of a text `encoder`. Raises `UsageError`."""
+        attach_new(
+            encoder,
+            self.rank,
+            self.alpha,
+            self.text_target_modules,
+            kind=self.kind,
             magnitudes=self.dora,
             rank_stabilised=self.rank_stabilized,
             generator=generator,
@@ -249,6 +270,11 @@ class Recipe(Section):
             raise ValueError("network may only be changed with start = 'scratch'")
         if self.adapter and not self.objective.TAKES_ADAPTER:
             raise ValueError(f"the objective {self.objective.NAME!r} takes no adapter: leave [adapter] out")
+        if self.adapter and self.adapter.text_encoders:
+            if not self.objective.TRAINS_TEXT:
+                raise ValueError(f"the objective {self.objective.NAME!r} trains no text encoders")
+            if getattr(self.data, "cache_text_embeddings", None):
+                raise ValueError("cache_text_embeddings is not possible while text encoders are trained")
         if self.adapter and self.start != "base":
             raise ValueError("an adapter needs the weights that it adapts: start = 'base'")
         if getattr(self.data, "loss_mask", "none") != "none" and not self.objective.MASKS_LOSS:

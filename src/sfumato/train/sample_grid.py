@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,23 @@ def draw(
 
     Prompts are plain text. Sampler and steps are the model's own; so is the guidance scale, unless given.
     `controls`: of each prompt, through those of `networks` that they name.
-    `embeddings`: learned words that prompts may name. The model's networks are left with
+    `embeddings`: learned words that prompts may name. The model's networks are left as they were, but with
     plain weights in float32.
     """
+    with _given_back(model):
+        return _drawn(model, prompts, device, guidance, controls, networks, embeddings, seeds)
+
+
+def _drawn(
+    model: Model,
+    prompts: Sequence[str],
+    device: torch.device,
+    guidance: float | None,
+    controls: Sequence[Sequence[Mapping[str, Any]]],
+    networks: Sequence[LoadedControl],
+    embeddings: Mapping[str, Embedding] | None,
+    seeds: Sequence[int] | None,
+) -> Tensor:
     studio = Studio(model, device_options=DeviceOptions(str(device), "float32", trainable=True))
     for control in networks:
         studio.controls.add(control)
@@ -65,9 +80,21 @@ def draw(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SfumatoWarning)  # of every grid the same
         images = studio.generate_batch(requests)
-    for network in (model.unet.requires_grad_(False), model.vae, *model.text_encoders):
-        unpacked(network)
     return torch.from_numpy(np.stack([image.pixels for image in images])).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+@contextmanager
+def _given_back(model: Model) -> Iterator[None]:
+    """Leave the model's networks with plain weights that ask for gradients as they did before."""
+    networks = (model.unet, model.vae, *model.text_encoders)
+    asked = [(weight, weight.requires_grad) for net in networks for weight in net.parameters()]
+    try:
+        yield
+    finally:
+        for network in networks:
+            unpacked(network)
+        for weight, requires_grad in asked:
+            weight.requires_grad_(requires_grad)
 
 
 @torch.no_grad()

@@ -43,6 +43,8 @@ class State:
     averages: dict[str, dict[str, Tensor]]
     """Averages of the trained weights, by their decay as text."""
     progress: Progress
+    frozen_base: str = ""
+    """See `Task.frozen_base`."""
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -51,7 +53,14 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that changes while training, by name."""
-        found = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        frozen = {
+            name
+            for name, weight in self.net.named_parameters()
+            if self.frozen_base and not weight.requires_grad
+        }
+        found = {
+            f"net.{name}": tensor for name, tensor in self.net.state_dict().items() if name not in frozen
+        }
         for decay, average in self.averages.items():
             found |= {f"ema-{decay}.{name}": tensor for name, tensor in average.items()}
         for name, weight in self.trained.items():
@@ -70,6 +79,7 @@ def begin(
     recipe: Recipe,
     device: torch.device,
     ema_networks: Mapping[float, nn.Module] | None = None,
+    frozen_base: str = "",
 ) -> State:
     """A run before its first step; the weights of `ema_networks` are the averages of their decay."""
     trained = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
@@ -91,12 +101,13 @@ def begin(
         with torch.no_grad():
             for name, weight in averages[str(decay)].items():
                 weight.copy_(trained[name])
-    return State(net, optimizer, scaler, averages, Progress())
+    return State(net, optimizer, scaler, averages, Progress(), frozen_base)
 
 
 def save(state: State, recipe: Recipe, folder: Path) -> None:
     """Write `state` into `folder`; what was there stays until the new file is whole. Raises `OutputError`."""
     metadata = {"progress": json.dumps(vars(state.progress)), "recipe": json.dumps(recipe.identity())}
+    metadata |= {"base": state.frozen_base} if state.frozen_base else {}
     weights.write(folder / FILE, state.tensors(), metadata)
 
 
@@ -134,6 +145,11 @@ def restore(state: State, recipe: Recipe, folder: Path) -> bool:
     path, came = folder / FILE, reached(recipe, folder)
     if came is None:
         return False
+    if weights.metadata(path).get("base", state.frozen_base) != state.frozen_base:
+        raise UsageError(
+            f"{path} is of an adapter for other weights than {recipe.base} has now: "
+            "bring those back to go on, or use another folder"
+        )
     with _advice():
         _fill(state, weights.read(path), came["step"], path)
     for key, value in came.items():
@@ -169,6 +185,8 @@ def _fill(state: State, found: dict[str, Tensor], step: int, path: Path) -> None
     begun = [name for name in state.trained if f"{_MOMENTS[0]}.{name}" in found]
     _make_moments(state, begun, float(found.get(_STEPS, step)))
     own = state.tensors()
+    if state.frozen_base:  # which earlier versions kept as well
+        found = {name: tensor for name, tensor in found.items() if name in own or not name.startswith("net.")}
     weights.check(found, {name: tensor.shape for name, tensor in own.items()}, str(path))
     with torch.no_grad():
         for name, tensor in own.items():

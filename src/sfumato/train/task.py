@@ -1,6 +1,7 @@
 """What the loop carries out: a network, the batches it learns from, the loss, and the result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -40,3 +41,26 @@ class Task(Generic[B]):
     ema_networks: Mapping[float, nn.Module] = field(default_factory=dict)
     """By their decay, copies of `net` that the loss evaluates: their weights are the average with that decay,
     whether the recipe names it or not."""
+    frozen_base: str = ""
+    """The fingerprint of the model that all weights of `net` that are not trained come from, if they do: they
+    are no part of a run's state."""
+
+
+@contextmanager
+def holding(net: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """For the block, evaluate `net` with the weights `state` in the place of those that are trained."""
+    trained = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
+    own = {name: weight.detach().clone() for name, weight in trained.items()}
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad():
+            for name, weight in trained.items():
+                weight.copy_(state[name])
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight in trained.items():
+                weight.copy_(own[name])
+        for module, training in modes:
+            module.training = training

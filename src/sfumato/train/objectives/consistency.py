@@ -121,7 +121,7 @@ class Consistency(GuidedDistillation, ConsistencyKeys):
         if not recipe.adapter:
             self._check_strides(recipe, base)
         base, batches = captioned_batches(recipe, base, device, report)
-        trained = TrainedUNet(recipe, base, device, self.guidance_embedding)
+        trained = TrainedUNet(recipe, base, device, self.guidance_embedding, apart=True)
         teacher = self.teacher(recipe, base, device)
         as_sampled = partial(_as_lcm, steps=self.discretization_steps, guidance=self.learned_range)
         if not self.trajectories:
@@ -178,7 +178,7 @@ class ConsistencyTraining(ConsistencyKeys):
         base = checkpoint.load(recipe.base, dtype=torch.float32)
         base, batches = captioned_batches(recipe, base, device, report)
         return self.consistency_task(
-            TrainedUNet(recipe, base, device),
+            TrainedUNet(recipe, base, device, apart=True),
             batches,
             estimates=lambda batch, generator: (lambda x, level: batch.x0, None),
             discretization=Curriculum(

@@ -40,7 +40,7 @@ WEIGHTINGS: dict[str, Callable[[Tensor, Prediction], Tensor]] = {
 class Denoising(Objective):
     """Trains the denoiser."""
 
-    NAME, DATA, TAKES_ADAPTER, MASKS_LOSS = "denoiser", CaptionedData, True, True
+    NAME, DATA, TAKES_ADAPTER, MASKS_LOSS, TRAINS_TEXT = "denoiser", CaptionedData, True, True, True
 
     weighting: Annotated[str, one_of(WEIGHTINGS)] = "plain"
     """Of the loss over noise levels, a name of `WEIGHTINGS`."""
@@ -54,12 +54,11 @@ class Denoising(Objective):
 
     def task(self, recipe: Recipe, device: torch.device, report: Callable[[str], None]) -> Task[Any]:
         base = checkpoint.load(recipe.base, dtype=torch.float32)
-        base, batches = captioned_batches(self.own_recipe(recipe), base, device, report)
+        base, own = captioned_batches(self.own_recipe(recipe), base, device, report)
+        batches = self.batches(recipe, base, own, device, report)
         trained = TrainedUNet(recipe, base, device)
-        net = trained.network()
-        return trained.task(
-            net, self.batches(recipe, base, batches, device, report), self.loss(net, base, device)
-        )
+        net, encoders = trained.network(), trained.text_encoders()
+        return trained.task(net, batches, self.loss(net, base, device), text_encoders=encoders)
 
     def own_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe of the pictures in the data's folder: `recipe`, unless a subclass adds others."""

@@ -8,6 +8,7 @@ Half of each batch are such pictures; the mean over the batch is half the sum ab
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -84,8 +85,10 @@ class DreamBooth(Denoising):
         latents = {
             size: cache_latents(folder, encoder, [size] * len(found.pictures), report) for size in own.sizes
         }
-        states, pooled = CaptionEncoder(base, device)([self.class_prompt])
-        return PriorBatches(own, found, latents, states, pooled, self.prior_weight, base.factor)
+        trained = bool(recipe.adapter and recipe.adapter.text_encoders)
+        read = partial(CaptionEncoder(base, device, trained=trained), [self.class_prompt])
+        text = read if trained else cache(read)
+        return PriorBatches(own, found, latents, text, self.prior_weight, base.factor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +99,8 @@ class PriorBatches:
     dataset: FolderDataset
     latents: Mapping[Size, Callable[[list[int], list[Crop]], Tensor]]
     """Of the pictures of the class, at the size of each bucket."""
-    states: Tensor
-    """(1, T, D) of the class."""
-    pooled: Tensor | None
+    read: Callable[[], tuple[Tensor, Tensor | None]]
+    """The states (1, T, D) of the class, and its pooled row."""
     weight: float
     factor: int
     """Pixels to one latent, along each side."""
@@ -112,13 +114,14 @@ class PriorBatches:
         rows = [random.randrange(len(self.dataset.pictures)) for _ in range(half)]
         crops = [Crop(self.dataset.sizes[row], size) for row in rows]
         x0 = torch.cat([own.x0, self.latents[size](rows, crops)])
-        pooled = None if self.pooled is None else self.pooled.expand(half, -1)
+        read, row = self.read()
+        pooled = None if row is None else row.expand(half, -1)
         added, other = own.added, size_conditioning(pooled, crops)
         if added is not None and other is not None:
             joined = (torch.cat([getattr(added, part), getattr(other, part)]) for part in ("pooled", "ids"))
             added = type(added)(*joined)
         weights = torch.cat([x0.new_ones(half), x0.new_full((half,), self.weight)])
-        states = torch.cat([own.states, self.states.expand(half, -1, -1)])
+        states = torch.cat([own.states, read.expand(half, -1, -1)])
         x0 = x0.contiguous(memory_format=torch.channels_last)
         cells = None if own.cells is None else torch.cat([own.cells, torch.ones_like(own.cells)])
         return LatentBatch(x0, states, added, context.step, weights=weights, cells=cells)

@@ -59,7 +59,7 @@ class Progressive(GuidedDistillation):
         base = checkpoint.load(recipe.base, dtype=torch.float32)
         self._check_teacher(recipe, base)
         base, batches = captioned_batches(recipe, base, device, report, from_student=True)
-        trained = TrainedUNet(recipe, base, device, self.guidance_embedding)
+        trained = TrainedUNet(recipe, base, device, self.guidance_embedding, apart=True)
         net = trained.network()
         loss = ProgressiveLoss(
             student=trained.x0_model(net),

@@ -99,6 +99,53 @@ def quick_model(folder: Path) -> Path:
     return folder
 
 
+def tiny_model(folder: Path, size: int = 32) -> Path:
+    """The embedded model's text encoder, with a random UNet and autoencoder so small that training them takes
+    milliseconds a step.
+    """
+    from dataclasses import replace
+
+    import torch
+
+    from sfumato import checkpoint
+    from sfumato.config import UNetConfig, VAEConfig
+    from sfumato.nets.unet import UNet
+    from sfumato.nets.vae import AutoencoderKL
+
+    model = checkpoint.load("embedded", dtype=torch.float32)
+    torch.manual_seed(0)
+    unet = UNetConfig(
+        block_out_channels=(16, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=256,
+        attention_head_dim=2,
+        use_linear_projection=True,
+        sample_size=8,
+    )
+    vae = VAEConfig(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        sample_size=size,
+        scaling_factor=0.3,
+    )
+    tiny = replace(
+        model,
+        unet=UNet(unet).requires_grad_(False).eval(),
+        vae=AutoencoderKL(vae).requires_grad_(False).eval(),
+        tiny=None,
+        fast=None,
+        own={"native_size": [size, size], "steps": 4, "guidance": 2.0},
+    )
+    checkpoint.save(tiny, folder)
+    return folder
+
+
 def resident(pid: int) -> float:
     """MiB of main memory that a process holds."""
     return psutil.Process(pid).memory_info().rss / (1 << 20)

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, Unpack
@@ -132,6 +132,53 @@ class RemoteStudio(DrawingCalls):
         if editors and not fields.get("model") and not fields.get("source"):
             fields["model"] = editors[0]
         return super().edit(image, instruction, **fields)
+
+    def teach(
+        self,
+        examples: Iterable[PictureSource],
+        name: str,
+        *,
+        of_class: str | None = None,
+        method: str = "lora",
+        model: str | None = None,
+        steps: int | None = None,
+        adapter: str | None = None,
+        progress: Callable[[int, int, float | None], None] = lambda *_: None,
+    ) -> str:
+        """Have the server learn a subject or a style from `examples`, pictures of it, as `sfumato teach`; the
+        name of what draws it: an adapter, of textual inversion a word.
+
+        `adapter`: what it shall be called. `progress(step, steps, loss)` is called while it learns, without a
+        loss while something else takes long. Who interrupts it cancels it. Raises `UsageError`,
+        `PictureError`.
+        """
+        contents = [InputImage.of(each).data for each in examples]
+        body = {
+            "name": name,
+            "class": of_class,
+            "method": method,
+            "model": model,
+            "steps": steps,
+            "adapter": adapter,
+            "pictures": [base64.b64encode(each).decode() for each in contents if each is not None],
+        }
+        teaching = self._json("POST", "/api/v1/teach", body)
+        path = f"/api/v1/teach/{teaching['id']}"
+        state = teaching["state"]
+        try:
+            for kind, data in self._events("GET", f"{path}/events"):
+                if kind == "progress":
+                    now = data["progress"]
+                    progress(now["done"], now["total"], now.get("loss"))
+                else:
+                    state = data["state"]
+                    if state in ("failed", "cancelled"):
+                        raise UsageError(data.get("error") or f"the teaching was {state}")
+        finally:
+            if state in ("queued", "running"):
+                with suppress(ServerError):  # one that is gone cannot be told
+                    self._json("DELETE", path)
+        return str(teaching["adapter"])
 
     def stream(
         self, request: Requests | None = None, *, previews: bool = False, **fields: Unpack[RequestFields]

@@ -1,23 +1,19 @@
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[1] / "checkpoint"))
 
 from checkpoint_families import pipeline
+from running import tiny_model
 
-from sfumato import checkpoint
-from sfumato.config import UNetConfig, VAEConfig
 from sfumato.data import pack
 from sfumato.data.pack import Drawing
 from sfumato.data.render import render
-from sfumato.nets.unet import UNet
-from sfumato.nets.vae import AutoencoderKL
 
 SIZE = 32
 COLOURS = {"red": "#f00", "green": "#0f0", "blue": "#00f", "yellow": "#ff0"}
@@ -46,39 +42,7 @@ def tiny_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
     """A model folder with the embedded text encoder, and a tiny UNet and autoencoder."""
-    model = checkpoint.load("embedded", dtype=torch.float32)
-    torch.manual_seed(0)
-    unet = UNetConfig(
-        block_out_channels=(16, 16),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=256,
-        attention_head_dim=2,
-        use_linear_projection=True,
-        sample_size=8,
-    )
-    vae = VAEConfig(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-        sample_size=SIZE,
-        scaling_factor=0.3,
-    )
-    tiny = replace(
-        model,
-        unet=UNet(unet).requires_grad_(False).eval(),
-        vae=AutoencoderKL(vae).requires_grad_(False).eval(),
-        tiny=None,
-        fast=None,
-        own={"native_size": [SIZE, SIZE], "steps": 4, "guidance": 2.0},
-    )
-    folder = tmp_path_factory.mktemp("tiny") / "base"
-    checkpoint.save(tiny, folder)
-    return folder
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "base", SIZE)
 
 
 @pytest.fixture(scope="session")

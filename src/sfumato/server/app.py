@@ -27,10 +27,12 @@ from sfumato.server.routes import (
     page,
     pictures,
     reading,
+    teachings,
 )
 from sfumato.server.security import Guard
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import GroupStore
+from sfumato.server.teaching_worker import TeachingWorker
 from sfumato.server.tracing import Tracing
 from sfumato.server.workers import Workers
 from sfumato.version import __version__
@@ -41,6 +43,7 @@ ROUTERS = (
     pictures.router,
     library.router,
     reading.router,
+    teachings.router,
     health.router,
     page.router,
     openai.router,
@@ -72,7 +75,8 @@ def application(settings: ServerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store, events = GroupStore(settings.data, settings.database), Events()
-        dispatcher = Dispatcher(store, events, settings, _workers(settings))
+        teacher = TeachingWorker(settings) if settings.max_teach_steps else None
+        dispatcher = Dispatcher(store, events, settings, _workers(settings), teacher)
         events.observers.append(tracing.see)
         app.state.server = Server(settings, store, events, dispatcher)
         await run_in_threadpool(dispatcher.start)

@@ -14,13 +14,14 @@ from time import monotonic
 
 from sfumato.errors import OutputError, PictureError
 from sfumato.server.events import Events
-from sfumato.server.jobs import DrawnPicture, Event, JobProgress, JobState, JobView, WaitingJob
+from sfumato.server.jobs import DrawnPicture, Event, JobKind, JobProgress, JobState, JobView, WaitingJob
 from sfumato.server.metrics import ServerMetrics
 from sfumato.server.order import PRIORITY
 from sfumato.server.pace import Pace
 from sfumato.server.questions import Questions
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import LEASE_SECONDS, UNAVAILABLE, Store
+from sfumato.server.teaching_worker import TeachingWorker
 from sfumato.server.worker import messages
 from sfumato.server.workers import HeldWorker, Workers
 
@@ -35,11 +36,18 @@ LOST = "the server ended while it was drawn"
 
 
 class Dispatcher:
-    """Carries out the jobs of `store` by `workers`, and tells `events` of it."""
+    """Carries out the jobs of `store` by `workers`, those that teach by `teacher`; tells `events` of it."""
 
-    def __init__(self, store: Store, events: Events, settings: ServerSettings, workers: Workers) -> None:
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        settings: ServerSettings,
+        workers: Workers,
+        teacher: TeachingWorker | None = None,
+    ) -> None:
         self.store, self.events, self.settings = store, events, settings
-        self.workers = workers
+        self.workers, self.teacher = workers, teacher
         self.metrics = ServerMetrics()
         self.pace = Pace()
         self.questions = Questions(workers.answered)
@@ -64,7 +72,9 @@ class Dispatcher:
         self.store.beat()
         for job in self.store.give_up(self.store.lost(), LOST):
             log.info("job %s: %s after a restart", job.id, job.state)
-        self.workers.start(lambda worker, message: self._do(lambda: self._hear(worker, message)))
+        for each in (self.workers, self.teacher):
+            if each is not None:
+                each.start(lambda worker, message: self._do(lambda: self._hear(worker, message)))
         self._thread.start()
 
     def begin_stop(self) -> None:
@@ -72,6 +82,8 @@ class Dispatcher:
         if not self._stopping:
             self._stopping = True
             self.workers.retire()
+            if self.teacher is not None:
+                self.teacher.retire()
             self._do(lambda: None)
             timer = Timer(self.settings.grace_seconds, self.hurry)
             timer.daemon = True
@@ -94,6 +106,8 @@ class Dispatcher:
         self._inbox.put(None)
         self._thread.join()
         self.workers.stop()
+        if self.teacher is not None:
+            self.teacher.stop()
         with suppress(*UNAVAILABLE):  # then the next server gives them up
             self.store.give_up(self.store.running(), "the server was stopped while it was drawn")
 
@@ -161,7 +175,7 @@ class Dispatcher:
     @property
     def ready(self) -> bool:
         """Whether a worker can draw."""
-        return any(not worker.leaving for worker in self._workers)
+        return any(not worker.leaving for worker in self._of_kind(JobKind.DRAW))
 
     # -- within the dispatcher's thread
 
@@ -193,6 +207,8 @@ class Dispatcher:
         if now >= self._tidied + TIDY_SECONDS:
             self.store.tidy(self.settings.limits)
             self.store.forget()
+            if self.teacher is not None:
+                self.teacher.tidy(lambda job: self.store.job(job) is not None)
             self._tidied = now
 
     def _compare(self, now: float, before: float) -> None:
@@ -243,9 +259,14 @@ class Dispatcher:
             del self._unstored[job.id]
             self._give(min(free, key=lambda each: each.burden(job)), job)
             self._tell(job, JobState.RUNNING)
-        while self._workers and not self._stopping:
-            asked = max(sum(worker.room for worker in self._workers), 1)
-            waiting = self.store.waiting(asked)
+        for kind in JobKind:
+            self._fill_kind(kind)
+
+    def _fill_kind(self, kind: JobKind) -> None:
+        """Give waiting jobs of a kind to the workers that carry them out."""
+        while (workers := self._of_kind(kind)) and not self._stopping:
+            asked = max(sum(worker.room for worker in workers), 1)
+            waiting = self.store.waiting(asked, kind)
             placed = self._placed(waiting)
             if not placed:
                 return
@@ -262,6 +283,9 @@ class Dispatcher:
                     self._tell(job, JobState.RUNNING)
             if not begun or len(placed) < len(waiting) or len(waiting) < asked:
                 return
+
+    def _of_kind(self, kind: JobKind) -> list[HeldWorker]:
+        return [worker for worker in self._workers if worker.kind is kind]
 
     def _placed(self, waiting: Iterable[WaitingJob]) -> dict[str, HeldWorker]:
         """By the names of the jobs, the workers that hold them from now on: where they begin soonest, as long
@@ -297,7 +321,7 @@ class Dispatcher:
         if fresh not in self._workers:
             self._workers.append(fresh)
         while True:
-            fullest = max(self._workers, key=lambda each: len(each.jobs))
+            fullest = max(self._of_kind(fresh.kind), key=lambda each: len(each.jobs))
             movable = [job for job in fullest.jobs if job not in self._progress]
             if not movable or len(fullest.jobs) <= len(fresh.jobs) + 1:
                 break
@@ -346,10 +370,18 @@ class Dispatcher:
                 layer=message.layer,
                 preview=message.preview,
             )
-            self._progress[message.job] = progress
-            if message.preview is not None:
-                self._previews[message.job] = message.preview
-            self.events.tell(Event(kind="progress", job=job.id, progress=progress, stored=job.stored))
+            self._see_progress(job, progress)
+        elif isinstance(message, messages.JobTrained):
+            progress = JobProgress(
+                number=0,
+                done=message.step,
+                total=message.steps,
+                loss=message.loss,
+                seconds_left=message.seconds_left,
+                doing=message.doing,
+                preview=message.sample,
+            )
+            self._see_progress(job, progress)
         elif isinstance(message, messages.JobFinished):
             self._end(job, message)
         elif job.stored:
@@ -357,6 +389,12 @@ class Dispatcher:
         else:
             drawn = DrawnPicture(number=message.number, content=message.content, **message.facts)
             self.events.tell(Event(kind="picture", job=job.id, drawn=drawn, stored=False))
+
+    def _see_progress(self, job: JobView, progress: JobProgress) -> None:
+        self._progress[job.id] = progress
+        if progress.preview is not None:
+            self._previews[job.id] = progress.preview
+        self.events.tell(Event(kind="progress", job=job.id, progress=progress, stored=job.stored))
 
     def _keep(self, message: messages.PictureDrawn) -> None:
         try:

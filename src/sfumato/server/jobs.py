@@ -20,6 +20,13 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class JobKind(StrEnum):
+    """What a job does: draw pictures, or teach a model a subject or a style."""
+
+    DRAW = "draw"
+    TEACH = "teach"
+
+
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
@@ -91,6 +98,7 @@ class JobView(View):
     created: float
     started: float | None = None
     ended: float | None = None
+    kind: JobKind = Field(default=JobKind.DRAW, exclude=True)
     stored: bool = Field(default=True, exclude=True)
     """Whether the database has it. One that is not is drawn for a client that waits, and leaves nothing."""
 
@@ -114,7 +122,8 @@ class WaitingJob(JobView):
 
 
 class JobProgress(View):
-    """How far a running job is: network evaluations `done` of `total`, of picture `number`.
+    """How far a running job is: network evaluations `done` of `total`, of picture `number`; of one that
+    teaches, steps.
 
     `layer`: which part of a scene the preview shows, `background` or the name of an element, `element-N`
     without one; left out where it shows the whole picture.
@@ -124,6 +133,11 @@ class JobProgress(View):
     done: int
     total: int
     layer: str | None = None
+    loss: float | None = Field(default=None, description="Of a job that teaches.")
+    seconds_left: float | None = Field(default=None, description="Of a job that teaches, about.")
+    doing: str | None = Field(
+        default=None, description="Of a job that teaches: what takes long besides steps."
+    )
     preview: bytes | None = Field(None, exclude=True)
 
 

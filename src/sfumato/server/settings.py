@@ -95,6 +95,9 @@ class ServerSettings(BaseSettings):
         64, ge=0, le=MAX_FRAMES, description="Frames that a clip may have; with 0 no clips are drawn."
     )
     max_steps: int = Field(200, ge=1, le=1000, description="Steps that a request may take.")
+    max_teach_steps: int = Field(
+        2000, ge=0, description="Steps that a teaching may take; with 0 nothing is taught."
+    )
     max_body: int = Field(96 * MEBI, ge=1024, description="Bytes that a request may have.")
     receive_seconds: float = Field(
         10.0, gt=0, le=600, description="Time that a client has to send a request."

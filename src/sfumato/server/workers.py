@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from sfumato.server.jobs import WaitingJob
+from sfumato.server.jobs import JobKind, WaitingJob
 from sfumato.server.settings import ServerSettings
 from sfumato.server.worker import messages
 from sfumato.server.worker.answering import Answer, Question
@@ -22,6 +22,9 @@ CRASHED = "the process that drew it ended"
 class HeldWorker(ABC):
     """A worker that can draw, with the jobs that it holds. Only the dispatcher's thread changes those."""
 
+    kind = JobKind.DRAW
+    """Of the jobs that it carries out."""
+
     def __init__(self, name: str, settings: ServerSettings) -> None:
         self.name = name
         self.jobs: dict[str, WaitingJob] = {}
@@ -38,7 +41,7 @@ class HeldWorker(ABC):
 
         One whose worker ended is drawn alone, so that one that ends every worker takes no other with it.
         """
-        if self.leaving or self._alone or (job.crashes and self.jobs):
+        if job.kind is not self.kind or self.leaving or self._alone or (job.crashes and self.jobs):
             return False
         if not job.stored:
             return sum(not each.stored for each in self.jobs.values()) < UNSTORED_AT_ONCE

@@ -131,7 +131,10 @@ def draw_clips(
 
 
 def save(pictures: Tensor, path: Path, columns: int = 8) -> None:
-    """Write pictures (B, 3, H, W) in [−1, 1] as one image, `columns` in a row. Raises `OutputError`."""
+    """Write pictures (B, 3, H, W) in [−1, 1] as one image, at most `columns` in a row.
+
+    Raises `OutputError`.
+    """
     count, _, height, width = pictures.shape
     columns = min(columns, count)
     while (rows := -(-count // columns)) * height > MAX_SIDES["WEBP"]:

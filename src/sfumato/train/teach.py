@@ -110,8 +110,8 @@ def prepare(teaching: Teaching) -> Plan:
     run = teaching.folder
     data = _data(teaching, run)
     found = search(data)
-    _warn_of_few(len(found.pictures))
-    _warn_of_common(teaching)
+    for text in advice(teaching, len(found.pictures)):
+        warn(text)
     written = recipes(teaching, found)
     for name, content in written.items():
         if "stages" not in content:
@@ -248,25 +248,25 @@ def _data(teaching: Teaching, run: Path) -> Path:
     return folder
 
 
-def _warn_of_few(count: int) -> None:
-    """Warn of so few pictures that what surrounds the subject is learned with it."""
+def advice(teaching: Teaching, count: int) -> list[str]:
+    """What will go wrong with `count` pictures: so few that what surrounds the subject is learned with it;
+    and with a name without a word of its own, which would change what that name draws already.
+    """
+    texts = []
     if 0 < count < FEW:
         told = "one picture is" if count == 1 else f"{count} pictures are"
-        warn(
+        texts.append(
             f"{told} little: background and position are learned too; five from several sides, "
             "before several backgrounds, draw it anew"
         )
-
-
-def _warn_of_common(teaching: Teaching) -> None:
-    """Warn of a name without a word of its own, which would change what that name draws already."""
     words = re.findall(r"[^\W\d_]+", teaching.name.lower())
     common = _common_words()
     if all(word in common or word in (teaching.of_class or "").lower().split() for word in words):
-        warn(
+        texts.append(
             f"{teaching.name!r} is made of common words, and what they draw now would be lost: "
             f"'{RARE} {teaching.of_class or teaching.name}' has a word of its own"
         )
+    return texts
 
 
 def _common_words() -> frozenset[str]:

@@ -584,6 +584,96 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/teach": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Teachings
+         * @description Teachings, the newest first; those after `before`.
+         */
+        get: operations["list_teachings_api_v1_teach_get"];
+        put?: never;
+        /**
+         * Create Teaching
+         * @description Submit a teaching. The same Idempotency-Key gives the same one.
+         */
+        post: operations["create_teaching_api_v1_teach_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/teach/{teaching}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Teaching
+         * @description One teaching, and how far it is.
+         */
+        get: operations["get_teaching_api_v1_teach__teaching__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel Teaching
+         * @description Cancel one that is not over; what it learned so far is removed.
+         */
+        delete: operations["cancel_teaching_api_v1_teach__teaching__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/teach/{teaching}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow Teaching
+         * @description What happens to it, as server-sent events `state` and `progress`, until it is over.
+         *
+         *     With `previews` a `progress` holds each new sheet of samples, a WebP file in base64.
+         */
+        get: operations["follow_teaching_api_v1_teach__teaching__events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/teach/{teaching}/samples/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Sample
+         * @description A sheet of samples that it drew, a WebP file; they count from 0.
+         */
+        get: operations["get_sample_api_v1_teach__teaching__samples__number__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/upscalers": {
         parameters: {
             query?: never;
@@ -1932,6 +2022,12 @@ export interface components {
             priority: number;
         };
         /**
+         * JobKind
+         * @description What a job does: draw pictures, or teach a model a subject or a style.
+         * @enum {string}
+         */
+        JobKind: "draw" | "teach";
+        /**
          * JobOrder
          * @description Priorities of jobs by their names: the order in which they are drawn.
          */
@@ -1940,6 +2036,39 @@ export interface components {
             priorities: {
                 [key: string]: number;
             };
+        };
+        /**
+         * JobProgress
+         * @description How far a running job is: network evaluations `done` of `total`, of picture `number`; of one that
+         *     teaches, steps.
+         *
+         *     `layer`: which part of a scene the preview shows, `background` or the name of an element, `element-N`
+         *     without one; left out where it shows the whole picture.
+         */
+        JobProgress: {
+            /**
+             * Doing
+             * @description Of a job that teaches: what takes long besides steps.
+             */
+            doing?: string | null;
+            /** Done */
+            done: number;
+            /** Layer */
+            layer?: string | null;
+            /**
+             * Loss
+             * @description Of a job that teaches.
+             */
+            loss?: number | null;
+            /** Number */
+            number: number;
+            /**
+             * Seconds Left
+             * @description Of a job that teaches, about.
+             */
+            seconds_left?: number | null;
+            /** Total */
+            total: number;
         };
         /**
          * JobState
@@ -2332,6 +2461,12 @@ export interface components {
          * @description How far a running job is, as an event tells it.
          */
         ProgressData: {
+            /**
+             * Doing
+             * @description Of a job that teaches: what takes long besides steps.
+             * @default null
+             */
+            doing: string | null;
             /** Done */
             done: number;
             /**
@@ -2339,6 +2474,12 @@ export interface components {
              * @default null
              */
             layer: string | null;
+            /**
+             * Loss
+             * @description Of a job that teaches.
+             * @default null
+             */
+            loss: number | null;
             /** Number */
             number: number;
             /**
@@ -2347,6 +2488,12 @@ export interface components {
              * @default null
              */
             preview: string | null;
+            /**
+             * Seconds Left
+             * @description Of a job that teaches, about.
+             * @default null
+             */
+            seconds_left: number | null;
             /** Total */
             total: number;
         };
@@ -3042,6 +3189,133 @@ export interface components {
              */
             priority: number;
             request: components["schemas"]["DrawRequest"];
+        };
+        /**
+         * TeachSubmission
+         * @description What is to be learned, and how the job is to be treated.
+         */
+        TeachSubmission: {
+            /**
+             * Adapter
+             * @description What the result is called. Default: as `name`, with hyphens.
+             */
+            adapter?: string | null;
+            /**
+             * Class
+             * @description What it is one of, as mug.
+             */
+            class?: string | null;
+            /**
+             * Mask
+             * @description What of the pictures is learned: none (all), alpha or background.
+             */
+            mask?: string | null;
+            /**
+             * Method
+             * @description lora, dreambooth, inversion or pivotal.
+             * @default lora
+             */
+            method: string;
+            /**
+             * Model
+             * @description What learns it. Default: the server's.
+             */
+            model?: string | null;
+            /**
+             * Name
+             * @description What prompts call it: a rare word and its class, "sks mug".
+             */
+            name: string;
+            /**
+             * On Crash
+             * @description What becomes of it if the process that learns it ends.
+             * @default retry
+             * @enum {string}
+             */
+            on_crash: "retry" | "fail";
+            /**
+             * Pictures
+             * @description Their bytes in base64, or data URLs.
+             */
+            pictures: string[];
+            /**
+             * Priority
+             * @description Higher is drawn first.
+             * @default 0
+             */
+            priority: number;
+            /**
+             * Steps
+             * @description Steps. Default: the method's.
+             */
+            steps?: number | null;
+        };
+        /**
+         * TeachView
+         * @description A subject or a style that is learned. `created`, `started` and `ended`: seconds since 1970, UTC.
+         */
+        TeachView: {
+            /**
+             * Adapter
+             * @description What the result is called.
+             */
+            adapter: string;
+            /** Class */
+            class: string | null;
+            /** Crashes */
+            crashes: number;
+            /** Created */
+            created: number;
+            /** Ended */
+            ended: number | null;
+            /** Error */
+            error: string | null;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @description Where it is: adapters, or embeddings.
+             */
+            kind: string;
+            /** Method */
+            method: string;
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+            /**
+             * Notes
+             * @description What may go wrong with so few pictures, or this name.
+             */
+            notes: string[];
+            /**
+             * On Crash
+             * @enum {string}
+             */
+            on_crash: "retry" | "fail";
+            /** Pictures */
+            pictures: number;
+            /** Priority */
+            priority: number;
+            progress: components["schemas"]["JobProgress"] | null;
+            /**
+             * Prompt
+             * @description One that draws it, once it is learned.
+             */
+            prompt: string;
+            /**
+             * Samples
+             * @description Sheets of samples that are there, each newer than the one before.
+             */
+            samples: number;
+            /** Started */
+            started: number | null;
+            state: components["schemas"]["JobState"];
+            /**
+             * Steps
+             * @description Of all its stages.
+             */
+            steps: number;
         };
         /**
          * TermView
@@ -4973,6 +5247,306 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["StyleView"][];
                 };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_teachings_api_v1_teach_get: {
+        parameters: {
+            query?: {
+                before?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TeachView"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_teaching_api_v1_teach_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TeachSubmission"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TeachView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_teaching_api_v1_teach__teaching__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                teaching: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TeachView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_teaching_api_v1_teach__teaching__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                teaching: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TeachView"];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    follow_teaching_api_v1_teach__teaching__events_get: {
+        parameters: {
+            query?: {
+                previews?: boolean;
+            };
+            header?: never;
+            path: {
+                teaching: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_sample_api_v1_teach__teaching__samples__number__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                teaching: string;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A value of the wrong type or out of range. */
             422: {

@@ -9,7 +9,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.server.context import Owner, Server, Shared
-from sfumato.server.jobs import Event, JobState, JobView, OnCrash, WaitingJob
+from sfumato.server.jobs import Event, JobKind, JobState, JobView, OnCrash, WaitingJob
 from sfumato.server.submitting import drawn, events_of, events_of_all, submit, unstored
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
@@ -129,7 +129,7 @@ async def follow_job(
     With `previews` some `progress` events hold a WebP picture in base64.
     """
     async for event in events_of(server, job, previews=previews):
-        yield ServerSentEvent(event=event.kind, data=_data(event, previews))
+        yield ServerSentEvent(event=event.kind, data=event_data(event, previews))
 
 
 @router.get("/events", response_class=EventSourceResponse)
@@ -140,7 +140,7 @@ async def follow_all(server: Shared, owner: Owner, previews: bool = False) -> As
     as they come. Ends only with the connection; one that begins anew is told where everything stands.
     """
     async for event in events_of_all(server, owner, previews=previews):
-        yield ServerSentEvent(event=event.kind, data=_data(event, previews))
+        yield ServerSentEvent(event=event.kind, data=event_data(event, previews))
 
 
 def _unstored(submission: UnstoredSubmission, server: Shared, owner: Owner) -> WaitingJob:
@@ -158,10 +158,11 @@ async def draw(
     connection cancels the drawing within one evaluation.
     """
     async for event in drawn(server, job, previews=submission.previews):
-        yield ServerSentEvent(event=event.kind, data=_data(event, submission.previews))
+        yield ServerSentEvent(event=event.kind, data=event_data(event, submission.previews))
 
 
-def _data(event: Event, previews: bool) -> dict[str, Any]:
+def event_data(event: Event, previews: bool) -> dict[str, Any]:
+    """An event as the data of a server-sent one."""
     found: dict[str, Any] = event.model_dump(mode="json", exclude_none=True, exclude={"kind"})
     preview = event.progress and event.progress.preview
     if preview and previews:
@@ -173,7 +174,7 @@ def _data(event: Event, previews: bool) -> dict[str, Any]:
 
 
 def _own(server: Server, job: str, owner: str) -> JobView:
-    view = server.store.job(job, owner)
+    view = server.store.job(job, owner, JobKind.DRAW)
     if view is None:
         raise HTTPException(404, f"there is no job {job!r}")
     return view

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sfumato.files import make_folder
 from sfumato.server.jobs import (
     MAX_CRASHES,
     OPEN,
+    JobKind,
     JobState,
     JobView,
     OnCrash,
@@ -51,6 +52,7 @@ class NewJob:
     contents: Mapping[str, bytes] = field(default_factory=dict)
     group: str | None = None
     place: int | None = None
+    kind: JobKind = JobKind.DRAW
 
     def row(self, came: int) -> dict[str, Any]:
         """Its values in the table, where it is accepted when the clock says `came`."""
@@ -64,6 +66,7 @@ class NewJob:
             "count": self.count,
             "group": self.group,
             "place": self.place,
+            "kind": self.kind,
             "came": came,
             "turn": Turn(came, self.work, self.priority).place,
         }
@@ -112,10 +115,8 @@ class Store(InputStore):
 
     def _accepted(self, new: NewJob, owner: str, key: str | None, limits: Limits) -> tuple[JobView, bool]:
         with self._lock, self._engine.begin() as connection:
-            if key is not None:
-                query = select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
-                if (found := connection.execute(query).first()) is not None:
-                    return self._view(connection, found), False
+            if key is not None and (found := connection.execute(_submitted(owner, key)).first()) is not None:
+                return self._view(connection, found), False
             [identifier] = self._accept(connection, [new], owner, limits, key)
             return self._view(connection, _job(connection, identifier)), True
 
@@ -148,17 +149,23 @@ class Store(InputStore):
             self._hold_inputs(connection, named, owner, limits)
         return [row["id"] for row in rows]
 
-    def job(self, identifier: str, owner: str | None = None) -> JobView | None:
-        """The job of exactly this name, if there is one (of this owner)."""
+    def job(self, identifier: str, owner: str | None = None, kind: JobKind | None = None) -> JobView | None:
+        """The job of exactly this name, if there is one (of this owner, and of this kind)."""
         with self._engine.connect() as connection:
             row = connection.execute(select(jobs).where(jobs.c.id == identifier)).first()
-            if row is None or (owner is not None and row.owner != owner):
+            if row is None or owner not in (None, row.owner) or kind not in (None, row.kind):
                 return None
             return self._view(connection, row)
 
+    def submitted(self, owner: str, idempotency_key: str) -> JobView | None:
+        """The job that an owner submitted with this key."""
+        with self._engine.connect() as connection:
+            row = connection.execute(_submitted(owner, idempotency_key)).first()
+            return None if row is None else self._view(connection, row)
+
     def owns(self, owner: str, identifier: str) -> bool:
-        """Whether the job of exactly this name is the owner's."""
-        query = select(jobs.c.owner).where(jobs.c.id == identifier)
+        """Whether the job of exactly this name is one of the owner's that draw."""
+        query = select(jobs.c.owner).where(jobs.c.id == identifier, jobs.c.kind == JobKind.DRAW)
         with self._engine.connect() as connection:
             return bool(connection.execute(query).scalar_one_or_none() == owner)
 
@@ -169,9 +176,10 @@ class Store(InputStore):
         states: Sequence[JobState] = (),
         before: str | None = None,
         limit: int,
+        kind: JobKind = JobKind.DRAW,
     ) -> list[JobView]:
-        """Jobs, the newest first, from the one after the job named `before`."""
-        query = select(jobs).order_by(jobs.c.sequence.desc()).limit(limit)
+        """Jobs of a kind, the newest first, from the one after the job named `before`."""
+        query = select(jobs).where(jobs.c.kind == kind).order_by(jobs.c.sequence.desc()).limit(limit)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
         if states:
@@ -182,9 +190,11 @@ class Store(InputStore):
                 query = query.where(jobs.c.sequence < place)
             return self._views(connection, connection.execute(query).all())
 
-    def waiting(self, limit: int) -> list[WaitingJob]:
-        """Jobs to begin next: by priority, then by the work they are and how long they have waited."""
-        query = select(jobs).where(jobs.c.state == JobState.QUEUED)
+    def waiting(self, limit: int, kind: JobKind = JobKind.DRAW) -> list[WaitingJob]:
+        """Jobs of a kind to begin next: by priority, then by the work they are and how long they have
+        waited.
+        """
+        query = select(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.kind == kind)
         query = query.order_by(jobs.c.turn, jobs.c.sequence).limit(limit)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
@@ -383,6 +393,7 @@ class Store(InputStore):
                 created=row.created,
                 started=row.started,
                 ended=row.ended,
+                kind=JobKind(row.kind),
             )
             for row in rows
         ]
@@ -390,6 +401,10 @@ class Store(InputStore):
 
 def _job(connection: Connection, identifier: str) -> Row[Any]:
     return connection.execute(select(jobs).where(jobs.c.id == identifier)).one()
+
+
+def _submitted(owner: str, key: str) -> Select[Any]:
+    return select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)
 
 
 def _count(connection: Connection, state: JobState) -> int:

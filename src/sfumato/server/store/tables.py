@@ -57,6 +57,7 @@ jobs = Table(
     Column("came", BigInteger, nullable=False, server_default="0"),
     Column("turn", Float, nullable=False, server_default="0"),
     Column("skipped", Text, nullable=False, server_default="[]"),
+    Column("kind", String(8), nullable=False, server_default="draw"),
     UniqueConstraint("owner", "idempotency_key"),
     Index("jobs_by_turn", "state", "turn", "sequence"),
     Index("jobs_by_owner", "owner", "sequence"),
@@ -67,7 +68,7 @@ jobs = Table(
 """`sequence` counts the accepted jobs. `server`: which one draws it, or drew it last. `place`: which of the
 jobs of its `group`, from 0; the newest of a place counts. `came`: the clock of evaluations when it was
 accepted; `turn`: its place among those that wait, as `sfumato.server.order` has it. `skipped`, JSON: the
-numbers of its pictures that are left out. Times are seconds since 1970, UTC.
+numbers of its pictures that are left out. `kind`: a `JobKind`. Times are seconds since 1970, UTC.
 """
 
 inputs = Table(

@@ -92,6 +92,21 @@ class JobEvaluated:
 
 
 @dataclass(frozen=True)
+class JobTrained:
+    """A job that teaches did `step` of `steps`. `doing`: what takes long besides. `sample`: a WebP file of
+    what it draws by now, where there is a new one.
+    """
+
+    job: str
+    step: int
+    steps: int
+    loss: float | None = None
+    seconds_left: float | None = None
+    doing: str | None = None
+    sample: bytes | None = None
+
+
+@dataclass(frozen=True)
 class BatchEvaluated:
     """So many points were evaluated together, of pictures of `model` with so many pixels in all."""
 
@@ -122,7 +137,9 @@ class JobFinished:
     """The traceback of an error that is none of a user's."""
 
 
-FromWorker = Ready | Loading | Loaded | BatchEvaluated | JobEvaluated | PictureDrawn | JobFinished
+FromWorker = (
+    Ready | Loading | Loaded | BatchEvaluated | JobEvaluated | JobTrained | PictureDrawn | JobFinished
+)
 
 
 @dataclass(frozen=True)

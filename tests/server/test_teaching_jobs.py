@@ -143,8 +143,8 @@ def test_its_events_tell_steps_losses_and_samples_until_it_is_over(server):
 
 def test_a_teaching_goes_on_where_it_was_after_a_kill_of_the_server_and_of_its_process(begin):
     server = begin()
-    once = teach(server, headers={"idempotency-key": "mug"}, steps=400)
-    again = teach(server, headers={"idempotency-key": "mug"}, steps=400)
+    once = teach(server, headers={"idempotency-key": "mug"}, steps=120)
+    again = teach(server, headers={"idempotency-key": "mug"}, steps=120)
     assert again["id"] == once["id"]
     looked_at(server, once, lambda found: learns(found) and found["progress"]["done"] > 26)
     server.kill()

@@ -93,7 +93,7 @@ def test_models_are_listed_with_what_they_draw_by_themselves(server):
 
 
 def test_the_server_itself_stays_without_torch(server):
-    for path in ("models", "samplers", "styles", "adapters", "embeddings", "controls", "wildcards"):
+    for path in ("models", "samplers", "styles", "adapters", "embeddings", "controls", "motion", "wildcards"):
         assert server.http.get(f"/api/v1/{path}").status_code == 200
     read(server, "a (red:1.2) apple")
     inspect(server, encoded(PIL.Image.new("RGB", (8, 8))))

@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sfumato.errors import OutputError, SfumatoError
 from sfumato.request import Request as DrawRequest
+from sfumato.server.error_codes import coded
 from sfumato.server.store import UNAVAILABLE
 from sfumato.server.store.quota import BusyError
 from sfumato.validation import described_fault
@@ -34,12 +35,13 @@ _PARAMS = {*DrawRequest.model_fields, "n", "size", "background", "output_format"
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong: `param` names the field, where one is at fault."""
+    """What was wrong: `param` names the field, where one is at fault, `code` what it is, for programs."""
 
     message: str
     type: str
     param: str | None
     code: str | None
+    values: dict[str, str] | None = Field(None, description="What the message names, by its code.")
 
 
 class ErrorBody(BaseModel):
@@ -65,7 +67,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 def error_body(status: int, text: str, param: str | None = None) -> dict[str, Any]:
     """The JSON of an error."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": text, "type": kind, "param": param, "code": None}}
+    code, values = coded(text) or (None, None)
+    named = {} if values is None else {"values": values}
+    return {"error": {"message": text, "type": kind, "param": param, "code": code, **named}}
 
 
 def _param(text: str) -> str | None:

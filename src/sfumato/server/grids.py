@@ -14,7 +14,7 @@ from sfumato.series.grid import Axis, Grid
 from sfumato.server.admission import checked, requested
 from sfumato.server.context import Server
 from sfumato.server.encoding import opened
-from sfumato.server.jobs import ENDED, Event, JobGroup, JobState, JobView, OnCrash, PictureView, View
+from sfumato.server.jobs import ENDED, Event, Failing, JobGroup, JobState, JobView, OnCrash, PictureView, View
 from sfumato.server.settings import ServerSettings
 from sfumato.server.submitting import check_repeated, new_job, sent
 
@@ -55,12 +55,11 @@ class PlanView(View):
     problem: str | None = Field(description="Why it cannot be drawn, where no one axis is at fault.")
 
 
-class CellView(View):
+class CellView(Failing):
     """A picture of a grid, and the job that draws it; null is one that is no longer kept."""
 
     job: str | None
     state: JobState | None
-    error: str | None
     picture: PictureView | None
 
 

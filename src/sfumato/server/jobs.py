@@ -3,7 +3,9 @@
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from sfumato.server.error_codes import coded
 
 OnCrash = Literal["retry", "fail"]
 MAX_CRASHES = 3
@@ -38,6 +40,24 @@ class View(BaseModel):
     """A value that is shown to clients."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class Failing(View):
+    """What may have failed."""
+
+    error: str | None = None
+
+    @computed_field(description="The error's name, for programs, where it has one.")  # type: ignore[prop-decorator]
+    @property
+    def error_code(self) -> str | None:
+        found = coded(self.error or "")
+        return found and found.code
+
+    @computed_field(description="What the error names, by its code.")  # type: ignore[prop-decorator]
+    @property
+    def error_values(self) -> dict[str, str] | None:
+        found = coded(self.error or "")
+        return found and found.values
 
 
 class PictureView(View):
@@ -75,7 +95,7 @@ class DrawnPicture(View):
     content: bytes = Field(exclude=True)
 
 
-class JobView(View):
+class JobView(Failing):
     """A job. `created`, `started` and `ended` are seconds since 1970, UTC."""
 
     id: str
@@ -94,7 +114,6 @@ class JobView(View):
     place: int | None = Field(None, description="Which of its group, from 0.")
     pictures: tuple[PictureView, ...] = ()
     skipped: tuple[int, ...] = Field((), description="Numbers of its pictures that are left out.")
-    error: str | None = None
     created: float
     started: float | None = None
     ended: float | None = None
@@ -141,7 +160,7 @@ class JobProgress(View):
     preview: bytes | None = Field(None, exclude=True)
 
 
-class Event(View):
+class Event(Failing):
     """What happened to a job, or to a picture of it.
 
     `state` also tells of another priority, and of a new job of a `group`. `picture_changed`: its tags,
@@ -158,7 +177,6 @@ class Event(View):
     picture: PictureView | None = None
     drawn: DrawnPicture | None = None
     count: int | None = None
-    error: str | None = None
     stored: bool = Field(default=True, exclude=True)
 
 
@@ -174,7 +192,7 @@ class DrawnPictureData(DrawnPicture):
     content: str = Field(description="Its file in base64.")  # type: ignore[assignment]
 
 
-class EventData(View):
+class EventData(Failing):
     """The data of a server-sent event, JSON; what does not apply is left out."""
 
     job: str
@@ -184,4 +202,3 @@ class EventData(View):
     progress: ProgressData | None = None
     picture: PictureView | DrawnPictureData | None = None
     count: int | None = Field(None, description="Pictures that a job was asked for that is not stored.")
-    error: str | None = None

@@ -2,6 +2,8 @@
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema";
+import { reason, worded, type ServerError } from "./errors";
+import { t } from "./i18n.svelte";
 import { serverSentEvents } from "./sse";
 
 type Schemas = components["schemas"];
@@ -32,7 +34,10 @@ export interface DrawnPicture {
 /** What is sent: what is left out is as the model likes it. */
 export type DrawFields = Partial<DrawRequest>;
 
-/** The server refused. `status` is that of HTTP; 0 means that it did not answer at all. */
+/**
+ * The server refused. `status` is that of HTTP; 0 means that it did not answer at all. The message is in the page's
+ * language where the page has words for it.
+ */
 export class ApiError extends Error {
   constructor(
     message: string,
@@ -43,6 +48,8 @@ export class ApiError extends Error {
     readonly param: string | null = null,
     /** The character of a prompt that was wrong, from 0. */
     readonly position: number | null = null,
+    /** The server's own sentence. */
+    readonly sentence = message,
   ) {
     super(message);
     this.name = "ApiError";
@@ -52,8 +59,6 @@ export class ApiError extends Error {
     return this.status === 0;
   }
 }
-
-const SILENT = "The server does not answer.";
 
 /** Tells whether the server answers; `events` sets what is called. */
 export const reachability: { heard: (answered: boolean) => void } = { heard: () => undefined };
@@ -66,7 +71,7 @@ async function reachable(input: Request): Promise<Response> {
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     reachability.heard(false);
-    throw new ApiError(SILENT, 0);
+    throw new ApiError(t("offline.title"), 0);
   }
 }
 
@@ -82,15 +87,18 @@ async function unwrapped<T>(asked: Promise<Answer<T>>): Promise<T> {
   const { data, error, response } = await asked;
   if (response.ok) return data as T;
   const body = (error ?? {}) as {
-    error?: { message?: string; param?: string | null; position?: number | null };
+    error?: Partial<ServerError> & { param?: string | null; position?: number | null };
   };
   const after = Number(response.headers.get("retry-after"));
+  const seconds = Number.isFinite(after) && after > 0 ? after : null;
+  const message = body.error?.message ?? `${response.status} ${response.statusText}`;
   throw new ApiError(
-    body.error?.message ?? `${response.status} ${response.statusText}`,
+    worded({ ...body.error, message, seconds }),
     response.status,
-    Number.isFinite(after) && after > 0 ? after : null,
+    seconds,
     body.error?.param ?? null,
     body.error?.position ?? null,
+    message,
   );
 }
 
@@ -98,6 +106,8 @@ interface UnstoredEvent {
   picture?: DrawnPicture;
   progress?: { done: number; total: number };
   error?: string;
+  error_code?: string;
+  error_values?: Record<string, string>;
 }
 /** Of the document's own type: openapi-fetch makes arrays of its tuples. */
 const exactly = <T>(asked: Promise<Answer<unknown>>): Promise<T> => unwrapped(asked as Promise<Answer<T>>);
@@ -132,17 +142,17 @@ export const api = {
     let drawn: DrawnPicture | null = null;
     try {
       for await (const event of serverSentEvents(body as ReadableStream<Uint8Array<ArrayBuffer>>)) {
-        const { picture, progress, error } = event.data as UnstoredEvent;
+        const { picture, progress, error, ...coded } = event.data as UnstoredEvent;
         if (picture) drawn = picture;
         if (progress) heard(progress.done / progress.total);
-        if (error) throw new ApiError(error, 400);
+        if (error) throw new ApiError(reason({ error, ...coded }), 400);
       }
     } catch (error) {
       if (error instanceof ApiError || signal.aborted) throw error;
     }
     if (drawn !== null) return drawn;
     reachability.heard(false); // it went away in the middle
-    throw new ApiError(SILENT, 0);
+    throw new ApiError(t("offline.title"), 0);
   },
   jobs: (query: { state?: JobState[]; before?: string; limit?: number } = {}): Promise<Job[]> =>
     exactly(client.GET("/api/v1/jobs", { params: { query } })),
@@ -218,6 +228,7 @@ export const api = {
   dialects: () => unwrapped(client.GET("/api/v1/dialects")),
   styles: () => unwrapped(client.GET("/api/v1/styles")),
   adapters: () => unwrapped(client.GET("/api/v1/adapters")),
+  motion: () => unwrapped(client.GET("/api/v1/motion")),
   wildcards: () => unwrapped(client.GET("/api/v1/wildcards")),
   embeddings: () => unwrapped(client.GET("/api/v1/embeddings")),
 };

@@ -57,7 +57,7 @@ export async function inspected(file: File): Promise<Found | null> {
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     const told = error.status === 400 || error.status === 422 ? `${name}: ${error.message}` : error.message;
-    toasts.say(error.offline ? t("offline.title") : told, { danger: true });
+    toasts.say(told, { danger: true });
     return null;
   }
 }

@@ -26,6 +26,20 @@ export function ofPicture(request: Record<string, unknown>, seed: number): DrawF
   return { ...fields, seed };
 }
 
+/** Frames of a clip, unless one says. */
+export const CLIP_FRAMES = 16;
+
+/** Fields without a meaning where no clip is drawn. */
+export const OF_CLIPS = [
+  "fps",
+  "loop",
+  "motion",
+  "context",
+  "context_overlap",
+  "motion_amount",
+  "noise_augmentation",
+] as const;
+
 export const randomSeed = (): number => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 
 /** How much of another noise a variation has. */

@@ -20,6 +20,8 @@ export function parsed(path: string): Route {
 export const paths = {
   draw: "/",
   gallery: "/gallery",
+  /** A picture in the gallery. */
+  picture: (picture: string): string => `/gallery?picture=${encodeURIComponent(picture)}`,
   grid: (grid: string): string => `/grid/${encodeURIComponent(grid)}`,
   edit: (picture: string): string => `/edit/${encodeURIComponent(picture)}`,
   /** The scene of a picture; without one that which was last worked on. */

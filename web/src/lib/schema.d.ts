@@ -352,6 +352,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/motion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Motion
+         * @description Motion adapters, which make clips of a model's pictures, in the server's folder.
+         */
+        get: operations["list_motion_api_v1_motion_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/pictures": {
         parameters: {
             query?: never;
@@ -805,7 +825,19 @@ export interface components {
          */
         CellView: {
             /** Error */
-            error: string | null;
+            error?: string | null;
+            /**
+             * Error Code
+             * @description The error's name, for programs, where it has one.
+             */
+            readonly error_code: string | null;
+            /**
+             * Error Values
+             * @description What the error names, by its code.
+             */
+            readonly error_values: {
+                [key: string]: string;
+            } | null;
             /** Job */
             job: string | null;
             picture: components["schemas"]["PictureView"] | null;
@@ -1467,7 +1499,7 @@ export interface components {
         };
         /**
          * ErrorDetail
-         * @description What was wrong: `param` names the field, where one is at fault.
+         * @description What was wrong: `param` names the field, where one is at fault, `code` what it is, for programs.
          */
         ErrorDetail: {
             /** Code */
@@ -1478,6 +1510,14 @@ export interface components {
             param: string | null;
             /** Type */
             type: string;
+            /**
+             * Values
+             * @description What the message names, by its code.
+             * @default null
+             */
+            values: {
+                [key: string]: string;
+            } | null;
         };
         /**
          * EventData
@@ -2097,6 +2137,18 @@ export interface components {
             ended?: number | null;
             /** Error */
             error?: string | null;
+            /**
+             * Error Code
+             * @description The error's name, for programs, where it has one.
+             */
+            readonly error_code: string | null;
+            /**
+             * Error Values
+             * @description What the error names, by its code.
+             */
+            readonly error_values: {
+                [key: string]: string;
+            } | null;
             /**
              * Group
              * @description Which jobs it was submitted with, as those of a grid.
@@ -4602,6 +4654,53 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelView"][];
+                };
+            };
+            /** @description A value of the wrong type or out of range. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not now: Retry-After says when to try again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The request is at fault, or comes at the wrong time. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_motion_api_v1_motion_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Named"][];
                 };
             };
             /** @description A value of the wrong type or out of range. */

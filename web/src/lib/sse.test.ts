@@ -15,7 +15,8 @@ async function read(...pieces: string[]) {
 }
 
 it("reads events wherever the network cuts them", async () => {
-  const text = 'event: state\ndata: {"state":"running"}\n\n: ping\n\nevent: picture\ndata: {"content":"ä"}\n\n';
+  const text =
+    'event: state\ndata: {"state":"running"}\n\n: ping\n\nevent: picture\ndata: {"content":"ä"}\n\n';
   const events = [
     { kind: "state", data: { state: "running" } },
     { kind: "picture", data: { content: "ä" } },

@@ -1,4 +1,4 @@
-"""What can be drawn with: models, samplers, styles, adapters, wildcards."""
+"""What can be drawn with: models, samplers, styles, adapters, word lists."""
 
 from pathlib import Path
 
@@ -104,6 +104,12 @@ def list_embeddings() -> list[Named]:
 def list_controls() -> list[Named]:
     """ControlNets and other networks that follow a picture, in the server's folder."""
     return [Named(name=name) for name in folders.found("controls")]
+
+
+@router.get("/motion")
+def list_motion() -> list[Named]:
+    """Motion adapters, which make clips of a model's pictures, in the server's folder."""
+    return [Named(name=name) for name in folders.found("motion")]
 
 
 @router.get("/wildcards")

@@ -3,6 +3,7 @@
 import { untrack } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
 import { api, type Grid, type GridCell, type Picture } from "../api";
+import { failureOf } from "../errors";
 import { events } from "../events.svelte";
 import { hasEnded } from "./jobs.svelte";
 
@@ -49,9 +50,9 @@ class Grids {
   #start(): void {
     this.#stops = [
       events.onOpen(() => [...this.#shown.keys()].forEach((grid) => this.#fetch(grid))),
-      events.on("state", ({ job, group, state, error }) => {
+      events.on("state", ({ job, group, state, ...event }) => {
         if (group !== undefined && this.#shown.has(group)) this.#fetch(group);
-        this.#change(job, (cell) => ({ ...cell, state, error: error ?? cell.error }));
+        this.#change(job, (cell) => ({ ...cell, state, ...(event.error && failureOf(event)) }));
       }),
       events.on("picture", ({ job, picture }) => this.#picture(job, picture)),
       events.on("picture_changed", ({ job, picture }) => this.#picture(job, picture)),

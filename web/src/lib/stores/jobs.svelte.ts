@@ -2,6 +2,7 @@
 
 import { SvelteMap } from "svelte/reactivity";
 import { api, type DrawFields, type Job, type JobState, type Picture } from "../api";
+import { failureOf } from "../errors";
 import { events, type Progress } from "../events.svelte";
 
 const PAGE = 20;
@@ -70,7 +71,7 @@ class Jobs {
   start(): () => void {
     const stops = [
       events.onOpen(() => void this.refresh().catch(() => undefined)),
-      events.on("state", ({ job, state, priority, error }) => {
+      events.on("state", ({ job, state, priority, ...event }) => {
         if (hasEnded(state)) this.drawing.delete(job);
         const known = this.find(job);
         // who ended is fetched whole; those that another window submitted come many at a time
@@ -82,7 +83,7 @@ class Jobs {
             state,
             // what is told of an order that is being sent is of the one before
             priority: this.#sending !== null ? known.priority : (priority ?? known.priority),
-            error: error ?? known.error,
+            ...(event.error && failureOf(event)),
           });
       }),
       events.on("progress", ({ job, progress }) => this.#progress(job, progress)),

@@ -18,7 +18,11 @@ it("gives an order by priorities within their range", () => {
 
 it("has the jobs of a grid as one row of the queue, where its first one stands", () => {
   const waiting = [job("a", 1), job("b", 2, "grid"), job("c", 3), job("d", 4, "grid")];
-  const found = queueOf(waiting).map(({ id, grid, jobs }) => [id, grid, jobs.map((each) => each.id).join("")]);
+  const found = queueOf(waiting).map(({ id, grid, jobs }) => [
+    id,
+    grid,
+    jobs.map((each) => each.id).join(""),
+  ]);
   expect(found).toEqual([
     ["a", false, "a"],
     ["grid", true, "bd"],

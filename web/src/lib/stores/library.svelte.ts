@@ -4,7 +4,15 @@ import { api } from "../api";
 import { events } from "../events.svelte";
 
 type Lists =
-  "models" | "samplers" | "spacings" | "upscalers" | "styles" | "adapters" | "embeddings" | "wildcards";
+  | "models"
+  | "samplers"
+  | "spacings"
+  | "upscalers"
+  | "styles"
+  | "adapters"
+  | "motion"
+  | "embeddings"
+  | "wildcards";
 type List<K extends Lists> = Awaited<ReturnType<(typeof api)[K]>>;
 
 class Library {
@@ -14,6 +22,7 @@ class Library {
   upscalers = $state.raw<List<"upscalers">>([]);
   styles = $state.raw<List<"styles">>([]);
   adapters = $state.raw<List<"adapters">>([]);
+  motion = $state.raw<List<"motion">>([]);
   embeddings = $state.raw<List<"embeddings">>([]);
   wildcards = $state.raw<List<"wildcards">>([]);
   /** Whether a worker can draw: the model is loaded. Unknown, `null`, until the server has said so. */
@@ -39,6 +48,7 @@ class Library {
       this.upscalers,
       this.styles,
       this.adapters,
+      this.motion,
       this.embeddings,
       this.wildcards,
     ] = await Promise.all([
@@ -48,6 +58,7 @@ class Library {
       api.upscalers(),
       api.styles(),
       api.adapters(),
+      api.motion(),
       api.embeddings(),
       api.wildcards(),
     ]);

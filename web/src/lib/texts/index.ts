@@ -3,6 +3,7 @@
 import { common } from "./common";
 import { draw } from "./draw";
 import { edit } from "./edit";
+import { errors } from "./errors";
 import { gallery } from "./gallery";
 import { grid } from "./grid";
 import { live } from "./live";
@@ -11,6 +12,15 @@ import { scene } from "./scene";
 export type Language = "en" | "de";
 export type Table = Record<string, Record<Language, string>>;
 
-export const texts = { ...common, ...draw, ...edit, ...gallery, ...grid, ...live, ...scene } satisfies Table;
+export const texts = {
+  ...common,
+  ...draw,
+  ...edit,
+  ...errors,
+  ...gallery,
+  ...grid,
+  ...live,
+  ...scene,
+} satisfies Table;
 
 export type Key = keyof typeof texts;

@@ -39,6 +39,7 @@ export const live = {
     de: "Nur Zeichnen berücksichtigt: {names}.",
   },
   "live.leftOut.steps": { en: "steps", de: "Schritte" },
+  "live.leftOut.frames": { en: "the clip", de: "der Clip" },
   "live.leftOut.negative": { en: "negative prompt", de: "negativer Prompt" },
   "live.leftOut.guidance": { en: "guidance", de: "Guidance" },
   "live.leftOut.sampler": { en: "sampler", de: "Sampler" },

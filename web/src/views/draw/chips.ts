@@ -2,6 +2,7 @@
 
 import type { DrawFields } from "$lib/api";
 import { number, t } from "$lib/i18n.svelte";
+import { OF_CLIPS } from "$lib/request";
 import type { Key } from "$lib/texts";
 
 export interface Chip {
@@ -14,6 +15,7 @@ export interface Chip {
 const FLAGS: Partial<Record<keyof DrawFields, Key>> = {
   fast: "chip.fast",
   transparent: "chip.transparent",
+  loop: "chip.loop",
   image: "chip.image",
   mask: "chip.mask",
 };
@@ -23,11 +25,16 @@ const NUMBERS: Partial<Record<keyof DrawFields, Key>> = {
   count: "chip.count",
   strength: "chip.strength",
   upscale: "chip.upscale",
+  frames: "chip.frames",
+  fps: "chip.fps",
   seed: "chip.seed",
 };
-/** Fields without a meaning where no picture is begun with. */
-const OF_IMAGE = ["mask", "strength", "inversion", "extend", "image_guidance"] as const;
-const NAMES = ["sampler", "spacing", "dialect", "model", "templates"] as const;
+/** Fields without a meaning where that one is not given. */
+const WITH: Partial<Record<keyof DrawFields, readonly (keyof DrawFields)[]>> = {
+  image: ["mask", "strength", "inversion", "extend", "image_guidance"],
+  frames: OF_CLIPS,
+};
+const NAMES = ["sampler", "spacing", "dialect", "model", "templates", "motion"] as const;
 
 export function chipsOf(fields: DrawFields): Chip[] {
   const found: Chip[] = [];
@@ -38,10 +45,15 @@ export function chipsOf(fields: DrawFields): Chip[] {
   for (const [name, key] of Object.entries(NUMBERS) as [keyof DrawFields, Key][]) {
     const value = fields[name];
     if (typeof value === "number")
-      add(name, t(key, { count: name === "seed" ? String(value) : value, value: number(value) }), name);
+      add(
+        name,
+        t(key, { count: name === "seed" ? String(value) : value, value: number(value) }),
+        name,
+        ...(WITH[name] ?? []),
+      );
   }
   for (const [name, key] of Object.entries(FLAGS) as [keyof DrawFields, Key][])
-    if (fields[name]) add(name, t(key), name, ...(name === "image" ? OF_IMAGE : []));
+    if (fields[name]) add(name, t(key), name, ...(WITH[name] ?? []));
   for (const name of NAMES) if (fields[name]) add(name, String(fields[name]), name);
   if (fields.style?.length) add("style", fields.style.join(", "), "style");
   for (const { name, weight } of fields.adapters ?? [])

@@ -1,7 +1,7 @@
 /** One picture that is edited: its mask, its edges, the tool in hand, and what is being drawn. */
 
 import { api, ApiError, fileUrl, type DrawFields, type Job, type Model, type Picture } from "$lib/api";
-import { t } from "$lib/i18n.svelte";
+import { reason } from "$lib/errors";
 import { inspected } from "$lib/inspecting.svelte";
 import { paths, router } from "$lib/router.svelte";
 import { isRecord, Stored } from "$lib/stored.svelte";
@@ -10,7 +10,6 @@ import { library } from "$lib/stores/library.svelte";
 import type { Size, View } from "$lib/view";
 import { LiveDrawing } from "../draw/live/drawing.svelte";
 import { liveFields } from "../draw/live/fields";
-import { told } from "../draw/submit.svelte";
 import { COLOURS } from "./colours";
 import { grown, NO_EDGES, type Edges } from "./geometry";
 import { Mask } from "./mask.svelte";
@@ -306,7 +305,7 @@ export class Editor {
   ended(job: Job): void {
     const from = steps.pending?.from ?? this.id;
     steps.pending = null;
-    if (job.state === "failed") this.error = job.error ?? t("job.failed");
+    if (job.state === "failed") this.error = reason(job);
     const drawn = job.pictures.map((picture) => picture.id);
     const [first] = drawn;
     if (job.state !== "done" || first === undefined) return;
@@ -352,7 +351,7 @@ export class Editor {
       steps.pending = { job: (await jobs.draw(fields)).id, from, edges };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.error = told(error);
+      this.error = error.message;
     } finally {
       this.#sending = false;
     }

@@ -2,7 +2,7 @@
 
 import { number, t } from "$lib/i18n.svelte";
 import { fieldsOf } from "$lib/request";
-import type { Key } from "$lib/texts";
+import { texts, type Key } from "$lib/texts";
 
 export interface Setting {
   name: string;
@@ -16,8 +16,11 @@ const FIRST = ["seed", "steps", "guidance", "sampler", "spacing", "style", "mode
 /** Shown elsewhere, or said by others. */
 const NOT_SHOWN = new Set(["prompt", "negative", "width", "height", "count", "templates", "origin"]);
 
-/** A field's name in words. */
-const plain = (name: string): string => name.replaceAll("_", " ");
+/** A field's name in words: in the page's language where the table has it. */
+function plain(name: string): string {
+  const key = `setting.${name}`;
+  return key in texts ? t(key as Key) : name.replaceAll("_", " ");
+}
 
 function written(name: string, value: unknown): string {
   if (typeof value === "boolean") return t(value ? "setting.on" : "setting.off");
@@ -50,7 +53,7 @@ export function settingsOf(request: Fields): Setting[] {
     });
   for (const name of FIRST)
     if (fields[name] !== undefined)
-      found.push({ name, label: t(`setting.${name}` as Key), value: written(name, fields[name]) });
+      found.push({ name, label: plain(name), value: written(name, fields[name]) });
   for (const [name, value] of Object.entries(fields))
     // what is off is not told, as nothing is of fields that are not set
     if (value !== false && !NOT_SHOWN.has(name) && !(FIRST as readonly string[]).includes(name))

@@ -1,6 +1,7 @@
 /** The scene on its canvas: which box is in hand, what is wrong with it, and what is being drawn of it. */
 
 import { api, ApiError, type DrawFields, type Job, type Picture } from "$lib/api";
+import { reason } from "$lib/errors";
 import { t } from "$lib/i18n.svelte";
 import { paths, router } from "$lib/router.svelte";
 import { history } from "$lib/stores/history.svelte";
@@ -10,7 +11,6 @@ import { scene, sceneDrawn } from "$lib/stores/scene.svelte";
 import { Stored } from "$lib/stored.svelte";
 import { toasts } from "$lib/toasts.svelte";
 import type { Size, View } from "$lib/view";
-import { told } from "../draw/submit.svelte";
 import { sameAgain } from "../gallery/copies";
 import { depthOrder, inDepthOrder, problemOf, reordered, type Box } from "./boxes";
 import { aloneRequest, boxOf, sceneOf, sceneRequest, seedOf, type SceneElement } from "./requests";
@@ -146,7 +146,7 @@ export class SceneEditor {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.status === 404) sceneDrawn.picture.value = "";
-      this.error = error.status === 404 ? t("picture.gone") : told(error);
+      this.error = error.status === 404 ? t("picture.gone") : error.message;
     }
   }
 
@@ -180,7 +180,7 @@ export class SceneEditor {
   /** The job of the scene has ended. */
   ended(job: Job): void {
     sceneDrawn.job.value = "";
-    if (job.state === "failed") this.error = job.error ?? t("job.failed");
+    if (job.state === "failed") this.error = reason(job);
     const [first] = job.pictures;
     if (job.state !== "done" || first === undefined) return;
     sceneDrawn.picture.value = first.id;
@@ -229,8 +229,8 @@ export class SceneEditor {
       await deed();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      const number = /elements\.(\d+)/.exec(`${error.param ?? ""} ${error.message}`)?.[1];
-      if (number === undefined) this.error = told(error);
+      const number = /elements\.(\d+)/.exec(`${error.param ?? ""} ${error.sentence}`)?.[1];
+      if (number === undefined) this.error = error.message;
       else this.#refused = { number: Number(number), text: error.message };
     } finally {
       this.#sending = false;

@@ -1,6 +1,7 @@
 /** Pictures on transparent ground that are drawn to be saved: the browser has the file when the job is done. */
 
 import type { DrawFields } from "$lib/api";
+import { reason } from "$lib/errors";
 import { t } from "$lib/i18n.svelte";
 import { hasEnded, jobs } from "$lib/stores/jobs.svelte";
 import { toasts } from "$lib/toasts.svelte";
@@ -25,7 +26,7 @@ class Exporting {
     if (job === undefined || !hasEnded(job.state)) return;
     if (job.state === "done" && job.pictures.length < job.count) return;
     this.#job = null;
-    if (job.state === "failed") toasts.say(job.error ?? t("job.failed"), { danger: true });
+    if (job.state === "failed") toasts.say(reason(job), { danger: true });
     else void download(job.pictures, { bare: false });
   }
 }

@@ -1,6 +1,7 @@
 /** What live drawing makes of the form: few steps, the quickest decoder, one picture. */
 
 import type { DrawFields, Model } from "$lib/api";
+import { OF_CLIPS } from "$lib/request";
 
 export interface StepRange {
   least: number;
@@ -22,8 +23,13 @@ export function stepRange(model: Model): StepRange {
 const NOT_FAST = ["negative", "guidance", "sampler", "spacing"] as const;
 
 /** Those fields of the form that count only when the picture is drawn with all steps. */
-export const leftOut = (fields: DrawFields, model: Model): ("steps" | (typeof NOT_FAST)[number])[] =>
-  (["steps", ...(model.few_steps ? NOT_FAST : [])] as const).filter((name) => fields[name] !== undefined);
+export const leftOut = (
+  fields: DrawFields,
+  model: Model,
+): ("steps" | "frames" | (typeof NOT_FAST)[number])[] =>
+  (["steps", "frames", ...(model.few_steps ? NOT_FAST : [])] as const).filter(
+    (name) => fields[name] !== undefined,
+  );
 
 /** The part of the steps that is taken where a picture is begun with, if nothing else is said. */
 const USUAL_STRENGTH = 0.8;
@@ -37,7 +43,7 @@ function stepsFor(fields: DrawFields, taken: number): number {
 
 /** The request of a live picture; `steps` are those that are drawn, within the model's range, `seed` counts where the form has none. */
 export function liveFields(fields: DrawFields, model: Model, steps: number, seed: number): DrawFields {
-  const unused: readonly string[] = ["count", "templates", ...leftOut(fields, model)];
+  const unused: readonly string[] = ["count", "templates", ...OF_CLIPS, ...leftOut(fields, model)];
   const own = Object.fromEntries(Object.entries(fields).filter(([name]) => !unused.includes(name)));
   return {
     seed,

@@ -26,14 +26,12 @@ export function ofPicture(request: Record<string, unknown>, seed: number): DrawF
   return { ...fields, seed };
 }
 
-/** Frames of a clip, unless one says. */
-export const CLIP_FRAMES = 16;
-
 /** Fields without a meaning where no clip is drawn. */
 export const OF_CLIPS = [
   "fps",
   "loop",
   "motion",
+  "travel",
   "context",
   "context_overlap",
   "motion_amount",

@@ -161,7 +161,7 @@ def test_a_float16_step_out_of_range_is_left_out_and_the_run_goes_on_exactly(tmp
     train(steep((25, 33)), replace(HALF, run=str(tmp_path / "unbroken")), t.CPU)
     unbroken = half_state(tmp_path / "unbroken")
     told = unbroken.tensors()
-    left_out = 40 - float(told["scaler.steps"])
+    left_out = 40 - float(told["step.weight"])
     assert left_out >= 2
     assert float(told["scaler.scale"]) == 2.0 ** (16 - left_out), "each one halves the scale"
     broken = replace(HALF, run=str(tmp_path / "broken"))

@@ -62,7 +62,8 @@ def restored(folder, **changes):
 
 def digest_of(state):
     """SHA-256 over every bit of a state: equal for equal runs."""
-    found = hashlib.sha256(str(state.progress.step).encode())
+    numbers = json.dumps(state.optimizer_structure, sort_keys=True)
+    found = hashlib.sha256(f"{state.progress.step} {numbers}".encode())
     for name, tensor in sorted(state.tensors().items()):
         found.update(name.encode())
         found.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)

@@ -22,6 +22,7 @@ from sfumato.train import distributed
 from sfumato.train.context import StepContext, seed_of
 from sfumato.train.log import Log
 from sfumato.train.lr_schedule import LR_SCHEDULES
+from sfumato.train.optimizers import FACTOR, RATE
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import FILE, State, begin, broadcast, reached, restore, save, tidy
 from sfumato.train.stopping import Signals
@@ -221,7 +222,7 @@ def advance(task: Task[B], recipe: Recipe, state: State, generator: torch.Genera
         step, recipe.steps, optimizer.warmup_steps, optimizer.decay_steps
     )
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group[RATE] = rate * group[FACTOR]
     for part in range(distributed.rank() * own, (distributed.rank() + 1) * own):
         generator.manual_seed(seed_of(recipe.seed, step, part))
         batch = task.batches(StepContext(step, part, parts, generator), recipe.batch_size // parts)

@@ -22,6 +22,7 @@ from sfumato.devices import DTYPES
 from sfumato.errors import UsageError
 from sfumato.names import LORA_LAYOUTS
 from sfumato.train.lr_schedule import LR_SCHEDULES
+from sfumato.train.optimizers import OPTIMIZERS
 from sfumato.train.task import Task
 from sfumato.validation import one_of
 
@@ -103,12 +104,18 @@ class Objective(Section, ABC):
 
 @dataclass(frozen=True)
 class Optimizer(Section):
-    """AdamW (Loshchilov & Hutter 2019) and its learning rate."""
+    """What takes the steps, and its learning rate."""
 
     ADJUSTABLE = frozenset({"warmup_steps", "decay_steps"})
 
+    name: Annotated[str, one_of(OPTIMIZERS)] = "adamw"
+
     learning_rate: Positive = 1e-3
-    """The highest learning rate."""
+    """The highest learning rate; of "prodigy" what the one that it finds is multiplied with, 1 as a rule."""
+    text_learning_rate: Positive | None = None
+    """That of text encoders that an adapter changes; the same unless given."""
+    lora_plus_ratio: Positive = 1.0
+    """How much higher that of LoRA's matrix B is than that of A (LoRA+, Hayou et al. 2024)."""
     lr_schedule: Annotated[str, one_of(LR_SCHEDULES)] = "warmup-stable-decay"
     warmup_steps: NotNegative = 100
     """Steps until the highest learning rate is reached."""
@@ -119,6 +126,12 @@ class Optimizer(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Positive = 1.0
     """The norm that the gradient of a step is clipped to."""
+
+    def check(self) -> None:
+        if self.name == "prodigy" and (self.lora_plus_ratio != 1 or self.text_learning_rate is not None):
+            raise ValueError(
+                "prodigy finds one learning rate for all: no lora_plus_ratio, no text_learning_rate"
+            )
 
 
 @dataclass(frozen=True)
@@ -275,6 +288,10 @@ class Recipe(Section):
                 raise ValueError(f"the objective {self.objective.NAME!r} trains no text encoders")
             if getattr(self.data, "cache_text_embeddings", None):
                 raise ValueError("cache_text_embeddings is not possible while text encoders are trained")
+        if self.optimizer.lora_plus_ratio != 1 and (self.adapter is None or self.adapter.kind != "lora"):
+            raise ValueError("optimizer.lora_plus_ratio is of a LoRA: [adapter] with kind = 'lora'")
+        if self.optimizer.text_learning_rate and not (self.adapter and self.adapter.text_encoders):
+            raise ValueError("optimizer.text_learning_rate needs [adapter] text_encoders = true")
         if self.adapter and self.start != "base":
             raise ValueError("an adapter needs the weights that it adapts: start = 'base'")
         if getattr(self.data, "loss_mask", "none") != "none" and not self.objective.MASKS_LOSS:

@@ -1,7 +1,7 @@
 """All that a run needs to go on as if it had never stopped, in one file, written whole or not at all."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sfumato import weights
 from sfumato.devices import DTYPES
 from sfumato.errors import CheckpointError, UsageError
-from sfumato.train import distributed
+from sfumato.train import distributed, optimizers
 from sfumato.train.recipe import Recipe
 
 FILE = "state.safetensors"
@@ -36,7 +36,7 @@ class State:
     """A run between two steps. There is nothing random to keep: every step is seeded by its number."""
 
     net: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     """Keeps float16 gradients within range, and leaves out the steps where it did not (Micikevicius et al.
     2018, §3.2); of no effect in other precisions."""
@@ -63,15 +63,16 @@ class State:
         }
         for decay, average in self.averages.items():
             found |= {f"ema-{decay}.{name}": tensor for name, tensor in average.items()}
-        for name, weight in self.trained.items():
-            moments = self.optimizer.state.get(weight, {})
-            found |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
+        found |= optimizers.tensors_of(self.optimizer, self.trained)
         if self.scaler.is_enabled():
             kept = self.scaler.state_dict()
             found |= {name: torch.tensor(float(kept[key])) for key, name in _SCALER.items()}
-            taken = [float(moments["step"]) for moments in self.optimizer.state.values()]
-            found[_STEPS] = torch.tensor(max(taken, default=0.0))
         return found
+
+    @property
+    def optimizer_structure(self) -> optimizers.Structure:
+        """See `optimizers.structure_of`."""
+        return optimizers.structure_of(self.optimizer, self.trained)
 
 
 def begin(
@@ -84,12 +85,14 @@ def begin(
     """A run before its first step; the weights of `ema_networks` are the averages of their decay."""
     trained = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
     keys = recipe.optimizer
-    optimizer = torch.optim.AdamW(
-        trained.values(),
-        lr=keys.learning_rate,
-        betas=(keys.beta1, keys.beta2),
-        weight_decay=keys.weight_decay,
-        fused=device.type == "cuda",
+    text_factor = (keys.text_learning_rate or keys.learning_rate) / keys.learning_rate
+    optimizer = optimizers.new(
+        keys.name,
+        optimizers.groups_of(trained, text_factor, keys.lora_plus_ratio),
+        keys.learning_rate,
+        (keys.beta1, keys.beta2),
+        keys.weight_decay,
+        device,
     )
     scaler = torch.amp.GradScaler(device.type, enabled=DTYPES[recipe.precision] == torch.float16)
     averages = {
@@ -108,6 +111,7 @@ def save(state: State, recipe: Recipe, folder: Path) -> None:
     """Write `state` into `folder`; what was there stays until the new file is whole. Raises `OutputError`."""
     metadata = {"progress": json.dumps(vars(state.progress)), "recipe": json.dumps(recipe.identity())}
     metadata |= {"base": state.frozen_base} if state.frozen_base else {}
+    metadata["optimizer"] = json.dumps(state.optimizer_structure)
     weights.write(folder / FILE, state.tensors(), metadata)
 
 
@@ -151,7 +155,7 @@ def restore(state: State, recipe: Recipe, folder: Path) -> bool:
             "bring those back to go on, or use another folder"
         )
     with _advice():
-        _fill(state, weights.read(path), came["step"], path)
+        _fill(state, weights.read(path), weights.metadata(path).get("optimizer"), came["step"], path)
     for key, value in came.items():
         setattr(state.progress, key, value)
     return True
@@ -167,23 +171,24 @@ def broadcast(state: State) -> None:
     """Bring the `state` of every process to that of the first."""
     if distributed.world_size() == 1:
         return
-    begun = [name for name, weight in state.trained.items() if weight in state.optimizer.state]
-    taken = [float(moments["step"]) for moments in state.optimizer.state.values()]
-    progress, scaler, begun, steps = distributed.broadcast_object(
-        (vars(state.progress), state.scaler.state_dict(), begun, max(taken, default=0.0))
+    progress, scaler, structure = distributed.broadcast_object(
+        (vars(state.progress), state.scaler.state_dict(), state.optimizer_structure)
     )
     for key, value in progress.items():
         setattr(state.progress, key, value)
     if scaler:
         state.scaler.load_state_dict(scaler)
     if not distributed.is_main():
-        _make_moments(state, begun, steps)
+        optimizers.prepare(state.optimizer, state.trained, structure)
     distributed.broadcast(state.tensors().values())
 
 
-def _fill(state: State, found: dict[str, Tensor], step: int, path: Path) -> None:
-    begun = [name for name in state.trained if f"{_MOMENTS[0]}.{name}" in found]
-    _make_moments(state, begun, float(found.get(_STEPS, step)))
+def _fill(state: State, found: dict[str, Tensor], structure: str | None, step: int, path: Path) -> None:
+    if structure is None:
+        found, made = _as_today(state, found, step)
+    else:
+        made = json.loads(structure)
+    optimizers.prepare(state.optimizer, state.trained, made)
     own = state.tensors()
     if state.frozen_base:  # which earlier versions kept as well
         found = {name: tensor for name, tensor in found.items() if name in own or not name.startswith("net.")}
@@ -197,14 +202,18 @@ def _fill(state: State, found: dict[str, Tensor], step: int, path: Path) -> None
         state.scaler.load_state_dict({**state.scaler.state_dict(), **kept})
 
 
-def _make_moments(state: State, names: Iterable[str], steps: float) -> None:
-    fused = bool(state.optimizer.param_groups[0]["fused"])
-    for name in names:
-        weight = state.trained[name]
-        state.optimizer.state[weight] = {
-            "step": torch.tensor(steps, device=weight.device if fused else "cpu"),
-            **{key: torch.empty_like(weight, requires_grad=False) for key in _MOMENTS},
-        }
+def _as_today(
+    state: State, found: dict[str, Tensor], step: int
+) -> tuple[dict[str, Tensor], optimizers.Structure]:
+    """A state of an earlier version, which had AdamW alone and counted steps once for all weights."""
+    steps = found.pop(_STEPS, torch.tensor(float(step)))
+    begun = [name for name in state.trained if f"{_MOMENTS[0]}.{name}" in found]
+    kept = {
+        name: {key: ["float32", list(state.trained[name].shape)] for key in _MOMENTS}
+        | {"step": ["float32", []]}
+        for name in begun
+    }
+    return found | {f"step.{name}": steps for name in begun}, {"weights": kept, "groups": [{}]}
 
 
 @contextmanager

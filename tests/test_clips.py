@@ -71,6 +71,27 @@ def test_a_loop_is_drawn_another_way(studio, motions):
     assert not np.array_equal(pixels(plain), pixels(loop))
 
 
+def test_frames_are_put_between_those_that_are_drawn(studio, motions):
+    given = {"frames": 4, "motion": motions["random"], "steps": 12, "context": 4, "context_overlap": 2}
+    given = {**SMALL, **given, "loop": True, "fps": 5, "decoder": "tiny"}
+    plain = studio.animate("a red apple", **given)
+    steps = list(studio.stream("a red apple", interpolate=2, **given))
+    video = steps[-1].video
+    assert (len(video), video.fps, video.seconds) == (8, 10, plain.seconds)
+    # one row of frames is decoded with others
+    assert np.abs(pixels(video)[::2] - pixels(plain)).max() <= 2
+    assert [step.index for step in steps] == list(range(1, steps[0].total + 1))
+    assert steps[0].total > 12
+    assert (video.request.frames, video.request.interpolate, video.request.clip_frames) == (4, 2, 8)
+    again = studio.animate(video.request)
+    assert np.array_equal(pixels(again), pixels(video))
+
+
+def test_a_clip_without_an_adapter_has_frames_in_between_too(studio):
+    video = studio.animate("a red heart bouncing", frames=3, interpolate=4, travel={2: "blue"}, **SMALL)
+    assert (len(video), video.fps) == (9, 32)
+
+
 def test_a_picture_begins_to_move(studio, motions):
     still = studio.generate("a red apple", **SMALL)
     given = {"frames": 2, "motion": motions["zero"], "image": still.pil, **SMALL, "steps": 4}
@@ -95,6 +116,10 @@ def test_steps_of_a_clip_show_it_as_it_is_drawn(studio, motions):
         ({"frames": 0}, "frames is 0"),
         ({"frames": 10_000}, "frames is 10000"),
         ({"frames": 8, "fps": 0}, "fps is 0"),
+        ({"interpolate": 2}, "interpolate is given without frames"),
+        ({"frames": 8, "interpolate": 3}, "interpolate is 3"),
+        ({"frames": 600, "interpolate": 2}, "with 600 frames these are 1199"),
+        ({"frames": 8, "interpolate": 4, "fps": 16}, "with fps 16 these are 64 frames a second"),
         ({"frames": 8, "transparent": True}, "transparent is given with frames"),
         ({"frames": 8, "upscale": 2}, "upscale is given with frames"),
     ],

@@ -27,6 +27,8 @@ MAX_COUNT = 1000
 MAX_SEED = 2**63 - 1
 
 MAX_FRAMES = 1024
+MAX_FPS = 50
+"""Of what is shown: no file's unit of time is finer."""
 FRAMES_OF_CLIP = 16
 """Of a clip, unless it says."""
 
@@ -165,6 +167,7 @@ class RequestOptions(PictureOptions, total=False):
     frames: int | None
     travel: Mapping[int, str] | str | Sequence[str]
     fps: float | None
+    interpolate: int | None
     loop: bool
     motion: str | None
     context: int | None
@@ -174,7 +177,7 @@ class RequestOptions(PictureOptions, total=False):
 
 
 _OF_CLIPS = (
-    *("travel", "fps", "loop", "motion", "context", "context_overlap"),
+    *("travel", "fps", "interpolate", "loop", "motion", "context", "context_overlap"),
     *("motion_amount", "noise_augmentation"),
 )
 
@@ -394,9 +397,14 @@ class Request(Validated):
     fps: float | None = Field(
         None,
         ge=1,
-        le=50,
+        le=MAX_FPS,
         allow_inf_nan=False,
-        description="Frames a second of a clip. Default: 8.",
+        description="Frames a second of a clip, without those of interpolate. Default: 8.",
+    )
+    interpolate: Literal[2, 4, 8] | None = Field(
+        None,
+        description="Put frames between those that are drawn, along their motion: so many times as many a "
+        "second, 2, 4 or 8.",
     )
     loop: bool = Field(False, description="Have the last frame of a clip lead back to the first.")
     motion: Name | None = Field(
@@ -518,6 +526,15 @@ class Request(Validated):
     def has_alpha(self) -> bool:
         """Whether its pictures are transparent where there is no object."""
         return self.transparent or self.sticker > 0
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of the whole clip, with those in between; of a picture 0.
+
+        A loop has some behind the last that is drawn as well.
+        """
+        frames, factor = self.frames or 0, self.interpolate or 1
+        return factor * frames if self.loop else factor * (frames - 1) + 1 if frames else 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -699,6 +716,16 @@ class Request(Validated):
         if self.travel and (last := max(self.travel)) >= self.frames:
             raise ValueError(
                 f"travel names frame {last}: the clip has {self.frames} frames, 0 to {self.frames - 1}"
+            )
+        if self.clip_frames > MAX_FRAMES:
+            raise ValueError(
+                f"interpolate is {self.interpolate}: with {self.frames} frames these are {self.clip_frames}, "
+                f"and a clip has at most {MAX_FRAMES}"
+            )
+        if self.interpolate and self.interpolate * (self.fps or 1) > MAX_FPS:
+            raise ValueError(
+                f"interpolate is {self.interpolate}: with fps {self.fps:g} these are "
+                f"{self.interpolate * (self.fps or 1):g} frames a second, and at most {MAX_FPS} can be shown"
             )
         without = ("inversion", "mask", "extend", "elements", "controls", "has_alpha", "upscaler")
         given = [name for name in without if getattr(self, name)]

@@ -172,7 +172,7 @@ class Field:
 
 NO_OPTIONS = ("prompt", "origin", "extend", "elements", "harmonise")
 CLIP_FIELDS = (
-    *("frames", "travel", "fps", "loop", "motion", "context", "context_overlap"),
+    *("frames", "travel", "fps", "interpolate", "loop", "motion", "context", "context_overlap"),
     *("motion_amount", "noise_augmentation"),
 )
 """Fields of clips, which are options of `sfumato video` alone."""
@@ -293,7 +293,9 @@ def _parameter(name: str, schema: dict[str, Any]) -> inspect.Parameter:
     dashed = name.replace("_", "-")
     either = "" if kind != "boolean" or default is False else f"/--no-{dashed}"
     spec = own.spec or f"--{dashed}{either} {metavar}"
-    described = option(spec, own.panel, " ".join(filter(None, text)), own.known or schema.get("enum", ()))
+    described = option(
+        spec, own.panel, " ".join(filter(None, text)), own.known or [*map(str, schema.get("enum", ()))]
+    )
     return _keyword(name, shape.get(kind, str | None), described)
 
 

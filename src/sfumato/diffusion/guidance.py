@@ -184,7 +184,7 @@ class InversionGuidance:
 
 @dataclass(frozen=True, eq=False)
 class SizedGuidance:
-    """Of a drawing in passes of different sizes: each point by the guidance for the size (H, W) of its
+    """Of a drawing in passes of different sizes: each point by the guidance for the size ((F,) H, W) of its
     latent.
     """
 
@@ -197,7 +197,7 @@ class SizedGuidance:
         return self._of(point).combine(point, estimates)
 
     def _of(self, point: Point) -> Guidance:
-        return self.sizes[tuple(point.x.shape[-2:])]
+        return self.sizes[tuple(point.x.shape[2:])]
 
 
 def _interval(point: Point) -> Point:

@@ -60,8 +60,9 @@ def checked(request: Request, settings: ServerSettings) -> tuple[Request, int]:
     width, height, steps = request.width or 0, request.height or 0, request.steps or 0
     if width * height > settings.max_pixels:
         raise UsageError(f"{width} × {height} are too many pixels: at most {settings.max_pixels:,}")
-    if request.frames is not None and request.frames > settings.max_frames:
-        raise UsageError(f"frames is {request.frames}: at most {settings.max_frames} here")
+    if (frames := request.clip_frames) > settings.max_frames:
+        told = f", with those of interpolate {frames}" if request.interpolate else ""
+        raise UsageError(f"frames is {request.frames}{told}: at most {settings.max_frames} here")
     if steps > settings.max_steps:
         raise UsageError(f"steps is {steps}: at most {settings.max_steps} here")
     if request.seed is None:

@@ -27,7 +27,7 @@ from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.windows import Windows
-from sfumato.request import Request
+from sfumato.request import MAX_FPS, Request
 from sfumato.studio.motions import Motions
 
 CONTEXT = 16
@@ -80,9 +80,10 @@ def resolved(request: Request, model: Model, motions: Motions) -> Request:
         overlap = 0 if name == TEXT2VIDEO_ZERO else min(CONTEXT_OVERLAP, context // 2)
     if overlap >= context:
         raise UsageError(f"context_overlap is {overlap}: must be less than context, which is {context}")
+    usual = MOVED_FPS if model.task == "animate" else FPS
     return request.filled(
         motion=name,
-        fps=request.fps or (MOVED_FPS if model.task == "animate" else FPS),
+        fps=request.fps or min(usual, MAX_FPS / (request.interpolate or 1)),
         context=context,
         context_overlap=overlap,
         upscale=1.0,
@@ -266,6 +267,16 @@ def motion_of(request: Request) -> str | None:
     """
     said = (motion_in(text) for text in (request.prompt, *request.travel.values()))
     return next(filter(None, said), None if request.travel else STILL_MOTION)
+
+
+def interpolated(picture: Prepared) -> Prepared:
+    """The clip of `picture` with the frames in between, whose texts lie between theirs."""
+    request, factor = picture.request, picture.request.interpolate
+    if not factor:
+        return picture
+    travel = {factor * frame: text for frame, text in request.travel.items()}
+    request = request.filled(frames=request.clip_frames, travel=travel)
+    return still(replace(picture, request=request, prompt=prompt_of(request)))
 
 
 def same_noise(noise: Noise) -> Noise:

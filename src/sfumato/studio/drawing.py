@@ -21,6 +21,7 @@ from sfumato.adapt.embedding import Embedding
 from sfumato.calls import DrawingCalls, one_picture
 from sfumato.checkpoint.motion import LoadedMotion
 from sfumato.decoders import Decoders
+from sfumato.diffusion.frame_interpolation import first_redrawn, interpolated
 from sfumato.diffusion.guidance import MAIN, Guidance, InversionGuidance, SizedGuidance, active_terms
 from sfumato.diffusion.inpainting import resampled
 from sfumato.diffusion.level import CLEAN, Level
@@ -414,6 +415,9 @@ class Studio(DrawingCalls):
             sampling = second_pass(
                 sampling, second.change, self._sampler(request), second.levels, noise, second.step
             )
+        if factor := request.interpolate:
+            loop = request.loop
+            sampling = interpolated(sampling, factor, self._sampler(request), levels, noise, loop=loop)
         # a clip is decoded in parts, see `video`
         decode = enlarging.decode(request, self.decoders) if request.frames is None else None
         return Job(key, sampling, guidance, picture.weights, decode)
@@ -442,13 +446,23 @@ class Studio(DrawingCalls):
             guidance = InversionGuidance(
                 guidance, self._pass_guidance(replace(source, request=bare), None, first, steps)
             )
+        if request.interpolate:
+            longer = clips.interpolated(picture)
+            last = self._pass_guidance(longer, canvas, first, steps)
+            numbers = (clips.frames_begun(request), request.frames)
+            drawn = {self._sides(first, frames): guidance for frames in numbers}
+            return SizedGuidance({**drawn, self._sides(first, longer.request.frames): last})
         if not second:
             return guidance
         large = canvas and replace(canvas, size=request.size)
         steps = range(enlarging.second_step(request), _set(request.upscale_steps))
         refining = self._pass_guidance(picture, large, request.size, steps)
-        cells = (tuple(self.model.latent.shape(size)[-2:]) for size in (first, request.size))
+        cells = (self._sides(size, None) for size in (first, request.size))
         return SizedGuidance(dict(zip(cells, (guidance, refining), strict=True)))
+
+    def _sides(self, size: tuple[int, int], frames: int | None) -> tuple[int, ...]:
+        """((F,) H, W) of the latent of a pass."""
+        return tuple(self.model.latent.shape(size, frames=frames)[2:])
 
     def _pass_guidance(
         self, picture: Prepared, canvas: Canvas | None, size: tuple[int, int], taken: range
@@ -548,6 +562,8 @@ class Studio(DrawingCalls):
             count = len(visited(sampler, levels[editing.first_step(request) :]))
         if second := self._second_pass(request, levels):
             count += len(visited(sampler, second.levels[second.step :]))
+        if request.interpolate:
+            count += len(visited(sampler, levels[first_redrawn(levels) :]))
         return count
 
     def _sampler(self, request: Request) -> Sampler:
@@ -673,7 +689,8 @@ class Studio(DrawingCalls):
                 pixels = self.decoders.decode(latent[:, :, seen], request.decoder, request.seamless or "")
             parts.append(clips.pixels_of(pixels[:, :, kept]))
         frames = np.concatenate(parts)
-        return Video.of(frames, self._record(picture, request, ""), fps=_set(request.fps), loop=request.loop)
+        fps = _set(request.fps) * (request.interpolate or 1)
+        return Video.of(frames, self._record(picture, request, ""), fps=fps, loop=request.loop)
 
     def preview_video(self, x0: Tensor, picture: Prepared, quick: bool = True) -> Video:
         """A clean estimate (1, C, F, h, w) of a drawing as a clip; see `Step.preview_video`."""

@@ -1061,7 +1061,7 @@ export interface components {
             fill: string;
             /**
              * Fps
-             * @description Frames a second of a clip. Default: 8.
+             * @description Frames a second of a clip, without those of interpolate. Default: 8.
              * @default null
              */
             fps: number | null;
@@ -1115,6 +1115,12 @@ export interface components {
              * @default null
              */
             image_guidance: number | null;
+            /**
+             * Interpolate
+             * @description Put frames between those that are drawn, along their motion: so many times as many a second, 2, 4 or 8.
+             * @default null
+             */
+            interpolate: (2 | 4 | 8) | null;
             /**
              * Inversion
              * @description Begin with the picture's own noise, to keep what the prompts have in common: its latent inverted (ddim), or the noise of every step (ddpm).
@@ -2858,7 +2864,7 @@ export interface components {
             fill: string;
             /**
              * Fps
-             * @description Frames a second of a clip. Default: 8.
+             * @description Frames a second of a clip, without those of interpolate. Default: 8.
              * @default null
              */
             fps: number | null;
@@ -2912,6 +2918,12 @@ export interface components {
              * @default null
              */
             image_guidance: number | null;
+            /**
+             * Interpolate
+             * @description Put frames between those that are drawn, along their motion: so many times as many a second, 2, 4 or 8.
+             * @default null
+             */
+            interpolate: (2 | 4 | 8) | null;
             /**
              * Inversion
              * @description Begin with the picture's own noise, to keep what the prompts have in common: its latent inverted (ddim), or the noise of every step (ddpm).

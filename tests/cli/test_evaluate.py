@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 import sfumato
 from sfumato import weights
+from sfumato.checkpoint.source import embedded
 from sfumato.cli import console
 from sfumato.data.icons import Row
 from sfumato.engine import Engine, Failed
@@ -292,3 +294,41 @@ def test_the_page_takes_in_the_figures_of_a_report(small, tmp_path):
         assert "pictures/evaluation-distance-guidance.webp" in links
         assert all((tmp_path / link).is_file() for link in links)
     assert "## Metrics" in told
+
+
+def test_an_adapter_is_evaluated_beside_the_model_without_it(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "home" / "adapters"
+    folder.mkdir(parents=True)
+    shutil.copy(embedded() / "fast.safetensors", folder / "mug.safetensors")
+    taught = tmp_path / "mug"
+    taught.mkdir()
+    for place, colour in enumerate(("teal", "navy")):
+        Image.new("RGB", (90, 80), colour).save(taught / f"{place}.png")
+    small = ("--small", "--steps", 1, "-n", 1, "--scorer", "none", "--device", "cpu", "--cache", "cache")
+    asked = ("evaluate", "--adapter", "mug", "--data", "mug", *small)
+    status, out, err = here(*asked, "--name", "sks mug", "--out", "report")
+    assert status == 0, err
+    assert out.startswith(
+        "'sks mug' in 8 prompts, 64 pixels a side, dpmpp-2m, 1 steps, guidance 4; seed 0.\n"
+    )
+    rows = [line.split(" | ")[0] for line in out.splitlines()[4:]]
+    assert rows == ["| pictures taught", "| mug, by embedded", "| sks mug, by embedded with mug"]
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    real, without, adapted = told["rows"]
+    assert real["fidelity"] > adapted["fidelity"] > 0
+    assert (without["kept"], adapted["kept"] < 0.999) == (pytest.approx(1), True)
+    assert list((tmp_path / "report").glob("sheet-1-*.webp"))
+    before = kept(tmp_path / "cache")
+    assert json.loads(here(*asked, "--name", "sks mug", "--json")[1])["rows"] == approximate(told["rows"])
+    assert kept(tmp_path / "cache") == before
+    for arguments, said in (
+        ((), "mug does not say what prompts call it: give --name"),
+        (("--name", "sks mug", "--guidance", "1,2"), "with --adapter one model is evaluated, in one way"),
+    ):
+        status, out, err = here(*asked, *arguments)
+        assert (status, out, said in err) == (2, "", True), err
+    status, out, err = here("evaluate", "--adapter", "mug", "--name", "sks mug")
+    assert (status, "--adapter needs --data FOLDER, the pictures that were taught" in err) == (2, True)
+    status, out, err = here("evaluate", "--name", "sks mug")
+    assert (status, "say what that is by --adapter" in err) == (2, True)

@@ -9,7 +9,16 @@ from torch.nn import functional as F
 
 from sfumato.errors import OutputError
 from sfumato.evaluate.candidates import Candidate, SamplingSettings
-from sfumato.evaluate.report import HEADINGS, EvaluationReport, _curves, _levels, _sheet, cells, write
+from sfumato.evaluate.report import (
+    HEADINGS,
+    EvaluationReport,
+    _curves,
+    _levels,
+    _sheet,
+    cells,
+    markdown,
+    write,
+)
 from sfumato.evaluate.run import BenchmarkPlan, Metrics, ResultRow, evaluate, prepare
 from sfumato.evaluate.scorer import Retrieval
 
@@ -52,7 +61,7 @@ def test_a_line_of_the_table_has_every_figure_and_leaves_out_what_is_not_known()
 
 
 def test_the_tables_are_markdown_with_a_line_for_every_row(report):
-    lines = report.markdown().splitlines()
+    lines = markdown(report).splitlines()
     assert lines[0] == "10 pictures of held-out concepts, 32 pixels a side; seed 0."
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + len(report.rows) + 2 + 2

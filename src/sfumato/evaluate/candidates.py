@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.adapt.description import describe
 from sfumato.evaluate.cache import Sample
 from sfumato.files import open_file
 from sfumato.request import Request
@@ -84,9 +86,31 @@ class Candidate:
         roundtrips = {name: partial(_roundtrip, studio, name) for name in studio.decoders.names}
         return cls(studio.source, identity, partial(_draw, studio), roundtrips)
 
+    @classmethod
+    def adapted(cls, studio: Studio, path: Path) -> "Candidate":
+        """`studio` with the adapter in a file at weight 1, or with a learned embedding, which prompts name.
 
-def _draw(studio: Studio, samples: Sequence[Sample], settings: SamplingSettings) -> Drawing:
-    for step in studio.stream([settings.request(sample) for sample in samples]):
+        Raises `CheckpointError` where it does not fit the model.
+        """
+        found = describe(path)
+        own = cls.of(studio)
+        if found is not None and found.kinds:
+            name = studio.load_adapter(path)
+            fingerprint, adapter = studio.adapters[name].fingerprint, name
+        else:
+            name, adapter = studio.load_embedding(path), None
+            fingerprint = studio.embeddings[name].fingerprint
+        identity = {**own.identity, "adapter": fingerprint}
+        return cls(f"{studio.source} with {name}", identity, partial(_draw, studio, adapter=adapter))
+
+
+def _draw(
+    studio: Studio, samples: Sequence[Sample], settings: SamplingSettings, adapter: str | None = None
+) -> Drawing:
+    requests = [settings.request(sample) for sample in samples]
+    if adapter is not None:
+        requests = [request.changed(adapters=(adapter,)) for request in requests]
+    for step in studio.stream(requests):
         if step.image is not None:
             yield samples[step.image_index], step.image.pixels
 

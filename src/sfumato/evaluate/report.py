@@ -12,6 +12,7 @@ from PIL import Image
 
 from sfumato.contact_sheet import contact_sheet
 from sfumato.evaluate.features import SHA256, package_folder
+from sfumato.evaluate.personalization import PersonalizationReport
 from sfumato.evaluate.run import Benchmark, Metrics, Result, ResultRow
 from sfumato.files import check_folder, replace_folder
 from sfumato.version import __version__
@@ -79,15 +80,6 @@ class EvaluationReport:
         found: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [(metrics[0], metrics[1:])]
         return [*found, (("autoencoder of", "decoder", "PSNR (dB)", "SSIM"), losses)] if losses else found
 
-    def markdown(self) -> str:
-        """The title and the tables, as Markdown."""
-        lines = [self.title]
-        for headings, rows in self.tables():
-            lines.append("")
-            for row in (headings, ["---"] * len(headings), *rows):
-                lines.append(f"| {' | '.join(text.replace('|', '/') for text in row)} |")
-        return "\n".join(lines) + "\n"
-
 
 _COLUMNS: dict[str, tuple[str, Callable[[ResultRow], object]]] = {
     "pictures of": ("{}", lambda row: row.name),
@@ -113,12 +105,22 @@ def cells(row: ResultRow) -> tuple[str, ...]:
     return tuple("" if value is None else form.format(value) for form, value in values)
 
 
+def markdown(report: EvaluationReport | PersonalizationReport) -> str:
+    """The title and the tables, as Markdown."""
+    lines = [report.title]
+    for headings, rows in report.tables():
+        lines.append("")
+        for row in (headings, ["---"] * len(headings), *rows):
+            lines.append(f"| {' | '.join(text.replace('|', '/') for text in row)} |")
+    return "\n".join(lines) + "\n"
+
+
 def check_place(folder: Path) -> None:
     """Raise `OutputError` where `write` would not or could not: to be called before the work."""
     check_folder(folder, marker=REPORT, overwrite=True)
 
 
-def write(report: EvaluationReport, folder: Path) -> None:
+def write(report: EvaluationReport | PersonalizationReport, folder: Path) -> None:
     """Write report.json, report.md, plots and sheets to `folder`, all or nothing, in an older report's place.
 
     Raises `OutputError`, and `UsageError` where matplotlib is not installed.
@@ -126,9 +128,12 @@ def write(report: EvaluationReport, folder: Path) -> None:
     package_folder("matplotlib")
     with replace_folder(folder, marker=REPORT, overwrite=True) as made:
         (made / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        pictures = _plots(report, made) | _sheets(report, made)
+        if isinstance(report, EvaluationReport):
+            pictures = _plots(report, made) | _sheets(report.results, made)
+        else:
+            pictures = _sheets([report], made)
         shown = [f"\n![{text}]({name})" for name, text in pictures.items()]
-        (made / "report.md").write_text("\n".join(["# Evaluation\n", report.markdown(), *shown, ""]), "utf-8")
+        (made / "report.md").write_text("\n".join(["# Evaluation\n", markdown(report), *shown, ""]), "utf-8")
 
 
 def _line(row: ResultRow) -> dict[str, Any]:
@@ -208,10 +213,10 @@ def _plot(
     figure.savefig(path, dpi=120)
 
 
-def _sheets(report: EvaluationReport, folder: Path) -> dict[str, str]:
+def _sheets(results: Sequence[Result | PersonalizationReport], folder: Path) -> dict[str, str]:
     """A sheet of pictures for each model, each over its prompt; what each file shows."""
     made = {}
-    for number, result in enumerate(report.results, 1):
+    for number, result in enumerate(results, 1):
         if result.shown:
             name = re.sub(r"[^A-Za-z0-9]+", "-", result.name).strip("-")[-40:]
             file = f"sheet-{number}-{name}.webp"

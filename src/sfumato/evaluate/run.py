@@ -170,7 +170,7 @@ def prepare(
         which = _fingerprint(scorer)
         scores = cached_features(cache, f"scores-{which}", scorer.of_pictures, device)
         texts = scorer.of_texts(real.prompts).cpu()
-    seen = _vectors(look, _real(real))
+    seen = vectors(look, _real(real))
     prompts = colours.prompts(plan.things, source.styles)
     coloured = tuple((name, Sample(text, plan.seed + place)) for place, (name, text) in enumerate(prompts))
     apart = diversity.mean_distance(seen, same=real.styles, different=real.concepts)
@@ -187,7 +187,7 @@ def _real_rows(source: Data, benchmark: Benchmark) -> Iterator[ResultRow]:
     yield ResultRow("real", None, metrics)
     others = source.examples(held_out=False, seed=seed, most=len(real))
     if len(others) == len(real):
-        features = _vectors(benchmark.features, _real(others))
+        features = vectors(benchmark.features, _real(others))
         yield ResultRow("real, other concepts", None, _distances(seen, features, seed))
     half = len(seen) // 2
     yield ResultRow("real, halves", None, _distances(seen[:half], seen[half : 2 * half], seed))
@@ -227,7 +227,7 @@ def evaluate(
     least = math.inf
     for choice in settings:
         album = PictureCache(benchmark.cache, {**candidate.identity, **asdict(choice)})
-        _draw(candidate, choice, benchmark.samples, album, progress)
+        draw(candidate, choice, benchmark.samples, album, progress)
         metrics = _metrics(album, benchmark)
         rows.append(ResultRow(candidate.name, choice, metrics))
         report(rows[-1])
@@ -237,7 +237,7 @@ def evaluate(
     return Result(candidate.name, candidate.identity, tuple(rows), losses, shown)
 
 
-def _draw(
+def draw(
     candidate: Candidate,
     settings: SamplingSettings,
     samples: Sequence[Sample],
@@ -269,8 +269,8 @@ def _draw(
 
 def _metrics(album: PictureCache, benchmark: Benchmark) -> Metrics:
     """The metrics of the pictures of an album."""
-    varied = [_vectors(benchmark.features, _drawn(album, group)) for group in benchmark.varied]
-    found = [(name, colours.main_colour(next(_drawn(album, [one]))[0])) for name, one in benchmark.coloured]
+    varied = [vectors(benchmark.features, drawn(album, group)) for group in benchmark.varied]
+    found = [(name, colours.main_colour(next(drawn(album, [one]))[0])) for name, one in benchmark.coloured]
     share, table = _colour_accuracy(found)
     return replace(
         _comparison(album, benchmark.main, benchmark),
@@ -304,7 +304,7 @@ def _reconstruction(
         progress(f"{candidate.name}, {decoder} decoder")
     name = f"real, decoded by {candidate.name}{'' if decoder == 'full' else f' ({decoder})'}"
     row = ResultRow(name, None, _comparison(album, samples, benchmark))
-    return row, fidelity(zip(_real(benchmark.real), _drawn(album, samples), strict=True))
+    return row, fidelity(zip(_real(benchmark.real), drawn(album, samples), strict=True))
 
 
 def to_draw(candidate: Candidate, settings: Sequence[SamplingSettings], benchmark: Benchmark) -> int:
@@ -314,9 +314,9 @@ def to_draw(candidate: Candidate, settings: Sequence[SamplingSettings], benchmar
 
 def _comparison(album: PictureCache, samples: Sequence[Sample], benchmark: Benchmark) -> Metrics:
     """Distances and retrieval of one picture for each real one."""
-    features = _vectors(benchmark.features, _drawn(album, samples))
+    features = vectors(benchmark.features, drawn(album, samples))
     metrics = _distances(benchmark.seen, features, benchmark.plan.seed)
-    return replace(metrics, retrieval=_retrieval(benchmark, _drawn(album, samples)))
+    return replace(metrics, retrieval=_retrieval(benchmark, drawn(album, samples)))
 
 
 def _distances(real: Tensor, others: Tensor, seed: int) -> Metrics:
@@ -327,7 +327,7 @@ def _retrieval(benchmark: Benchmark, batches: Iterable[Tensor]) -> Retrieval | N
     """How well pictures find their captions, if there is a scorer."""
     if benchmark.scores is None or benchmark.texts is None:
         return None
-    return retrieval(_vectors(benchmark.scores, batches), benchmark.texts, AMONG, benchmark.plan.seed)
+    return retrieval(vectors(benchmark.scores, batches), benchmark.texts, AMONG, benchmark.plan.seed)
 
 
 def _real(real: Examples) -> Iterator[Tensor]:
@@ -335,13 +335,15 @@ def _real(real: Examples) -> Iterator[Tensor]:
         yield real.pictures(range(start, min(start + AT_ONCE, len(real))))
 
 
-def _drawn(album: PictureCache, samples: Sequence[Sample]) -> Iterator[Tensor]:
+def drawn(album: PictureCache, samples: Sequence[Sample]) -> Iterator[Tensor]:
+    """The pictures of an album in batches (B, 3, S, S) in [−1, 1]."""
     for start in range(0, len(samples), AT_ONCE):
         pixels = [album.pixels(one) for one in samples[start : start + AT_ONCE]]
         yield to_signal(torch.from_numpy(np.stack(pixels)))
 
 
-def _vectors(network: FeatureFn, batches: Iterable[Tensor]) -> Tensor:
+def vectors(network: FeatureFn, batches: Iterable[Tensor]) -> Tensor:
+    """What `network` makes of all batches, (N, D)."""
     return torch.cat([network(batch) for batch in batches])
 
 

@@ -7,10 +7,10 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import sfumato
-from sfumato import weights
+from sfumato import adapt, checkpoint, weights
 from sfumato.checkpoint.motion import (
     OWN_SCHEDULE,
     inspect_motion,
@@ -21,7 +21,7 @@ from sfumato.checkpoint.motion import (
 )
 from sfumato.config import MotionAdapterConfig
 from sfumato.diffusion.sampling import SeededNoise
-from sfumato.errors import CheckpointError, UsageError
+from sfumato.errors import CheckpointError, OutputError, UsageError
 from sfumato.nets.motion import MotionAdapter
 from sfumato.prompt.meaning import AdapterWeight
 
@@ -183,6 +183,66 @@ def test_a_motion_adapter_of_another_base_is_refused_by_name(saved, tmp_path):
     studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
     with pytest.raises(CheckpointError, match=r"made for another base than .*8-24 channels wide.* 8-16"):
         studio.animate("a red apple", motion=str(tmp_path / "other"), **CLIP)
+
+
+def test_a_motion_adapter_is_converted_to_the_other_layout_and_back(wide, tmp_path):
+    state = wide.state_dict()
+    wide.save_pretrained(tmp_path / "first")
+    file, folder = tmp_path / "mm.safetensors", tmp_path / "second"
+    done = checkpoint.convert(tmp_path / "first", file)
+    assert (done.layout, done.parameters) == ("single file", sum(p.numel() for p in wide.parameters()))
+    held = load_file(file)
+    assert {name: held[name].tolist() for name in held} == {
+        name: tensor.tolist() for name, tensor in original(state).items()
+    }
+    checkpoint.convert(file, folder, dtype=torch.float16)
+    again = diffusers.MotionAdapter.from_pretrained(folder).state_dict()
+    assert {name: tensor.dtype for name, tensor in again.items()} == dict.fromkeys(state, torch.float32)
+    assert all(torch.equal(again[name], tensor.half().float()) for name, tensor in state.items())
+    with pytest.raises(OutputError, match="will not replace"):
+        checkpoint.convert(file, folder)
+    with pytest.raises(UsageError, match=r"vae is given: .* is a motion adapter"):
+        checkpoint.convert(file, tmp_path / "third", vae="other")
+
+
+def test_what_files_of_animatediff_cannot_say_is_refused(folder, tmp_path):
+    with pytest.raises(UsageError, match="has 2-2 heads, and files of AnimateDiff 8: write it as a folder"):
+        checkpoint.convert(folder, tmp_path / "mm.safetensors")
+    assert not (tmp_path / "mm.safetensors").exists()
+
+
+def test_the_noise_that_it_is_drawn_on_is_kept(adapter, folder, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text((folder / "config.json").read_text())
+    state = {name: tensor.clone() for name, tensor in adapter.state_dict().items()}
+    save_file(state, own / "diffusion_pytorch_model.safetensors", metadata={OWN_SCHEDULE: "true"})
+    checkpoint.convert(own, tmp_path / "again")
+    assert not load_motion(str(tmp_path / "again")).linear
+
+
+def test_a_motion_lora_is_converted_to_the_other_layout_and_back(
+    pipelines, saved, adapter, motion_lora, tmp_path
+):
+    one, peft, back = (tmp_path / f"{name}.safetensors" for name in ("one", "peft", "back"))
+    save_file(first_programs(motion_lora), one)
+    model = str(saved("sd1"))
+    adapt.convert(one, peft, layout="peft", model=model)
+    noise = SeededNoise([CLIP["seed"]])(torch.empty(1, 4, CLIP["frames"], 8, 12))
+    theirs, converted = (
+        peers_clip(
+            pipelines("sd1"), adapter, "a red apple", guidance=3.0, noise=noise, loras=[(state, 0.7)], **CLIP
+        )
+        for state in (motion_lora, load_file(peft))
+    )
+    assert np.abs(theirs - converted).max() <= 1e-5
+    assert theirs.std() > 0.01
+    adapt.convert(peft, back, layout="kohya", model=model)
+    state = load_file(one)
+    assert {name: tensor.shape for name, tensor in load_file(back).items()} == {
+        name: tensor.shape for name, tensor in state.items()
+    }
+    assert all(torch.equal(tensor, state[name]) for name, tensor in load_file(back).items())
 
 
 def test_what_is_no_motion_adapter_is_named(saved, tmp_path):

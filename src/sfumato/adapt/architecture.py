@@ -11,9 +11,12 @@ from sfumato.adapt.reading import Adapter
 from sfumato.adapt.source import PARTS, Source
 from sfumato.checkpoint.families import FAMILIES
 from sfumato.checkpoint.loading import empty_network
+from sfumato.checkpoint.motion import MODULES
 from sfumato.checkpoint.scan import scan
-from sfumato.config import TextConfig, UNetConfig
+from sfumato.config import Config, MotionAdapterConfig, TextConfig, UNetConfig
 from sfumato.errors import CheckpointError, UsageError
+from sfumato.nets.motion import MotionAdapter
+from sfumato.nets.unet import UNet
 from sfumato.options import EMBEDDED, ModelOptions
 
 _CLIP_L = {
@@ -79,27 +82,51 @@ class Architecture:
     indexes: Mapping[str, LayerIndex]
 
 
-def of_model(model: str) -> Architecture:
-    """That of a model; only its configuration and headers are read. Raises `CheckpointError` as `scan`."""
+def of_model(model: str, *, moving: bool = False) -> Architecture:
+    """That of a model; only its configuration and headers are read. Raises `CheckpointError` as `scan`.
+
+    `moving`: with the motion modules of AnimateDiff in its UNet.
+    """
     found = scan(ModelOptions.of(model))
     family = found.model_info().family.name
     configs = {part: found.parts[part].config for part in PARTS if part in found.parts}
-    return Architecture(
-        model, family, {part: LayerIndex(empty_network(each)) for part, each in configs.items()}
-    )
+    return Architecture(model, family, _indexes(configs, moving))
 
 
 @cache
-def published(family: str) -> Architecture:
-    """That of a family, "sd1", "sd2" or "sdxl", as its models were published, or of the embedded model."""
+def published(family: str, *, moving: bool = False) -> Architecture:
+    """That of a family, "sd1", "sd2" or "sdxl", as its models were published, or of the embedded model.
+
+    `moving` as in `of_model`.
+    """
     if family == EMBEDDED:
-        return of_model(EMBEDDED)
+        return of_model(EMBEDDED, moving=moving)
     configs = {
         part: (UNetConfig if part == "unet" else TextConfig).from_dict(content, f"{family}: {part}")
         for part, content in PUBLISHED[family].items()
     }
-    indexes = {part: LayerIndex(empty_network(config)) for part, config in configs.items()}
-    return Architecture(FAMILIES[family].title, family, indexes)
+    return Architecture(FAMILIES[family].title, family, _indexes(configs, moving))
+
+
+def _indexes(configs: Mapping[str, Config], moving: bool) -> dict[str, LayerIndex]:
+    """The layers of each network, without memory."""
+    indexes = {}
+    for part, config in configs.items():
+        network = empty_network(config)
+        if moving and isinstance(network, UNet) and isinstance(config, UNetConfig):
+            motion = empty_network(
+                MotionAdapterConfig(
+                    block_out_channels=config.block_out_channels,
+                    motion_layers_per_block=config.layers,
+                    motion_num_attention_heads=1,
+                    motion_norm_num_groups=config.norm_num_groups,
+                    use_motion_mid_block=config.mid_block_type is not None,
+                )
+            )
+            assert isinstance(motion, MotionAdapter)
+            motion.attach(network)
+        indexes[part] = LayerIndex(network)
+    return indexes
 
 
 def fitted(sources: Sequence[tuple[str, Source]], model: str | None) -> tuple[Architecture, list[Adapter]]:
@@ -108,8 +135,9 @@ def fitted(sources: Sequence[tuple[str, Source]], model: str | None) -> tuple[Ar
     Those of `model`, else of the first published family that has every layer. Raises `CheckpointError` where
     a file is no adapter or does not fit, and `UsageError` for adapters of two families.
     """
+    moving = any(_is_moving(found) for _, found in sources)
     if model is not None:
-        asked = of_model(model)
+        asked = of_model(model, moving=moving)
         try:
             return asked, [reading.from_source(found, asked.indexes, name) for name, found in sources]
         except CheckpointError as error:
@@ -124,7 +152,7 @@ def fitted(sources: Sequence[tuple[str, Source]], model: str | None) -> tuple[Ar
     first: CheckpointError | None = None
     for family in _likely(sources[0][1]):
         try:
-            return _all(family, sources)
+            return _all(family, sources, moving)
         except CheckpointError as error:
             first = first or error
     assert first is not None
@@ -138,8 +166,15 @@ def fitted(sources: Sequence[tuple[str, Source]], model: str | None) -> tuple[Ar
     raise CheckpointError(f"{first} (if it was made for a model of another shape, --model names that)")
 
 
-def _all(family: str, sources: Sequence[tuple[str, Source]]) -> tuple[Architecture, list[Adapter]]:
-    architecture = published(family)
+def _is_moving(source: Source) -> bool:
+    """Whether it changes layers of a motion adapter."""
+    return any(MODULES in key for key in source.tensors)
+
+
+def _all(
+    family: str, sources: Sequence[tuple[str, Source]], moving: bool
+) -> tuple[Architecture, list[Adapter]]:
+    architecture = published(family, moving=moving)
     return architecture, [reading.from_source(found, architecture.indexes, name) for name, found in sources]
 
 

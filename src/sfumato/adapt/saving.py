@@ -17,6 +17,7 @@ from sfumato.adapt.live import attached
 from sfumato.adapt.reading import published_shape
 from sfumato.adapt.settings import HEADER
 from sfumato.adapt.source import PARTS
+from sfumato.checkpoint.motion import MODULES, original_layer
 from sfumato.errors import UsageError, nearest
 from sfumato.names import LORA_LAYOUTS
 
@@ -200,10 +201,20 @@ def _settings(deltas: Deltas) -> dict[str, str]:
 
 
 def _kohya(deltas: Deltas, indexes: Mapping[str, LayerIndex]) -> dict[str, Tensor]:
-    """SDXL's UNet goes by its original names there, the others by diffusers'."""
+    """SDXL's UNet goes by its original names there, the others by diffusers', and layers of a motion adapter
+    by those of AnimateDiff's own program, whose files have no alpha.
+    """
     spelled = kohya_stems(indexes)
     tensors: dict[str, Tensor] = {}
     for (part, layer), delta in deltas.items():
+        if MODULES in layer:
+            if not isinstance(delta, LoRA) or delta.has(*MAGNITUDES):
+                raise UsageError(f"{layer} is no plain LoRA, and AnimateDiff's own program reads no other")
+            block, _, projection = original_layer(layer).removesuffix(".0").rpartition(".")
+            stem, plain = f"{block}.processor.{projection}_lora", delta.without_core()
+            tensors[f"{stem}.down.weight"] = plain.parts["down"]
+            tensors[f"{stem}.up.weight"] = delta.scale * plain.parts["up"]
+            continue
         stem = spelled(part, layer)
         shape = published_shape(indexes[part].layers[layer])
         whole = 1.0 if delta.rank else delta.scale

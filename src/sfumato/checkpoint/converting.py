@@ -1,6 +1,7 @@
 """From one layout to the other: a folder into the single file that every program reads, and back."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,23 @@ from sfumato.checkpoint.layout import ENCODER, FAST, INDEX, TINY
 from sfumato.checkpoint.ldm_keys import Table
 from sfumato.checkpoint.loading import load
 from sfumato.checkpoint.model import Model, ModelNetwork
+from sfumato.checkpoint.motion import inspect_motion, load_motion, original_motion
+from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.saving import (
     checked_state,
     index_content,
     save,
+    save_network,
     scheduler_content,
     tokenizer_names,
 )
 from sfumato.config import TextConfig, VAEConfig
 from sfumato.errors import OutputError, UsageError, warn
-from sfumato.files import check_file, check_folder
+from sfumato.files import check_file, check_folder, replace_folder
 from sfumato.options import ModelOptions
 
 SUFFIX = ".safetensors"
+CONFIG = "config.json"
 _NOT_WRITTEN = (".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".sft")
 """Suffixes of files of weights, which no folder is meant by."""
 
@@ -35,13 +40,13 @@ _IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written: where, of which kind, and what the model was concluded to be."""
+    """What was written: where, of which kind, and what the source was concluded to be."""
 
     target: Path
     layout: str
     parameters: int
     bytes: int
-    model: Model
+    report: Report
 
 
 def convert(
@@ -53,14 +58,15 @@ def convert(
     overwrite: bool = False,
     **others: Any,
 ) -> Conversion:
-    """Write the model `source` as `target`: a single file where that ends in .safetensors, else a folder.
+    """Write the model or motion adapter `source` as `target`: a single file where that ends in .safetensors,
+    else a folder.
 
     All of it is written or nothing. `dtype`: what to convert the weights to; as they are if `None`. `variant`
     goes into the names of a folder's weights, as in `model.fp16.safetensors`. What is there already is
     replaced only with `overwrite`. `others`: those of `ModelOptions`. A file is in the original layout
     and carries the configurations in its header, so that the way back gives the same folder, save
-    for what `save_file` leaves out. Raises `CheckpointError`, `OutputError` and `UsageError` as `load` and
-    `save` do.
+    for what `save_file` leaves out. That of a motion adapter has the names of AnimateDiff's own program.
+    Raises `CheckpointError`, `OutputError` and `UsageError` as `load` and `save` do.
     """
     target = Path(os.path.expanduser(target))
     single = target.suffix.lower() == SUFFIX
@@ -70,25 +76,51 @@ def convert(
         raise UsageError("a variant names the weights of a folder; the target is a single file")
     if single and target.exists() and not overwrite:
         raise OutputError(f"will not replace {target}: it is there already (overwrite=True replaces it)")
+    place = Path(os.path.expanduser(str(source)))
+    motion = inspect_motion(place) if place.exists() else None
     if single:
         check_file(target)
     else:
-        check_folder(target, marker=INDEX, overwrite=overwrite)
+        check_folder(target, marker=CONFIG if motion else INDEX, overwrite=overwrite)
+    if motion is not None:
+        if given := [name for name, value in others.items() if value is not None]:
+            raise UsageError(f"{given[0]} is given: {place} is a motion adapter, and has no such part")
+        return _convert_motion(place, target, motion, dtype, variant, overwrite)
     model = load(source, dtype=dtype, **others)
     if single:
         save_file(model, target)
     else:
         save(model, target, variant=variant, overwrite=overwrite)
+    return _written(target, model.networks.values(), model.report)
+
+
+def _written(target: Path, networks: Iterable[ModelNetwork], report: Report) -> Conversion:
+    single = target.is_file()
     written = [target] if single else sorted(target.rglob(f"*{SUFFIX}"))
     return Conversion(
         target=target,
         layout="single file" if single else "diffusers folder",
-        parameters=sum(
-            tensor.numel() for network in model.networks.values() for tensor in network.parameters()
-        ),
+        parameters=sum(tensor.numel() for network in networks for tensor in network.parameters()),
         bytes=sum(path.stat().st_size for path in written),
-        model=model,
+        report=report,
     )
+
+
+def _convert_motion(
+    source: Path,
+    target: Path,
+    report: Report,
+    dtype: torch.dtype | None,
+    variant: str | None,
+    overwrite: bool,
+) -> Conversion:
+    loaded = load_motion(str(source), dtype=dtype)
+    if target.suffix.lower() == SUFFIX:
+        weights.write(target, original_motion(loaded), loaded.metadata)
+    else:
+        with replace_folder(target, marker=CONFIG, overwrite=overwrite) as folder:
+            save_network(folder, "motion", loaded.network, variant=variant, metadata=loaded.metadata)
+    return _written(target, [loaded.network], report)
 
 
 def save_file(model: Model, path: str | Path) -> None:

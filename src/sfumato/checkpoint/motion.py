@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sfumato import weights
 from sfumato.checkpoint import beside, layout
@@ -17,7 +18,7 @@ from sfumato.checkpoint.loading import build, empty_network, expected_shapes, ta
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.unsupported import described
 from sfumato.config import MotionAdapterConfig, ScheduleConfig
-from sfumato.errors import CheckpointError
+from sfumato.errors import CheckpointError, UsageError
 from sfumato.files import read_json
 from sfumato.nets.motion import MotionAdapter
 
@@ -59,6 +60,11 @@ class LoadedMotion:
     network: MotionAdapter
     fingerprint: str
     linear: bool
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a file's header says of it."""
+        return {} if self.linear else {OWN_SCHEDULE: "true"}
 
     def schedule(self, base: ScheduleConfig) -> ScheduleConfig:
         """The noise that it is drawn on with a model that has the schedule `base`."""
@@ -189,6 +195,33 @@ def motion_table(prefix: str, original: bool) -> Callable[[Iterable[str]], Table
         return {name: SourceKey(source_name(name)) for name in expected}
 
     return table
+
+
+def original_motion(motion: LoadedMotion) -> dict[str, Tensor]:
+    """Its tensors by the names of AnimateDiff's first program, every attention with its positions.
+
+    Raises `UsageError` for one with other heads or groups than AnimateDiff's, which those cannot say.
+    """
+    config, usual = motion.network.config, MotionAdapterConfig()
+    if config.heads != (usual.motion_num_attention_heads,) * len(config.heads):
+        told = "-".join(map(str, config.heads))
+        raise UsageError(f"{motion.name} has {told} heads, and files of AnimateDiff 8: write it as a folder")
+    if config.motion_norm_num_groups != usual.motion_norm_num_groups:
+        raise UsageError(
+            f"{motion.name} normalises in {config.motion_norm_num_groups} groups, and files of AnimateDiff "
+            f"in {usual.motion_norm_num_groups}: write it as a folder"
+        )
+    state = motion.network.state_dict()
+    found = {origin.key: state[name] for name, origin in motion_table("", original=True)(state).items()}
+    positions = [name for name in found if name.endswith(_REPEATED.replace(".1.", ".0."))]
+    again = {name.replace(".attention_blocks.0.", ".attention_blocks.1."): found[name] for name in positions}
+    return found | again
+
+
+def original_layer(name: str) -> str:
+    """What AnimateDiff's first program calls a layer of motion modules."""
+    (origin,) = motion_table("", original=True)([name]).values()
+    return origin.key
 
 
 def library_name(name: str) -> str:

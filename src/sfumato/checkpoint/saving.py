@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,28 +84,38 @@ def save_network(
     dtype: torch.dtype | None = None,
     variant: str | None = None,
     shard_bytes: int | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write one network, a model's part `name`, into its folder: `config.json` and weights. See `save`."""
+    """Write one network, a model's part `name`, into its folder: `config.json` and weights. See `save`.
+
+    `metadata`: what the headers say besides.
+    """
     write_json(folder / "config.json", network.config.to_dict())
     stem = "model" if name.startswith(("text_encoder", ENCODER)) else "diffusion_pytorch_model"
     state = checked_state(name, network)
     published = {theirs: state[ours] for ours, theirs in keys.published(name, state).items()}
-    _write(folder, stem, variant, converted(published, dtype), shard_bytes)
+    header = {**FORMAT, **(metadata or {})}
+    _write(folder, stem, variant, converted(published, dtype), shard_bytes, header)
 
 
 def _write(
-    folder: Path, stem: str, variant: str | None, state: dict[str, Tensor], shard_bytes: int | None
+    folder: Path,
+    stem: str,
+    variant: str | None,
+    state: dict[str, Tensor],
+    shard_bytes: int | None,
+    header: dict[str, str],
 ) -> None:
     """One file of weights, or several and the index of what is in which, as the libraries name them."""
     named = f"{stem}.{variant}" if variant else stem
     shards = weights.split(state, shard_bytes or math.inf)
     if len(shards) == 1:
-        weights.write(folder / f"{named}.safetensors", state, FORMAT)
+        weights.write(folder / f"{named}.safetensors", state, header)
         return
     home: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"{named}-{number:05}-of-{len(shards):05}.safetensors"
-        weights.write(folder / file, shard, FORMAT)
+        weights.write(folder / file, shard, header)
         home |= dict.fromkeys(shard, file)
     index = f"{stem}.safetensors.index.{variant}.json" if variant else f"{stem}.safetensors.index.json"
     total = sum(tensor.nbytes for tensor in state.values())

@@ -20,7 +20,7 @@ sfumato convert dreamy.safetensors ~/models/dreamy
 sfumato convert --from-pickle old.ckpt old.safetensors"""
 )
 def convert(
-    source: Annotated[str, argument("SOURCE", "A model's folder or file, or a pickle.")],
+    source: Annotated[str, argument("SOURCE", "A folder or file of a model or motion adapter, or a pickle.")],
     target: Annotated[
         Path,
         argument(
@@ -64,7 +64,7 @@ def convert(
             variant=variant,
             overwrite=overwrite,
         )
-    report = done.model.report
+    report = done.report
     if as_json:
         written = {"target": str(done.target), "layout": done.layout, "parameters": done.parameters}
         console.result(console.as_json({**written, "bytes": done.bytes, "source": report.to_dict()}))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, Unpack, overload
 
 import PIL.Image
@@ -23,8 +24,8 @@ from sfumato.request import (
 from sfumato.series.interpolation import FRAMES, Interpolation
 from sfumato.series.upscaling import SCALE, upscaling
 from sfumato.series.variation import AMOUNT, variation
-from sfumato.space.puff import FACES, Back
-from sfumato.space.settings import check_method
+from sfumato.space.puff import Back
+from sfumato.space.settings import FACES, check_method
 from sfumato.space.shape import Shape, check_puffing
 from sfumato.video import Video
 
@@ -199,6 +200,30 @@ class DrawingCalls(ABC):
             return self._field_shape(request_of(request, fields), quality, objective, faces)
         drawn = self.generate(request_of(request, {**fields, "transparent": True}))
         return Shape.of_picture(drawn, thickness=thickness, back=back, faces=faces)
+
+    def texture(
+        self,
+        shape: Shape | str | Path,
+        request: Request | str,
+        *,
+        faces: int | None = None,
+        **fields: Unpack[RequestOptions],
+    ) -> Shape:
+        """`shape`, or the one in a file, with a texture that looks as a prompt says; its form stays.
+
+        Views from all around are drawn over what is there already, with the mesh's edges as structure where
+        the model has a ControlNet "edges": see `sfumato.space.texturing`. `faces`: simplify the mesh to about
+        so many triangles first. `fields` are those of `Request`. Raises `UsageError` for a mesh that cannot
+        be read, is too large, or has no area.
+        """
+        if faces is not None:
+            check_puffing(1.0, "inpaint", faces)
+        opened = shape if isinstance(shape, Shape) else Shape.open(shape)
+        return self._textured_shape(request_of(request, fields), opened, faces)
+
+    def _textured_shape(self, request: Request, shape: Shape, faces: int | None) -> Shape:
+        """A shape with a texture that is drawn: only where the model itself is."""
+        raise UsageError("a server draws pictures and no textures: load the model here")
 
     def _field_shape(self, request: Request, quality: str, objective: str, faces: int) -> Shape:
         """The shape of a field that is distilled: only where the model itself is."""

@@ -64,7 +64,7 @@ def test_a_prompt_is_drawn_and_puffed(here):
     ("arguments", "said"),
     [
         (["none.png"], "cannot read none.png"),
-        ([""], "nothing is to be shaped: give a picture, or a prompt in words"),
+        ([""], "nothing is to be shaped: give a picture, a mesh, or a prompt in words"),
         (["apple.png", "-o", "new/apple.blend"], "unknown suffix '.blend'"),
         (["an apple", "-o", "new/apple.glb", "--steps", "-1"], "steps is -1"),
         (["apple.png", "-o", "apple.blend"], "unknown suffix '.blend'; a mesh is a file .glb"),
@@ -80,6 +80,23 @@ def test_a_prompt_is_drawn_and_puffed(here):
         (["apple.png", "--seed", "3"], "seed is given for a picture that is there: nothing is drawn"),
         (["an apple", "--mask", "apple.png"], "--mask is given with a prompt"),
         (["apple.png", "--method", "field"], "--method field is given with a picture"),
+        (["apple.png", "rusty iron"], "a second prompt is given with a picture: it belongs to a mesh"),
+        (["none.glb", "iron", "--mask", "apple.png"], "--mask is given with a mesh: it belongs to a picture"),
+        (
+            ["none.glb", "iron", "--method", "field"],
+            "--method field is given with a mesh: it belongs to a prompt",
+        ),
+        (
+            ["none.glb", "iron", "--back", "mirror"],
+            "--back is given with a mesh: it belongs to a picture or a",
+        ),
+        (["none.glb", "--seed", "3"], "seed is given for a mesh that is there: nothing is drawn"),
+        (
+            ["none.glb", "--faces", "300"],
+            "--faces is given with a mesh: it belongs to a prompt, or a mesh with",
+        ),
+        (["none.glb", "iron", "--steps", "-1"], "steps is -1"),
+        (["none.glb"], "cannot read none.glb: No such file"),
         (["an apple", "--method", "views"], "method is 'views': must be puff or field"),
         (["an apple", "--quality", "good"], "quality is good: it belongs to the method field, not to puff"),
         (["an apple", "--objective", "sjc"], "objective is sjc: it belongs to the method field"),
@@ -121,6 +138,33 @@ def test_what_cannot_turn_is_told_before_anything_is_written(here, apple, argume
     assert (status, out) == (2, "")
     assert said in err
     assert [path.name for path in apple.parent.iterdir()] == ["apple.png"]
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+def test_a_mesh_is_given_a_texture_by_a_prompt(here, apple):
+    assert here("shape", apple, "-o", "apple.stl", "--faces", "400")[0] == 0
+    given = "rusty iron", "-W", "64", "-H", "64", "--steps", "2", "--seed", "7"
+    status, out, err = here("shape", "apple.stl", *given, "-o", "iron.glb", "--json")
+    assert status == 0, err
+    told = json.loads(out)
+    assert (told["prompt"], told["seed"], told["watertight"]) == ("rusty iron", 7, True)
+    assert told["unseen"] < 0.05
+    made, before = sfumato.Shape.open("iron.glb").mesh, sfumato.Shape.open("apple.stl").mesh
+    assert np.isclose(made.areas.sum(), before.areas.sum(), rtol=1e-5)
+    assert made.texture.std() > 5  # it is not one colour
+    shape = sfumato.load().texture("apple.stl", given[0], width=64, height=64, steps=2, seed=7)
+    assert np.abs(shape.mesh.texture.astype(int) - made.texture).mean() < 1
+    status, _, err = here("shape", "apple.stl", "iron", "-W", "64", "-H", "96", "-o", "tall.glb")
+    assert (status, Path("tall.glb").exists()) == (2, False)
+    assert "the size is 64×96: the views of a texture are square" in err
+
+
+def test_a_mesh_without_a_prompt_is_written_in_another_format_or_as_points(here, apple):
+    assert here("shape", apple, "-o", "apple.glb", "--faces", "400")[0] == 0
+    assert here("shape", "apple.glb", "-o", "apple.obj")[0] == 0
+    assert sfumato.Shape.open("apple.obj").mesh.texture is not None
+    assert here("shape", "apple.glb", "--points", "50", "-o", "apple.ply")[0] == 0
+    assert b"element vertex 50\n" in Path("apple.ply").read_bytes()
 
 
 def test_a_missing_extra_is_named(here, apple, monkeypatch):

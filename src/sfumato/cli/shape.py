@@ -12,8 +12,8 @@ from sfumato.cli.options import Device, OptionGroup, Program, Quiet, argument, n
 from sfumato.errors import NumericsError, UsageError
 from sfumato.formats import READ_FORMATS
 from sfumato.options import DeviceOptions, ModelOptions
-from sfumato.space.formats import check_mesh_suffix, check_points_suffix
-from sfumato.space.settings import METHODS, OBJECTIVES, QUALITIES, check_method
+from sfumato.space.formats import MESHES, check_mesh_suffix, check_points_suffix
+from sfumato.space.settings import FACES, METHODS, OBJECTIVES, QUALITIES, check_method
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -85,18 +85,23 @@ Output = Annotated[ShapeOutput, OptionGroup.of(ShapeOutput)]
 sfumato shape photo.png --mask mask.png --thickness 0.5 -o photo.obj
 sfumato shape 'a red apple, 3d render' --seed 7 -o apple.glb --sheet
 sfumato shape 'a red apple, 3d render' --method field --quality good -o apple.glb
-sfumato shape apple.png -o apple.ply --points 20000"""
+sfumato shape apple.png -o apple.ply --points 20000
+sfumato shape apple.glb 'rusty iron, 3d render' -o iron.glb"""
 )
 def shape(
     what: Annotated[
         str,
         argument(
-            "PICTURE|PROMPT", "A picture of one object, as apple.png; or a prompt, which is drawn first."
+            "PICTURE|PROMPT|MESH",
+            "A picture of one object, as apple.png; a prompt, which is drawn first; or a mesh, as apple.glb.",
         ),
     ],
     fields: Annotated[dict[str, Any], request_fields(but=LEFT_OUT)],
     device: Device,
     output: Output,
+    material: Annotated[
+        str, argument("[PROMPT]", "Of a mesh: what it is to look like, as 'rusty iron'. It keeps its form.")
+    ] = "",
     mask: Annotated[
         Path | None,
         option(
@@ -138,7 +143,10 @@ def shape(
             ("inpaint", "mirror"),
         ),
     ] = "inpaint",
-    faces: Annotated[str, option("--faces N", OUTPUT, "About how many triangles. Default: 20000.")] = "20000",
+    faces: Annotated[
+        str | None,
+        option("--faces N", OUTPUT, "About how many triangles. Default: 20000, and those that a mesh has."),
+    ] = None,
     points: Annotated[
         str | None,
         option(
@@ -149,47 +157,95 @@ def shape(
     """Make a closed, textured mesh and print where it is: .glb, .gltf, .obj, .stl, .ply or .npz.
 
     The object of a picture is cut out and inflated, and the picture is its front. A field that is
-    interrupted goes on when the same command is given again.
+    interrupted goes on when the same command is given again. A mesh is given a texture by a prompt; without
+    one it is written in another format, or as points.
     """
     if not what.strip():
-        raise UsageError("nothing is to be shaped: give a picture, or a prompt in words")
-    is_picture = Path(what).suffix.lower() in READ_FORMATS or Path(what).is_file()
-    stem = Path(what).stem if is_picture else target.slug(what, 40)
+        raise UsageError("nothing is to be shaped: give a picture, a mesh, or a prompt in words")
+    suffix = Path(what).suffix.lower()
+    kind = "mesh" if suffix in MESHES else "prompt"
+    if kind != "mesh" and (suffix in READ_FORMATS or Path(what).is_file()):
+        kind = "picture"
     from sfumato.space.shape import check_points, check_puffing
 
     amount: Any = number(thickness)
-    triangles: Any = number(faces)
-    check_puffing(amount, back, triangles)
+    triangles: Any = None if faces is None else number(faces)
+    check_puffing(amount, back, FACES if triangles is None else triangles)
     check_method(method, quality, objective, amount, back)
     count: Any = None if points is None else number(points)
     if count is not None:
         check_points(count)
     check = check_mesh_suffix if points is None else check_points_suffix
-    if is_picture and fields:
-        raise UsageError(
-            f"{', '.join(sorted(fields))} is given for a picture that is there: nothing is drawn"
-        )
-    if is_picture and method != "puff":
-        raise UsageError(f"--method {method} is given with a picture: it belongs to a prompt")
-    if mask is not None and not is_picture:
-        raise UsageError("--mask is given with a prompt: it belongs to a picture that is there")
+    of_puff = {"--thickness": amount != 1, "--back": back != "inpaint"}
+    drawn = kind == "prompt" or (kind == "mesh" and material)
+    for name, given, belongs in (
+        ("--mask", mask is not None and kind != "picture", "a picture that is there"),
+        (f"--method {method}", method != "puff" and kind != "prompt", "a prompt"),
+        *((name, given and kind == "mesh", "a picture or a prompt") for name, given in of_puff.items()),
+        ("a second prompt", material and kind != "mesh", "a mesh"),
+        (
+            "--faces",
+            faces is not None and kind == "mesh" and not material,
+            "a prompt, or a mesh with a prompt",
+        ),
+    ):
+        if given:
+            raise UsageError(f"{name} is given with a {kind}: it belongs to {belongs}")
+    if fields and not drawn:
+        raise UsageError(f"{', '.join(sorted(fields))} is given for a {kind} that is there: nothing is drawn")
     from sfumato.request import Request
 
-    request = Request.build(prompt=what, transparent=method == "puff", **({} if is_picture else fields))
+    transparent = kind == "prompt" and method == "puff"
+    request = Request.build(prompt=material or what, transparent=transparent, **fields)
+    stem = target.slug(what, 40) if kind == "prompt" else Path(what).stem
     path = output.place(f"{stem}{'.glb' if points is None else '.ply'}", check)
-    look: dict[str, Any] = {"thickness": amount, "back": back, "faces": triangles}
+    look: dict[str, Any] = {"thickness": amount, "back": back, "faces": triangles or FACES}
     meter = console.Meter(output.quiet)
     facts: dict[str, Any] = {}
-    if is_picture:
+    if kind == "mesh":
+        made, facts = _of_mesh(Path(what), request if material else None, device, triangles, meter)
+    elif kind == "picture":
         made = _of_picture(what, mask, look, meter)
     elif method == "field":
-        made, facts = _of_field(request, device, (quality, objective), triangles, path, meter)
+        made, facts = _of_field(request, device, (quality, objective), triangles or FACES, path, meter)
     else:
         made, facts = _of_prompt(request, device, look, meter)
     made.save(path, points=count)
     mesh = made.mesh
     facts = {"faces": len(mesh.faces), "watertight": mesh.is_watertight, **facts}
     output.finish(path, made.sheet() if output.sheet else None, facts)
+
+
+def _of_mesh(
+    path: Path,
+    request: "Request | None",
+    device: DeviceOptions,
+    faces: int | None,
+    meter: console.Meter,
+) -> "tuple[Shape, dict[str, Any]]":
+    """A mesh that is there, of about so many `faces`, with a texture by a request, and how that was made."""
+    from sfumato.space.shape import Shape
+
+    shape = Shape.open(path)
+    if request is None:
+        return shape, {}
+    with meter.shown("loading the model"):
+        from sfumato import devices
+        from sfumato.studio import open_studio
+        from sfumato.studio.texturing import TextureDrawing
+
+        studio = open_studio(ModelOptions.of_request(request), devices.native(device))
+        meter.begin("unwrapping")
+        drawing = TextureDrawing(studio, request, shape, faces)
+        for number in drawing.views():
+            meter.update("painting", number + 1, drawing.total)
+        made = drawing.finished()
+    return made, {
+        "prompt": request.prompt,
+        "seed": drawing.request.seed,
+        "unseen": round(drawing.texturing.unseen, 4),
+        "seam_difference": round(made.mesh.seam_difference, 2),
+    }
 
 
 def _of_picture(what: str, mask: Path | None, look: dict[str, Any], meter: console.Meter) -> "Shape":

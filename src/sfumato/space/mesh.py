@@ -3,22 +3,26 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import UsageError
 from sfumato.space.libraries import library
-from sfumato.space.raster import rasterise
+from sfumato.space.raster import OFFSET, Fragments, crossings, rasterise
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.floating)
 
 MAX_FACES = 2_000_000
 """The most triangles that a mesh may have."""
 PADDING = 4
 """Texels beyond the charts of a texture that are filled in, so that neighbouring texels can be mixed."""
+OVERLAP, STRETCHED = 0.01, 0.05
+"""Shares of the texels and of the surface: see `Mesh.has_own_texels`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,16 +140,69 @@ class Mesh:
         `colour` is given places (N, 3) on the surface and their normals, and returns colours (N, 3) in [0,
         1]. The mesh needs UVs: see `unwrapped`.
         """
+        seen = self.texels(size)
+        points, normals = (seen.interpolated(self.faces, each) for each in (self.vertices, self.normals))
+        colours = colour(points.astype(np.float32), unit(normals).astype(np.float32))
+        return self.textured(seen.covered, colours)
+
+    def texels(self, size: int) -> Fragments:
+        """The triangles on a texture of `size` × `size` texels. Raises `UsageError` without UVs."""
         if self.uv is None:
             raise UsageError("the mesh has no UVs: unwrap it first")
-        plane = np.stack([self.uv[:, 0] * size, (1 - self.uv[:, 1]) * size], axis=1)
-        seen = rasterise(plane, np.zeros(len(plane)), self.faces, size, size, culled=False)
-        texels = np.ones((size, size, 3), np.float32)
-        covered = seen.covered
-        points, normals = (seen.interpolated(self.faces, each) for each in (self.vertices, self.normals))
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        texels[covered] = colour(points.astype(np.float32), normals.astype(np.float32))
-        return replace(self, texture=as_bytes(spread(texels, covered, PADDING)))
+        return rasterise(self._on_page(size), np.zeros(len(self.uv)), self.faces, size, size, culled=False)
+
+    def textured(self, covered: NDArray[np.bool_], colours: Floats) -> "Mesh":
+        """With a texture of the size of `covered` (H, W), its texels there of `colours` (N, 3) in [0, 1]."""
+        texels = np.ones((*covered.shape, 3), np.float32)
+        texels[covered] = colours
+        return replace(self, texture=as_bytes(spread(texels, covered, PADDING)), colours=None)
+
+    def has_own_texels(self, size: int = 256) -> bool:
+        """Whether it has UVs in which each place of the surface has texels of its own, and enough of them.
+
+        Not where triangles overlap, or lie outside of [0, 1], on more than `OVERLAP` of the texels, or where
+        more than `STRETCHED` of the surface has less than a tenth of the texels that are its due.
+        """
+        if self.uv is None:
+            return False
+        page = self._on_page(size)
+        place, _ = crossings(page + OFFSET, np.zeros(len(page)), self.faces, size, size)
+        a, b, c = (page[self.faces[:, i]] for i in range(3))
+        areas = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
+        if areas.sum() * (1 - OVERLAP) > len(place):  # some lie outside
+            return False
+        if len(place) - len(np.unique(place)) > OVERLAP * len(place):
+            return False
+        sparse = areas / areas.sum() < self.areas / self.areas.sum() / 10
+        return bool(self.areas[sparse].sum() <= STRETCHED * self.areas.sum())
+
+    def _on_page(self, size: int) -> NDArray[np.float64]:
+        """The UVs (V, 2) in texels, from the upper left corner of the texture."""
+        assert self.uv is not None
+        page: NDArray[np.float64] = np.stack([self.uv[:, 0], 1.0 - self.uv[:, 1]], axis=1) * float(size)
+        return page
+
+    @property
+    def seam_difference(self) -> float:
+        """How much the texture differs on the two sides of the seams between its charts, 0 to 255.
+
+        The mean absolute difference between the colours in the middle of the edges that are at one place of
+        the surface and at two of the texture; 0 where there are none. The mesh needs UVs and a texture.
+        """
+        edges = np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]], self.faces[:, [2, 0]]])
+        own = self.places[edges]
+        order = np.argsort(own, axis=1)
+        edges, own = np.take_along_axis(edges, order, 1), np.take_along_axis(own, order, 1)
+        _, first, again = np.unique(own, axis=0, return_index=True, return_inverse=True)
+        other = edges[first][again.ravel()]
+        seams = (edges != other).any(1)
+        if not seams.any():
+            return 0.0
+        half = np.broadcast_to([0.5, 0.5, 0.0], (int(seams.sum()), 3))
+        sides = [
+            self.colours_at(pair[seams][:, [0, 1, 1]], half).astype(np.float64) for pair in (edges, other)
+        ]
+        return float(np.abs(sides[0] - sides[1]).mean())
 
     def sampled(self, count: int, seed: int = 0) -> "PointCloud":
         """`count` points, uniformly distributed over the surface, with its normals and colours."""
@@ -159,9 +216,7 @@ class Mesh:
             found: Floats = np.einsum("nk,nkc->nc", weights, values[corners]).astype(np.float32)
             return found
 
-        normals = mixed(self.normals)
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        return PointCloud(mixed(self.vertices), normals, self.colours_at(corners, weights))
+        return PointCloud(mixed(self.vertices), unit(mixed(self.normals)), self.colours_at(corners, weights))
 
     def colours_at(self, corners: Indices, weights: NDArray[np.floating]) -> Bytes:
         """sRGB (N, 3) at places given by the vertices `corners` (N, 3) around them and their `weights`."""
@@ -208,6 +263,13 @@ def without_degenerate(mesh: Mesh) -> Mesh:
     faces = faces[(a != b) & (b != c) & (c != a)]
     used, again = np.unique(faces, return_inverse=True)
     return Mesh(mesh.vertices[used], again.reshape(-1, 3).astype(np.int64))
+
+
+def unit(vectors: NDArray[Number]) -> NDArray[Number]:
+    """Vectors (N, 3) in length 1; those of length 0 as they are."""
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    found: NDArray[Number] = (vectors / lengths).astype(vectors.dtype)
+    return found
 
 
 def looked_up(texture: Bytes, uv: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from sfumato.errors import UsageError
 from sfumato.space.libraries import library
 from sfumato.space.mesh import Mesh, spread, surface
+from sfumato.space.settings import FACES
 
 Back = Literal["inpaint", "mirror"]
 
 CELLS = 160
 """Of the longest side of the object, for the height and the surface."""
-FACES = 20_000
-"""Triangles unless another number is given."""
 MAX_TEXTURE = 1024
 """Pixels of the longest side of the texture of one side."""
 SPECK = 0.002

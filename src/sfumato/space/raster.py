@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 CANDIDATES = 1 << 22
 """Pixels that are tested at once, over the bounding boxes of all triangles."""
+OFFSET = (1.7e-4, 3.1e-4)
+"""By which pixels are moved where each is to be in one triangle only, and not on an edge between two."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 
 from sfumato.space.camera import Camera
-from sfumato.space.mesh import Mesh
+from sfumato.space.mesh import Mesh, unit
 from sfumato.space.raster import rasterise
 
 SAMPLES = 2
@@ -35,8 +35,7 @@ def render_mesh(mesh: Mesh, camera: Camera, *, shaded: bool = True) -> PIL.Image
     picture = np.zeros((height, width, 4), np.float32)
     colours = mesh.colours_at(mesh.faces[seen.face[covered]], seen.weights[covered]).astype(np.float32)
     if shaded:
-        normals = seen.interpolated(mesh.faces, mesh.normals)
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        normals = unit(seen.interpolated(mesh.faces, mesh.normals))
         light = camera.rotation @ (np.array(LIGHT) / np.linalg.norm(LIGHT))
         lit = normals @ light
         if not mesh.is_watertight:  # both sides are seen

@@ -8,6 +8,8 @@ from sfumato.errors import UsageError
 from sfumato.validation import shown
 
 METHODS = ("puff", "field")
+FACES = 20_000
+"""Triangles unless another number is given."""
 OBJECTIVES = ("sds", "sjc", "reconstruction")
 
 

@@ -18,8 +18,9 @@ from sfumato.inputs import InputImage, PictureSource
 from sfumato.space.camera import Camera
 from sfumato.space.files import read_mesh, write_mesh, write_points
 from sfumato.space.mesh import Mesh, PointCloud
-from sfumato.space.puff import FACES, Back, puffed
+from sfumato.space.puff import Back, puffed
 from sfumato.space.render import render_mesh
+from sfumato.space.settings import FACES
 from sfumato.validation import as_path, shown
 
 FRAMES = 36

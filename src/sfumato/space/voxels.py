@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sfumato.errors import UsageError
 from sfumato.space.libraries import library
 from sfumato.space.mesh import Bytes, Floats, Mesh, surface
-from sfumato.space.raster import crossings
+from sfumato.space.raster import OFFSET, crossings
 
 SIDE = 96
 """Voxels along each axis."""
@@ -17,8 +17,6 @@ MARGIN = 3
 """Of them outside of the mesh on each side."""
 SAMPLES = 200_000
 """Points of the surface that stand for it."""
-OFFSET = (1.7e-4, 3.1e-4)
-"""By which the lines through the voxels miss their centres, in voxels: they meet no edge of a mesh."""
 
 
 @dataclass(frozen=True, eq=False)

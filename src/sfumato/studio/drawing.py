@@ -529,6 +529,11 @@ class Studio(DrawingCalls):
 
         return shaping.field_shape(self, request, quality, objective, faces)
 
+    def _textured_shape(self, request: Request, shape: Shape, faces: int | None) -> Shape:
+        from sfumato.studio import texturing
+
+        return texturing.textured_shape(self, request, shape, faces)
+
     def only_step(self, image: Image, picture: Prepared) -> Step:
         """The step of a picture for which no network was asked."""
         x = torch.from_numpy(np.array(image.pixels[..., :3])).permute(2, 0, 1)[None] / 127.5 - 1

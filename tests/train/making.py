@@ -40,6 +40,8 @@ def listed(value):
 class Nothing(Objective):
     """An objective without a task."""
 
+    VALIDATES = True
+
     def task(self, recipe, device, report):
         raise AssertionError("it has none")
 

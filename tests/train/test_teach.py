@@ -183,6 +183,16 @@ def test_masks_beside_the_pictures_are_used(here, mug, tiny_base, tmp_path):
     assert "every picture has no part that is transparent" in err
 
 
+def test_of_many_pictures_one_in_ten_is_held_out_to_keep_the_best_step(here, mug, tiny_base, tmp_path):
+    for number in range(3, 21):
+        (mug / f"{number}.png").write_bytes((mug / f"{number % 3}.png").read_bytes())
+    status, _, err = taught(here, tiny_base, mug)
+    assert status == 0, err
+    validation = recipe_file.read(tmp_path / "runs/mug/recipe.toml").validation
+    assert (validation.pictures, validation.patience) == (2, 4)
+    assert json.loads((tmp_path / "runs/mug/outcome.json").read_text())["metrics"]["held_out_loss"] > 0
+
+
 def test_it_is_taught_in_slices_as_in_a_piece(here, mug, tiny_base, tmp_path):
     assert taught(here, tiny_base, mug, "-o", "whole.safetensors", "--run", "whole")[0] == 0
     status, out, _ = taught(

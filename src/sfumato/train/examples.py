@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Annotated, cast
@@ -42,8 +43,8 @@ from sfumato.train.recipe import Count, DataSection, NotNegative, Recipe
 from sfumato.train.word import NewWord
 from sfumato.validation import one_of
 
-INDEX = "index.json"
-"""What was found in a folder of pictures, in the run's own."""
+INDEX, VALIDATION = "index.json", "validation"
+"""What was found in a folder of pictures, and the latents of those that are held out, in the run's own."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
@@ -125,6 +126,8 @@ class CaptionedBatches:
     """Of the buckets, in pixels."""
     masks: LossMasks | None = None
     """What of the pictures counts, unless all does."""
+    held_out: "CaptionedBatches | None" = None
+    """Batches of the pictures that are measured and not learned from, if there are any."""
 
     def __call__(self, context: StepContext, count: int) -> LatentBatch:
         """`count` examples."""
@@ -176,28 +179,72 @@ def captioned_batches(
     for part in (base.vae, *base.text_encoders):
         part.to(device)
     base.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dataset, sizes, order, side = _pictures(recipe, data, base, device, report)
+    dataset, sizes, side = _pictures(recipe, data, base, device, report)
     info = replace(base.info, native_size=(side, side))
     base = replace(base, info=info, own={**base.own, "native_size": [side, side]})
-    encoder = LatentEncoder(dataset, base, device, DTYPES[recipe.precision])
-    policy, run = data.crop_policy, Path(recipe.run)
-    latents: Latents = cache_latents(run, encoder, sizes, report) if policy.is_fixed else encoder
     embeddings: dict[str, Vectors] = {**embeddings_of(data, base)}
     if word is not None:
         states: CaptionStates = CaptionEncoder(base, device, {**embeddings, word.token: word})
     elif recipe.adapter and recipe.adapter.text_encoders:
         states = CaptionEncoder(base, device, embeddings, trained=True)
     else:
-        states = _states(run, data, CaptionEncoder(base, device, embeddings), dataset, report)
+        encoder = CaptionEncoder(base, device, embeddings)
+        states = _states(Path(recipe.run), data, encoder, dataset, report)
+    make = partial(_batches, recipe, base, states, device, report, condition)
+    if not recipe.validation.every:
+        own = make(dataset, sizes, Path(recipe.run))
+        return base, _checked(own, sizes, report)
+    if not isinstance(dataset, FolderDataset):
+        raise UsageError("[validation] goes with pictures of one's own, not with the icon set")
+    count, total = recipe.validation.pictures, len(dataset.pictures)
+    if count >= total:
+        raise UsageError(f"validation.pictures is {count}: must be fewer than the pictures, {total}")
+    measured = [(2 * place + 1) * total // (2 * count) for place in range(count)]
+    learned = [row for row in range(total) if row not in measured]
+    own, held_out = (
+        make(dataset.some(rows), [sizes[row] for row in rows], Path(recipe.run, *folder))
+        for rows, folder in ((learned, ()), (measured, (VALIDATION,)))
+    )
+    own = _checked(own, [sizes[row] for row in learned], report)
+    return base, replace(own, held_out=held_out)
+
+
+def _checked(
+    batches: CaptionedBatches, sizes: Sequence[Size], report: Callable[[str], None]
+) -> CaptionedBatches:
+    """`batches`, whose masks have been found, if they have any. Raises as `LossMasks.check`."""
+    if batches.masks is not None:
+        folder = batches.masks.dataset.folder
+        batches.masks.check(sizes, counts(report, f"{folder}: finding the subject"))
+    return batches
+
+
+def _batches(
+    recipe: Recipe,
+    base: Model,
+    states: CaptionStates,
+    device: torch.device,
+    report: Callable[[str], None],
+    condition: Callable[[Tensor, Random], Tensor] | None,
+    dataset: Dataset,
+    sizes: Sequence[Size],
+    folder: Path,
+) -> CaptionedBatches:
+    """Batches of `dataset`, its pictures at their `sizes`, whose latents are kept in `folder`."""
+    data = cast(CaptionedData, recipe.data)
+    encoder, policy = LatentEncoder(dataset, base, device, DTYPES[recipe.precision]), data.crop_policy
+    latents: Latents = cache_latents(folder, encoder, sizes, report) if policy.is_fixed else encoder
     buckets, masks = tuple(sorted(set(sizes))), None
+    order: Order
+    if isinstance(dataset, FolderDataset):
+        order = Epochs(sizes, dataset.weights, recipe.batch_size, recipe.seed)
+    else:
+        order = WeightedSampling.of(dataset.weights, buckets[0])
     if data.loss_mask != "none":
         if not isinstance(dataset, FolderDataset):
             raise UsageError("data.loss_mask goes with pictures of one's own, not with the icon set")
         masks = LossMasks(dataset, data.loss_mask, data.unmasked_weight, base.factor, device)
-        masks.check(sizes, counts(report, f"{data.folder}: finding the subject"))
-    return base, CaptionedBatches(
-        dataset, order, data, policy, latents, states, device, condition, buckets, masks
-    )
+    return CaptionedBatches(dataset, order, data, policy, latents, states, device, condition, buckets, masks)
 
 
 def embeddings_of(data: CaptionedData, base: Model) -> dict[str, Embedding]:
@@ -237,8 +284,8 @@ def _pictures(
     base: Model,
     device: torch.device,
     report: Callable[[str], None],
-) -> tuple[Dataset, list[Size], Order, int]:
-    """The pictures, the bucket of each, in which order they are shown, and the side of the square bucket."""
+) -> tuple[Dataset, list[Size], int]:
+    """The pictures, the bucket of each, and the side of the square bucket."""
     folder = Path(data.folder)
     if has_icons(folder):
         icons = icon_dataset(
@@ -248,14 +295,13 @@ def _pictures(
             tints=data.tints_per_icon,
         )
         side = side_of(base, data.resolution or icons.side)
-        return icons, [(side, side)] * len(icons), WeightedSampling.of(icons.weights, (side, side)), side
+        return icons, [(side, side)] * len(icons), side
     captioned = data.needs_captions
     found = folder_contents(recipe, report, captioned=captioned, masked=data.loss_mask == "files")
     own = found.chosen(held_out=False if data.hold_out else None, captioned=captioned)
     side = side_of(base, data.resolution)
     buckets = bucket_sizes(side, _bucket_step(data, base, side), data.max_aspect_ratio)
-    sizes = [nearest_bucket(size, buckets) for size in own.sizes]
-    return own, sizes, Epochs(sizes, own.weights, recipe.batch_size, recipe.seed), side
+    return own, [nearest_bucket(size, buckets) for size in own.sizes], side
 
 
 def check_fits(

@@ -61,6 +61,8 @@ class Outcome:
     done: bool
     metrics: Mapping[str, float]
     """Of the result, where the run is done."""
+    stopped_early: bool = False
+    """Whether it is done because what is held out was not learned any better."""
 
 
 def train(
@@ -91,7 +93,7 @@ def train(
         check_room(folder / FILE, sum(tensor.nbytes for tensor in state.tensors().values()) + 2 * trained)
         restore(state, recipe, folder)
     broadcast(state)
-    if state.progress.step < recipe.steps:
+    if state.progress.step < recipe.steps and not _learned(state, recipe):
         _slice(task, recipe, state, device, seconds, progress, report)
     outcome = _outcome(state, recipe, {})
     if distributed.is_main():
@@ -111,9 +113,14 @@ def metrics_of(outcome: Mapping[str, Any]) -> dict[str, float]:
     return dict(outcome.get("metrics", outcome.get("figures", {})))
 
 
-def result(state: State, recipe: Recipe) -> dict[str, Tensor]:
+def averaged(state: State, recipe: Recipe) -> dict[str, Tensor]:
     """The state of the network with its trained weights replaced by their average."""
     return {**state.net.state_dict(), **state.averages[str(recipe.result_decay)]}
+
+
+def result(state: State, recipe: Recipe) -> dict[str, Tensor]:
+    """The same of the best step, where steps are measured."""
+    return {**averaged(state, recipe), **state.best}
 
 
 def _divided(recipe: Recipe) -> Recipe:
@@ -139,6 +146,7 @@ def _finished(
     report(f"{folder}: writing and measuring the result of step {state.progress.step:,}")
     outcome = _outcome(state, recipe, task.finish(result(state, recipe), folder))
     content = {**vars(outcome), "ema": recipe.result_decay, "metrics": dict(outcome.metrics)}
+    content |= {"patience": recipe.validation.patience} if outcome.stopped_early else {}
     write_json(folder / OUTCOME, content)
     return outcome
 
@@ -168,6 +176,10 @@ def _slice(
                 step = progress.step
                 written, drawn = _due(step, recipe.log_every), _due(step, recipe.samples.every)
                 over = step == recipe.steps
+                if task.validate and (over or _due(step, recipe.validation.every)):
+                    loss = _measure(task.validate, recipe, state)
+                    log.add(step, {"held_out_loss": torch.tensor(loss, device=device)})
+                    over = over or _learned(state, recipe)
                 due = over or written or drawn or device.type == "cpu"
                 due = due or step - kept >= recipe.checkpoint_every
                 now = time.monotonic()
@@ -183,13 +195,13 @@ def _slice(
                 lasted = looked - began
                 progress.seconds = before + lasted
                 speed = (progress.examples - first) / lasted
-                loss = log.mean("loss")
+                mean = log.mean("loss")
                 if written or over:
                     log.write(step, progress.examples, progress.seconds, rate, speed)
                 if distributed.is_main():
                     left = min((recipe.steps - step) * recipe.batch_size / speed, seconds - lasted)
                     report_progress(
-                        TrainingProgress(step, recipe.steps, loss, speed, max(0.0, left), written or over)
+                        TrainingProgress(step, recipe.steps, mean, speed, max(0.0, left), written or over)
                     )
                     if over or step - kept >= recipe.checkpoint_every:
                         save(state, recipe, folder)
@@ -197,7 +209,7 @@ def _slice(
                         sheet = folder / "samples" / f"{step:07}.webp"
                         report(f"{folder}: drawing samples of step {step:,}")
                         task.net.eval()
-                        task.show(result(state, recipe), sheet)
+                        task.show(averaged(state, recipe), sheet)
                         task.net.train()
                         log.picture(step, sheet)
                 if over or step - kept >= recipe.checkpoint_every:
@@ -256,11 +268,31 @@ def _scaled(norm: Tensor, state: State) -> dict[str, Tensor]:
     }
 
 
+def _measure(validate: Callable[[dict[str, Tensor]], float], recipe: Recipe, state: State) -> float:
+    """The loss of what is held out after a step, whose weights are kept if it is the lowest so far."""
+    progress, averages = state.progress, state.averages[str(recipe.result_decay)]
+    loss = distributed.broadcast_object(validate(averaged(state, recipe)) if distributed.is_main() else 0.0)
+    if progress.best_loss is None or loss < progress.best_loss:
+        progress.best_step, progress.best_loss, progress.measured_since = progress.step, loss, 0
+        state.best.update({name: weight.clone() for name, weight in averages.items()})
+    else:
+        progress.measured_since += 1
+    return loss
+
+
+def _learned(state: State, recipe: Recipe) -> bool:
+    """Whether the recipe's patience is over."""
+    return 0 < recipe.validation.patience <= state.progress.measured_since
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
 def _outcome(state: State, recipe: Recipe, metrics: Mapping[str, float]) -> Outcome:
     progress = state.progress
-    done = progress.step >= recipe.steps
-    return Outcome(progress.step, progress.examples, round(progress.seconds, 2), done, metrics)
+    early = _learned(state, recipe)
+    done = progress.step >= recipe.steps or early
+    if done and progress.best_loss is not None:
+        metrics = {**metrics, "best_step": progress.best_step, "held_out_loss": progress.best_loss}
+    return Outcome(progress.step, progress.examples, round(progress.seconds, 2), done, metrics, early)

@@ -33,7 +33,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 MODEL, LORA = "model", "lora.safetensors"
 """The folder, or the file of a LoRA, in a run's own that holds the result."""
-SECTIONS = ("objective", "data", "optimizer", "adapter", "samples")
+SECTIONS = ("objective", "data", "optimizer", "adapter", "samples", "validation")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Objective(Section, ABC):
     """Whether parts of a picture may count less than others."""
     TRAINS_TEXT: ClassVar[bool] = False
     """Whether the adapter may change the text encoders as well."""
+    VALIDATES: ClassVar[bool] = False
+    """Whether its loss can be measured on pictures that are held out."""
     FEW_STEPS: ClassVar[bool] = False
     """Whether it distils a model into one that samples in few steps."""
 
@@ -220,6 +222,22 @@ class Samples(Section):
 
 
 @dataclass(frozen=True)
+class Validation(Section):
+    """The loss of pictures that are not learned from, by which the best step is kept."""
+
+    ADJUSTABLE = frozenset({"patience"})
+
+    every: NotNegative = 0
+    """Steps between two measurements; 0: none, and the result is that of the last step."""
+    pictures: Count = 1
+    """How many are held out for it, evenly chosen by their names."""
+    batches: Count = 4
+    """How many are measured each time, always with the same noise."""
+    patience: NotNegative = 0
+    """After so many measurements without a better one the run ends; 0: never."""
+
+
+@dataclass(frozen=True)
 class Recipe(Section):
     """A run. Paths are relative to the current folder."""
 
@@ -233,6 +251,7 @@ class Recipe(Section):
     optimizer: Optimizer = field(default_factory=Optimizer)
     adapter: AdapterSection | None = None
     samples: Samples = field(default_factory=Samples)
+    validation: Validation = field(default_factory=Validation)
     base: str = "embedded"
     """The model whose other networks are used, and whose own is trained on."""
     run: str = ""
@@ -288,6 +307,8 @@ class Recipe(Section):
                 raise ValueError(f"the objective {self.objective.NAME!r} trains no text encoders")
             if getattr(self.data, "cache_text_embeddings", None):
                 raise ValueError("cache_text_embeddings is not possible while text encoders are trained")
+        if self.validation.every and not self.objective.VALIDATES:
+            raise ValueError(f"the objective {self.objective.NAME!r} has no [validation]: leave it out")
         if self.optimizer.lora_plus_ratio != 1 and (self.adapter is None or self.adapter.kind != "lora"):
             raise ValueError("optimizer.lora_plus_ratio is of a LoRA: [adapter] with kind = 'lora'")
         if self.optimizer.text_learning_rate and not (self.adapter and self.adapter.text_encoders):

@@ -13,7 +13,7 @@ from sfumato.config.base import Config
 from sfumato.errors import UsageError, nearest, warn
 from sfumato.files import read_file
 from sfumato.train.objectives import OBJECTIVES
-from sfumato.train.recipe import AdapterSection, Optimizer, Recipe, Samples
+from sfumato.train.recipe import AdapterSection, Optimizer, Recipe, Samples, Validation
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -101,6 +101,7 @@ def parse(mapping: Mapping[str, Any], where: str, changes: Mapping[str, Any] | N
         "optimizer": Optimizer,
         "adapter": AdapterSection,
         "samples": Samples,
+        "validation": Validation,
     }
     for key, value in values.items():
         if key in kinds:
@@ -145,6 +146,7 @@ def _refuse_old_names(mapping: Mapping[str, Any], where: str) -> None:
         Optimizer,
         AdapterSection,
         Samples,
+        Validation,
     )
     current = {key for kind in kinds for key in _keys(kind)}
     old = [key for key, value in mapping.items() if key in RENAMED and not isinstance(value, dict)]

@@ -144,13 +144,15 @@ def outcome_of(recipe: Recipe) -> Outcome:
         return NOT_BEGUN
     kept = read_json(folder / OUTCOME)
     try:
+        kept.setdefault("stopped_early", False)
         outcome = Outcome(
             **{key: kept[key] for key in vars(NOT_BEGUN) if key != "metrics"}, metrics=metrics_of(kept)
         )
     except KeyError as error:
         raise CheckpointError(f"{folder / OUTCOME} does not say {error}") from None
-    same = (outcome.step, kept.get("ema")) == (recipe.steps, recipe.result_decay) and _follows(folder, recipe)
-    return replace(outcome, done=outcome.done and same)
+    early = outcome.stopped_early and kept.get("patience") == recipe.validation.patience
+    same = (outcome.step == recipe.steps or early) and kept.get("ema") == recipe.result_decay
+    return replace(outcome, done=outcome.done and same and _follows(folder, recipe))
 
 
 def _follows(folder: Path, recipe: Recipe) -> bool:

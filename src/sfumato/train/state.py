@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ class Progress:
     step: int = 0
     examples: int = 0
     seconds: float = 0.0
+    best_step: int = 0
+    """The step whose loss on what is held out is the lowest; 0: nothing has been measured."""
+    best_loss: float | None = None
+    measured_since: int = 0
+    """How often it was measured since without a lower one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,8 @@ class State:
     progress: Progress
     frozen_base: str = ""
     """See `Task.frozen_base`."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The average of the trained weights at `progress.best_step`."""
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -63,6 +70,7 @@ class State:
         }
         for decay, average in self.averages.items():
             found |= {f"ema-{decay}.{name}": tensor for name, tensor in average.items()}
+        found |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         found |= optimizers.tensors_of(self.optimizer, self.trained)
         if self.scaler.is_enabled():
             kept = self.scaler.state_dict()
@@ -127,7 +135,7 @@ def reached(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
         metadata = weights.metadata(path)
         try:
             progress, identity = json.loads(metadata["progress"]), json.loads(metadata["recipe"])
-            came: dict[str, Any] = {key: progress[key] for key in vars(Progress())}
+            came: dict[str, Any] = vars(Progress()) | {key: progress[key] for key in ("step", *progress)}
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is not the state of a run: {error!r}") from error
     if "objective.name" not in identity:
@@ -154,10 +162,11 @@ def restore(state: State, recipe: Recipe, folder: Path) -> bool:
             f"{path} is of an adapter for other weights than {recipe.base} has now: "
             "bring those back to go on, or use another folder"
         )
-    with _advice():
-        _fill(state, weights.read(path), weights.metadata(path).get("optimizer"), came["step"], path)
     for key, value in came.items():
         setattr(state.progress, key, value)
+    with _advice():
+        _make_best(state)
+        _fill(state, weights.read(path), weights.metadata(path).get("optimizer"), came["step"], path)
     return True
 
 
@@ -180,6 +189,7 @@ def broadcast(state: State) -> None:
         state.scaler.load_state_dict(scaler)
     if not distributed.is_main():
         optimizers.prepare(state.optimizer, state.trained, structure)
+        _make_best(state)
     distributed.broadcast(state.tensors().values())
 
 
@@ -200,6 +210,13 @@ def _fill(state: State, found: dict[str, Tensor], structure: str | None, step: i
         kept = {key: found[name].item() for key, name in _SCALER.items()}
         kept["_growth_tracker"] = int(kept["_growth_tracker"])
         state.scaler.load_state_dict({**state.scaler.state_dict(), **kept})
+
+
+def _make_best(state: State) -> None:
+    """Make room for the weights of the best step, if there is one."""
+    if state.progress.best_step:
+        room = {name: torch.empty_like(weight.detach()) for name, weight in state.trained.items()}
+        state.best.update(room)
 
 
 def _as_today(

@@ -44,6 +44,8 @@ class Task(Generic[B]):
     frozen_base: str = ""
     """The fingerprint of the model that all weights of `net` that are not trained come from, if they do: they
     are no part of a run's state."""
+    validate: Callable[[dict[str, Tensor]], float] | None = None
+    """Given the averaged weights, the loss of what is held out, always in the same way."""
 
 
 @contextmanager

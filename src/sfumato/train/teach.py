@@ -36,6 +36,8 @@ COMMON_RANK = 45_000
 """Of the pieces of CLIP's vocabulary, the most frequent first, so many are common."""
 FEW = 3
 """Pictures below which a subject is learned with its surroundings."""
+MANY, PATIENCE = 10, 4
+"""Of so many pictures one is held out; the run ends after so many tenths of its steps that were no better."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,17 @@ def _common(
             "warmup_steps": max(min(10, steps - 1), 0),
             "lr_schedule": "cosine",
         },
-        "samples": {"prompts": sample_prompts(teaching)},
+        "samples": {"prompts": sample_prompts(teaching), "every": max(steps // 3, 25)},
+        **_validation(len(data.pictures), steps),
     }
+
+
+def _validation(pictures: int, steps: int) -> dict[str, Any]:
+    """Of many pictures some are held out, to keep the best step and stop where it gets no better."""
+    if pictures < MANY:
+        return {}
+    keys = {"every": max(steps // 10, 1), "pictures": max(pictures // MANY, 1), "patience": PATIENCE}
+    return {"validation": keys}
 
 
 def _lora(teaching: Teaching, data: FolderContents, run: Path) -> dict[str, Any]:

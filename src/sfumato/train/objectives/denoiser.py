@@ -8,6 +8,7 @@ over latents, their captions, times t spread evenly over the path, and noise eps
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pydantic.dataclasses
@@ -17,14 +18,15 @@ from torch import Tensor
 
 from sfumato import checkpoint
 from sfumato.checkpoint import Model
+from sfumato.devices import DTYPES
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.errors import UsageError
-from sfumato.train.context import StepContext
+from sfumato.train.context import StepContext, seed_of
 from sfumato.train.examples import CaptionedBatches, CaptionedData, LatentBatch, captioned_batches
 from sfumato.train.objectives.unet import TrainedUNet
 from sfumato.train.recipe import Objective, Recipe
-from sfumato.train.task import Task
+from sfumato.train.task import Task, holding
 from sfumato.validation import one_of
 
 SNR_LIMIT = 5.0
@@ -40,7 +42,8 @@ WEIGHTINGS: dict[str, Callable[[Tensor, Prediction], Tensor]] = {
 class Denoising(Objective):
     """Trains the denoiser."""
 
-    NAME, DATA, TAKES_ADAPTER, MASKS_LOSS, TRAINS_TEXT = "denoiser", CaptionedData, True, True, True
+    NAME, DATA, TAKES_ADAPTER = "denoiser", CaptionedData, True
+    MASKS_LOSS, TRAINS_TEXT, VALIDATES = True, True, True
 
     weighting: Annotated[str, one_of(WEIGHTINGS)] = "plain"
     """Of the loss over noise levels, a name of `WEIGHTINGS`."""
@@ -58,7 +61,9 @@ class Denoising(Objective):
         batches = self.batches(recipe, base, own, device, report)
         trained = TrainedUNet(recipe, base, device)
         net, encoders = trained.network(), trained.text_encoders()
-        return trained.task(net, batches, self.loss(net, base, device), text_encoders=encoders)
+        loss = self.loss(net, base, device)
+        learned = trained.task(net, batches, loss, text_encoders=encoders)
+        return measured(learned, self.own_recipe(recipe), own.held_out, device)
 
     def own_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe of the pictures in the data's folder: `recipe`, unless a subclass adds others."""
@@ -81,6 +86,28 @@ class Denoising(Objective):
     ) -> Callable[[StepContext, int], LatentBatch]:
         """What is learned from: `own`, and what a subclass adds."""
         return own
+
+
+def measured(
+    task: Task[LatentBatch], recipe: Recipe, held_out: CaptionedBatches | None, device: torch.device
+) -> Task[LatentBatch]:
+    """`task`, whose loss is measured on what is `held_out`, if there is anything."""
+    if held_out is None:
+        return task
+    dtype, generator = DTYPES[recipe.precision], torch.Generator(device)
+
+    def validate(state: dict[str, Tensor]) -> float:
+        losses = []
+        on = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+        with torch.no_grad(), holding(task.net, state):
+            for number in range(recipe.validation.batches):
+                generator.manual_seed(seed_of(recipe.seed, number))
+                batch = held_out(StepContext(number, 0, 1, generator), recipe.batch_size)
+                with on:
+                    losses.append(task.loss(batch, generator)[0].mean())
+        return float(torch.stack(losses).mean())
+
+    return replace(task, validate=validate)
 
 
 class DenoisingLoss:

@@ -22,7 +22,7 @@ from sfumato.checkpoint.source import locate
 from sfumato.nets.inference import unpacked
 from sfumato.train import sample_grid
 from sfumato.train.examples import captioned_batches, embeddings_of
-from sfumato.train.objectives.denoiser import Denoising
+from sfumato.train.objectives.denoiser import Denoising, measured
 from sfumato.train.recipe import Count, Recipe
 from sfumato.train.task import Task
 from sfumato.train.word import NewWord
@@ -87,4 +87,5 @@ class TextualInversion(Denoising):
             show(state, folder / "samples" / "last.webp")
             return {}
 
-        return Task(word, batches, self.loss(net, base, device), show, finish)
+        learned = Task(word, batches, self.loss(net, base, device), show, finish)
+        return measured(learned, recipe, batches.held_out, device)

@@ -448,12 +448,6 @@ def test_a_picture_with_a_caption_is_learned_from_whatever_it_is_called(tmp_path
     assert search(tmp_path).masks == ()
 
 
-def test_a_dataset_config_of_kohyas_is_told_to_name_its_folders(tmp_path):
-    (tmp_path / "dataset.toml").write_text("[[datasets]]")
-    with pytest.raises(DataError, match=r"name each image_dir by itself"):
-        search(tmp_path / "dataset.toml")
-
-
 def test_a_photograph_with_previews_behind_it_is_a_picture(tmp_path):
     preview = Image.new("RGB", (4, 3))
     Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])

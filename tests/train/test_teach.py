@@ -193,6 +193,19 @@ def test_of_many_pictures_one_in_ten_is_held_out_to_keep_the_best_step(here, mug
     assert json.loads((tmp_path / "runs/mug/outcome.json").read_text())["metrics"]["held_out_loss"] > 0
 
 
+def test_a_dataset_config_of_kohyas_is_taken_as_it_is(here, mug, tiny_base, tmp_path):
+    (mug / "0.txt").write_text("orange, sks mug, teal")
+    config = tmp_path / "dataset.toml"
+    config.write_text(
+        "[general]\nshuffle_caption = true\nflip_aug = true\n[[datasets]]\n[[datasets.subsets]]\n"
+        'image_dir = "mug"\nclass_tokens = "sks mug"\nnum_repeats = 3\n'
+    )
+    status, _, err = taught(here, tiny_base, config, "--run", "runs/mug", "-o", "mug.safetensors")
+    assert (status, "says, in the words" in err) == (0, False), err
+    data = recipe_file.read(tmp_path / "runs/mug/recipe.toml").data
+    assert (data.shuffle_tags, data.horizontal_flip, data.trigger) == (True, True, "sks mug")
+
+
 def test_it_is_taught_in_slices_as_in_a_piece(here, mug, tiny_base, tmp_path):
     assert taught(here, tiny_base, mug, "-o", "whole.safetensors", "--run", "whole")[0] == 0
     status, out, _ = taught(

@@ -20,6 +20,7 @@ from torch import Tensor
 from sfumato import pictures
 from sfumato.data.caption_files import LOOKED_FOR
 from sfumato.data.crops import Crop, Size
+from sfumato.data.kohya_config import is_config
 from sfumato.errors import DataError, PictureError, UnsupportedPictureError, warn
 from sfumato.files import open_file
 from sfumato.formats import READABLE
@@ -207,8 +208,8 @@ def _coverage(grey: PIL.Image.Image) -> Tensor:
 
 
 def check_is_there(folder: Path) -> None:
-    """Raise `DataError` that says what else can be done unless `folder` is a folder."""
-    if not folder.is_dir():
+    """Raise `DataError` that says what else can be done unless `folder` is a folder or lists some."""
+    if not folder.is_dir() and not is_config(folder):
         missing = f"there is no folder {folder}: name one of captioned pictures, or make one of icons with"
         raise DataError(f"{missing} `sfumato data icons {folder}`")
 

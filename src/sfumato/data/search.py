@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 from sfumato import pictures
-from sfumato.data import caption_files
+from sfumato.data import caption_files, kohya_config
 from sfumato.data.caption_files import CSV, JSON_LINES, MOST_WORDS, Words
 from sfumato.data.crops import Size
 from sfumato.data.folder import MOST_PIXELS, FolderContents, Picture, bytes_of, in_threads
@@ -64,8 +64,11 @@ def search(
 
     What was found is kept in the file `index` and taken from there until a file in the folder changes; a
     warning says when that changes what is found. `progress(done, total)` counts pictures. Raises `DataError`
-    where the folder cannot be read, or a `metadata.jsonl`, a `metadata.csv` or a shard is damaged.
+    where the folder cannot be read, or a `metadata.jsonl`, a `metadata.csv` or a shard is damaged. A dataset
+    config of kohya's is searched as the folders that it lists.
     """
+    if kohya_config.is_config(folder):
+        return _configured(folder, index, progress)
     files = _files(folder, index)
     stamp = hashlib.sha256(
         "\n".join(f"{name}\t{status.st_size}\t{status.st_mtime_ns}" for name, status in files.items()).encode(
@@ -106,6 +109,43 @@ def search(
     return found
 
 
+def _configured(config: Path, index: Path | None, progress: Callable[[int, int], None]) -> FolderContents:
+    """What is in the folders that kohya's dataset config lists, each picture as its subset has it."""
+    sound: list[Picture] = []
+    left_out: dict[str, list[str]] = {name: [] for name in _LEFT_OUT}
+    for number, subset in enumerate(kohya_config.read(config).subsets):
+        if subset.regularisation:
+            warn(f"{config}: pictures of {subset.folder} are left out: dreambooth draws its class itself")
+            continue
+        found = search(subset.folder, index and index.with_name(f"{number}-{index.name}"), progress)
+        masks = {} if subset.masks is None else _by_stem(subset.masks)
+        where = subset.folder.resolve()
+        for one in found.pictures:
+            mask = masks.get(PurePosixPath(one.name).stem) or (where / one.mask if one.mask else None)
+            told = replace(
+                one,
+                name=f"{subset.folder}/{one.name}",
+                file=str(where / one.file),
+                captions=subset.captions(one.captions),
+                weight=one.weight if subset.repeats is None else subset.repeats,
+                mask="" if mask is None else str(mask),
+            )
+            sound.append(told)
+        for name in _LEFT_OUT:
+            left_out[name] += getattr(found, name)
+    return FolderContents(
+        config, tuple(sorted(sound, key=lambda one: one.name)), *(tuple(left_out[name]) for name in _LEFT_OUT)
+    )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures in `folder` by their names without suffix. Raises `DataError` where it cannot be read."""
+    try:
+        return {path.stem: path.resolve() for path in folder.iterdir() if _suffix(path.name) in READ_FORMATS}
+    except OSError as error:
+        raise DataError(f"cannot read the folder of masks {folder}: {error.strerror}") from error
+
+
 def _kept(folder: Path, index: Path) -> tuple[str, FolderContents] | None:
     try:
         kept = json.loads(read_file(index, _MOST_INDEX))
@@ -125,13 +165,7 @@ def _files(folder: Path, index: Path | None) -> dict[str, os.stat_result]:
     what a run draws while it learns is not what it learns from."""
 
     def refuse(error: OSError) -> None:
-        hint = ""
-        if folder.suffix.lower() == ".toml" and folder.is_file():
-            hint = (
-                "; of kohya's dataset config name each image_dir by itself: num_repeats stands before the "
-                "folder's name, as in '20_sks dog', and other settings in [data] of a recipe"
-            )
-        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}{hint}") from error
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
     found, been = {}, {os.path.realpath(path) for path in (folder, index.parent if index else folder)}
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):

@@ -16,13 +16,14 @@ from torch import Tensor
 from sfumato.adapt import embedding
 from sfumato.adapt.embedding import Embedding
 from sfumato.checkpoint import Model
+from sfumato.data import kohya_config
 from sfumato.data.caption_transform import CaptionTransform
 from sfumato.data.crops import Crop, CropPolicy, Dataset, Size, bucket_sizes, nearest_bucket
 from sfumato.data.folder import FolderContents, FolderDataset
 from sfumato.data.icons import icon_dataset, load
 from sfumato.data.search import search
 from sfumato.devices import DTYPES, sent
-from sfumato.errors import UsageError
+from sfumato.errors import UsageError, warn
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.prompt.encode import Vectors, size_ids
 from sfumato.train.cache import (
@@ -267,7 +268,23 @@ def folder_contents(
     folder = recipe.data.folder
     found = search(Path(folder), Path(recipe.run) / INDEX, counts(report, f"{folder}: looking at pictures"))
     found.warn(captioned=captioned, masked=masked)
+    if kohya_config.is_config(Path(folder)):
+        _warn_of_other_settings(recipe.data, Path(folder))
     return found
+
+
+def _warn_of_other_settings(data: DataSection, config: Path) -> None:
+    """Warn of what kohya's dataset config says otherwise than the recipe, which counts."""
+    other = {
+        f"{key} = {value!r}"
+        for key, value in kohya_config.read(config).data.items()
+        if hasattr(data, key) and getattr(data, key) != value
+    }
+    if other:
+        warn(
+            f"{config} says, in the words of [data], {', '.join(sorted(other))}; the recipe, which counts, "
+            "says otherwise"
+        )
 
 
 def side_of(model: Model, resolution: int) -> int:

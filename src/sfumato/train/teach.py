@@ -10,7 +10,7 @@ from typing import Any
 
 from sfumato.checkpoint.source import locate
 from sfumato.checkpoint.vocabulary import clip_tokenizer
-from sfumato.data import caption_files
+from sfumato.data import caption_files, kohya_config
 from sfumato.data.caption_transform import CAPTION
 from sfumato.data.folder import FolderContents
 from sfumato.data.search import MASK_ENDS, search
@@ -48,7 +48,7 @@ class Teaching:
     """
 
     pictures: tuple[Path, ...]
-    """A folder, or pictures."""
+    """A folder, a dataset config of kohya's, or pictures."""
     name: str
     """What prompts call it, such as "sks mug"."""
     of_class: str | None = None
@@ -166,7 +166,9 @@ def _common(
             "hold_out": False,
             **texts,
             "caption_dropout": 0.0,
-            "loss_mask": teaching.mask or ("files" if by_files else "none"),
+            "loss_mask": "files" if by_files else "none",
+            **(kohya_config.read(data.folder).data if kohya_config.is_config(data.folder) else {}),
+            **({"loss_mask": teaching.mask} if teaching.mask else {}),
         },
         "optimizer": {
             "learning_rate": learning_rate,
@@ -227,8 +229,9 @@ def _data(teaching: Teaching, run: Path) -> Path:
     for path in teaching.pictures:
         if not path.exists():
             raise DataError(f"there is no picture {path}: name a folder of pictures, or pictures")
-    if len(teaching.pictures) == 1 and teaching.pictures[0].is_dir():
-        return teaching.pictures[0]
+    first = teaching.pictures[0]
+    if len(teaching.pictures) == 1 and (first.is_dir() or kohya_config.is_config(first)):
+        return first
     for path in teaching.pictures:
         if path.is_dir():
             raise UsageError(f"{path} is a folder: name one folder alone, or pictures")

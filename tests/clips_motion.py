@@ -9,7 +9,7 @@ from sfumato.config import MotionAdapterConfig
 from sfumato.nets.motion import MotionAdapter
 
 
-def save_motion(path, unet, *, zero):
+def save_motion(path, unet, *, zero, **more):
     """A motion adapter for `unet`'s configuration in a folder, with random weights unless `zero`."""
     config = MotionAdapterConfig.from_dict(
         {
@@ -18,6 +18,7 @@ def save_motion(path, unet, *, zero):
             "motion_num_attention_heads": 4,
             "motion_norm_num_groups": unet.norm_num_groups,
             "motion_max_seq_length": 16,
+            **more,
         },
         "motion",
     )

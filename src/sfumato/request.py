@@ -429,7 +429,8 @@ class Request(Validated):
         None,
         ge=0,
         le=255,
-        description="How much moves, of a model that moves a picture (its motion bucket). Default: 127.",
+        description="How much moves, of a model that moves a picture (its motion bucket, by default 127), or "
+        "of PIA (0 to 8, by default 0).",
     )
     noise_augmentation: float | None = Field(
         None,

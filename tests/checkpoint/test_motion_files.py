@@ -5,6 +5,7 @@ import sys
 
 import diffusers
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -265,10 +266,39 @@ def test_a_cut_motion_adapter_names_what_is_missing(wide, tmp_path):
         load_motion(str(tmp_path / "cut.safetensors"))
 
 
-def test_pias_adapter_is_refused_by_name(saved, tmp_path):
-    diffusers.MotionAdapter(**CONFIG, conv_in_channels=9).save_pretrained(tmp_path / "pia")
+def test_pias_adapter_moves_a_picture(saved, tmp_path):
+    """Its first convolution reads the picture; pictures are drawn without it."""
+    torch.manual_seed(0)
+    pia = diffusers.MotionAdapter(**CONFIG, conv_in_channels=9)
+    pia.save_pretrained(tmp_path / "pia")
+    state = {name: tensor.clone() for name, tensor in pia.state_dict().items()}
+    save_file({**original(state)}, tmp_path / "pia.safetensors")
     studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
-    with pytest.raises(CheckpointError, match="is PIA's"):
+    still = {"steps": 2, "seed": 1, "width": 24, "height": 16}
+    before = studio.generate("a red apple", **still)
+    given = {"motion": str(tmp_path / "pia"), **CLIP}
+    red, blue = (PIL.Image.new("RGB", (24, 16), colour) for colour in ("red", "blue"))
+    video = studio.animate("a red apple", image=red, loop=True, **given)
+    assert (video.request.motion_amount, video.request.strength) == (3, 1.0)
+    again = studio.animate(video.request)
+    assert video.frames[4].differs(again.frames[4]) is None
+    assert video.frames[0].differs(studio.animate("a red apple", image=blue, loop=True, **given).frames[0])
+    more = studio.animate("a red apple", image=red, loop=True, **given, motion_amount=2)
+    assert more.request.motion_amount == 5
+    assert before.differs(studio.generate("a red apple", **still)) is None
+    for changed, message in (
+        ({}, "is PIA's, which moves a picture: give image"),
+        ({"image": red, "motion_amount": 9}, "motion_amount is 9: PIA knows 0 to 8"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            studio.animate("a red apple", **given, **changed)
+    assert inspect_motion(tmp_path / "pia").value("reads") == "a picture (PIA)"
+
+
+def test_pias_adapter_is_of_models_that_have_its_channels(saved, tmp_path):
+    diffusers.MotionAdapter(**CONFIG, conv_in_channels=8).save_pretrained(tmp_path / "pia")
+    studio = sfumato.load(saved("sd1"), device="cpu", dtype="float32")
+    with pytest.raises(CheckpointError, match="it reads 8 channels, and the model with a picture 9"):
         studio.animate("a red apple", motion=str(tmp_path / "pia"), **CLIP)
 
 
@@ -396,8 +426,9 @@ def test_inspect_says_what_a_motion_adapter_is(wide, folder, motion_lora, tmp_pa
         [sys.executable, "-m", "sfumato", "inspect", "mm.safetensors", "pan.safetensors", "pia"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert (done.returncode, "is PIA's" in done.stderr) == (2, True), done.stderr
-    found, lora, _ = done.stdout.split("\n\n")
+    assert done.returncode == 0, done.stderr
+    found, lora, pia = done.stdout.split("\n\n")
+    assert "reads: a picture (PIA) (its first convolution has 9 channels)" in pia
     count = sum(tensor.numel() for tensor in wide.state_dict().values())
     assert f"motion: MotionAdapter, {count / 1e6:,.1f} M parameters, F32" in found
     assert "kind: motion adapter (7 motion modules, and no UNet around them)" in found

@@ -176,9 +176,11 @@ def files(tmp_path_factory):
     for number in range(3):
         Image.new("RGB", (64, 64), (80 * number, 90, 100)).save(folder / "photos" / f"{number}.png")
         (folder / "photos" / f"{number}.txt").write_text(f"square {number}")
-    save_motion(own / "motion" / "mm_sd_v15_v2", checkpoint.load("embedded").unet.config, zero=True)
+    unet = checkpoint.load("embedded").unet.config
+    save_motion(own / "motion" / "mm_sd_v15_v2", unet, zero=True)
+    save_motion(own / "motion" / "pia", unet, zero=True, conv_in_channels=9)
     module = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
-    width = checkpoint.load("embedded").unet.config.block_out_channels[0]
+    width = unet.block_out_channels[0]
     halves = {"down": torch.zeros(2, width), "up": torch.zeros(width, 2)}
     save_file(
         {f"{module}.processor.to_q_lora.{half}.weight": tensor for half, tensor in halves.items()},

@@ -2,6 +2,7 @@
 
 import diffusers
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from both import apart, run
@@ -15,21 +16,32 @@ pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
 
 
 @pytest.fixture(scope="module")
-def adapter(model, tmp_path_factory):
-    unet = diffusers.UNet2DConditionModel.from_pretrained(model("sd1"), subfolder="unet")
-    torch.manual_seed(3)
-    made = diffusers.MotionAdapter(
-        block_out_channels=unet.config.block_out_channels,
-        motion_layers_per_block=unet.config.layers_per_block,
-        motion_num_attention_heads=2,
-        motion_norm_num_groups=unet.config.norm_num_groups,
-        motion_max_seq_length=24,
-    ).eval()
-    for weight in made.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    folder = tmp_path_factory.mktemp("motion") / "adapter"
-    made.save_pretrained(folder)
-    return folder
+def adapters(model, tmp_path_factory):
+    """Makes the folder of a random motion adapter for a small model."""
+
+    def made(family="sd1", **more):
+        unet = diffusers.UNet2DConditionModel.from_pretrained(model(family), subfolder="unet")
+        torch.manual_seed(3)
+        network = diffusers.MotionAdapter(
+            block_out_channels=unet.config.block_out_channels,
+            motion_layers_per_block=unet.config.layers_per_block,
+            motion_num_attention_heads=2,
+            motion_norm_num_groups=unet.config.norm_num_groups,
+            motion_max_seq_length=24,
+            **more,
+        ).eval()
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight, std=0.2)
+        folder = tmp_path_factory.mktemp("motion") / "adapter"
+        network.save_pretrained(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def adapter(adapters):
+    return adapters()
 
 
 DRAWN = """
@@ -66,6 +78,95 @@ def test_a_program_for_animatediff_gives_the_same_clip(model, adapter, scheduler
     given = {**more, "output_type": "latent"}
     program = DRAWN.replace("SCHEDULER", scheduler)
     assert apart(program, model("sd1"), ADAPTER=adapter, PROMPT="a cat", MORE=given) <= 1e-4
+
+
+SDXL = DRAWN.replace("AnimateDiffPipeline", "AnimateDiffSDXLPipeline")
+LEFT_OUT = """
+from diffusers import StableDiffusionXLPipeline
+if "UNetMotion" in type(pipe.unet).__name__:
+    # diffusers forgets to take over what reads the sizes, which is random there
+    own = StableDiffusionXLPipeline.from_pretrained(MODEL).unet
+    pipe.unet.add_embedding.load_state_dict(own.add_embedding.state_dict())
+result ="""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"negative_prompt": "blurry", "prompt_2": "a dog", "guidance_rescale": 0.3},
+        {"original_size": (64, 64), "crops_coords_top_left": (4, 8), "guidance_scale": 1.0},
+    ],
+)
+def test_a_program_for_animatediff_of_sdxl_gives_the_same_clip(model, adapters, more):
+    program = SDXL.replace("SCHEDULER", DDIM).replace("result =", LEFT_OUT.strip("\n"))
+    given = {**more, "output_type": "latent"}
+    motion = adapters("sdxl", use_motion_mid_block=False)
+    assert apart(program, model("sdxl"), ADAPTER=motion, PROMPT="a cat", MORE=given) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"num_iters": 2},
+        {"num_iters": 3, "use_fast_sampling": True, "method": "gaussian"},
+        {"num_iters": 2, "method": "ideal", "spatial_stop_frequency": 0.4},
+        {"num_iters": 2, "temporal_stop_frequency": 0},
+    ],
+)
+def test_a_clip_is_drawn_again_from_its_low_frequencies_as_in_diffusers(model, adapter, given, monkeypatch):
+    # diffusers' own gaussian filter takes the exponent of a tensor by the math module
+    program = DRAWN.replace("SCHEDULER", DDIM).replace(
+        "result =", f"pipe.enable_free_init(**{given})\nresult ="
+    )
+    names = {"ADAPTER": adapter, "PROMPT": "a cat", "MORE": {"output_type": "latent"}}
+    assert apart(program, model("sd1"), **names) <= 1e-4
+
+
+def test_what_free_init_cannot_do_is_refused(model, adapter):
+    motion = compat.MotionAdapter.from_pretrained(adapter)
+    pipe = compat.AnimateDiffPipeline.from_pretrained(model("sd1"), motion_adapter=motion)
+    with pytest.raises(UsageError, match="method = 'gauss' is not supported; did you mean 'gaussian'"):
+        pipe.enable_free_init(method="gauss")
+    with pytest.raises(UsageError, match="num_iters is 0"):
+        pipe.enable_free_init(0)
+    pipe.enable_free_init()
+    assert pipe.free_init_enabled
+    pipe.disable_free_init()
+    assert not pipe.free_init_enabled
+
+
+PIA = DRAWN.replace("AnimateDiffPipeline", "PIAPipeline").replace("PROMPT,", "image=IMAGE, prompt=PROMPT,")
+IMAGE = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"negative_prompt": "blurry", "motion_scale": 1},
+        {"guidance_scale": 1.0, "motion_scale": 8},
+        {"strength": 0.5, "motion_scale": 4},
+    ],
+    ids=["scale", "unguided", "strength"],
+)
+def test_a_program_for_pia_gives_the_same_clip(model, adapters, more):
+    program = PIA.replace("SCHEDULER", DDIM)
+    given = {**more, "output_type": "latent"}
+    names = {"ADAPTER": adapters(conv_in_channels=9), "PROMPT": "a cat", "IMAGE": IMAGE, "MORE": given}
+    assert apart(program, model("sd1"), **names) <= 1e-4
+
+
+def test_pictures_are_drawn_beside_pia_as_without_it(model, adapters):
+    pictures = compat.StableDiffusionPipeline.from_pretrained(model("sd1"))
+    given = {"height": 16, "width": 32, "num_inference_steps": 2, "output_type": "latent"}
+    before = pictures("a cat", generator=torch.manual_seed(1), **given).images
+    motion = compat.MotionAdapter.from_pretrained(adapters(conv_in_channels=9))
+    clips = compat.PIAPipeline.from_pipe(pictures, motion_adapter=motion)
+    drawn = clips(IMAGE, "a cat", generator=torch.manual_seed(1), num_frames=3, **given).frames
+    assert torch.equal(pictures("a cat", generator=torch.manual_seed(1), **given).images, before)
+    again = clips(IMAGE, "a cat", generator=torch.manual_seed(1), num_frames=3, **given).frames
+    assert torch.equal(drawn, again)
+    with pytest.raises(UsageError, match="motion_scale is 9: must be 0 to 8"):
+        clips(IMAGE, "a cat", motion_scale=9, **given)
 
 
 @pytest.mark.parametrize("form", ["np", "pt", "pil"])

@@ -58,7 +58,7 @@ STEERED = [
     name
     for name in compat.__all__
     if name.endswith("Pipeline") and ("ControlNet" in name or "Adapter" in name)
-] + ["AnimateDiffPipeline"]
+] + ["AnimateDiffPipeline", "AnimateDiffSDXLPipeline", "PIAPipeline"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ NOT_HERE = {
     "StableDiffusionPAGPipeline": "this kind of network is not supported",
     "FluxPipeline": "a transformer in the place of the UNet",
     "StableDiffusion3Pipeline": "a transformer in the place of the UNet",
-    "AnimateDiffControlNetPipeline": "of videos only AnimateDiff's, Stable Video Diffusion",
+    "AnimateDiffControlNetPipeline": "of videos only AnimateDiff's, PIA's, Stable Video",
     "KandinskyPipeline": "this family of models is not supported",
     "IPNDMScheduler": "known: ",
     "StableDiffusionPipelin": "did you mean 'StableDiffusionPipeline'",

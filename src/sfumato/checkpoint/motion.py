@@ -156,7 +156,9 @@ def inspect_motion(path: Path) -> Report | None:
         f"its header {'does not name' if _is_linear(part) else 'names'} {OWN_SCHEDULE}",
     )
     if config.conv_in_channels:
-        report.problems.append(f"{path} is PIA's, which reads a picture besides: not supported")
+        report.infer(
+            "reads", "a picture (PIA)", f"its first convolution has {config.conv_in_channels} channels"
+        )
     return report
 
 

@@ -88,10 +88,17 @@ from sfumato.compat.text_to_image import (
 )
 from sfumato.compat.tokenizers import CLIPTokenizer
 from sfumato.compat.unsupported import reason
-from sfumato.compat.videos import AnimateDiffPipeline, StableVideoDiffusionPipeline, TextToVideoSDPipeline
+from sfumato.compat.videos import (
+    AnimateDiffPipeline,
+    AnimateDiffSDXLPipeline,
+    PIAPipeline,
+    StableVideoDiffusionPipeline,
+    TextToVideoSDPipeline,
+)
 
 __all__ = [
     "AnimateDiffPipeline",
+    "AnimateDiffSDXLPipeline",
     "AutoModel",
     "AutoPipelineForImage2Image",
     "AutoPipelineForInpainting",
@@ -129,6 +136,7 @@ __all__ = [
     "MotionAdapter",
     "MultiAdapter",
     "MultiControlNetModel",
+    "PIAPipeline",
     "PNDMScheduler",
     "SASolverScheduler",
     "StableDiffusionAdapterPipeline",

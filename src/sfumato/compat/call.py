@@ -64,7 +64,7 @@ class Call:
         adapter_scale = number("cross_attention_kwargs: scale", kwargs.pop("scale", 1.0))
         no_others("cross_attention_kwargs", kwargs)
         pipe.state = self.state = self._state()
-        pipe.studio.adapt(pipe.adapter_weights(adapter_scale))
+        pipe.adapt(adapter_scale)
         per_prompt = given["num_images_per_prompt"]
         self.per_prompt = 1 if per_prompt is None else whole("num_images_per_prompt", per_prompt)
         if self.per_prompt < 1:
@@ -155,11 +155,16 @@ class Call:
 
     def result(self) -> Any:
         """Draw, and give what the pipeline returns. Raises `UsageError` and `NumericsError`."""
-        pipe, state, plan = self.pipe, self.state, self.plan
+        pipe = self.pipe
         self.conditions, self.count = self._conditions()
         self.image_embeds = self._image_embeds()
         self._show_images()
-        latents = self.start()
+        found = pipe.OUTPUT(self.finished(self.drawn(self.sampled(self.start()))))
+        return found if self.given["return_dict"] else found.to_tuple()
+
+    def sampled(self, latents: Tensor) -> Tensor:
+        """The last latents (B, C, …), from those that the drawing begins with, by the plan."""
+        pipe, state, plan = self.pipe, self.state, self.plan
         state.num_timesteps, evaluations = self._evaluations(), len(plan.evaluated)
         self.warm_up = max(evaluations - self.steps * pipe.scheduler.order, 0)
         studio = pipe.studio
@@ -169,9 +174,7 @@ class Call:
         noise.skip(plan.unused)
         with pipe.progress_bar(total=state.num_timesteps - self.warm_up) as bar:
             after = partial(self._after, bar.update)
-            latents = draw(state, denoiser, plan, self.conditions, latents, noise, after)
-        found = pipe.OUTPUT(self.finished(self.drawn(latents)))
-        return found if self.given["return_dict"] else found.to_tuple()
+            return draw(state, denoiser, plan, self.conditions, latents, noise, after)
 
     def _conditions(self) -> tuple[Conditions, int]:
         """What the network is given besides the latents, and for how many pictures."""

@@ -68,7 +68,7 @@ class StableDiffusionXL(DiffusionPipeline):
     CALLBACK_TENSORS = (*DiffusionPipeline.CALLBACK_TENSORS, "add_text_embeds", "add_time_ids")
     PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet")
     OPTIONAL: ClassVar[tuple[str, ...]] = ("image_encoder", "feature_extractor")
-    OUTPUT = StableDiffusionXLPipelineOutput
+    OUTPUT: ClassVar[type[Any]] = StableDiffusionXLPipelineOutput
     UPCAST = True
     KINDS_OF_MODEL: ClassVar[tuple[str, ...]] = ("sdxl",)
     TASKS: ClassVar[tuple[str, ...]] = ("text",)

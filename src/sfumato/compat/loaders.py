@@ -236,9 +236,15 @@ class LoaderMixin(ABC):
         self.adapters.known, self.adapters.active = {}, {}
         self._forget()
 
+    @property
+    def motion_name(self) -> str | None:
+        """What its motion adapter is called by the studio, if it has one."""
+        return None
+
     def adapt(self, scale: float | None = None) -> None:
         """Have the networks hold the active adapters, times `scale`, and the fused ones."""
-        self.studio.adapt(self.adapter_weights(1.0 if scale is None else number("lora_scale", scale)))
+        uses = self.adapter_weights(1.0 if scale is None else number("lora_scale", scale))
+        self.studio.adapt(uses, motion=self.motion_name)
 
     def adapter_weights(self, scale: float) -> tuple[AdapterWeight, ...]:
         """The adapters of a call whose `cross_attention_kwargs` have this scale, with their weights."""

@@ -60,6 +60,11 @@ class AnimateDiffPipelineOutput(TextToVideoSDPipelineOutput):
     """The same."""
 
 
+@dataclass
+class PIAPipelineOutput(TextToVideoSDPipelineOutput):
+    """The same."""
+
+
 @torch.no_grad()
 def in_form(studio: Studio, latents: Tensor, output_type: str) -> Any:
     """Latents (B, C, H, W) as one of `FORMS`."""

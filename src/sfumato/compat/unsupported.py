@@ -9,7 +9,7 @@ _KINDS = (
     (r"ControlNetUnion|ControlNetXS|PAG|BlipDiffusion", "this kind of network is not supported"),
     (
         r"Video|Animate|Motion|Mochi|Wan|LTX|CogVideo",
-        "of videos only AnimateDiff's, Stable Video Diffusion's and ModelScope's are supported",
+        "of videos only AnimateDiff's, PIA's, Stable Video Diffusion's and ModelScope's are supported",
     ),
     (
         r"Flux|StableDiffusion3|SD3|Transformer2D|PixArt|Sana|Lumina|HunyuanDiT|AuraFlow|QwenImage|Chroma|ZImage",

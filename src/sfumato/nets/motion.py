@@ -6,9 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sfumato.config import MotionAdapterConfig, UNetConfig
-from sfumato.nets.inference import Conv
+from sfumato.nets.circular import padded
 from sfumato.nets.inputs import BlockInputs
 from sfumato.nets.temporal import TemporalBlock, TemporalTransformer
 from sfumato.nets.unet import Block, UNet
@@ -70,6 +71,20 @@ class MotionModules(nn.Module):
         )
 
 
+class PictureConv(nn.Conv2d):
+    """PIA's first convolution, of which only what reads the picture is used: the UNet keeps its own for the
+    noisy latent.
+    """
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last channels that it reads, (B, C, H, W), to (B, C_out, H, W), without the bias."""
+        x, padding = padded(x, self.padding)
+        return F.conv2d(x, self.weight[:, -x.shape[1] :], None, self.stride, padding)
+
+
 class MotionAdapter(nn.Module):
     """The motion modules of every block of a UNet; `attach` puts them into one."""
 
@@ -79,7 +94,7 @@ class MotionAdapter(nn.Module):
         counts, depths = config.layers, config.depths
         levels = range(len(counts))
         first = config.conv_in_channels
-        self.conv_in = Conv(first, config.block_out_channels[0], 3, padding=1) if first else None
+        self.conv_in = PictureConv(first, config.block_out_channels[0]) if first else None
         self.down_blocks = nn.ModuleList(
             MotionModules(config, level, counts[level], depths[level]) for level in levels
         )
@@ -103,6 +118,9 @@ class MotionAdapter(nn.Module):
             return f"its blocks are {made} channels wide, those of the model {found}"
         if own.layers != config.layers:
             return f"its blocks have {own.layers} motion modules, those of the model {config.layers} layers"
+        reads = 2 * config.in_channels + 1
+        if own.conv_in_channels not in (None, reads):
+            return f"it reads {own.conv_in_channels} channels, and the model with a picture {reads}"
         if own.use_motion_mid_block and config.mid_block_type is None:
             return "it has a module for the middle block, which the model lacks"
         return ""
@@ -121,6 +139,8 @@ class MotionAdapter(nn.Module):
             blocks.append((unet.mid_block, self.mid_block))
         for block, own in blocks:
             block.motion_modules = own.motion_modules
+        if self.conv_in is not None:
+            unet.picture_convs = (self.conv_in,)
 
 
 def detach_motion(unet: UNet) -> None:
@@ -128,6 +148,7 @@ def detach_motion(unet: UNet) -> None:
     for block in unet.modules():
         if isinstance(block, Block):
             block.motion_modules = nn.ModuleList()
+    unet.picture_convs = ()
 
 
 def _positions(frames: int, width: int) -> Tensor:

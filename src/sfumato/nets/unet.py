@@ -159,6 +159,8 @@ class Encoder(nn.Module):
         self.config = config
         channels = config.block_out_channels
         self.conv_in = Conv(config.in_channels, channels[0], 3, padding=1)
+        self.picture_convs: tuple[nn.Conv2d, ...] = ()
+        """What reads the channels beyond its own, where a motion adapter brings that (PIA); not its part."""
         self.time_embedding = TimeMLP(channels[0], config.time_width, config.guidance_width)
         added = config.projection_class_embeddings_input_dim if config.addition_embed_type else None
         self.add_embedding = TimeMLP(added, config.time_width) if added else None
@@ -304,7 +306,10 @@ class UNet(Encoder):
             x, inputs = x.transpose(1, 2).flatten(0, 1), inputs.of_frames(frames, by_frame)
 
         added = residuals or Residuals()
-        skips, h = self.encode(self.conv_in(x), inputs, added.features)
+        own = self.config.in_channels
+        shown = [convolve(x[:, own:]) for convolve in self.picture_convs]
+        h = self.conv_in(x[:, :own] if shown else x, *shown)
+        skips, h = self.encode(h, inputs, added.features)
         h = h if added.mid is None else h + added.mid
         if added.skips:
             skips = [skip + more for skip, more in zip(skips, added.skips, strict=True)]

@@ -29,6 +29,7 @@ from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.windows import Windows
 from sfumato.request import MAX_FPS, Request
 from sfumato.studio.motions import Motions
+from sfumato.studio.pia import LOOPS, SCALES
 
 CONTEXT = 16
 """Frames that a motion adapter attends to at once, unless it is given: as AnimateDiff was trained."""
@@ -72,7 +73,7 @@ def resolved(request: Request, model: Model, motions: Motions) -> Request:
             raise UsageError(f"context is {context}: the motion adapter {name} knows {known} frames")
     else:
         context = request.context or model.info.frames or CONTEXT
-    request = _of_a_moved_picture(request, model)
+    request = _of_a_moved_picture(request, model, motion)
     overlap = request.context_overlap
     if name == TEXT2VIDEO_ZERO and overlap:
         raise UsageError(f"context_overlap is {overlap}: without a motion adapter windows have none")
@@ -91,8 +92,20 @@ def resolved(request: Request, model: Model, motions: Motions) -> Request:
     )
 
 
-def _of_a_moved_picture(request: Request, model: Model) -> Request:
-    """What a model that moves a picture is told of it, filled in; refused for every other model."""
+def _of_a_moved_picture(request: Request, model: Model, motion: LoadedMotion | None) -> Request:
+    """What a model or an adapter that moves a picture is told of it, filled in; refused for every other."""
+    if motion is not None and motion.network.conv_in is not None:
+        if request.image is None:
+            raise UsageError(f"the motion adapter {motion.name} is PIA's, which moves a picture: give image")
+        if request.noise_augmentation is not None:
+            raise UsageError("noise_augmentation is given: PIA shows the picture as it is")
+        amount = request.motion_amount or 0
+        if amount >= len(SCALES):
+            raise UsageError(f"motion_amount is {amount}: PIA knows 0 to {len(SCALES) - 1}")
+        amount += LOOPS if request.loop and amount < LOOPS else 0
+        return request.filled(
+            motion_amount=amount, strength=1.0 if request.strength is None else request.strength
+        )
     if model.task == "animate":
         return request.filled(
             motion_amount=MOTION_AMOUNT if request.motion_amount is None else request.motion_amount,
@@ -102,7 +115,7 @@ def _of_a_moved_picture(request: Request, model: Model) -> Request:
         if (value := getattr(request, name)) is not None:
             raise UsageError(
                 f"{name} is {value:g}: {model.name} is no model that moves a picture (Stable Video "
-                "Diffusion), which alone reads it"
+                "Diffusion), nor the motion adapter PIA's, which alone read it"
             )
     return request
 

@@ -72,6 +72,7 @@ from sfumato.studio.controls import Controls
 from sfumato.studio.layers import LayerFolder
 from sfumato.studio.library import Library
 from sfumato.studio.motions import Motions
+from sfumato.studio.pia import picture_channels
 from sfumato.studio.resolving import resolved
 from sfumato.studio.step import GuidedDenoiser, Step
 from sfumato.validation import as_path, shown
@@ -475,6 +476,10 @@ class Studio(DrawingCalls):
             windows = clips.windows(request, size, self.model, self.budget)
             return clips.guidance(self.model, denoiser, self.decoders, canvas, request, windows)
         channels = editing.input_channels(self.model, self.decoders, canvas, request.seamless or "")
+        if picture.motion is not None and picture.motion.network.conv_in is not None:
+            assert canvas is not None
+            latent = self.decoders.encode(canvas.shown, seamless=request.seamless or "")
+            channels = picture_channels(latent, request.clip_frames, _set(request.motion_amount))
         controls = self.controls.ready(request.controls, size, taken)
         windows_of = enlarging.windows if request.frames is None else clips.windows
         windows = windows_of(request, size, self.model, self.budget)
@@ -592,9 +597,11 @@ class Studio(DrawingCalls):
     def _select(self, weights: Weights) -> None:
         """Have the network hold these adapters and no others, which must be ready, and the motion adapter.
 
-        Pictures are drawn as well where there is one.
+        Pictures are drawn as well where there is one, but for PIA's.
         """
         adapters, motion = weights
+        if motion is None and self.motions.shows_picture:
+            motion = TEXT2VIDEO_ZERO
         if adapters and self.device_options.trainable:
             raise UsageError(
                 "a trainable studio draws without adapters, which would be folded into the weights that are "

@@ -63,12 +63,13 @@ class Motions:
             raise CheckpointError(
                 f"the motion adapter {motion.name} was made for another base than {self.model.name}: {reason}"
             )
-        if motion.network.conv_in is not None:
-            raise CheckpointError(
-                f"the motion adapter {motion.name} is PIA's, which reads a picture besides: not supported"
-            )
         for_inference(motion.network, self.device, self.dtype, offload=self.options.offload)
         self._loaded[motion.name] = motion
+
+    @property
+    def shows_picture(self) -> bool:
+        """Whether the one in the UNet reads a picture (PIA), so that nothing else can be drawn with it."""
+        return self.attached is not None and self._loaded[self.attached].network.conv_in is not None
 
     def networks(self) -> Iterator[nn.Module]:
         """Those that are in memory."""

@@ -1153,7 +1153,7 @@ export interface components {
             motion: string | null;
             /**
              * Motion Amount
-             * @description How much moves, of a model that moves a picture (its motion bucket). Default: 127.
+             * @description How much moves, of a model that moves a picture (its motion bucket, by default 127), or of PIA (0 to 8, by default 0).
              * @default null
              */
             motion_amount: number | null;
@@ -2956,7 +2956,7 @@ export interface components {
             motion: string | null;
             /**
              * Motion Amount
-             * @description How much moves, of a model that moves a picture (its motion bucket). Default: 127.
+             * @description How much moves, of a model that moves a picture (its motion bucket, by default 127), or of PIA (0 to 8, by default 0).
              * @default null
              */
             motion_amount: number | null;

@@ -67,7 +67,7 @@ def test_a_prompt_is_drawn_and_puffed(here):
         ([""], "nothing is to be shaped: give a picture, a mesh, or a prompt in words"),
         (["apple.png", "-o", "new/apple.blend"], "unknown suffix '.blend'"),
         (["an apple", "-o", "new/apple.glb", "--steps", "-1"], "steps is -1"),
-        (["apple.png", "-o", "apple.blend"], "unknown suffix '.blend'; a mesh is a file .glb"),
+        (["apple.png", "-o", "apple.blend"], "unknown suffix '.blend'; a mesh is written as .glb"),
         (
             ["apple.png", "-o", "apple.stl", "--points", "9"],
             "unknown suffix '.stl'; points are written as .ply",

@@ -12,7 +12,7 @@ from sfumato.cli.options import Device, OptionGroup, Program, Quiet, argument, n
 from sfumato.errors import NumericsError, UsageError
 from sfumato.formats import READ_FORMATS
 from sfumato.options import DeviceOptions, ModelOptions
-from sfumato.space.formats import MESHES, check_mesh_suffix, check_points_suffix
+from sfumato.space.formats import MESHES, check_points_suffix, check_written_suffix
 from sfumato.space.settings import FACES, METHODS, OBJECTIVES, QUALITIES, check_method
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def shape(
         ),
     ] = None,
 ) -> None:
-    """Make a closed, textured mesh and print where it is: .glb, .gltf, .obj, .stl, .ply or .npz.
+    """Make a closed, textured mesh and print where it is: .glb, .gltf, .obj, .stl, .ply, .npz or .html.
 
     The object of a picture is cut out and inflated, and the picture is its front. A field that is
     interrupted goes on when the same command is given again. A mesh is given a texture by a prompt; without
@@ -175,7 +175,7 @@ def shape(
     count: Any = None if points is None else number(points)
     if count is not None:
         check_points(count)
-    check = check_mesh_suffix if points is None else check_points_suffix
+    check = check_written_suffix if points is None else check_points_suffix
     of_puff = {"--thickness": amount != 1, "--back": back != "inpaint"}
     drawn = kind == "prompt" or (kind == "mesh" and material)
     for name, given, belongs in (

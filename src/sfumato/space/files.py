@@ -12,7 +12,8 @@ import PIL.Image
 
 from sfumato.errors import UsageError
 from sfumato.files import regular, replace_atomically
-from sfumato.space.formats import check_mesh_suffix, check_points_suffix
+from sfumato.space import interactive
+from sfumato.space.formats import check_mesh_suffix, check_points_suffix, check_written_suffix
 from sfumato.space.libraries import library
 from sfumato.space.mesh import MAX_FACES, Mesh, PointCloud, without_degenerate
 from sfumato.space.voxels import DistanceVolume
@@ -22,21 +23,23 @@ MAX_BYTES = 512 << 20
 
 
 def write_mesh(mesh: Mesh, path: Path) -> None:
-    """Write `mesh` in the format that the suffix names; see `formats.MESHES`.
+    """Write `mesh` in the format that the suffix names; see `formats.WRITTEN`.
 
     PLY has the colours of vertices, STL none. An .npz is the volume of a closed mesh, with `distances`,
     `colours`, `centre` and `extent` as in `DistanceVolume`. Raises `UsageError` for another suffix, or for an
     open mesh as a volume, and `OutputError` where the file cannot be written.
     """
-    check_mesh_suffix(path)
+    check_written_suffix(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
         _write_volume(DistanceVolume.of_mesh(mesh), path)
         return
-    made = _for_trimesh(mesh, f"{path.stem}-texture", textured=suffix in (".glb", ".gltf", ".obj"))
+    made = _for_trimesh(mesh, f"{path.stem}-texture", textured=suffix in (".gltf", ".obj"))
     content: bytes
     if suffix == ".glb":
-        content = library("trimesh.exchange.gltf").export_glb(made.scene(), include_normals=True)
+        content = glb(mesh, path.stem)
+    elif suffix == ".html":
+        content = interactive.page(glb(mesh, path.stem), path.stem, closed=mesh.is_watertight).encode()
     elif suffix == ".gltf":
         files = library("trimesh.exchange.gltf").export_gltf(
             made.scene(), include_normals=True, embed_buffers=True
@@ -54,6 +57,13 @@ def write_mesh(mesh: Mesh, path: Path) -> None:
         content = made.export(file_type=suffix[1:])
     with replace_atomically(path) as file:
         file.write(content)
+
+
+def glb(mesh: Mesh, name: str) -> bytes:
+    """A mesh called `name` as a binary glTF."""
+    made = _for_trimesh(mesh, f"{name}-texture", textured=True)
+    content: bytes = library("trimesh.exchange.gltf").export_glb(made.scene(), include_normals=True)
+    return content
 
 
 def read_mesh(path: Path) -> Mesh:

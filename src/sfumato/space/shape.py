@@ -1,6 +1,5 @@
 """A shape: its mesh, pictures of it from any side, and its files."""
 
-import base64
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,13 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from sfumato import animation
 from sfumato.contact_sheet import contact_sheet
 from sfumato.edit.matting import PLAIN, cut_out
 from sfumato.errors import UsageError
 from sfumato.inputs import InputImage, PictureSource
+from sfumato.space import interactive
 from sfumato.space.camera import Camera
-from sfumato.space.files import read_mesh, write_mesh, write_points
+from sfumato.space.files import glb, read_mesh, write_mesh, write_points
 from sfumato.space.mesh import Mesh, PointCloud
 from sfumato.space.puff import Back, puffed
 from sfumato.space.render import render_mesh
@@ -124,7 +123,7 @@ class Shape:
         return self.mesh.sampled(count, seed)
 
     def save(self, path: str | Path, *, points: int | None = None, seed: int = 0) -> Path:
-        """Write the mesh as .glb, .gltf, .obj, .stl or .ply, or its volume as .npz.
+        """Write the mesh as .glb, .gltf, .obj, .stl or .ply, its volume as .npz, or a page to turn it, .html.
 
         With `points`, so many points of it are written as .ply or .npz. An .obj has its texture in files
         beside it. Raises `UsageError` for another suffix, or an open mesh as a volume, and `OutputError`
@@ -138,9 +137,9 @@ class Shape:
         return path
 
     def _repr_html_(self) -> str:
-        frames = animation.encoded(self.turntable(24, size=192), "WEBP", 12, {})
-        content = base64.b64encode(frames).decode("ascii")
-        return f'<img src="data:image/webp;base64,{content}" width="192" height="192" alt="a turning shape">'
+        return interactive.frame(
+            interactive.page(glb(self.mesh, "shape"), "shape", closed=self.mesh.is_watertight)
+        )
 
 
 def check_puffing(thickness: Any, back: Any, faces: Any) -> None:

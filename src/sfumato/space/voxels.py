@@ -11,11 +11,11 @@ from sfumato.space.libraries import library
 from sfumato.space.mesh import Bytes, Floats, Mesh, surface
 from sfumato.space.raster import OFFSET, crossings
 
-SIDE = 96
+SIDE = 64
 """Voxels along each axis."""
 MARGIN = 3
 """Of them outside of the mesh on each side."""
-SAMPLES = 200_000
+SAMPLES = 50_000
 """Points of the surface that stand for it."""
 
 

@@ -131,6 +131,7 @@ def test_a_server_that_is_killed_comes_back_with_its_jobs_and_what_was_typed(wea
     assert weather.server.job(job["id"])["state"] == "cancelled"
 
 
+@pytest.mark.quick
 def test_a_job_that_failed_says_why_and_is_offered_again(server, open_page):
     page = open_page(server.url)
     page.get_by_role("button", name="All controls").click()
@@ -156,9 +157,9 @@ def test_a_file_that_is_refused_is_told_why(server, open_page, place):
     PIL.Image.new("L", (4200, 4000)).save(flat, "PNG")
     for name, kind, content, told in (
         ("notes.txt", "text/plain", list(b"words"), "notes.txt is not a picture."),
-        ("words.png", "image/png", list(b"words"), "words.png: image is not a PNG"),
-        ("cut.png", "image/png", list(noise[: len(noise) // 2]), "truncated"),
-        ("large.png", "image/png", list(flat.getvalue()), "4200×4000"),
+        ("words.png", "image/png", list(b"words"), "words.png: This is not a PNG"),
+        ("cut.png", "image/png", list(noise[: len(noise) // 2]), "cut off"),
+        ("large.png", "image/png", list(flat.getvalue()), "4,200 × 4,000"),
         ("heavy.png", "image/png", 80_000_000, "heavy.png has 76 MiB: at most 64 MiB are read."),
     ):
         page.evaluate(DROP, [name, kind, content])
@@ -167,6 +168,23 @@ def test_a_file_that_is_refused_is_told_why(server, open_page, place):
     expect(page).to_have_url(server.url + place)
     if place == "/":
         expect(prompt_of(page)).to_have_value("a cat")
+
+
+@pytest.mark.quick
+def test_what_is_refused_and_what_failed_is_said_in_german(server, browser):
+    context = browser.new_context(locale="de")
+    page = context.new_page()
+    page.goto(server.url)
+    box = page.get_by_role("textbox", name="Prompt", exact=True)
+    box.fill("a (cat")
+    expect(box).to_have_accessible_description(re.compile("„\\(“ an Stelle 3 wird nie geschlossen"))
+    page.evaluate(DROP, ["words.png", "image/png", list(b"words")])
+    expect(page.locator(".toast").filter(has_text="kein Bild, das gelesen wird")).to_be_visible()
+    box.fill("ein Hut <lora:nothing:1>")
+    page.get_by_role("button", name="Zeichnen", exact=True).click()
+    newest = page.get_by_role("list", name="Was gezeichnet wurde").locator("> li").first
+    expect(newest.get_by_role("alert")).to_contain_text("Im Ordner des Servers ist kein LoRA „nothing“.")
+    context.close()
 
 
 def test_a_server_that_stops_while_a_picture_is_sent_loses_nothing(weather, open_page, tmp_path):

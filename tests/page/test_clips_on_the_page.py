@@ -1,8 +1,10 @@
 """Clips, as a person asks for them and finds them again."""
 
+import pytest
 from playwright.sync_api import expect
 
 
+@pytest.mark.quick
 def test_a_clip_is_asked_for_drawn_and_marked(server, open_page, check_access):
     page = open_page(server.url, viewport={"width": 1280, "height": 900})
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a clipped ball bouncing")
@@ -48,6 +50,23 @@ def test_a_clip_is_asked_for_drawn_and_marked(server, open_page, check_access):
     expect(
         page.get_by_role("link", name="Edit").filter(has_text="Edit").and_(page.locator("aside a"))
     ).to_have_count(0)
+
+
+def test_many_chips_push_nothing_off_a_phone(server, open_page, check_access):
+    page = open_page(server.url, viewport={"width": 360, "height": 740})
+    page.get_by_role("button", name="All controls").click()
+    panel = page.get_by_role("region", name="All controls")
+    panel.get_by_role("checkbox", name="Draw a clip").check()
+    panel.get_by_label("Sampler").select_option("heun")
+    panel.get_by_label("Frames a second", exact=True).fill("12")
+    panel.get_by_label("Frames a second", exact=True).press("Tab")
+    check_access(page)
+    for name in ("Draw", "Grid…"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("list", name="What differs")).to_be_in_viewport(ratio=1)
+    assert panel.evaluate(
+        "panel => panel.scrollWidth <= panel.clientWidth && panel.clientWidth <= innerWidth"
+    )
 
 
 def test_who_wants_no_motion_sees_the_first_frame_until_the_clip_is_opened(server, open_page):

@@ -19,6 +19,7 @@ def with_few_steps(page):
     page.get_by_role("button", name="All controls").click()
 
 
+@pytest.mark.quick
 def test_a_prompt_is_drawn_and_its_picture_is_named_by_it(server, open_page):
     page = open_page(server.url)
     with_few_steps(page)
@@ -33,6 +34,7 @@ def test_a_prompt_is_drawn_and_its_picture_is_named_by_it(server, open_page):
     assert job["request"]["negative"] == "leaf"
 
 
+@pytest.mark.quick
 def test_a_picture_develops_by_previews_and_can_be_cancelled(server, open_page):
     page = open_page(server.url)
     job = server.submit(prompt="a slow house, flat color icon", steps=200, count=8)
@@ -59,27 +61,7 @@ def test_what_is_typed_and_what_was_drawn_survive_a_reload(server, open_page):
     expect(page.get_by_role("img", name="a yellow star").first).to_be_visible()
 
 
-def test_everything_works_by_keys(server, open_page):
-    page = open_page(server.url)
-    page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Draw")
-    page.keyboard.press("Escape")
-    page.keyboard.press("/")
-    page.keyboard.type("a red ball")
-    page.keyboard.press("Home")
-    page.keyboard.press("ControlOrMeta+ArrowRight")
-    page.keyboard.press("ControlOrMeta+ArrowRight")
-    page.keyboard.press("ControlOrMeta+ArrowUp")
-    expect(prompt_of(page)).to_have_value("a (red:1.1) ball")
-    page.keyboard.press("ControlOrMeta+.")
-    expect(page.get_by_role("group", name="Sampling")).to_be_visible()
-    page.get_by_role("spinbutton", name="Steps").fill(STEPS)
-    page.keyboard.press("ControlOrMeta+Enter")
-    expect(page.get_by_role("img", name="a (red:1.1) ball", exact=True)).to_be_visible()
-    page.keyboard.press("Alt+g")
-    expect(page).to_have_url(server.url + "/gallery")
-
-
+@pytest.mark.quick
 def test_an_error_of_the_prompt_is_told_beside_it(server, open_page):
     page = open_page(server.url)
     prompt_of(page).fill("a [cat:dog")
@@ -223,8 +205,8 @@ def test_texts_are_german_for_germans(server, browser):
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.quick
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 360), ("dark", 768), ("light", 1440)])
 def test_no_rule_of_accessibility_is_broken(server, open_page, check_access, scheme, width):
     server.wait(server.submit(prompt="a yellow star", steps=2)["id"])
     page = open_page(server.url, color_scheme=scheme, viewport={"width": width, "height": 800})

@@ -63,6 +63,7 @@ def test_a_long_gallery_holds_only_what_is_in_sight_and_scrolls_to_its_end(galle
     assert len(shown(gallery)) < 100
 
 
+@pytest.mark.quick
 def test_a_search_finds_words_and_what_a_picture_was_drawn_with(gallery):
     search_of(gallery).fill("apple seed:32")
     expect(number_of(gallery)).to_have_text(re.compile(r"^1 Pictures"))
@@ -101,6 +102,7 @@ def test_keys_move_mark_delete_and_bring_back(gallery):
     expect(gallery.get_by_role("heading", name="No picture fits this search.")).to_be_visible()
 
 
+@pytest.mark.quick
 def test_two_selected_pictures_are_compared(gallery):
     names = shown(gallery)
     for name in names[:2]:

@@ -38,6 +38,7 @@ def downloaded(page, button):
     return PIL.Image.open(download.value.path())
 
 
+@pytest.mark.quick
 def test_a_grid_is_set_up_drawn_looked_through_and_taken_along(server, open_page):
     server.wait(server.submit(prompt="a star", steps=1)["id"])
     page = open_page(server.url, permissions=["clipboard-read", "clipboard-write"])

@@ -73,6 +73,7 @@ def test_tab_leads_to_all_that_can_be_done_and_shows_where_it_is(
     assert [each for each in walked if not each["seen"] or not each["marked"]] == []
 
 
+@pytest.mark.quick
 def test_the_first_tab_skips_to_what_is_shown(server, apple, open_page):
     page = open_page(f"{server.url}/gallery")
     page.keyboard.press("Tab")
@@ -127,6 +128,7 @@ def test_when_a_dialog_or_a_menu_closes_the_focus_is_where_it_was(server, apple,
         expect(more).to_be_focused()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("place", "box"), [("", "Prompt"), ("scene", "Background prompt")], ids=["draw", "scene"]
 )

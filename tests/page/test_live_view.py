@@ -33,6 +33,7 @@ def pictures_seen(page):
     }""")
 
 
+@pytest.mark.quick
 def test_the_picture_follows_what_is_typed_and_is_stored_when_it_is_kept(server, open_page):
     page = open_page(server.url)
     before = rows(server)

@@ -17,6 +17,7 @@ SHIFTS = """async () => {
 """How much of the window moved, and what did."""
 
 
+@pytest.mark.quick
 def test_the_script_is_small(shared_server):
     page = shared_server.http.get("/").text
     scripts = re.findall(r'(?:src|href)="(/[^"]+\.js)"', page)
@@ -25,6 +26,7 @@ def test_the_script_is_small(shared_server):
     assert 10_000 < size < MOST_SCRIPT
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("width", [360, 1440])
 @pytest.mark.parametrize(
     ("place", "shows"),

@@ -90,6 +90,7 @@ def test_moves_that_are_not_sent_yet_survive_a_reload(queue, server, open_page):
     expect(queue(page)).to_have_text([WAITING[2], *WAITING[:2]])
 
 
+@pytest.mark.quick
 def test_what_waits_is_taken_out_of_the_queue(queue, server, open_page):
     page = open_page(server.url)
     page.get_by_role("button", name=f"Remove from the queue: {WAITING[1]}").click()

@@ -73,6 +73,7 @@ def prompt_of(page):
     return page.get_by_role("textbox", name="Prompt", exact=True)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("program", "content", "left_out"),
     [

@@ -33,7 +33,7 @@ def drawn(server, **fields):
     with drawing(server, **fields) as events:
         found = list(events)
     for _, data in found:
-        assert EventData(**data).model_dump(mode="json", exclude_unset=True) == data
+        assert EventData(**data).model_dump(mode="json", exclude_none=True) == data
     return found
 
 

@@ -59,6 +59,19 @@ it("gives up what would take long, yet results come while values follow each oth
   expect(log.ended.length).toBeGreaterThan(3);
 });
 
+it("gives up few, however quickly values come, and does the last", async () => {
+  const { latest, log } = timed(1000);
+  latest.want(0);
+  await vi.advanceTimersByTimeAsync(1500);
+  for (let value = 1; value <= 300; value++) {
+    latest.want(value);
+    await vi.advanceTimersByTimeAsync(10);
+  }
+  await vi.advanceTimersByTimeAsync(2500);
+  expect(log.began.length).toBeLessThan(10);
+  expect(log.ended.at(-1)).toBe(300);
+});
+
 it("keeps the latest value while it is paused", async () => {
   const { latest, log } = timed(100);
   latest.pause();

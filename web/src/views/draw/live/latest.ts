@@ -4,6 +4,8 @@
 const NEARLY = 250;
 /** Results come at least this often, in times that one takes, however quickly values follow each other. */
 const MOST_WAIT = 2;
+/** The part of the time of a task within which no second one is given up: a hand paints quicker than a server cancels. */
+const RESPITE = 0.5;
 
 export interface Task<T> {
   value: T;
@@ -16,6 +18,7 @@ export class Latest<T> {
   /** When the first value came that no result is there for. */
   #since: number | null = null;
   #usual = NEARLY;
+  #gaveUp = -Infinity;
   #paused = false;
 
   constructor(
@@ -29,7 +32,10 @@ export class Latest<T> {
     this.#next = { value };
     this.#since ??= this.now();
     if (this.#running === null) void this.#run();
-    else if (this.#givesUp(this.#running.began)) this.#running.abort.abort();
+    else if (this.#givesUp(this.#running.began)) {
+      this.#gaveUp = this.now();
+      this.#running.abort.abort();
+    }
   }
 
   /** Have the task done again for a value that it failed for, unless there is a newer one. */
@@ -57,7 +63,8 @@ export class Latest<T> {
     const now = this.now();
     const nearly = Math.abs(began + this.#usual - now) <= NEARLY;
     const overdue = now - (this.#since ?? now) >= MOST_WAIT * this.#usual;
-    return !nearly && !overdue;
+    const hasty = now - this.#gaveUp < RESPITE * this.#usual;
+    return !nearly && !overdue && !hasty;
   }
 
   async #run(): Promise<void> {

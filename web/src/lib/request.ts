@@ -29,6 +29,7 @@ export function ofPicture(request: Record<string, unknown>, seed: number): DrawF
 /** Fields without a meaning where no clip is drawn. */
 export const OF_CLIPS = [
   "fps",
+  "interpolate",
   "loop",
   "motion",
   "travel",

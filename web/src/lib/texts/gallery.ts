@@ -98,6 +98,7 @@ export const gallery = {
   "setting.decoder": { en: "Decoder", de: "Decoder" },
   "setting.frames": { en: "Frames", de: "Einzelbilder" },
   "setting.fps": { en: "Frames a second", de: "Bilder je Sekunde" },
+  "setting.interpolate": { en: "Frames in between", de: "Zwischenbilder" },
   "setting.loop": { en: "Loop", de: "Schleife" },
   "setting.motion": { en: "Motion adapter", de: "Bewegungsadapter" },
   "setting.drawn": { en: "Drawn", de: "Gezeichnet" },

@@ -27,6 +27,7 @@ const NUMBERS: Partial<Record<keyof DrawFields, Key>> = {
   upscale: "chip.upscale",
   frames: "chip.frames",
   fps: "chip.fps",
+  interpolate: "chip.interpolate",
   seed: "chip.seed",
 };
 /** Fields without a meaning where that one is not given. */

@@ -1,1 +1,0 @@
-import{_ as e}from"./request-nC5au1eW.js";import{M as t}from"./index-DkHTY4C4.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

@@ -310,7 +310,7 @@ def test_an_adapter_is_evaluated_beside_the_model_without_it(here, tmp_path, mon
     status, out, err = here(*asked, "--name", "sks mug", "--out", "report")
     assert status == 0, err
     assert out.startswith(
-        "'sks mug' in 8 prompts, 64 pixels a side, dpmpp-2m, 1 steps, guidance 4; seed 0.\n"
+        "'sks mug' in 8 prompts, 64 pixels a side, dpmpp-2m, steps 1, guidance 4; seed 0.\n"
     )
     rows = [line.split(" | ")[0] for line in out.splitlines()[4:]]
     assert rows == ["| pictures taught", "| mug, by embedded", "| sks mug, by embedded with mug"]

@@ -29,7 +29,7 @@ def test_every_setting_is_in_the_pages_table():
 
 def test_the_page_and_its_files_are_served_under_a_strict_policy(server):
     page = server.http.get("/")
-    for address in ("/gallery", "/edit/a-picture", "/scene", "/scene/a-picture"):
+    for address in ("/gallery", "/teach", "/edit/a-picture", "/scene", "/scene/a-picture"):
         assert server.http.get(address).text == page.text
     policy = page.headers["content-security-policy"]
     assert "default-src 'self'" in policy

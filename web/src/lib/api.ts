@@ -20,6 +20,9 @@ export type GridAxis = Schemas["AxisView"];
 export type GridPlan = Schemas["PlanView"];
 /** A field and its values, as they are typed or each by itself. */
 export type AxisText = Schemas["AxisText"];
+/** A subject or a style that is learned. */
+export type Teaching = Schemas["TeachView"];
+export type TeachFields = Omit<Schemas["TeachSubmission"], "priority" | "on_crash">;
 export type PromptReading = Schemas["PromptView"];
 export type PromptText = Partial<Schemas["PromptText"]> & { prompt: string };
 /** A picture of which the server stores nothing: `content` is its file in base64, a PNG, of a clip a WebP. */
@@ -191,6 +194,18 @@ export const api = {
       }),
     ),
 
+  /** Teach a subject or a style. The same `key` is the same teaching. */
+  teach: (fields: TeachFields, key: string): Promise<Teaching> =>
+    exactly(
+      client.POST("/api/v1/teach", {
+        params: { header: { "idempotency-key": key } },
+        body: { ...fields, priority: 0, on_crash: "retry" },
+      }),
+    ),
+  teachings: (): Promise<Teaching[]> => exactly(client.GET("/api/v1/teach")),
+  cancelTeaching: (teaching: string): Promise<Teaching> =>
+    exactly(client.DELETE("/api/v1/teach/{teaching}", { params: { path: { teaching } } })),
+
   pictures: (
     query: NonNullable<paths["/api/v1/pictures"]["get"]["parameters"]["query"]> = {},
   ): Promise<Picture[]> => unwrapped(client.GET("/api/v1/pictures", { params: { query } })),
@@ -235,5 +250,7 @@ export const api = {
 
 /** Addresses of a picture's files. */
 export const fileUrl = (picture: string): string => `/api/v1/pictures/${enc(picture)}/file`;
+export const sampleUrl = (teaching: string, number: number): string =>
+  `/api/v1/teach/${enc(teaching)}/samples/${number}`;
 export const gridFileUrl = (grid: string): string => `/api/v1/grids/${enc(grid)}/file`;
 export const thumbnailUrl = (picture: string): string => `/api/v1/pictures/${enc(picture)}/thumbnail`;

@@ -5,11 +5,12 @@ export type Route =
   | { place: "edit"; picture: string }
   | { place: "scene"; picture: string | null }
   | { place: "grid"; grid: string }
-  | { place: "gallery" };
+  | { place: "gallery" }
+  | { place: "teach" };
 
 export function parsed(path: string): Route {
   const [first, second] = path.split("/").filter(Boolean);
-  if (first === "gallery") return { place: "gallery" };
+  if (first === "gallery" || first === "teach") return { place: first };
   if (first === "edit" && second !== undefined) return { place: "edit", picture: decodeURIComponent(second) };
   if (first === "scene")
     return { place: "scene", picture: second === undefined ? null : decodeURIComponent(second) };
@@ -20,6 +21,7 @@ export function parsed(path: string): Route {
 export const paths = {
   draw: "/",
   gallery: "/gallery",
+  teach: "/teach",
   /** A picture in the gallery. */
   picture: (picture: string): string => `/gallery?picture=${encodeURIComponent(picture)}`,
   grid: (grid: string): string => `/grid/${encodeURIComponent(grid)}`,

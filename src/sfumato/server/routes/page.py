@@ -17,6 +17,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 @router.get("/gallery")
+@router.get("/teach")
 @router.get("/edit/{picture}")
 @router.get("/scene")
 @router.get("/scene/{picture}")

@@ -8,6 +8,7 @@ import { gallery } from "./gallery";
 import { grid } from "./grid";
 import { live } from "./live";
 import { scene } from "./scene";
+import { teach } from "./teach";
 
 export type Language = "en" | "de";
 export type Table = Record<string, Record<Language, string>>;
@@ -21,6 +22,7 @@ export const texts = {
   ...grid,
   ...live,
   ...scene,
+  ...teach,
 } satisfies Table;
 
 export type Key = keyof typeof texts;

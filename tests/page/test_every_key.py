@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 WIDE = {"width": 1280, "height": 800}
-EVERYWHERE = {"?", "Alt+D", "Alt+S", "Alt+G"}
+EVERYWHERE = {"?", "Alt+D", "Alt+S", "Alt+G", "Alt+T"}
 KEYS = "all => all.map(each => [...each.children].map(cap => cap.textContent).join('+'))"
 NAMES = {"↑": "ArrowUp", "↓": "ArrowDown", "←": "ArrowLeft", "→": "ArrowRight", "⇧": "Shift", "Esc": "Escape"}
 NAMES |= {"Ctrl": "Control"}
@@ -62,7 +62,7 @@ def pressed(locator, state="true"):
 
 def test_those_of_all_places(server, open_page):
     page = open_page(server.url)
-    for key, address in (("Alt+G", "/gallery"), ("Alt+S", "/scene"), ("Alt+D", "/")):
+    for key, address in (("Alt+G", "/gallery"), ("Alt+T", "/teach"), ("Alt+S", "/scene"), ("Alt+D", "/")):
         press(page, key)
         expect(page).to_have_url(server.url + address)
         expect(page.get_by_role("heading", level=1)).not_to_have_count(0)

@@ -1,1 +1,0 @@
-import{_ as e}from"./request-Csy1u8GY.js";import{M as t}from"./index-CZEEOnX6.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

@@ -81,3 +81,10 @@ def either(names: Sequence[str]) -> str:
     """Names as "'a'", "'a' or 'b'", "'a', 'b' or 'c'"."""
     *others, last = map(repr, names)
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether `error` is one of the ways in which Python and torch say that memory is exhausted."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -256,6 +256,31 @@ def test_a_common_name_and_a_single_picture_are_warned_of(here, mug, tiny_base):
     assert "one picture is little: background and position are learned too" in err
 
 
+def test_where_memory_runs_out_it_is_said_what_takes_less(here, mug, tiny_base, monkeypatch, tmp_path):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("sfumato.train.objectives.denoiser.DenoisingLoss.__call__", full)
+    status, _, err = taught(here, tiny_base, mug)
+    assert status == 1
+    assert "out of memory; less is needed with a lower batch_size" in err
+    assert "(of teach: --batch-size, --resolution)" in err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    status, _, err = taught(here, tiny_base, mug, "--batch-size", "1", "--resolution", "16")
+    assert status == 0, err
+    recipe = recipe_file.read(tmp_path / "runs/mug/recipe.toml")
+    assert (recipe.batch_size, recipe.data.resolution) == (1, 16)
+
+
+def test_a_picture_that_is_much_enlarged_is_warned_of(here, mug, tiny_base):
+    Image.new("RGB", (10, 10), "red").save(mug / "tiny.png")
+    status, _, err = taught(here, tiny_base, mug)
+    assert status == 0
+    assert "tiny.png (10×10): enlarged more than 2 times" in err
+
+
 def test_a_broken_picture_is_named_and_the_others_are_learned_from(here, mug, tiny_base, tmp_path):
     (mug / "9.png").write_bytes(b"no picture at all")
     Image.new("RGBA", (300, 20), (255, 0, 0, 0)).save(mug / "8.png")

@@ -17,7 +17,7 @@ from typing import NoReturn
 import typer
 
 from sfumato.cli.console import Interrupted, Meter, ReaderGoneError, complain
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, memory_ran_out
 
 USAGE, INTERRUPTED, READER_GONE = 2, 130, 141
 
@@ -87,13 +87,6 @@ def _end(error: BaseException, debug: bool) -> int:
     hint = "" if debug else " (run with --debug for the traceback)"
     complain(f"internal error: {type(error).__name__}: {text}{hint}")
     return 1
-
-
-def memory_ran_out(error: BaseException) -> bool:
-    """Whether `error` is one of the ways in which Python and torch say that memory is exhausted."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 @contextmanager

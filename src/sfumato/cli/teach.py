@@ -47,6 +47,12 @@ class TeachOptions:
         ),
     ] = None
     steps: Annotated[int | None, option("--steps N", RUN, "Steps. Default: the method's.")] = None
+    batch_size: Annotated[
+        int | None, option("--batch-size N", RUN, "Pictures in a step; fewer take less memory. Default: 4.")
+    ] = None
+    resolution: Annotated[
+        int | None, option("--resolution PX", RUN, "The side of square pictures. Default: the model's.")
+    ] = None
     seconds: Annotated[
         float | None, option("--seconds N", RUN, "Stop after N seconds; run again to resume. Default: never.")
     ] = None
@@ -86,6 +92,8 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
         options.model,
         options.run,
         options.steps,
+        options.batch_size,
+        options.resolution,
         options.mask,
     )
     devices.set_threads(computing)
@@ -163,6 +171,8 @@ def _again(options: TeachOptions) -> list[str]:
         "--model": options.model if options.model != EMBEDDED else None,
         "--mask": options.mask,
         "--steps": options.steps,
+        "--batch-size": options.batch_size,
+        "--resolution": options.resolution,
         "--run": options.run,
         "-o": options.output,
         "--device": options.device,

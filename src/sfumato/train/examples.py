@@ -48,6 +48,10 @@ INDEX, VALIDATION = "index.json", "validation"
 """What was found in a folder of pictures, and the latents of those that are held out, in the run's own."""
 
 
+ENLARGED = 2
+"""How much a picture may be enlarged without a warning."""
+
+
 @pydantic.dataclasses.dataclass(frozen=True)
 class CaptionedData(DataSection, CaptionTransform):
     """Pictures with captions, from a folder or the icon set."""
@@ -318,7 +322,24 @@ def _pictures(
     own = found.chosen(held_out=False if data.hold_out else None, captioned=captioned)
     side = side_of(base, data.resolution)
     buckets = bucket_sizes(side, _bucket_step(data, base, side), data.max_aspect_ratio)
-    return own, [nearest_bucket(size, buckets) for size in own.sizes], side
+    sizes = [nearest_bucket(size, buckets) for size in own.sizes]
+    _warn_of_small(own, sizes)
+    return own, sizes, side
+
+
+def _warn_of_small(dataset: FolderDataset, sizes: Sequence[Size]) -> None:
+    """Warn of pictures that are enlarged so much that they are learned as blurred ones."""
+    small = [
+        f"{picture.name} ({picture.size[0]}×{picture.size[1]})"
+        for picture, (width, height) in zip(dataset.pictures, sizes, strict=True)
+        if max(width / picture.size[0], height / picture.size[1]) > ENLARGED
+    ]
+    if small:
+        more = f" and {len(small) - 1:,} more" if len(small) > 1 else ""
+        warn(
+            f"{dataset.folder}: {small[0]}{more}: enlarged more than {ENLARGED} times, and learned blurred; "
+            "larger pictures, or a smaller resolution, are learned sharp"
+        )
 
 
 def check_fits(

@@ -25,7 +25,7 @@ from sfumato.config.base import Config
 from sfumato.data import pack, render
 from sfumato.data.folder import check_is_there
 from sfumato.devices import describe
-from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError
+from sfumato.errors import CheckpointError, DataError, SfumatoError, UsageError, memory_ran_out
 from sfumato.files import check_made, parse_json, read_json
 from sfumato.train import distributed, recipe_file
 from sfumato.train.log import counts
@@ -38,6 +38,10 @@ SHARD_BYTES = 15_000_000
 """The largest file of a model that is left in shards."""
 _OVERRIDES = ("data.folder",)
 """Keys that may be changed in all stages at once."""
+MEMORY_HELP = (
+    "less is needed with a lower batch_size (gradient_accumulation learns the same), data.resolution or "
+    "adapter.rank, and with gradient_checkpointing = true (of teach: --batch-size, --resolution)"
+)
 NOT_BEGUN = Outcome(0, 0, 0.0, False, {})
 
 
@@ -199,6 +203,13 @@ def _go_on(
         return train(
             prepared, stage.recipe, device, seconds=seconds, progress=partial(progress, stage), report=report
         )
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
+            raise
+        ran_out = SfumatoError(f"{stage.name}: out of memory; {MEMORY_HELP}")
+        for note in getattr(error, "__notes__", ()):
+            ran_out.add_note(note)
+        raise ran_out from error
     except SfumatoError as error:
         if len(plan.stages) > 1:
             error.args = (f"{stage.name}: {error}",)

@@ -29,6 +29,7 @@ INVERSION, LORA = "inversion.toml", "lora.toml"
 METHODS = ("lora", "dreambooth", "inversion", "pivotal")
 VECTORS = 4
 """Of a new word."""
+BATCH = 4
 CLASS_PICTURES = 24
 MOST_NAME = 64
 RARE = "sks"
@@ -59,6 +60,10 @@ class Teaching:
     """The folder of the run; `runs/` and the pictures' name unless given."""
     steps: int | None = None
     """Of each recipe."""
+    batch_size: int | None = None
+    """Pictures of the subject in one step; the method's unless given."""
+    resolution: int | None = None
+    """The side of square pictures; the model's own unless given."""
     mask: str | None = None
     """What of the pictures is learned, one of `LOSS_MASKS`; by masks beside them, if there are any, unless
     given."""
@@ -157,7 +162,8 @@ def _common(
         "base": teaching.base,
         "run": str(run),
         "steps": steps,
-        "batch_size": 4,
+        "batch_size": BATCH if teaching.batch_size is None else teaching.batch_size,
+        "gradient_checkpointing": teaching.base != EMBEDDED,
         "ema_decays": [0.98],
         "checkpoint_every": 25,
         "log_every": 25,
@@ -166,6 +172,7 @@ def _common(
             "hold_out": False,
             **texts,
             "caption_dropout": 0.0,
+            "resolution": teaching.resolution or 0,
             "loss_mask": "files" if by_files else "none",
             **(kohya_config.read(data.folder).data if kohya_config.is_config(data.folder) else {}),
             **({"loss_mask": teaching.mask} if teaching.mask else {}),

@@ -15,10 +15,11 @@ sys.path.append(str(Path(__file__).parents[1] / "checkpoint"))
 
 from checkpoint_families import pipeline
 
-from sfumato import adapt, weights
+from sfumato import adapt, checkpoint, weights
 from sfumato.adapt import AdapterWeight
 from sfumato.adapt.architecture import of_model, published
 from sfumato.adapt.delta import LoHa, LoKr, LoRA
+from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.low_rank import RankChoice, truncated
 from sfumato.adapt.reading import read
 from sfumato.adapt.transforming import combined
@@ -247,8 +248,31 @@ def test_a_dora_keeps_its_magnitudes_in_a_smaller_rank_and_has_no_sum():
     assert (found.rank, found.scale) == (2, 1)
     assert torch.equal(found.parts["dora_scale"], parts["dora_scale"])
     for terms in ([(0.5, LoRA(parts))], [(1.0, LoRA(parts)), (1.0, LoRA(parts))]):
-        with pytest.raises(UsageError, match="it is DoRA"):
+        with pytest.raises(UsageError, match=r"it is DoRA: .*; name that model|it is DoRA, which"):
             combined(terms, (4, 6), RankChoice(2), "it")
+
+
+def test_doras_are_merged_by_what_they_add_to_the_weights_of_a_model(made, tmp_path):
+    _, folder = made("sd1")
+    model, one = folder / "model", folder / "one.safetensors"
+    networks = checkpoint.load(str(model), dtype=torch.float32).networks
+    indexes = of_model(str(model)).indexes
+    tensors = load_file(folder / "two.safetensors")
+    layers = {part: LayerIndex(net) for part, net in networks.items() if part in indexes}
+    for stem in {key.split(".")[0] for key in tensors}:
+        layer = layers["unet"].layers[layers["unet"].find(stem.removeprefix("lora_unet_"))]
+        norms = layer.weight.flatten(1).norm(dim=1)
+        tensors[f"{stem}.dora_scale"] = (1.3 * norms).view(-1, *[1] * (layer.weight.ndim - 1))
+    dora, target = tmp_path / "dora.safetensors", tmp_path / "both.safetensors"
+    save_file(tensors, dora)
+    wanted = [AdapterWeight(str(one), 0.8), AdapterWeight(str(dora), 0.5)]
+    adapt.merge(wanted, target, model=str(model), layout="kohya", rank=64)
+    expected = {place: 0.8 * change for place, change in deltas(one, model).items()}
+    added = read(dora, indexes).deltas
+    assert all(delta.has("dora_scale") for delta in added.values())
+    for (part, layer), delta in added.items():
+        expected[part, layer] = expected[part, layer] + 0.5 * delta.change(layers[part].layers[layer].weight)
+    assert_close(deltas(target, model), expected)
 
 
 def test_half_precision_holds_a_lora_of_a_small_scale(made, tmp_path):

@@ -3,21 +3,22 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import hypot, sqrt
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sfumato import folders
+from sfumato import checkpoint, folders
 from sfumato.adapt import header, saving, source
 from sfumato.adapt.architecture import Architecture, fitted
 from sfumato.adapt.blocks import layer_weights
 from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, Diff, LoRA
 from sfumato.adapt.description import layout_of
 from sfumato.adapt.embedding import Embedding
+from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.low_rank import RankChoice, factors, summed, truncated
 from sfumato.adapt.reading import Adapter, published_shape
 from sfumato.errors import OutputError, UsageError, warn
@@ -84,8 +85,9 @@ def merge(
 
     The sum of LoRAs is one whose rank is the sum of theirs, exactly; with `rank` it is the nearest of that
     rank (`conv_rank` for 3 × 3 convolutions). LoHa and LoKr become a LoRA, and need a `rank`. `layout`,
-    `dtype`: of the first, if `None`. The rest is as in `convert`. Raises `UsageError` for adapters of two
-    families, and for DoRA, whose change depends on the model's weights.
+    `dtype`: of the first, if `None`. The change of a DoRA depends on the model's weights: it is the one that
+    it makes to `model`, and becomes a LoRA as those do. The rest is as in `convert`. Raises `UsageError` for
+    adapters of two families, and for DoRA without a `model`.
     """
     choice = RankChoice(rank, conv_rank)
     wanted = [each if isinstance(each, AdapterWeight) else AdapterWeight(str(each)) for each in adapters]
@@ -97,6 +99,9 @@ def merge(
         for place, weight in layer_weights(each, deltas, job.architecture.indexes).items():
             terms.setdefault(place, []).append((weight, deltas[place]))
         deltas.clear()
+    if model is not None and any(delta.has(*MAGNITUDES) for own in terms.values() for _, delta in own):
+        networks = checkpoint.load(model, dtype=torch.float32).networks
+        job.layers = {part: LayerIndex(networks[part]).layers for part in job.architecture.indexes}
     if not terms:
         raise UsageError("every weight is 0: nothing would be left")
     facts = [
@@ -166,7 +171,7 @@ def combined(
             return Combined(type(delta)(dict(delta.parts), weight * delta.scale))
     if any(delta.has(*MAGNITUDES) for _, delta in terms):
         raise UsageError(
-            f"{where} is DoRA: what it adds depends on the model's weights; fold it into a model"
+            f"{where} is DoRA: what it adds depends on the model's weights; name that model, or fold it in"
         )
     if all(isinstance(delta, LoRA) for _, delta in terms):
         product = summed([factors(delta, weight) for weight, delta in terms if isinstance(delta, LoRA)])
@@ -230,6 +235,8 @@ class _Job:
     layout: str
     dtype: torch.dtype
     target: Path
+    layers: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
+    """Those of the model by the network's place, where what a DoRA changes is to be known."""
 
     @classmethod
     def begin(
@@ -262,6 +269,14 @@ class _Job:
         part, layer = place
         return published_shape(self.architecture.indexes[part].layers[layer])
 
+    def without_magnitudes(self, place: tuple[str, str], delta: Delta) -> Delta:
+        """What a DoRA adds to the model's weights, where those are known; any other change as it is."""
+        part, layer = place
+        if part not in self.layers or not delta.has(*MAGNITUDES):
+            return delta
+        whole = Diff({"diff": delta.change(self.layers[part][layer].get_parameter("weight"))})
+        return _with(whole, delta.shift(_CPU))
+
     def write_combined(
         self,
         terms: dict[tuple[str, str], list[tuple[float, Delta]]],
@@ -276,7 +291,8 @@ class _Job:
         norm = lost = 0.0
         total = len(terms)
         for done, place in enumerate(list(terms), 1):
-            found = combined(terms.pop(place), self.shape(place), choice, f"{place[1]} of the {place[0]}")
+            own = [(weight, self.without_magnitudes(place, delta)) for weight, delta in terms.pop(place)]
+            found = combined(own, self.shape(place), choice, f"{place[1]} of the {place[0]}")
             rounded = {role: part.data.to(dtype or self.dtype) for role, part in found.delta.parts.items()}
             deltas[place] = type(found.delta)(rounded, found.delta.scale)
             norm, lost = hypot(norm, found.norm), hypot(lost, found.lost)

@@ -109,6 +109,8 @@ class PictureOptions(TypedDict, total=False):
     guidance: float | None
     guidance_interval: Sequence[float] | None
     guidance_rescale: float
+    cache_interval: int
+    token_merging: float
     sampler: str | None
     spacing: str | None
     seed: int | None
@@ -225,6 +227,21 @@ class Request(Validated):
         le=1,
         allow_inf_nan=False,
         description="Rescale φ, against overexposure (Lin et al. 2023, eq. 16).",
+    )
+    cache_interval: int = Field(
+        1,
+        ge=1,
+        le=MAX_STEPS,
+        description="Compute the deeper layers of the UNet in one of so many steps (DeepCache, Ma et al. "
+        "2024); 1 is in all.",
+    )
+    token_merging: float = Field(
+        0.0,
+        ge=0,
+        le=0.75,
+        allow_inf_nan=False,
+        description="Share of the places that self-attention merges where there are the most (Bolya & Hoffman "
+        "2023): less exact, faster at large sizes.",
     )
     sampler: str | None = Field(
         None, description="Sampler; `sfumato samplers` lists them. Default: the model's."

@@ -313,6 +313,8 @@ class _Graph:
                     known.append(name)
             if isinstance(inputs.get("multiplier"), float | int) and self.kind(target) == "RescaleCFG":
                 self.translation.take("guidance_rescale", inputs["multiplier"])
+            elif isinstance(inputs.get("ratio"), float | int) and self.kind(target) == "TomePatchModel":
+                self.translation.take("token_merging", inputs["ratio"])
             elif inputs.get("sampling") == "v_prediction":
                 self.translation.fields["prediction"] = "v"
             elif not known and not self.kind(target).startswith(_PASS):

@@ -21,6 +21,7 @@ _MEANINGS: dict[str, str] = {
         "negative": "negativeprompt negative uc",
         "steps": "steps numinferencesteps numberofinferencesteps",
         "guidance": "cfgscale cfg guidancescale scale",
+        "token_merging": "tokenmergingratio",
         "guidance_rescale": "cfgrescale cfgrescalemultiplier cfgrescalephi guidancerescale",
         "seed": "seed noiseseed",
         "variation_seed": "variationseed subseed",

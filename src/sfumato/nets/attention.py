@@ -11,6 +11,7 @@ from sfumato.nets.flash_attention import flash_attention, suits
 from sfumato.nets.inference import Conv, GEGLULinear, LayerNorm, Linear, Norm
 from sfumato.nets.inputs import BlockInputs
 from sfumato.nets.recomputed_attention import RecomputedAttention
+from sfumato.nets.token_merging import Merging
 
 
 def attend(
@@ -79,15 +80,15 @@ class Attention(nn.Module):
             q, k, v = (x.to(torch.promote_types(dtype, torch.float32)) for x in (q, k, v))
         return attend(q, k, v, self.heads, slices, mask=mask).to(dtype)
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor, slices: int | None, add: Tensor) -> Tensor:
-        """`attend` and the projection of its result, plus `add` (B, N, C)."""
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, slices: int | None, add: Tensor | None) -> Tensor:
+        """`attend` and the projection of its result, plus `add` (B, N, C) if there is one."""
         return self.to_out[0](self.attend(q, k, v, slices), add=add)
 
 
 class SelfAttention(Attention):
     """Every place of the picture asks every other."""
 
-    def forward(self, h: Tensor, slices: int | None, add: Tensor) -> Tensor:
+    def forward(self, h: Tensor, slices: int | None, add: Tensor | None = None) -> Tensor:
         """(B, N, C), and what to add to the answer, to the same shape."""
         return self.mix(self.to_q(h), self.to_k(h), self.to_v(h), slices, add)
 
@@ -160,11 +161,13 @@ class TransformerBlock(nn.Module):
         self.norm3 = LayerNorm(width)
         self.ff = FeedForward(width)
 
-    def forward(self, h: Tensor, inputs: BlockInputs) -> Tensor:
-        """(P or R, N, C) to (R, N, C)."""
+    def forward(self, h: Tensor, inputs: BlockInputs, merging: Merging | None = None) -> Tensor:
+        """(P or R, N, C) to (R, N, C); with `merging` the places attend to each other merged."""
         asked = self.norm1(h)
         if inputs.frames is not None and attends_across_frames():
             h = self.attn1.across_frames(asked, inputs.frames, inputs.slices, add=h)
+        elif merging is not None:
+            h = h + merging.unmerge(self.attn1(merging.merge(asked), inputs.slices))
         else:
             h = self.attn1(asked, inputs.slices, add=h)
         h = self.attn2(self.norm2(h), inputs, add=inputs.expand_rows(h))
@@ -185,13 +188,18 @@ class SpatialTransformer(nn.Module):
             TransformerBlock(channels, heads, context, upcast) for _ in range(depth)
         )
         self.proj_out = Linear(channels, channels) if linear else Conv(channels, channels, 1)
+        self.finest = False
+        """Whether it is one of those with the most places, which can be merged."""
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """(P or R, C, H, W) to (R, C, H, W)."""
         h = self.norm(x)
         h = self.proj_in(to_tokens(h)) if self.linear else to_tokens(self.proj_in(h))
         for block in self.transformer_blocks:
-            h = block(h, inputs)
+            merging = None
+            if self.finest and inputs.token_merging:
+                merging = Merging.of(h, (x.shape[2], x.shape[3]), inputs.token_merging)
+            h = block(h, inputs, merging)
         x = inputs.expand_rows(x)
         if self.linear:
             return to_image(self.proj_out(h, add=to_tokens(x)), x)

@@ -21,6 +21,7 @@ from sfumato.diffusion.predict import clean_estimate, network_input, prediction_
 from sfumato.diffusion.sampling import Point
 from sfumato.nets.circular import circular
 from sfumato.nets.cross_frame import cross_frame
+from sfumato.nets.feature_cache import FeatureCache
 from sfumato.nets.inference import uncompiled
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import AppliedControl, AppliedImage, Context, ControlNetwork, Network, Residuals
@@ -40,7 +41,9 @@ class Conditioning:
     added. `images`: image prompts beside the text. `windows`: in which windows the latent is evaluated, if
     not whole. `seamless`: the axes, "x", "y" or "xy", along which it goes on at the opposite edge.
     `cross_frame`: whether the frames of a clip attend to the first. `frame_shares` (F, R): of a clip whose
-    frames read several texts, how much each of the R rows of the context counts in each frame.
+    frames read several texts, how much each of the R rows of the context counts in each frame. `cache`: the
+    deep features of the drawing whose conditioning this is. `token_merging`: the share of places that
+    self-attention merges.
     """
 
     context: Context
@@ -53,6 +56,8 @@ class Conditioning:
     seamless: str = ""
     cross_frame: bool = False
     frame_shares: Tensor | None = None
+    cache: FeatureCache | None = None
+    token_merging: float = 0.0
 
     def context_in(self, step: int) -> Context:
         """The context, with the image prompts that count in this step."""
@@ -143,7 +148,10 @@ class Denoiser:
         kind = conditioning.context_in(point.step).group, channels, controlled
         windows = conditioning.windows
         placed = point.step if windows is not None and windows.loop else None
-        return point.x.shape[1:], *kind, windows, placed, conditioning.seamless, conditioning.cross_frame
+        cache = conditioning.cache
+        cached = None if cache is None else cache.reused(point.step)
+        places = windows, placed, conditioning.seamless, conditioning.cross_frame
+        return point.x.shape[1:], *kind, *places, cached, conditioning.token_merging
 
     @own_precision
     def __call__(self, rows: Sequence[tuple[Point, Term]]) -> list[Tensor]:
@@ -168,7 +176,10 @@ class Denoiser:
             asked = [(point, first[point]) for point in points]
         latents = torch.cat([point.x for point, _ in asked])
         across = rows[0][1].conditioning.cross_frame
-        denoise = uncompiled(self.net, "denoise") if seamless or across else self.net.denoise
+        caches = [(term.conditioning.cache, point.step) for point, term in rows if term.conditioning.cache]
+        deep = FeatureCache.features(caches)
+        plain = not seamless and not across and deep is None
+        denoise = self.net.denoise if plain else uncompiled(self.net, "denoise")
         with self._mode(), circular(seamless), cross_frame(across):
             contexts = [term.conditioning.context_in(point.step) for point, term in rows]
             times = [self._time(point.level, conditioning) for point, conditioning in asked]
@@ -191,7 +202,11 @@ class Denoiser:
                 None if owner is None else owner.to(self.device),
                 slices=self.slices,
                 residuals=self._residuals(x, asked),
+                deep=deep,
+                token_merging=rows[0][1].conditioning.token_merging,
             )
+        if deep is not None:
+            FeatureCache.keep(caches, deep)
         latents = latents if owner is None else latents[owner.to(latents.device)]
         levels = [point.level for point, _ in rows]
         estimates = clean_estimate(self.prediction, latents, out.to(latents.device), levels)

@@ -178,6 +178,8 @@ class BlockInputs:
     """(R,), and R > P."""
     slices: int | None = None
     """In how many parts the queries of an attention take turns."""
+    token_merging: float = 0.0
+    """The share of places that self-attentions merge where there are the most."""
     frames: int | None = None
     """F, where the rows are frames: those of a clip, in their order, after those of another."""
 

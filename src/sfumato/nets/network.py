@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
+from sfumato.nets.feature_cache import DeepFeatures
 from sfumato.nets.inputs import SizeConditioning
 
 
@@ -155,10 +156,14 @@ class Network(Protocol):
         *,
         slices: int | None = None,
         residuals: Residuals | None = None,
+        deep: DeepFeatures | None = None,
+        token_merging: float = 0.0,
     ) -> Tensor:
         """The network's answer for R rows of `context`, (R, C_out, …), to P noisy latents `x` (P, C, …).
 
         `time` (P, E), from `embed_time`. `rows` (R,) says which of the P latents each row belongs to; without
-        it R = P. `slices` bounds the memory of attention. `residuals` of R rows need R = P.
+        it R = P. `slices` bounds the memory of attention. `residuals` of R rows need R = P. `deep` is given
+        the deeper layers' features, or has them. `token_merging`: the share of places that self-attention
+        merges.
         """
         ...

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sfumato.config import UNetConfig
 from sfumato.config.unet import EncoderConfig
 from sfumato.nets.attention import CrossAttention, SpatialTransformer
+from sfumato.nets.feature_cache import DeepFeatures
 from sfumato.nets.inference import Conv, NormSiLU
 from sfumato.nets.inputs import KV, BlockInputs, SizeConditioning, TextKV
 from sfumato.nets.layers import Checkpointed, Downsample, ResnetBlock, TimeMLP, Upsample, sinusoids
@@ -48,6 +49,9 @@ class Block(Checkpointed):
             )
             for depth in depths or ()
         )
+        finer = config.down_block_types[: max(level, 0)]
+        for transformer in self.attentions:
+            transformer.finest = level >= 0 and not any(kind.startswith("CrossAttn") for kind in finer)
 
         self.motion_modules = nn.ModuleList()
         """What a motion adapter puts behind each transformer, or residual block; it acts on clips alone."""
@@ -136,9 +140,17 @@ class UpBlock(Block):
         super().__init__(config, level, widths, config.up_depths[last - level] if attends else None)
         self.upsamplers = nn.ModuleList([Upsample(here)] if level else [])
 
-    def forward(self, h: Tensor, skips: list[Tensor], inputs: BlockInputs) -> Tensor:
-        """(P or R, C, H, W) to the size of the next skip; takes its own from the end of `skips`."""
-        for layer in self.layers():
+    def forward(
+        self, h: Tensor, skips: list[Tensor], inputs: BlockInputs, deep: DeepFeatures | None = None
+    ) -> Tensor:
+        """(P or R, C, H, W) to the size of the next skip; takes its own from the end of `skips`.
+
+        With fewer skips than it takes, only as many of its last layers compute. `deep` is given what enters
+        the last layer.
+        """
+        for layer in [*self.layers()][-len(skips) :]:
+            if deep is not None and len(skips) == 1:
+                deep.h = inputs.expand_rows(h)
             skip = skips.pop()
             h = layer(
                 torch.cat([h, skip if len(skip) == len(h) else inputs.expand_rows(skip)], dim=1), inputs
@@ -271,6 +283,13 @@ class UNet(Encoder):
         pairs = dict(zip(self.cross_as_published, published, strict=True))
         return tuple(pairs[attention] for attention in self.cross)
 
+    def enter(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """The first layer: (P, C_in, H, W) to what `encode` begins with."""
+        own = self.config.in_channels
+        shown = [convolve(x[:, own:]) for convolve in self.picture_convs]
+        h: Tensor = self.conv_in(x[:, :own] if shown else x, *shown)
+        return h
+
     def denoise(
         self,
         x: Tensor,
@@ -280,6 +299,8 @@ class UNet(Encoder):
         *,
         slices: int | None = None,
         residuals: Residuals | None = None,
+        deep: DeepFeatures | None = None,
+        token_merging: float = 0.0,
     ) -> Tensor:
         """The network's answer for R rows of text, (R, C_out, …), to P noisy latents `x` (P, C, …).
 
@@ -289,7 +310,9 @@ class UNet(Encoder):
         belongs to; what comes before the first cross-attention is computed once for each point and shared by
         its rows. Without it R = P. The text has R rows, or R·F where each frame has its own. `slices` bounds
         the memory of attention, see `attend`. `residuals` (R = P, of clips P·F rows) are added where they
-        say. Height and width are free: the way up takes its sizes from the way down. Raises `ValueError`
+        say. `deep` is given what the deeper layers compute, or has it, and they do not compute.
+        `token_merging`: the share of places, 0 to 0.75, that self-attention merges at the finest level that
+        attends. Height and width are free: the way up takes its sizes from the way down. Raises `ValueError`
         where the numbers of rows do not agree.
         """
         count = len(x if rows is None else rows)
@@ -301,20 +324,22 @@ class UNet(Encoder):
             raise ValueError(f"text of {len(context)} rows was given for {count}")
         if rows is not None and len(rows) <= len(x):
             x, time, rows = x[rows], time[rows], None
-        inputs = BlockInputs(time, time if rows is None else time[rows], context, rows, slices)
+        row_time = time if rows is None else time[rows]
+        inputs = BlockInputs(time, row_time, context, rows, slices, token_merging)
         if frames:
             x, inputs = x.transpose(1, 2).flatten(0, 1), inputs.of_frames(frames, by_frame)
 
         added = residuals or Residuals()
-        own = self.config.in_channels
-        shown = [convolve(x[:, own:]) for convolve in self.picture_convs]
-        h = self.conv_in(x[:, :own] if shown else x, *shown)
-        skips, h = self.encode(h, inputs, added.features)
-        h = h if added.mid is None else h + added.mid
+        h = self.enter(x, inputs)
+        if deep is not None and deep.h is not None:
+            skips, h, ups = [h], deep.h, self.up_blocks[-1:]
+        else:
+            skips, h = self.encode(h, inputs, added.features)
+            h, ups = h if added.mid is None else h + added.mid, self.up_blocks
         if added.skips:
-            skips = [skip + more for skip, more in zip(skips, added.skips, strict=True)]
-        for up in self.up_blocks:
-            h = up(h, skips, inputs)
+            skips = [skip + more for skip, more in zip(skips, added.skips[: len(skips)], strict=True)]
+        for up in ups:
+            h = up(h, skips, inputs, deep)
         h = inputs.expand_rows(self.conv_out(self.conv_norm_out(h)))
         return h.unflatten(0, (-1, frames)).transpose(1, 2) if frames else h
 

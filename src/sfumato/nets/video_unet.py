@@ -1,6 +1,5 @@
 """UNets of clips: Stable Video Diffusion's (Blattmann et al. 2023) and ModelScope's (Wang et al. 2023)."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -104,7 +103,6 @@ class UNet3D(UNet):
         channels, groups = config.block_out_channels[0], config.norm_num_groups
         self.transformer_in = TemporalTransformer(channels, groups, width, blocks)
 
-    def encode(
-        self, h: Tensor, inputs: BlockInputs, features: Sequence[Tensor] = ()
-    ) -> tuple[list[Tensor], Tensor]:
-        return super().encode(self.transformer_in(h, inputs), inputs, features)
+    def enter(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        h: Tensor = self.transformer_in(super().enter(x, inputs), inputs)
+        return h

@@ -27,6 +27,11 @@ def notes(picture: Prepared, model: Model, adapters: Adapters) -> tuple[str, ...
         idle = ["this model moves a picture and reads no text: the prompt changes nothing"]
     if request.overlap != OVERLAP and not request.multidiffusion:
         idle = [*idle, "overlap is given, but nothing is drawn in windows: see multidiffusion"]
+    if request.cache_interval > 1 and (model.task == "animate" or _in_windows(request, model)):
+        idle = [
+            *idle,
+            "cache_interval does nothing: it is not for windows, nor for models that move pictures",
+        ]
     if request.motion == TEXT2VIDEO_ZERO and request.loop and clips.motion_of(request) in ONE_WAY:
         idle = [*idle, "what zooms in or grows is no loop: its last frame does not lead back to the first"]
     found = [*_size(request, model), *_unchanged(request), *idle, *_trained_range(request, model)]
@@ -43,6 +48,12 @@ def style_notes(request: Request, model: Model, styles: Mapping[str, Style]) -> 
         for name in request.style
         if kind and name in styles and styles[name].models and kind not in styles[name].models
     ]
+
+
+def _in_windows(request: Request, model: Model) -> bool:
+    """Whether the last pass of a picture, or a clip, is drawn in windows."""
+    windows_of = enlarging.windows if request.frames is None else clips.windows
+    return windows_of(request, request.size, model, 0) is not None
 
 
 def _size(request: Request, model: Model) -> list[str]:

@@ -19,6 +19,7 @@ from sfumato.diffusion.guidance import (
 from sfumato.expansion import Prepared
 from sfumato.names import TEXT2VIDEO_ZERO
 from sfumato.nets.denoiser import Conditioning, Denoiser
+from sfumato.nets.feature_cache import FeatureCache
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.nets.network import AppliedControl, AppliedImage
 from sfumato.nets.windows import Windows
@@ -102,6 +103,8 @@ class Conditioner:
         embeddings = [self._embedding(each.conditioning) for each in (*prompts, *negatives)]
         seamless = request.seamless or ""
         length = common_length([embedding.states.shape[1] for embedding in embeddings])
+        interval = request.cache_interval
+        cached = interval > 1 and windows is None
 
         def weighted(
             texts: Sequence[WeightedConditioning], channels: Tensor | None
@@ -112,6 +115,10 @@ class Conditioner:
                 )
                 for each in texts
             )
+            if cached:
+                made = (replace(each, cache=FeatureCache(interval)) for each in made)
+            if request.token_merging:
+                made = (replace(each, token_merging=request.token_merging) for each in made)
             return tuple(
                 replace(each, conditioning=conditioning)
                 for each, conditioning in zip(texts, made, strict=True)

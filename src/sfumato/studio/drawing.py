@@ -443,7 +443,9 @@ class Studio(DrawingCalls):
         guidance = self._pass_guidance(picture, canvas, first, steps)
         if request.inversion is not None:
             source = replace(picture, prompt=parse(request.source, request.dialect), regions=())
-            bare = request.filled(regions=(), controls=(), guidance=1.0, guidance_rescale=0.0)
+            bare = request.filled(
+                regions=(), controls=(), guidance=1.0, guidance_rescale=0.0, cache_interval=1
+            )
             guidance = InversionGuidance(
                 guidance, self._pass_guidance(replace(source, request=bare), None, first, steps)
             )
@@ -500,6 +502,8 @@ class Studio(DrawingCalls):
         (picture,) = self.prepare(requests)
         for note in picture.notes:
             warn(note)
+        # a cache is of one drawing
+        picture = replace(picture, request=picture.request.filled(cache_interval=1))
         levels = self._levels(picture.request)
 
         def guidance() -> Guidance:

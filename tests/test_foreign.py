@@ -189,7 +189,7 @@ def test_token_merging_of_a1111_and_comfyui_is_taken_over(tmp_path):
     text = "a cat\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512, Token merging ratio: 0.4"
     record = foreign.read(saved(tmp_path / "a.png", {"parameters": f"{text}, Version: v1.9"}))
     assert record.request.token_merging == 0.4
-    merged = {"class_type": "TomePatchModel", "inputs": {"ratio": 0.3, "model": GRAPH["3"]["inputs"]["model"]}}
+    merged = {"class_type": "TomePatchModel", "inputs": {"ratio": 0.3, "model": ["11", 0]}}
     sampler = {**GRAPH["3"], "inputs": {**GRAPH["3"]["inputs"], "model": ["99", 0]}}
     graph = {**GRAPH, "3": sampler, "99": merged}
     record = foreign.read(saved(tmp_path / "c.png", {"prompt": json.dumps(graph)}))

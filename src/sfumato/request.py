@@ -240,7 +240,7 @@ class Request(Validated):
         ge=0,
         le=0.75,
         allow_inf_nan=False,
-        description="Share of the places that self-attention merges where there are the most (Bolya & Hoffman "
+        description="Share of the places that self-attention merges where there are most (Bolya & Hoffman "
         "2023): less exact, faster at large sizes.",
     )
     sampler: str | None = Field(

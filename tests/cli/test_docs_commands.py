@@ -117,6 +117,7 @@ NOT_RUN = {
     "sfumato serve": "serves until it is stopped; tests/server start it",
     "sfumato evaluate": "tests/cli/test_evaluate.py runs the evaluation",
     "sfumato data icons": "fetches the icons from npm",
+    "sfumato data motion": "fetches 730 MB of animations from npm",
     "adapters extract": "needs two models that differ; tests/cli/test_adapters_command.py extracts",
     "--open": "shows the picture",
     "--method field": "takes minutes; tests/cli/test_shape.py distils a small field",

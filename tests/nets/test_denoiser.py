@@ -255,7 +255,7 @@ class Ideal:
     def embed_time(self, t, size=None, guidance=None):
         return (4 * t).exp()[:, None]
 
-    def denoise(self, x, time, context, rows=None, *, slices=None, residuals=None):
+    def denoise(self, x, time, context, rows=None, **options):
         if rows is not None:
             x, time = x[rows], time[rows]
         self.seen.append(float(x.std()))
@@ -292,7 +292,7 @@ class Toy(Ideal):
     def embed_time(self, t, size=None, guidance=None):
         return t[:, None] / 1000
 
-    def denoise(self, x, time, context, rows=None, *, slices=None, residuals=None):
+    def denoise(self, x, time, context, rows=None, **options):
         if rows is not None:
             x, time = x[rows], time[rows]
         shape = (-1,) + (1,) * (x.ndim - 1)

@@ -50,8 +50,10 @@ class Block(Checkpointed):
             for depth in depths or ()
         )
         finer = config.down_block_types[: max(level, 0)]
+        finest = level >= 0 and not any(kind.startswith("CrossAttn") for kind in finer)
         for transformer in self.attentions:
-            transformer.finest = level >= 0 and not any(kind.startswith("CrossAttn") for kind in finer)
+            if isinstance(transformer, SpatialTransformer):
+                transformer.finest = finest
 
         self.motion_modules = nn.ModuleList()
         """What a motion adapter puts behind each transformer, or residual block; it acts on clips alone."""

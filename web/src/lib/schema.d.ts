@@ -976,6 +976,12 @@ export interface components {
              */
             base: string | null;
             /**
+             * Cache Interval
+             * @description Compute the deeper layers of the UNet in one of so many steps (DeepCache, Ma et al. 2024); 1 is in all.
+             * @default 1
+             */
+            cache_interval: number;
+            /**
              * Clip Skip
              * @description Last layers of the text encoder to skip.
              * @default 0
@@ -1276,6 +1282,12 @@ export interface components {
              * @default null
              */
             tiny: string | null;
+            /**
+             * Token Merging
+             * @description Share of the places that self-attention merges where there are most (Bolya & Hoffman 2023): less exact, faster at large sizes.
+             * @default 0
+             */
+            token_merging: number;
             /**
              * Transparent
              * @description Cut the object out of its plain background, which becomes transparent.
@@ -2779,6 +2791,12 @@ export interface components {
              */
             base: string | null;
             /**
+             * Cache Interval
+             * @description Compute the deeper layers of the UNet in one of so many steps (DeepCache, Ma et al. 2024); 1 is in all.
+             * @default 1
+             */
+            cache_interval: number;
+            /**
              * Clip Skip
              * @description Last layers of the text encoder to skip.
              * @default 0
@@ -3079,6 +3097,12 @@ export interface components {
              * @default null
              */
             tiny: string | null;
+            /**
+             * Token Merging
+             * @description Share of the places that self-attention merges where there are most (Bolya & Hoffman 2023): less exact, faster at large sizes.
+             * @default 0
+             */
+            token_merging: number;
             /**
              * Transparent
              * @description Cut the object out of its plain background, which becomes transparent.

@@ -13,8 +13,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
 def test_the_pages_programs_draw(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     programs = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(programs) == 2
-    for program in programs:
+    assert len(programs) == 3
+    # the one that teaches takes minutes; test_teaching_jobs.py does that in a few steps
+    for program in (each for each in programs if ".teach(" not in each):
         assert "http://127.0.0.1:7860" in program
         exec(compile(program.replace("http://127.0.0.1:7860", server.url), "serving.md", "exec"), {})
         assert PIL.Image.open("apple.png").size == (256, 256)

@@ -48,7 +48,9 @@ def evaluate(
     ] = None,
     adapter: Annotated[
         str | None,
-        option("--adapter NAME", MODEL, "What `teach` made: a LoRA's or an embedding's file or name."),
+        option(
+            "--adapter NAME", MODEL, "A LoRA or an embedding that `teach` made, or its file. Default: none."
+        ),
     ] = None,
     data: Annotated[
         Path | None,

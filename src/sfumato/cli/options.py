@@ -187,6 +187,7 @@ FIELDS = {
     "guidance": Field("--guidance, --guidance-scale SCALE", GUIDANCE),
     "guidance_interval": Field("--guidance-interval LOW HIGH", GUIDANCE),
     "guidance_rescale": Field("--guidance-rescale PHI", GUIDANCE),
+    "token_merging": Field("--token-merging RATIO"),
     "sampler": Field(known=SAMPLERS),
     "spacing": Field(known=SPACINGS),
     "count": Field("-n, --count N"),

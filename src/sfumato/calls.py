@@ -188,8 +188,8 @@ class DrawingCalls(ABC):
 
         `method`: "puff" draws one object, cuts it out and inflates it, with `thickness` and `back`: see
         `Shape.of_picture`. "field" distils a field of latents from all sides in `quality` "draft" or
-        "good": see `sfumato.space.distillation`; `objective` is "sds", "sjc" or "reconstruction", `steps`
-        and `guidance` are the distillation's.
+        "good": see `sfumato.space.distillation`; `objective` is "sds", "sjc", "vsd" or "reconstruction",
+        `steps` and `guidance` are the distillation's.
 
         `fields` are those of `Request`. Warns where the background is not plain, and raises `UsageError`
         where nothing stands out from it.

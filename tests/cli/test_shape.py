@@ -230,3 +230,14 @@ def test_the_library_distils_the_same_field(quick_colours):
     )
     assert shape.mesh.is_watertight
     assert shape.mesh.texture is not None
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+@pytest.mark.parametrize("how", [("--objective", "vsd"), ("--quality", "good")])
+def test_a_field_is_distilled_with_a_student_and_a_good_one_is_painted(here, quick, quick_colours, how):
+    status, out, err = here("shape", *FIELD, *how, "-o", "ball.glb", "--json")
+    assert status == 0, err
+    assert json.loads(out)["watertight"]
+    # the texture of one that is painted has four texels for each pixel of a view
+    texture = sfumato.Shape.open("ball.glb").mesh.texture
+    assert texture.shape[0] == (512 if "vsd" in how else 256)

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from sfumato.diffusion.level import Flow, VariancePreserving, alphas_cumprod, scaled_linear_betas
-from sfumato.diffusion.score_distillation import WEIGHTS, annealed_level, as_loss, distillation_gradient
+from sfumato.diffusion.score_distillation import (
+    WEIGHTS,
+    annealed_level,
+    as_loss,
+    distillation_gradient,
+    student_loss,
+)
 from sfumato.errors import UsageError
 
 MEANS = torch.tensor([[2.0, -1.0], [-3.0, 1.5]], dtype=torch.float64)
@@ -65,7 +71,55 @@ def test_reconstruction_is_the_gradient_of_half_the_squared_error(sample):
     assert torch.allclose(distillation_gradient("reconstruction", x, x0, level), seen.grad)
 
 
-@pytest.mark.parametrize("method", WEIGHTS)
+def test_vsd_is_the_weighted_difference_of_the_networks_noises(sample):
+    x, _, level, noised = sample
+    student = clean_estimate(noised, level) + 0.1 * noised
+    predicted, learned = (
+        (noised - level.a * x0) / level.s for x0 in (clean_estimate(noised, level), student)
+    )
+    found = distillation_gradient("vsd", x, clean_estimate(noised, level), level, student)
+    assert torch.allclose(found, level.s**2 * (predicted - learned))
+    with pytest.raises(UsageError, match="vsd needs the clean estimates of a student"):
+        distillation_gradient("vsd", x, student, level)
+
+
+def test_a_student_learns_by_the_error_of_its_noise(sample):
+    x, noise, level, noised = sample
+    x0 = clean_estimate(noised, level)
+    predicted = (noised - level.a * x0) / level.s
+    assert torch.allclose(student_loss(x, x0, level), (predicted - noise).square().mean())
+
+
+def test_vsd_with_a_student_that_has_learned_the_particles_gives_them_the_spread_of_the_mode():
+    """SDS would draw all particles to the mean; the score of what they are keeps them apart.
+
+    The student is the Gaussian of the particles, which lie around one mode of known spread.
+    """
+    generator = torch.Generator().manual_seed(2)
+    mean, spread = (
+        torch.tensor([2.0, -1.0], dtype=torch.float64),
+        torch.tensor([0.5, 1.5], dtype=torch.float64),
+    )
+
+    def gaussian(x, level, mean, spread):
+        variance = (level.a * spread) ** 2 + level.s**2
+        return mean + level.a * spread**2 / variance * (x - level.a * mean)
+
+    x = torch.randn(400, 2, generator=generator, dtype=torch.float64).requires_grad_()
+    optimizer, steps = torch.optim.Adam([x], lr=0.03), 500
+    for step in range(steps):
+        level = annealed_level(PATH, step / steps, generator)
+        noised = level.noisy(x.detach(), torch.randn(x.shape, generator=generator, dtype=x.dtype))
+        student = gaussian(noised, level, x.detach().mean(0), x.detach().std(0))
+        gradient = distillation_gradient("vsd", x, gaussian(noised, level, mean, spread), level, student)
+        optimizer.zero_grad()
+        as_loss(x, gradient).backward()
+        optimizer.step()
+    assert (x.detach().mean(0) - mean).abs().max() < 0.1
+    assert (x.detach().std(0) / spread - 1).abs().max() < 0.15
+
+
+@pytest.mark.parametrize("method", sorted(WEIGHTS.keys() - {"vsd"}))
 def test_the_optimum_is_a_mode(method):
     generator = torch.Generator().manual_seed(1)
     x = (4 * torch.rand(40, 2, generator=generator, dtype=torch.float64) - 2).requires_grad_()

@@ -127,7 +127,10 @@ def shape(
     objective: Annotated[
         str,
         option(
-            "--objective NAME", PICTURE, "Of a field: sds, sjc or reconstruction. Default: sds.", OBJECTIVES
+            "--objective NAME",
+            PICTURE,
+            "Of a field: sds, sjc, vsd, reconstruction. Default: sds.",
+            OBJECTIVES,
         ),
     ] = "sds",
     thickness: Annotated[
@@ -307,7 +310,7 @@ def _of_field(
                 stopped.add_note(f"{done}; the same command goes on from there")
             raise
         meter.begin("colouring")
-        made = shaping.finished_shape(studio, distillation, faces)
+        made = shaping.finished_shape(studio, distillation, request, faces)
     kept.unlink(missing_ok=True)
     settings = distillation.settings
     return made, {

@@ -1,9 +1,11 @@
 """Score distillation: gradients for what renders a picture x, from the clean estimate x̂0 of its noised self.
 
-With x_t = a·x + s·ε the network's noise is ε̂ = (x_t − a·x̂0)/s, so that every method is a weight times x − x̂0:
+With x_t = a·x + s·ε the network's noise is ε̂ = (x_t − a·x̂0)/s, so that every method is a weight times x − x̂0,
+or x̂0_φ − x̂0 where a student φ has learned what is rendered:
 
     SDS             w·(ε̂ − ε) = w·(a/s)·(x − x̂0), w = s²     Poole et al. 2022, eq. 3
     SJC             −(D(y, σ) − x)/σ² = (a/s)²·(x − x̂0), σ = s/a, y = x_t/a     Wang et al. 2023, eq. 8
+    VSD             w·(ε̂ − ε̂_φ) = w·(a/s)·(x̂0_φ − x̂0), w = s²     Wang et al. 2023 (ProlificDreamer), eq. 9
     reconstruction  ∇½‖x − x̂0‖² = x − x̂0, x̂0 held fixed     Shi et al. 2023, appendix A.3
 """
 
@@ -19,19 +21,35 @@ from sfumato.errors import UsageError, nearest
 WEIGHTS: dict[str, Callable[[Level], float]] = {
     "sds": lambda level: level.s * level.a,
     "sjc": lambda level: (level.a / level.s) ** 2,
+    "vsd": lambda level: level.s * level.a,
     "reconstruction": lambda level: 1.0,
 }
-"""What x − x̂0 is multiplied by, for each method."""
+"""What x − x̂0 is multiplied by, for each method; of VSD x̂0_φ − x̂0."""
 
 
-def distillation_gradient(method: str, x: Tensor, x0: Tensor, level: Level) -> Tensor:
+def distillation_gradient(
+    method: str, x: Tensor, x0: Tensor, level: Level, student: Tensor | None = None
+) -> Tensor:
     """The gradient at `x` (B, …) by the clean estimates `x0` (B, …) of `x` noised to `level`.
 
-    Raises `UsageError` for a method that is not in `WEIGHTS`.
+    `student` (B, …): those of the student, for "vsd". Raises `UsageError` for a method that is not in
+    `WEIGHTS`, and for "vsd" without a student.
     """
     if method not in WEIGHTS:
         raise UsageError(f"unknown method of score distillation {method!r}; {nearest(method, WEIGHTS)}")
+    if method == "vsd":
+        if student is None:
+            raise UsageError("vsd needs the clean estimates of a student")
+        x = student
     return WEIGHTS[method](level) * (x - x0).detach()
+
+
+def student_loss(x: Tensor, estimate: Tensor, level: Level) -> Tensor:
+    """How wrong the student's noise is: the mean of ‖ε̂_φ − ε‖² = (a/s)²·‖x̂0_φ − x‖² (ProlificDreamer, eq. 8).
+
+    `estimate`: its clean estimate of `x` noised to `level`.
+    """
+    return (level.a / level.s) ** 2 * (estimate - x.detach()).square().mean()
 
 
 def as_loss(x: Tensor, gradient: Tensor) -> Tensor:

@@ -15,13 +15,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato import weights
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.level import Path as NoisePath
-from sfumato.diffusion.score_distillation import annealed_level, as_loss, distillation_gradient
+from sfumato.diffusion.score_distillation import (
+    annealed_level,
+    as_loss,
+    distillation_gradient,
+    student_loss,
+)
 from sfumato.errors import NumericsError, UsageError
 from sfumato.space.camera import Camera
 from sfumato.space.libraries import library
@@ -52,6 +57,19 @@ class ViewDenoiser(Protocol):
     def __call__(self, x: Tensor, level: Level) -> Tensor: ...
 
 
+class ViewStudent(Protocol):
+    """A network that learns what is rendered: see `sfumato.diffusion.score_distillation`."""
+
+    @property
+    def weights(self) -> Mapping[str, nn.Parameter]:
+        """What it learns by, by names."""
+        ...
+
+    def __call__(self, x: Tensor, level: Level, view: str) -> Tensor:
+        """The clean estimate (1, C, h, w) of a latent `x` at `level`, seen as `view` says."""
+        ...
+
+
 def view_of(azimuth: float) -> str:
     """What a camera at `azimuth` sees, one of `VIEWS`: the front within 45 degrees, the back within 45."""
     away = abs((azimuth + 180) % 360 - 180)
@@ -68,16 +86,21 @@ class FieldDistillation:
         denoisers: Mapping[str, ViewDenoiser],
         path: NoisePath,
         background: Tensor,
+        student: ViewStudent | None = None,
     ) -> None:
-        """`denoisers`: by view. `background` (C, h, w): the latent of a white picture."""
+        """`denoisers`: by view. `background` (C, h, w): a white picture's latent. `student`: for "vsd"."""
         self.prompt, self.settings, self.denoisers, self.path = prompt, settings, denoisers, path
         self.size = background.shape[1:]
         self.background = background.flatten(1).T.cpu()
         self.field = VoxelField(settings.side, len(background), **BEGINNING)
+        self.student = student
+        learned = {} if student is None else student.weights
+        self.parameters = {"density": self.field.density, "features": self.field.features, **learned}
         self.optimizer = torch.optim.Adam(
             [
                 {"params": [self.field.density], "lr": settings.density_lr},
                 {"params": [self.field.features], "lr": settings.feature_lr},
+                {"params": list(learned.values()), "lr": settings.student_lr},
             ],
             betas=(0.9, 0.99),
         )
@@ -104,24 +127,36 @@ class FieldDistillation:
         camera = self.view(360 * turn, low + (high - low) * tilt)
         x, opacity = self.latent(camera, generator)
         level = annealed_level(self.path, progress, generator)
-        noise = torch.randn(x.shape, generator=generator)
+        noised = level.a * x + level.s * torch.randn(x.shape, generator=generator)
+        view = view_of(camera.azimuth)
+        learned = None
         with torch.no_grad():
-            x0 = self.denoisers[view_of(camera.azimuth)](level.a * x + level.s * noise, level).cpu()
+            x0 = self.denoisers[view](noised, level).cpu()
+            if self.student is not None:
+                learned = self.student(noised, level, view).cpu()
         if not x0.isfinite().all():
             raise NumericsError(f"the estimate of step {self.done + 1} is not finite")
-        gradient = distillation_gradient(settings.objective, x, x0, level)
+        gradient = distillation_gradient(settings.objective, x, x0, level, learned)
         loss = as_loss(x, gradient) / x.numel()
         loss = loss + settings.roughness * self.field.roughness() + settings.sparsity * opacity.mean()
         self.optimizer.zero_grad()
         loss.backward()
+        if self.student is not None:
+            self._teach(self.student, x.detach(), view, generator)
         self.optimizer.step()
         self.done += 1
         self._kept = self._state()
 
+    def _teach(self, student: ViewStudent, x: Tensor, view: str, generator: torch.Generator) -> None:
+        """The gradients by which the student learns what was rendered, `x` (1, C, h, w)."""
+        level = annealed_level(self.path, 0.0, generator)
+        noised = level.noisy(x, torch.randn(x.shape, generator=generator))
+        student_loss(x, student(noised, level, view).cpu(), level).backward()
+
     def _state(self) -> tuple[int, dict[str, Tensor]]:
         """The number of steps, and copies of the field and of the optimizer's state."""
         tensors = {}
-        for name, part in self.field.named_parameters():
+        for name, part in self.parameters.items():
             tensors[name] = part.detach().clone()
             for key, value in self.optimizer.state.get(part, {}).items():
                 tensors[f"{name}.{key}"] = value.clone()
@@ -144,7 +179,7 @@ class FieldDistillation:
                 f"{path} is of another prompt or other settings: delete it, or give -o another name"
             )
         tensors = weights.read(path)
-        for name, part in self.field.named_parameters():
+        for name, part in self.parameters.items():
             part.data = tensors[name]
             state = {key: tensors[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[part] = state

@@ -10,7 +10,7 @@ from sfumato.validation import shown
 METHODS = ("puff", "field")
 FACES = 20_000
 """Triangles unless another number is given."""
-OBJECTIVES = ("sds", "sjc", "reconstruction")
+OBJECTIVES = ("sds", "sjc", "vsd", "reconstruction")
 
 
 @dataclass(frozen=True)
@@ -19,25 +19,29 @@ class FieldSettings:
 
     `objective`: of `sfumato.diffusion.score_distillation`, with so much `guidance`. `elevations`: the range
     of the cameras in degrees. `samples`: along each ray. `roughness` and `sparsity`: the weights of the
-    field's roughness and of its mean opacity. `density_lr` and `feature_lr`: of Adam.
+    field's roughness and of its mean opacity. `density_lr`, `feature_lr` and, of the student
+    of "vsd", `student_lr`: of Adam. `painted`: the surface
+    is given a texture by the prompt at last, as in `sfumato.space.texturing`.
     """
 
     steps: int = 240
     side: int = 40
     samples: int = 48
     objective: str = "sds"
-    guidance: float = 30.0
+    guidance: float = 15.0
     elevations: tuple[float, float] = (-10.0, 45.0)
-    roughness: float = 0.1
+    roughness: float = 1.0
     sparsity: float = 0.0
     density_lr: float = 0.15
     feature_lr: float = 0.05
+    student_lr: float = 1e-3
+    painted: bool = False
     seed: int = 0
 
 
 QUALITIES: Mapping[str, FieldSettings] = {
     "draft": FieldSettings(),
-    "good": FieldSettings(steps=1000, side=56, samples=64),
+    "good": FieldSettings(steps=800, side=56, samples=64, roughness=2.0, painted=True),
 }
 
 
@@ -50,7 +54,7 @@ def check_method(method: Any, quality: Any, objective: Any, thickness: float, ba
     if quality not in QUALITIES:
         raise UsageError(f"quality is {shown(quality)}: must be draft or good")
     if objective not in OBJECTIVES:
-        raise UsageError(f"objective is {shown(objective)}: must be sds, sjc or reconstruction")
+        raise UsageError(f"objective is {shown(objective)}: must be sds, sjc, vsd or reconstruction")
     given: tuple[tuple[str, str, object, object], ...] = (
         ("field", "quality", quality, "draft"),
         ("field", "objective", objective, "sds"),

@@ -646,6 +646,16 @@ class Studio(DrawingCalls):
         device_options = replace(self.device_options, dtype="float32")
         return Studio(self._reload(torch.float32), self.options, device_options)
 
+    def trainable_copy(self) -> "Studio":
+        """The model read again, its network differentiable and in float32; see `sfumato.load`.
+
+        Raises `UsageError` where this studio was given a model and not where it came from.
+        """
+        if self._reload is None:
+            raise UsageError("the model cannot be read again: load it with sfumato.load")
+        options = replace(self.device_options, dtype="float32", trainable=True, offload=False, compiled=False)
+        return Studio(self._reload(torch.float32), self.options, options)
+
     def load_adapter(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> str:
         """Read a LoRA or the like, and the name that requests and prompts call it by.
 

@@ -1,18 +1,43 @@
 """Fields that are distilled from a model: what `sfumato.space` asks of it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from sfumato.adapt.live import attach_new
+from sfumato.diffusion.level import Level
 from sfumato.errors import UsageError
 from sfumato.request import Request
 from sfumato.space.distillation import VIEWS, FieldDistillation
 from sfumato.space.settings import QUALITIES
 from sfumato.space.shape import Shape
+from sfumato.studio.texturing import textured_shape
 
 if TYPE_CHECKING:
     from sfumato.studio.drawing import Studio
+
+RANK = 4
+"""Of the student's LoRA."""
+
+
+class LoRAStudent:
+    """The model again, with a LoRA that learns what is rendered, asked without guidance.
+
+    See Wang et al. 2023 (ProlificDreamer), §3.2. It takes the memory of the network once more, in float32.
+    """
+
+    def __init__(self, studio: "Studio", views: Mapping[str, Request], seed: int) -> None:
+        own = studio.trainable_copy()
+        unet = own.model.unet.requires_grad_(False)
+        made = attach_new(unet, RANK, generator=torch.Generator().manual_seed(seed))
+        self.weights = {f"student.{number}": each for number, each in enumerate(made)}
+        self._denoisers = {view: own.denoiser(each.changed(guidance=1.0)) for view, each in views.items()}
+
+    def __call__(self, x: Tensor, level: Level, view: str) -> Tensor:
+        return self._denoisers[view](x, level)
 
 
 def field_distillation(studio: "Studio", request: Request, quality: str, objective: str) -> FieldDistillation:
@@ -34,18 +59,22 @@ def field_distillation(studio: "Studio", request: Request, quality: str, objecti
         )
     settings = replace(settings, seed=resolved.seed)
     size = resolved.size
-    denoisers = {
-        view: studio.denoiser(resolved.changed(prompt=f"{resolved.prompt}, {view}")) for view in VIEWS
-    }
+    views = {view: resolved.changed(prompt=f"{resolved.prompt}, {view}") for view in VIEWS}
+    denoisers = {view: studio.denoiser(each) for view, each in views.items()}
+    student = LoRAStudent(studio, views, settings.seed) if objective == "vsd" else None
     with studio.lock:
         white = studio.decoders.encode(torch.ones(1, 3, size[1], size[0]))[0]
-    return FieldDistillation(resolved.prompt, settings, denoisers, studio.model.path(size), white)
+    return FieldDistillation(resolved.prompt, settings, denoisers, studio.model.path(size), white, student)
 
 
-def finished_shape(studio: "Studio", distillation: FieldDistillation, faces: int) -> Shape:
-    """The surface of the field, coloured by the model's decoder."""
+def finished_shape(studio: "Studio", distillation: FieldDistillation, request: Request, faces: int) -> Shape:
+    """The surface of the field, coloured by the model's decoder, and painted where its settings say so."""
     with studio.lock:
-        return Shape(distillation.mesh(studio.decoders.decode, faces=faces))
+        shape = Shape(distillation.mesh(studio.decoders.decode, faces=faces))
+    if not distillation.settings.painted:
+        return shape
+    drawn = request.changed(width=None, height=None, steps=None, guidance=None)
+    return textured_shape(studio, drawn.changed(seed=distillation.settings.seed), shape)
 
 
 def field_shape(studio: "Studio", request: Request, quality: str, objective: str, faces: int) -> Shape:
@@ -53,4 +82,4 @@ def field_shape(studio: "Studio", request: Request, quality: str, objective: str
     distillation = field_distillation(studio, request, quality, objective)
     while distillation.done < distillation.settings.steps:
         distillation.step()
-    return finished_shape(studio, distillation, faces)
+    return finished_shape(studio, distillation, request, faces)

@@ -81,7 +81,7 @@ class TextureDrawing:
         return Shape(self.texturing.finished())
 
 
-def textured_shape(studio: "Studio", request: Request, shape: Shape, faces: int | None) -> Shape:
+def textured_shape(studio: "Studio", request: Request, shape: Shape, faces: int | None = None) -> Shape:
     """`shape` with a texture by a request, drawn in one go."""
     drawing = TextureDrawing(studio, request, shape, faces)
     for _ in drawing.views():

@@ -7,11 +7,12 @@
 Ten subjects (`benchmarks/subjects.py`) and three styles, drawn by these scripts: no training has seen them.
 Ours is `sfumato teach`. The peer is the loop of diffusers' scripts for LoRA, DreamBooth and textual inversion
 on the same weights: peft's layers of the same rank at the same places, its scheduler's noise and velocity,
-bfloat16 by autocast, gradients clipped, AdamW with the same rates, the same number of steps. What those
-scripts can keep is kept, latents and texts, so that a step is a step of the UNet. Pivotal tuning has no peer.
+bfloat16 by autocast, gradients clipped, AdamW with the same rates, the same number of steps. Latents and
+texts are kept, so that a step of it is a step of the UNet; scripts that keep nothing encode both each time,
+which `--speed` measures too. Pivotal tuning has no peer.
 
 Each training is a process of its own; its peak memory is told. What is there is not done again. `--speed`
-measures steps of both in turns in one process. The metrics are those of `sfumato evaluate --adapter`.
+measures steps of all in turns in one process. The metrics are those of `sfumato evaluate --adapter`.
 """
 
 import argparse
@@ -135,19 +136,20 @@ def ours(case: Case) -> tuple[Path, int]:
 class PeerLoop:
     """The loop of diffusers' scripts."""
 
-    def __init__(self, case: Case, recipe: Recipe) -> None:
+    def __init__(self, case: Case, recipe: Recipe, *, keeps: bool = True) -> None:
+        """`keeps`: latents and texts, and does not encode them each time."""
         torch.manual_seed(0)
-        self.case, self.recipe = case, recipe
+        self.case, self.recipe, self.keeps = case, recipe, keeps
         self.pipe: Any = diffusers.StableDiffusionPipeline.from_pretrained(
             checkpoint.embedded(), safety_checker=None
         )
         self.unet = self.pipe.unet.requires_grad_(False)
         self.pipe.text_encoder.requires_grad_(False)
         self.noise = diffusers.DDPMScheduler.from_config(self.pipe.scheduler.config)
-        self.latents = self._latents(case.pictures)
         self.prior = case.method == "dreambooth"
         if self.prior:
             self.class_latents = self._latents(case.run / "class")
+        self.latents = self._latents(case.pictures)
         self.rows = slice(0, 0)
         if case.method == "inversion":
             self._new_word()
@@ -167,15 +169,17 @@ class PeerLoop:
         )
         self.unet.train()
 
-    @torch.no_grad()
     def _latents(self, folder: Path) -> torch.Tensor:
-        """The pictures as latents (N, C, h, w)."""
-        found = []
-        for path in sorted(folder.glob("*.png")):
-            pixels = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy())
-            x = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
-            found.append(self.pipe.vae.encode(x).latent_dist.mean * self.pipe.vae.config.scaling_factor)
-        return torch.cat(found)
+        """The pictures in `folder` as latents (N, C, h, w)."""
+        paths = sorted(folder.glob("*.png"))
+        pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        self.pixels = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return torch.cat([self._encode(each) for each in self.pixels.split(1)])
+
+    @torch.no_grad()
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        latents: torch.Tensor = self.pipe.vae.encode(pixels).latent_dist.mean
+        return latents * self.pipe.vae.config.scaling_factor
 
     @torch.no_grad()
     def _states(self, texts: Sequence[str]) -> torch.Tensor:
@@ -217,7 +221,12 @@ class PeerLoop:
     def step(self) -> None:
         """One step."""
         size = self.recipe.batch_size // (2 if self.prior else 1)
-        x0 = self.latents[torch.randint(len(self.latents), (size,))]
+        chosen = torch.randint(len(self.latents), (size,))
+        if self.keeps:
+            x0 = self.latents[chosen]
+        else:
+            x0 = self._encode(self.pixels[chosen])
+            self.states = self._states([f"{WORD} {self.case.thing}"] * size)
         if self.prior:
             x0 = torch.cat([x0, self.class_latents[torch.randint(len(self.class_latents), (size,))]])
         if self.case.method == "inversion":
@@ -275,7 +284,7 @@ def train(case: Case, side: str) -> None:
     case.place(side).write_text(json.dumps(known))
 
 
-def known(case: Case, side: str, cache: Path, arguments: Sequence[str]) -> dict[str, Any]:
+def known(case: Case, side: str, seeds: int, arguments: Sequence[str]) -> dict[str, Any]:
     """What is known of a side: taught and measured, as far as that was not done."""
     place = case.place(side)
     if not place.is_file():
@@ -285,17 +294,18 @@ def known(case: Case, side: str, cache: Path, arguments: Sequence[str]) -> dict[
     found: dict[str, Any] = json.loads(place.read_text())
     if "rows" not in found:
         say(f"{case.thing}, {case.method}, {side}: measuring")
-        found["rows"] = measured(case, Path(found["result"]), cache)
+        found["rows"] = measured(case, Path(found["result"]), seeds)
         place.write_text(json.dumps(found))
     return found
 
 
-def measured(case: Case, result: Path, cache: Path) -> list[dict[str, Any]]:
+def measured(case: Case, result: Path, seeds: int) -> list[dict[str, Any]]:
     """The rows of `sfumato evaluate --adapter`."""
     studio = open_studio(ModelOptions())
     scorer = Scorer.load(None, CPU)
     settings = SamplingSettings.of(studio, Request.build(prompt="", width=256, height=256))
-    plan = personalization.PersonalizationPlan(f"{WORD} {case.thing}", case.thing)
+    plan = personalization.PersonalizationPlan(f"{WORD} {case.thing}", case.thing, seeds)
+    cache = case.folder / "cache"
     real = personalization.taught_pictures(case.pictures, 256)
     adapted = Candidate.adapted(studio, result)
     report = personalization.evaluate(
@@ -314,19 +324,20 @@ def speed(case: Case, rounds: int) -> dict[str, float]:
     steps: dict[str, Step] = {
         "ours": lambda: advance(prepared, recipe, state, generator, log),
         "peer": PeerLoop(case, recipe).step,
+        "peer that keeps nothing": PeerLoop(case, recipe, keeps=False).step,
     }
     return medians(steps, rounds, warm_up=2)
 
 
 def rows(
-    cases: dict[str, list[Case]], cache: Path, arguments: Sequence[str]
+    cases: dict[str, list[Case]], seeds: int, arguments: Sequence[str]
 ) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Of each method and side what is known of all its cases."""
     for method, own in cases.items():
         found: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
         for case in own:
             for side in SIDES if method in PEERS else SIDES[:1]:
-                found[side].append(known(case, side, cache, arguments))
+                found[side].append(known(case, side, seeds, arguments))
         yield from ((method, side, each) for side, each in found.items() if each)
 
 
@@ -358,6 +369,7 @@ def main() -> None:
     parser.add_argument("--styles", default=",".join(STYLES), help="'' for none")
     parser.add_argument("--methods", default=",".join(teach.METHODS))
     parser.add_argument("--steps", type=int, help="of each recipe; the method's own unless given")
+    parser.add_argument("--seeds", type=int, default=2, help="pictures of each prompt")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--speed", metavar="METHOD", help="only measure steps in turns")
@@ -375,8 +387,10 @@ def main() -> None:
     if options.speed:
         say(machine("cpu"))
         seconds = speed(Case(things[0], options.speed, options.folder / "speed"), options.rounds)
-        paces = ", ".join(f"{name} {1 / each:.2f} steps a second" for name, each in seconds.items())
-        say(f"{options.speed}: {paces}, ratio {seconds['peer'] / seconds['ours']:.2f}; {LOAD} {load()}")
+        for name, each in seconds.items():
+            ratio = f", {each / seconds['ours']:.2f} of the time of ours" if name != "ours" else ""
+            say(f"{options.speed}, {name}: {1 / each:.2f} steps a second{ratio}")
+        say(f"{LOAD} {load()}")
         return
     same = ["--folder", str(options.folder), "--threads", str(torch.get_num_threads())]
     same += ["--steps", str(options.steps)] if options.steps else []
@@ -392,7 +406,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     table = Table("teach", head, options.write)
-    for found in rows(cases, options.folder / "cache", same):
+    for found in rows(cases, options.seeds, same):
         table.add(row(*found))
 
 

@@ -93,7 +93,7 @@ def test_what_is_dropped_is_taken_and_a_name_that_exists_is_told(server, open_pa
     expect(page.get_by_role("listitem").filter(has=page.get_by_role("img"))).to_have_count(1)
     page.get_by_role("textbox", name="Name").fill("taken")
     page.get_by_role("button", name="Teach").click()
-    expect(page.get_by_text("adapter 'taken' is there already")).to_be_visible()
+    expect(page.get_by_text("“taken” is there already.")).to_be_visible()
     # what was typed is kept, also over a reload
     page.reload()
     expect(page.get_by_role("textbox", name="Name")).to_have_value("taken")

@@ -15,7 +15,7 @@ from sfumato.errors import UsageError
 from sfumato.formats import READ_FORMATS
 from sfumato.server.admission import served_model
 from sfumato.server.context import Server
-from sfumato.server.jobs import OPEN, Event, JobKind, JobProgress, JobState, JobView, OnCrash, View
+from sfumato.server.jobs import OPEN, Event, Failing, JobKind, JobProgress, JobState, JobView, OnCrash
 from sfumato.server.store import NewJob
 from sfumato.server.store.quota import BusyError
 from sfumato.server.submitting import decoded
@@ -53,7 +53,7 @@ class TeachRequest(BaseModel):
     )
 
 
-class TeachView(View):
+class TeachView(Failing):
     """A subject or a style that is learned. `created`, `started` and `ended`: seconds since 1970, UTC."""
 
     id: str
@@ -73,7 +73,6 @@ class TeachView(View):
     priority: int
     on_crash: OnCrash
     crashes: int
-    error: str | None
     created: float
     started: float | None
     ended: float | None

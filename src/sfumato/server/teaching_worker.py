@@ -14,8 +14,9 @@ from sfumato.server.jobs import JobKind, WaitingJob
 from sfumato.server.settings import ServerSettings
 from sfumato.server.worker import messages
 from sfumato.server.worker.teaching import SAMPLES, main
-from sfumato.server.workers import CRASHED, Hear, HeldWorker
+from sfumato.server.workers import Hear, HeldWorker
 
+CRASHED = "the process that learned it ended"
 STOPPED = "the server was stopped while it learned"
 
 

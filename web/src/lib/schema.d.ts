@@ -3357,7 +3357,19 @@ export interface components {
             /** Ended */
             ended: number | null;
             /** Error */
-            error: string | null;
+            error?: string | null;
+            /**
+             * Error Code
+             * @description The error's name, for programs, where it has one.
+             */
+            readonly error_code: string | null;
+            /**
+             * Error Values
+             * @description What the error names, by its code.
+             */
+            readonly error_values: {
+                [key: string]: string;
+            } | null;
             /** Id */
             id: string;
             /**

@@ -67,6 +67,22 @@ export const errors = {
     en: "At most {most} steps are taken on this server.",
     de: "Auf diesem Server sind höchstens {most} Schritte möglich.",
   },
+  "error.adapter_taken": {
+    en: "“{name}” is there already. Give this one another name.",
+    de: "„{name}“ gibt es schon. Geben Sie diesem einen anderen Namen.",
+  },
+  "error.too_much_teaching": {
+    en: "It would take {count} steps; at most {most} are learned on this server.",
+    de: "Es wären {count} Schritte; auf diesem Server werden höchstens {most} gelernt.",
+  },
+  "error.too_many_teachings": {
+    en: "{most} are being learned or wait; wait until one of them is over.",
+    de: "{most} werden gelernt oder warten; warten Sie, bis eines davon fertig ist.",
+  },
+  "error.nothing_taught": {
+    en: "Nothing can be taught on this server.",
+    de: "Auf diesem Server kann nichts gelehrt werden.",
+  },
   "error.queue_full": {
     en: "The queue is full. Try again in {seconds} seconds; your prompt is kept.",
     de: "Die Warteschlange ist voll. In {seconds} Sekunden noch einmal; Ihr Prompt bleibt.",
@@ -122,6 +138,10 @@ export const errors = {
   "error.process_ended": {
     en: "The process that drew it ended, perhaps for want of memory. A smaller picture needs less.",
     de: "Der zeichnende Prozess endete, vielleicht aus Mangel an Speicher. Ein kleineres Bild braucht weniger.",
+  },
+  "error.learning_ended": {
+    en: "The process that learned it ended, perhaps for want of memory.",
+    de: "Der lernende Prozess endete, vielleicht aus Mangel an Speicher.",
   },
   "error.machine_lost": {
     en: "The machine that drew it is gone.",

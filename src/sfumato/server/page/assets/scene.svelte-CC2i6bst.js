@@ -1,1 +1,0 @@
-import{d as e}from"./toasts.svelte-B_bdzr3j.js";import{I as t}from"./index-8tCHIAZ2.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

@@ -1,11 +1,13 @@
-"""Draws figures from the logs of runs: `python docs/draw_training.py curves|grids NAME RUN …`.
+"""Draws figures from the logs of runs: `python docs/draw_training.py curves|grids|taught NAME RUN …`.
 
 `curves`: the losses of several runs side by side, from their logs. `grids`: one run's sample grids over
-time, a row for each.
+time, a row for each. `taught`: the pictures that runs of `sfumato teach` learned from, and what each has
+drawn in the end.
 """
 
 import json
 import sys
+import tomllib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +26,8 @@ PICTURES = Path(__file__).parent / "pictures"
 COLUMNS = 8
 """Pictures in a row of a sample grid."""
 ROWS, CELL, MARGIN = 6, 96, 110
+TAUGHT = 128
+"""Pixels of a picture's side in `taught`."""
 
 
 def curves(name: str, runs: Sequence[Path]) -> None:
@@ -72,6 +76,32 @@ def grids(name: str, run: Path) -> None:
     _save(page, name)
 
 
+def taught(name: str, runs: Sequence[Path]) -> None:
+    """The pictures of a subject, and what each run has drawn, under the prompts that it has been drawn by."""
+    recipes = [tomllib.loads((run / "recipe.toml").read_text()) for run in runs]
+    grids = [run / "lora" if "stages" in recipe else run for run, recipe in zip(runs, recipes, strict=True)]
+    recipe = next(recipe for recipe in recipes if "stages" not in recipe)
+    prompts, subject = recipe["samples"]["prompts"], sorted(Path(recipe["data"]["folder"]).glob("*.png"))
+    width = MARGIN + max(len(prompts), len(subject)) * TAUGHT
+    page = PIL.Image.new("RGB", (width, (len(runs) + 1) * TAUGHT + 24), "white")
+    pen, font = PIL.ImageDraw.Draw(page), PIL.ImageFont.load_default(15)
+    small = PIL.ImageFont.load_default(11)
+    for column, path in enumerate(subject):
+        with PIL.Image.open(path) as picture:
+            page.paste(picture.convert("RGB").resize((TAUGHT, TAUGHT)), (MARGIN + column * TAUGHT, 0))
+    pen.text((MARGIN - 10, TAUGHT / 2), "pictures", "black", font, anchor="rm")
+    for column, prompt in enumerate(prompts):
+        place = MARGIN + column * TAUGHT + TAUGHT / 2, TAUGHT + 12
+        pen.text(place, prompt, "black", small, anchor="mm")
+    for row, (run, folder) in enumerate(zip(runs, grids, strict=True)):
+        top = (row + 1) * TAUGHT + 24
+        with PIL.Image.open(folder / "samples" / "last.webp") as grid:
+            strip = grid.convert("RGB").crop((0, 0, len(prompts) * grid.height, grid.height))
+            page.paste(strip.resize((len(prompts) * TAUGHT, TAUGHT)), (MARGIN, top))
+        pen.text((MARGIN - 10, top + TAUGHT / 2), run.name, "black", font, anchor="rm")
+    _save(page, name)
+
+
 def _save(page: PIL.Image.Image, name: str) -> None:
     PICTURES.mkdir(exist_ok=True)
     page.save(PICTURES / name, quality=88, method=6)
@@ -84,5 +114,7 @@ if __name__ == "__main__":
             curves(name, [Path(run) for run in runs])
         case ["grids", name, run]:
             grids(name, Path(run))
+        case ["taught", name, *runs] if runs:
+            taught(name, [Path(run) for run in runs])
         case _:
             sys.exit(__doc__)

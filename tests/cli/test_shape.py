@@ -108,6 +108,11 @@ def test_a_prompt_is_drawn_and_puffed(here):
             ["an apple", "--method", "field", "--back", "mirror"],
             "back is mirror: it belongs to the method puff",
         ),
+        (
+            ["an apple", "--preview", "turn.webp"],
+            "--preview is given with a prompt: it belongs to the method",
+        ),
+        (["an apple", "--method", "field", "--preview", "turn.png"], "unknown suffix '.png'; frames are"),
         (["an apple", "--quality", "best"], "quality is 'best': must be draft or good"),
         (["an apple", "--steps", "-1"], "steps is -1"),
     ],
@@ -241,3 +246,11 @@ def test_a_field_is_distilled_with_a_student_and_a_good_one_is_painted(here, qui
     # the texture of one that is painted has four texels for each pixel of a view
     texture = sfumato.Shape.open("ball.glb").mesh.texture
     assert texture.shape[0] == (512 if "vsd" in how else 256)
+
+
+@pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
+def test_a_field_is_seen_from_around_while_it_forms(here, quick_colours, monkeypatch):
+    monkeypatch.setattr("sfumato.cli.shape.KEPT_STEPS", 2)
+    assert here("shape", *FIELD, "--preview", "turn.webp", "-o", "ball.glb")[0] == 0
+    with PIL.Image.open("turn.webp") as film:
+        assert (film.n_frames, film.size) == (12, (32, 32))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sfumato import files
+from sfumato import animation, files
 from sfumato.cli import console, saving, target
 from sfumato.cli.help import OUTPUT, PICTURE
 from sfumato.cli.options import Device, OptionGroup, Program, Quiet, argument, number, option, request_fields
@@ -30,7 +30,8 @@ LEFT_OUT = (
 
 
 KEPT_STEPS = 50
-"""How often the state of a field is written while it is distilled."""
+"""How often the state of a field is written while it is distilled, and a preview of it."""
+PREVIEW_FPS = 6
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,14 @@ def shape(
             OBJECTIVES,
         ),
     ] = "sds",
+    preview: Annotated[
+        Path | None,
+        option(
+            "--preview FILE",
+            OUTPUT,
+            "Of a field: an animation that shows it from around, written anew every 50 steps. Default: none.",
+        ),
+    ] = None,
     thickness: Annotated[
         str, option("--thickness N", PICTURE, "0.05 to 2; 1 makes a ball of a disc. Default: 1.")
     ] = "1",
@@ -185,6 +194,7 @@ def shape(
         ("--mask", mask is not None and kind != "picture", "a picture that is there"),
         (f"--method {method}", method != "puff" and kind != "prompt", "a prompt"),
         *((name, given and kind == "mesh", "a picture or a prompt") for name, given in of_puff.items()),
+        ("--preview", preview is not None and method != "field", "the method field"),
         ("a second prompt", material and kind != "mesh", "a mesh"),
         (
             "--faces",
@@ -201,6 +211,9 @@ def shape(
     transparent = kind == "prompt" and method == "puff"
     request = Request.build(prompt=material or what, transparent=transparent, **fields)
     stem = target.slug(what, 40) if kind == "prompt" else Path(what).stem
+    if preview is not None:
+        animation.animation_format(preview)
+        files.check_file(preview)
     path = output.place(f"{stem}{'.glb' if points is None else '.ply'}", check)
     look: dict[str, Any] = {"thickness": amount, "back": back, "faces": triangles or FACES}
     meter = console.Meter(output.quiet)
@@ -210,7 +223,9 @@ def shape(
     elif kind == "picture":
         made = _of_picture(what, mask, look, meter)
     elif method == "field":
-        made, facts = _of_field(request, device, (quality, objective), triangles or FACES, path, meter)
+        made, facts = _of_field(
+            request, device, (quality, objective), triangles or FACES, (path, preview), meter
+        )
     else:
         made, facts = _of_prompt(request, device, look, meter)
     made.save(path, points=count)
@@ -280,10 +295,14 @@ def _of_field(
     device: DeviceOptions,
     how: tuple[str, str],
     faces: int,
-    path: Path,
+    places: tuple[Path, Path | None],
     meter: console.Meter,
 ) -> "tuple[Shape, dict[str, Any]]":
-    """The shape of a field distilled in a quality by an objective. Its state is kept beside `path`."""
+    """The shape of a field distilled in a quality by an objective.
+
+    `places`: the path beside which its state is kept, and where a preview goes if one is asked for.
+    """
+    path, preview = places
     from sfumato.space.libraries import library
 
     library("skimage")
@@ -303,6 +322,11 @@ def _of_field(
                 meter.update("distilling", distillation.done, total)
                 if distillation.done % KEPT_STEPS == 0:
                     distillation.save(kept)
+                    if preview is not None:
+                        pictures = shaping.turning_preview(studio, distillation)
+                        kind = animation.animation_format(preview)
+                        with files.replace_atomically(preview) as file:
+                            file.write(animation.encoded(pictures, kind, PREVIEW_FPS, {}))
         except (console.Interrupted, NumericsError) as stopped:
             if distillation.done:
                 distillation.save(kept)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import PIL.Image
 import torch
 from torch import Tensor
 
@@ -13,7 +14,8 @@ from sfumato.errors import UsageError
 from sfumato.request import Request
 from sfumato.space.distillation import VIEWS, FieldDistillation
 from sfumato.space.settings import QUALITIES
-from sfumato.space.shape import Shape
+from sfumato.space.shape import ELEVATION, Shape
+from sfumato.studio.clips import pixels_of
 from sfumato.studio.texturing import textured_shape
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 RANK = 4
 """Of the student's LoRA."""
+PREVIEW_FRAMES = 12
+"""Of a preview that turns, unless another number is given."""
 
 
 class LoRAStudent:
@@ -65,6 +69,20 @@ def field_distillation(studio: "Studio", request: Request, quality: str, objecti
     with studio.lock:
         white = studio.decoders.encode(torch.ones(1, 3, size[1], size[0]))[0]
     return FieldDistillation(resolved.prompt, settings, denoisers, studio.model.path(size), white, student)
+
+
+def turning_preview(
+    studio: "Studio", distillation: FieldDistillation, frames: int = PREVIEW_FRAMES
+) -> list[PIL.Image.Image]:
+    """What the field looks like by now from even azimuths, by the quickest decoder."""
+    pictures = []
+    for number in range(frames):
+        with torch.no_grad():
+            latent, _ = distillation.latent(distillation.view(360 * number / frames, ELEVATION))
+        with studio.lock:
+            pixels = studio.decoders.decode(latent, studio.quickest_decoder)
+        pictures.append(PIL.Image.fromarray(pixels_of(pixels[:, :, None])[0]))
+    return pictures
 
 
 def finished_shape(studio: "Studio", distillation: FieldDistillation, request: Request, faces: int) -> Shape:

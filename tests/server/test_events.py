@@ -19,7 +19,7 @@ def following(server, **parameters):
                 kind = line[7:]
             elif line.startswith("data: "):
                 data = json.loads(line[6:])
-                assert EventData(**data).model_dump(mode="json", exclude_unset=True) == data
+                assert EventData(**data).model_dump(mode="json", exclude_none=True) == data
                 yield kind, data
 
     with server.http.stream("GET", "/api/v1/events", params=parameters) as answer:

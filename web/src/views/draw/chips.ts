@@ -2,6 +2,7 @@
 
 import type { DrawFields } from "$lib/api";
 import { number, t } from "$lib/i18n.svelte";
+import { library } from "$lib/stores/library.svelte";
 import { OF_CLIPS } from "$lib/request";
 import type { Key } from "$lib/texts";
 
@@ -39,10 +40,16 @@ const NAMES = ["sampler", "spacing", "dialect", "model", "templates", "motion"] 
 
 export function chipsOf(fields: DrawFields): Chip[] {
   const found: Chip[] = [];
+  const usual = library.model(fields.model)?.defaults;
   const add = (name: string, text: string, ...of: (keyof DrawFields)[]) =>
     found.push({ name, text, fields: of });
   if (fields.width || fields.height)
-    add("size", `${fields.width ?? "–"} × ${fields.height ?? "–"}`, "width", "height");
+    add(
+      "size",
+      `${fields.width ?? usual?.width ?? "–"} × ${fields.height ?? usual?.height ?? "–"}`,
+      "width",
+      "height",
+    );
   for (const [name, key] of Object.entries(NUMBERS) as [keyof DrawFields, Key][]) {
     const value = fields[name];
     if (typeof value === "number")

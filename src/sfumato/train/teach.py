@@ -29,6 +29,10 @@ INVERSION, LORA = "inversion.toml", "lora.toml"
 METHODS = ("lora", "dreambooth", "inversion", "pivotal")
 VECTORS = 4
 """Of a new word."""
+TRIED = {"lora": (2e-3, 150), "dreambooth": (1e-3, 150), "pivotal": (1e-3, 150), "inversion": (1e-2, 200)}
+"""Learning rate and steps of each method with the embedded model, chosen by what they draw."""
+USUAL = {**dict.fromkeys(("lora", "dreambooth", "pivotal"), (1e-4, 500)), "inversion": (5e-4, 500)}
+"""The same with other models: the rates of diffusers' scripts, and as many steps as its guides take."""
 BATCH = 4
 CLASS_PICTURES = 24
 MOST_NAME = 64
@@ -149,10 +153,10 @@ def recipes(teaching: Teaching, data: FolderContents) -> dict[str, dict[str, Any
     }
 
 
-def _common(
-    teaching: Teaching, data: FolderContents, run: Path, steps: int, learning_rate: float
-) -> dict[str, Any]:
+def _common(teaching: Teaching, data: FolderContents, run: Path, method: str) -> dict[str, Any]:
     name = teaching.name.strip()
+    learning_rate, usual = (TRIED if teaching.base == EMBEDDED else USUAL)[method]
+    steps = usual if teaching.steps is None else teaching.steps
     template = name if teaching.base == EMBEDDED else f"a photo of {name}"
     texts: dict[str, Any] = {"caption_template": [template]}
     if any(picture.captions for picture in data.pictures):
@@ -197,7 +201,7 @@ def _validation(pictures: int, steps: int) -> dict[str, Any]:
 
 def _lora(teaching: Teaching, data: FolderContents, run: Path) -> dict[str, Any]:
     """A LoRA (Hu et al. 2022), for DreamBooth with prior preservation."""
-    content = _common(teaching, data, run, 150 if teaching.steps is None else teaching.steps, 1e-3)
+    content = _common(teaching, data, run, teaching.method)
     content["objective"] = {"name": "denoiser"}
     content["adapter"] = {"rank": 16, "trigger_words": [teaching.name.strip()]}
     if teaching.method == "dreambooth":
@@ -213,7 +217,7 @@ def _lora(teaching: Teaching, data: FolderContents, run: Path) -> dict[str, Any]
 
 def _inversion(teaching: Teaching, data: FolderContents, run: Path) -> dict[str, Any]:
     """Textual inversion (Gal et al. 2023)."""
-    content = _common(teaching, data, run, 200 if teaching.steps is None else teaching.steps, 1e-2)
+    content = _common(teaching, data, run, "inversion")
     begins_as = teaching.of_class or "thing"
     content["objective"] = {
         "name": "textual-inversion",

@@ -146,6 +146,11 @@ def test_a_teaching_goes_on_where_it_was_after_a_kill_of_the_server_and_of_its_p
     once = teach(server, headers={"idempotency-key": "mug"}, steps=120)
     again = teach(server, headers={"idempotency-key": "mug"}, steps=120)
     assert again["id"] == once["id"]
+    for changed in ({"steps": 121}, {"pictures": MUG["pictures"][1:]}, {"name": "rfz cup"}):
+        body = {**MUG, "steps": 120, **changed}
+        other = server.http.post("/api/v1/teach", json=body, headers={"idempotency-key": "mug"})
+        assert other.status_code == 409, other.text
+        assert f"({', '.join(changed)} differed)" in other.json()["error"]["message"]
     looked_at(server, once, lambda found: learns(found) and found["progress"]["done"] > 26)
     server.kill()
     server = begin()

@@ -18,13 +18,15 @@ from sfumato.server.context import Server
 from sfumato.server.jobs import OPEN, Event, Failing, JobKind, JobProgress, JobState, JobView, OnCrash
 from sfumato.server.store import NewJob
 from sfumato.server.store.quota import BusyError
-from sfumato.server.submitting import decoded
+from sfumato.server.submitting import check_repeated, decoded
 
 MOST_PICTURES = 200
 MOST_OPEN = 8
 """Teachings of one key that are not over."""
 BUSY_SECONDS = 60
 _OF_JOB = ("id", "state", "priority", "on_crash", "crashes", "error", "created", "started", "ended")
+_PLANNED = ("kind", "all_steps", "notes")
+"""What a job's request has besides what was asked."""
 _NAME = re.compile(r"[\w][\w.-]{0,63}")
 
 
@@ -119,17 +121,20 @@ def submit_teaching(
     on_crash: OnCrash = "retry",
     idempotency_key: str | None = None,
 ) -> TeachView:
-    """Accept a teaching. Raises `UsageError`, `PictureError`, `BusyError`, `OutputError`."""
+    """Accept a teaching. Raises as `sfumato.server.submitting.submit` does."""
     settings = server.settings
     if not settings.max_teach_steps:
         raise UsageError("nothing is taught on this server")
-    if idempotency_key is not None and (known := server.store.submitted(owner, idempotency_key)) is not None:
-        return viewed(server, known)
     fields = {
         **asked.model_dump(by_alias=True, exclude={"pictures"}),
         "model": served_model(asked.model, settings),
     }
     named = [_picture(text, index) for index, text in enumerate(asked.pictures)]
+    kept = [{"name": name, "sha256": digest, "data": None} for name, digest, _ in named]
+    if idempotency_key is not None and (known := server.store.submitted(owner, idempotency_key)) is not None:
+        found = (*_PLANNED, *(() if asked.adapter else ("adapter",)))
+        check_repeated(known.request, {**fields, "pictures": kept}, without=found)
+        return viewed(server, known)
     plan = server.dispatcher.questions.ask(planned, fields, len(named))
     if plan.steps > settings.max_teach_steps:
         raise UsageError(f"steps are {plan.steps:,} in all: at most {settings.max_teach_steps:,} here")
@@ -142,7 +147,7 @@ def submit_teaching(
         "kind": plan.kind,
         "all_steps": plan.steps,
         "notes": plan.notes,
-        "pictures": [{"name": name, "sha256": digest, "data": None} for name, digest, _ in named],
+        "pictures": kept,
     }
     new = NewJob(
         request,

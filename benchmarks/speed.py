@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py [MODE]... [--write docs/performance.md]
     python benchmarks/speed.py sd15-picture --device cuda --compile
+    python benchmarks/speed.py clips --rounds 2
     python benchmarks/speed.py editing --write docs/performance.md
     python benchmarks/speed.py fast live --model MODEL --write docs/few-steps.md
 
@@ -45,7 +46,7 @@ import sfumato
 from sfumato import checkpoint
 from sfumato.adapt.architecture import PUBLISHED
 from sfumato.checkpoint.layout import FAST
-from sfumato.config import TinyVAEConfig, UNetConfig, VAEConfig
+from sfumato.config import MotionAdapterConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.diffusion.guidance import ClassifierFreeGuidance
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.samplers import sampler_named
@@ -55,6 +56,7 @@ from sfumato.engine import Engine, Finished, Job
 from sfumato.nets.denoiser import Denoiser
 from sfumato.nets.inference import for_inference
 from sfumato.nets.inputs import SizeConditioning
+from sfumato.nets.motion import MotionAdapter
 from sfumato.nets.tiny_vae import AutoencoderTiny
 from sfumato.nets.unet import UNet
 from sfumato.nets.vae import AutoencoderKL
@@ -85,6 +87,8 @@ TINY = {
     "decoder_block_out_channels": [32] * 4,
     "num_decoder_blocks": [3, 3, 2, 0],
 }
+SMALL_SD = {**SD15, "block_out_channels": [96, 192, 384, 384], "sample_size": 32}
+FRAMES = 16
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCRIPT = """
 import sys
@@ -215,8 +219,10 @@ def beside(
     *,
     scale: float = 0,
     rounds: int | None = None,
+    convert: bool = True,
 ) -> Row:
-    """Our answer beside the peer's, plain, in channels_last, and compiled by OpenVINO if it is installed.
+    """Our answer beside the peer's, plain, in channels_last, and compiled by OpenVINO if it is installed and
+    it is to `convert` the peer.
 
     With `scale` the difference is told in numbers of 8 bits, `scale` of them for 1.
     """
@@ -230,7 +236,7 @@ def beside(
         "plain": lambda: peer(*asked),
         "channels_last": lambda: other(*asked),
     }
-    if bench.device == "cpu" and find_spec("openvino") is not None:
+    if convert and bench.device == "cpu" and find_spec("openvino") is not None:
         runs["OpenVINO"] = compiled_by_openvino(peer, asked, dtype)
     seconds = bench.medians(runs, rounds)
     return Row(what, seconds.pop("ours"), seconds, apart)
@@ -586,6 +592,43 @@ def own_unet(peer: Any, bench: Bench, config: dict[str, Any] = SD15) -> UNet:
     return for_inference(unet, torch.device(bench.device), peer.dtype, compiled=bench.compile)
 
 
+def clips(bench: Bench) -> Iterator[Row]:
+    """A guided pass of AnimateDiff with its motion modules, and whole clips of the embedded model."""
+    dtype, device = torch.float32, torch.device(bench.device)
+    peer = peer_unet(dtype, SMALL_SD)
+    torch.manual_seed(3)
+    adapter = diffusers.MotionAdapter(block_out_channels=SMALL_SD["block_out_channels"])
+    for weight in adapter.parameters():
+        nn.init.normal_(weight, std=0.02)
+    motion = MotionAdapter(MotionAdapterConfig.from_dict(dict(adapter.config), "the motion adapter"))
+    motion.load_state_dict(adapter.state_dict())
+    unet = own_unet(peer, bench, SMALL_SD)
+    for_inference(motion, device, dtype, compiled=bench.compile).attach(unet)
+    theirs = diffusers.UNetMotionModel.from_unet2d(peer, adapter).to(device, dtype).eval()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 4, FRAMES, 32, 32, generator=generator).to(device)
+    states = torch.randn(2, 77, SMALL_SD["cross_attention_dim"], generator=generator).to(device)
+    t, rows = torch.tensor([500.0], device=device), torch.zeros(2, dtype=torch.long, device=device)
+    asked = (torch.cat([x, x]), t, states.repeat_interleave(FRAMES, dim=0))
+    what = f"AnimateDiff on 3 tenths of SD 1.5's widths, one guided pass, {FRAMES} frames at 256², float32"
+    with torch.inference_mode():
+        ours = partial(unet.denoise, x, unet.embed_time(t), unet.context(states), rows)
+        yield beside(bench, what, ours, Answer(theirs), asked, "float32", convert=False)
+    studio = sfumato.load(device=bench.device)
+    name = str(studio.dtype).removeprefix("torch.")
+    for kind, fields in (
+        (f"{STEPS} guided steps", {"steps": STEPS, "guidance": GUIDANCE}),
+        (f"--fast, {FAST_STEPS} steps", {"fast": True, "steps": FAST_STEPS}),
+    ):
+
+        def clip(fields: dict[str, Any] = fields) -> Any:
+            return studio.animate(f"{PROMPT}, bouncing", frames=FRAMES, seed=7, **fields)
+
+        seconds = bench.medians({"ours": clip})
+        what = f"a clip of the embedded model, {FRAMES} frames at 256², {kind}, text to pixels, {name}"
+        yield Row(what, seconds["ours"], {}, "–")
+
+
 def startup(bench: Bench) -> Iterator[Row]:
     """From the start of the process to the saved picture."""
     with tempfile.TemporaryDirectory() as folder:
@@ -625,6 +668,7 @@ MODES = {
     "decoding": decoding,
     "fast": fast,
     "live": live,
+    "clips": clips,
     "startup": startup,
     "help": answers,
 }

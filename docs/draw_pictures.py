@@ -379,11 +379,30 @@ def clips(studio: sfumato.Studio) -> None:
         "a red apple bouncing, 3d render", "a yellow bell swinging, 3d render",
         "a red heart pulsing, noto style",
     )  # fmt: skip
-    videos = [studio.animate(prompt, frames=16, seed=7, loop=True) for prompt in prompts]
+    played("video.webp", [studio.animate(prompt, frames=16, seed=7, loop=True) for prompt in prompts])
+
+
+def travels(studio: sfumato.Studio) -> None:
+    """A clip whose frames read texts of their own."""
+    texts = {0: "a smiling face, flat emoji", 6: "a crying face, flat emoji"}
+    played("video-travel.webp", [studio.animate("", travel=texts, frames=12, seed=7, steps=16, loop=True)])
+
+
+def between(studio: sfumato.Studio) -> None:
+    """Clips half of whose frames are put between those that are drawn."""
+    prompts = ("a yellow bell swinging, 3d render", "a red heart beating, 3d render")
+    given = {"frames": 8, "interpolate": 2, "seed": 7, "steps": 16, "loop": True}
+    played("video-between.webp", [studio.animate(prompt, **given) for prompt in prompts])
+
+
+def played(name: str, videos: Sequence[sfumato.Video]) -> None:
+    """Write clips of as many frames side by side."""
     rows = zip(*(video.frames for video in videos), strict=True)
-    pages = [contact_sheet([frame.pil.resize((160, 160)) for frame in row], columns=3) for row in rows]
+    pages = [
+        contact_sheet([frame.pil.resize((160, 160)) for frame in row], columns=len(videos)) for row in rows
+    ]
     content = animation.encoded(pages, "WEBP", videos[0].fps, {})
-    (PICTURES / "video.webp").write_bytes(content)
+    (PICTURES / name).write_bytes(content)
 
 
 def shapes(studio: sfumato.Studio) -> None:
@@ -471,6 +490,8 @@ if __name__ == "__main__":
             textures,
             instruction,
             clips,
+            travels,
+            between,
             shapes,
             field,
             painted,

@@ -157,6 +157,13 @@ def test_a_pipe_named_as_a_picture_is_not_waited_for(tmp_path):
         Image.open(tmp_path / "picture.png")
 
 
+def test_a_video_is_refused_as_one(tmp_path):
+    path = tmp_path / "moving.mp4"
+    path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(64))
+    with pytest.raises(PictureError, match=r"is a video; .*: of a clip give one frame"):
+        Image.open(path)
+
+
 def test_an_animation_is_refused(tmp_path):
     frames = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for suffix in (".png", ".webp"):

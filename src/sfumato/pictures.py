@@ -15,7 +15,7 @@ from PIL import ExifTags, ImageOps
 from sfumato import png_text
 from sfumato.errors import PictureError, UnsupportedPictureError
 from sfumato.files import open_file
-from sfumato.formats import READ_FORMATS, READABLE
+from sfumato.formats import READ_FORMATS, READABLE, is_video
 
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
@@ -93,6 +93,10 @@ def opened_content(
     except PIL.Image.DecompressionBombError:
         raise UnsupportedPictureError(f"{name} has far too many pixels; {_limit(most)}") from None
     except PIL.UnidentifiedImageError:
+        if is_video(name):
+            raise UnsupportedPictureError(
+                f"{name} is a video; only single pictures are read: of a clip give one frame"
+            ) from None
         raise PictureError(f"{name} is not a {READABLE} picture") from None
     except OSError as error:
         raise PictureError(f"cannot read {name}: {error.strerror or error}") from error

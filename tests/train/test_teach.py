@@ -274,6 +274,18 @@ def test_where_memory_runs_out_it_is_said_what_takes_less(here, mug, tiny_base, 
     assert (recipe.batch_size, recipe.data.resolution) == (1, 16)
 
 
+def test_text_encoders_are_taught_too_where_that_is_asked_for(here, mug, tiny_base, tmp_path):
+    status, _, err = taught(here, tiny_base, mug, "--text-encoders")
+    assert status == 0, err
+    names = weights.read(tmp_path / "home/adapters/mug.safetensors")
+    assert {name.split(".")[0] for name in names} == {"unet", "text_encoder"}
+    drawn = ("generate", "sks mug", "--model", tiny_base, "--seed", "1", "--device", "cpu", "-o", "with.png")
+    assert here(*drawn, "--lora", "mug")[0] == 0
+    status, _, err = taught(here, tiny_base, mug, "--text-encoders", "--method", "inversion")
+    assert status == 2
+    assert "inversion leaves the networks as they are" in err
+
+
 def test_a_picture_that_is_much_enlarged_is_warned_of(here, mug, tiny_base):
     Image.new("RGB", (10, 10), "red").save(mug / "tiny.png")
     status, _, err = taught(here, tiny_base, mug)

@@ -56,6 +56,9 @@ class TeachOptions:
     seconds: Annotated[
         float | None, option("--seconds N", RUN, "Stop after N seconds; run again to resume. Default: never.")
     ] = None
+    text_encoders: Annotated[
+        bool, option("--text-encoders", RUN, "Train the text encoders as well, which takes more memory.")
+    ] = False
     run: Annotated[
         Path | None, option("--run FOLDER", RUN, "Where to keep the run. Default: runs/ and its name.")
     ] = None
@@ -94,6 +97,7 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
         options.steps,
         options.batch_size,
         options.resolution,
+        options.text_encoders,
         options.mask,
     )
     devices.set_threads(computing)
@@ -179,4 +183,5 @@ def _again(options: TeachOptions) -> list[str]:
     }
     pairs = [(name, str(value)) for name, value in given.items() if value is not None]
     pictures = map(str, options.pictures)
-    return ["sfumato", "teach", *pictures, *(part for pair in pairs for part in pair)]
+    text = ["--text-encoders"] if options.text_encoders else []
+    return ["sfumato", "teach", *pictures, *(part for pair in pairs for part in pair), *text]

@@ -68,6 +68,8 @@ class Teaching:
     """Pictures of the subject in one step; the method's unless given."""
     resolution: int | None = None
     """The side of square pictures; the model's own unless given."""
+    text_encoders: bool = False
+    """Whether the LoRA changes the text encoders as well."""
     mask: str | None = None
     """What of the pictures is learned, one of `LOSS_MASKS`; by masks beside them, if there are any, unless
     given."""
@@ -84,6 +86,8 @@ class Teaching:
                 )
         if re.search(r"[<>(){}\[\]:|]", self.name):
             raise UsageError(f"the name is {self.name!r}: <>(){{}}[]:| mean something else in prompts")
+        if self.method == "inversion" and self.text_encoders:
+            raise UsageError("inversion leaves the networks as they are: --text-encoders goes with a LoRA")
         if self.method == "dreambooth" and not self.of_class:
             raise UsageError("dreambooth keeps the class as it was, and must know it: --class mug")
         locate(self.base)
@@ -203,7 +207,11 @@ def _lora(teaching: Teaching, data: FolderContents, run: Path) -> dict[str, Any]
     """A LoRA (Hu et al. 2022), for DreamBooth with prior preservation."""
     content = _common(teaching, data, run, teaching.method)
     content["objective"] = {"name": "denoiser"}
-    content["adapter"] = {"rank": 16, "trigger_words": [teaching.name.strip()]}
+    content["adapter"] = {
+        "rank": 16,
+        "trigger_words": [teaching.name.strip()],
+        "text_encoders": teaching.text_encoders,
+    }
     if teaching.method == "dreambooth":
         # of each batch half are pictures of the class
         content["batch_size"] *= 2

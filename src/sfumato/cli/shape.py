@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sfumato import animation, files
+from sfumato import files
 from sfumato.cli import console, saving, target
 from sfumato.cli.help import OUTPUT, PICTURE
 from sfumato.cli.options import Device, OptionGroup, Program, Quiet, argument, number, option, request_fields
@@ -212,6 +212,8 @@ def shape(
     request = Request.build(prompt=material or what, transparent=transparent, **fields)
     stem = target.slug(what, 40) if kind == "prompt" else Path(what).stem
     if preview is not None:
+        from sfumato import animation
+
         animation.animation_format(preview)
         files.check_file(preview)
     path = output.place(f"{stem}{'.glb' if points is None else '.ply'}", check)
@@ -308,7 +310,7 @@ def _of_field(
     library("skimage")
     kept = path.with_name(f"{path.stem}.field.safetensors")
     with meter.shown("loading the model"):
-        from sfumato import devices
+        from sfumato import animation, devices
         from sfumato.studio import open_studio, shaping
 
         studio = open_studio(ModelOptions.of_request(request), devices.native(device))

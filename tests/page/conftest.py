@@ -9,7 +9,7 @@ from running import RunningServer
 
 import sfumato
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 STYLE = '[ink-drawing]\nprompt = "{prompt}, ink drawing"\ndescription = "Black ink on paper"\n'

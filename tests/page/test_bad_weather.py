@@ -142,7 +142,8 @@ def test_a_job_that_failed_says_why_and_is_offered_again(server, open_page):
     failed = row(page, "a hat <lora:broken:1>")
     expect(failed.get_by_role("alert")).to_contain_text("broken.safetensors")
     failed.get_by_role("button", name="Try again").click()
-    expect(page.get_by_role("alert").filter(has_text="Failed.")).to_have_count(2)
+    rows = page.get_by_role("list", name="What was drawn").locator("> li")
+    expect(rows.filter(has_text="a hat <lora:broken:1>").get_by_role("alert")).to_have_count(2)
     assert [job["request"]["seed"] for job in server.jobs()[:2]] == [41, 41]
 
 

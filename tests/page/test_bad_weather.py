@@ -173,9 +173,11 @@ def test_a_file_that_is_refused_is_told_why(server, open_page, place):
 
 @pytest.mark.quick
 def test_what_is_refused_and_what_failed_is_said_in_german(server, browser):
-    context = browser.new_context(locale="de")
+    context = browser.new_context(locale="de", viewport={"width": 360, "height": 740})
     page = context.new_page()
     page.goto(server.url)
+    expect(page.get_by_role("button", name="Zeichnen", exact=True)).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     box = page.get_by_role("textbox", name="Prompt", exact=True)
     box.fill("a (cat")
     expect(box).to_have_accessible_description(re.compile("„\\(“ an Stelle 3 wird nie geschlossen"))

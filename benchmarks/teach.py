@@ -141,7 +141,7 @@ class PeerLoop:
         torch.manual_seed(0)
         self.case, self.recipe, self.keeps = case, recipe, keeps
         self.pipe: Any = diffusers.StableDiffusionPipeline.from_pretrained(
-            checkpoint.embedded(), safety_checker=None
+            checkpoint.embedded(), dtype=torch.float32, safety_checker=None
         )
         self.unet = self.pipe.unet.requires_grad_(False)
         self.pipe.text_encoder.requires_grad_(False)
@@ -222,19 +222,17 @@ class PeerLoop:
         """One step."""
         size = self.recipe.batch_size // (2 if self.prior else 1)
         chosen = torch.randint(len(self.latents), (size,))
-        if self.keeps:
-            x0 = self.latents[chosen]
-        else:
-            x0 = self._encode(self.pixels[chosen])
-            self.states = self._states([f"{WORD} {self.case.thing}"] * size)
+        x0 = self.latents[chosen] if self.keeps else self._encode(self.pixels[chosen])
         if self.prior:
             x0 = torch.cat([x0, self.class_latents[torch.randint(len(self.class_latents), (size,))]])
         if self.case.method == "inversion":
             states = self._encoded([" ".join([*self.words, self.case.thing])]).expand(len(x0), -1, -1)
-        elif self.prior:
-            states = self.states.repeat_interleave(size, 0)
         else:
-            states = self.states[:1].expand(len(x0), -1, -1)
+            kinds = (f"{WORD} {self.case.thing}", self.case.thing)[: 2 if self.prior else 1]
+            if self.keeps:
+                states = self.states[: len(kinds)].repeat_interleave(size, 0)
+            else:
+                states = self._states([text for text in kinds for _ in range(size)])
         eps = torch.randn_like(x0)
         times = torch.randint(self.noise.config.num_train_timesteps, (len(x0),))
         noisy = self.noise.add_noise(x0, eps, times)

@@ -93,18 +93,20 @@ def test_a_connected_studio_draws_the_clip_that_a_studio_draws(server, store):
         assert np.abs(one.pixels.astype(int) - other.pixels).mean() < 4
 
 
-@pytest.mark.parametrize(("travel", "frames"), [({}, 1), ({0: "a pear", 2: "a plum"}, 3)])
+# without prompts that travel, one frame is drawn at first and then moved
+@pytest.mark.parametrize(("travel", "frames"), [({}, {1, 3}), ({0: "a pear", 2: "a plum"}, {3})])
 def test_a_stream_shows_the_frames_that_are_drawn_and_ends_with_the_clip(server, travel, frames):
     given = {**CLIP, "prompt": "", "travel": travel} if travel else CLIP
     with sfumato.connect(server.url) as studio:
-        steps = list(studio.stream(**{**given, "steps": 4}, previews=True))
+        steps = list(studio.stream(**{**given, "steps": 40}, previews=True))
     assert [step.video is not None for step in steps] == [False] * (len(steps) - 1) + [True]
     assert all(step.image is None for step in steps)
     assert steps[-1].index == steps[-1].total >= len(steps)
     for step in steps:
         if step.webp is not None:
             with PIL.Image.open(io.BytesIO(step.webp)) as shown:
-                assert (shown.n_frames, shown.size) == (frames, (64, 64))
+                assert shown.n_frames in frames
+                assert shown.size == (64, 64)
     assert any(step.webp for step in steps)
 
 

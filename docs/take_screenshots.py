@@ -118,6 +118,8 @@ def _views(server: RunningServer, only: list[str] | None) -> Iterator[tuple[str,
         yield "scene", View(f"/scene/{drawn(**scene.model_dump(mode='json'))}", _scene)
     if wanted("grid"):
         yield "grid", View(f"/grid/{_grid(server)}", _grid_shown)
+    if wanted("teach"):
+        yield "teach", View("/teach", _teach(server))
     for prompt in ("a lemon, 3d render", "a rocket, minimal flat emoji", "a blue fish, noto emoji", HOUSE):
         drawn(prompt=prompt, seed=3, count=2)
     drawn(prompt="a green tree, 3d render", seed=1, width=384)
@@ -133,6 +135,25 @@ def _views(server: RunningServer, only: list[str] | None) -> Iterator[tuple[str,
     if wanted("failed"):
         server.wait(server.submit(prompt="a hat <lora:winter:1>", seed=1)["id"])
         yield "failed", View("/", _settle)
+
+
+def _teach(server: RunningServer) -> Callable[[Page], None]:
+    """The form of a subject, filled with pictures of it."""
+    shown = server.http.get("/api/v1/pictures?search=fox").json()[:4]
+    contents = [server.http.get(f"/api/v1/pictures/{each['id']}/file").content for each in shown]
+
+    def prepare(page: Page) -> None:
+        page.locator("input[type=file]").set_input_files(
+            [
+                {"name": f"{number}.png", "mimeType": "image/png", "buffer": content}
+                for number, content in enumerate(contents)
+            ]
+        )
+        page.get_by_role("textbox", name="Name").fill("sks fox")
+        page.get_by_role("textbox", name="Class").fill("fox")
+        _settle(page)
+
+    return prepare
 
 
 @contextlib.contextmanager

@@ -17,17 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from measuring import LOAD, load, machine, say
 from PIL import Image
+from running import tiny_model
 
-from sfumato import checkpoint, weights
-from sfumato.config import UNetConfig, VAEConfig
-from sfumato.nets.unet import UNet
-from sfumato.nets.vae import AutoencoderKL
+from sfumato import weights
 from sfumato.train.log import LINES
 from sfumato.train.state import FILE
 
@@ -57,34 +54,7 @@ def prepare(folder: Path) -> None:
             path = folder / "data" / split / f"{number}.png"
             Image.new("RGB", (SIZE, SIZE), (30 * number, 255 - 30 * number, 90)).save(path)
             path.with_suffix(".txt").write_text(f"colour {number}")
-    torch.manual_seed(0)
-    unet = UNetConfig(
-        block_out_channels=(8, 8),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=256,
-        attention_head_dim=2,
-        sample_size=SIZE // 4,
-    )
-    vae = VAEConfig(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-        sample_size=SIZE,
-    )
-    base = replace(
-        checkpoint.load("embedded", dtype=torch.float32),
-        unet=UNet(unet).requires_grad_(False).eval(),
-        vae=AutoencoderKL(vae).requires_grad_(False).eval(),
-        tiny=None,
-        fast=None,
-        own={"native_size": [SIZE, SIZE], "steps": 4, "guidance": 2.0},
-    )
-    checkpoint.save(base, folder / "base")
+    tiny_model(folder / "base", SIZE)
 
 
 def start(recipe: Path) -> subprocess.Popen[str]:

@@ -76,17 +76,23 @@ def test_the_prompt_says_from_which_side_a_camera_looks(azimuth, view):
     assert view_of(azimuth) == view
 
 
-def test_a_distillation_that_is_resumed_is_the_same(tmp_path):
-    whole, first, second = (distillation() for _ in range(3))
+def whole_and_resumed(path, given):
+    """A distillation of six steps, and one that was saved and resumed after three; `given` makes options."""
+    whole, first, second = (distillation(**given()) for _ in range(3))
     for _ in range(6):
         whole.step()
     for _ in range(3):
         first.step()
-    first.save(tmp_path / "state.safetensors")
-    second.resume(tmp_path / "state.safetensors")
+    first.save(path)
+    second.resume(path)
     assert second.done == 3
     for _ in range(3):
         second.step()
+    return whole, second
+
+
+def test_a_distillation_that_is_resumed_is_the_same(tmp_path):
+    whole, second = whole_and_resumed(tmp_path / "state.safetensors", dict)
     for one, other in zip(whole.field.parameters(), second.field.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
@@ -103,15 +109,8 @@ class Learner:
 
 
 def test_a_student_learns_what_is_rendered_and_is_resumed_with_the_field(tmp_path):
-    whole, first, second = (distillation(objective="vsd", student=Learner()) for _ in range(3))
-    for _ in range(6):
-        whole.step()
-    for _ in range(3):
-        first.step()
-    first.save(tmp_path / "state.safetensors")
-    second.resume(tmp_path / "state.safetensors")
-    for _ in range(3):
-        second.step()
+    path = tmp_path / "state.safetensors"
+    whole, second = whole_and_resumed(path, lambda: {"objective": "vsd", "student": Learner()})
     known, again = whole.student.known, second.student.known
     assert known.abs().max() > 1e-3
     assert torch.allclose(known, again, atol=1e-5)

@@ -89,16 +89,21 @@ def submit(
     """
     request, count = admitted(sent(server, fields, owner), server.settings)
     new = new_job(server, request, count, priority=priority, on_crash=on_crash)
-    job, accepted = server.store.submit(
-        new, owner=owner, limits=server.settings.limits, idempotency_key=idempotency_key
-    )
-    if accepted:
-        server.events.tell(Event(kind="state", job=job.id, state=job.state, priority=job.priority))
-        server.dispatcher.wake()
-    else:
+    job, fresh = accepted(server, new, owner, idempotency_key)
+    if not fresh:
         seeded = fields.get("seed") is not None
         check_repeated(job.request, new.request, without=() if seeded else ("seed",))
     return job
+
+
+def accepted(server: Server, new: NewJob, owner: str, idempotency_key: str | None) -> tuple[JobView, bool]:
+    """A job that waits from now on, and whether it is new; as `sfumato.server.store.Store.submit`."""
+    limits = server.settings.limits
+    job, fresh = server.store.submit(new, owner=owner, limits=limits, idempotency_key=idempotency_key)
+    if fresh:
+        server.events.tell(Event(kind="state", job=job.id, state=job.state, priority=job.priority))
+        server.dispatcher.wake()
+    return job, fresh
 
 
 def check_repeated(

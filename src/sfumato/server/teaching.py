@@ -15,10 +15,10 @@ from sfumato.errors import UsageError
 from sfumato.formats import READ_FORMATS
 from sfumato.server.admission import served_model
 from sfumato.server.context import Server
-from sfumato.server.jobs import OPEN, Event, Failing, JobKind, JobProgress, JobState, JobView, OnCrash
+from sfumato.server.jobs import OPEN, Failing, JobKind, JobProgress, JobState, JobView, OnCrash
 from sfumato.server.store import NewJob
 from sfumato.server.store.quota import BusyError
-from sfumato.server.submitting import check_repeated, decoded
+from sfumato.server.submitting import accepted, check_repeated, decoded
 
 MOST_PICTURES = 200
 MOST_OPEN = 8
@@ -158,12 +158,7 @@ def submit_teaching(
         contents={digest: content for _, digest, content in named},
         kind=JobKind.TEACH,
     )
-    job, fresh = server.store.submit(
-        new, owner=owner, limits=settings.limits, idempotency_key=idempotency_key
-    )
-    if fresh:
-        server.events.tell(Event(kind="state", job=job.id, state=job.state, priority=job.priority))
-        server.dispatcher.wake()
+    job, _ = accepted(server, new, owner, idempotency_key)
     return viewed(server, job)
 
 

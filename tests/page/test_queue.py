@@ -79,6 +79,17 @@ def test_what_is_moved_by_keys_keeps_the_focus_and_is_drawn_next(queue, server, 
     assert ended[WAITING[2]] <= min(ended.values())
 
 
+def test_moves_that_are_not_sent_yet_survive_a_reload(queue, server, open_page):
+    page = open_page(server.url)
+    expect(queue(page)).to_have_text(WAITING)
+    earlier = page.get_by_role("button", name=f"Earlier: {WAITING[2]}")
+    # both and the reload before the first is answered
+    earlier.evaluate(
+        "async button => { button.click(); await null; await null; button.click(); location.reload(); }"
+    )
+    expect(queue(page)).to_have_text([WAITING[2], *WAITING[:2]])
+
+
 def test_a_move_that_is_not_answered_yet_survives_a_reload(queue, server, open_page):
     page = open_page(server.url)
     expect(queue(page)).to_have_text(WAITING)

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+import sfumato
 from sfumato.errors import UsageError
+from sfumato.expansion import expand
 from sfumato.space.mesh import Mesh, surface
 from sfumato.space.shape import Shape
 from sfumato.space.texturing import SIDES, Texturing
+from sfumato.studio.texturing import TextureDrawing
 
 SQUARE = np.array([[0, 1, 2], [0, 2, 3]])
 
@@ -126,3 +129,14 @@ def test_a_huge_mesh_is_refused_and_told_to_be_simplified(monkeypatch):
     monkeypatch.setattr("sfumato.space.texturing.MAX_TEXTURED", 100)
     with pytest.raises(UsageError, match=r"at most 100 are textured; have it simplified by giving faces"):
         Texturing(ball(16), 64)
+
+
+def test_all_views_have_the_text_that_the_templates_of_the_prompt_made_at_first():
+    studio = sfumato.load(device="cpu")
+    drawing = TextureDrawing(studio, sfumato.Request(prompt="{red|blue|green} iron", seed=4), Shape(ball()))
+    views = [drawing.texturing.view(drawing.texturing.camera(*side)) for side in SIDES[:4]]
+    requests = [drawing.request_of(view, number) for number, view in enumerate(views)]
+    texts = [next(expand(each)).request.prompt.partition(" iron, ")[0] for each in requests]
+    assert len({*texts}) == 1
+    assert texts[0] in ("red", "blue", "green")
+    assert len({each.seed for each in requests}) == 4

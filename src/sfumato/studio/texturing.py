@@ -8,6 +8,7 @@ import PIL.Image
 
 from sfumato.control import Control
 from sfumato.errors import UsageError
+from sfumato.expansion import expand
 from sfumato.inputs import InputImage
 from sfumato.request import Request
 from sfumato.space.distillation import view_of
@@ -41,7 +42,9 @@ class TextureDrawing:
             raise UsageError(
                 f"{studio.name} is an {studio.model.task} model: a texture needs one that draws from text"
             )
-        self.studio, self.request = studio, studio.resolve(request)
+        self.studio = studio
+        # every view has a seed of its own, and all have one text
+        self.request = next(expand(studio.resolve(request))).request
         width, height = self.request.size
         if width != height:
             raise UsageError(f"the size is {width}×{height}: the views of a texture are square")

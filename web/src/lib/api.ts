@@ -164,8 +164,10 @@ export const api = {
   cancel: (job: string): Promise<Job> =>
     exactly(client.DELETE("/api/v1/jobs/{job}", { params: { path: { job } } })),
   /** Move jobs in the queue: the higher is drawn first. It arrives also if the page goes meanwhile. */
-  prioritise: (priorities: Record<string, number>): Promise<string[]> =>
-    unwrapped(client.PATCH("/api/v1/jobs", { body: { priorities }, keepalive: true })),
+  prioritise: (priorities: Record<string, number>, signal?: AbortSignal): Promise<string[]> =>
+    unwrapped(
+      client.PATCH("/api/v1/jobs", { body: { priorities }, keepalive: true, ...(signal && { signal }) }),
+    ),
 
   /** What a grid of these axes would be. */
   planGrid: (request: DrawFields, axes: AxisText[], signal?: AbortSignal): Promise<GridPlan> =>

@@ -39,6 +39,10 @@ class Jobs {
   #fetching: Promise<void> | null = null;
   /** Priorities that are sent when those before them have arrived. */
   #unsent: Record<string, number> = {};
+  /** What is on its way, until it is answered. */
+  #sent: Record<string, number> = {};
+  /** Ends what is on its way when the page goes, which then sends all of it. */
+  #leaving = new AbortController();
   #sending: Promise<void> | null = null;
   #looking = false;
 
@@ -94,7 +98,11 @@ class Jobs {
       events.on("picture_changed", ({ picture }) => this.changed(picture)),
     ];
     const leave = () => {
-      if (Object.keys(this.#unsent).length > 0) void api.prioritise(this.#taken()).catch(() => undefined);
+      if (Object.keys(this.#unsent).length === 0) return;
+      // one order and not two, which could arrive in the wrong order
+      this.#leaving.abort();
+      this.#leaving = new AbortController();
+      void api.prioritise({ ...this.#sent, ...this.#taken() }).catch(() => undefined);
     };
     window.addEventListener("pagehide", leave);
     return () => {
@@ -142,7 +150,11 @@ class Jobs {
 
   async #send(): Promise<void> {
     try {
-      while (Object.keys(this.#unsent).length > 0) await api.prioritise(this.#taken());
+      while (Object.keys(this.#unsent).length > 0) {
+        this.#sent = this.#taken();
+        await api.prioritise(this.#sent, this.#leaving.signal);
+        this.#sent = {};
+      }
     } catch (error) {
       this.#taken();
       await this.refresh().catch(() => undefined);

@@ -7,6 +7,7 @@ The same generator gives the same latents as there. What is not supported raises
 
 from typing import Any
 
+from sfumato.compat.animatediff import AnimateDiffPipeline, AnimateDiffSDXLPipeline, PIAPipeline
 from sfumato.compat.auto import (
     AutoPipelineForImage2Image,
     AutoPipelineForInpainting,
@@ -88,13 +89,7 @@ from sfumato.compat.text_to_image import (
 )
 from sfumato.compat.tokenizers import CLIPTokenizer
 from sfumato.compat.unsupported import reason
-from sfumato.compat.videos import (
-    AnimateDiffPipeline,
-    AnimateDiffSDXLPipeline,
-    PIAPipeline,
-    StableVideoDiffusionPipeline,
-    TextToVideoSDPipeline,
-)
+from sfumato.compat.videos import StableVideoDiffusionPipeline, TextToVideoSDPipeline
 
 __all__ = [
     "AnimateDiffPipeline",

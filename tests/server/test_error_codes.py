@@ -1,3 +1,4 @@
+import ast
 import io
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from sfumato import expansion, folders, pictures
 from sfumato.errors import NumericsError, SfumatoError
+from sfumato.inputs import bytes_only
 from sfumato.prompt.language import parse
 from sfumato.request import Request
 from sfumato.server import error_codes, workers
@@ -18,6 +20,7 @@ from sfumato.server.limits import Limits
 from sfumato.server.settings import ServerSettings
 from sfumato.server.store import NewJob, Store
 
+PACKAGE = Path(error_codes.__file__).parents[1]
 SETTINGS = ServerSettings(max_pictures=4, max_pixels=512 * 512, max_frames=8, max_steps=50)
 TEXTS = Path(__file__).parents[2] / "web" / "src" / "lib" / "texts" / "errors.ts"
 
@@ -131,3 +134,111 @@ def test_the_page_has_words_for_every_code_that_name_only_its_values():
     assert found.keys() == known.keys()
     for code, texts in found.items():
         assert set(re.findall(r"\{(\w+)\}", texts)) <= known[code] | {"seconds", "time"}, code
+
+
+MET = (
+    *("request.py", "expansion.py", "inputs.py", "pictures.py", "element.py", "control.py", "folders.py"),
+    *("few_steps.py", "decoders.py", "prompt", "series/grid.py", "studio", "edit", "train/teach.py"),
+    *(
+        "server/admission.py",
+        "server/submitting.py",
+        "server/teaching.py",
+        "server/grids.py",
+        "server/worker",
+    ),
+    *("server/questions.py", "server/security.py", "server/store/store.py", "server/store/quota.py"),
+    *(
+        "server/routes/jobs.py",
+        "server/routes/grids.py",
+        "server/routes/pictures.py",
+        "server/routes/page.py",
+    ),
+    *("server/routes/teachings.py", "server/routes/library.py", "server/routes/reading.py"),
+)
+"""Whose sentences a person may meet on the page."""
+UNMET = {
+    "prompt/tokenizer.py": "of a model's files",
+    "prompt/wildcards.py: a key in line": "inside another sentence",
+    "studio/drawing.py: cannot use": "of the library",
+    "studio/drawing.py: a picture that is drawn in passes": "of the library",
+    "studio/drawing.py: a trainable studio": "of the library",
+    "studio/drawing.py: the model cannot be read again": "of the library",
+    "studio/drawing.py: this studio is closed": "of the library",
+    "studio/shaping.py": "of shapes, which the page has not",
+    "studio/texturing.py": "of shapes, which the page has not",
+    "train/teach.py: two pictures": "of folders",
+    "train/teach.py: there is no picture": "of folders",
+    "train/teach.py: 7 is": "of folders",
+    "train/teach.py: cannot copy": "of folders",
+    "folders.py: unknown kind of file": "of the library",
+}
+"""Sentences of these places that no person meets there, by their beginnings, and why."""
+WORDLESS = re.compile(r"[\W\d_]*")
+
+
+def sentence(node):
+    """What an error says, with 7 for all that is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(sentence, node.values))
+    if isinstance(node, ast.FormattedValue):
+        filled = ast.unparse(node.value)
+        if "where" in filled:
+            return "character 7"
+        if filled.startswith("here("):
+            return "character 7, before x"
+        return "'7'" if node.conversion == ord("r") or filled.startswith("shown(") else "7"
+    if isinstance(node, ast.BinOp):
+        return sentence(node.left) + sentence(node.right)
+    return sentence(node.body) if isinstance(node, ast.IfExp) else ""
+
+
+def raised():
+    """The errors that are raised where people meet them: `module: sentence`, of what kind."""
+    for place in MET:
+        path = PACKAGE / place
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+                    kind = ast.unparse(node.exc.func)
+                    first = 1 if kind in ("HTTPException", "_RefusedError") else 0
+                    text = "" if kind in ("AttributeError", "TypeError") else sentence(node.exc.args[first])
+                    if not WORDLESS.fullmatch(text):
+                        yield f"{file.relative_to(PACKAGE).as_posix()}: {text}", kind
+
+
+def test_every_sentence_that_a_person_may_meet_on_the_page_has_a_code():
+    without = set()
+    for said, kind in raised():
+        text = said.partition(": ")[2]
+        # pydantic names the field before what a validator says
+        if coded(text) is None and (kind != "ValueError" or coded(f"seed is 7: {text}") is None):
+            without.add(said)
+    unmet = {each for each in without if each.startswith(tuple(UNMET))}
+    assert without - unmet == VARIABLE
+    assert [each for each in UNMET if not any(said.startswith(each) for said in unmet)] == []
+
+
+VARIABLE = {
+    "pictures.py: 7 has 7×7 pixels; 7",
+    "pictures.py: 7 7; only single pictures are read",
+    "prompt/template_tree.py: character 7: 7; as text it is \\_\\_7\\_\\_",
+}
+"""Whose words are filled in: these are provoked above."""
+
+
+def fields_refused():
+    """Values that `Request` refuses, of every kind of refusal."""
+    wrong = ("x" * 200, -1, 10**9, 0.5, [], {}, None, "", True, [1, 2, 3], {"a": 1}, [{}])
+    for name in Request.model_fields:
+        for value in wrong:
+            try:
+                Request.build(**{"prompt": "a", name: value})
+            except SfumatoError as error:
+                yield str(error)
+
+
+def test_every_refusal_of_a_field_has_a_code():
+    with bytes_only():
+        assert {each for each in fields_refused() if coded(each) is None} == set()

@@ -2,7 +2,7 @@
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema";
-import { reason, worded, type ServerError } from "./errors";
+import { worded } from "./errors";
 import { t } from "./i18n.svelte";
 import { serverSentEvents } from "./sse";
 
@@ -90,13 +90,13 @@ async function unwrapped<T>(asked: Promise<Answer<T>>): Promise<T> {
   const { data, error, response } = await asked;
   if (response.ok) return data as T;
   const body = (error ?? {}) as {
-    error?: Partial<ServerError> & { param?: string | null; position?: number | null };
+    error?: { message?: string; param?: string | null; position?: number | null };
   };
   const after = Number(response.headers.get("retry-after"));
   const seconds = Number.isFinite(after) && after > 0 ? after : null;
-  const message = body.error?.message ?? `${response.status} ${response.statusText}`;
+  const message = body.error?.message;
   throw new ApiError(
-    worded({ ...body.error, message, seconds }),
+    message ? worded(message, seconds) : t("failure.status", { status: String(response.status) }),
     response.status,
     seconds,
     body.error?.param ?? null,
@@ -109,8 +109,6 @@ interface UnstoredEvent {
   picture?: DrawnPicture;
   progress?: { done: number; total: number };
   error?: string;
-  error_code?: string;
-  error_values?: Record<string, string>;
 }
 /** Of the document's own type: openapi-fetch makes arrays of its tuples. */
 const exactly = <T>(asked: Promise<Answer<unknown>>): Promise<T> => unwrapped(asked as Promise<Answer<T>>);
@@ -145,10 +143,10 @@ export const api = {
     let drawn: DrawnPicture | null = null;
     try {
       for await (const event of serverSentEvents(body as ReadableStream<Uint8Array<ArrayBuffer>>)) {
-        const { picture, progress, error, ...coded } = event.data as UnstoredEvent;
+        const { picture, progress, error } = event.data as UnstoredEvent;
         if (picture) drawn = picture;
         if (progress) heard(progress.done / progress.total);
-        if (error) throw new ApiError(reason({ error, ...coded }), 400);
+        if (error) throw new ApiError(worded(error), 400);
       }
     } catch (error) {
       if (error instanceof ApiError || signal.aborted) throw error;

@@ -1,6 +1,5 @@
 /** What happens on the server, as it happens, and whether the server is there at all. */
 
-import type { Failed } from "./errors";
 import { reachability, type JobState, type Picture } from "./api";
 
 export interface Progress {
@@ -14,7 +13,7 @@ export interface Progress {
 
 export interface ServerEvents {
   /** With its `group` where it is a new job of a grid. */
-  state: { job: string; group?: string; state: JobState; priority?: number } & Failed;
+  state: { job: string; group?: string; state: JobState; priority?: number; error?: string | null };
   progress: { job: string; progress: Progress };
   picture: { job: string; picture: Picture };
   picture_changed: { job: string; picture: Picture };

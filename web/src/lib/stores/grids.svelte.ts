@@ -3,7 +3,6 @@
 import { untrack } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
 import { api, type Grid, type GridCell, type Picture } from "../api";
-import { failureOf } from "../errors";
 import { events } from "../events.svelte";
 import { hasEnded } from "./jobs.svelte";
 
@@ -52,7 +51,7 @@ class Grids {
       events.onOpen(() => [...this.#shown.keys()].forEach((grid) => this.#fetch(grid))),
       events.on("state", ({ job, group, state, ...event }) => {
         if (group !== undefined && this.#shown.has(group)) this.#fetch(group);
-        this.#change(job, (cell) => ({ ...cell, state, ...(event.error && failureOf(event)) }));
+        this.#change(job, (cell) => ({ ...cell, state, ...(event.error && { error: event.error }) }));
       }),
       events.on("picture", ({ job, picture }) => this.#picture(job, picture)),
       events.on("picture_changed", ({ job, picture }) => this.#picture(job, picture)),

@@ -2,7 +2,6 @@
 
 import { SvelteMap } from "svelte/reactivity";
 import { api, type DrawFields, type Job, type JobState, type Picture } from "../api";
-import { failureOf } from "../errors";
 import { events, type Progress } from "../events.svelte";
 
 const PAGE = 20;
@@ -87,7 +86,7 @@ class Jobs {
             state,
             // what is told of an order that is being sent is of the one before
             priority: this.#sending !== null ? known.priority : (priority ?? known.priority),
-            ...(event.error && failureOf(event)),
+            ...(event.error && { error: event.error }),
           });
       }),
       events.on("progress", ({ job, progress }) => this.#progress(job, progress)),

@@ -34,4 +34,9 @@ export const common = {
   },
   "slider.of": { en: "{name}, slider", de: "{name}, Schieber" },
   loading: { en: "Loading…", de: "Lädt …" },
+  "failure.unknown": { en: "{text}", de: "Der Server meldet (auf Englisch): {text}" },
+  "failure.status": {
+    en: "The server answered with error {status}.",
+    de: "Der Server antwortete mit Fehler {status}.",
+  },
 } satisfies Table;

@@ -4,6 +4,7 @@ import { common } from "./common";
 import { draw } from "./draw";
 import { edit } from "./edit";
 import { errors } from "./errors";
+import { fields } from "./fields";
 import { gallery } from "./gallery";
 import { grid } from "./grid";
 import { live } from "./live";
@@ -18,6 +19,7 @@ export const texts = {
   ...draw,
   ...edit,
   ...errors,
+  ...fields,
   ...gallery,
   ...grid,
   ...live,

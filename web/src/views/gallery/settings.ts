@@ -1,8 +1,8 @@
 /** How a picture was drawn, as names and values to read. */
 
+import { fieldName } from "$lib/fields";
 import { number, t } from "$lib/i18n.svelte";
 import { fieldsOf } from "$lib/request";
-import { texts, type Key } from "$lib/texts";
 
 export interface Setting {
   name: string;
@@ -16,12 +16,6 @@ const FIRST = ["seed", "steps", "guidance", "sampler", "spacing", "style", "mode
 /** Shown elsewhere, or said by others. */
 const NOT_SHOWN = new Set(["prompt", "negative", "width", "height", "count", "templates", "origin"]);
 
-/** A field's name in words: in the page's language where the table has it. */
-function plain(name: string): string {
-  const key = `setting.${name}`;
-  return key in texts ? t(key as Key) : name.replaceAll("_", " ");
-}
-
 function written(name: string, value: unknown): string {
   if (typeof value === "boolean") return t(value ? "setting.on" : "setting.off");
   if (typeof value === "number") return name.endsWith("seed") ? String(value) : number(value, 4);
@@ -33,7 +27,7 @@ function written(name: string, value: unknown): string {
   if (data !== undefined) return t("setting.picture");
   return Object.entries(value as Fields)
     .filter(([, each]) => each !== null)
-    .map(([key, each]) => `${plain(key)} ${written(key, each)}`)
+    .map(([key, each]) => `${fieldName(key)} ${written(key, each)}`)
     .join(", ");
 }
 
@@ -53,11 +47,11 @@ export function settingsOf(request: Fields): Setting[] {
     });
   for (const name of FIRST)
     if (fields[name] !== undefined)
-      found.push({ name, label: plain(name), value: written(name, fields[name]) });
+      found.push({ name, label: fieldName(name), value: written(name, fields[name]) });
   for (const [name, value] of Object.entries(fields))
     // what is off is not told, as nothing is of fields that are not set
     if (value !== false && !NOT_SHOWN.has(name) && !(FIRST as readonly string[]).includes(name))
-      found.push({ name, label: plain(name), value: written(name, value) });
+      found.push({ name, label: fieldName(name), value: written(name, value) });
   return found;
 }
 

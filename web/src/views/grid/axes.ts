@@ -1,6 +1,7 @@
 /** Axes of a grid as one sets them up. Their values are read by the server, as the command reads them. */
 
 import type { AxisText } from "$lib/api";
+import { fieldName } from "$lib/fields";
 import { t } from "$lib/i18n.svelte";
 import { library } from "$lib/stores/library.svelte";
 import { isRecord } from "$lib/stored.svelte";
@@ -38,9 +39,8 @@ export const isDraft = (value: unknown): value is Draft =>
 
 /** A field in words. */
 export function nameOf(field: string): string {
-  const keys = [`grid.field.${field}`, `controls.${field}`, `setting.${field}`, `picture.${field}`];
-  const found = keys.find((key) => key in texts);
-  return found === undefined ? field.replaceAll("_", " ") : t(found as Key);
+  const key = `grid.field.${field}`;
+  return key in texts ? t(key as Key) : fieldName(field);
 }
 
 /** Whether a word or an adapter has to be named before its values. */

@@ -1,1 +1,0 @@
-import{d as e}from"./toasts.svelte-CM2CDyGk.js";import{I as t}from"./index-C9OT7_-G.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

@@ -39,6 +39,40 @@ export const OF_CLIPS = [
   "noise_augmentation",
 ] as const;
 
+/** Fields that the form has among its advanced controls. */
+export const ADVANCED = [
+  "dialect",
+  "clip_skip",
+  "variation_amount",
+  "variation_seed",
+  "guidance_rescale",
+  "guidance_interval",
+  "seamless",
+  "sticker",
+  "upscale",
+  "upscaler",
+  "upscale_strength",
+  "upscale_steps",
+  "multidiffusion",
+  "overlap",
+  "token_merging",
+  "cache_interval",
+  "decoder",
+  "allow_partial",
+] as const;
+
+/** Those fields of pictures that no clip has. */
+export const NOT_OF_CLIPS = [
+  "transparent",
+  "sticker",
+  "upscale",
+  "upscaler",
+  "upscale_strength",
+  "upscale_steps",
+  "multidiffusion",
+  "overlap",
+] as const;
+
 export const randomSeed = (): number => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 
 /** How much of another noise a variation has. */

@@ -7,6 +7,7 @@ type Lists =
   | "models"
   | "samplers"
   | "spacings"
+  | "dialects"
   | "upscalers"
   | "styles"
   | "adapters"
@@ -19,6 +20,7 @@ class Library {
   models = $state.raw<List<"models">>([]);
   samplers = $state.raw<List<"samplers">>([]);
   spacings = $state.raw<List<"spacings">>([]);
+  dialects = $state.raw<List<"dialects">>([]);
   upscalers = $state.raw<List<"upscalers">>([]);
   styles = $state.raw<List<"styles">>([]);
   adapters = $state.raw<List<"adapters">>([]);
@@ -45,6 +47,7 @@ class Library {
       this.models,
       this.samplers,
       this.spacings,
+      this.dialects,
       this.upscalers,
       this.styles,
       this.adapters,
@@ -55,6 +58,7 @@ class Library {
       api.models(),
       api.samplers(),
       api.spacings(),
+      api.dialects(),
       api.upscalers(),
       api.styles(),
       api.adapters(),

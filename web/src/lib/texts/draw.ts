@@ -142,6 +142,91 @@ export const draw = {
   "controls.motion": { en: "Motion adapter", de: "Bewegungsadapter" },
   "controls.motionUsual": { en: "The model's, if it has one", de: "Der des Modells, wenn es einen hat" },
   "controls.motionNone": { en: "None (text2video-zero)", de: "Keiner (text2video-zero)" },
+  "controls.noMotion": {
+    en: "There are no others in the server's folder.",
+    de: "Im Ordner des Servers sind keine weiteren.",
+  },
+  "controls.moreMotion": { en: "More about the motion", de: "Mehr zur Bewegung" },
+  "controls.contextAbout": {
+    en: "Longer clips are drawn in windows of so many frames.",
+    de: "Längere Clips werden in Fenstern aus so vielen Bildern gezeichnet.",
+  },
+  "controls.motionAmountAbout": {
+    en: "For models that move a picture: 0 to 255; for PIA 0 to 8.",
+    de: "Für Modelle, die ein Bild bewegen: 0 bis 255; für PIA 0 bis 8.",
+  },
+  "controls.noiseAbout": {
+    en: "With more, the clip keeps less of the picture.",
+    de: "Mit mehr bleibt vom Bild weniger.",
+  },
+  "travel.about": {
+    en: "What the prompt goes on with from a frame on, 0 to {count}; in between the texts are mixed.",
+    de: "Womit der Prompt ab einem Bild weitergeht, 0 bis {count}; dazwischen mischen sich die Texte.",
+  },
+  "travel.frame": { en: "Frame of the text at {count}", de: "Bild des Textes bei {count}" },
+  "travel.text": { en: "Text from frame {count} on", de: "Text ab Bild {count}" },
+  "travel.placeholder": { en: "an open flower", de: "an open flower" },
+  "travel.remove": { en: "Remove the text at frame {count}", de: "Text bei Bild {count} entfernen" },
+  "travel.add": { en: "Add a frame", de: "Weiteres Bild" },
+  "controls.advanced": { en: "Advanced", de: "Erweitert" },
+  "controls.dialectAbout": {
+    en: "How weights and brackets of the prompt are read.",
+    de: "Wie Gewichte und Klammern des Prompts gelesen werden.",
+  },
+  "controls.clipSkipAbout": {
+    en: "Last layers of the text encoder that are left out.",
+    de: "Letzte Schichten des Text-Encoders, die ausgelassen werden.",
+  },
+  "controls.variationAbout": {
+    en: "How much of another noise is mixed in: small changes of one picture.",
+    de: "Wie viel anderes Rauschen beigemischt wird: kleine Änderungen eines Bildes.",
+  },
+  "controls.rescaleAbout": {
+    en: "Against hard contrasts of a strong guidance.",
+    de: "Gegen harte Kontraste bei starker Guidance.",
+  },
+  "controls.interval.0": { en: "Guide from noise level", de: "Guidance ab Rauschen" },
+  "controls.interval.1": { en: "Guide up to noise level", de: "Guidance bis Rauschen" },
+  "controls.seamlessAbout": {
+    en: "Opposite edges fit together, for patterns.",
+    de: "Gegenüberliegende Ränder passen zusammen, für Muster.",
+  },
+  "seamless.x": { en: "Side by side", de: "Nebeneinander" },
+  "seamless.y": { en: "One above the other", de: "Übereinander" },
+  "seamless.xy": { en: "Both", de: "Beides" },
+  "controls.stickerAbout": {
+    en: "A white outline of so many pixels around the object, on nothing.",
+    de: "Ein weißer Rand aus so vielen Pixeln um den Gegenstand, ohne Hintergrund.",
+  },
+  "controls.upscale": { en: "Second pass", de: "Zweiter Durchgang" },
+  "controls.upscaleAbout": {
+    en: "Draws so many times smaller first, enlarges that and refines it.",
+    de: "Zeichnet erst so viel kleiner, vergrößert das und verfeinert es.",
+  },
+  "controls.usualUpscaler": { en: "The model's", de: "Wie das Modell" },
+  "controls.windowsAbout": {
+    en: "For large sizes: overlapping windows, averaged at every step.",
+    de: "Für große Bilder: überlappende Fenster, in jedem Schritt gemittelt.",
+  },
+  "controls.windowsUsual": { en: "Where the size needs it", de: "Wo die Größe es braucht" },
+  "controls.mergingAbout": {
+    en: "Faster at large sizes, less exact.",
+    de: "Bei großen Bildern schneller, weniger genau.",
+  },
+  "controls.cacheAbout": {
+    en: "Faster; 1 computes them in every step, 2 or 3 hardly show.",
+    de: "Schneller; 1 rechnet sie in jedem Schritt, 2 oder 3 sieht man kaum.",
+  },
+  "controls.tiny": { en: "Small decoder", de: "Kleiner Decoder" },
+  "controls.tinyAbout": {
+    en: "Several times faster, less exact.",
+    de: "Um ein Vielfaches schneller, weniger genau.",
+  },
+  "controls.partial": { en: "Adapters that fit only in part", de: "Adapter, die nur zum Teil passen" },
+  "controls.partialAbout": {
+    en: "Uses what of a LoRA fits the model, instead of refusing it.",
+    de: "Nimmt von einem LoRA, was zum Modell passt, statt es abzulehnen.",
+  },
   "controls.loop": { en: "Loop", de: "Schleife" },
   "controls.loopAbout": {
     en: "The last frame leads back to the first.",

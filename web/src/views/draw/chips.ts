@@ -1,6 +1,7 @@
 /** What differs from the model's wishes, in a few words each. */
 
 import type { DrawFields } from "$lib/api";
+import { fieldName, fieldText } from "$lib/fields";
 import { number, t } from "$lib/i18n.svelte";
 import { library } from "$lib/stores/library.svelte";
 import { OF_CLIPS } from "$lib/request";
@@ -37,6 +38,8 @@ const WITH: Partial<Record<keyof DrawFields, readonly (keyof DrawFields)[]>> = {
   frames: OF_CLIPS,
 };
 const NAMES = ["sampler", "spacing", "dialect", "model", "templates", "motion"] as const;
+/** Fields that are said elsewhere, or by a chip of another one. */
+const SAID = ["prompt", "negative", "origin", "count", "variation_seed"];
 
 export function chipsOf(fields: DrawFields): Chip[] {
   const found: Chip[] = [];
@@ -70,6 +73,10 @@ export function chipsOf(fields: DrawFields): Chip[] {
     add("elements", t("chip.elements", { count: fields.elements.length }), "elements", "harmonise");
   if (fields.variation_amount?.length)
     add("variation", t("chip.variation"), "variation_amount", "variation_seed");
+  const said = new Set<string>([...SAID, ...found.flatMap((chip) => chip.fields)]);
+  for (const [name, value] of Object.entries(fields) as [keyof DrawFields, unknown][])
+    if (!said.has(name) && value != null && value !== false)
+      add(name, name === "travel" ? fieldName(name) : `${fieldName(name)} ${fieldText(name, value)}`, name);
   if (fields.negative) add("negative", t("chip.negative", { text: fields.negative }), "negative");
   return found;
 }

@@ -1,7 +1,7 @@
 /** How a picture was drawn, as names and values to read. */
 
-import { fieldName } from "$lib/fields";
-import { number, t } from "$lib/i18n.svelte";
+import { fieldName, fieldText } from "$lib/fields";
+import { t } from "$lib/i18n.svelte";
 import { fieldsOf } from "$lib/request";
 
 export interface Setting {
@@ -15,21 +15,6 @@ type Fields = Record<string, unknown>;
 const FIRST = ["seed", "steps", "guidance", "sampler", "spacing", "style", "model", "adapters"] as const;
 /** Shown elsewhere, or said by others. */
 const NOT_SHOWN = new Set(["prompt", "negative", "width", "height", "count", "templates", "origin"]);
-
-function written(name: string, value: unknown): string {
-  if (typeof value === "boolean") return t(value ? "setting.on" : "setting.off");
-  if (typeof value === "number") return name.endsWith("seed") ? String(value) : number(value, 4);
-  if (typeof value === "string") return value.length > 200 ? t("setting.picture") : value;
-  if (Array.isArray(value)) return value.map((each) => written(name, each)).join(", ");
-  const { name: called, weight, data } = value as Fields;
-  if (called !== undefined)
-    return weight === undefined ? String(called) : `${String(called)} ${String(weight)}`;
-  if (data !== undefined) return t("setting.picture");
-  return Object.entries(value as Fields)
-    .filter(([, each]) => each !== null)
-    .map(([key, each]) => `${fieldName(key)} ${written(key, each)}`)
-    .join(", ");
-}
 
 /** The settings of a request, those that everybody asks for first. */
 export function settingsOf(request: Fields): Setting[] {
@@ -47,11 +32,11 @@ export function settingsOf(request: Fields): Setting[] {
     });
   for (const name of FIRST)
     if (fields[name] !== undefined)
-      found.push({ name, label: fieldName(name), value: written(name, fields[name]) });
+      found.push({ name, label: fieldName(name), value: fieldText(name, fields[name]) });
   for (const [name, value] of Object.entries(fields))
     // what is off is not told, as nothing is of fields that are not set
     if (value !== false && !NOT_SHOWN.has(name) && !(FIRST as readonly string[]).includes(name))
-      found.push({ name, label: fieldName(name), value: written(name, value) });
+      found.push({ name, label: fieldName(name), value: fieldText(name, value) });
   return found;
 }
 

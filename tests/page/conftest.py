@@ -73,7 +73,7 @@ def open_page(browser):
     contexts, complaints = [], []
 
     def begin(url, **options):
-        context = browser.new_context(locale="en", reduced_motion="reduce", **options)
+        context = browser.new_context(**{"locale": "en", "reduced_motion": "reduce", **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)

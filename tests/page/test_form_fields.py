@@ -1,0 +1,137 @@
+"""What of a request the form has a control for."""
+
+import json
+
+from playwright.sync_api import expect
+
+from sfumato.request import Request
+
+LEFT_OUT = {
+    "base": "the server's model has its own",
+    "prediction": "the server's model has its own",
+    "tiny": "the server's model has its own",
+    "vae": "the server's model has its own",
+    "zero_terminal_snr": "the server's model has its own",
+    "controls": "their networks lie on the server, which lists none; a dropped picture's are kept",
+    "embeddings": "those in the server's folder need no mention: prompts name them",
+    "inversion": "edits by two prompts, which no tool of the page asks for",
+    "source": "the second prompt of inversion",
+    "origin": "the server writes it",
+    "regions": "a scene has boxes",
+    "resample": "extending sets it",
+}
+"""What the page has no control for, and why."""
+ELSEWHERE = {
+    "crop": "the editor",
+    "extend": "the editor",
+    "feather": "the editor",
+    "fill": "the editor",
+    "image": "the editor, and a picture that is dropped",
+    "image_guidance": "the editor",
+    "mask": "the editor",
+    "strength": "the editor, and with a picture",
+    "elements": "the scene",
+    "harmonise": "the scene",
+    "prompt": "the composer",
+    "negative": "the composer",
+    "style": "the tiles of styles",
+    "model": "another one has fewer of the other controls",
+}
+"""Where else there is one."""
+
+
+def set_all(panel):
+    """Another value for every control that is shown."""
+    for number in range(panel.get_by_role("combobox").count()):
+        each = panel.get_by_role("combobox").nth(number)
+        options = each.locator("option:not([disabled])").all()
+        others = [
+            value for option in options if (value := option.get_attribute("value")) != each.input_value()
+        ]
+        names = [option.inner_text() for option in options if option.get_attribute("value") is None]
+        if each.evaluate("select => select.labels[0].innerText") == "Model":
+            continue
+        if each.is_enabled() and (chosen := [value for value in [*others, *names] if value]):
+            each.select_option(chosen[0])
+    for number in range(panel.get_by_role("checkbox").count()):
+        each = panel.get_by_role("checkbox").nth(number)
+        if each.is_enabled() and not each.is_checked() and "clip" not in (each.locator("..").inner_text()):
+            each.check()
+    for number in range(panel.get_by_role("spinbutton").count()):
+        panel.get_by_role("spinbutton").nth(number).fill("2")
+        panel.get_by_role("spinbutton").nth(number).blur()
+    for number in range(panel.get_by_role("slider").count()):
+        slider = panel.get_by_role("slider").nth(number)
+        slider.focus()
+        slider.press("End")
+
+
+def kept(page):
+    return {*json.loads(page.evaluate("localStorage.getItem('sfumato.form')"))}
+
+
+def test_every_field_of_a_request_has_a_control_but_those_that_are_left_out(server, open_page):
+    page = open_page(server.url, viewport={"width": 1280, "height": 900})
+    page.get_by_role("button", name="All controls").click()
+    panel = page.get_by_role("region", name="All controls")
+    expect(panel.get_by_label("Sampler").locator("option").nth(5)).to_be_attached()
+    panel.get_by_text("Advanced").click()
+    set_all(panel)
+    found = kept(page)
+    set_all(panel)  # those too that the first ones bring
+    found |= kept(page)
+    panel.get_by_role("checkbox", name="Draw a clip").check()
+    panel.get_by_text("More about the motion").click()
+    panel.get_by_role("button", name="Add a frame").click()
+    set_all(panel)
+    found |= kept(page)
+    assert found.isdisjoint(LEFT_OUT.keys() | ELSEWHERE.keys())
+    assert found | LEFT_OUT.keys() | ELSEWHERE.keys() == {*Request.model_fields}
+
+
+def test_a_clip_travels_from_prompt_to_prompt(server, open_page, check_access):
+    page = open_page(server.url, viewport={"width": 360, "height": 740})
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("a travelling flower")
+    page.get_by_role("button", name="All controls").click()
+    panel = page.get_by_role("region", name="All controls")
+    for name, value in (("Width", "64"), ("Height", "64"), ("Steps", "1")):
+        panel.get_by_label(name, exact=True).fill(value)
+    panel.get_by_role("checkbox", name="Draw a clip").check()
+    panel.get_by_label("Frames", exact=True).fill("4")
+    panel.get_by_label("Motion adapter").select_option("text2video-zero")
+    travel = panel.get_by_role("group", name="Prompt travel")
+    travel.get_by_role("button", name="Add a frame").click()
+    travel.get_by_role("textbox", name="Text from frame 2 on").fill("an open flower")
+    frame = travel.get_by_role("spinbutton", name="Frame of the text at 2")
+    frame.fill("9")
+    frame.blur()
+    expect(frame).to_have_value("2")  # the clip has no frame 9
+    frame.fill("3")
+    frame.blur()
+    expect(travel.get_by_role("textbox", name="Text from frame 3 on")).to_have_value("an open flower")
+    travel.get_by_role("button", name="Add a frame").click()
+    travel.get_by_role("button", name="Remove the text at frame 2").click()
+    check_access(page)
+    page.get_by_role("button", name="All controls").click()
+    page.get_by_role("button", name="Draw", exact=True).click()
+    drawn = page.get_by_role("list", name="What was drawn").locator("> li")
+    picture = drawn.filter(has_text="a travelling flower").first.get_by_role("img", name="Clip of 4 frames")
+    expect(picture).to_be_visible()
+    job = next(each for each in server.jobs() if each["request"]["prompt"] == "a travelling flower")
+    assert job["request"]["travel"] == {"3": "an open flower"}
+
+
+def test_what_is_set_among_the_advanced_controls_is_found_again(server, open_page):
+    page = open_page(server.url)
+    page.get_by_role("button", name="All controls").click()
+    panel = page.get_by_role("region", name="All controls")
+    panel.get_by_text("Advanced").click()
+    panel.get_by_label("Clip skip", exact=True).fill("2")
+    panel.get_by_label("Clip skip", exact=True).blur()
+    panel.get_by_label("Seamless").select_option("Both")
+    page.reload()
+    expect(page.get_by_role("button", name="Clip skip 2", exact=True)).to_be_visible()
+    page.get_by_role("button", name="All controls").click()
+    expect(panel.get_by_label("Clip skip", exact=True)).to_have_value("2")
+    page.get_by_role("button", name="Remove Seamless xy").click()
+    expect(panel.get_by_label("Seamless")).to_have_value("")

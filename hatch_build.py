@@ -11,7 +11,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = [Path("src/sfumato/nets", name) for name in ("flash_attention.cpp", "normalisation.cpp")]
+SOURCES = [
+    Path("src/sfumato/nets", name)
+    for name in ("flash_attention.cpp", "normalisation.cpp", "quantization.cpp")
+]
 LIBRARY = Path("src/sfumato/nets/libkernels.so")
 OPTIONS = [
     *("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),

@@ -584,12 +584,14 @@ def peer_unet(dtype: torch.dtype, config: dict[str, Any] = SD15) -> Any:
     return diffusers.UNet2DConditionModel(**config).to(dtype).eval()
 
 
-def own_unet(peer: Any, bench: Bench, config: dict[str, Any] = SD15) -> UNet:
+def own_unet(peer: Any, bench: Bench, config: dict[str, Any] = SD15, *, quantized: bool = False) -> UNet:
     """Ours with the same weights."""
     with torch.device("meta"):
         unet = UNet(UNetConfig.from_dict(config, "the UNet"))
     unet.load_state_dict({name: weight.clone() for name, weight in peer.state_dict().items()}, assign=True)
-    return for_inference(unet, torch.device(bench.device), peer.dtype, compiled=bench.compile)
+    return for_inference(
+        unet, torch.device(bench.device), peer.dtype, compiled=bench.compile, quantized=quantized
+    )
 
 
 def clips(bench: Bench) -> Iterator[Row]:

@@ -193,6 +193,22 @@ def test_a_processor_with_the_instructions_computes_what_was_asked(monkeypatch):
         assert devices.native(DeviceOptions("cpu", dtype)).dtype == dtype
 
 
+@pytest.mark.parametrize(
+    ("name", "has", "fast"),
+    [
+        ("AMD EPYC 9R14", ("avx512_bf16",), True),
+        ("Intel(R) Xeon(R) Processor", ("avx512_bf16", "amx_bf16"), True),
+        ("Intel(R) Xeon(R) Processor", ("avx512_bf16",), False),  # twice as slow as float32
+        ("AMD EPYC 7R13", (), False),
+    ],
+)
+def test_a_cpu_draws_in_bfloat16_where_that_is_faster(name, has, fast, monkeypatch):
+    monkeypatch.setattr(devices.machine, "processor", lambda: name)
+    monkeypatch.setattr(devices.torch.cpu, "get_capabilities", lambda: dict.fromkeys(has, True))
+    expected = devices.torch.bfloat16 if fast else devices.torch.float32
+    assert devices.pick_dtype(devices.pick_device("cpu")) == expected
+
+
 COLOURS = ("red", "green", "blue", "black", "yellow", "purple")
 
 

@@ -166,6 +166,56 @@ def test_half_precision_draws_nearly_the_same_picture(studio):
     assert np.abs(whole.pixels.astype(int) - half.pixels).mean() < 4
 
 
+@pytest.fixture(scope="module")
+def int8():
+    try:
+        return sfumato.load(device="cpu", dtype="float32", quantization="int8")
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+def test_int8_draws_nearly_the_same_picture_and_its_record_says_so(studio, int8):
+    whole = studio.generate("a red apple, 3d render", seed=7, steps=8)
+    image = int8.generate(whole.request)
+    assert (image.record.dtype, image.record.quantization) == ("float32", "int8")
+    assert whole.record.quantization is None
+    assert 0 < np.abs(whole.pixels.astype(int) - image.pixels).mean() < 4
+
+
+def test_a_picture_in_int8_is_the_same_alone_and_beside_others(int8):
+    several = int8.generate(["a red apple", "a blue car", "a cat"], seed=7, steps=2)
+    alone = int8.generate("a blue car", seed=several[1].request.seed, steps=2)
+    assert np.abs(several[1].pixels.astype(int) - alone.pixels).max() <= 1
+
+
+def test_an_adapter_is_put_into_int8_weights_and_taken_out_again(studio, int8):
+    before = int8.generate("a red apple", **FAST)
+    few = int8.generate("a red apple", fast=True, steps=2, seed=7)
+    whole = studio.generate(few.request)
+    assert np.abs(whole.pixels.astype(int) - few.pixels).mean() < 4
+    assert np.array_equal(int8.generate("a red apple", **FAST).pixels, before.pixels)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"quantization": "int4"}, "did you mean 'int8'"),
+        ({"quantization": "int8", "compiled": True}, "quantization and compiled exclude each other"),
+        ({"quantization": "int8", "offload": True}, "offload and quantization exclude each other"),
+        ({"quantization": "int8", "trainable": True}, "quantization and trainable exclude each other"),
+    ],
+)
+def test_a_quantization_that_cannot_be_is_named(options, said):
+    with pytest.raises(UsageError, match=said):
+        sfumato.load(device="cpu", **options)
+
+
+def test_a_processor_that_does_not_multiply_int8_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx2": True})
+    with pytest.raises(UsageError, match="int8 needs a CPU with VNNI or AMX"):
+        sfumato.load(device="cpu", dtype="float32", quantization="int8")
+
+
 def test_numbers_that_leave_half_precision_are_drawn_again_in_float32(studio):
     half = sfumato.load(device="cpu", dtype="bfloat16")
     with torch.no_grad():

@@ -41,9 +41,29 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
+    """Whether this CPU multiplies bfloat16 sooner than float32: by AMX, or by AVX-512 BF16 but for Intel's.
+
+    Intel's processors take twice as long for the latter, where AMX is not to be had, as in virtual machines.
+    """
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_tile"))
+    by_vectors = capabilities.get("avx512_bf16") and "Intel" not in machine.processor()
+    return bool(capabilities.get("amx_bf16") or by_vectors)
+
+
+def cpu_has_int8() -> bool:
+    """Whether this CPU multiplies int8 in hardware (VNNI or AMX), and torch has operations for it."""
+    found = torch.cpu.get_capabilities()
+    has = any(found.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return has and found.get("architecture") == "x86_64" and hasattr(torch.ops.onednn, "qconv_pointwise")
+
+
+def check_int8(device: torch.device) -> None:
+    """Raise `UsageError` unless `device` is a CPU that multiplies int8 in hardware."""
+    if device.type != "cpu" or not cpu_has_int8():
+        where = (
+            f"the device {device.type}" if device.type != "cpu" else f"{machine.processor()} with this torch"
+        )
+        raise UsageError(f"int8 needs a CPU with VNNI or AMX; {where} has none; leave quantization out")
 
 
 def emulated(device: torch.device, dtype: torch.dtype) -> bool:

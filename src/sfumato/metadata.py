@@ -65,6 +65,8 @@ class Record(BaseModel):
     """As "cpu" or "cuda:0 NVIDIA H100"."""
     dtype: str
     """`float32`, `bfloat16` or `float16`."""
+    quantization: str | None = None
+    """`int8` if the UNet multiplied in it."""
     threads: int | None = None
     """Of torch on the processor; not known of older pictures."""
     processor: str = ""

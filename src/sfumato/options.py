@@ -22,6 +22,7 @@ DTYPES = {
     "fp16": "float16",
 }
 """Precisions by all their names, each with torch's."""
+QUANTIZATIONS = ("int8",)
 
 MAX_THREADS = 1024
 
@@ -84,9 +85,10 @@ class DeviceOptions:
     its queries. `tile`: the side in latent cells of the tiles that large pictures are decoded in. `offload`:
     keep weights in main memory and bring them to the device layer by layer. `compiled`: have torch compile
     the networks for every size that is met. `trainable`: keep the networks differentiable, with plain
-    weights. `threads`: on the CPU, of the whole process; one for each core, or `OMP_NUM_THREADS`, if `None`.
-    The last digits of a result depend on it. Raises `UsageError` for a value out of range and for two that
-    exclude each other.
+    weights. `quantization`: "int8" has a CPU multiply the UNet's weights and activations in int8, which is
+    faster and less exact. `threads`: on the CPU, of the whole process; one for each core, or
+    `OMP_NUM_THREADS`, if `None`. The last digits of a result depend on it. Raises `UsageError` for a value
+    out of range and for two that exclude each other.
     """
 
     device: str | None = None
@@ -96,6 +98,7 @@ class DeviceOptions:
     offload: bool = False
     compiled: bool = False
     trainable: bool = False
+    quantization: str | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +106,10 @@ class DeviceOptions:
             raise UsageError(f"unknown device {self.device!r}; {KNOWN_DEVICES}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
+        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
+            raise UsageError(
+                f"unknown quantization {self.quantization!r}; {nearest(self.quantization, QUANTIZATIONS)}"
+            )
         for name in ("slices", "tile", "threads"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
@@ -113,6 +120,9 @@ class DeviceOptions:
             ("offload", "compiled", "the weights move while they are used"),
             ("offload", "trainable", "the weights move while they are used"),
             ("compiled", "trainable", "what is compiled is for drawing only"),
+            ("quantization", "trainable", "int8 is for drawing only"),
+            ("quantization", "compiled", "torch compiles the layers as they are"),
+            ("offload", "quantization", "int8 is for a CPU, in whose memory the weights stay anyhow"),
         ):
             if getattr(self, one) and getattr(self, other):
                 raise UsageError(f"{one} and {other} exclude each other: {why}")

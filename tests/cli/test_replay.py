@@ -8,7 +8,7 @@ import torch
 from commandline import SMALL
 from PIL import PngImagePlugin
 
-from sfumato import metadata, studio
+from sfumato import devices, metadata, studio
 from sfumato.cli import replay
 from sfumato.image import Image
 
@@ -129,6 +129,20 @@ def test_a_replay_names_threads_and_processor_where_they_differ(here, tmp_path, 
         f"  processor: abacus then, {image.record.processor} now",
         f"  threads: 64 then, {torch.get_num_threads()} now",
     ]
+
+
+@pytest.mark.skipif(not devices.cpu_has_int8(), reason="needs a CPU with VNNI or AMX")
+def test_a_picture_drawn_in_int8_is_drawn_so_again_and_where_that_cannot_be_it_is_said(here, monkeypatch):
+    assert (
+        here("generate", "a cup", *SMALL, "--device", "cpu", "--quantization", "int8", "-o", "int8.png")[0]
+        == 0
+    )
+    assert here("replay", "int8.png")[1] == "identical: int8.png\n"
+    monkeypatch.setattr(devices, "cpu_has_int8", lambda: False)
+    status, out, err = here("replay", "int8.png")
+    assert status == 1
+    assert "  quantization: int8 then, None now\n" in out
+    assert "warning: it was drawn in int8, and is drawn without: int8 needs a CPU with VNNI or AMX" in err
 
 
 def test_a_prompt_too_long_for_a_jpeg_is_known_before_anything_is_drawn(here, tmp_path, monkeypatch):

@@ -130,6 +130,7 @@ def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         "mkldnn": torch.backends.mkldnn.is_available(),
         "cpu_fast_dtypes": ["bfloat16", "float32"] if fast else ["float32"],
         "compiled_kernels": library() is not None,
+        "cpu_int8": devices.cpu_has_int8(),
         "cuda": torch.version.cuda,
         "mps": torch.backends.mps.is_available(),
         "gpus": gpus,
@@ -137,7 +138,9 @@ def _torch(missing: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     if not gpus and not found["mps"]:
         missing.append("a GPU that torch can use: pictures are drawn on the CPU")
     if device.type == "cpu" and not fast:
-        missing.append("bfloat16 on this CPU (AVX-512 BF16 or AMX): float32 is used, half as fast")
+        missing.append(
+            "bfloat16 faster than float32 on this CPU (AMX, or AVX-512 BF16 of AMD's): float32 is used"
+        )
     if device.type == "cpu" and library() is None:
         missing.append("compiled kernels: apt-get install g++, then reinstall sfumato; slower without")
     dtype = str(devices.pick_dtype(device)).removeprefix("torch.")

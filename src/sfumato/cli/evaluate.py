@@ -42,7 +42,7 @@ sfumato evaluate --adapter mug --data mug --name 'sks mug' --class mug"""
 )
 def evaluate(
     fields: Annotated[dict[str, Any], request_fields("fast", "spacing", "decoder")],
-    device: Annotated[DeviceOptions, device_options("device", "dtype", "threads")],
+    device: Annotated[DeviceOptions, device_options("device", "dtype", "quantization", "threads")],
     models: Annotated[
         list[str] | None, option("--model MODEL", MODEL, "As for generate. Default: embedded. Repeatable.")
     ] = None,

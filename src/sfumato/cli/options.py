@@ -334,6 +334,10 @@ def _parsed(name: str, given: Any, schema: dict[str, Any]) -> Any:
 DEVICE = {
     "device": ("--device NAME", "cpu, cuda, cuda:1 or mps. Default: the fastest."),
     "dtype": ("--dtype NAME", "float32, bfloat16 or float16. Default: the fastest safe one."),
+    "quantization": (
+        "--quantization NAME",
+        "int8: a CPU multiplies in it; faster, less exact. Default: none.",
+    ),
     "slices": ("--slices N", "Split attention into N parts: less memory. Default: 1."),
     "tile": ("--tile CELLS", "Decode in tiles of CELLS a side (64 are 512 px): less memory. Default: whole."),
     "offload": ("--offload", "Keep weights in main memory until they are needed."),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from sfumato.cli import console, like, target
 from sfumato.cli.help import MODEL, OUTPUT
 from sfumato.cli.options import Device, Json, Program, Quiet, argument, option
-from sfumato.errors import CheckpointError, UsageError, unreachable
+from sfumato.errors import CheckpointError, UsageError, unreachable, warn
 from sfumato.formats import ANIMATIONS, FRAMES_RECORD, LOSSY
 from sfumato.machine import cores
-from sfumato.options import DeviceOptions, ModelOptions
+from sfumato.options import QUANTIZATIONS, DeviceOptions, ModelOptions
 
 if TYPE_CHECKING:
     from sfumato.image import Image
@@ -30,6 +30,7 @@ COMPARED = {
     "torch": "torch",
     "device": "device",
     "dtype": "dtype",
+    "quantization": "quantization",
     "processor": "processor",
     "threads": "threads",
 }
@@ -161,6 +162,7 @@ def _redraw(
             device,
             device=device.device or _device_here(record.device),
             dtype=device.dtype or record.dtype,
+            quantization=device.quantization or _quantization_here(record.quantization, device.device),
             threads=device.threads or _threads_here(record.threads),
         )
         if _device_here(record.device) is None:
@@ -252,6 +254,20 @@ def _device_here(described: str) -> str | None:
         return str(pick_device(described.partition(" ")[0]))
     except UsageError:
         return None
+
+
+def _quantization_here(quantization: str | None, device: str | None) -> str | None:
+    """That of a record, if the device can compute with it; else it is warned of."""
+    from sfumato.devices import check_int8, pick_device
+
+    if quantization in QUANTIZATIONS:
+        try:
+            check_int8(pick_device(device))
+        except UsageError as error:
+            warn(f"it was drawn in {quantization}, and is drawn without: {error}")
+        else:
+            return quantization
+    return None
 
 
 def _threads_here(threads: int | None) -> int | None:

@@ -76,12 +76,14 @@ class Candidate:
     @classmethod
     def of(cls, studio: Studio) -> "Candidate":
         """`studio`, which draws what `sfumato generate` draws."""
+        quantization = studio.device_options.quantization
         identity = {
             "fingerprint": studio.fingerprint,
             "sfumato": __version__,
             "torch": torch.__version__,
             "device": studio.device.type,
             "dtype": str(studio.dtype).removeprefix("torch."),
+            **({"quantization": quantization} if quantization else {}),
         }
         roundtrips = {name: partial(_roundtrip, studio, name) for name in studio.decoders.names}
         return cls(studio.source, identity, partial(_draw, studio), roundtrips)

@@ -1,6 +1,7 @@
 """Attention in one place, and the transformers of the UNet and the autoencoder that are made of it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from sfumato.nets.cross_frame import attends_across_frames
 from sfumato.nets.flash_attention import flash_attention, suits
-from sfumato.nets.inference import Conv, GEGLULinear, LayerNorm, Linear, Norm
+from sfumato.nets.inference import Conv, GEGLULinear, LayerNorm, Linear, Norm, input_of
 from sfumato.nets.inputs import BlockInputs
 from sfumato.nets.recomputed_attention import RecomputedAttention
 from sfumato.nets.token_merging import Merging
@@ -90,7 +91,8 @@ class SelfAttention(Attention):
 
     def forward(self, h: Tensor, slices: int | None, add: Tensor | None = None) -> Tensor:
         """(B, N, C), and what to add to the answer, to the same shape."""
-        return self.mix(self.to_q(h), self.to_k(h), self.to_v(h), slices, add)
+        x = input_of(h, self.to_q, self.to_k, self.to_v)
+        return self.mix(self.to_q(x), self.to_k(x), self.to_v(x), slices, add)
 
     def across_frames(self, h: Tensor, frames: int, slices: int | None, add: Tensor) -> Tensor:
         """The same of clips (B·F, N, C), each of whose F frames asks the first (see `cross_frame`)."""
@@ -105,6 +107,11 @@ class CrossAttention(Attention):
 
     index = 0
     """Which pair of a `TextKV` is this one's; the UNet counts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # computed once a text, and asked in every step
+        self.to_k.may_be_quantized = self.to_v.may_be_quantized = False
 
     def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (R, T, C) of the text states (R, T, context)."""

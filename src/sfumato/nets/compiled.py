@@ -1,4 +1,4 @@
-"""What is written in C++ (`flash_attention.cpp`, `normalisation.cpp`) and compiled when Sfumato is installed.
+"""What is written in C++ (the `.cpp` files of this folder) and compiled when Sfumato is installed.
 
 Without a compiler there, or on other processors than x86-64, torch's own operations are used.
 """
@@ -41,8 +41,15 @@ def library() -> ctypes.CDLL | None:
             *[ADDRESS] * 2,
             *(ctypes.c_float, ctypes.c_int, ctypes.c_int),
         )
+        loaded.quantize.argtypes = (
+            *[ADDRESS] * 2,
+            *[NUMBER] * 2,
+            *[ADDRESS] * 2,
+            *(ctypes.c_int, ctypes.c_int),
+        )
         loaded.allow_tiles.argtypes, loaded.allow_tiles.restype = [], ctypes.c_int
-        loaded.attention.restype = loaded.group_norm.restype = loaded.layer_norm.restype = None
+        for name in ("attention", "group_norm", "layer_norm", "quantize"):
+            getattr(loaded, name).restype = None
     except (OSError, AttributeError):  # it is not there, or not what it is called
         return None
     return loaded

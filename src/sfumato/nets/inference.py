@@ -16,13 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.nets import quantization
 from sfumato.nets.circular import padded
 from sfumato.nets.normalisation import group_norm, group_norm_suits, layer_norm, layer_norm_suits
+from sfumato.nets.quantization import Int8Activations
 
 Net = TypeVar("Net", bound=nn.Module)
 
 onednn = torch.ops.mkldnn
 ONE, TWO = [1, 1], [2, 2]
+FEWEST_CHANNELS = 32
+"""Read and written by a layer that is multiplied in int8."""
 MOST_SHAPES = 64
 """Of inputs whose orders of weights a layer knows."""
 
@@ -30,12 +34,26 @@ MOST_SHAPES = 64
 class Prepacked(nn.Module, ABC):
     """A layer whose weight can be kept in oneDNN's order; who saves, copies or moves it sees the plain one.
 
-    While it is packed `weight` is empty, so that nothing is held twice.
+    While it is packed `weight` is empty, so that nothing is held twice, unless it cannot be had back.
     """
 
     weight: Tensor
     packed: tuple[Tensor, ...] = ()
     """The weight in oneDNN's order, cut into parts along its first dimension; none while it is plain."""
+    quantized = False
+    """Whether `pack` makes the weight int8: each part is followed by its scales and zero points."""
+    may_be_quantized = True
+    """Whether int8 is worth its errors here."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[int, int]:
+        """How many are read and written."""
+
+    @property
+    def keeps_plain(self) -> bool:
+        """Whether the plain weight is held beside the packed one, from which it cannot be had back."""
+        return self.quantized
 
     @abstractmethod
     def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
@@ -45,7 +63,8 @@ class Prepacked(nn.Module, ABC):
         """Bring the weight into oneDNN's order."""
         if not self.packed:
             self.packed = self.arranged(self.weight.data)
-            self.weight.data = self.weight.new_empty(0)
+            if not self.keeps_plain:
+                self.weight.data = self.weight.new_empty(0)
 
     def unpack(self) -> None:
         """Bring the weight back, bit for bit."""
@@ -55,7 +74,9 @@ class Prepacked(nn.Module, ABC):
 
     def plain_weight(self) -> Tensor:
         """The weight as published, packed or not."""
-        return torch.cat([part.to_dense() for part in self.packed]) if self.packed else self.weight.data
+        if self.keeps_plain or not self.packed:
+            return self.weight.data
+        return torch.cat([part.to_dense() for part in self.packed])
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self.unpack()
@@ -87,6 +108,10 @@ class PrepackedConv(Prepacked, nn.Conv2d):
     orders: dict[tuple[int, ...] | None, bytes]
     """oneDNN's descriptions of the orders that it wants for inputs of these shapes."""
 
+    @property
+    def channels(self) -> tuple[int, int]:
+        return self.in_channels, self.out_channels
+
     def pack(self) -> None:
         """Bring the weight into the order for the input that was last seen."""
         super().pack()
@@ -94,7 +119,8 @@ class PrepackedConv(Prepacked, nn.Conv2d):
 
     def pack_for(self, x: Tensor) -> None:
         """Bring the packed weight into the order for inputs of the shape of `x` (B, C, H, W)."""
-        shape = tuple(x.shape)
+        # int8 is computed row by row
+        shape = (1 if self.quantized else len(x), *x.shape[1:])
         if shape == self.shape:
             return
         former, self.shape = self.orders[self.shape], shape
@@ -115,6 +141,8 @@ class Conv(PrepackedConv):
     """A convolution that can add to its result and cut it off below 0 on the way."""
 
     def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        if self.quantized:
+            return quantization.conv_weight(weight, self.stride, self.padding, self.shape)
         return (onednn._reorder_convolution_weight(weight, self.padding, self.stride, ONE, 1, self.shape),)
 
     def forward(
@@ -132,6 +160,9 @@ class Conv(PrepackedConv):
         if self.packed:
             self.pack_for(x)
             x = x.contiguous(memory_format=torch.channels_last)
+            if self.quantized:
+                values = quantization.quantized(x)
+                return quantization.conv(values, self.packed, bias, self.stride, padding, add, shift, relu)
             how = (*self.packed, bias, padding, self.stride, ONE, 1)
             if add is not None and shift is None:
                 last = "relu" if relu else None
@@ -154,19 +185,12 @@ class UpsampleConv(PrepackedConv):
     their sums as weights this is a transposed convolution of the small picture: 4/9 of the multiplications.
     """
 
+    may_be_quantized = False
+    keeps_plain = True
+
     def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
         sums = _tap_sums(_tap_sums(weight.float()).mT).mT.transpose(0, 1).to(weight.dtype).contiguous()
         return (onednn._reorder_convolution_transpose_weight(sums, ONE, [0, 0], TWO, ONE, 1, self.shape),)
-
-    def pack(self) -> None:
-        """Keep the sums in oneDNN's order beside the plain weight, which cannot be had back from them."""
-        plain = self.weight.data
-        super().pack()
-        self.weight.data = plain
-
-    def plain_weight(self) -> Tensor:
-        """The weight as published."""
-        return self.weight.data
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(B, C, H, W) to (B, C_out, *size), twice as large if no size is asked for."""
@@ -193,15 +217,29 @@ def _tap_sums(w: Tensor) -> Tensor:
     return torch.stack([after, here + after, before + here, before], dim=-2)
 
 
-class Linear(Prepacked, nn.Linear):
+class PrepackedLinear(Prepacked, nn.Linear):
+    """A matrix."""
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        return self.in_features, self.out_features
+
+
+class Linear(PrepackedLinear):
     """A matrix that can add to its result on the way."""
 
     def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        if self.quantized:
+            return quantization.linear_weight(weight)
         return (onednn._reorder_linear_weight(weight),)
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """(…, C) to (…, C_out); `add`, of the result's shape, is added to it."""
-        if self.packed:
+    def forward(self, x: Tensor | Int8Activations, add: Tensor | None = None) -> Tensor:
+        """(…, C) to (…, C_out); `add`, of the result's shape, is added to it. See `input_of` for int8."""
+        if isinstance(x, Int8Activations):
+            return quantization.linear(x, self.packed, self.bias, add)
+        if self.quantized and (values := input_of(x, self)) is not x:
+            return self(values, add)
+        if self.packed and not self.quantized:
             if add is not None:
                 return onednn._linear_pointwise.binary(x, add, *self.packed, self.bias, "add")
             return onednn._linear_pointwise(x, *self.packed, self.bias, "none", [], "")
@@ -209,20 +247,36 @@ class Linear(Prepacked, nn.Linear):
         return y if add is None else y + add
 
 
-class GEGLULinear(Prepacked, nn.Linear):
+class GEGLULinear(PrepackedLinear):
     """(x W + b) · GELU(x V + c) (Shazeer 2020, eq. 6), W and V in one matrix, b and c in one vector."""
 
     def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
+        if self.quantized:
+            return tuple(part for half in weight.chunk(2) for part in quantization.linear_weight(half))
         return tuple(onednn._reorder_linear_weight(half) for half in weight.chunk(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, C) to (…, C_out / 2)."""
-        if self.packed:
+        if isinstance(values := input_of(x, self), Int8Activations):
+            b, c = self.bias.chunk(2)
+            gate = quantization.linear(values, self.packed[3:], c, last="gelu")
+            return gate.mul_(quantization.linear(values, self.packed[:3], b))
+        if self.packed and not self.quantized:
             (w, v), (b, c) = self.packed, self.bias.chunk(2)
             gate = onednn._linear_pointwise(x, v, c, "gelu", [], "none")
             return onednn._linear_pointwise.binary(x, gate, w, b, "mul")
         value, gate = F.linear(x, self.weight, self.bias).chunk(2, dim=-1)
         return value * F.gelu(gate)
+
+
+def input_of(x: Tensor, *layers: PrepackedLinear) -> Tensor | Int8Activations:
+    """`x` (B, N, C) in int8 where all these layers, which read it, multiply in int8.
+
+    Many short rows, as of attention over time, and other shapes are multiplied as they are.
+    """
+    if x.dim() == 3 and len(x) <= x.shape[1] and all(each.packed and each.quantized for each in layers):
+        return quantization.quantized(x.contiguous())
+    return x
 
 
 class Norm(nn.GroupNorm):
@@ -265,7 +319,13 @@ class LayerNorm(nn.LayerNorm):
 
 
 def for_inference(
-    net: Net, device: torch.device, dtype: torch.dtype, *, compiled: bool = False, offload: bool = False
+    net: Net,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    compiled: bool = False,
+    offload: bool = False,
+    quantized: bool = False,
 ) -> Net:
     """`net` itself on `device`, in `dtype`, as fast there as its layers know how to be, for drawing only.
 
@@ -273,6 +333,7 @@ def for_inference(
     `compiled` has torch compile the UNet's pass and the decoder for every size that is met: minutes at
     first, for speed ever after. `offload` leaves the weights in main memory and brings those of each layer to
     the device while it computes, for large networks on small devices; on a CPU it changes nothing.
+    `quantized` has a CPU multiply in int8 (see `quantization`) where that gains; plain weights are kept too.
     """
     net.eval().requires_grad_(False)
     home = torch.device("cpu") if offload else device
@@ -291,8 +352,16 @@ def for_inference(
     elif device.type == "cpu" and packs(dtype):
         for layer in net.modules():
             if isinstance(layer, Prepacked):
+                if layer.quantized != (wanted := quantized and gains_by_int8(layer)):
+                    layer.unpack()
+                    layer.quantized = wanted
                 layer.pack()
     return net
+
+
+def gains_by_int8(layer: Prepacked) -> bool:
+    """Whether it is large enough, and not one of those whose errors are seen most: the first and the last."""
+    return layer.may_be_quantized and min(layer.channels) >= FEWEST_CHANNELS
 
 
 def uncompiled(net: Any, name: str) -> Any:

@@ -6,57 +6,18 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 
-// compiled for each kind of processor; the loader chooses
-#define EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#define INLINE __attribute__((always_inline)) inline
+#include "vectors.hpp"
 
 namespace {
 
-constexpr int64_t LANES = 16;              // numbers that are computed at once
-constexpr int64_t PAIR = 2 * LANES;        // numbers that are read at once
 constexpr int64_t BLOCK = 3;               // pairs of vectors whose sums are in registers at once
 constexpr int64_t PART = 16384;            // numbers whose sums are taken together, at least
 constexpr int64_t PARTS = 64;              // such parts of a picture at most
-constexpr int64_t ALONE = 32768;           // numbers that one thread does sooner than two
-
-typedef float Floats __attribute__((vector_size(LANES * 4)));
-typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
-
-// 32 numbers: the first and the last 16 of float32, the even and the odd ones of bfloat16, which are its pairs'
-// lower and upper halves
-struct Two {
-    Floats a, b;
-};
-
-INLINE Two load(const float* at) {
-    Two x;
-    std::memcpy(&x, at, sizeof x);
-    return x;
-}
-
-INLINE Two load(const uint16_t* at) {
-    Bits x;
-    std::memcpy(&x, at, sizeof x);
-    return {(Floats)(x << 16), (Floats)(x & 0xffff0000)};
-}
-
-INLINE void store(float* at, const Two& x) { std::memcpy(at, &x, sizeof x); }
-
-// to the nearest bfloat16, to an even one where two are as near
-INLINE Bits rounded(Floats x) { return (Bits)x + 0x7fff + (((Bits)x >> 16) & 1); }
-
-INLINE void store(uint16_t* at, const Two& x) {
-    const Bits both = rounded(x.a) >> 16 | (rounded(x.b) & 0xffff0000);
-    std::memcpy(at, &both, sizeof both);
-}
 
 // where `load` leaves the number `c` of a row
 INLINE int64_t place(int64_t c, const float*) { return c; }
 INLINE int64_t place(int64_t c, const uint16_t*) { return c / PAIR * PAIR + c % 2 * LANES + c % PAIR / 2; }
-
-INLINE Floats of(float x) { return x - (Floats){}; }
 
 INLINE float total(Floats x) {
     typedef float Eight __attribute__((vector_size(32)));

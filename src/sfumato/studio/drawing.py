@@ -116,7 +116,10 @@ class Studio(DrawingCalls):
         if device_options.trainable:
             unpacked(model.unet).to(device, dtype).requires_grad_(True)
         else:
-            for_inference(model.unet, device, dtype, offload=offload, compiled=compiled)
+            int8 = device_options.quantization is not None
+            if int8:
+                devices.check_int8(device)
+            for_inference(model.unet, device, dtype, offload=offload, compiled=compiled, quantized=int8)
         denoiser = Denoiser(
             model.unet,
             model.prediction,
@@ -643,7 +646,7 @@ class Studio(DrawingCalls):
         """This studio in float32, if it is not, and if the model can be had again."""
         if self.dtype == torch.float32 or self._reload is None:
             return None
-        device_options = replace(self.device_options, dtype="float32")
+        device_options = replace(self.device_options, dtype="float32", quantization=None)
         return Studio(self._reload(torch.float32), self.options, device_options)
 
     def trainable_copy(self) -> "Studio":
@@ -653,7 +656,14 @@ class Studio(DrawingCalls):
         """
         if self._reload is None:
             raise UsageError("the model cannot be read again: load it with sfumato.load")
-        options = replace(self.device_options, dtype="float32", trainable=True, offload=False, compiled=False)
+        options = replace(
+            self.device_options,
+            dtype="float32",
+            trainable=True,
+            offload=False,
+            compiled=False,
+            quantization=None,
+        )
         return Studio(self._reload(torch.float32), self.options, options)
 
     def load_adapter(self, path: str | Path, name: str | None = None, *, allow_partial: bool = False) -> str:
@@ -766,6 +776,7 @@ class Studio(DrawingCalls):
             torch=torch.__version__,
             device=devices.describe(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
+            quantization=self.device_options.quantization,
             threads=torch.get_num_threads(),
             processor=f"{devices.processor()}, compiled kernels" if compiled else devices.processor(),
             pixels=pixels,

@@ -26,6 +26,7 @@ def load(
     offload: bool = False,
     compiled: bool = False,
     trainable: bool = False,
+    quantization: str | None = None,
     threads: int | None = None,
     local_files_only: bool = False,
 ) -> Studio:
@@ -44,6 +45,7 @@ def load(
     in latent cells of the tiles that large pictures are decoded in, with nearly the same one.
     `compiled`: have torch compile the networks for every size that is met, for many pictures of one size.
     `trainable`: leave the network differentiable, for `Studio.denoiser` in research loops; slower on a CPU.
+    `quantization`: "int8" has a CPU multiply the UNet's weights and activations in int8: faster, less exact.
     `threads`: on the CPU, of the whole process; one for each core, or `OMP_NUM_THREADS`, unless given.
     Raises `CheckpointError` and `UsageError`.
     """
@@ -65,6 +67,7 @@ def load(
         offload=offload,
         compiled=compiled,
         trainable=trainable,
+        quantization=quantization,
         threads=threads,
     )
     return open_studio(options, device_options)

@@ -2729,6 +2729,11 @@ export interface components {
              * @default
              */
             processor: string;
+            /**
+             * Quantization
+             * @default null
+             */
+            quantization: string | null;
             request: components["schemas"]["DrawRequest"];
             /** Sfumato */
             sfumato: string;

@@ -1,6 +1,6 @@
 """Mutation testing: how many of a sample of small changes to the code make a test of the same package fail.
 
-    python tests/mutants.py [--count N] [--seed N] [--only PACKAGE]... [--jobs N] [--keep FOLDER]
+    python tests/mutants.py [--count N] [--seed N] [--only PACKAGE]... [--jobs N]
 
 mutmut makes the changes ("mutants") in a copy of the checkout, one at a time, and runs the tests that reach
 the changed function. The sample is the same for the same code and seed. A mutant that no test reaches counts
@@ -27,18 +27,55 @@ class Package:
 
     code: tuple[str, ...]
     tests: tuple[str, ...]
+    options: tuple[str, ...] = ()  # of pytest
+
+
+EDITING = ("editing", "enlarging", "controls", "control_fits", "ready_controls", "layers")
+SHAPING = ("shaping", "texturing")
+DRAWING = (
+    *("advice", "clips", "conditioning", "drawing", "library", "like", "loading", "motions"),
+    *("passes", "pia", "resolving", "step"),
+)
+QUEUE = ("admission", "dispatcher", "jobs", "limits", "order", "workers")
+STORE = (
+    *("conditions", "content_files", "database", "group_store", "input_files", "input_store"),
+    *("picture_files", "picture_store", "quota", "store", "tables", "words"),
+)
+
+
+def modules(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}.py" for name in names)
 
 
 PACKAGES = {
     "diffusion": Package(("diffusion/*",), ("tests/diffusion",)),
+    "nets": Package(("nets/*",), ("tests/nets",)),
     "prompt": Package(("prompt/*",), ("tests/prompt",)),
     "adapt": Package(("adapt/*",), ("tests/adapt",)),
     "checkpoint": Package(("checkpoint/*",), ("tests/checkpoint",)),
-    "edit": Package(("edit/*", "inputs.py", "scene.py"), ("tests/edit",)),
+    "edit": Package(("edit/*", "inputs.py", "scene.py", *modules("studio", EDITING)), ("tests/edit",)),
     "series": Package(("series/*",), ("tests/series",)),
+    "space": Package(("space/*", *modules("studio", SHAPING)), ("tests/space",)),
+    "studio": Package(
+        modules("studio", DRAWING),
+        (
+            *("tests/test_studio.py", "tests/test_library_use.py", "tests/test_drawing_path.py"),
+            *("tests/test_clips.py", "tests/test_prompts_drawn.py", "tests/test_prompt_travel.py"),
+            *("tests/test_foreign.py", "tests/test_decoders.py", "tests/test_feature_cache.py"),
+        ),
+    ),
     "request": Package(
         ("engine.py", "request.py", "metadata.py", "files.py"),
         ("tests/test_engine.py", "tests/test_request.py", "tests/test_metadata.py", "tests/test_files.py"),
+    ),
+    "video": Package(("animation.py", "video.py"), ("tests/test_video.py",)),
+    "server": Package(
+        (*modules("server", QUEUE), *modules("server/store", STORE)),
+        (
+            *("tests/server/test_admission.py", "tests/server/test_queue_order.py"),
+            *("tests/server/test_store.py", "tests/server/test_workers.py"),
+        ),
+        ("-k", "not postgresql"),
     ),
 }
 KILLED = ("killed", "timeout", "segfault")
@@ -46,9 +83,7 @@ KILLED = ("killed", "timeout", "segfault")
 
 def lines_of(package: Package) -> int:
     """How many lines of code the package has."""
-    paths = {
-        path for code in package.code for path in (ROOT / "src" / "sfumato").rglob(code.removesuffix("/*"))
-    }
+    paths = [ROOT / "src" / "sfumato" / code.removesuffix("/*") for code in package.code]
     files = [each for path in paths for each in ([path] if path.is_file() else path.rglob("*.py"))]
     return sum(len(file.read_text("utf-8").splitlines()) for file in files)
 
@@ -71,7 +106,7 @@ def configure(folder: Path, package: Package) -> None:
         "source_paths": ["src"],
         "only_mutate": [f"src/sfumato/{code}" for code in package.code],
         "also_copy": sorted(others),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *package.options],
         "pytest_add_cli_args_test_selection": list(package.tests),
     }
     table = "\n".join(f"{key} = {value}" for key, value in settings.items())

@@ -103,3 +103,9 @@ def test_frames_in_between_are_drawn_on_at_the_last_levels_and_the_others_kept()
     undrawn = run(interpolated(drawn(), 2, ddim, few, torch.zeros_like, loop=False), denoise)
     assert len(asked) == 1
     assert torch.allclose(undrawn, due)
+
+
+def test_frames_in_between_are_made_on_the_device_of_the_clip():
+    clip = torch.zeros(1, 2, 3, 24, 24, device="meta")
+    made = with_frames_between(clip, 2, loop=True)
+    assert (made.device.type, made.shape) == ("meta", (1, 2, 6, 24, 24))

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from sfumato.diffusion.guidance import ClassifierFreeGuidance, Term, WeightedConditioning, weighted_sum
+from sfumato.diffusion.guidance import (
+    ClassifierFreeGuidance,
+    InversionGuidance,
+    Term,
+    WeightedConditioning,
+    active_terms,
+    weighted_sum,
+)
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.sampling import Point
 
@@ -151,3 +158,13 @@ def test_masks_that_cover_the_picture_need_no_negative_at_scale_one():
 def test_guidance_without_any_term_is_refused():
     with pytest.raises(ValueError, match="weight zero"):
         weighted_sum([])
+
+
+def test_an_inversion_has_its_own_guidance_whose_prompts_change_at_the_steps_of_the_drawings():
+    first, rest = (WeightedConditioning(number, 1.0, frozenset({number})) for number in (0, 1))
+    inversion = ClassifierFreeGuidance(prompts=(first, rest), negatives=())
+    guidance = InversionGuidance(drawing=classifier_free(3.0), inversion=inversion)
+    assert weights(guidance, point(step=0)) == weights(guidance, point(step=1)) == [3.0, -2.0]
+    for step, asked in ((-1, 0), (-2, 1)):
+        active = active_terms(guidance, point(step=step))
+        assert [term.conditioning for term in active] == [asked]

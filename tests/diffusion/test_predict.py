@@ -11,6 +11,7 @@ from sfumato.diffusion.predict import (
     PREDICTIONS,
     clean_estimate,
     coefficients,
+    network_input,
     prediction_named,
 )
 from sfumato.diffusion.samplers.rules import noise_in
@@ -62,3 +63,16 @@ def test_diffusers_names_are_understood(theirs, ours):
 def test_an_unknown_prediction_names_the_nearest():
     with pytest.raises(UsageError, match="epsilon"):
         prediction_named("epsilom")
+
+
+def test_a_network_of_edm_is_shown_its_input_with_unit_variance_and_the_others_theirs_as_it_is():
+    """c_in = 1/√(σ² + σ_data²) (Karras et al. 2022, table 1), x being x0 + σ·eps scaled by a."""
+    levels = [Level(1.0, 2.0, 1.0), Level(0.6, 0.8, 1.0)]
+    shown = network_input(prediction_named("edm:1.5"), X0, levels)
+    for row, level in enumerate(levels):
+        sigma = level.s / level.a
+        torch.testing.assert_close(shown[row], X0[row] / level.a / (sigma**2 + 1.5**2) ** 0.5)
+    a, s = coefficients(levels, X0)
+    for name, prediction in PREDICTIONS.items():
+        assert torch.equal(prediction.input(X0, a, s), X0) == (not name.startswith("edm"))
+        torch.testing.assert_close(network_input(prediction, X0, levels), prediction.input(X0, a, s))

@@ -135,7 +135,6 @@ PAIRS = [
     multistep("dpmpp-2m", 2, "dpmsolver++"),
     multistep("dpmpp-2m", 2, "dpmsolver++", "-heun", solver_type="heun", options={"solver": "heun"}),
     multistep("dpmpp-3m", 3, "dpmsolver++", options=AS_PUBLISHED),
-    multistep("dpmpp-2m", 2, "dpmsolver++", "-above", final_sigmas_type="sigma_min", spacings=EVEN),
     multistep("dpmpp-2m-sde", 2, "sde-dpmsolver++"),
     multistep("dpmpp-2m-sde", 2, "sde-dpmsolver++", "-heun", solver_type="heun", options={"solver": "heun"}),
     singlestep("dpm-solver-1", 1, "dpmsolver", "-single"),
@@ -242,6 +241,40 @@ def test_tcd_equals_diffusers_where_its_inner_times_are_whole(prediction, steps,
     levels = [*(PATH.level(t) for t in times), PATH.level(0)]
     peer = theirs(scheduler, monkeypatch, network, eta=eta)
     assert error(ours("tcd", levels, prediction, eta=eta), peer) < CLOSE
+
+
+def test_tcds_gamma_is_diffusers_and_its_times_are_rounded_down_where_asked(monkeypatch):
+    scheduler = diffusers.TCDScheduler(**BETAS)
+    scheduler.set_timesteps(4)
+    levels = [*(PATH.level(t) for t in scheduler.timesteps.tolist()), PATH.level(0)]
+    peer = theirs(scheduler, monkeypatch, network)
+    assert error(ours("tcd", levels, "epsilon", whole=True), peer) < CLOSE
+
+
+@pytest.mark.parametrize("orders", [(1, 1), (2, 2), (3, 3), (2, 3)])
+@pytest.mark.parametrize("kind", ["data_prediction", "noise_prediction"])
+@pytest.mark.parametrize("tau", [0.0, 0.6, 1.0])
+def test_sa_solver_equals_diffusers(orders, kind, tau, monkeypatch):
+    predictor, corrector = orders
+    scheduler = diffusers.SASolverScheduler(
+        **BETAS,
+        predictor_order=predictor,
+        corrector_order=corrector,
+        algorithm_type=kind,
+        tau_func=lambda t: tau,
+        timestep_spacing="trailing",
+    )
+    scheduler.set_timesteps(8)
+    mine = ours(
+        "sa-solver",
+        levels_of(scheduler),
+        "epsilon",
+        tau=lambda level: tau,
+        predictor_order=predictor,
+        corrector_order=corrector,
+        of_noise=kind == "noise_prediction",
+    )
+    assert error(mine, theirs(scheduler, monkeypatch, network)) < CLOSE
 
 
 class OnePath:

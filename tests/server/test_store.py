@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import sqlalchemy
 
-from sfumato.errors import PictureError, UsageError
+from sfumato.errors import OutputError, PictureError, UsageError
 from sfumato.server.jobs import MAX_CRASHES, JobState
 from sfumato.server.limits import Limits
 from sfumato.server.store import NewJob, Store, tables
@@ -91,6 +91,15 @@ def test_jobs_wait_by_priority_then_by_their_work_then_by_their_order(store):
     assert [job.id for job in store.waiting(9)] == [names[index] for index in (3, 1, 0, 2, 4)]
     assert store.prioritise({names[4]: 5, "none": 1}, "me") == {names[4]: "queued"}
     assert [job.id for job in store.waiting(2)] == [names[4], names[3]]
+
+
+def test_jobs_of_another_owner_and_those_that_are_over_keep_their_priority(store):
+    mine, over = submitted(store), submitted(store)
+    yours = submitted(store, owner="you")
+    store.begin([over.id])
+    store.end(over.id, JobState.DONE)
+    assert store.prioritise({mine.id: 1, over.id: 1, yours.id: 1}, "me") == {mine.id: JobState.QUEUED}
+    assert [store.job(each.id).priority for each in (mine, over, yours)] == [1, 0, 0]
 
 
 def test_a_job_of_much_work_waits_behind_shorter_ones_but_not_for_ever(store, tmp_path, database):
@@ -391,6 +400,21 @@ def test_another_owner_sees_nothing(store):
     assert store.picture(picture.id, "you") is None
     assert store.job(picture.job, "you") is None
     assert store.search(owner="you", limit=9) == []
+
+
+def test_a_picture_goes_though_its_files_are_gone_already(store):
+    picture = drawn(store)
+    store.files(None).path(picture.sha256).unlink()
+    store.files(None).thumbnail(picture.sha256).unlink()
+    store.delete_picture(picture.id)
+    assert store.tidy(undo_seconds=-1) == 1
+    assert store.picture(picture.id) is None
+
+
+def test_the_password_of_a_database_that_cannot_be_opened_is_not_told(tmp_path):
+    with pytest.raises(OutputError, match=r"postgresql.*://me:\*\*\*@127.0.0.1:1/none") as refused:
+        Store(tmp_path, "postgresql://me:secret@127.0.0.1:1/none")
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["mysql://host/name", "no url"])

@@ -192,3 +192,40 @@ def test_telling_a_worker_that_does_not_read_keeps_nobody_waiting():
         loading.send(message)  # would wait for ever where it wrote itself
     assert [theirs.recv() for _ in large] == large
     loading.end_sending()
+
+
+def test_how_far_a_training_is_is_what_its_worker_says(drawing):
+    worker = drawing.worker("a")
+    job = drawing.submit()
+    said = messages.JobTrained(job, 30, 80, 0.25, 12.5, "training", b"a sample")
+    drawing.say(worker, said)
+    found = drawing.dispatcher.progress(job)
+    assert (found.done, found.total, found.loss) == (30, 80, 0.25)
+    assert (found.seconds_left, found.doing) == (12.5, "training")
+    assert drawing.dispatcher.preview(job) == b"a sample"
+
+
+def test_a_job_that_is_cancelled_is_dropped_and_told_and_another_takes_its_place(drawing, monkeypatch):
+    told = []
+    monkeypatch.setattr(drawing.dispatcher.events, "tell", told.append)
+    worker = drawing.worker("a")
+    job = drawing.submit()
+    drawing.evaluated(worker, job)
+    told.clear()
+    assert drawing.dispatcher.cancel(job)
+    drawing.settle()
+    assert [(each.kind, each.job, each.state) for each in told] == [("state", job, JobState.CANCELLED)]
+    assert drawing.store.job(job).state is JobState.CANCELLED
+    assert worker.dropped == [job]
+    assert drawing.dispatcher.progress(job) is None
+    assert not drawing.dispatcher.cancel(job)
+
+
+def test_why_a_job_failed_is_told_to_its_owner_and_where_to_the_log(drawing, caplog):
+    worker = drawing.worker("a")
+    job = drawing.submit()
+    drawing.say(worker, messages.JobFinished(job, "out of memory", details="Traceback: in conv2d"))
+    assert (drawing.store.job(job).state, drawing.store.job(job).error) == (JobState.FAILED, "out of memory")
+    (logged,) = (each for each in caplog.records if each.levelname == "ERROR")
+    assert logged.getMessage() == f"job {job} failed"
+    assert logged.facts == {"traceback": "Traceback: in conv2d"}

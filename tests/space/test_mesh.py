@@ -39,7 +39,7 @@ def test_a_surface_that_reaches_the_edge_of_its_volume_is_closed_there():
 
 
 def test_an_empty_volume_has_no_surface():
-    with pytest.raises(UsageError, match="the volume is empty"):
+    with pytest.raises(UsageError, match=r"^the volume is empty: there is no surface in it$"):
         surface(np.zeros((4, 4, 4)), 0.5)
 
 
@@ -90,14 +90,23 @@ def test_baking_without_an_atlas_says_what_is_missing(ball):
 @pytest.mark.parametrize(
     ("vertices", "faces", "said"),
     [
-        (np.zeros((3, 3)), np.zeros((0, 3), int), "no triangles"),
-        (np.full((3, 3), np.nan), [[0, 1, 2]], "not finite"),
-        (np.zeros((3, 3)), [[0, 1, 3]], "vertices that it has not"),
+        (np.zeros((3, 3)), np.zeros((0, 3), int), "the mesh has no triangles"),
+        (np.full((3, 3), np.nan), [[0, 1, 2]], "the mesh has vertices that are not finite"),
+        (np.zeros((3, 3)), [[0, 1, 3]], "the mesh has triangles of vertices that it has not"),
+        (np.zeros((3, 3)), [[-1, 0, 1]], "the mesh has triangles of vertices that it has not"),
     ],
 )
 def test_meshes_that_are_none_are_refused(vertices, faces, said):
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=f"^{said}$"):
         Mesh(vertices.astype(np.float32), np.asarray(faces))
+
+
+def test_the_most_triangles_are_read_and_one_more_is_not(monkeypatch):
+    monkeypatch.setattr("sfumato.space.mesh.MAX_FACES", 2)
+    corners = np.eye(3, dtype=np.float32)
+    assert len(Mesh(corners, np.array([[0, 1, 2]] * 2)).faces) == 2
+    with pytest.raises(UsageError, match=r"^the mesh has 3 triangles: at most 2 are read$"):
+        Mesh(corners, np.array([[0, 1, 2]] * 3))
 
 
 def test_an_open_mesh_is_not_watertight():

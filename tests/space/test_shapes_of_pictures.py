@@ -243,6 +243,29 @@ def test_files_that_are_no_meshes_are_refused(apple, tmp_path):
         apple.save(tmp_path / "nowhere" / "apple.glb")
 
 
+def test_a_mesh_of_one_colour_has_it_at_every_vertex(tmp_path):
+    one = trimesh.creation.box()
+    one.visual = trimesh.visual.TextureVisuals(
+        material=trimesh.visual.material.PBRMaterial(baseColorFactor=[200, 30, 60, 255])
+    )
+    (tmp_path / "box.glb").write_bytes(one.scene().export(file_type="glb"))
+    found = Shape.open(tmp_path / "box.glb").mesh
+    assert found.colours.tolist() == [[200, 30, 60]] * len(found.vertices)
+
+
+def test_a_shape_is_lit_from_beside_the_camera_unless_its_bare_colours_are_asked_for(apple):
+    """Lambert's law on a ball: as bright as its own colour where it faces the light."""
+    lit, bare = (np.asarray(apple.render(0, 0, size=96, **more)) for more in ({}, {"shaded": False}))
+    inside = np.hypot(*(np.mgrid[:96, :96] + 0.5 - 48)) < 25
+    assert np.ptp(bare[inside][:, 0]) <= 2
+    share = lit[..., 0] / bare[..., 0].max()
+    y, x = np.argwhere(np.where(inside, share, 0) > 0.995).mean(0)
+    assert x < 44  # the light comes from the left
+    assert y < 40  # and from above
+    assert share[inside].max() > 0.98
+    assert share[47:49, 18:78].min() < 0.9
+
+
 def test_an_open_mesh_is_seen_from_both_sides():
     corners = np.array([[-1, -1, 0], [1, -1, 0], [0, 1, 0]], np.float32)
     shape = Shape(Mesh(corners, np.array([[0, 1, 2]]), colours=np.full((3, 3), 200, np.uint8)))

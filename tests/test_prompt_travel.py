@@ -1,6 +1,4 @@
-"""Prompt travel: which text each frame of a clip reads, in closed form, and clips that are drawn so."""
-
-import json
+"""Clips whose frames read different texts, as they are drawn."""
 
 import numpy as np
 import pytest
@@ -12,9 +10,7 @@ import sfumato
 from sfumato.cli.app import app
 from sfumato.diffusion.guidance import MAIN, Term, active_terms
 from sfumato.diffusion.sampling import Point
-from sfumato.errors import UsageError
-from sfumato.expansion import Prepared
-from sfumato.prompt.meaning import Blend, Phrase, Travel, WeightedText
+from sfumato.prompt.meaning import Blend, Phrase, WeightedText
 from sfumato.request import Request
 
 pytestmark = pytest.mark.filterwarnings("ignore::sfumato.errors.SfumatoWarning")
@@ -33,83 +29,6 @@ def pixels(video):
 
 def phrase(text):
     return Phrase((WeightedText(text),))
-
-
-def contents(request, steps=1):
-    (term,) = Prepared.of(request).prompt.terms(steps)
-    return [term.contents[which] for which in term.at]
-
-
-@pytest.mark.parametrize(
-    ("keys", "frames", "loop", "of_second"),
-    [
-        ((0, 4), 5, False, [0, 0.25, 0.5, 0.75, 1]),
-        ((1, 3), 6, False, [0, 0, 0.5, 1, 1, 1]),
-        ((0, 4), 8, True, [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]),
-        ((1, 3), 6, True, [0.25, 0, 0.5, 1, 0.75, 0.5]),
-    ],
-)
-def test_each_frame_reads_the_two_texts_around_it_by_its_distance_from_them(keys, frames, loop, of_second):
-    shares = Travel((phrase("a"), phrase("b")), keys, frames, loop).shares()
-    assert np.allclose(shares, [[1 - share, share] for share in of_second])
-
-
-@pytest.mark.parametrize("loop", [False, True])
-def test_one_text_is_that_of_every_frame(loop):
-    assert Travel((phrase("a"),), (3,), 5, loop).shares() == [[1.0]] * 5
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {8: "an open flower", 0: "a bud"},
-        {"0": "a bud", "8": "an open flower"},
-        "0: a bud\n8: an open flower\n",
-        ["8: an open flower", " 0 :a bud"],
-    ],
-)
-def test_what_users_of_animatediff_write_is_read(given):
-    request = Request("a rose", frames=16, travel=given)
-    assert list(request.travel.items()) == [(0, "a bud"), (8, "an open flower")]
-    assert Request.build(**json.loads(request.model_dump_json())) == request
-    assert contents(request) == [
-        Travel((phrase("a rose, a bud"), phrase("a rose, an open flower")), (0, 8), 16)
-    ]
-
-
-def test_weights_and_schedules_of_the_texts_are_read_as_in_any_prompt():
-    request = Request("", frames=4, travel={0: "[cat:dog:0.5]", 3: "(sun:1.5)"})
-    sun = Phrase((WeightedText("sun", 1.5),))
-    assert contents(request, 2) == [Travel((phrase(word), sun), (0, 3), 4) for word in ("cat", "dog")]
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"travel": {0: "a"}}, "travel is given without frames"),
-        ({"frames": 8, "travel": {8: "a"}}, "travel names frame 8: the clip has 8 frames, 0 to 7"),
-        ({"frames": 8, "travel": {-1: "a"}}, "travel.-1"),
-        ({"frames": 8, "travel": "a bud"}, "must be FRAME: TEXT, as 8: an open flower"),
-        ({"frames": 8, "travel": ["1: a", "1: b"]}, "frame 1 is given twice"),
-        ({"frames": 8, "travel": 3}, "travel is 3"),
-    ],
-)
-def test_what_is_no_travel_is_refused_by_name(fields, message):
-    with pytest.raises(UsageError, match=message):
-        Request("a cat", **fields)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a cat AND a dog", "travel and AND exclude each other"),
-        ("a <lora:x:1>", "frame 0 of travel calls the adapter 'x'"),
-        ("a (cat", "never closed"),
-    ],
-)
-def test_texts_that_no_frame_can_read_are_refused(text, message):
-    with pytest.raises(UsageError, match=message):
-        Prepared.of(Request("", frames=8, travel={0: text}))
 
 
 def test_templates_are_filled_in_for_every_frame(studio):
@@ -169,31 +88,3 @@ def test_the_command_draws_and_records_it(tmp_path):
     result = CliRunner().invoke(app, ["video", *told, "-W", "64", "-H", "64", "-o", str(path), "--quiet"])
     assert result.exit_code == 0, result.output
     assert sfumato.Video.open(path).request.travel == APPLES
-
-
-def test_sdxl_mixes_its_pooled_texts_too():
-    """A row of the time embedding for each text becomes one for each frame."""
-    from sfumato.config import UNetConfig
-    from sfumato.diffusion.level import Level
-    from sfumato.nets.denoiser import Denoiser
-    from sfumato.nets.inputs import SizeConditioning
-    from sfumato.nets.unet import UNet
-
-    torch.manual_seed(0)
-    sizes = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
-    kinds = {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}
-    kinds["up_block_types"] = ["CrossAttnUpBlock2D", "UpBlock2D"]
-    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
-    width = {"projection_class_embeddings_input_dim": 24 + 6, "cross_attention_dim": 8}
-    config = UNetConfig.from_dict({**sizes, **kinds, **added, **width, "attention_head_dim": 4}, "unet")
-    denoiser = Denoiser(UNet(config).eval(), "epsilon", torch.device("cpu"))
-    states, pooled, ids = torch.randn(2, 5, 8), torch.randn(2, 6), torch.full((2, 6), 64.0)
-    shares = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    clip = denoiser.condition(states, SizeConditioning(pooled, ids), frame_shares=shares)
-    x, level = torch.randn(1, 4, 3, 8, 8), Level(0.8, 0.6, 300.0)
-    (found,) = denoiser([(Point(x, level, 0), Term(clip))])
-    for frame, row in enumerate((0, 1, 0)):
-        own = slice(row, row + 1)
-        still = denoiser.condition(states[own], SizeConditioning(pooled[own], ids[own]))
-        (due,) = denoiser([(Point(x[:, :, frame], level, 0), Term(still))])
-        assert torch.allclose(found[:, :, frame], due, atol=1e-5)

@@ -109,7 +109,11 @@ def test_gradients_other_precisions_and_masks_of_every_query_are_torchs_affair()
     q, k, v = question(1, 2, 20, 30, 24)
     assert not suits(q.float(), k.float(), v.float(), 2, None)
     assert not suits(q, k, v, 2, torch.zeros(1, 1, 20, 30))
-    assert not suits(q.clone().requires_grad_(), k, v, 2, None)
+    for place in range(3):
+        parts = [each.clone().requires_grad_(number == place) for number, each in enumerate((q, k, v))]
+        assert not suits(*parts, 2, None)
+        with torch.no_grad():
+            assert suits(*parts, 2, None)
     asked = q.clone().requires_grad_()
     attend(asked, k, v, 2).sum().backward()
     assert asked.grad is not None

@@ -42,3 +42,24 @@ def test_the_words_shown_are_those_whose_tokens_are_read(tokenizer, dialect, tex
 def test_words_of_different_weights_stand_apart():
     lines = list(explain("(tall)1.3 oak", TOKENIZERS["clip"](), "compel").lines())
     assert lines[-3:] == ['  "tall oak"', "    2 of 75 tokens", "      tall×1.3 oak"]
+
+
+def test_what_each_step_reads_is_said_where_it_changes():
+    lines = [*explain("a [red:blue:0.5] apple", TOKENIZERS["clip"](), steps=4).lines()]
+    assert [line for line in lines if line.startswith("  step")] == [
+        '  steps 1–2: "a red apple"',
+        '  steps 3–4: "a blue apple"',
+    ]
+
+
+def test_it_is_told_in_json_as_well():
+    read = explain("a (red:1.5) cat <lora:old:0.5> AND [sky:sea:0.5]:0.4", TOKENIZERS["clip"](), steps=2)
+    told = read.to_dict()
+    assert told["dialect"] == "sfumato"
+    assert [each["name"] for each in told["adapters"]] == ["old"]
+    first, second = told["terms"]
+    assert (first["weight"], second["weight"]) == (1.0, 0.4)
+    assert (first["at"], second["at"]) == ((0, 0), (0, 1))
+    assert first["contents"] == [[[[("a", 1.0), ("red", 1.5), ("cat", 1.0)]]]]
+    assert second["contents"] == [[[[(word, 1.0)]]] for word in ("sky", "sea")]
+    assert told["tree"] == list(read.prompt.tree().lines())

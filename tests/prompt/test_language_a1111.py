@@ -3,7 +3,7 @@
 import pytest
 
 from sfumato.errors import UsageError
-from sfumato.prompt.language import parse
+from sfumato.prompt.language import escape, parse
 from sfumato.prompt.meaning import AdapterWeight, Break, WeightedText
 
 
@@ -188,3 +188,17 @@ def test_what_only_resembles_a_tag_is_text(text):
 def test_what_fails_in_webui_is_a_clear_error(text, message):
     with pytest.raises(UsageError, match=message):
         parse(text, "a1111")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a red apple", "a red apple"),
+        ("a (red) apple", r"a \(red\) apple"),
+        ("version 2", "version 2\\"),
+        ("the end.", "the end.\\"),
+        ("a cat ", "a cat \\"),
+    ],
+)
+def test_only_what_would_mean_something_is_escaped(text, written):
+    assert escape(text, "a1111") == written

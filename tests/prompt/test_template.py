@@ -278,6 +278,22 @@ def test_wildcards_are_read_from_the_keys_of_yaml_and_json(tmp_path, monkeypatch
     assert drawn["beret"] > drawn["cap"] > 0
 
 
+def test_an_entry_of_weight_zero_is_never_drawn(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("hat: [cap, {text: beret, weight: 0}, '0::bowler', {text: '2::hood', weight: 0.5}]")
+    assert every("__hat__", wildcards={"w": path}) == ["cap", "hood"]
+    drawn = Counter(expand(["__hat__"], wildcards={"w": path}, seed=seed)[0] for seed in range(200))
+    assert set(drawn) == {"cap", "hood"}
+    assert abs(drawn["cap"] - drawn["hood"]) < 50  # 1 and 2 × 0.5 are the same
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_wildcard_files_of_windows_are_read(tmp_path, encoding):
+    path = tmp_path / "hat.txt"
+    path.write_bytes("béret\r\n# none\r\ncap\r\n".encode(encoding))
+    assert every("__hat__", wildcards={"hat": path}) == ["béret", "cap"]
+
+
 def test_a_yaml_entry_may_be_of_several_lines(tmp_path):
     path = tmp_path / "w.yaml"
     path.write_text(YAML)

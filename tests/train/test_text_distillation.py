@@ -1,6 +1,5 @@
 """The text encoder's objective and its teacher."""
 
-import json
 import shutil
 
 import pytest
@@ -12,8 +11,6 @@ from transformers import BertConfig, BertModel
 from sfumato import checkpoint, weights
 from sfumato.checkpoint.layout import FAST
 from sfumato.data import pack
-from sfumato.errors import CheckpointError
-from sfumato.nets.sentence_bert import SentenceBert
 from sfumato.prompt.chunks import chunks
 from sfumato.prompt.meaning import Phrase, WeightedText
 from sfumato.train.loop import train
@@ -40,26 +37,6 @@ def bert(tmp_path_factory):
     pieces.pre_tokenizer = pre_tokenizers.Whitespace()
     pieces.save(str(folder / "tokenizer.json"))
     return model, folder
-
-
-def test_the_teacher_says_what_transformers_says(bert):
-    model, folder = bert
-    texts = ["red square", "a green apple and a blue square", "of"]
-    ids = torch.tensor([[2, 5, 0, 0, 0, 0, 0], [7, 3, 6, 9, 7, 4, 5], [8, 0, 0, 0, 0, 0, 0]])
-    there = torch.tensor([[1, 1, 0, 0, 0, 0, 0], [1] * 7, [1, 0, 0, 0, 0, 0, 0]])
-    with torch.no_grad():
-        states = model(input_ids=ids, attention_mask=there).last_hidden_state
-    mean = (states * there[..., None]).sum(1) / there.sum(1, keepdim=True)
-    known = torch.nn.functional.normalize(mean, dim=-1)
-    torch.testing.assert_close(SentenceBert.load(folder, CPU).embed(texts), known, atol=1e-5, rtol=0)
-
-
-def test_a_teacher_that_is_no_bert_is_refused(bert, tmp_path):
-    folder = shutil.copytree(bert[1], tmp_path / "other")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "roberta"}))
-    with pytest.raises(CheckpointError, match="is no BERT"):
-        SentenceBert.load(folder, CPU)
 
 
 def test_ids_are_those_of_a_prompt_cut_short():

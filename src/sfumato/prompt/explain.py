@@ -8,7 +8,7 @@ from typing import Any
 
 from sfumato.prompt.chunks import Chunk, chunks
 from sfumato.prompt.language import Prompt, parse
-from sfumato.prompt.meaning import Blend, Content, Phrase, PromptTerm, Travel, WeightedText
+from sfumato.prompt.meaning import Content, Phrase, PromptTerm, WeightedText
 from sfumato.prompt.tokenizer import Tokenizer
 
 _WIDTH = 100
@@ -116,14 +116,7 @@ def phrases_of(content: Content) -> Sequence[Phrase]:
 
 
 def _text(content: Content) -> str:
-    if isinstance(content, Phrase):
-        return f'"{_words(content)}"'
-    if isinstance(content, Travel):
-        return ", ".join(
-            f"{key}: {_text(part)}" for key, part in zip(content.keys, content.parts, strict=True)
-        )
-    parts = (f"{weight:g}·{_text(part)}" for part, weight in zip(content.parts, content.weights, strict=True))
-    return (" + " if isinstance(content, Blend) else " then ").join(parts)
+    return ", ".join(f'"{_words(phrase)}"' for phrase in phrases_of(content))
 
 
 def _words(phrase: Phrase) -> str:

@@ -42,6 +42,8 @@ HEIGHT, GAP = 520, 12
 """Of a sheet, and between its parts, in pixels."""
 LARGEST = 100_000
 """Bytes of a sheet."""
+MOST_STEPS = 1000
+"""Of a request, that a picture is drawn for longer than it takes to look at it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        server = RunningServer(Path(folder) / "data")
+        server = RunningServer(Path(folder) / "data", env={"SFUMATO_SERVE_MAX_STEPS": str(MOST_STEPS)})
         server.wait_ready()
         for name, view in _views(server, arguments.only):
             shots = {}
@@ -94,7 +96,7 @@ def _views(server: RunningServer, only: list[str] | None) -> Iterator[tuple[str,
         yield "first", View("/", lambda page: _prompt(page).wait_for())
     if wanted("drawing"):
         drawn(prompt="a lemon, 3d render", seed=3, count=2)
-        with _endless(server, prompt=HOUSE, seed=3, steps=150):
+        with _endless(server, prompt=HOUSE, seed=3):
             yield "drawing", View("/", _drawing)
     apple = drawn(prompt=APPLE, seed=7, count=4)
     drawn(prompt=CLIP, seed=5, frames=8, fast=True)
@@ -158,8 +160,8 @@ def _teach(server: RunningServer) -> Callable[[Page], None]:
 
 @contextlib.contextmanager
 def _endless(server: RunningServer, **fields: Any) -> Iterator[None]:
-    """A job that is drawn all the while."""
-    job = server.submit(**fields)["id"]
+    """A job that is drawn all the while: of as many steps as there may be."""
+    job = server.submit(**fields, steps=MOST_STEPS)["id"]
     yield
     server.http.delete(f"/api/v1/jobs/{job}")
 
@@ -193,6 +195,14 @@ def _settle(page: Page) -> None:
 
 def _drawing(page: Page) -> None:
     page.get_by_role("img", name=f"Preview of {HOUSE}").wait_for()
+    # far enough that something is to be seen
+    page.wait_for_function(
+        """() => {
+            const bar = document.querySelector("main [role=progressbar]");
+            return bar && bar.ariaValueNow / bar.ariaValueMax > 0.25;
+        }""",
+        timeout=300_000,
+    )
 
 
 def _finished(page: Page) -> None:

@@ -33,7 +33,7 @@ export const draw = {
   "draw.filled.one": { en: "Drawn as: {text}", de: "Gezeichnet als: {text}" },
   "draw.preview": { en: "Preview of {prompt}", de: "Vorschau: {prompt}" },
   "draw.progress": { en: "Progress", de: "Fortschritt" },
-  "draw.left": { en: "{count} s left", de: "noch {count} s" },
+  "draw.left": { en: "{time} left", de: "noch {time}" },
   "draw.take": { en: "Take over prompt and settings", de: "Prompt und Einstellungen übernehmen" },
   "draw.noPrompt": { en: "(no prompt)", de: "(ohne Prompt)" },
   "draw.again": { en: "Again", de: "Noch einmal" },

@@ -213,3 +213,12 @@ def test_a_strength_that_is_less_than_one_step_is_told(studio, picture):
         SfumatoWarning, match="strength 0.2 of 3 steps is less than one: .*take 5 steps or more"
     ):
         studio.generate("a lemon", image=picture, strength=0.2, **SMALL)
+
+
+def test_the_controls_of_a_trainable_studio_compute_in_its_precision(picture):
+    studio = sfumato.load(device="cpu", dtype="bfloat16", trainable=True)
+    control = {"model": "edges", "image": picture}
+    denoise = studio.denoiser("a red apple", width=64, height=64, guidance=1, controls=[control])
+    (net,) = studio.controls.networks()
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.bfloat16}
+    assert denoise(torch.ones(1, 4, 8, 8), studio.model.path().level(500)).isfinite().all()

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from sfumato.edit.canvas import canvas_of, drawn_size, filled
 from sfumato.edit.masks import bounds, cells, feathered
@@ -27,6 +28,20 @@ def box_mask(width, height, left, top, right, bottom):
 
 def canvas(image, native=NATIVE, **fields):
     return canvas_of(Request(prompt="x", image=image, **fields), native, FACTOR)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 88)])
+def test_a_network_is_shown_the_picture_from_minus_one_to_one_in_single_precision(size):
+    picture = noise(*size)
+    made = canvas(picture, width=64, height=64, mask=box_mask(*size, 0, 0, 8, 8))
+    assert made.shown.dtype == made.kept.dtype == torch.float32
+    assert made.shown.shape == made.kept.shape == (1, 3, 64, 64)
+    assert -1 <= made.shown.min() < -0.9 < 0.9 < made.shown.max() <= 1
+    if size == (64, 64):
+        known = torch.from_numpy(picture / 127.5 - 1).permute(2, 0, 1)[None].float()
+        torch.testing.assert_close(made.shown, known)
+        assert not made.kept[..., :8, :8].any()
+        torch.testing.assert_close(made.kept[..., 8:], known[..., 8:])
 
 
 def test_a_feathered_mask_is_whole_where_it_was_and_nothing_beyond_its_radius():

@@ -1,6 +1,7 @@
 """What is drawn of a picture, and how it is put back: masks, crops, fillings, in closed form."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -228,6 +229,12 @@ def test_a_picture_that_a_record_leaves_out_is_found_by_its_name_and_hash(tmp_pa
     bare = InputImage.of("given.png").without_data()
     assert bare.data is None
     assert bare.rgba.shape == (6, 10, 4)
+    assert bare.loaded() == InputImage.of("given.png")
+    assert bare.loaded().without_data() == bare
+    named = rf"the picture 'given.png' \(sha256 {bare.sha256[:12]}…\), which this record only names"
     PIL.Image.fromarray(noise(6, 6)).save("given.png")
-    with pytest.raises(PictureError, match="is not the file of that name"):
+    with pytest.raises(PictureError, match=f"^{named}, is not the file of that name here$"):
+        bare.without_data().loaded()
+    Path("given.png").unlink()
+    with pytest.raises(PictureError, match=f"^{named}, is not here: No such file or directory$"):
         bare.without_data().loaded()

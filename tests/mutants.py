@@ -74,7 +74,8 @@ PACKAGES = {
         (*modules("server", QUEUE), *modules("server/store", STORE)),
         (
             *("tests/server/test_admission.py", "tests/server/test_queue_order.py"),
-            *("tests/server/test_store.py", "tests/server/test_workers.py"),
+            *("tests/server/test_store.py", "tests/server/test_group_store.py"),
+            "tests/server/test_workers.py",
         ),
         ("-k", "not postgresql"),
     ),

@@ -96,9 +96,11 @@ class GroupStore(Store):
             return dict(zip(newest, self._views(connection, list(newest.values())), strict=True))
 
     def _once_more(self, connection: Connection, row: Row[Any]) -> NewJob:
+        request = json.loads(row.request)
+        self.whole(request)  # raises where a picture is gone, also one whose name is forgotten
         named = select(inputs.c.sha256).where(inputs.c.job == row.id)
         return NewJob(
-            json.loads(row.request),
+            request,
             row._mapping["count"],
             row.priority,
             row.on_crash,

@@ -267,7 +267,7 @@ def test_only_schedulers_that_threshold_are_said_to():
         (
             ScheduleConfig,
             {"beta_schedule": "sigmoid"},
-            "beta_schedule is 'sigmoid': not supported; known: linear, scaled_linear",
+            "beta_schedule is 'sigmoid': not supported; known: exp, linear, scaled_linear",
         ),
         (ScheduleConfig, {"dynamic_thresholding_ratio": 2}, "dynamic_thresholding_ratio is 2: must be"),
         (ScheduleConfig, {"use_dynamic_shifting": True, "base_shift": 2}, "base_shift must be below"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sfumato.request import Request as Request
     from sfumato.scene import Scene as Scene
     from sfumato.space.shape import Shape as Shape
+    from sfumato.studio import ShapeModel as ShapeModel
     from sfumato.studio import Step as Step
     from sfumato.studio import Studio as Studio
     from sfumato.studio import load as load
@@ -39,6 +40,7 @@ _HOMES = {
     "SfumatoError": "errors",
     "SfumatoWarning": "errors",
     "Shape": "space.shape",
+    "ShapeModel": "studio",
     "Step": "studio",
     "Studio": "studio",
     "Video": "video",
@@ -55,6 +57,7 @@ __all__ = [
     "SfumatoError",
     "SfumatoWarning",
     "Shape",
+    "ShapeModel",
     "Step",
     "Studio",
     "Video",

@@ -16,6 +16,7 @@ import typer
 from clips_motion import save_motion
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
+from shap_e_models import shap_e
 
 import sfumato
 from sfumato import checkpoint, folders, names
@@ -123,6 +124,8 @@ NOT_RUN = {
     "--method field": "takes minutes; tests/cli/test_shape.py distils a small field",
     "--base": "needs a file that is a UNet of Stable Diffusion alone",
     "--model svd_xt/": "needs Stable Video Diffusion; tests/checkpoint/test_video_drawing.py draws with it",
+    "--model shap-e": "needs Shap-E; tests/cli/test_shape.py makes shapes with small ones",
+    "--model openai/shap-e": "fetches a model from the hub",
     "--prediction": "needs a file of Stable Diffusion 2",
 }
 """Which commands are read, as all are, and not run, and why."""
@@ -187,6 +190,7 @@ def files(tmp_path_factory):
         {f"{module}.processor.to_q_lora.{half}.weight": tensor for half, tensor in halves.items()},
         own / "adapters" / "v2_lora_PanLeft.safetensors",
     )
+    shap_e().save_pretrained(folder / "shap-e")
     apple = disc()
     apple.save(folder / "apple.png")
     sfumato.Shape.of_picture(apple, faces=200).save(folder / "apple.glb")
@@ -257,6 +261,9 @@ CHANGES = {
     "docs/shapes.md": {  # what is drawn small in two steps has no plain background
         'studio.shape("a red apple, 3d render", seed=7)': "sfumato.Shape.of_picture(disc)",
         'of_picture("apple.png", ': "of_picture(disc, ",
+        # at random they have no surface that is worth a name
+        "model.shape_of(latent)": "sfumato.Shape.of_picture(disc)",
+        "frames=12, size=64": "frames=2, size=8",
     },
     "docs/adapters.md": {"## In programs of your own": "```text"},  # tests/adapt/test_adapters_page.py
 }

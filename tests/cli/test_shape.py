@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import PIL.Image
 import PIL.ImageDraw
 import pytest
 from commandline import process
+from shap_e_models import shap_e
 
 import sfumato
 from sfumato.cli.console import Interrupted
 from sfumato.space import distillation
 from sfumato.space.volume import fit
+from sfumato.studio import ShapeModel
 
 pytestmark = pytest.mark.usefixtures("kept_studios")
 
@@ -254,3 +257,61 @@ def test_a_field_is_seen_from_around_while_it_forms(here, quick_colours, monkeyp
     assert here("shape", *FIELD, "--preview", "turn.webp", "-o", "ball.glb")[0] == 0
     with PIL.Image.open("turn.webp") as film:
         assert (film.n_frames, film.size) == (12, (32, 32))
+
+
+@pytest.fixture(scope="module")
+def shap_e_folders(tmp_path_factory):
+    """A random model of shapes of prompts, and one of shapes of pictures."""
+    folder = tmp_path_factory.mktemp("models")
+    shap_e().save_pretrained(folder / "shap-e")
+    shap_e(picture=True).save_pretrained(folder / "shap-e-img2img")
+    return folder
+
+
+@pytest.fixture
+def small_grid(monkeypatch):
+    """Surfaces found on few points, and few small views."""
+    shape_of, views = ShapeModel.shape_of, ShapeModel.views
+    monkeypatch.setattr(ShapeModel, "shape_of", partialmethod(shape_of, grid=10))
+    monkeypatch.setattr(ShapeModel, "views", lambda own, latent: views(own, latent, frames=2, size=8))
+
+
+def test_shap_e_makes_shapes_of_prompts_and_of_pictures(here, apple, shap_e_folders, small_grid):
+    how = "--steps", "2", "--seed", "4", "-o", "red.glb", "--json"
+    prompt = "shape", "a red apple", "--model", shap_e_folders / "shap-e", "--preview", "turn.webp"
+    status, out, err = here(*prompt, *how)
+    assert status == 0, err
+    told = json.loads(out)
+    assert (told["seed"], told["steps"], told["sampler"], told["spacing"]) == (4, 2, "heun", "karras")
+    assert (told["prompt"], told["model"]) == ("a red apple", "shap-e")
+    assert sfumato.Shape.open("red.glb").mesh.texture is not None
+    with PIL.Image.open("turn.webp") as film:
+        assert (film.n_frames, film.size) == (2, (8, 8))
+    status, out, err = here("shape", apple, "--model", shap_e_folders / "shap-e-img2img", *how)
+    assert status == 0, err
+    assert json.loads(out)["prompt"] == ""
+
+
+@pytest.mark.parametrize(
+    ("what", "model", "more", "said"),
+    [
+        ("an apple", "shap-e", ["-W", "64"], "width is given, and Shap-E does not read it"),
+        ("an apple", "shap-e", ["--method", "field"], "--method field is given, and Shap-E does not read"),
+        ("apple.png", "shap-e", [], "shap-e makes shapes of prompts: give no picture"),
+        ("an apple", "shap-e-img2img", [], "shap-e-img2img makes shapes of pictures: give a picture"),
+        ("an apple", "none-such", [], "there is no model"),
+    ],
+)
+def test_what_shap_e_cannot_use_is_told(here, apple, shap_e_folders, what, model, more, said):
+    status, _, err = here("shape", what, "--model", shap_e_folders / model, "-o", "x.glb", *more)
+    assert status == 2
+    assert said in err, err
+
+
+def test_pictures_are_not_drawn_with_shap_e(here, shap_e_folders):
+    status, _, err = here("generate", "an apple", "--model", shap_e_folders / "shap-e")
+    assert status == 2
+    assert "is Shap-E, which makes shapes and no pictures: sfumato shape --model" in err
+    status, out, err = here("inspect", shap_e_folders / "shap-e")
+    assert (status, err) == (0, "")
+    assert "kind: shap-e (there is shap_e_renderer)" in out

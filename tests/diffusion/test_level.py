@@ -18,6 +18,7 @@ from sfumato.diffusion.level import (
     VariancePreserving,
     alphas_cumprod,
     cosine_betas,
+    exponential_betas,
     linear_betas,
     scaled_linear_betas,
     zero_terminal_snr,
@@ -81,6 +82,11 @@ def test_betas_equal_diffusers(betas, name):
 def test_cosine_betas_equal_diffusers():
     peer = diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     torch.testing.assert_close(cosine_betas().float(), peer.betas, rtol=1e-4, atol=0)
+
+
+def test_exponential_betas_equal_diffusers():
+    peer = diffusers.HeunDiscreteScheduler(beta_schedule="exp", num_train_timesteps=1024)
+    torch.testing.assert_close(exponential_betas(1024).float(), peer.betas, rtol=1e-5, atol=0)
 
 
 def test_zero_terminal_snr_equals_diffusers_and_keeps_the_first_level():

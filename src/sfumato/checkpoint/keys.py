@@ -12,6 +12,9 @@ _MATRIX = re.compile(r".*\.attentions\.\d+\.to_(?:q|k|v|out\.0)\.weight")
 # transformers up to 4 saved this constant; it holds 0, 1, 2, … and nothing else.
 _CONSTANT = re.compile(r"(?:.*\.)?position_ids")
 TEXT_PREFIX = "text_model."
+VISION_PREFIX = "vision_model."
+TRIANGLES = "mesh_decoder."
+"""Of Shap-E's renderer: the table of marching cubes, which is the same for all and holds nothing learned."""
 
 
 def _vae(name: str) -> str:
@@ -35,7 +38,9 @@ def translate(part: str, names: Iterable[str], expected: Iterable[str]) -> dict[
         elif part in ("text_encoder", "text_encoder_2", "image_encoder"):
             if _CONSTANT.fullmatch(name):
                 continue
-            known = name if part == "image_encoder" else _text(name, prefixed)
+            known = _vision(name) if part == "image_encoder" else _text(name, prefixed)
+        elif name.startswith(TRIANGLES):
+            continue
         else:
             known = name
         if known in origin:
@@ -43,6 +48,11 @@ def translate(part: str, names: Iterable[str], expected: Iterable[str]) -> dict[
         origin[known] = name
         ours[name] = known
     return ours
+
+
+def _vision(name: str) -> str:
+    # transformers 5 has no prefix where there is no projection
+    return name if name.startswith((VISION_PREFIX, "visual_projection.")) else VISION_PREFIX + name
 
 
 def _text(name: str, prefixed: bool) -> str:

@@ -13,7 +13,9 @@ from sfumato.checkpoint.report import Component, Report
 from sfumato.checkpoint.unsupported import SUPPORTED, belonging, family_of_classes
 from sfumato.config import (
     Config,
+    PriorConfig,
     ScheduleConfig,
+    ShapERendererConfig,
     TemporalVAEConfig,
     TextConfig,
     TinyVAEConfig,
@@ -52,6 +54,16 @@ BESIDE: dict[str, dict[str, type[Config]]] = {
     ENCODER: {"CLIPVisionModelWithProjection": VisionConfig},
 }
 """The same of what IP-Adapters need, and Stable Video Diffusion; others draw without."""
+RENDERER = "shap_e_renderer"
+SHAPES: dict[str, dict[str, type[Config]]] = {
+    "prior": {PriorConfig.CLASS: PriorConfig},
+    RENDERER: {ShapERendererConfig.CLASS: ShapERendererConfig},
+}
+"""The same of what Shap-E draws shapes with, beside an encoder of texts or of pictures."""
+SEEN: dict[str, dict[str, type[Config]]] = {ENCODER: {"CLIPVisionModel": VisionConfig}}
+"""The encoder of pictures that Shap-E has."""
+PICTURES = "image_processor"
+"""The folder that says how a picture is made ready for it."""
 
 TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
@@ -134,6 +146,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     if family := family_of_classes([index.get("_class_name"), *(index[name][1] for name in named)]):
         raise CheckpointError(f"{path}: {family} is not supported; {SUPPORTED}")
     known = {*NETWORKS, *TOKENIZERS.values(), *UNUSED, "scheduler"}
+    if makes_shapes(index):
+        known |= {*SHAPES, PICTURES}
     if unknown := [name for name in named if name not in known]:
         kinds = ", ".join(f"{name} ({shown(index[name][1])})" for name in unknown[:3])
         raise CheckpointError(f"{path}: a model with {kinds} is not supported; {SUPPORTED}")
@@ -159,6 +173,11 @@ def _instead(folder: Path) -> str:
     return f"it has no {INDEX}{single}"
 
 
+def makes_shapes(index: dict[str, Any]) -> bool:
+    """Whether an index is Shap-E's, a model of shapes and not of pictures."""
+    return RENDERER in components(index)
+
+
 def components(index: dict[str, Any]) -> list[str]:
     """The names of the components that an index says are there: entries `[library, class]` without nulls."""
     return [
@@ -171,6 +190,9 @@ def components(index: dict[str, Any]) -> list[str]:
 def networks_of(folder: Path, index: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The networks that a folder is to hold, and those among them that encode text, by their places."""
     named = components(index)
+    if makes_shapes(index):
+        texts = [name for name in ("text_encoder",) if name in named]
+        return [*SHAPES, *(texts or [ENCODER])], texts
     if "unet" in named and index["unet"][1] == UNetSpatioTemporalConfig.CLASS:
         return ["unet", "vae", ENCODER], []
     encoders = [name for name in TOKENIZERS if name in named] or ["text_encoder"]
@@ -269,7 +291,7 @@ def read_network(
     if "auto_map" in content:
         raise CheckpointError(f"{path} names code to run (auto_map), which is never done")
     listed = index[name][1] if name in components(index) else None
-    class_name, config = config_of(name, content, str(path), listed)
+    class_name, config = config_of(name, content, str(path), listed, classes_of(name, index))
     headers, chosen = read_headers(place, variant=variant, prefer_half=prefer_half)
     tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
     return Part(name, class_name, config, str(place), headers, tensors, chosen)
@@ -288,28 +310,39 @@ def _listed(entry: object) -> list[object]:
     return entry if isinstance(entry, list) else []
 
 
-def classes_of(name: str) -> dict[str, type[Config]]:
-    """What can be built in this place of a folder, by the class that its config names."""
-    return NETWORKS.get(name) or BESIDE[name]
+def classes_of(name: str, index: dict[str, Any] | None = None) -> dict[str, type[Config]]:
+    """What can be built in this place of a folder, by the class that its config names.
+
+    `index`: the folder's, if it is a model's.
+    """
+    shapes = SHAPES | SEEN if index and makes_shapes(index) else {}
+    return shapes.get(name) or NETWORKS.get(name) or BESIDE[name]
 
 
-def config_of(name: str, content: dict[str, Any], where: str, listed: object = None) -> tuple[str, Config]:
+def config_of(
+    name: str,
+    content: dict[str, Any],
+    where: str,
+    listed: object = None,
+    known: Mapping[str, type[Config]] | None = None,
+) -> tuple[str, Config]:
     """The class of a network's configuration, and itself.
 
     That is `listed`, the one that the index names, as in diffusers; else the configuration's own, named in
-    diffusers' way or in transformers'. `name`: its place in the folder. Raises `CheckpointError` for a class
-    that is not built there.
+    diffusers' way or in transformers'. `name`: its place in the folder, in which the classes `known` can be
+    built. Raises `CheckpointError` for others.
     """
+    known = known or classes_of(name)
     architectures = _listed(content.get("architectures"))
     own = content.get("_class_name", architectures[0] if len(architectures) == 1 else None)
     class_name = str(own if listed is None else listed)
     # a text encoder's configuration may be that of the CLIP that it was taken out of
     for each in (class_name, *([] if own in (None, "CLIPModel") else [own])):
-        if str(each) not in classes_of(name):
-            only = " or ".join(classes_of(name))
+        if str(each) not in known:
+            only = " or ".join(known)
             raise CheckpointError(f"{where}: a {name} of class {shown(each)} is not supported, only {only}")
-    kind = classes_of(name)[class_name]
-    if kind is TextConfig:
+    kind = known[class_name]
+    if kind in (TextConfig, VisionConfig):
         content = content | {"architectures": [class_name]}
     return class_name, kind.from_dict(content, where)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from sfumato import weights
 from sfumato.checkpoint.families import FAMILIES
-from sfumato.checkpoint.layout import INDEX, read_headers
+from sfumato.checkpoint.layout import INDEX, RENDERER, read_headers
+from sfumato.checkpoint.shape_info import SHAP_E
 from sfumato.errors import CheckpointError, OutputError, UsageError, nearest
 from sfumato.files import output_error
 from sfumato.folders import folder
@@ -31,8 +32,8 @@ class Installed:
     """One model that is here.
 
     `name` is what `checkpoint.load` takes. `place`: "folder" (the user's own) or "hub" (the cache). `layout`:
-    "diffusers" or "single file". `kind`: the family as far as a header tells it, "vae", "adapter", "unknown",
-    or "damaged". `bytes` on the disk.
+    "diffusers" or "single file". `kind`: the family as far as a header tells it, "shap-e", "vae", "adapter",
+    "unknown", or "damaged". `bytes` on the disk.
     """
 
     name: str
@@ -175,6 +176,8 @@ def _models(top: Path, depth: int) -> Iterator[Path]:
 
 
 def _kind(place: Path) -> str:
+    if (place / RENDERER).is_dir():
+        return SHAP_E
     try:
         tensors = _unet_tensors(place) if place.is_dir() else weights.header(place).tensors
     except CheckpointError:

@@ -22,6 +22,8 @@ from sfumato.config import (
     ControlNetConfig,
     IPAdapterConfig,
     MotionAdapterConfig,
+    PriorConfig,
+    ShapERendererConfig,
     T2IAdapterConfig,
     TemporalVAEConfig,
     TextConfig,
@@ -32,9 +34,12 @@ from sfumato.config import (
     VAEConfig,
     VisionConfig,
 )
+from sfumato.errors import CheckpointError
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.ip_adapter import IPAdapter
 from sfumato.nets.motion import MotionAdapter
+from sfumato.nets.prior import PriorTransformer
+from sfumato.nets.shap_e import ShapERenderer
 from sfumato.nets.t2i_adapter import T2IAdapter
 from sfumato.nets.temporal_vae import TemporalAutoencoderKL
 from sfumato.nets.text import CLIPText
@@ -69,6 +74,11 @@ def load(
     given = given or {}
     configs = {name: network.config for name, network in given.items()}
     found = scan(options, prefer_half=half, given=configs, configs_of=configs_of)
+    if found.makes_shapes:
+        raise CheckpointError(
+            f"{options.source} is Shap-E, which makes shapes and no pictures: "
+            f"sfumato shape --model {options.source}"
+        )
     info = found.model_info()
     assert found.schedule is not None
     needed = sum(weights.bytes_of(part.tensors.values(), dtype) for part in found.parts.values())
@@ -84,7 +94,7 @@ def load(
     for adapter in () if "unet" in given else found.adapters:
         unet = _extended(unet, adapter)
     return Model(
-        name=_name(options.source, found.adapters[-1].path if found.adapters else found.place),
+        name=model_name(options.source, found.adapters[-1].path if found.adapters else found.place),
         unet=unet,
         vae=autoencoder,
         text_encoders=encoders,
@@ -115,7 +125,7 @@ def inspect(source: str | Path | ModelOptions, **others: Any) -> Report:
     for part in found.parts.values():
         found.attempt(table_of_part, part, expected_shapes(empty_network(part.config).state_dict()))
     if found.parts:
-        found.attempt(found.model_info)
+        found.attempt(found.shape_info if found.makes_shapes else found.model_info)
         found.identify()
     return found.report
 
@@ -133,6 +143,8 @@ _NETWORKS: dict[type[Config], Callable[[Any], ModelNetwork]] = {
     T2IAdapterConfig: T2IAdapter,
     IPAdapterConfig: IPAdapter,
     VisionConfig: CLIPVision,
+    PriorConfig: PriorTransformer,
+    ShapERendererConfig: ShapERenderer,
 }
 
 
@@ -226,7 +238,7 @@ def expected_shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _name(source: str, place: Path) -> str:
+def model_name(source: str, place: Path) -> str:
     """What to call a model: "embedded", a hub id as it is, else the folder's or the file's own name."""
     if (name := bundled_name(place)) is not None:
         return name

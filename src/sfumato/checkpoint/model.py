@@ -20,6 +20,8 @@ from sfumato.errors import UsageError
 from sfumato.nets.controlnet import ControlNet
 from sfumato.nets.ip_adapter import IPAdapter
 from sfumato.nets.motion import MotionAdapter
+from sfumato.nets.prior import PriorTransformer
+from sfumato.nets.shap_e import ShapERenderer
 from sfumato.nets.t2i_adapter import T2IAdapter
 from sfumato.nets.text import CLIPText
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -40,6 +42,8 @@ ModelNetwork = (
     | IPAdapter
     | CLIPVision
     | MotionAdapter
+    | PriorTransformer
+    | ShapERenderer
 )
 """A network of a model's, or one that is used beside it."""
 

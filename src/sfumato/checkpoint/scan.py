@@ -23,6 +23,7 @@ from sfumato.checkpoint.layout import (
     Content,
     Part,
     fingerprint,
+    makes_shapes,
     networks_of,
     place_of,
     read_index,
@@ -33,6 +34,7 @@ from sfumato.checkpoint.layout import (
 )
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.schedules import PREDICTIONS
+from sfumato.checkpoint.shape_info import shape_info
 from sfumato.checkpoint.source import locate
 from sfumato.config import Config, ScheduleConfig, TextConfig, TinyVAEConfig, UNetConfig, VAEConfig
 from sfumato.errors import CheckpointError, UsageError, nearest
@@ -193,17 +195,34 @@ class Scan(Content):
                 "predicts v, else --no-zero-terminal-snr"
             )
 
-    def model_info(self) -> ModelInfo:
-        """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
+    @property
+    def makes_shapes(self) -> bool:
+        """Whether it is Shap-E, a model of shapes and not of pictures."""
+        return makes_shapes(self.index)
+
+    def whole(self) -> ScheduleConfig:
+        """Its schedule. Raises `CheckpointError` where something needed was not found."""
         if self.schedule is None or len(self.parts) < self.networks:
             raise CheckpointError(f"{self.place}: what the model is cannot be told while parts are missing")
+        return self.schedule
+
+    def shape_info(self) -> None:
+        """Work out what a model of shapes is, as `model_info`."""
+        schedule = self.whole()
+        shape_info(self.parts, schedule, self.report)
+
+    def model_info(self) -> ModelInfo:
+        """Work out what the checkpoint is. Raises `CheckpointError` where something needed was not found."""
+        schedule = self.whole()
+        if self.makes_shapes:
+            raise CheckpointError(f"{self.place} is Shap-E, which makes shapes and no pictures")
         content: Content = self
         if self.adapters:
             unet = self.parts["unet"]
             assert isinstance(unet.config, UNetConfig)
             wide = replace(unet, config=self.adapters[-1].widened(unet.config))
             content = replace(self, parts={**self.parts, "unet": wide})
-        found = model_info(content, self.schedule, self.report)
+        found = model_info(content, schedule, self.report)
         if self.fast:
             self.report.infer("few steps", "by a LoRA of its own, --fast", f"there is {FAST}")
         return found

@@ -54,6 +54,8 @@ def path_of(schedule: ScheduleConfig) -> tuple[level.Path | level.DynamicFlow, s
         betas, reason = torch.tensor(schedule.trained_betas, dtype=torch.float64), f"{count} trained_betas"
     elif schedule.beta_schedule == "squaredcos_cap_v2":
         betas, reason = level.cosine_betas(count), "squared cosine betas"
+    elif schedule.beta_schedule == "exp":
+        betas, reason = level.exponential_betas(count), "exponential betas"
     elif schedule.beta_schedule == "linear":
         betas, reason = level.linear_betas(start, end, count), f"linear betas, {start:g} to {end:g}"
     else:

@@ -10,9 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from sfumato.checkpoint.layout import (
+    ENCODER,
     FAST,
     INDEX,
     NETWORKS,
+    PICTURES,
+    RENDERER,
+    SHAPES,
     TOKENIZERS,
     choose,
     lacking,
@@ -296,11 +300,12 @@ def _wanted(repository: str, names: list[str], variant: str | None, prefer_half:
     """The files to download: the small ones of known components, and one variant of the weights of each."""
     wanted = [name for name in (INDEX, SETTINGS_FILE, FAST) if name in names]
     chosen: dict[str, str | None] = {}
-    for part in (*NETWORKS, *TOKENIZERS.values(), "scheduler"):
+    shapes = (*SHAPES, ENCODER, PICTURES) if any(name.startswith(f"{RENDERER}/") for name in names) else ()
+    for part in (*NETWORKS, *shapes, *TOKENIZERS.values(), "scheduler"):
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         inside = [name for name in inside if "/" not in name]
         texts = [name for name in inside if name.endswith((".json", ".txt")) and ".index." not in name]
-        if part in NETWORKS and inside:
+        if part in (*NETWORKS, *shapes) and part != PICTURES and inside:
             file, found = choose(inside, f"{repository}/{part}", variant=variant, prefer_half=prefer_half)
             texts.append(file)
             chosen[part] = found

@@ -7,8 +7,8 @@ from sfumato.folders import folder
 from sfumato.weights import TensorInfo
 
 SUPPORTED = (
-    "supported are Stable Diffusion 1, 2 and XL and what was made from them, Stable Video Diffusion, and "
-    "ModelScope's text to video"
+    "supported are Stable Diffusion 1, 2 and XL and what was made from them, Stable Video Diffusion, "
+    "ModelScope's text to video, and of shapes Shap-E"
 )
 
 _CLASSES: tuple[tuple[str, str], ...] = (

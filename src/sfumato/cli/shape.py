@@ -87,14 +87,17 @@ sfumato shape photo.png --mask mask.png --thickness 0.5 -o photo.obj
 sfumato shape 'a red apple, 3d render' --seed 7 -o apple.glb --sheet
 sfumato shape 'a red apple, 3d render' --method field --quality good -o apple.glb
 sfumato shape apple.png -o apple.ply --points 20000
-sfumato shape apple.glb 'rusty iron, 3d render' -o iron.glb"""
+sfumato shape apple.glb 'rusty iron, 3d render' -o iron.glb
+sfumato shape 'a red apple' --model shap-e/ -o apple.glb
+sfumato shape apple.png --model shap-e-img2img/ -o apple.glb"""
 )
 def shape(
     what: Annotated[
         str,
         argument(
             "PICTURE|PROMPT|MESH",
-            "A picture of one object, as apple.png; a prompt, which is drawn first; or a mesh, as apple.glb.",
+            "A picture of one object, as apple.png; a prompt, which is drawn first; or a mesh, as apple.glb. "
+            "With a --model of shapes (Shap-E), what the shape is drawn from.",
         ),
     ],
     fields: Annotated[dict[str, Any], request_fields(but=LEFT_OUT)],
@@ -139,7 +142,8 @@ def shape(
         option(
             "--preview FILE",
             OUTPUT,
-            "Of a field: an animation that shows it from around, written anew every 50 steps. Default: none.",
+            "Of a field: an animation that shows it from around, written anew every 50 steps; of Shap-E, its "
+            "radiance field from around. Default: none.",
         ),
     ] = None,
     thickness: Annotated[
@@ -189,12 +193,15 @@ def shape(
         check_points(count)
     check = check_written_suffix if points is None else check_points_suffix
     of_puff = {"--thickness": amount != 1, "--back": back != "inpaint"}
-    drawn = kind == "prompt" or (kind == "mesh" and material)
+    shap_e = kind != "mesh" and _is_shape_model(fields)
+    if shap_e:
+        _check_shap_e({"--mask": mask is not None, f"--method {method}": method != "puff", **of_puff})
+    drawn = shap_e or kind == "prompt" or (kind == "mesh" and material)
     for name, given, belongs in (
         ("--mask", mask is not None and kind != "picture", "a picture that is there"),
         (f"--method {method}", method != "puff" and kind != "prompt", "a prompt"),
         *((name, given and kind == "mesh", "a picture or a prompt") for name, given in of_puff.items()),
-        ("--preview", preview is not None and method != "field", "the method field"),
+        ("--preview", preview is not None and method != "field" and not shap_e, "the method field"),
         ("a second prompt", material and kind != "mesh", "a mesh"),
         (
             "--faces",
@@ -208,8 +215,12 @@ def shape(
         raise UsageError(f"{', '.join(sorted(fields))} is given for a {kind} that is there: nothing is drawn")
     from sfumato.request import Request
 
-    transparent = kind == "prompt" and method == "puff"
-    request = Request.build(prompt=material or what, transparent=transparent, **fields)
+    if shap_e:
+        seen = {"image": what} if kind == "picture" else {}
+        request = Request.build(prompt="" if seen else what, **fields, **seen)
+    else:
+        transparent = kind == "prompt" and method == "puff"
+        request = Request.build(prompt=material or what, transparent=transparent, **fields)
     stem = target.slug(what, 40) if kind == "prompt" else Path(what).stem
     if preview is not None:
         from sfumato import animation
@@ -220,7 +231,9 @@ def shape(
     look: dict[str, Any] = {"thickness": amount, "back": back, "faces": triangles or FACES}
     meter = console.Meter(output.quiet)
     facts: dict[str, Any] = {}
-    if kind == "mesh":
+    if shap_e:
+        made, facts = _of_shap_e(request, device, triangles or FACES, preview, meter)
+    elif kind == "mesh":
         made, facts = _of_mesh(Path(what), request if material else None, device, triangles, meter)
     elif kind == "picture":
         made = _of_picture(what, mask, look, meter)
@@ -234,6 +247,47 @@ def shape(
     mesh = made.mesh
     facts = {"faces": len(mesh.faces), "watertight": mesh.is_watertight, **facts}
     output.finish(path, made.sheet() if output.sheet else None, facts)
+
+
+def _is_shape_model(fields: dict[str, Any]) -> bool:
+    """Whether the model that is asked for is one of shapes."""
+    if "model" not in fields:
+        return False
+    from sfumato.checkpoint.shape_model import is_shape_model
+    from sfumato.request import Request
+
+    return is_shape_model(ModelOptions.of_request(Request.build(prompt="", **fields)))
+
+
+def _check_shap_e(given: dict[str, bool]) -> None:
+    """Raise `UsageError` for options that Shap-E has no use for."""
+    if others := [name for name, there in given.items() if there]:
+        raise UsageError(f"{', '.join(others)} is given, and Shap-E does not read it")
+
+
+def _of_shap_e(
+    request: "Request", device: DeviceOptions, faces: int, preview: Path | None, meter: console.Meter
+) -> "tuple[Shape, dict[str, Any]]":
+    """The shape that Shap-E draws, and how; its radiance field goes into `preview`."""
+    from sfumato.space.libraries import library
+
+    library("skimage")
+    with meter.shown("loading the model"):
+        from sfumato import animation, devices
+        from sfumato.studio import ShapeModel
+
+        model = ShapeModel.load(ModelOptions.of_request(request), devices.native(device))
+        request = model.resolve(request)
+        latent = model.latent(request, told=lambda done, total: meter.update("drawing", done, total))
+        if preview is not None:
+            meter.begin("looking at it")
+            kind = animation.animation_format(preview)
+            with files.replace_atomically(preview) as file:
+                file.write(animation.encoded(list(model.views(latent)), kind, PREVIEW_FPS, {}))
+        meter.begin("meshing")
+        made = model.shape_of(latent, faces=faces)
+    told = "prompt", "seed", "steps", "guidance", "sampler", "spacing"
+    return made, {"model": model.model.name, **request.model_dump(mode="json", include=set(told))}
 
 
 def _of_mesh(

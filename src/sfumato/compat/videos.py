@@ -131,7 +131,7 @@ class MovedPictureCall(VideoCall):
         fps = whole("fps", given["fps"])
         bucket = whole("motion_bucket_id", given["motion_bucket_id"])
         amount = number("noise_aug_strength", given["noise_aug_strength"])
-        side, dtype = vision.config.image_size, vision.visual_projection.weight.dtype
+        side, dtype = vision.config.image_size, vision.dtype
         seen = torch.cat([clip_pixels(2 * image - 1, side) for image in self.images])
         with torch.no_grad():
             states = vision(seen.to(studio.device, dtype)).pooled[:, None].repeat_interleave(times, dim=0)

@@ -6,6 +6,7 @@ from sfumato.config.controlnet import ControlNetConfig
 from sfumato.config.ip_adapter import IPAdapterConfig
 from sfumato.config.motion import MotionAdapterConfig
 from sfumato.config.schedule import ScheduleConfig
+from sfumato.config.shap_e import PriorConfig, ShapERendererConfig
 from sfumato.config.t2i_adapter import T2IAdapterConfig
 from sfumato.config.text import TextConfig
 from sfumato.config.unet import UNetConfig
@@ -17,7 +18,9 @@ __all__ = [
     "ControlNetConfig",
     "IPAdapterConfig",
     "MotionAdapterConfig",
+    "PriorConfig",
     "ScheduleConfig",
+    "ShapERendererConfig",
     "T2IAdapterConfig",
     "TemporalVAEConfig",
     "TextConfig",

@@ -13,6 +13,7 @@ from sfumato.validation import one_of, shown
 
 Beta = Annotated[float, Field(gt=0, lt=1)]
 Shift = Annotated[float, Field(ge=0.001, le=1000)]
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "exp")
 _CLIPPING = {"DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler", "LCMScheduler", "TCDScheduler"}
 
 
@@ -35,7 +36,7 @@ class ScheduleConfig(Config):
     num_train_timesteps: Annotated[int, Field(ge=2, le=MOST_TOKENS)] = 1000
     beta_start: Beta = 0.0001
     beta_end: Beta = 0.02
-    beta_schedule: Annotated[str, one_of(("linear", "scaled_linear", "squaredcos_cap_v2"))] = "linear"
+    beta_schedule: Annotated[str, one_of(BETA_SCHEDULES)] = "linear"
     trained_betas: tuple[Beta, ...] | None = None
     prediction_type: Annotated[str, one_of(("epsilon", "v_prediction", "sample", "flow_prediction"))] = (
         "epsilon"

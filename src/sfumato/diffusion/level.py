@@ -170,6 +170,12 @@ def cosine_betas(count: int = 1000, max_beta: float = 0.999) -> Tensor:
     return (1 - bar[1:] / bar[:-1]).clamp(max=max_beta)
 
 
+def exponential_betas(count: int = 1000, rate: float = 12.0, max_beta: float = 0.999) -> Tensor:
+    """Betas of ᾱ(t) = e^(−rate·t), all alike, as Shap-E's (Jun & Nichol 2023). Returns (count,) float64."""
+    beta = -math.expm1(-rate / count)
+    return torch.full((count,), min(beta, max_beta), dtype=torch.float64)
+
+
 def alphas_cumprod(betas: Tensor) -> Tensor:
     """ᾱ_t = ∏(1 − β) (Ho et al. 2020, eq. 4). (T,) to (T,) float64."""
     return torch.cumprod(1 - betas.to(torch.float64), dim=0)

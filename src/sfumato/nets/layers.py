@@ -97,13 +97,20 @@ class Upsample(nn.Module):
 class TimeMLP(nn.Module):
     """Two layers that turn sinusoids into an embedding; `w_width` adds LCM's guidance to the sinusoids.
 
-    Between the layers it is `hidden` wide, as wide as the embedding unless given.
+    Between the layers it is `hidden` wide, as wide as the embedding unless given, with a SiLU, or a `gelu`.
     """
 
     def __init__(
-        self, width: int, out_width: int, w_width: int | None = None, hidden: int | None = None
+        self,
+        width: int,
+        out_width: int,
+        w_width: int | None = None,
+        hidden: int | None = None,
+        *,
+        gelu: bool = False,
     ) -> None:
         super().__init__()
+        self.activation = F.gelu if gelu else F.silu
         self.linear_1 = nn.Linear(width, hidden or out_width)
         self.cond_proj = nn.Linear(w_width, width, bias=False) if w_width else None
         self.linear_2 = nn.Linear(hidden or out_width, out_width)
@@ -112,7 +119,7 @@ class TimeMLP(nn.Module):
         """(R, width), and the guidance's sinusoids (R, w_width), to (R, out_width)."""
         if self.cond_proj is not None and w is not None:
             x = x + self.cond_proj(w)
-        return self.linear_2(F.silu(self.linear_1(x)))
+        return self.linear_2(self.activation(self.linear_1(x)))
 
 
 def sinusoids(t: Tensor, width: int, cosine_first: bool = False, shift: float = 1) -> Tensor:

@@ -19,9 +19,11 @@ class PictureStates:
     """A picture as an encoder sees it."""
 
     pooled: Tensor
-    """(B, P): one vector for the whole, projected to where CLIP's texts are."""
+    """(B, P): one vector for the whole, projected to where CLIP's texts are; P = D without projection."""
     states: Tensor
     """(B, 1 + N, D): of the class and of each of N patches, before the last layer."""
+    last: Tensor
+    """(B, 1 + N, D): the same after it."""
 
 
 class VisionEmbeddings(nn.Module):
@@ -60,7 +62,16 @@ class CLIPVision(nn.Module):
         super().__init__()
         self.config = config
         self.vision_model = VisionTransformer(config)
-        self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+        self.visual_projection = (
+            nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+            if config.with_projection
+            else None
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.vision_model.embeddings.class_embedding.dtype
 
     def forward(self, pixels: Tensor) -> PictureStates:
         """`pixels` (B, 3, S, S), S being the configuration's `image_size`, normalised as CLIP's are.
@@ -76,4 +87,7 @@ class CLIPVision(nn.Module):
         h = states = model.pre_layrnorm(model.embeddings(pixels))
         for layer in model.encoder.layers:
             states, h = h, layer(h)
-        return PictureStates(self.visual_projection(model.post_layernorm(h[:, 0])), states)
+        pooled = model.post_layernorm(h[:, 0])
+        return PictureStates(
+            pooled if self.visual_projection is None else self.visual_projection(pooled), states, h
+        )

@@ -148,7 +148,7 @@ def guidance(
     amount = request.noise_augmentation or 0.0
     shown, device = canvas.shown, denoiser.device
     vision = model.vision
-    pixels = clip_pixels(shown, vision.config.image_size).to(device, vision.visual_projection.weight.dtype)
+    pixels = clip_pixels(shown, vision.config.image_size).to(device, vision.dtype)
     with torch.no_grad():
         states = vision(pixels).pooled[:, None]
     noisy = shown + amount * picture_noise(SeededNoise([request.seed]), request.size)

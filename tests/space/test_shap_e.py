@@ -14,7 +14,8 @@ from shap_e_models import LATENT, PUBLISHED, shap_e
 
 import sfumato
 from sfumato import checkpoint
-from sfumato.checkpoint import library
+from sfumato.checkpoint import library, source
+from sfumato.checkpoint.layout import lacking
 from sfumato.checkpoint.loading import empty_network
 from sfumato.checkpoint.shape_model import load_shape_model
 from sfumato.config import PriorConfig, ShapERendererConfig
@@ -262,3 +263,11 @@ def test_where_no_surface_has_formed_it_is_told(both):
     empty = type(field)((*field.layers[:-1], (torch.zeros_like(weight), torch.full_like(bias, -1.0))))
     with pytest.raises(UsageError, match="no surface has formed"):
         implicit.mesh(empty, faces=100, grid=8)
+
+
+def test_of_a_repository_all_that_is_read_is_fetched(both):
+    _, _, folder = both
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    fetched = source._wanted("org/shap-e", [*files, "prior/pytorch_model.bin", "README.md"], None, False)
+    assert sorted(fetched) == sorted(files)
+    assert lacking(folder, None, False) is None

@@ -99,6 +99,7 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
         options.resolution,
         options.text_encoders,
         options.mask,
+        options.device,
     )
     devices.set_threads(computing)
     meter = console.Meter(options.quiet)

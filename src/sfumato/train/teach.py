@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfumato import devices
 from sfumato.checkpoint.source import locate
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.data import caption_files, kohya_config
@@ -73,6 +74,8 @@ class Teaching:
     mask: str | None = None
     """What of the pictures is learned, one of `LOSS_MASKS`; by masks beside them, if there are any, unless
     given."""
+    device: str | None = None
+    """Where it is learned; the fastest device here unless given. It computes in what is fastest there."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -171,6 +174,7 @@ def _common(teaching: Teaching, data: FolderContents, run: Path, method: str) ->
         "run": str(run),
         "steps": steps,
         "batch_size": BATCH if teaching.batch_size is None else teaching.batch_size,
+        "precision": str(devices.pick_dtype(devices.pick_device(teaching.device))).removeprefix("torch."),
         "gradient_checkpointing": teaching.base != EMBEDDED,
         "ema_decays": [0.98],
         "checkpoint_every": 25,

@@ -61,7 +61,7 @@ def _teach(connection: Connection, message: messages.Draw, folder: Path, device:
     from sfumato.train import stages, teach
     from sfumato.train.distributed import process_group
 
-    teaching = teaching_of(message.request, folder)
+    teaching = replace(teaching_of(message.request, folder), device=device)
     _write(message.request["pictures"], teaching.pictures[0])
     plan = teach.prepare(teaching)
     every = [max(stage.recipe.steps // SHEETS, 1) for stage in plan.stages]

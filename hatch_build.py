@@ -13,7 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCES = [
     Path("src/sfumato/nets", name)
-    for name in ("flash_attention.cpp", "normalisation.cpp", "quantization.cpp")
+    for name in ("flash_attention.cpp", "normalisation.cpp", "quantization.cpp", "winograd.cpp")
 ]
 LIBRARY = Path("src/sfumato/nets/libkernels.so")
 OPTIONS = [

@@ -47,8 +47,22 @@ def library() -> ctypes.CDLL | None:
             *[ADDRESS] * 2,
             *(ctypes.c_int, ctypes.c_int),
         )
+        loaded.winograd_input.argtypes = (*[ADDRESS] * 2, *[NUMBER] * 8, ctypes.c_int)
+        loaded.winograd_output.argtypes = (
+            *[ADDRESS] * 2,
+            *[NUMBER] * 8,
+            *(ADDRESS, NUMBER, ADDRESS),
+            *(ctypes.c_int, ctypes.c_int),
+        )
         loaded.allow_tiles.argtypes, loaded.allow_tiles.restype = [], ctypes.c_int
-        for name in ("attention", "group_norm", "layer_norm", "quantize"):
+        for name in (
+            "attention",
+            "group_norm",
+            "layer_norm",
+            "quantize",
+            "winograd_input",
+            "winograd_output",
+        ):
             getattr(loaded, name).restype = None
     except (OSError, AttributeError):  # it is not there, or not what it is called
         return None

@@ -20,6 +20,7 @@ from sfumato.nets import quantization
 from sfumato.nets.circular import padded
 from sfumato.nets.normalisation import group_norm, group_norm_suits, layer_norm, layer_norm_suits
 from sfumato.nets.quantization import Int8Activations
+from sfumato.nets.winograd import winograd_conv, winograd_suits, winograd_weight
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -62,9 +63,11 @@ class Prepacked(nn.Module, ABC):
     def pack(self) -> None:
         """Bring the weight into oneDNN's order."""
         if not self.packed:
-            self.packed = self.arranged(self.weight.data)
-            if not self.keeps_plain:
-                self.weight.data = self.weight.new_empty(0)
+            self._arrange(self.weight.data)
+
+    def _arrange(self, plain: Tensor) -> None:
+        self.packed = self.arranged(plain)
+        self.weight.data = plain if self.keeps_plain else plain.new_empty(0)
 
     def unpack(self) -> None:
         """Bring the weight back, bit for bit."""
@@ -74,7 +77,7 @@ class Prepacked(nn.Module, ABC):
 
     def plain_weight(self) -> Tensor:
         """The weight as published, packed or not."""
-        if self.keeps_plain or not self.packed:
+        if self.weight.numel():
             return self.weight.data
         return torch.cat([part.to_dense() for part in self.packed])
 
@@ -127,23 +130,46 @@ class PrepackedConv(Prepacked, nn.Conv2d):
         if self.orders.get(shape) != former:
             # also for whoever trains it later
             with torch.inference_mode(False), torch.no_grad():
-                self.packed = self.arranged(self.plain_weight())
+                self._arrange(self.plain_weight())
             if len(self.orders) >= MOST_SHAPES:
                 self.orders.clear()
             self.orders[shape] = self._order()
 
     def _order(self) -> bytes:
+        """What tells the order of the packed weight from others."""
         description: Tensor = onednn._get_mkldnn_serialized_md(self.packed[0])
         return bytes(description.tolist())
 
 
 class Conv(PrepackedConv):
-    """A convolution that can add to its result and cut it off below 0 on the way."""
+    """A convolution that can add to its result and cut it off below 0 on the way.
+
+    Its packed weight is that of Winograd's way where this is faster.
+    """
+
+    @property
+    def by_winograd(self) -> bool:
+        """Whether Winograd's way is the faster one for the shape that the packed weight is for."""
+        kernel = self.kernel_size, self.stride
+        return (
+            self.shape is not None
+            and not self.quantized
+            and winograd_suits(self.shape, self.channels, kernel, self.weight.dtype)
+        )
+
+    @property
+    def keeps_plain(self) -> bool:
+        return self.quantized or self.by_winograd
 
     def arranged(self, weight: Tensor) -> tuple[Tensor, ...]:
         if self.quantized:
             return quantization.conv_weight(weight, self.stride, self.padding, self.shape)
+        if self.by_winograd:
+            return (winograd_weight(weight),)
         return (onednn._reorder_convolution_weight(weight, self.padding, self.stride, ONE, 1, self.shape),)
+
+    def _order(self) -> bytes:
+        return b"Winograd" if self.by_winograd else super()._order()
 
     def forward(
         self, x: Tensor, add: Tensor | None = None, shift: Tensor | None = None, *, relu: bool = False
@@ -163,6 +189,10 @@ class Conv(PrepackedConv):
             if self.quantized:
                 values = quantization.quantized(x)
                 return quantization.conv(values, self.packed, bias, self.stride, padding, add, shift, relu)
+            if self.by_winograd:
+                each = x.new_zeros(1, self.out_channels) if bias is None else bias[None]
+                each = each if shift is None else each + shift
+                return winograd_conv(x, self.packed[0], each, padding, add, relu)
             how = (*self.packed, bias, padding, self.stride, ONE, 1)
             if add is not None and shift is None:
                 last = "relu" if relu else None

@@ -1,0 +1,101 @@
+"""Winograd's convolution, beside the direct one in float64."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sfumato.nets import compiled, winograd
+from sfumato.nets.inference import Conv, for_inference
+from sfumato.nets.winograd import winograd_conv, winograd_weight
+
+pytestmark = pytest.mark.skipif(
+    compiled.library() is None, reason="needs a C++ compiler when Sfumato is installed: apt-get install g++"
+)
+CPU = torch.device("cpu")
+
+
+def picture(*shape, seed=0):
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def furthest(answer, expected):
+    return ((answer.double() - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.parametrize("at_once", [1 << 19, 1])  # all tiles at once, and a few at a time
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (1, 0)])
+@pytest.mark.parametrize(
+    "shape", [(1, 16, 4, 4, 16), (2, 32, 9, 7, 48), (3, 16, 3, 11, 32), (2, 160, 8, 8, 96), (1, 64, 3, 3, 16)]
+)
+@torch.inference_mode()
+def test_it_is_as_exact_as_float32_allows(shape, padding, at_once, monkeypatch):
+    monkeypatch.setattr(winograd, "AT_ONCE", at_once)
+    batch, read, height, width, written = shape
+    x, weight = picture(batch, read, height, width), picture(written, read, 3, 3, seed=1)
+    bias, rows = picture(1, written, seed=2), picture(batch, written, seed=3)
+    direct = F.conv2d(x.double(), weight.double(), bias[0].double(), padding=padding)
+    add = picture(*direct.shape, seed=4)
+    points = winograd_weight(weight)
+    answer = winograd_conv(x, points, bias, padding)
+    assert answer.is_contiguous(memory_format=torch.channels_last)
+    assert furthest(answer, direct) <= 2.0**-19
+    shifted = direct - bias[0].double().view(1, -1, 1, 1) + rows.double()[:, :, None, None]
+    assert furthest(winograd_conv(x, points, rows, padding), shifted) <= 2.0**-19
+    assert furthest(winograd_conv(x, points, bias, padding, add), direct + add) <= 2.0**-19
+    assert furthest(winograd_conv(x, points, bias, padding, add, True), (direct + add).relu()) <= 2.0**-19
+
+
+@torch.inference_mode()
+def test_numbers_that_are_not_finite_show_in_the_answer():
+    x, bias = picture(1, 16, 6, 6), torch.zeros(1, 16)
+    x[0, 3, 2, 2] = torch.nan
+    answer = winograd_conv(x, winograd_weight(picture(16, 16, 3, 3, seed=1)), bias, (1, 1), None, True)
+    assert answer[0, :, 2, 2].isnan().all()
+
+
+@torch.inference_mode()
+def test_a_layer_takes_it_for_the_shapes_that_it_is_faster_for_and_keeps_its_weight_bit_for_bit():
+    torch.manual_seed(0)
+    conv = Conv(32, 32, 3, padding=1)
+    weight = conv.weight.detach().clone()
+    expected = {}
+    sizes = [(1, 16, 16), (1, 4, 4), (2, 16, 12), (1, 4, 4), (1, 16, 16)]
+    for size in set(sizes):
+        expected[size] = conv(picture(size[0], 32, *size[1:])).double()
+    for_inference(conv, CPU, torch.float32)
+    for size in sizes:
+        assert furthest(conv(picture(size[0], 32, *size[1:])), expected[size]) <= 2.0**-18
+        assert conv.by_winograd == (size != (1, 4, 4))
+        assert torch.equal(conv.state_dict()["weight"], weight)
+    assert torch.equal(conv.plain_weight(), weight)
+    conv.unpack()
+    assert torch.equal(conv.weight, weight)
+
+
+@pytest.mark.parametrize(
+    ("layer", "dtype"),
+    [
+        (Conv(32, 32, 3, stride=2, padding=1), torch.float32),
+        (Conv(32, 32, 1), torch.float32),
+        (Conv(4, 32, 3, padding=1), torch.float32),
+        (Conv(32, 32, 3, padding=1), torch.bfloat16),
+    ],
+)
+@torch.inference_mode()
+def test_other_layers_are_computed_directly(layer, dtype):
+    x = picture(1, layer.in_channels, 16, 16).to(dtype)
+    for_inference(layer, CPU, dtype)
+    layer(x)
+    assert not layer.by_winograd
+
+
+@torch.inference_mode()
+def test_without_a_bias_none_is_added():
+    torch.manual_seed(0)
+    conv = Conv(32, 32, 3, padding=1, bias=False)
+    x = picture(1, 32, 16, 16)
+    direct = F.conv2d(x.double(), conv.weight.double(), padding=1)
+    for_inference(conv, CPU, torch.float32)
+    assert furthest(conv(x), direct) <= 2.0**-19
+    assert conv.by_winograd

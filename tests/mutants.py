@@ -8,6 +8,7 @@ as one that survives. The mutants that survive are printed as diffs.
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NONE = "no mutant has this name"
+SPINNER = {*"⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"}
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,11 @@ def configure(folder: Path, package: Package) -> None:
         "only_mutate": [f"src/sfumato/{code}" for code in package.code],
         "also_copy": sorted(others),
         "timeout_multiplier": 3.0,
+        "debug": True,  # else it keeps to itself which test failed before anything was changed
         "pytest_add_cli_args": ["-p", "no:cacheprovider", *package.options],
         "pytest_add_cli_args_test_selection": list(package.tests),
     }
-    table = "\n".join(f"{key} = {value}" for key, value in settings.items())
+    table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     (folder / "pyproject.toml").write_text(
         f'{project}\n[tool.mutmut]\nprocess_isolation = "forkserver"\n{table}\n', "utf-8"
@@ -133,8 +136,9 @@ def mutmut(folder: Path, *words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "mutmut", *words], cwd=folder, env=environment, capture_output=True, text=True
     )
-    if done.returncode and NONE not in words:
-        raise SystemExit(f"mutmut {words[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    if done.returncode and not (NONE in words and "nothing matches" in done.stderr):
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line[:1] not in SPINNER]
+        raise SystemExit("\n".join([f"mutmut {words[0]} failed:", *lines[-40:]]))
     return done.stdout
 
 

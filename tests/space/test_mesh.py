@@ -6,7 +6,7 @@ import pytest
 from sfumato.errors import UsageError
 from sfumato.space import libraries
 from sfumato.space.camera import Camera
-from sfumato.space.mesh import Mesh, spread, surface
+from sfumato.space.mesh import Mesh, looked_up, spread, surface, unit, without_degenerate
 from sfumato.space.raster import rasterise
 
 RADIUS = 0.7
@@ -150,3 +150,81 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "xatlas", None)
     with pytest.raises(UsageError, match=r"shapes need xatlas: pip install 'sfumato\[three-d\]'"):
         libraries.library("xatlas")
+
+
+def test_an_oblong_grid_has_its_extent_along_its_longest_axis():
+    """A box of values over half of each axis, at the right end of x."""
+    values = np.zeros((8, 16, 32))
+    values[2:6, 4:12, 24:32] = 1
+    mesh = surface(values, 0.5, extent=2.0)
+    step = 4 / 32
+    # the surface lies halfway to the next voxel, on the edge of the grid right beside it
+    assert np.allclose(mesh.vertices.min(0), [8 * step, -4 * step, -2 * step], atol=1e-5)
+    assert np.allclose(mesh.vertices.max(0)[1:], [4 * step, 2 * step], atol=1e-5)
+    assert 16 * step - step / 2 <= mesh.vertices[:, 0].max() <= 16 * step + step / 2
+
+
+def test_normals_are_the_mean_of_the_triangles_around_weighted_by_their_areas():
+    """At the first vertex a triangle of area 2 that faces +z meets one of area ½ that faces −x."""
+    corners = np.array([[0, 0, 0], [2, 0, 0], [0, 2, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    mesh = Mesh(corners, np.array([[0, 1, 2], [0, 4, 3]]))
+    assert mesh.areas.tolist() == [2, 0.5]
+    assert np.allclose(mesh.normals[0], np.array([-0.5, 0, 2]) / np.hypot(0.5, 2))
+    assert np.allclose(mesh.normals[1:3], [0, 0, 1])
+    assert np.allclose(mesh.normals[3:], [-1, 0, 0])
+
+
+def test_a_fitted_mesh_fills_the_cube_along_its_longest_axis_and_is_centred():
+    mesh = Mesh(np.array([[2, 0, 0], [6, 1, 0], [2, 2, 1]], np.float32), np.array([[0, 1, 2]]))
+    fitted = mesh.fitted().vertices
+    assert fitted.min(0).tolist() == [-1, -0.5, -0.25]
+    assert fitted.max(0).tolist() == [1, 0.5, 0.25]
+
+
+def test_colours_are_those_of_the_texture_of_the_vertices_or_grey():
+    corners, faces = np.eye(3, dtype=np.float32), np.array([[0, 1, 2]])
+    weights = np.array([[0.5, 0.25, 0.25]])
+    assert Mesh(corners, faces).colours_at(faces, weights).tolist() == [[200, 200, 200]]
+    own = np.array([[200, 0, 0], [0, 100, 0], [0, 0, 40]], np.uint8)
+    coloured = Mesh(corners, faces, colours=own)
+    assert coloured.colours_at(faces, weights).tolist() == [[100, 25, 10]]
+    assert np.array_equal(coloured.vertex_colours, own)
+    # v points upwards: the first row of the texture is at v = 1
+    texture = np.array([[[0, 0, 0], [80, 0, 0]], [[0, 40, 0], [0, 0, 200]]], np.uint8)
+    uv = np.array([[0.25, 0.75], [0.75, 0.75], [0.75, 0.25]], np.float32)
+    textured = Mesh(corners, faces, uv, texture)
+    assert textured.vertex_colours.tolist() == [[0, 0, 0], [80, 0, 0], [0, 0, 200]]
+    middle = looked_up(texture, np.array([[0.5, 0.5], [0.25, 0.5], [1.25, 0.25], [0.0, 0.0]]))
+    assert np.allclose(middle, [[20, 10, 50], [0, 20, 0], [0, 40, 0], [0, 40, 0]], atol=0.2)
+
+
+def test_a_mesh_says_how_many_triangles_and_which_texture_it_has():
+    corners, faces = np.eye(3, dtype=np.float32), np.array([[0, 1, 2]] * 1200)
+    assert repr(Mesh(corners, faces)) == "<Mesh of 1,200 triangles, no texture>"
+    texture = np.zeros((16, 32, 3), np.uint8)
+    assert repr(Mesh(corners, faces, corners[:, :2], texture)).endswith("texture 32×16>")
+
+
+def test_a_mesh_with_few_triangles_is_not_simplified_but_loses_its_colours():
+    corners, faces = np.eye(3, dtype=np.float32), np.array([[0, 1, 2]])
+    mesh = Mesh(corners, faces, colours=np.zeros((3, 3), np.uint8)).simplified(1)
+    assert (mesh.colours, mesh.uv, mesh.texture) == (None, None, None)
+    assert np.array_equal(mesh.vertices, corners)
+
+
+def test_points_of_one_seed_are_the_same_and_of_another_others(ball):
+    assert np.array_equal(ball.sampled(50, 3).points, ball.sampled(50, 3).points)
+    assert not np.array_equal(ball.sampled(50, 3).points, ball.sampled(50).points)
+    assert np.array_equal(ball.sampled(50, 0).points, ball.sampled(50).points)
+    assert np.allclose(np.linalg.norm(ball.sampled(50).normals, axis=1), 1)
+
+
+def test_vertices_at_one_place_become_one_and_triangles_of_them_go():
+    corners = np.array([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    mesh = without_degenerate(Mesh(corners, np.array([[4, 2, 3], [1, 4, 2], [2, 3, 3]])))
+    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert mesh.faces.tolist() == [[0, 1, 2]]
+
+
+def test_vectors_of_no_length_stay_as_they_are():
+    assert unit(np.array([[3.0, 0, 4], [0, 0, 0]])).tolist() == [[0.6, 0, 0.8], [0, 0, 0]]

@@ -3,10 +3,12 @@
 import numpy as np
 import PIL.Image
 import pytest
+from pictures import drawn
 
 from sfumato.cli.options import field_value
 from sfumato.errors import UsageError
 from sfumato.request import Request
+from sfumato.series import record as records
 from sfumato.series.grid import Axis, Grid
 
 APPLE = Request("a red apple", seed=7)
@@ -133,3 +135,36 @@ def test_what_is_wrong_of_a_grid_is_told_with_its_axis_and_value(texts, words):
 def test_a_request_for_several_pictures_is_told_how_to_be_an_axis():
     with pytest.raises(UsageError, match=r"the cell of steps 4: it would be 2 pictures: .*seed=1-4"):
         Grid.of(Request("a cat", count=2), axis("steps=4"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_file_of_a_page_says_that_it_is_a_grid_and_of_which_axes(tmp_path, kind):
+    grid = Grid.of(APPLE, axis("steps=4,8"))
+    cells = [drawn(steps=steps) for steps in (4, 8)]
+    path = tmp_path / f"page.{kind.lower()}"
+    path.write_bytes(grid.encoded([each.pil for each in cells], [each.record for each in cells], kind))
+    found = records.read(path)
+    assert (found.kind, found.records) == ("grid", tuple(each.record for each in cells))
+    assert found.axes == grid.labels
+    path.write_bytes(grid.encoded([cells[0].pil, None], [cells[0].record], kind))
+    assert not records.read(path).axes
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "told"),
+    [
+        ("steps", "", "steps="),
+        ("steps", [], "steps="),
+        ("", ["4", "8"], "=4,8"),
+        ("prompt~", ["pear", "plum"], "prompt~=pear,plum"),
+    ],
+)
+def test_an_axis_without_a_field_or_values_is_told_as_it_was_given(field, values, told):
+    said = f"^the axis '{told}' must be FIELD=VALUE,VALUE, as steps=4,8,20 or prompt~apple=pear,plum$"
+    with pytest.raises(UsageError, match=said):
+        Axis.of(field, values)
+
+
+def test_only_words_of_texts_and_adapters_stand_before_a_tilde():
+    with pytest.raises(UsageError, match=r"^the axis 'steps~a=b': before ~ stands prompt, negative or lora$"):
+        Axis.of("steps~a", "b")

@@ -105,6 +105,32 @@ def test_the_front_shows_the_picture_where_it_was():
     assert tail[0].mean() > 110  # below
 
 
+def test_a_cut_out_object_keeps_one_pixel_of_margin_and_loses_specks_beside_it():
+    rgba = np.zeros((400, 500, 4), np.uint8)
+    rgba[100:200, 150:400] = 255
+    rgba[300, 30] = 255  # a speck
+    found = cropped(rgba)
+    assert found.shape == (102, 252, 4)
+    assert found[1:-1, 1:-1, 3].all()
+    assert not found[0, :, 3].any()
+    assert not found[:, 0, 3].any()
+    whole = cropped(np.full((5, 6, 4), 255, np.uint8))
+    assert whole.shape == (5, 6, 4)
+    with pytest.raises(UsageError, match=r"^the mask is less than 3 pixels wide or high: give a larger one$"):
+        cropped(rgba[98:102])
+
+
+def test_front_and_back_have_a_half_of_the_texture_each_and_are_not_mixed(apple):
+    """Half a texel stays free on both sides of the seam between the halves."""
+    mesh, width = apple.mesh, apple.mesh.texture.shape[1] / 2
+    u, corners = mesh.uv[:, 0], mesh.vertices[mesh.faces]
+    front = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] >= 0
+    assert u[mesh.faces[front]].max() <= 0.5 - 0.25 / width + 1e-6
+    assert u[mesh.faces[~front]].min() >= 0.5 + 0.25 / width - 1e-6
+    assert u.min() >= 0.25 / width - 1e-6
+    assert u.max() <= 1 - 0.25 / width + 1e-6
+
+
 def test_half_the_thickness_halves_the_depth(apple):
     flat = Shape.of_picture(picture(disc), thickness=0.5, faces=6000).mesh.vertices
     assert np.isclose(np.ptp(flat[:, 2]), np.ptp(apple.mesh.vertices[:, 2]) / 2, rtol=0.03)

@@ -13,11 +13,15 @@ from sfumato.nets.compiled import library
 
 POINTS, LANES = 16, 16
 FEWEST_TILES = 32
-"""Of all pictures of a batch, below which reading the weight takes longest, and this one is larger."""
+"""Of all pictures of a batch, below which reading the weight, which is larger, takes longest. So many are
+handled at once at least.
+"""
 MOST_WEIGHTS = 1280 * 640
 """Products of channels read and written, above which the transformed weight takes too much memory."""
-AT_ONCE = 1 << 19
-"""Numbers of transformed tiles, read and written, that are handled at once, to stay in the cache."""
+AT_ONCE = 1 << 17
+"""Numbers of tiles, read and written, that are handled at once at each point, to stay in the cache."""
+FEWEST_CHANNELS = 64
+"""Read and written, below which moving the tiles takes longer than it saves."""
 _G = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=torch.float64)
 
 
@@ -34,6 +38,7 @@ def winograd_suits(
         kernel == ((3, 3), (1, 1))
         and dtype == torch.float32
         and read % LANES == written % LANES == 0
+        and min(channels) >= FEWEST_CHANNELS
         and read * written <= MOST_WEIGHTS
         and batch * height * width >= 4 * FEWEST_TILES
         and library() is not None
@@ -67,7 +72,7 @@ def winograd_conv(
     rows, columns = height + 2 * above - 2, width + 2 * beside - 2
     out = torch.empty((batch, written, rows, columns), memory_format=torch.channels_last)
     tiles = batch * ((rows + 1) // 2) * ((columns + 1) // 2)
-    most = min(tiles, max(AT_ONCE // (read + written), LANES))
+    most = min(tiles, max(AT_ONCE // (read + written), FEWEST_TILES))
     before, after = _points(most, read), _points(most, written)
     add = None if add is None else add.contiguous(memory_format=torch.channels_last)
     bias, threads = bias.contiguous(), torch.get_num_threads()

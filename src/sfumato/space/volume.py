@@ -7,9 +7,10 @@ With densities σ_i at distances t_i, δ apart, along a ray (Max 1995; Mildenhal
 The features of a pixel are Σ w_i·f_i, its opacity is Σ w_i, and its depth Σ w_i·t_i / Σ w_i.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,31 @@ SAMPLES = 64
 """Along each ray."""
 CHUNK = 1 << 20
 """Points that are evaluated at once."""
+
+
+class RadianceField(Protocol):
+    """A field that can be fitted to views: see `VoxelField` and `sfumato.space.hash_grid.HashField`."""
+
+    @property
+    def extent(self) -> float:
+        """Half the side of the box in which it lies."""
+        ...
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Densities (N,) and features (N, C) at `points` (N, 3)."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What it learns by."""
+        ...
+
+    def roughness(self) -> Tensor:
+        """How much it changes from place to place."""
+        ...
+
+    def check_finite(self) -> None:
+        """Raise `NumericsError` where it holds no finite number."""
+        ...
 
 
 class VoxelField(nn.Module):
@@ -169,7 +195,7 @@ def render(
 
 
 def fit(
-    field: VoxelField,
+    field: RadianceField,
     cameras: list[Camera],
     views: Tensor,
     *,

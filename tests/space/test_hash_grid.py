@@ -85,13 +85,14 @@ def test_a_hashed_field_fitted_to_views_of_a_solid_shows_views_that_it_has_not_s
             for azimuth in range(0, 360, 45)
         ]
         views = torch.stack([render(solid, camera, samples=128).over(torch.ones(3)) for camera in cameras])
-    field = HashField(3, levels=4, coarsest=6, finest=32, log_entries=12)
-    fit(field, cameras, views, samples=48, rays=512, steps=150, lr=0.02, roughness=0.0)
+    # a quick one; with all levels, 200 steps and 2048 rays it is above 35 dB: see docs/shapes.md
+    field = HashField(3, levels=4, coarsest=6, finest=32)
+    fit(field, cameras, views, samples=32, rays=1024, steps=100, lr=0.1, roughness=0.0)
     with torch.no_grad():
         for camera in (Camera(20, 15, width=40, height=40), Camera(200, -20, width=40, height=40)):
             truth = render(solid, camera, samples=128).over(torch.ones(3))
             error = (render(field, camera).over(torch.ones(3)) - truth).square().mean()
-            assert -10 * math.log10(error) >= 28
+            assert -10 * math.log10(error) >= 23
 
 
 def test_what_is_no_field_is_told():

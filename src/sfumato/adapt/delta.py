@@ -136,23 +136,31 @@ class LoRA(Delta):
             up[0] == shape[0] and math.prod(up[1:]) == down[0] and math.prod(down[1:]) == math.prod(shape[1:])
         )
 
-    def answer(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """s·B(A x), what a linear layer or convolution of x gains from it."""
+    def answer(
+        self, layer: nn.Module, x: Tensor, factor: float = 1.0, padding: tuple[int, int] | None = None
+    ) -> Tensor:
+        """`factor`·s·B(A x), what a linear layer or convolution of x gains from it.
+
+        `padding`: that of a convolution, with zeros; as the layer pads unless given.
+        """
         dtype = torch.promote_types(x.dtype, self.parts["down"].dtype)
         down, up, *mid = (
             self.parts[role].to(x.device, dtype) for role in ("down", "up", "mid") if self.has(role)
         )
-        x = x.to(dtype)
+        x, up, factor = x.to(dtype), up.flatten(1), factor * self.scale
+        up = up if factor == 1 else factor * up
         if not isinstance(layer, nn.Conv2d):
-            return self.scale * F.linear(F.linear(x, down.flatten(1)), up.flatten(1))
+            return F.linear(F.linear(x, down.flatten(1)), up)
+        if padding is None:
+            x, padding = padded(x, layer.padding)
         if mid:
-            h, padding = padded(F.conv2d(x, down.flatten(1)[:, :, None, None]), layer.padding)
+            # zeros beside x are zeros beside A x
+            h = F.conv2d(x, down.flatten(1)[:, :, None, None])
             h = F.conv2d(h, mid[0], None, layer.stride, padding)
         else:
             kernel = down.reshape(len(down), layer.in_channels, *layer.kernel_size)
-            x, padding = padded(x, layer.padding)
             h = F.conv2d(x, kernel, None, layer.stride, padding)
-        return self.scale * F.conv2d(h, up.flatten(1)[:, :, None, None])
+        return F.conv2d(h, up[:, :, None, None])
 
 
 class LoHa(Delta):

@@ -13,13 +13,17 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sfumato.adapt.delta import MAGNITUDES, SHIFTS, Delta, LoRA, kind_of, merged, scale_of
 from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import published_shape
+from sfumato.adapt.training import lora_product, lora_product_suits
 from sfumato.errors import UsageError, nearest
-from sfumato.nets.inference import GEGLULinear, Prepacked, UpsampleConv
+from sfumato.nets.inference import (
+    GEGLULinear,
+    Prepacked,
+    UpsampleConv,
+)
 
 V = TypeVar("V")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -45,7 +49,7 @@ class AdapterLayer(nn.Module):
             isinstance(self.delta, LoRA)
             and not self.delta.has(*MAGNITUDES, *SHIFTS)
             and isinstance(layer, nn.Linear | nn.Conv2d)
-            and not isinstance(layer, UpsampleConv)
+            and not (isinstance(layer, UpsampleConv) and layer.packed)
         )
 
 
@@ -253,25 +257,68 @@ them, and the change itself."""
 def _forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
     """A layer's answer with its adapters.
 
-    Additive ones give s·B(A x), which is added; for the rest the layer computes with W + ΔW.
+    Additive ones give s·B(A x), which is added to the product of x and W where that is made, or else to the
+    layer's answer; for the rest the layer computes with W + ΔW.
     """
     own = [each for each in adapter_layers(layer) if each.weight]
     additive = [each for each in own if each.is_additive(layer)]
     with _with_merged(layer, [each for each in own if each not in additive]):
         if isinstance(layer, GEGLULinear) and additive:
             layer.unpack()
-            gain = _gain(layer, additive, x)
-            value, gate = (F.linear(x, layer.weight, layer.bias) + gain.to(x.dtype)).chunk(2, dim=-1)
-            return value * F.gelu(gate)
-        y: Tensor = type(layer).forward(layer, x, *arguments, **options)
-    return y + _gain(layer, additive, x).to(y.dtype) if additive else y
+        product = _product_of(layer) if additive else None
+        with _adding(layer, additive, product):
+            y: Tensor = type(layer).forward(layer, x, *arguments, **options)
+    return y if product or not additive else y + _gain(layer, additive, x).to(y.dtype)
 
 
-def _gain(layer: nn.Module, additive: Sequence[AdapterLayer], x: Tensor) -> Tensor:
+def _gain(
+    layer: nn.Module, additive: Sequence[AdapterLayer], x: Tensor, padding: tuple[int, int] | None = None
+) -> Tensor:
     first, *rest = (
-        each.weight * each.delta.answer(layer, x) for each in additive if isinstance(each.delta, LoRA)
+        each.delta.answer(layer, x, each.weight, padding) for each in additive if isinstance(each.delta, LoRA)
     )
     return sum(rest, first)
+
+
+def _product_of(layer: nn.Module) -> str:
+    """The name of the method by which `layer` multiplies its weight as it is published, if it does."""
+    if isinstance(layer, Prepacked) and layer.packed:
+        return ""
+    return next((name for name in ("multiply", "convolve") if hasattr(layer, name)), "")
+
+
+@contextmanager
+def _adding(layer: nn.Module, additive: Sequence[AdapterLayer], product: str | None) -> Iterator[None]:
+    """`layer` with these changes in what its method called `product` answers, if there is one."""
+    if not product:
+        yield
+        return
+    layer.__dict__[product] = partial(_product, layer, getattr(layer, product), additive)
+    try:
+        yield
+    finally:
+        del layer.__dict__[product]
+
+
+def _product(
+    layer: Any,
+    product: Callable[..., Tensor],
+    additive: Sequence[AdapterLayer],
+    x: Tensor,
+    *bias_and_padding: Any,
+) -> Tensor:
+    """`product(x, …)` and what the changes add to it."""
+    bias, padding = bias_and_padding or (layer.bias, (0, 0))
+    (first, *others), kernel = additive, layer.weight.shape[2:]
+    if not others and not first.delta.has("mid"):
+        down, up = (first.delta.parts[role].flatten(1) for role in ("down", "up"))
+        down = down.unflatten(1, (-1, *kernel)) if kernel else down
+        if lora_product_suits(x, layer.weight, bias, down, up):
+            stride = layer.stride if kernel else (1, 1)
+            factor = first.weight * first.delta.scale
+            return lora_product(x, layer.weight, bias, down, up, factor, stride, padding)
+    y = product(x, *bias_and_padding)
+    return y + _gain(layer, additive, x, padding).to(y.dtype)
 
 
 @contextmanager

@@ -115,6 +115,10 @@ class PrepackedConv(Prepacked, nn.Conv2d):
     def channels(self) -> tuple[int, int]:
         return self.in_channels, self.out_channels
 
+    def convolve(self, x: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+        """`x` (B, C, H, W) and the plain weight."""
+        return F.conv2d(x, self.weight, bias, self.stride, padding)
+
     def pack(self) -> None:
         """Bring the weight into the order for the input that was last seen."""
         super().pack()
@@ -200,7 +204,7 @@ class Conv(PrepackedConv):
             last = "relu" if relu and shift is None else "none"
             y = onednn._convolution_pointwise(x, *how, last, [], "")
         else:
-            y = F.conv2d(x, self.weight, bias, self.stride, padding)
+            y = self.convolve(x, bias, padding)
         if shift is not None:
             y = y + shift[:, :, None, None]
         if add is not None:
@@ -235,7 +239,7 @@ class UpsampleConv(PrepackedConv):
             top, left = 2 * (1 - rows), 2 * (1 - columns)
             return out[:, :, top : top + twice[0], left : left + twice[1]]
         x, padding = padded(F.interpolate(x, size=size or twice, mode="nearest"), (1, 1))
-        return F.conv2d(x, self.weight, self.bias, padding=padding)
+        return self.convolve(x, self.bias, padding)
 
 
 def _tap_sums(w: Tensor) -> Tensor:
@@ -253,6 +257,10 @@ class PrepackedLinear(Prepacked, nn.Linear):
     @property
     def channels(self) -> tuple[int, int]:
         return self.in_features, self.out_features
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """`x` (…, C) and the plain weight."""
+        return F.linear(x, self.weight, self.bias)
 
 
 class Linear(PrepackedLinear):
@@ -273,7 +281,7 @@ class Linear(PrepackedLinear):
             if add is not None:
                 return onednn._linear_pointwise.binary(x, add, *self.packed, self.bias, "add")
             return onednn._linear_pointwise(x, *self.packed, self.bias, "none", [], "")
-        y = F.linear(x, self.weight, self.bias)
+        y = self.multiply(x)
         return y if add is None else y + add
 
 
@@ -295,7 +303,7 @@ class GEGLULinear(PrepackedLinear):
             (w, v), (b, c) = self.packed, self.bias.chunk(2)
             gate = onednn._linear_pointwise(x, v, c, "gelu", [], "none")
             return onednn._linear_pointwise.binary(x, gate, w, b, "mul")
-        value, gate = F.linear(x, self.weight, self.bias).chunk(2, dim=-1)
+        value, gate = self.multiply(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCES = [
-    Path("src/sfumato/nets", name)
-    for name in ("flash_attention.cpp", "normalisation.cpp", "quantization.cpp", "winograd.cpp")
+    Path("src/sfumato/nets", f"{name}.cpp")
+    for name in ("flash_attention", "normalisation", "quantization", "winograd")
 ]
 LIBRARY = Path("src/sfumato/nets/libkernels.so")
 OPTIONS = [

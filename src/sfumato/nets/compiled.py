@@ -7,12 +7,24 @@ import ctypes
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
-NUMBER, ADDRESS = ctypes.c_int64, ctypes.c_void_p
+NUMBER, ADDRESS, INT, FLOAT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+SIGNATURES: dict[str, tuple[list[Any], Any]] = {
+    "allow_tiles": ([], INT),
+    "scratch_bytes": ([NUMBER] * 4, NUMBER),
+    "attention": ([*[ADDRESS] * 6, *[NUMBER] * 5, ADDRESS, NUMBER, FLOAT, INT, INT], None),
+    "group_norm": ([*[ADDRESS] * 2, *[NUMBER] * 4, *[ADDRESS] * 2, FLOAT, INT, INT, INT], None),
+    "layer_norm": ([*[ADDRESS] * 2, *[NUMBER] * 2, *[ADDRESS] * 2, FLOAT, INT, INT], None),
+    "quantize": ([*[ADDRESS] * 2, *[NUMBER] * 2, *[ADDRESS] * 2, INT, INT], None),
+    "winograd_input": ([*[ADDRESS] * 2, *[NUMBER] * 8, INT], None),
+    "winograd_output": ([*[ADDRESS] * 2, *[NUMBER] * 8, ADDRESS, NUMBER, ADDRESS, INT, INT], None),
+}
+"""What the compiled functions take, and what they return."""
 
 
 @cache
@@ -23,47 +35,9 @@ def library() -> ctypes.CDLL | None:
     try:
         # it counts on the OpenMP that torch has brought
         loaded = ctypes.CDLL(str(LIBRARY))
-        loaded.scratch_bytes.argtypes, loaded.scratch_bytes.restype = [NUMBER] * 4, NUMBER
-        loaded.attention.argtypes = (
-            *[ADDRESS] * 6,
-            *[NUMBER] * 5,
-            *(ADDRESS, NUMBER, ctypes.c_float, ctypes.c_int, ctypes.c_int),
-        )
-        loaded.group_norm.argtypes = (
-            *[ADDRESS] * 2,
-            *[NUMBER] * 4,
-            *[ADDRESS] * 2,
-            *(ctypes.c_float, ctypes.c_int, ctypes.c_int, ctypes.c_int),
-        )
-        loaded.layer_norm.argtypes = (
-            *[ADDRESS] * 2,
-            *[NUMBER] * 2,
-            *[ADDRESS] * 2,
-            *(ctypes.c_float, ctypes.c_int, ctypes.c_int),
-        )
-        loaded.quantize.argtypes = (
-            *[ADDRESS] * 2,
-            *[NUMBER] * 2,
-            *[ADDRESS] * 2,
-            *(ctypes.c_int, ctypes.c_int),
-        )
-        loaded.winograd_input.argtypes = (*[ADDRESS] * 2, *[NUMBER] * 8, ctypes.c_int)
-        loaded.winograd_output.argtypes = (
-            *[ADDRESS] * 2,
-            *[NUMBER] * 8,
-            *(ADDRESS, NUMBER, ADDRESS),
-            *(ctypes.c_int, ctypes.c_int),
-        )
-        loaded.allow_tiles.argtypes, loaded.allow_tiles.restype = [], ctypes.c_int
-        for name in (
-            "attention",
-            "group_norm",
-            "layer_norm",
-            "quantize",
-            "winograd_input",
-            "winograd_output",
-        ):
-            getattr(loaded, name).restype = None
+        for name, (given, answer) in SIGNATURES.items():
+            function = getattr(loaded, name)
+            function.argtypes, function.restype = given, answer
     except (OSError, AttributeError):  # it is not there, or not what it is called
         return None
     return loaded

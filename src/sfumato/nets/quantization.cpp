@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
-#include <vector>
 
 #include "vectors.hpp"
 
@@ -78,7 +78,7 @@ void quantize(RangeOf range_of, ToBytes to_bytes, const T* x, uint8_t* out, int6
               float* scales, int32_t* zero_points, int threads) {
     const int64_t parts = (numbers + STRETCH - 1) / STRETCH;
     const int team = rows * numbers < ALONE ? 1 : threads;
-    std::vector<Range> ranges(static_cast<size_t>(rows * parts));
+    Range* const ranges = static_cast<Range*>(std::malloc(sizeof(Range) * rows * parts));
 
 #pragma omp parallel num_threads(team) if (team > 1)
     {
@@ -109,6 +109,7 @@ void quantize(RangeOf range_of, ToBytes to_bytes, const T* x, uint8_t* out, int6
                      static_cast<float>(zero_points[r]));
         }
     }
+    std::free(ranges);
 }
 
 }  // namespace

@@ -46,6 +46,15 @@ INLINE void store(uint16_t* at, const Two& x) {
     std::memcpy(at, &both, sizeof both);
 }
 
+// 16 numbers of float32
+INLINE Floats read(const float* at) {
+    Floats x;
+    std::memcpy(&x, at, sizeof x);
+    return x;
+}
+
+INLINE void write(float* at, Floats x) { std::memcpy(at, &x, sizeof x); }
+
 INLINE Floats of(float x) { return x - (Floats){}; }
 
 }  // namespace

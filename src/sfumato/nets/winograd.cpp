@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
+#include <cstdlib>
 
 #include "vectors.hpp"
 
@@ -20,14 +20,6 @@ struct Shape {
           down((rows + 1) / 2),
           across((columns + 1) / 2) {}
 };
-
-INLINE Floats read(const float* at) {
-    Floats x;
-    std::memcpy(&x, at, sizeof x);
-    return x;
-}
-
-INLINE void write(float* at, Floats x) { std::memcpy(at, &x, sizeof x); }
 
 // Bᵀ d of four numbers
 INLINE void in_one_direction(const Floats (&d)[SIDE], Floats (&out)[SIDE]) {
@@ -91,7 +83,7 @@ extern "C" {
 void winograd_input(const float* x, float* out, int64_t apart, int64_t height, int64_t width, int64_t channels,
                     int64_t above, int64_t beside, int64_t first, int64_t count, int threads) {
     const Shape shape(height, width, above, beside);
-    const std::vector<float> nothing(static_cast<size_t>(channels));
+    float* const nothing = static_cast<float*>(std::calloc(channels, sizeof(float)));
     const int size = team(count * POINTS * channels, threads);
 #pragma omp parallel for num_threads(size) if (size > 1) schedule(static)
     for (int64_t n = 0; n < count; ++n) {
@@ -103,10 +95,11 @@ void winograd_input(const float* x, float* out, int64_t apart, int64_t height, i
                 const int64_t row = top + y, column = left + z;
                 const bool inside = row >= 0 && row < height && column >= 0 && column < width;
                 places[y * SIDE + z] =
-                    inside ? x + ((picture * height + row) * width + column) * channels : nothing.data();
+                    inside ? x + ((picture * height + row) * width + column) * channels : nothing;
             }
         tile_in(places, out + n * channels, apart, channels);
     }
+    std::free(nothing);
 }
 
 // What `winograd_input` made, multiplied, to out (batch, rows, columns, channels) of a picture of height × width.

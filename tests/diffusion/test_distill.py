@@ -200,6 +200,15 @@ def test_the_curriculum_doubles_from_ten_to_1280():
     assert distill.discretization_steps(steps, steps) == 1280
 
 
+def test_the_levels_of_karras_et_al_are_even_in_the_seventh_root():
+    """σ_i = (σ_min^(1/ρ) + i/(N − 1)·(σ_max^(1/ρ) − σ_min^(1/ρ)))^ρ, in double precision."""
+    sigmas = distill.karras_sigmas(9)
+    low, high = 0.002 ** (1 / 7), 80.0 ** (1 / 7)
+    known = [(low + i / 8 * (high - low)) ** 7 for i in range(9)]
+    torch.testing.assert_close(sigmas, torch.tensor(known, dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(distill.karras_sigmas(3, 1.0, 9.0, 2.0), torch.tensor([1.0, 4, 9]).double())
+
+
 def test_intervals_are_trained_as_often_as_a_lognormal_noise_falls_into_them():
     sigmas = distill.karras_sigmas(20)
     shares = distill.lognormal_probabilities(sigmas)

@@ -168,3 +168,6 @@ def test_an_inversion_has_its_own_guidance_whose_prompts_change_at_the_steps_of_
     for step, asked in ((-1, 0), (-2, 1)):
         active = active_terms(guidance, point(step=step))
         assert [term.conditioning for term in active] == [asked]
+    swapped = InversionGuidance(drawing=inversion, inversion=classifier_free(3.0))
+    for step in (0, 1):
+        assert [term.conditioning for term in active_terms(swapped, point(step=step))] == [step]

@@ -9,7 +9,7 @@ Ours is `sfumato teach`. The peer is the loop of diffusers' scripts for LoRA, Dr
 on the same weights: peft's layers of the same rank at the same places, its scheduler's noise and velocity,
 bfloat16 by autocast, gradients clipped, AdamW with the same rates, the same number of steps. Latents and
 texts are kept, so that a step of it is a step of the UNet; scripts that keep nothing encode both each time,
-which `--speed` measures too. Pivotal tuning has no peer.
+which `--speed` measures too, and float32. Pivotal tuning has no peer.
 
 Each training is a process of its own; its peak memory is told. What is there is not done again. `--speed`
 measures steps of all in turns in one process. The metrics are those of `sfumato evaluate --adapter`.
@@ -56,6 +56,7 @@ CPU = torch.device("cpu")
 SIDES = ("ours", "peer")
 PEERS = ("lora", "dreambooth", "inversion")
 WORD = "sks"
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Step = Callable[[], Any]
 
 
@@ -136,10 +137,12 @@ def ours(case: Case) -> tuple[Path, int]:
 class PeerLoop:
     """The loop of diffusers' scripts."""
 
-    def __init__(self, case: Case, recipe: Recipe, *, keeps: bool = True) -> None:
+    def __init__(
+        self, case: Case, recipe: Recipe, *, keeps: bool = True, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
         """`keeps`: latents and texts, and does not encode them each time."""
         torch.manual_seed(0)
-        self.case, self.recipe, self.keeps = case, recipe, keeps
+        self.case, self.recipe, self.keeps, self.dtype = case, recipe, keeps, dtype
         self.pipe: Any = diffusers.StableDiffusionPipeline.from_pretrained(
             checkpoint.embedded(), dtype=torch.float32, safety_checker=None
         )
@@ -154,7 +157,7 @@ class PeerLoop:
         if case.method == "inversion":
             self._new_word()
             self.trained = [self.pipe.text_encoder.get_input_embeddings().weight.requires_grad_(True)]
-            self.unet.to(torch.bfloat16)
+            self.unet.to(self.dtype)
         else:
             self._lora()
             self.trained = [each for each in self.unet.parameters() if each.requires_grad]
@@ -199,8 +202,8 @@ class PeerLoop:
             r=adapter.rank, lora_alpha=adapter.rank, init_lora_weights="gaussian",
             target_modules=list(adapter.target_modules),
         )  # fmt: skip
-        # as the scripts do: what is frozen in bfloat16, what is trained in float32
-        self.unet.to(torch.bfloat16)
+        # as the scripts do: what is frozen in half precision, what is trained in float32
+        self.unet.to(self.dtype)
         self.unet.add_adapter(config)
         for each in self.unet.parameters():
             if each.requires_grad:
@@ -238,8 +241,8 @@ class PeerLoop:
         noisy = self.noise.add_noise(x0, eps, times)
         kind = self.noise.config.prediction_type
         target = self.noise.get_velocity(x0, eps, times) if kind == "v_prediction" else eps
-        with torch.autocast("cpu", torch.bfloat16):
-            answer = self.unet(noisy.bfloat16(), times, states.bfloat16()).sample
+        with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
+            answer = self.unet(noisy.to(self.dtype), times, states.to(self.dtype)).sample
         F.mse_loss(answer.float(), target).backward()
         torch.nn.utils.clip_grad_norm_(self.trained, self.recipe.optimizer.max_grad_norm)
         self.optimizer.step()
@@ -312,8 +315,8 @@ def measured(case: Case, result: Path, seeds: int) -> list[dict[str, Any]]:
     return list(report.to_dict()["rows"])
 
 
-def speed(case: Case, rounds: int) -> dict[str, float]:
-    """Median seconds of a step of each side, in turns."""
+def speed(case: Case, rounds: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Median seconds of a step of each side by `clock`, in turns."""
     recipe = case.plan().stages[0].recipe
     prepared = task(recipe, CPU)
     state, log = begin(prepared.net, recipe, CPU), Log(case.run, CPU, 0, board=False)
@@ -323,8 +326,9 @@ def speed(case: Case, rounds: int) -> dict[str, float]:
         "ours": lambda: advance(prepared, recipe, state, generator, log),
         "peer": PeerLoop(case, recipe).step,
         "peer that keeps nothing": PeerLoop(case, recipe, keeps=False).step,
+        "peer in float32": PeerLoop(case, recipe, dtype=torch.float32).step,
     }
-    return medians(steps, rounds, warm_up=2)
+    return medians(steps, rounds, clock=clock, warm_up=2)
 
 
 def rows(
@@ -371,6 +375,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--speed", metavar="METHOD", help="only measure steps in turns")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: of this process, for a busy machine"
+    )
     parser.add_argument("--child", nargs=3, metavar=("THING", "METHOD", "SIDE"), help="teach one thing")
     parser.add_argument("--write", type=Path, metavar="PAGE")
     options = parser.parse_args()
@@ -384,7 +391,9 @@ def main() -> None:
     things = [each for each in (*options.subjects.split(","), *options.styles.split(",")) if each]
     if options.speed:
         say(machine("cpu"))
-        seconds = speed(Case(things[0], options.speed, options.folder / "speed"), options.rounds)
+        seconds = speed(
+            Case(things[0], options.speed, options.folder / "speed"), options.rounds, CLOCKS[options.clock]
+        )
         for name, each in seconds.items():
             ratio = f", {each / seconds['ours']:.2f} of the time of ours" if name != "ours" else ""
             say(f"{options.speed}, {name}: {1 / each:.2f} steps a second{ratio}")

@@ -14,6 +14,8 @@ LAYERS = {
     "a gated matrix": lambda: (GEGLULinear(24, 80), (3, 20, 24)),
     "a small convolution": lambda: (Conv(16, 24, 1), (2, 16, 9, 7)),
     "a convolution": lambda: (Conv(16, 32, 3, padding=1), (2, 16, 9, 8)),
+    "a convolution of many channels": lambda: (Conv(32, 48, 3, padding=1), (2, 32, 17, 14)),
+    "a convolution without padding": lambda: (Conv(32, 16, 3), (3, 32, 13, 12)),
     "a convolution by halves": lambda: (Conv(8, 12, 3, stride=2, padding=1), (2, 8, 9, 7)),
     "a convolution of what is enlarged": lambda: (UpsampleConv(16, 16, 3, padding=1), (2, 16, 5, 6)),
 }

@@ -12,6 +12,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from sfumato.nets.winograd import winograd_conv, winograd_suits, winograd_weight_once
+
+Pair = tuple[int, int]
+
 PASSES = 4
 """How often numbers of what a layer reads and writes are touched to add a LoRA's answer to the layer's."""
 
@@ -43,8 +47,8 @@ def lora_product(
     down: Tensor,
     up: Tensor,
     scale: float,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] = (0, 0),
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
 ) -> Tensor:
     """x and W + s·B A, plus a bias, with gradients of x, A and B; W and the bias are frozen.
 
@@ -72,8 +76,8 @@ class LoRAProduct(torch.autograd.Function):
         down: Tensor,
         up: Tensor,
         scale: float,
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
     ) -> Tensor:
         """The answer."""
         ctx.save_for_backward(x, weight, down, up)
@@ -81,7 +85,7 @@ class LoRAProduct(torch.autograd.Function):
         whole = _merged(weight, down, up, scale)
         if weight.ndim == 2:
             return F.linear(x, whole, bias)
-        return F.conv2d(x, whole, bias, stride, padding)
+        return _conv(x, whole, bias, stride, padding)
 
     @staticmethod
     @once_differentiable
@@ -99,7 +103,7 @@ class LoRAProduct(torch.autograd.Function):
         stride, padding = ctx.geometry
         if ctx.needs_input_grad[0]:
             whole = _merged(weight, down, up, scale)
-            of_x, _, _ = _conv_backward(gradient, x, whole, stride, padding, (True, False, False))
+            of_x = _conv_input_gradient(gradient, x, whole, stride, padding)
         hidden = F.conv2d(x, down, None, stride, padding).permute(0, 2, 3, 1).flatten(0, 2)
         rows = gradient.permute(0, 2, 3, 1)
         of_up = rows.flatten(0, 2).mT @ hidden.mul_(scale)
@@ -118,8 +122,35 @@ def _merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
     return product.view(whole.shape).permute(0, 3, 1, 2)
 
 
+def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
+    """A convolution with a weight that is used once."""
+    if _by_winograd(x, weight, stride):
+        x = x.contiguous(memory_format=torch.channels_last)
+        each = x.new_zeros(1, len(weight)) if bias is None else bias[None]
+        return winograd_conv(x, winograd_weight_once(weight), each, padding)
+    return F.conv2d(x, weight, bias, stride, padding)
+
+
+def _conv_input_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair
+) -> Tensor | None:
+    """The gradient of its input `x`."""
+    if _by_winograd(gradient, weight, stride):
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        around = 2 - padding[0], 2 - padding[1]
+        nothing = gradient.new_zeros(1, weight.shape[1])
+        return winograd_conv(gradient, winograd_weight_once(weight, turned=True), nothing, around)
+    return _conv_backward(gradient, x, weight, stride, padding, (True, False, False))[0]
+
+
+def _by_winograd(x: Tensor, weight: Tensor, stride: Pair) -> bool:
+    kernel, channels = tuple(weight.shape[2:]), (weight.shape[1], weight.shape[0])
+    suits = winograd_suits(tuple(x.shape), channels, (kernel, tuple(stride)), x.dtype)
+    return x.device.type == "cpu" and suits
+
+
 def _conv_backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: Any, padding: Any, wanted: tuple[bool, ...]
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, wanted: tuple[bool, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of a convolution's input, weight and bias, as far as they are `wanted`."""
     found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(

@@ -51,6 +51,18 @@ def winograd_weight(weight: Tensor) -> Tensor:
     return points.flatten(2).permute(2, 1, 0).float().contiguous()
 
 
+def winograd_weight_once(weight: Tensor, *, turned: bool = False) -> Tensor:
+    """The same of a weight that is used once, made quickly: float32 alone, and its matrices are transposed.
+
+    `turned`: of the convolution that is the gradient of this one's input, (16, C_out, C).
+    """
+    g = _G.float()
+    g = g.flip(1) if turned else g
+    taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
+    points = (torch.kron(g, g) @ taps).view(POINTS, *weight.shape[:2])
+    return points if turned else points.mT
+
+
 def winograd_conv(
     x: Tensor,
     weight: Tensor,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sfumato.studio import Step as Step
     from sfumato.studio import Studio as Studio
     from sfumato.studio import load as load
+    from sfumato.train.teach import teach as teach
     from sfumato.video import Video as Video
 
 _HOMES = {
@@ -47,6 +48,7 @@ _HOMES = {
     "connect": "client",
     "load": "studio",
     "register_sampler": "diffusion.samplers",
+    "teach": "train.teach",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "connect",
     "load",
     "register_sampler",
+    "teach",
 ]
 
 

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
 from commandline import Here
 
+import sfumato
 from sfumato import devices, weights
 from sfumato.adapt.description import describe
 from sfumato.cli import console
@@ -60,6 +61,23 @@ def test_a_subject_is_taught_and_drawn_by_the_name_of_its_folder(here, mug, tiny
     drawn = ("generate", "sks mug on the moon", "--model", tiny_base, "--seed", "1", "--device", "cpu", "-o")
     assert here(*drawn, "with.png", "--lora", "mug") == (0, "with.png\n", "")
     assert list(Drawn.open(tmp_path / "with.png").record.adapters) == ["mug"]
+
+
+def test_what_is_taught_in_python_is_drawn_in_two_more_lines(here, mug, tiny_base, tmp_path):
+    seen = []
+    asked = {"model": tiny_base, "steps": 2, "device": "cpu", "progress": seen.append}
+    path = sfumato.teach(mug, "sks mug", of_class="mug", **asked)
+    assert path == tmp_path / "home" / "adapters" / "mug.safetensors"
+    assert seen[-1].step == 2
+    studio = sfumato.load(tiny_base, device="cpu")
+    name = studio.load_adapter(path)
+    drawn = studio.generate("sks mug", seed=1, steps=1, adapters=[name])
+    assert list(drawn.record.adapters) == ["mug"]
+    with pytest.raises(sfumato.SfumatoError, match=r"will not replace .*mug\.safetensors"):
+        sfumato.teach(mug, "sks mug", **asked)
+    named = [str(each) for each in sorted(mug.iterdir())]
+    elsewhere = sfumato.teach(named, "sks mug", **asked, run="runs/again", output="again.safetensors")
+    assert describe(elsewhere).triggers == ("sks mug",)
 
 
 @pytest.mark.parametrize(

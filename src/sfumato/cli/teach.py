@@ -1,18 +1,15 @@
 """`sfumato teach`: a few pictures of one thing, or of one style, to an adapter or a word that draws it."""
 
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from sfumato import folders
 from sfumato.cli import console
 from sfumato.cli.help import MODEL, OUTPUT, RUN
 from sfumato.cli.options import Json, OptionGroup, Program, Quiet, argument, device_option, option
 from sfumato.cli.train import go_on
-from sfumato.errors import OutputError, UsageError
-from sfumato.files import make_folder, output_error, replace_atomically
+from sfumato.errors import UsageError
 from sfumato.options import EMBEDDED, DeviceOptions
 
 if TYPE_CHECKING:
@@ -104,14 +101,13 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
     devices.set_threads(computing)
     meter = console.Meter(options.quiet)
     with meter.shown(options.name):
-        target = _target(options, teaching)
+        target = teaching_of.result_path(teaching, options.output, options.overwrite)
         plan = teaching_of.prepare(teaching)
         with process_group(options.device) as device:
             results = go_on(plan, device, meter, options.seconds)
         outcome, stage = results[-1].outcome, results[-1].stage
-        made = stage.recipe.objective.result(stage.recipe)
         if outcome.done:
-            _keep(made, target)
+            teaching_of.keep(plan, target)
     done = {"done": outcome.done, "run": str(teaching.folder), "step": outcome.step}
     following = _try(options, teaching, target) if outcome.done else _again(options)
     if options.as_json:
@@ -125,36 +121,6 @@ def teach(options: Annotated[TeachOptions, OptionGroup.of(TeachOptions)]) -> Non
         console.result(f"{'result':16} {target}")
         console.result(f"{'samples':16} {Path(stage.recipe.run) / 'samples' / 'last.webp'}")
     console.result(f"{'next':16} {shlex.join(following)}")
-
-
-def _target(options: TeachOptions, teaching: "Teaching") -> Path:
-    """Where the result goes. Raises `OutputError` for a name that is taken by another result."""
-    target = options.output
-    learns_word = options.method == "inversion"
-    if target is None:
-        kind = "embeddings" if learns_word else "adapters"
-        target = folders.folder(kind) / f"{teaching.result_name}.safetensors"
-    elif target.suffix != ".safetensors":
-        raise UsageError(f"{target} must be called .safetensors")
-    elif learns_word and target.stem != teaching.token:
-        raise UsageError(
-            f"{target} must be called {teaching.token}.safetensors: prompts name a word by its file"
-        )
-    if target.exists() and not options.overwrite:
-        raise OutputError(
-            f"will not replace {target}: another name with -o, or --overwrite to replace what is there"
-        )
-    make_folder(target.parent, target)
-    return target
-
-
-def _keep(made: Path, target: Path) -> None:
-    """Copy the run's result to where it was asked for. Raises `OutputError`."""
-    try:
-        with open(made, "rb") as source, replace_atomically(target) as file:
-            shutil.copyfileobj(source, file)
-    except OSError as error:
-        raise output_error(target, error) from error
 
 
 def _try(options: TeachOptions, teaching: "Teaching", target: Path) -> list[str]:

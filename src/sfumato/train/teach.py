@@ -3,12 +3,12 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato import devices
+from sfumato import devices, folders
 from sfumato.checkpoint.source import locate
 from sfumato.checkpoint.vocabulary import clip_tokenizer
 from sfumato.data import caption_files, kohya_config
@@ -16,10 +16,12 @@ from sfumato.data.caption_transform import CAPTION
 from sfumato.data.folder import FolderContents
 from sfumato.data.search import MASK_ENDS, search
 from sfumato.errors import DataError, OutputError, UsageError, nearest, warn
-from sfumato.files import make_folder, replace_atomically
+from sfumato.files import make_folder, output_error, replace_atomically
 from sfumato.formats import READ_FORMATS, READABLE
 from sfumato.options import EMBEDDED
 from sfumato.train import loop, recipe_file, stages
+from sfumato.train.distributed import process_group
+from sfumato.train.loop import TrainingProgress
 from sfumato.train.loss_masks import LOSS_MASKS
 from sfumato.train.stages import Plan
 
@@ -140,6 +142,80 @@ def prepare(teaching: Teaching) -> Plan:
         with replace_atomically(run / name) as file:
             file.write(toml(content).encode("utf-8"))
     return stages.read(run / RECIPE)
+
+
+def teach(
+    pictures: str | Path | Sequence[str | Path],
+    name: str,
+    *,
+    of_class: str | None = None,
+    method: str = "lora",
+    model: str | Path = EMBEDDED,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    run: str | Path | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    resolution: int | None = None,
+    text_encoders: bool = False,
+    mask: str | None = None,
+    device: str | None = None,
+    progress: Callable[[TrainingProgress], None] = lambda _: None,
+) -> Path:
+    """Teach `model` a subject or a style from `pictures`, as `sfumato teach` does; the file of the result.
+
+    It is for `Studio.load_adapter`, of inversion for `Studio.load_embedding`, and lies at `output`, or in the
+    user's folder of adapters or embeddings. The other arguments are those of `Teaching`. A run that was
+    interrupted goes on where the same is asked for again. `progress` is called at least every second.
+
+    Raises `UsageError`, `DataError` and `CheckpointError` for what is wrong with the arguments, the pictures
+    and the model, `OutputError` for a result that is there already unless `overwrite`, and `NumericsError`.
+    """
+    named = [pictures] if isinstance(pictures, str | Path) else pictures
+    folder = None if run is None else Path(run)
+    teaching = Teaching(
+        *(tuple(map(Path, named)), name, of_class, method, str(model), folder, steps, batch_size, resolution),
+        *(text_encoders, mask, device),
+    )
+    target = result_path(teaching, None if output is None else Path(output), overwrite)
+    plan = prepare(teaching)
+    with process_group(device) as chosen:
+        stages.carry_out(plan, chosen, progress=lambda _, made: progress(made))
+    keep(plan, target)
+    return target
+
+
+def result_path(teaching: Teaching, output: Path | None = None, overwrite: bool = False) -> Path:
+    """Where the result goes: `output`, or the user's folder of its kind, which is made.
+
+    Raises `UsageError` for a name that it cannot have, `OutputError` for one that another result has.
+    """
+    target, learns_word = output, teaching.method == "inversion"
+    if target is None:
+        kind = "embeddings" if learns_word else "adapters"
+        target = folders.folder(kind) / f"{teaching.result_name}.safetensors"
+    elif target.suffix != ".safetensors":
+        raise UsageError(f"{target} must be called .safetensors")
+    elif learns_word and target.stem != teaching.token:
+        raise UsageError(
+            f"{target} must be called {teaching.token}.safetensors: prompts name a word by its file"
+        )
+    if target.exists() and not overwrite:
+        raise OutputError(
+            f"will not replace {target}: another name with -o (output), or --overwrite to replace it"
+        )
+    make_folder(target.parent, target)
+    return target
+
+
+def keep(plan: Plan, target: Path) -> None:
+    """Copy the result of `plan` to `target`. Raises `OutputError`."""
+    recipe = plan.stages[-1].recipe
+    try:
+        with open(recipe.objective.result(recipe), "rb") as source, replace_atomically(target) as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise output_error(target, error) from error
 
 
 def recipes(teaching: Teaching, data: FolderContents) -> dict[str, dict[str, Any]]:

@@ -55,20 +55,23 @@ def curves(name: str, runs: Sequence[Path]) -> None:
     _save(PIL.Image.open(drawn).convert("RGB"), name)
 
 
-def grids(name: str, run: Path) -> None:
-    """The first row of sample grids, from the first to the last, at most `ROWS` of them."""
+def grids(name: str, run: Path, columns: int = COLUMNS) -> None:
+    """The first row of sample grids, from the first to the last, at most `ROWS` of them.
+
+    `columns`: pictures in a row, as many as the recipe's prompts where those are fewer than eight.
+    """
     paths = sorted((run / "samples").glob("*.webp"))
     chosen = [
-        paths[place * (len(paths) - 1) // (min(ROWS, len(paths)) - 1)]
+        paths[place * (len(paths) - 1) // max(min(ROWS, len(paths)) - 1, 1)]
         for place in range(min(ROWS, len(paths)))
     ]
-    page = PIL.Image.new("RGB", (MARGIN + COLUMNS * CELL, len(chosen) * CELL), "white")
+    page = PIL.Image.new("RGB", (MARGIN + columns * CELL, len(chosen) * CELL), "white")
     pen, font = PIL.ImageDraw.Draw(page), PIL.ImageFont.load_default(15)
     for row, path in enumerate(chosen):
         grid = PIL.Image.open(path).convert("RGB")
-        side = grid.width // COLUMNS
+        side = grid.width // columns
         strip = grid.crop((0, 0, grid.width, side)).resize(
-            (COLUMNS * CELL, CELL), PIL.Image.Resampling.LANCZOS
+            (columns * CELL, CELL), PIL.Image.Resampling.LANCZOS
         )
         page.paste(strip, (MARGIN, row * CELL))
         text = f"step {int(path.stem):,}" if path.stem.isdigit() else "end"
@@ -114,6 +117,8 @@ if __name__ == "__main__":
             curves(name, [Path(run) for run in runs])
         case ["grids", name, run]:
             grids(name, Path(run))
+        case ["grids", name, run, columns]:
+            grids(name, Path(run), int(columns))
         case ["taught", name, *runs] if runs:
             taught(name, [Path(run) for run in runs])
         case _:

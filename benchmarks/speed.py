@@ -330,7 +330,8 @@ def pixels_apart(ours: Any, theirs: Any) -> str:
 
 def sd15(bench: Bench) -> Iterator[Row]:
     """One guided pass of a UNet of SD 1.5's size, 64×64 latents, with random weights."""
-    yield guided_pass(bench, "UNet of SD 1.5's size, one guided pass at 64×64", SD15, "bfloat16")
+    for name in DTYPES:
+        yield guided_pass(bench, "UNet of SD 1.5's size, one guided pass at 64×64", SD15, name)
 
 
 def sdxl(bench: Bench) -> Iterator[Row]:

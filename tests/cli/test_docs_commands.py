@@ -247,6 +247,9 @@ def test_a_command_of_a_page_does_what_it_says(words, here, folder, quick, monke
 
 
 CHANGES = {
+    "docs/teaching.md": {
+        'sfumato.teach("mug", "sks mug", of_class="mug")': "sfumato.checkpoint.embedded() / 'fast.safetensors'",
+    },
     "docs/compat.md": {
         '"madebyollin/sdxl-vae-fp16-fix"': '"../models/dreamy", subfolder="vae"',
         "StableDiffusionXLPipeline.": "StableDiffusionPipeline.",

@@ -246,9 +246,10 @@ def test_a_command_of_a_page_does_what_it_says(words, here, folder, quick, monke
         assert len(out.splitlines()) == next((many for mark, many in PICTURES.items() if mark in line), 1)
 
 
+FAST = "sfumato.checkpoint.embedded() / 'fast.safetensors'"
 CHANGES = {
     "docs/teaching.md": {
-        'sfumato.teach("mug", "sks mug", of_class="mug")': "sfumato.checkpoint.embedded() / 'fast.safetensors'",
+        'sfumato.teach("mug", "sks mug", of_class="mug")': FAST,
     },
     "docs/compat.md": {
         '"madebyollin/sdxl-vae-fp16-fix"': '"../models/dreamy", subfolder="vae"',

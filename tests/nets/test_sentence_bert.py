@@ -5,35 +5,19 @@ import shutil
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel
+from bert_models import saved_bert
 
 from sfumato.errors import CheckpointError
 from sfumato.nets.sentence_bert import MAX_TOKENS, SentenceBert
 
 CPU = torch.device("cpu")
-WORDS = ["[PAD]", "[UNK]", "red", "green", "blue", "square", "apple", "a", "of", "and"]
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A tiny BERT, its norms and biases random too, and the folder that it was saved to."""
     folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=32, max_position_embeddings=40, layer_norm_eps=1e-3, initializer_range=0.5,
-    )  # fmt: skip
-    model = BertModel(config, add_pooling_layer=False).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter += 0.2 * torch.randn(parameter.shape)
-    model.save_pretrained(folder)
-    pieces = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
-    pieces.save(str(folder / "tokenizer.json"))
-    return model, folder
+    return saved_bert(folder, spread=0.2, layer_norm_eps=1e-3, initializer_range=0.5)
 
 
 def test_its_vectors_are_the_unit_means_of_transformers_states(bert):

@@ -314,6 +314,21 @@ def test_those_of_the_gallery_its_viewer_and_the_comparison(server, two, open_pa
     )
 
 
+def test_a_picture_is_drawn_again_by_its_key_also_before_it_is_there(server, open_page, apple):
+    page, held, pressed_yet = open_page("about:blank"), [], []
+    page.route(
+        re.compile(r"/api/v1/pictures"),
+        lambda route: route.continue_() if pressed_yet else held.append(route),
+    )
+    page.goto(f"{server.url}/gallery?picture={apple}")
+    expect(page.get_by_role("region", name="Picture", exact=True)).to_be_focused()
+    page.keyboard.press("r")
+    pressed_yet.append(True)
+    for route in held:
+        route.continue_()
+    expect(textbox(page)).to_have_value("a red apple, 3d render")
+
+
 def test_those_of_a_grid(server, open_page):
     axes = [{"field": "steps", "values": "1, 2"}, {"field": "seed", "values": "1, 2"}]
     request = {"prompt": "a keyed grid", "width": 64, "height": 64}

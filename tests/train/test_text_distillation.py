@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 import torch
+from bert_models import saved_bert
 from making import changed, made
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel
 
 from sfumato import checkpoint, weights
 from sfumato.checkpoint.layout import FAST
@@ -19,24 +18,12 @@ from sfumato.train.objectives.text import TARGETS, composed, tokenized
 from sfumato.train.recipe import MODEL
 
 CPU = torch.device("cpu")
-WORDS = ["[PAD]", "[UNK]", "red", "green", "blue", "square", "apple", "a", "of", "and"]
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A tiny BERT and the folder that it was saved to."""
-    folder = tmp_path_factory.mktemp("teacher")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=32, max_position_embeddings=40,
-    )  # fmt: skip
-    model = BertModel(config, add_pooling_layer=False).eval()
-    model.save_pretrained(folder)
-    pieces = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
-    pieces.save(str(folder / "tokenizer.json"))
-    return model, folder
+    return saved_bert(tmp_path_factory.mktemp("teacher"))
 
 
 def test_ids_are_those_of_a_prompt_cut_short():

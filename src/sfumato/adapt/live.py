@@ -19,11 +19,7 @@ from sfumato.adapt.keys import LayerIndex
 from sfumato.adapt.reading import published_shape
 from sfumato.adapt.training import lora_product, lora_product_suits
 from sfumato.errors import UsageError, nearest
-from sfumato.nets.inference import (
-    GEGLULinear,
-    Prepacked,
-    UpsampleConv,
-)
+from sfumato.nets.inference import GEGLULinear, Prepacked, UpsampleConv
 
 V = TypeVar("V")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from sfumato.nets.winograd import winograd_conv, winograd_suits, winograd_weight_once
+from sfumato.nets.winograd import winograd_conv, winograd_suits, winograd_weight
 
 Pair = tuple[int, int]
 
@@ -127,7 +127,7 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding:
     if _by_winograd(x, weight, stride):
         x = x.contiguous(memory_format=torch.channels_last)
         each = x.new_zeros(1, len(weight)) if bias is None else bias[None]
-        return winograd_conv(x, winograd_weight_once(weight), each, padding)
+        return winograd_conv(x, winograd_weight(weight), each, padding)
     return F.conv2d(x, weight, bias, stride, padding)
 
 
@@ -139,7 +139,7 @@ def _conv_input_gradient(
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         around = 2 - padding[0], 2 - padding[1]
         nothing = gradient.new_zeros(1, weight.shape[1])
-        return winograd_conv(gradient, winograd_weight_once(weight, turned=True), nothing, around)
+        return winograd_conv(gradient, winograd_weight(weight, turned=True), nothing, around)
     return _conv_backward(gradient, x, weight, stride, padding, (True, False, False))[0]
 
 

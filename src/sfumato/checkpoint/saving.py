@@ -18,7 +18,7 @@ from sfumato.config import ScheduleConfig
 from sfumato.config.model_settings import SETTINGS_FILE
 from sfumato.errors import UsageError
 from sfumato.files import check_room, replace_folder, write_json
-from sfumato.nets.vision import DEVIATION, MEAN, CLIPVision
+from sfumato.nets.vision import CLIP_PICTURES, CLIPVision
 from sfumato.version import __version__
 
 # diffusers asks a folder which of its versions wrote it.
@@ -150,14 +150,8 @@ def feature_extractor(vision: CLIPVision) -> dict[str, Any]:
     return {
         "image_processor_type": "CLIPImageProcessor",
         "crop_size": {"height": side, "width": side},
-        "do_center_crop": True,
         "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(DEVIATION),
-        "resample": 3,
+        **CLIP_PICTURES,
         "rescale_factor": 1 / 255,
         "size": {"shortest_edge": side},
     }

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from sfumato import weights
-from sfumato.checkpoint.layout import ENCODER, INDEX, PICTURES, RENDERER, makes_shapes, read_index
+from sfumato.checkpoint.layout import (
+    ENCODER,
+    INDEX,
+    PICTURES,
+    RENDERER,
+    makes_shapes,
+    read_index,
+)
 from sfumato.checkpoint.loading import build, model_name
 from sfumato.checkpoint.report import Report
 from sfumato.checkpoint.scan import scan
@@ -21,7 +28,7 @@ from sfumato.files import read_json
 from sfumato.nets.prior import PriorTransformer
 from sfumato.nets.shap_e import ShapERenderer
 from sfumato.nets.text import CLIPText
-from sfumato.nets.vision import DEVIATION, MEAN, CLIPVision
+from sfumato.nets.vision import CLIP_PICTURES, CLIPVision
 from sfumato.options import ModelOptions
 from sfumato.prompt.tokenizer import Tokenizer
 from sfumato.validation import shown
@@ -111,20 +118,9 @@ def load_shape_model(
     )
 
 
-_PROCESSOR: Mapping[str, Any] = {
-    "do_center_crop": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "image_mean": list(MEAN),
-    "image_std": list(DEVIATION),
-    "resample": 3,
-}
-
-
 def check_processor(settings: Mapping[str, Any], where: str) -> None:
     """Raise `CheckpointError` where pictures are to be made ready in another way than CLIP's."""
-    for name, due in _PROCESSOR.items():
+    for name, due in CLIP_PICTURES.items():
         given = settings.get(name, due)
         if given != due:
             raise CheckpointError(f"{where}: {name} is {shown(given)}: not supported, only {due!r}")

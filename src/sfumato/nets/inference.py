@@ -169,7 +169,7 @@ class Conv(PrepackedConv):
         if self.quantized:
             return quantization.conv_weight(weight, self.stride, self.padding, self.shape)
         if self.by_winograd:
-            return (winograd_weight(weight),)
+            return (winograd_weight(weight).contiguous(),)
         return (onednn._reorder_convolution_weight(weight, self.padding, self.stride, ONE, 1, self.shape),)
 
     def _order(self) -> bytes:

@@ -1,6 +1,7 @@
 """CLIP's vision encoder (Radford et al. 2021), through which IP-Adapters see a picture."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,16 @@ from sfumato.nets.clip import START, CLIPEncoder
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 """Of the red, green and blue of the pictures that CLIP was trained on, in [0, 1]."""
+CLIP_PICTURES: dict[str, Any] = {
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": list(MEAN),
+    "image_std": list(DEVIATION),
+    "resample": 3,
+}
+"""How CLIP has pictures made ready, as `preprocessor_config.json` says it."""
 
 
 @dataclass(frozen=True, eq=False)

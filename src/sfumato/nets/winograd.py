@@ -22,7 +22,7 @@ AT_ONCE = 1 << 17
 """Numbers of tiles, read and written, that are handled at once at each point, to stay in the cache."""
 FEWEST_CHANNELS = 64
 """Read and written, below which moving the tiles takes longer than it saves."""
-_G = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=torch.float64)
+_G = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 def winograd_suits(
@@ -45,19 +45,12 @@ def winograd_suits(
     )
 
 
-def winograd_weight(weight: Tensor) -> Tensor:
-    """G g Gᵀ of a weight (C_out, C, 3, 3), as (16, C, C_out)."""
-    points = _G @ weight.double() @ _G.T
-    return points.flatten(2).permute(2, 1, 0).float().contiguous()
-
-
-def winograd_weight_once(weight: Tensor, *, turned: bool = False) -> Tensor:
-    """The same of a weight that is used once, made quickly: float32 alone, and its matrices are transposed.
+def winograd_weight(weight: Tensor, *, turned: bool = False) -> Tensor:
+    """G g Gᵀ of a weight (C_out, C, 3, 3), as (16, C, C_out), a view of matrices that lie transposed.
 
     `turned`: of the convolution that is the gradient of this one's input, (16, C_out, C).
     """
-    g = _G.float()
-    g = g.flip(1) if turned else g
+    g = _G.flip(1) if turned else _G
     taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
     points = (torch.kron(g, g) @ taps).view(POINTS, *weight.shape[:2])
     return points if turned else points.mT

@@ -50,6 +50,8 @@ class ShapeModel:
     """A model of shapes, ready to draw: Shap-E's, of texts or of pictures. Make one with `load`."""
 
     def __init__(self, model: ShapEModel, device_options: DeviceOptions = DEFAULT_DEVICE) -> None:
+        if device_options.quantization is not None:
+            raise UsageError("quantization is given, and Shap-E is not drawn in int8")
         self.model = model
         devices.set_threads(device_options)
         self.device = device = devices.pick_device(device_options.device)

@@ -39,29 +39,7 @@ export const OF_CLIPS = [
   "noise_augmentation",
 ] as const;
 
-/** Fields that the form has among its advanced controls. */
-export const ADVANCED = [
-  "dialect",
-  "clip_skip",
-  "variation_amount",
-  "variation_seed",
-  "guidance_rescale",
-  "guidance_interval",
-  "seamless",
-  "sticker",
-  "upscale",
-  "upscaler",
-  "upscale_strength",
-  "upscale_steps",
-  "multidiffusion",
-  "overlap",
-  "token_merging",
-  "cache_interval",
-  "decoder",
-  "allow_partial",
-] as const;
-
-/** Those fields of pictures that no clip has. */
+/** Fields of pictures that no clip has. */
 export const NOT_OF_CLIPS = [
   "transparent",
   "sticker",
@@ -71,6 +49,22 @@ export const NOT_OF_CLIPS = [
   "upscale_steps",
   "multidiffusion",
   "overlap",
+] as const;
+
+/** Fields that the form has among its advanced controls. */
+export const ADVANCED = [
+  "dialect",
+  "clip_skip",
+  "variation_amount",
+  "variation_seed",
+  "guidance_rescale",
+  "guidance_interval",
+  "seamless",
+  ...NOT_OF_CLIPS.filter((name) => name !== "transparent"),
+  "token_merging",
+  "cache_interval",
+  "decoder",
+  "allow_partial",
 ] as const;
 
 export const randomSeed = (): number => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;

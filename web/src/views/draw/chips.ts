@@ -37,7 +37,7 @@ const WITH: Partial<Record<keyof DrawFields, readonly (keyof DrawFields)[]>> = {
   image: ["mask", "strength", "inversion", "extend", "image_guidance"],
   frames: OF_CLIPS,
 };
-const NAMES = ["sampler", "spacing", "dialect", "model", "templates", "motion"] as const;
+const NAMES = ["sampler", "spacing", "dialect", "model", "motion"] as const;
 /** Fields that are said elsewhere, or by a chip of another one. */
 const SAID = ["prompt", "negative", "origin", "count", "variation_seed"];
 
@@ -66,6 +66,8 @@ export function chipsOf(fields: DrawFields): Chip[] {
   for (const [name, key] of Object.entries(FLAGS) as [keyof DrawFields, Key][])
     if (fields[name]) add(name, t(key), name, ...(WITH[name] ?? []));
   for (const name of NAMES) if (fields[name]) add(name, String(fields[name]), name);
+  if (fields.templates)
+    add("templates", `${fieldName("templates")}: ${t(`templates.${fields.templates}`)}`, "templates");
   if (fields.style?.length) add("style", fields.style.join(", "), "style");
   for (const { name, weight } of fields.adapters ?? [])
     add(`adapter ${name}`, `${name} ${number(weight)}`, "adapters");

@@ -1,7 +1,7 @@
 /** A picture's request as texts to paste elsewhere: as command, as Python, as curl. */
 
 import type { DrawFields } from "$lib/api";
-import { ofPicture } from "$lib/request";
+import { NOT_OF_CLIPS, ofPicture } from "$lib/request";
 
 type Fields = Record<string, unknown>;
 
@@ -22,14 +22,7 @@ const OPTIONS: readonly string[] = [
   "variation_seed",
   "variation_amount",
   "fast",
-  "transparent",
-  "sticker",
-  "upscale",
-  "upscaler",
-  "upscale_strength",
-  "upscale_steps",
-  "multidiffusion",
-  "overlap",
+  ...NOT_OF_CLIPS,
   "seamless",
   "clip_skip",
   "decoder",

@@ -1,1 +1,0 @@
-import{g as e}from"./toasts.svelte-CXu8ifQl.js";import{L as t}from"./index-CXU6eZxd.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

@@ -255,7 +255,7 @@ def test_what_a_shape_has_no_use_for_is_named(both):
     with pytest.raises(UsageError, match="makes shapes of"):
         ours.latent(other[0], **other[1])
     with pytest.raises(UsageError, match="quantization is given, and Shap-E is not drawn in int8"):
-        ShapeModel(ours.model, DeviceOptions(device="cpu", quantization="int8"))
+        sfumato.ShapeModel(ours.model, DeviceOptions(device="cpu", quantization="int8"))
 
 
 def test_where_no_surface_has_formed_it_is_told(both):

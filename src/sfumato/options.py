@@ -107,9 +107,8 @@ class DeviceOptions:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
         if self.quantization is not None and self.quantization not in QUANTIZATIONS:
-            raise UsageError(
-                f"unknown quantization {self.quantization!r}; {nearest(self.quantization, QUANTIZATIONS)}"
-            )
+            hint = nearest(str(self.quantization), QUANTIZATIONS)
+            raise UsageError(f"unknown quantization {self.quantization!r}; {hint}")
         for name in ("slices", "tile", "threads"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):

@@ -18,6 +18,7 @@ import sfumato
 from sfumato import devices, weights
 from sfumato.adapt.description import describe
 from sfumato.cli import console
+from sfumato.errors import UsageError
 from sfumato.image import Image as Drawn
 from sfumato.train import recipe_file, teach
 
@@ -271,6 +272,24 @@ def test_what_cannot_be_taught_is_said_and_nothing_is_left(here, mug, tmp_path, 
     assert said in err
     assert not list(tmp_path.glob("runs/*/state.safetensors"))
     assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("pictures", "given", "said"),
+    [
+        ([], {}, "no pictures are given: name a folder"),
+        (["mug/0.png"], {"device": "gpu"}, "unknown device 'gpu'"),
+        (["mug/0.png"], {"device": "cuda:99"}, "device 'cuda:99'"),
+        (["mug/0.png"], {"output": "mug.bin"}, "mug.bin must be called .safetensors"),
+    ],
+)
+def test_what_a_program_cannot_teach_is_said_and_nothing_is_left(
+    mug, tmp_path, monkeypatch, pictures, given, said
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=said):
+        sfumato.teach(pictures, "sks mug", **given)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_common_name_and_a_single_picture_are_warned_of(here, mug, tiny_base):

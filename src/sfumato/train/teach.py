@@ -52,7 +52,8 @@ MANY, PATIENCE = 10, 4
 class Teaching:
     """What is to be learned, and how.
 
-    Raises `UsageError` for what is wrong with a name or a method, `CheckpointError` where there is no model.
+    Raises `UsageError` for what is wrong with a name, a method or a device, `CheckpointError` where there is
+    no model.
     """
 
     pictures: tuple[Path, ...]
@@ -80,6 +81,9 @@ class Teaching:
     """Where it is learned; the fastest device here unless given. It computes in what is fastest there."""
 
     def __post_init__(self) -> None:
+        if not self.pictures:
+            raise UsageError("no pictures are given: name a folder of pictures, or pictures")
+        devices.pick_device(self.device)
         if self.method not in METHODS:
             raise UsageError(f"unknown method {self.method!r}; {nearest(self.method, METHODS)}")
         if self.mask is not None and self.mask not in LOSS_MASKS:

@@ -169,6 +169,7 @@ UNMET = {
     "studio/shape_models.py": "of shapes, which the page has not",
     "train/teach.py: 7 must be called": "of the command",
     "train/teach.py: will not replace": "of the command",
+    "train/teach.py: no pictures are given": "of the library",
     "train/teach.py: two pictures": "of folders",
     "train/teach.py: there is no picture": "of folders",
     "train/teach.py: 7 is": "of folders",

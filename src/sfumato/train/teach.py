@@ -81,8 +81,6 @@ class Teaching:
     """Where it is learned; the fastest device here unless given. It computes in what is fastest there."""
 
     def __post_init__(self) -> None:
-        if not self.pictures:
-            raise UsageError("no pictures are given: name a folder of pictures, or pictures")
         devices.pick_device(self.device)
         if self.method not in METHODS:
             raise UsageError(f"unknown method {self.method!r}; {nearest(self.method, METHODS)}")
@@ -329,6 +327,8 @@ def sample_prompts(teaching: Teaching) -> list[str]:
 
 def _data(teaching: Teaching, run: Path) -> Path:
     """The folder to learn from: the one that is named, or copies of the pictures that are."""
+    if not teaching.pictures:
+        raise UsageError("no pictures are given: name a folder of pictures, or pictures")
     for path in teaching.pictures:
         if not path.exists():
             raise DataError(f"there is no picture {path}: name a folder of pictures, or pictures")

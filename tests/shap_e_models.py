@@ -101,3 +101,22 @@ def shap_e(picture=False, seed=0, **changes):
     return diffusers.ShapEPipeline(
         text_encoder=CLIPTextModelWithProjection(text).eval(), tokenizer=words, **parts
     )
+
+
+def set_cases(renderer):
+    """Fill the table of marching cubes: each row names the edges that are crossed, and no triangles."""
+    decoder = renderer.mesh_decoder
+    for mask in range(256):
+        crossed = edges_of(mask)
+        padded = torch.tensor((crossed + crossed[-1:] * 15)[:15] if crossed else [0] * 15)
+        decoder.cases[mask], decoder.masks[mask] = padded.view(5, 3), bool(crossed)
+
+
+def edges_of(mask):
+    """The edges of a cube that cross the surface, as diffusers numbers them, by which corners are inside."""
+    corner = lambda x, y, z: mask >> (x + 2 * y + 4 * z) & 1  # noqa: E731
+    along_x = [((0, y, z), (1, y, z)) for y, z in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    along_y = [((x, 0, z), (x, 1, z)) for x, z in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    along_z = [((x, y, 0), (x, y, 1)) for x, y in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    edges = [*along_x, *along_y, *along_z]
+    return [number for number, (a, b) in enumerate(edges) if corner(*a) != corner(*b)]

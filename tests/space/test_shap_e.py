@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from diffusers.pipelines.shap_e import ShapERenderer
 from diffusers.pipelines.shap_e.camera import create_pan_cameras
-from shap_e_models import LATENT, PUBLISHED, shap_e
+from shap_e_models import LATENT, PUBLISHED, set_cases, shap_e
 
 import sfumato
 from sfumato import checkpoint
@@ -99,30 +99,11 @@ def test_views_are_those_of_diffusers(both):
     assert views[0].std() > 0.02
 
 
-def edges_of(mask):
-    """The edges of a cube that cross the surface, as diffusers numbers them, by which corners are inside."""
-    corner = lambda x, y, z: mask >> (x + 2 * y + 4 * z) & 1  # noqa: E731
-    along_x = [((0, y, z), (1, y, z)) for y, z in ((0, 0), (1, 0), (0, 1), (1, 1))]
-    along_y = [((x, 0, z), (x, 1, z)) for x, z in ((0, 0), (1, 0), (0, 1), (1, 1))]
-    along_z = [((x, y, 0), (x, y, 1)) for x, y in ((0, 0), (1, 0), (0, 1), (1, 1))]
-    edges = [*along_x, *along_y, *along_z]
-    return [number for number, (a, b) in enumerate(edges) if corner(*a) != corner(*b)]
-
-
-def their_mesh(renderer, latent, grid):
-    """What diffusers makes of a latent, its table naming the edges that are crossed, and no triangles."""
-    decoder = renderer.mesh_decoder
-    for mask in range(256):
-        crossed = edges_of(mask)
-        padded = torch.tensor((crossed + crossed[-1:] * 15)[:15] if crossed else [0] * 15)
-        decoder.cases[mask], decoder.masks[mask] = padded.view(5, 3), bool(crossed)
-    return renderer.decode_to_mesh(latent[None], "cpu", grid_size=grid)
-
-
 def test_the_surface_and_its_colours_are_those_of_diffusers(both):
     theirs, ours, _ = both
     grid = 20
-    other = their_mesh(theirs.shap_e_renderer, LATENT, grid)
+    set_cases(theirs.shap_e_renderer)
+    other = theirs.shap_e_renderer.decode_to_mesh(LATENT[None], "cpu", grid_size=grid)
     # it takes its grid, with a border added, for one over the same box: as much smaller is its mesh
     inside = other.verts * (grid + 1) / (grid - 1)
     within = inside.abs().amax(1) < 1

@@ -38,7 +38,8 @@ from sfumato.validation import shown
 class ShapEModel:
     """All that a folder of Shap-E's holds. Networks are in evaluation mode and ask for no gradients.
 
-    `encoder`: of texts, with its `tokenizer`, or of pictures. `fingerprint` identifies the files.
+    `encoder`: of texts, with its `tokenizer`, or of pictures. `scheduler`: the content of its file, and
+    `schedule` what that says of the noise. `fingerprint` identifies the files.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ShapEModel:
     renderer: ShapERenderer
     encoder: CLIPText | CLIPVision
     tokenizer: Tokenizer | None
+    scheduler: Mapping[str, Any]
     schedule: ScheduleConfig
     path: VariancePreserving
     prediction: str
@@ -72,9 +74,17 @@ class ShapEModel:
         return self.prior, self.renderer, self.encoder
 
 
-def is_shape_model(options: ModelOptions) -> bool:
-    """Whether a model is Shap-E's; it is fetched if it is on the hub. Raises `CheckpointError`."""
-    place = locate(options.source, variant=options.variant, local_files_only=options.local_files_only)
+def is_shape_model(options: ModelOptions, dtype: torch.dtype | None = None) -> bool:
+    """Whether a model is Shap-E's; it is fetched if it is on the hub, as it would be to be loaded in `dtype`.
+
+    Raises `CheckpointError`.
+    """
+    place = locate(
+        options.source,
+        variant=options.variant,
+        prefer_half=_half(dtype),
+        local_files_only=options.local_files_only,
+    )
     return (place / INDEX).is_file() and makes_shapes(read_index(place))
 
 
@@ -90,7 +100,7 @@ def load_shape_model(
     for name in ("vae", "tiny", "base"):
         if getattr(options, name) is not None:
             raise UsageError(f"{name} is given, and Shap-E has none")
-    found = scan(options, prefer_half=dtype in (torch.float16, torch.bfloat16))
+    found = scan(options, prefer_half=_half(dtype))
     if not found.makes_shapes:
         raise CheckpointError(f"{options.source} is a model of pictures, not Shap-E, a model of shapes")
     if (settings := found.place / PICTURES / "preprocessor_config.json").is_file():
@@ -110,12 +120,17 @@ def load_shape_model(
         renderer=renderer,
         encoder=encoder,
         tokenizer=next(iter(found.tokenizers.values()), None),
+        scheduler=found.scheduler,
         schedule=found.whole(),
         path=path,
         prediction=prediction,
         report=found.report,
         fingerprint=found.identify(),
     )
+
+
+def _half(dtype: torch.dtype | None) -> bool:
+    return dtype in (torch.float16, torch.bfloat16)
 
 
 def check_processor(settings: Mapping[str, Any], where: str) -> None:

@@ -193,7 +193,7 @@ def shape(
         check_points(count)
     check = check_written_suffix if points is None else check_points_suffix
     of_puff = {"--thickness": amount != 1, "--back": back != "inpaint"}
-    shap_e = kind != "mesh" and _is_shape_model(fields)
+    shap_e = kind != "mesh" and _is_shape_model(fields, device)
     if shap_e:
         _check_shap_e({"--mask": mask is not None, f"--method {method}": method != "puff", **of_puff})
     drawn = shap_e or kind == "prompt" or (kind == "mesh" and material)
@@ -249,14 +249,16 @@ def shape(
     output.finish(path, made.sheet() if output.sheet else None, facts)
 
 
-def _is_shape_model(fields: dict[str, Any]) -> bool:
+def _is_shape_model(fields: dict[str, Any], device: DeviceOptions) -> bool:
     """Whether the model that is asked for is one of shapes."""
     if "model" not in fields:
         return False
+    from sfumato import devices
     from sfumato.checkpoint.shape_model import is_shape_model
     from sfumato.request import Request
 
-    return is_shape_model(ModelOptions.of_request(Request.build(prompt="", **fields)))
+    dtype = devices.pick_dtype(devices.pick_device(device.device), device.dtype)
+    return is_shape_model(ModelOptions.of_request(Request.build(prompt="", **fields)), dtype)
 
 
 def _check_shap_e(given: dict[str, bool]) -> None:

@@ -77,6 +77,7 @@ from sfumato.compat.schedulers import (
     TCDScheduler,
     UniPCMultistepScheduler,
 )
+from sfumato.compat.shapes import ShapEImg2ImgPipeline, ShapEPipeline
 from sfumato.compat.t2i_adapters import (
     StableDiffusionAdapterPipeline,
     StableDiffusionXLAdapterPipeline,
@@ -134,6 +135,8 @@ __all__ = [
     "PIAPipeline",
     "PNDMScheduler",
     "SASolverScheduler",
+    "ShapEImg2ImgPipeline",
+    "ShapEPipeline",
     "StableDiffusionAdapterPipeline",
     "StableDiffusionControlNetImg2ImgPipeline",
     "StableDiffusionControlNetInpaintPipeline",

@@ -22,6 +22,7 @@ from sfumato.compat.instruction import (
     StableDiffusionXLInstructPix2PixPipeline,
 )
 from sfumato.compat.pipeline import DiffusionPipeline
+from sfumato.compat.shapes import ShapePipeline
 from sfumato.compat.text_to_image import (
     LatentConsistencyModelPipeline,
     StableDiffusionPipeline,
@@ -45,6 +46,7 @@ VIDEOS: Kinds = (StableVideoDiffusionPipeline, TextToVideoSDPipeline)
 PIPELINES = (*TEXT_TO_IMAGE, *IMAGE_TO_IMAGE, *INPAINTING, *INSTRUCTION, *VIDEOS)
 """All that need nothing besides a model."""
 DiffusionPipeline.KINDS = PIPELINES
+DiffusionPipeline.SHAPES = ShapePipeline
 
 FAMILIES: tuple[Kinds, ...] = (
     (StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline),

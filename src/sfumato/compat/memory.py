@@ -16,6 +16,21 @@ SLICES = 2
 """Parts of an attention's queries with "auto" slicing."""
 
 
+def asked_place(
+    device: torch.device, dtype: torch.dtype, places: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[torch.device, torch.dtype]:
+    """Where to go by the arguments of `to`, from `device` and `dtype`. Raises `UsageError`."""
+    others = [named[name] for name in sorted(named) if name != "silence_dtype_warnings"]
+    for value in (*places, *(each for each in others if each is not None)):
+        if isinstance(value, torch.dtype):
+            dtype = devices.pick_dtype(device, value)
+        elif isinstance(value, str | int | torch.device):
+            device = devices.pick_device(f"cuda:{value}" if isinstance(value, int) else value)
+        else:
+            raise UsageError(f"to: {shown(value)} is neither a device nor a dtype")
+    return device, dtype
+
+
 class MemoryMixin:
     """Diffusers' methods for devices and for saving memory."""
 
@@ -29,16 +44,7 @@ class MemoryMixin:
 
     def to(self, *places: Any, **named: Any) -> Self:
         """Move to a device, a dtype, or both: `to("cuda")`, `to(torch.float16)`, `to(torch_device=…)`."""
-        named.pop("silence_dtype_warnings", None)
-        device, dtype = self.device, self.dtype
-        for value in (*places, *(named[name] for name in sorted(named) if named[name] is not None)):
-            if isinstance(value, torch.dtype):
-                dtype = devices.pick_dtype(device, value)
-            elif isinstance(value, str | int | torch.device):
-                device = devices.pick_device(f"cuda:{value}" if isinstance(value, int) else value)
-            else:
-                raise UsageError(f"to: {shown(value)} is neither a device nor a dtype")
-        self.loaded.move(device, dtype)
+        self.loaded.move(*asked_place(self.device, self.dtype, places, named))
         return self
 
     def cuda(self) -> Self:

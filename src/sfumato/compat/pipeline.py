@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from sfumato import checkpoint
 from sfumato.checkpoint.layout import ENCODER, INDEX
 from sfumato.checkpoint.saving import index_content, tokenizer_names
+from sfumato.checkpoint.shape_model import is_shape_model
 from sfumato.checkpoint.source import pull
 from sfumato.compat.assembling import as_scheduler, assembled, schedule_of
 from sfumato.compat.call import Call
@@ -27,7 +28,7 @@ from sfumato.compat.loaders import AdapterState, LoaderMixin
 from sfumato.compat.memory import MemoryMixin
 from sfumato.compat.models import CLIPVisionModelWithProjection, PartConfig
 from sfumato.compat.outputs import StableDiffusionXLPipelineOutput
-from sfumato.compat.progress import ProgressBar
+from sfumato.compat.progress import ProgressMixin
 from sfumato.compat.scheduler import Scheduler
 from sfumato.compat.schedulers import scheduler_of
 from sfumato.compat.sources import (
@@ -45,7 +46,7 @@ from sfumato.compat.utils import numpy_to_pil
 from sfumato.errors import CheckpointError, UsageError, nearest, warn
 from sfumato.files import read_file, read_json
 from sfumato.names import TEXT2VIDEO_ZERO
-from sfumato.options import EMBEDDED
+from sfumato.options import EMBEDDED, ModelOptions
 from sfumato.studio import Studio
 
 MOST_YAML = 1 << 20
@@ -71,7 +72,7 @@ _PIPELINES = ("latent_consistency_txt2img",)
 _PARAMETERIZATION = re.compile(r"""^\s*parameterization:\s*["']?(\w+)""", re.MULTILINE)
 
 
-class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
+class DiffusionPipeline(MemoryMixin, ProgressMixin, LoaderMixin, IPAdapterMixin):
     """Base class of the pipelines; its `from_pretrained` chooses the pipeline by the model."""
 
     CALLBACK_TENSORS: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
@@ -93,6 +94,9 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
     """Settings of old schedulers' files that diffusers corrects in this pipeline, and what they become."""
     KINDS: ClassVar[tuple[type["DiffusionPipeline"], ...]] = ()
     """The pipelines that this one's loaders choose from, in the order in which a model is tried."""
+
+    SHAPES: ClassVar[Any] = None
+    """What loads models of shapes."""
 
     def __init__(self, given: Mapping[str, Any] | None = None) -> None:
         """Of the arguments of a constructor: networks and tokenizers, a scheduler, and nothing else.
@@ -135,7 +139,6 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
             if self.scheduler.config.get(name, right) != right:
                 self.scheduler.config[name] = right
         self.state = CallState()
-        self.progress: dict[str, Any] = {}
         latent = loaded.model.latent
         sizes: Any = {"vae_scale_factor": latent.factor, "vae_latent_channels": latent.channels}
         self.image_processor = VaeImageProcessor(**sizes)
@@ -178,8 +181,11 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         local = hub.pop("local_files_only")
         if any(hub.values()) and source != EMBEDDED and not Path(source).expanduser().exists():
             place = pull(str(source), variant=variant, local_files_only=local, **hub)
-        wanted = wanted_dtype("from_pretrained", dtype, torch_dtype)
         options = {"variant": variant, "local_files_only": local}
+        wanted = wanted_dtype("from_pretrained", dtype, torch_dtype)
+        if (shapes := vars(cls).get("SHAPES")) and is_shape_model(ModelOptions.of(place, **options), wanted):
+            made: Self = shapes.load(place, str(source), wanted, scheduler, device_map, options, others)
+            return made
         return cls._load(place, str(source), wanted, scheduler, device_map, options, others)
 
     @classmethod
@@ -437,16 +443,6 @@ class DiffusionPipeline(MemoryMixin, LoaderMixin, IPAdapterMixin):
         """Assign several parts at once."""
         for name, part in parts.items():
             setattr(self, name, part)
-
-    def set_progress_bar_config(self, **config: Any) -> None:
-        """`disable=True` for none; `desc` is what it says. Others of diffusers' settings change nothing."""
-        self.progress = config
-
-    def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> ProgressBar:
-        """A progress bar for a loop of one's own. Raises `UsageError` unless one of both is given."""
-        if (iterable is None) == (total is None):
-            raise UsageError("progress_bar takes an iterable or a total, one of the two")
-        return ProgressBar(iterable, total, **self.progress)
 
     @staticmethod
     def numpy_to_pil(images: "np.ndarray[Any, Any]") -> list[PIL.Image.Image]:

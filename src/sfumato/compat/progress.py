@@ -1,11 +1,30 @@
 """A progress bar with the methods of tqdm's that programs call."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from types import MappingProxyType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import Progress
+
+from sfumato.errors import UsageError
+
+
+class ProgressMixin:
+    """Diffusers' methods for a pipeline's progress bar."""
+
+    progress: Mapping[str, Any] = MappingProxyType({})
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """`disable=True` for none; `desc` is what it says. Others of diffusers' settings change nothing."""
+        self.progress = config
+
+    def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> "ProgressBar":
+        """A progress bar for a loop of one's own. Raises `UsageError` unless one of both is given."""
+        if (iterable is None) == (total is None):
+            raise UsageError("progress_bar takes an iterable or a total, one of the two")
+        return ProgressBar(iterable, total, **self.progress)
 
 
 class ProgressBar:

@@ -20,7 +20,6 @@ _KINDS = (
         "this family of models is not supported",
     ),
     (r"Upscale|ImageVariation|Depth2Img|Diffedit|RePaint|unCLIP", "its networks are of another kind"),
-    (r"ShapE", "sfumato.ShapeModel makes shapes with its folders"),
     (r"SafetyChecker", "pictures are not checked; leave safety_checker out, or give None"),
     (r"BitsAndBytes|Quant|GGUF|TorchAo", "quantised weights are not supported"),
     (r"Onnx|OpenVINO|Flax", "only torch is supported"),

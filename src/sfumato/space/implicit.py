@@ -4,7 +4,7 @@ The functions have z upwards and are seen first from −y. Here y is upwards and
 (x, y, z) here is (x, −z, y) there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import PIL.Image
@@ -35,15 +35,21 @@ def turned_back(points: Tensor) -> Tensor:
     return torch.stack([x, z, -y], dim=1)
 
 
-def view(
+def view(field: ImplicitField, camera: Camera, background: Tensor) -> Tensor:
+    """What `camera` sees of the radiance field in front of `background` (3,), (H, W, 3) in [0, 1]."""
+    return views(field, [camera], background)[0]
+
+
+def views(
     field: ImplicitField,
-    camera: Camera,
+    cameras: Sequence[Camera],
     background: Tensor,
     *,
     samples: tuple[int, int] = (COARSE, FINE),
 ) -> Tensor:
-    """What `camera` sees of the radiance field in front of `background` (3,), (H, W, 3) in [0, 1]."""
-    origins, directions = (torch.from_numpy(each).float() for each in camera.rays())
+    """What V `cameras` of one size see, (V, H, W, 3), their rays rendered as those of one picture."""
+    rays = [camera.rays() for camera in cameras]
+    origins, directions = (torch.from_numpy(np.concatenate(each)).float() for each in zip(*rays, strict=True))
     seen = render_hierarchical(
         lambda points: field.coarse(turned(points)),
         lambda points: field.fine(turned(points)),
@@ -51,7 +57,8 @@ def view(
         directions,
         samples=samples,
     )
-    return seen.over(background.float().cpu()).view(camera.height, camera.width, 3)
+    shape = len(cameras), cameras[0].height, cameras[0].width, 3
+    return seen.over(background.float().cpu()).view(shape)
 
 
 def turning(field: ImplicitField, background: Tensor, frames: int, size: int) -> Iterator[PIL.Image.Image]:

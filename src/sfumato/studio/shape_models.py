@@ -61,13 +61,19 @@ class ShapeModel:
         for_inference(model.prior, device, dtype, offload=offload, compiled=device_options.compiled)
         # waves of 2^14 of a place leave the precision of fewer bits
         for_inference(model.renderer, device, torch.float32)
-        self._denoiser = Denoiser(model.prior, model.prediction, device, slices=device_options.slices)
+        self.device_options = device_options
+        self._denoiser = self.denoiser(model.prediction)
 
     @classmethod
     def load(cls, source: str | Path | ModelOptions, device_options: DeviceOptions = DEFAULT_DEVICE) -> Self:
         """Load a folder of Shap-E's in diffusers' layout, or a hub id. Raises `CheckpointError`."""
         dtype = devices.pick_dtype(devices.pick_device(device_options.device), device_options.dtype)
         return cls(load_shape_model(source, dtype=dtype), device_options)
+
+    def denoiser(self, prediction: str) -> Denoiser:
+        """The prior, its answers read as `prediction` says, a name of `sfumato.diffusion.predict`."""
+        slices = self.device_options.slices
+        return Denoiser(self.model.prior, prediction, self.device, slices=slices)
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -182,24 +188,36 @@ class ShapeModel:
     @torch.no_grad()
     def _guidance(self, request: Request) -> ClassifierFreeGuidance:
         assert request.guidance is not None
-        states = self._states(request)
+        if request.image is None:
+            states = self.text_states(request.prompt)
+        else:
+            picture = PIL.Image.fromarray(on_white(request.image.rgba))
+            states = self.picture_states(clip_picture(picture, self.picture_side))
         given, none = (self._denoiser.condition(each) for each in (states, torch.zeros_like(states)))
         return ClassifierFreeGuidance.of(given, none, request.guidance)
 
+    @property
+    def picture_side(self) -> int:
+        """Pixels a side of what a model of pictures sees of one."""
+        assert isinstance(self.model.encoder, CLIPVision)
+        return self.model.encoder.config.image_size
+
+    @torch.no_grad()
     @devices.own_precision
-    def _states(self, request: Request) -> Tensor:
-        """What the prior is told: of a text one vector of length √C, (1, 1, C); of a picture (1, T, C)."""
+    def picture_states(self, pixels: Tensor) -> Tensor:
+        """What the prior is told of pictures (B, 3, S, S), made ready by `clip_picture`, (B, T, C)."""
+        seen: PictureStates = self.model.encoder(pixels.to(self.device, self.dtype))
+        return seen.last[:, 1:].float()
+
+    @torch.no_grad()
+    @devices.own_precision
+    def text_states(self, prompt: str) -> Tensor:
+        """What the prior is told of a text: one vector of length √C, (1, 1, C)."""
         encoder = self.model.encoder
-        if isinstance(encoder, CLIPVision):
-            assert request.image is not None
-            picture = PIL.Image.fromarray(on_white(request.image.rgba))
-            pixels = clip_picture(picture, encoder.config.image_size).to(self.device, self.dtype)
-            seen: PictureStates = encoder(pixels)
-            return seen.last[:, 1:].float()
         assert isinstance(encoder, CLIPText)
         assert self.model.tokenizer is not None
         told: Any = {"dialect": "plain", "penultimate": True, "device": self.device}
-        pooled = encode(request.prompt, [self.model.tokenizer], [encoder], **told).pooled
+        pooled = encode(prompt, [self.model.tokenizer], [encoder], **told).pooled
         assert pooled is not None
         direction: Tensor = pooled.float() / torch.linalg.norm(pooled.float(), dim=-1, keepdim=True)
         return direction[:, None] * math.sqrt(pooled.shape[-1])

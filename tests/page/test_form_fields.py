@@ -12,7 +12,6 @@ LEFT_OUT = {
     "tiny": "the server's model has its own",
     "vae": "the server's model has its own",
     "zero_terminal_snr": "the server's model has its own",
-    "controls": "their networks lie on the server, which lists none; a dropped picture's are kept",
     "embeddings": "those in the server's folder need no mention: prompts name them",
     "inversion": "edits by two prompts, which no tool of the page asks for",
     "source": "the second prompt of inversion",
@@ -22,6 +21,7 @@ LEFT_OUT = {
 }
 """What the page has no control for, and why."""
 ELSEWHERE = {
+    "controls": "control pictures, with a test of their own",
     "crop": "the editor",
     "extend": "the editor",
     "feather": "the editor",

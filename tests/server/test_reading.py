@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import multiprocessing
 import operator
 import os
@@ -158,6 +159,33 @@ def test_a_picture_of_another_program_gives_what_can_be_taken_over(server):
     assert request["model"] == "embedded"
     assert "the model dreamy: it is not served; drawn with embedded" in found["left_out"]
     assert any("4x-Ultra" in note for note in found["left_out"])
+
+
+def test_a_picture_keeps_the_controls_that_are_here_and_names_the_others(server):
+    lines = PIL.Image.new("RGB", (8, 8), "white")
+    near, far = ({"model": model, "image": lines, "weight": 0.5} for model in ("edges", "depth-of-mine"))
+    drawn = sfumato.load().generate("an apple", seed=5, steps=1, width=64, height=64, controls=near)
+    record = PngInfo()
+    for name, text in PIL.Image.open(io.BytesIO(drawn.png())).text.items():
+        request = sfumato.Request("an apple", controls=[near, far]).model_dump(mode="json")
+        own = json.loads(text) if text.startswith("{") else None
+        record.add_text(name, json.dumps({**own, "request": {**own["request"], **request}}) if own else text)
+    found = inspect(server, encoded(PIL.Image.new("RGB", (64, 64)), pnginfo=record))
+    assert [each["model"] for each in found["request"]["controls"]] == ["edges"]
+    assert found["left_out"] == ["the control depth-of-mine: it is not in the server's folder"]
+
+
+def test_a_picture_that_a_job_began_from_is_seen_small_by_its_owner(server):
+    given = PIL.Image.effect_mandelbrot((800, 400), (-2, -1, 1, 1), 50)
+    asked = {"prompt": "an apple", "steps": 1, "width": 64, "height": 64}
+    image = encoded(given)
+    job = server.submit(**asked, controls=[{"model": "edges", "image": image}])
+    digest = job["request"]["controls"][0]["image"]["sha256"]
+    small = server.http.get(f"/api/v1/inputs/{digest}/thumbnail")
+    assert small.headers["content-type"] == "image/webp"
+    assert PIL.Image.open(io.BytesIO(small.content)).size == (320, 160)
+    assert server.http.get(f"/api/v1/inputs/{'0' * 64}/thumbnail").status_code == 404
+    assert server.http.get("/api/v1/inputs/passwd/thumbnail").status_code == 422
 
 
 def test_a_picture_that_says_nothing_is_a_picture_all_the_same(server):

@@ -20,6 +20,7 @@ SENTENCES: Mapping[str, str] = {
     "syntax_not_read": r"^the prompt's syntax: (?P<why>.+)",
     "adapter_left_out": r"^the LoRA (?!.* is for few steps)(?P<name>.+?): (?P<why>.+)",
     "embedding_left_out": r"^the embedding (?P<name>.+?): it is not in",
+    "control_left_out": r"^the control (?P<name>.+?): it is not in",
     "model_replaced": r"^the model (?P<name>.+?): it is not (?:served|in your folder); drawn with "
     r"(?P<other>.+)",
     "bracket_not_closed": rf"'(?P<sign>.)' is never closed; .*\({_PLACE}, ",

@@ -1,12 +1,14 @@
 """How a picture that a client sends was drawn, by whatever program, as a request to draw its like here."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
 from sfumato import folders, foreign, metadata, pictures
+from sfumato.control import Control
 from sfumato.names import UPSCALERS
 from sfumato.prompt.meaning import AdapterWeight
 from sfumato.request import Request
@@ -31,8 +33,12 @@ class InspectionView(View):
     record: dict[str, Any] | None = Field(description="Our own record, whole, but for pictures' bytes.")
 
 
-def inspected(content: bytes, models: tuple[str, ...]) -> InspectionView:
-    """What the file of a picture or a clip says; `models` are those that can be drawn with.
+def inspected(
+    content: bytes, models: tuple[str, ...], controls: Callable[[str], tuple[str, ...]]
+) -> InspectionView:
+    """What the file of a picture or a clip says.
+
+    `models`: those that can be drawn with. `controls`: the networks that the controls of one may name.
 
     Raises `PictureError`.
     """
@@ -52,7 +58,7 @@ def inspected(content: bytes, models: tuple[str, ...]) -> InspectionView:
     if found is None:
         nothing: dict[str, Any] = dict.fromkeys(("program", "model", "request", "record"))
         return InspectionView(**facts, **nothing, left_out=(), embeddings=())
-    fitting = _served(found, models)
+    fitting = _served(found, models, controls)
     request = fitting.request.model_dump(mode="json", exclude_defaults=True)
     ours = None if record is None else record.for_file("PNG", embed=False).model_dump(mode="json")
     return InspectionView(
@@ -66,7 +72,9 @@ def inspected(content: bytes, models: tuple[str, ...]) -> InspectionView:
     )
 
 
-def _served(found: foreign.ForeignRecord, models: tuple[str, ...]) -> foreign.ForeignRecord:
+def _served(
+    found: foreign.ForeignRecord, models: tuple[str, ...], controls: Callable[[str], tuple[str, ...]]
+) -> foreign.ForeignRecord:
     """`found` with what this server draws with; noted what is not here."""
     notes, request = list(found.left_out), found.request
     named = request.model if found.program == OURS else found.model
@@ -79,6 +87,8 @@ def _served(found: foreign.ForeignRecord, models: tuple[str, ...]) -> foreign.Fo
         notes.append(f"the upscaler {request.upscaler}")
         changes["upscaler"] = None
     changes["adapters"] = _adapters(request, notes)
+    if request.controls:
+        changes["controls"] = _controls(request, controls(changes["model"]), notes)
     embeddings = folders.found("embeddings")
     notes += [
         f"the embedding {name}: it is not in the server's folder"
@@ -98,4 +108,15 @@ def _adapters(request: Request, notes: list[str]) -> tuple[AdapterWeight, ...]:
             notes.append(f"the LoRA {use.name}: it is not in the server's folder")
         else:
             kept.append(replace(use, name=name))
+    return tuple(kept)
+
+
+def _controls(request: Request, known: tuple[str, ...], notes: list[str]) -> tuple[Control, ...]:
+    """Those of a request's controls whose networks are `known`."""
+    kept = []
+    for each in request.controls:
+        if each.model.removesuffix(".safetensors") in known:
+            kept.append(each)
+        else:
+            notes.append(f"the control {each.model}: it is not in the server's folder")
     return tuple(kept)

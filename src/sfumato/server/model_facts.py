@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from sfumato import folders
 from sfumato.errors import SfumatoError
 from sfumato.request import FRAMES_OF_CLIP
 from sfumato.server.jobs import View
@@ -91,6 +92,13 @@ def model_facts(model: str) -> ModelFacts:
         upscaler=found.own.get("upscaler", DEFAULT_UPSCALER),
         controls=tuple(found.controls),
     )
+
+
+def control_models(model: ModelView) -> tuple[str, ...]:
+    """The networks that a model's controls may name: those that it brings with it and those in the server's
+    folder.
+    """
+    return *model.controls, *folders.found("controls")
 
 
 def model_view(name: str) -> ModelView:

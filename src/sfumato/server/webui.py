@@ -8,7 +8,7 @@ import PIL.Image
 import PIL.ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sfumato import folders, pictures
+from sfumato import pictures
 from sfumato.errors import UsageError, nearest
 from sfumato.foreign.settings import Translation
 from sfumato.names import PREPROCESSORS
@@ -270,8 +270,3 @@ def _controls(scripts: dict[str, Any]) -> list[dict[str, Any]]:
                 control[own] = unit[name]
         controls.append(control)
     return controls
-
-
-def control_models(own: tuple[str, ...]) -> tuple[str, ...]:
-    """The networks that a unit may name: a model's `own`, and those in the server's folder."""
-    return *own, *folders.found("controls")

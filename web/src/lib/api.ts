@@ -243,6 +243,8 @@ export const api = {
   dialects: () => unwrapped(client.GET("/api/v1/dialects")),
   styles: () => unwrapped(client.GET("/api/v1/styles")),
   adapters: () => unwrapped(client.GET("/api/v1/adapters")),
+  controls: () => unwrapped(client.GET("/api/v1/controls")),
+  preprocessors: () => unwrapped(client.GET("/api/v1/preprocessors")),
   motion: () => unwrapped(client.GET("/api/v1/motion")),
   wildcards: () => unwrapped(client.GET("/api/v1/wildcards")),
   embeddings: () => unwrapped(client.GET("/api/v1/embeddings")),
@@ -253,4 +255,5 @@ export const fileUrl = (picture: string): string => `/api/v1/pictures/${enc(pict
 export const sampleUrl = (teaching: string, number: number): string =>
   `/api/v1/teach/${enc(teaching)}/samples/${number}`;
 export const gridFileUrl = (grid: string): string => `/api/v1/grids/${enc(grid)}/file`;
+export const inputThumbnailUrl = (sha256: string): string => `/api/v1/inputs/${enc(sha256)}/thumbnail`;
 export const thumbnailUrl = (picture: string): string => `/api/v1/pictures/${enc(picture)}/thumbnail`;

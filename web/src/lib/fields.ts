@@ -25,7 +25,8 @@ export function fieldText(name: string, value: unknown): string {
   if (typeof value === "number") return name.endsWith("seed") ? String(value) : number(value, 4);
   if (typeof value === "string") return value.length > 200 ? t("setting.picture") : value;
   if (Array.isArray(value)) return value.map((each) => fieldText(name, each)).join(", ");
-  const { name: called, weight, data } = value as Record<string, unknown>;
+  // an adapter has a name, a control its network's
+  const { model, name: called = model, weight, data } = value as Record<string, unknown>;
   if (called !== undefined)
     return weight === undefined ? String(called) : `${String(called)} ${String(weight)}`;
   if (data !== undefined) return t("setting.picture");

@@ -12,6 +12,7 @@ from sfumato.server import webui
 from sfumato.server import webui_answers as answers
 from sfumato.server.admission import served_model
 from sfumato.server.context import Owner, Shared
+from sfumato.server.model_facts import control_models
 
 router = APIRouter(prefix="/sdapi/v1", tags=["A1111"])
 controlnet = APIRouter(prefix="/controlnet", tags=["A1111"])
@@ -151,8 +152,8 @@ def controlnet_version() -> answers.ControlNetVersion:
 @controlnet.get("/model_list")
 def list_control_models(server: Shared) -> answers.ControlModels:
     """The networks that a unit may name."""
-    own = server.model(server.settings.models[0]).controls
-    return answers.ControlModels(model_list=webui.control_models(own))
+    model = server.model(server.settings.models[0])
+    return answers.ControlModels(model_list=control_models(model))
 
 
 @controlnet.get("/module_list")

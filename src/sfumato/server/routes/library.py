@@ -1,12 +1,13 @@
 """What can be drawn with: models, samplers, styles, adapters, word lists."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from sfumato import folders
-from sfumato.names import DIALECTS, SAMPLERS, SPACINGS, UPSCALERS
+from sfumato.names import DIALECTS, PREPROCESSORS, SAMPLERS, SPACINGS, UPSCALERS
 from sfumato.prompt import wildcards
 from sfumato.prompt.styles import load_styles
 from sfumato.server.context import Shared
@@ -104,6 +105,13 @@ def list_embeddings() -> list[Named]:
 def list_controls() -> list[Named]:
     """ControlNets and other networks that follow a picture, in the server's folder."""
     return [Named(name=name) for name in folders.found("controls")]
+
+
+@router.get("/preprocessors")
+def list_preprocessors() -> list[Named]:
+    """What can be made of a control's picture first, by name; without opencv there are no edges."""
+    missing = () if find_spec("cv2") else ("canny",)
+    return [Named(name=name) for name in PREPROCESSORS if name not in missing]
 
 
 @router.get("/motion")

@@ -5,14 +5,17 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.contact_sheet import caption, contact_sheet, shrunk
+from sfumato.pictures import opened_content, rgba
 from sfumato.request import MAX_COUNT, MAX_SEED
 from sfumato.server.context import Owner, Server, Shared
 from sfumato.server.encoding import opened
 from sfumato.server.jobs import Event, PictureView
+from sfumato.server.store.picture_files import THUMBNAIL_SIDE
 
 router = APIRouter(prefix="/api/v1", tags=["pictures"])
 
@@ -116,6 +119,22 @@ def get_thumbnail(picture: str, server: Shared, owner: Owner) -> Response:
     view = _own(server, picture, owner)
     path = server.store.files(view.frames).thumbnail(view.sha256)
     return FileResponse(path, media_type="image/webp", headers=FOREVER)
+
+
+@router.get("/inputs/{digest}/thumbnail", response_class=Response)
+def get_input_thumbnail(
+    digest: Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$")], server: Shared, owner: Owner
+) -> Response:
+    """A small WebP file of a picture that one of the jobs began from, by its sha256."""
+    content = server.store.input(digest, owner)
+    if content is None:
+        raise HTTPException(404, f"there is no picture {digest!r}")
+    buffer = io.BytesIO()
+    with opened_content(io.BytesIO(content), "the picture") as picture:
+        small = rgba(picture)
+        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        small.save(buffer, "WEBP", quality=80)
+    return Response(buffer.getvalue(), media_type="image/webp", headers=FOREVER)
 
 
 @router.patch("/pictures/{picture}")

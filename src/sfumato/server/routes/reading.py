@@ -14,6 +14,7 @@ from sfumato.server.admission import served_model
 from sfumato.server.context import Shared
 from sfumato.server.errors import error_body
 from sfumato.server.inspecting import InspectionView, inspected
+from sfumato.server.model_facts import control_models
 from sfumato.server.prompts import PromptView, read_prompt
 from sfumato.server.submitting import decoded
 
@@ -64,4 +65,8 @@ def read_text(text: PromptText, server: Shared) -> Any:
 @router.post("/inspect")
 def inspect_picture(file: PictureFile, server: Shared) -> InspectionView:
     """How a picture was drawn, by Sfumato or another program: the fields of a request to draw its like."""
-    return inspected(decoded(file.image, "image"), server.settings.models)
+
+    def controls(model: str) -> tuple[str, ...]:
+        return control_models(server.model(model))
+
+    return inspected(decoded(file.image, "image"), server.settings.models, controls)

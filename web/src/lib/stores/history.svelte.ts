@@ -2,6 +2,7 @@
 
 import type { DrawFields } from "../api";
 import { isRecord, Stored } from "../stored.svelte";
+import { keepPictures, keptPictures } from "./kept-pictures";
 
 const MOST_PROMPTS = 200;
 
@@ -13,6 +14,9 @@ const OWN: readonly string[] = ["prompt", "seed", "image", "mask"] satisfies (ke
 
 const parted = (fields: DrawFields, own: boolean): DrawFields =>
   Object.fromEntries(Object.entries(fields).filter(([name]) => OWN.includes(name) === own));
+
+/** Where the control pictures of a preset are kept. */
+const picturesOf = (preset: string): string => `preset ${preset}`;
 
 class History {
   #prompts = new Stored<string[]>("prompts", [], isTexts);
@@ -46,23 +50,28 @@ class History {
     this.#prompts.value = [prompt, ...others].slice(0, MOST_PROMPTS);
   }
 
-  /** Keep all under a name but the prompt, the seed and pictures. */
-  savePreset(name: string, fields: DrawFields): void {
-    this.#presets.value = { ...this.#presets.value, [name]: parted(fields, false) };
+  /** Keep all under a name but the prompt, the seed and what is begun with. */
+  async savePreset(name: string, fields: DrawFields): Promise<void> {
+    const { controls, ...others } = parted(fields, false);
+    const pictures = keepPictures(picturesOf(name), controls ? { controls } : null);
+    // it is not listed before it is whole
+    if (controls) await pictures;
+    this.#presets.value = { ...this.#presets.value, [name]: others };
   }
 
   /** The fields of a preset, and of `fields` what presets do not hold. */
-  withPreset(name: string, fields: DrawFields): DrawFields {
-    return { ...this.#presets.value[name], ...parted(fields, true) };
+  async withPreset(name: string, fields: DrawFields): Promise<DrawFields> {
+    const pictures = await keptPictures(picturesOf(name));
+    return { ...this.#presets.value[name], ...pictures, ...parted(fields, true) };
   }
 
-  removePreset(name: string): void {
-    const { [name]: _, ...others } = this.#presets.value;
+  /** Forget a preset; what is returned brings it back. */
+  removePreset(name: string): () => void {
+    const { [name]: fields = {}, ...others } = this.#presets.value;
+    const pictures = keptPictures(picturesOf(name));
     this.#presets.value = others;
-  }
-
-  restorePresets(presets: Readonly<Record<string, DrawFields>>): void {
-    this.#presets.value = presets;
+    void pictures.then(() => keepPictures(picturesOf(name), null));
+    return () => void pictures.then((kept) => this.savePreset(name, { ...fields, ...kept }));
   }
 }
 

@@ -30,8 +30,12 @@ async function asked<T>(
   }
 }
 
-export async function keepPictures(form: string, fields: DrawFields): Promise<void> {
-  await asked("readwrite", (table) => table.put(fields, form));
+/** Keep them under the name of a form; none forgets it. */
+export async function keepPictures(form: string, fields: DrawFields | null): Promise<void> {
+  await asked(
+    "readwrite",
+    (table) => (fields === null ? table.delete(form) : table.put(fields, form)) as IDBRequest<unknown>,
+  );
 }
 
 export async function keptPictures(form: string): Promise<DrawFields> {

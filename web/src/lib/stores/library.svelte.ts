@@ -11,6 +11,8 @@ type Lists =
   | "upscalers"
   | "styles"
   | "adapters"
+  | "controls"
+  | "preprocessors"
   | "motion"
   | "embeddings"
   | "wildcards";
@@ -24,6 +26,8 @@ class Library {
   upscalers = $state.raw<List<"upscalers">>([]);
   styles = $state.raw<List<"styles">>([]);
   adapters = $state.raw<List<"adapters">>([]);
+  controls = $state.raw<List<"controls">>([]);
+  preprocessors = $state.raw<List<"preprocessors">>([]);
   motion = $state.raw<List<"motion">>([]);
   embeddings = $state.raw<List<"embeddings">>([]);
   wildcards = $state.raw<List<"wildcards">>([]);
@@ -51,6 +55,8 @@ class Library {
       this.upscalers,
       this.styles,
       this.adapters,
+      this.controls,
+      this.preprocessors,
       this.motion,
       this.embeddings,
       this.wildcards,
@@ -62,6 +68,8 @@ class Library {
       api.upscalers(),
       api.styles(),
       api.adapters(),
+      api.controls(),
+      api.preprocessors(),
       api.motion(),
       api.embeddings(),
       api.wildcards(),

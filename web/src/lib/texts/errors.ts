@@ -170,6 +170,10 @@ export const errors = {
     de: "Die Schreibweise des Prompts: {why}",
   },
   "error.adapter_left_out": { en: "LoRA {name}: {why}", de: "LoRA {name}: {why}" },
+  "error.control_left_out": {
+    en: "Control network {name}: not in the server's folder",
+    de: "Steuernetz {name}: liegt nicht im Ordner des Servers",
+  },
   "error.embedding_left_out": {
     en: "Embedding {name}: not in the server's folder",
     de: "Embedding {name}: liegt nicht im Ordner des Servers",
@@ -301,7 +305,7 @@ export const errors = {
     en: "The beginning {start} is not before the end {end}.",
     de: "Der Anfang {start} liegt nicht vor dem Ende {end}.",
   },
-  "error.control_no_picture": { en: "A control needs a picture.", de: "Eine Steuerung braucht ein Bild." },
+  "error.control_no_picture": { en: "A control needs a picture.", de: "Ein Steuernetz braucht ein Bild." },
   "error.travel_beyond": {
     en: "Frame {frame} of the prompt travel is beyond the clip, which has {count}.",
     de: "Bild {frame} der Prompt-Reise liegt hinter dem Clip, der {count} Bilder hat.",
@@ -727,8 +731,8 @@ export const errors = {
     de: "„{name}“ ist für ein anderes Modell gemacht.",
   },
   "error.control_pictures": {
-    en: "This control cannot read what is given.",
-    de: "Diese Steuerung kann das Gegebene nicht lesen.",
+    en: "This control network cannot read what is given.",
+    de: "Dieses Steuernetz kann das Gegebene nicht lesen.",
   },
   "error.adapter_needs_motion": {
     en: "The adapter “{name}” works only with a motion adapter: draw a clip with one.",

@@ -17,7 +17,7 @@ export const fields = {
   "setting.transparent": { en: "Transparent", de: "Durchsichtig" },
   "setting.elements": { en: "Elements", de: "Elemente" },
   "setting.harmonise": { en: "Harmonise", de: "Angleichen" },
-  "setting.controls": { en: "Controls", de: "Vorgaben" },
+  "setting.controls": { en: "Control pictures", de: "Steuerbilder" },
   "setting.variation_amount": { en: "Variation", de: "Variation" },
   "setting.variation_seed": { en: "Its seed", de: "Deren Seed" },
   "setting.upscale": { en: "Enlarged", de: "Vergrößert" },

@@ -46,6 +46,10 @@ export const gallery = {
   "picture.back": { en: "Back to the gallery", de: "Zurück zur Galerie" },
   "picture.before": { en: "Newer picture", de: "Neueres Bild" },
   "picture.after": { en: "Older picture", de: "Älteres Bild" },
+  "picture.unreadable": {
+    en: "{name} is no picture that can be read.",
+    de: "{name} ist kein lesbares Bild.",
+  },
   "picture.gone": { en: "This picture does not exist.", de: "Dieses Bild gibt es nicht." },
   "picture.favourite": { en: "Favourite", de: "Favorit" },
   "picture.edit": { en: "Edit", de: "Bearbeiten" },

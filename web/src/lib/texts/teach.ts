@@ -18,7 +18,6 @@ export const teach = {
     de: "Fünf von mehreren Seiten, vor mehreren Hintergründen, sind gut.",
   },
   "teach.remove": { en: "Leave out {name}", de: "{name} weglassen" },
-  "teach.unreadable": { en: "{name} is no picture that can be read.", de: "{name} ist kein lesbares Bild." },
   "teach.name": { en: "Name", de: "Name" },
   "teach.nameHint": {
     en: "What prompts will call it: a rare word and what it is, as “sks mug”.",

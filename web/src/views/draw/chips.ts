@@ -71,6 +71,8 @@ export function chipsOf(fields: DrawFields): Chip[] {
   if (fields.style?.length) add("style", fields.style.join(", "), "style");
   for (const { name, weight } of fields.adapters ?? [])
     add(`adapter ${name}`, `${name} ${number(weight)}`, "adapters");
+  for (const [index, { model, weight }] of (fields.controls ?? []).entries())
+    add(`control ${index}`, `${model} ${number(weight)}`, "controls");
   if (fields.elements?.length)
     add("elements", t("chip.elements", { count: fields.elements.length }), "elements", "harmonise");
   if (fields.variation_amount?.length)

@@ -1,1 +1,0 @@
-import{g as e}from"./toasts.svelte-CXu8ifQl.js";import{R as t}from"./index-BRvRhr4U.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

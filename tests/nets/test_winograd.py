@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from sfumato.nets import compiled, winograd
 from sfumato.nets.inference import Conv, for_inference
-from sfumato.nets.winograd import winograd_conv, winograd_weight
+from sfumato.nets.winograd import WinogradConv, winograd_conv, winograd_weight
 
 pytestmark = pytest.mark.skipif(
     compiled.library() is None, reason="needs a C++ compiler when Sfumato is installed: apt-get install g++"
@@ -99,3 +99,72 @@ def test_without_a_bias_none_is_added():
     for_inference(conv, CPU, torch.float32)
     assert furthest(conv(x), direct) <= 2.0**-19
     assert conv.by_winograd
+
+
+PRECISIONS = torch.float32, torch.float64
+GEOMETRIES = [((2, 64, 9, 7, 96), (1, 1)), ((3, 128, 8, 8, 64), (0, 0)), ((1, 64, 16, 12, 80), (1, 0))]
+
+
+@pytest.mark.parametrize("at_once", [1 << 17, 1])
+@pytest.mark.parametrize(("shape", "padding"), GEOMETRIES)
+def test_its_gradients_are_as_exact_as_float32_allows(shape, padding, at_once, monkeypatch):
+    monkeypatch.setattr(winograd, "AT_ONCE", at_once)
+    batch, read, height, width, written = shape
+    given = [picture(batch, read, height, width), picture(written, read, 3, 3, seed=1)]
+    given.append(picture(1, written, seed=2)[0])
+    own, exact = (
+        [each.to(dtype).detach().clone().requires_grad_() for each in given] for dtype in PRECISIONS
+    )
+    direct = F.conv2d(*exact, padding=padding)
+    wanted = picture(*direct.shape, seed=3)
+    answer = WinogradConv.apply(*own, padding)
+    assert furthest(answer.detach(), direct.detach()) <= 2.0**-19
+    # also gradients that lie in memory otherwise
+    answer.backward(wanted.contiguous())
+    direct.backward(wanted.double())
+    for mine, theirs in zip(own, exact, strict=True):
+        assert furthest(mine.grad, theirs.grad) <= 2.0**-18
+
+
+def gradients_of(conv, x):
+    """Of its weight and bias, as far as they learn, and of the picture."""
+    x = x.clone().requires_grad_()
+    conv(x).square().sum().backward()
+    return {name: each.grad for name, each in conv.named_parameters()} | {"x": x.grad}
+
+
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("bias",), ("weight", "bias")])
+def test_a_layer_that_learns_has_the_gradients_of_torchs(frozen, monkeypatch):
+    torch.manual_seed(0)
+    conv, x = Conv(64, 80, 3, padding=1), picture(2, 64, 12, 10)
+    for name in frozen:
+        getattr(conv, name).requires_grad_(False)
+    applied, own = [], WinogradConv.apply
+    monkeypatch.setattr(WinogradConv, "apply", lambda *given: applied.append(True) or own(*given))
+    found = gradients_of(conv, x)
+    assert applied == [True]
+    conv.zero_grad()
+    monkeypatch.setattr(WinogradConv, "applies", lambda *_: False)
+    for name, expected in gradients_of(conv, x).items():
+        assert (expected is None) == (found[name] is None) == (name in frozen)
+        assert expected is None or furthest(found[name], expected.double()) <= 2.0**-17
+    assert applied == [True]
+
+
+def test_the_picture_is_not_kept_for_a_frozen_weight():
+    kept = []
+    conv, x = Conv(64, 64, 3, padding=1).requires_grad_(False), picture(1, 64, 12, 12).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.shape), lambda each: each):
+        conv(x)
+    assert kept == [conv.weight.shape]
+
+
+@pytest.mark.parametrize("why", ["autocast", "no gradients", "few channels"])
+def test_a_layer_that_learns_is_torchs_where_that_is_the_faster_or_the_only_way(why, monkeypatch):
+    channels = 48 if why == "few channels" else 64
+    conv, x = Conv(channels, 64, 3, padding=1), picture(1, channels, 12, 12)
+    monkeypatch.setattr(WinogradConv, "apply", None)
+    with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
+        if why == "no gradients":
+            conv.requires_grad_(False)
+        assert conv(x).shape == (1, 64, 12, 12)

@@ -5,9 +5,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sfumato import devices
 from sfumato.errors import SfumatoWarning, UsageError
 from sfumato.train import stages
 from sfumato.train.lr_schedule import LR_SCHEDULES, warmup_stable_decay
@@ -50,6 +52,17 @@ def test_every_stage_of_the_projects_own_begins_with_the_model_of_one_before_it(
 def test_keys_can_be_changed_where_the_recipe_is_named(tmp_path):
     recipe = read(written(tmp_path, least()), {"steps": 7, "data.folder": "other", "adapter.rank": 4})
     assert (recipe.steps, recipe.data.folder, recipe.adapter.rank) == (7, "other", 4)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_network_computes_in_what_is_fastest_on_its_device_unless_the_recipe_says(
+    fast, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: fast)
+    cpu, recipe = torch.device("cpu"), read(written(tmp_path, least()))
+    assert recipe.dtype(cpu) == (torch.bfloat16 if fast else torch.float32)
+    assert read(written(tmp_path, least('precision = "float16"'))).dtype(cpu) == torch.float16
+    assert read(written(tmp_path, least('precision = "float32"'))).dtype(cpu) == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ sys.path.append(str(Path(__file__).parents[1] / "cli"))
 from commandline import Here
 
 import sfumato
-from sfumato import devices, weights
+from sfumato import weights
 from sfumato.adapt.description import describe
 from sfumato.cli import console
 from sfumato.errors import UsageError
 from sfumato.image import Image as Drawn
-from sfumato.train import recipe_file, teach
+from sfumato.train import recipe_file
 
 SHORT = ("--device", "cpu", "--steps", "2")
 
@@ -174,14 +174,6 @@ def test_pictures_that_are_named_one_by_one_are_copied_with_their_captions(here,
     assert status == 0, err
     copies = {path.name: path.read_bytes() for path in (tmp_path / "runs/mug/pictures").iterdir()}
     assert copies == {name: (mug / name).read_bytes() for name in ("0.png", "1.png", "0.txt")}
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_it_is_learned_in_the_precision_that_is_fastest_here(fast, mug, tiny_base, tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: fast)
-    mine = teach.Teaching((mug,), "sks mug", base=str(tiny_base), run=tmp_path / "run", device="cpu")
-    (stage,) = teach.prepare(mine).stages
-    assert stage.recipe.precision == ("bfloat16" if fast else "float32")
 
 
 def test_captions_are_learned_with_the_name_in_them(here, mug, tiny_base, tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from sfumato.nets.winograd import winograd_conv, winograd_suits, winograd_weight
+from sfumato.nets.winograd import conv_once, fast_by_winograd, input_gradient_once
 
 Pair = tuple[int, int]
 
@@ -124,10 +124,8 @@ def _merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
     """A convolution with a weight that is used once."""
-    if _by_winograd(x, weight, stride):
-        x = x.contiguous(memory_format=torch.channels_last)
-        each = x.new_zeros(1, len(weight)) if bias is None else bias[None]
-        return winograd_conv(x, winograd_weight(weight), each, padding)
+    if fast_by_winograd(x, weight, stride):
+        return conv_once(x, weight, bias, padding)
     return F.conv2d(x, weight, bias, stride, padding)
 
 
@@ -135,18 +133,9 @@ def _conv_input_gradient(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair
 ) -> Tensor | None:
     """The gradient of its input `x`."""
-    if _by_winograd(gradient, weight, stride):
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        around = 2 - padding[0], 2 - padding[1]
-        nothing = gradient.new_zeros(1, weight.shape[1])
-        return winograd_conv(gradient, winograd_weight(weight, turned=True), nothing, around)
+    if fast_by_winograd(gradient, weight, stride):
+        return input_gradient_once(gradient, weight, padding)
     return _conv_backward(gradient, x, weight, stride, padding, (True, False, False))[0]
-
-
-def _by_winograd(x: Tensor, weight: Tensor, stride: Pair) -> bool:
-    kernel, channels = tuple(weight.shape[2:]), (weight.shape[1], weight.shape[0])
-    suits = winograd_suits(tuple(x.shape), channels, (kernel, tuple(stride)), x.dtype)
-    return x.device.type == "cpu" and suits
 
 
 def _conv_backward(

@@ -22,6 +22,7 @@ SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "layer_norm": ([*[ADDRESS] * 2, *[NUMBER] * 2, *[ADDRESS] * 2, FLOAT, INT, INT], None),
     "quantize": ([*[ADDRESS] * 2, *[NUMBER] * 2, *[ADDRESS] * 2, INT, INT], None),
     "winograd_input": ([*[ADDRESS] * 2, *[NUMBER] * 8, INT], None),
+    "winograd_gradient": ([*[ADDRESS] * 2, *[NUMBER] * 8, INT], None),
     "winograd_output": ([*[ADDRESS] * 2, *[NUMBER] * 8, ADDRESS, NUMBER, ADDRESS, INT, INT], None),
 }
 """What the compiled functions take, and what they return."""

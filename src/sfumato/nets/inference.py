@@ -20,7 +20,7 @@ from sfumato.nets import quantization
 from sfumato.nets.circular import padded
 from sfumato.nets.normalisation import group_norm, group_norm_suits, layer_norm, layer_norm_suits
 from sfumato.nets.quantization import Int8Activations
-from sfumato.nets.winograd import winograd_conv, winograd_suits, winograd_weight
+from sfumato.nets.winograd import WinogradConv, winograd_conv, winograd_suits, winograd_weight
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -117,6 +117,8 @@ class PrepackedConv(Prepacked, nn.Conv2d):
 
     def convolve(self, x: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
         """`x` (B, C, H, W) and the plain weight."""
+        if WinogradConv.applies(x, self.weight, self.stride, bias):
+            return WinogradConv.apply(x, self.weight, bias, padding)  # type: ignore[no-untyped-call]
         return F.conv2d(x, self.weight, bias, self.stride, padding)
 
     def pack(self) -> None:

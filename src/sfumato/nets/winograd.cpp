@@ -1,5 +1,6 @@
-// Both transforms of Winograd's convolution F(2×2, 3×3) (Lavin & Gray 2016, §4.1) in float32, channels last: each tile of
-// 2×2 results is made of 4×4 places of the picture by 16 multiplications a channel where the direct way takes 36.
+// The transforms of Winograd's convolution F(2×2, 3×3) (Lavin & Gray 2016, §4.1) in float32, channels last: each tile of
+// 2×2 results is made of 4×4 places of the picture by 16 multiplications a channel where the direct way takes 36. So is
+// the gradient of its weight, by the transposed transform of the results' gradients.
 
 #include <algorithm>
 #include <cstdint>
@@ -71,6 +72,28 @@ EVERY_PROCESSOR void tile_out(const float* in, int64_t apart, float* const (&pla
     }
 }
 
+// A e Aᵀ of the 2×2 places that `places` points to, to 16 numbers that lie `apart`
+EVERY_PROCESSOR void tile_back(const float* const (&places)[SIDE], float* out, int64_t apart, int64_t channels) {
+    for (int64_t c = 0; c < channels; c += LANES) {
+        Floats half[SIDE][2];
+        for (int64_t x = 0; x < 2; ++x) {
+            const Floats upper = read(places[x] + c), lower = read(places[2 + x] + c);
+            half[0][x] = upper;
+            half[1][x] = upper + lower;
+            half[2][x] = upper - lower;
+            half[3][x] = -lower;
+        }
+        for (int64_t y = 0; y < SIDE; ++y) {
+            const Floats left = half[y][0], right = half[y][1];
+            float* const at = out + y * SIDE * apart + c;
+            write(at, left);
+            write(at + apart, left + right);
+            write(at + 2 * apart, left - right);
+            write(at + 3 * apart, -right);
+        }
+    }
+}
+
 int team(int64_t numbers, int threads) { return numbers < ALONE ? 1 : threads; }
 
 }  // namespace
@@ -98,6 +121,29 @@ void winograd_input(const float* x, float* out, int64_t apart, int64_t height, i
                     inside ? x + ((picture * height + row) * width + column) * channels : nothing;
             }
         tile_in(places, out + n * channels, apart, channels);
+    }
+    std::free(nothing);
+}
+
+// The gradient (batch, rows, columns, channels) of the result to out (16, count, channels), whose 16 parts lie `apart`
+// numbers, for the tiles that `winograd_input` makes of a picture of height × width.
+void winograd_gradient(const float* gradient, float* out, int64_t apart, int64_t height, int64_t width, int64_t channels,
+                       int64_t above, int64_t beside, int64_t first, int64_t count, int threads) {
+    const Shape shape(height, width, above, beside);
+    float* const nothing = static_cast<float*>(std::calloc(channels, sizeof(float)));
+    const int size = team(count * POINTS * channels, threads);
+#pragma omp parallel for num_threads(size) if (size > 1) schedule(static)
+    for (int64_t n = 0; n < count; ++n) {
+        const int64_t tile = (first + n) % (shape.down * shape.across), picture = (first + n) / (shape.down * shape.across);
+        const float* places[SIDE];
+        for (int64_t y = 0; y < 2; ++y)
+            for (int64_t z = 0; z < 2; ++z) {
+                const int64_t row = 2 * (tile / shape.across) + y, column = 2 * (tile % shape.across) + z;
+                const bool inside = row < shape.rows && column < shape.columns;
+                places[2 * y + z] =
+                    inside ? gradient + ((picture * shape.rows + row) * shape.columns + column) * channels : nothing;
+            }
+        tile_back(places, out + n * channels, apart, channels);
     }
     std::free(nothing);
 }

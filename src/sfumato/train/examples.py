@@ -22,7 +22,7 @@ from sfumato.data.crops import Crop, CropPolicy, Dataset, Size, bucket_sizes, ne
 from sfumato.data.folder import FolderContents, FolderDataset
 from sfumato.data.icons import icon_dataset, load
 from sfumato.data.search import search
-from sfumato.devices import DTYPES, sent
+from sfumato.devices import sent
 from sfumato.errors import UsageError, warn
 from sfumato.nets.inputs import SizeConditioning
 from sfumato.prompt.encode import Vectors, size_ids
@@ -237,7 +237,7 @@ def _batches(
 ) -> CaptionedBatches:
     """Batches of `dataset`, its pictures at their `sizes`, whose latents are kept in `folder`."""
     data = cast(CaptionedData, recipe.data)
-    encoder, policy = LatentEncoder(dataset, base, device, DTYPES[recipe.precision]), data.crop_policy
+    encoder, policy = LatentEncoder(dataset, base, device, recipe.dtype(device)), data.crop_policy
     latents: Latents = cache_latents(folder, encoder, sizes, report) if policy.is_fixed else encoder
     buckets, masks = tuple(sorted(set(sizes))), None
     order: Order

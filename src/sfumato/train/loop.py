@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.devices import DTYPES
 from sfumato.errors import NumericsError, UsageError
 from sfumato.files import check_room, make_folder, read_json, write_json
 from sfumato.nets.layers import enable_checkpointing
@@ -228,7 +227,7 @@ def advance(task: Task[B], recipe: Recipe, state: State, generator: torch.Genera
     """One step, this process's parts of it one after another; its learning rate."""
     step, parts, device = state.progress.step, recipe.gradient_accumulation, generator.device
     own = parts // distributed.world_size()
-    dtype, optimizer = DTYPES[recipe.precision], recipe.optimizer
+    dtype, optimizer = recipe.dtype(device), recipe.optimizer
     schedule = LR_SCHEDULES[optimizer.lr_schedule]
     rate = optimizer.learning_rate * schedule(
         step, recipe.steps, optimizer.warmup_steps, optimizer.decay_steps

@@ -19,7 +19,6 @@ from sfumato.data.crops import Crop, Size
 from sfumato.data.icon_pairs import icon_pairs
 from sfumato.data.icons import load
 from sfumato.data.pairs import PairedPictures, folder_pairs
-from sfumato.devices import DTYPES
 from sfumato.train.cache import (
     CaptionEncoder,
     CaptionStates,
@@ -118,7 +117,7 @@ def pair_batches(
         info=replace(base.info, native_size=(side, side)),
         own={**base.own, "native_size": [side, side]},
     )
-    encoder = LatentEncoder(paired.pictures, base, device, DTYPES[recipe.precision])
+    encoder = LatentEncoder(paired.pictures, base, device, recipe.dtype(device))
     latents = cache_latents(run, encoder, [(side, side)] * len(paired.pictures.sizes), report)
     texts = ["", *(text for pair in paired.pairs for text in pair.instructions)]
     states = cache_captions(run, CaptionEncoder(base, device), texts, report)

@@ -18,7 +18,7 @@ from torch import nn
 
 from sfumato.adapt.live import NEW_KINDS, attach_new
 from sfumato.config.base import Config, Positive, divides
-from sfumato.devices import DTYPES
+from sfumato.devices import DTYPES, pick_dtype
 from sfumato.errors import UsageError
 from sfumato.names import LORA_LAYOUTS
 from sfumato.train.lr_schedule import LR_SCHEDULES
@@ -268,8 +268,11 @@ class Recipe(Section):
     """Decays of the exponential moving averages of the weights."""
     result_ema: float | None = None
     """The decay of the average that becomes the result; the first of `ema_decays` unless given."""
-    precision: Annotated[str, one_of(DTYPES)] = "bfloat16"
-    """What the network computes in; weights, averages and the optimizer's moments are float32."""
+    precision: Annotated[str, one_of(DTYPES)] | None = None
+    """What the network computes in; the fastest that is safe on its device unless given.
+
+    Weights, averages and the optimizer's moments are float32.
+    """
     compile: bool = False
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
@@ -280,6 +283,10 @@ class Recipe(Section):
     """Log for TensorBoard as well, in the run's folder."""
     network: dict[str, Any] = field(default_factory=dict)
     """Keys of the network's configuration that differ from the base model's; only from scratch."""
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """What the network computes in on `device`."""
+        return pick_dtype(device, self.precision)
 
     def check(self) -> None:
         if not self.run:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import weights
-from sfumato.devices import DTYPES
 from sfumato.errors import CheckpointError, UsageError
 from sfumato.train import distributed, optimizers
 from sfumato.train.recipe import Recipe
@@ -102,7 +101,7 @@ def begin(
         keys.weight_decay,
         device,
     )
-    scaler = torch.amp.GradScaler(device.type, enabled=DTYPES[recipe.precision] == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.dtype(device) == torch.float16)
     averages = {
         str(decay): {name: weight.detach().clone() for name, weight in trained.items()}
         for decay in recipe.ema_decays

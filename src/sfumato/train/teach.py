@@ -78,7 +78,7 @@ class Teaching:
     """What of the pictures is learned, one of `LOSS_MASKS`; by masks beside them, if there are any, unless
     given."""
     device: str | None = None
-    """Where it is learned; the fastest device here unless given. It computes in what is fastest there."""
+    """Where it is learned; the fastest device here unless given."""
 
     def __post_init__(self) -> None:
         devices.pick_device(self.device)
@@ -252,7 +252,6 @@ def _common(teaching: Teaching, data: FolderContents, run: Path, method: str) ->
         "run": str(run),
         "steps": steps,
         "batch_size": BATCH if teaching.batch_size is None else teaching.batch_size,
-        "precision": str(devices.pick_dtype(devices.pick_device(teaching.device))).removeprefix("torch."),
         "gradient_checkpointing": teaching.base != EMBEDDED,
         "ema_decays": [0.98],
         "checkpoint_every": 25,

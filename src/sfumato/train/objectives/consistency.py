@@ -25,7 +25,6 @@ from sfumato.checkpoint import Model
 from sfumato.checkpoint.families import Defaults
 from sfumato.checkpoint.infer import TrainedRange
 from sfumato.config.base import Positive
-from sfumato.devices import DTYPES
 from sfumato.diffusion.distill import LATENT, SOLVERS, Solver, pseudo_huber
 from sfumato.errors import UsageError
 from sfumato.train.examples import CaptionedBatches, LatentBatch, captioned_batches
@@ -129,8 +128,9 @@ class Consistency(GuidedDistillation, ConsistencyKeys):
             return self.consistency_task(trained, batches, teacher, lambda step: steps, as_sampled)
         levels = base.levels("trailing", self.discretization_steps)
         generator = TrajectoryGenerator(teacher, levels, batches, recipe.batch_size, recipe.seed, device)
-        inputs = _inputs(recipe, base, batches.dataset.digest)
-        with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "float32"):
+        inputs = _inputs(recipe, base, device, batches.dataset.digest)
+        dtype = recipe.dtype(device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             kept = cached_trajectories(Path(recipe.run), self.trajectories, generator, inputs, report)
         net, table = trained.network(), level_table(levels, device)
         loss = TrajectoryLoss(trained.x0_model(net), table, self.distance, self.guidance_embedding)
@@ -239,9 +239,8 @@ def _as_lcm(model: Model, steps: int, guidance: tuple[float, float] = (1.0, 1.0)
     return student_model(model, defaults, learned, "lcm", **schedule)
 
 
-def _inputs(recipe: Recipe, base: Model, data: str) -> dict[str, str]:
+def _inputs(recipe: Recipe, base: Model, device: torch.device, data: str) -> dict[str, str]:
     """All that a teacher's trajectories depend on, besides their number and seed."""
-    keys = ["precision"]
-    keys += [f"objective.{key}" for key in ("discretization_steps", "guidance_range", "guidance_embedding")]
+    keys = [f"objective.{key}" for key in ("discretization_steps", "guidance_range", "guidance_embedding")]
     own = {key: str(value) for key, value in recipe.identity().items() if key in keys or key[:5] == "data."}
-    return {**own, "base": base.fingerprint, "data": data}
+    return {**own, "precision": str(recipe.dtype(device)), "base": base.fingerprint, "data": data}

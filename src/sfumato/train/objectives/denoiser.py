@@ -18,7 +18,6 @@ from torch import Tensor
 
 from sfumato import checkpoint
 from sfumato.checkpoint import Model
-from sfumato.devices import DTYPES
 from sfumato.diffusion.level import Path
 from sfumato.diffusion.predict import Prediction, prediction_named
 from sfumato.errors import UsageError
@@ -94,7 +93,7 @@ def measured(
     """`task`, whose loss is measured on what is `held_out`, if there is anything."""
     if held_out is None:
         return task
-    dtype, generator = DTYPES[recipe.precision], torch.Generator(device)
+    dtype, generator = recipe.dtype(device), torch.Generator(device)
 
     def validate(state: dict[str, Tensor]) -> float:
         losses = []

@@ -22,7 +22,6 @@ from sfumato.checkpoint import Model
 from sfumato.data.crops import Crop, Size
 from sfumato.data.folder import FolderDataset
 from sfumato.data.search import search
-from sfumato.devices import DTYPES
 from sfumato.files import make_folder, read_json, replace_atomically, write_json
 from sfumato.train import sample_grid
 from sfumato.train.cache import CaptionEncoder, LatentEncoder, cache_latents
@@ -81,7 +80,7 @@ class DreamBooth(Denoising):
         found = search(folder).chosen(held_out=None, captioned=False)
         for part in (base.vae, *base.text_encoders):
             part.to(device)
-        encoder = LatentEncoder(found, base, device, DTYPES[recipe.precision])
+        encoder = LatentEncoder(found, base, device, recipe.dtype(device))
         latents = {
             size: cache_latents(folder, encoder, [size] * len(found.pictures), report) for size in own.sizes
         }

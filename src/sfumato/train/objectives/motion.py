@@ -24,7 +24,7 @@ from sfumato.config import MotionAdapterConfig
 from sfumato.config.base import Channels
 from sfumato.data import animated, icons
 from sfumato.data.clips import Clips, JoinedClips, MovedIcons, moved_icons
-from sfumato.devices import DTYPES, sent
+from sfumato.devices import sent
 from sfumato.diffusion.predict import prediction_named
 from sfumato.edit.motion import MOTIONS
 from sfumato.errors import UsageError
@@ -241,7 +241,7 @@ def clip_batches(recipe: Recipe, base: Model, device: torch.device) -> ClipBatch
         states,
         base,
         device,
-        DTYPES[recipe.precision],
+        recipe.dtype(device),
         Path(recipe.run),
         side,
         data.caption_dropout,

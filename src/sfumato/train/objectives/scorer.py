@@ -24,7 +24,6 @@ from sfumato.data.captions import TINTS
 from sfumato.data.crops import Crop
 from sfumato.data.icons import Icons, icon_dataset, load, tinted
 from sfumato.data.sets import SETS
-from sfumato.devices import DTYPES
 from sfumato.evaluate import features
 from sfumato.evaluate.features import Features
 from sfumato.evaluate.scorer import (
@@ -176,7 +175,8 @@ def _features(
         "pictures": dataset.digest,
         "teacher": teacher.digest,
     }
-    device, dtype = icons.pictures.device, DTYPES[recipe.precision]
+    device = icons.pictures.device
+    dtype = recipe.dtype(device)
 
     whole = Crop((dataset.side, dataset.side), (dataset.side, dataset.side))
     progress = counts(report, f"{recipe.run}: measuring pictures")

@@ -24,7 +24,6 @@ from sfumato.data import pack
 from sfumato.data.captions import TINTS, article
 from sfumato.data.icons import rows
 from sfumato.data.sets import SETS
-from sfumato.devices import DTYPES
 from sfumato.errors import DataError, UsageError
 from sfumato.evaluate.scorer import load_teacher
 from sfumato.nets.sentence_bert import SentenceBert
@@ -208,7 +207,7 @@ def _targets(
     report: Callable[[str], None],
 ) -> Tensor:
     """The teacher's embedding of every text (N, P), in half precision, cached in the run's folder."""
-    dtype = DTYPES[recipe.precision]
+    dtype = recipe.dtype(device)
     progress = counts(report, f"{recipe.run}: embedding texts")
 
     def embed() -> dict[str, Tensor]:

@@ -22,7 +22,6 @@ from torch import Tensor
 from sfumato import checkpoint
 from sfumato.checkpoint import Model
 from sfumato.config import TinyVAEConfig
-from sfumato.devices import DTYPES
 from sfumato.errors import UsageError
 from sfumato.nets.inference import for_inference
 from sfumato.nets.tiny_vae import AutoencoderTiny
@@ -71,7 +70,8 @@ class TinyAutoencoding(Objective):
             tiny.encoder.compile()
             tiny.decoder.compile()
         # some autoencoders overflow in float16
-        dtype = torch.float32 if recipe.precision in ("float16", "fp16") else DTYPES[recipe.precision]
+        wanted = recipe.dtype(device)
+        dtype = torch.float32 if wanted == torch.float16 else wanted
         teacher = for_inference(copy.deepcopy(base.vae), device, dtype)
         pictures = pictures_of(recipe, base, 0, device, report)
         tests = pictures.tests()

@@ -1,5 +1,7 @@
 """Kohya's dataset config, taken as it is: its folders, repeats, captions, masks and settings."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -70,6 +72,39 @@ def test_its_other_settings_are_keys_of_a_recipes_data(config):
         "max_aspect_ratio": 1.0,
         "loss_mask": "files",
     }
+
+
+@pytest.mark.parametrize("place", ["meta.json", "mug/meta_cap.json"])
+@pytest.mark.parametrize("named", ["a", "{folder}/a.png", "/home/me/train/a.png"])
+def test_a_metadata_file_names_what_is_learned_wherever_it_lies(config, tmp_path, place, named):
+    Image.new("RGB", (32, 32)).save(tmp_path / "mug/other.png")
+    (tmp_path / "mug/a.txt").write_text("a cup")
+    rows = {
+        named.format(folder=tmp_path / "mug"): {"caption": "a mug", "tags": "red"},
+        "gone": {"caption": ""},
+    }
+    (tmp_path / place).write_text(json.dumps(rows))
+    table = f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "mug"\nmetadata_file = "{place}"\n'
+    config.write_text(table + 'caption_prefix = "photo of"\n')
+    found = search(config, tmp_path / "run" / "index.json")
+    assert [(one.name[-5:], one.captions) for one in found.pictures] == [("a.png", ("photo of a mug, red",))]
+    assert found.broken == (f"gone is named in {place.rpartition('/')[2]}, but is not there",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "meta.json is missing"),
+        ("[1]", "meta.json"),
+        ('{"a": 3}', "meta.json is no metadata of kohya's"),
+    ],
+)
+def test_a_metadata_file_that_is_none_is_an_error(config, tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "meta.json").write_text(content)
+    config.write_text('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "mug"\nmetadata_file = "meta.json"\n')
+    with pytest.raises(DataError, match=said):
+        search(config)
 
 
 @pytest.mark.parametrize(

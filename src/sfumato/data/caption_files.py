@@ -78,7 +78,34 @@ def tables(folder: Path, files: Collection[str], pictures: Collection[str]) -> T
             rows = json_lines if path.name == JSON_LINES else _csv_rows
             _add_rows(found, path, rows(folder / name), files)
         elif path.suffix.lower() == ".json" and str(path.with_suffix("")) not in own:
-            _add_kohya(found, path, folder / name, pictures)
+            try:
+                content = read_json(folder / name, MOST_TABLE)
+            except SfumatoError as error:
+                if path.name.startswith("meta"):
+                    found.missing.append(str(error))
+                continue
+            _add_kohya(found, path, content, pictures)
+    return found
+
+
+def kohya_metadata(file: Path, folder: Path, pictures: Collection[str]) -> Tables:
+    """What the metadata `file` of kohya's, wherever it lies, says of `pictures` in `folder`.
+
+    Raises `DataError` where it cannot be read, or says nothing of pictures.
+    """
+    try:
+        rows = read_json(file, MOST_TABLE)
+    except SfumatoError as error:
+        raise DataError(str(error)) from error
+    if not rows or not all(isinstance(row, dict) for row in rows.values()):
+        raise DataError(f'{file} is no metadata of kohya\'s: it must have {{picture: {{"caption": …}}}}')
+    found, inside = Tables(), folder.resolve()
+    paths = {named: Path(named) for named in rows}
+    within = {
+        path.relative_to(inside).as_posix() if path.is_relative_to(inside) else named: rows[named]
+        for named, path in paths.items()
+    }
+    _add_kohya(found, PurePosixPath(file.name), within, pictures)
     return found
 
 
@@ -133,17 +160,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _add_kohya(found: Tables, path: PurePosixPath, file: Path, pictures: Collection[str]) -> None:
+def _add_kohya(
+    found: Tables, path: PurePosixPath, rows: Mapping[str, Any], pictures: Collection[str]
+) -> None:
     """Add what a JSON file says of pictures, if it does: `{picture: {"caption": …}}` or `{picture: caption}`.
 
     Kohya names a picture by its path, on whatever machine that was, or by its name without suffix.
     """
-    try:
-        rows = read_json(file, MOST_TABLE)
-    except SfumatoError as error:
-        if path.name.startswith("meta"):
-            found.missing.append(str(error))
-        return
     told = all(isinstance(row, dict | str) for row in rows.values())
     is_kohya = told and any(
         not isinstance(row, str) and row.keys() & {"caption", "tags"} for row in rows.values()

@@ -28,7 +28,7 @@ SUFFIX = ".toml"
 MOST_BYTES = 1 << 20
 _SUBSETS = {
     "image_dir", "class_tokens", "num_repeats", "caption_extension", "caption_prefix", "caption_suffix",
-    "conditioning_data_dir", "is_reg",
+    "conditioning_data_dir", "is_reg", "metadata_file",
 }  # fmt: skip
 _SAME = {
     "shuffle_caption": "shuffle_tags",
@@ -64,6 +64,8 @@ class Subset:
     """What stands before and after each caption."""
     masks: Path | None = None
     """The folder of their masks, each of its picture's name."""
+    metadata: Path | None = None
+    """The file of kohya's that names the pictures of the folder that are learned, with their captions."""
     regularisation: bool = False
     """Whether they are of the class, and not to be learned."""
 
@@ -123,18 +125,13 @@ def _are_tables(value: Any) -> bool:
 
 
 def _subset(told: Mapping[str, Any], path: Path) -> Subset:
-    if "metadata_file" in told:
-        raise DataError(
-            f"{path}: metadata_file is read where it is called meta_cap.json and lies among the pictures: "
-            "put it there, and name their folder as image_dir"
-        )
     folder = told.get("image_dir")
     if not isinstance(folder, str):
         raise DataError(f"{path}: a subset has no image_dir, the folder of its pictures")
     extension = told.get("caption_extension", ".txt")
     if extension not in (".txt", ".caption"):
         raise DataError(f"{path}: caption_extension is {extension!r}: must be .txt or .caption")
-    masks = told.get("conditioning_data_dir")
+    masks, metadata = told.get("conditioning_data_dir"), told.get("metadata_file")
     repeats = told.get("num_repeats")
     if repeats is not None and (not isinstance(repeats, int) or repeats < 1):
         raise DataError(f"{path}: num_repeats is {repeats!r}: must be 1 or more")
@@ -145,6 +142,7 @@ def _subset(told: Mapping[str, Any], path: Path) -> Subset:
         prefix=str(told.get("caption_prefix") or "").strip(),
         suffix=str(told.get("caption_suffix") or "").strip(),
         masks=None if masks is None else path.parent / str(masks),
+        metadata=None if metadata is None else path.parent / str(metadata),
         regularisation=bool(told.get("is_reg", False)),
     )
 

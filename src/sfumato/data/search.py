@@ -119,8 +119,17 @@ def _configured(config: Path, index: Path | None, progress: Callable[[int, int],
             continue
         found = search(subset.folder, index and index.with_name(f"{number}-{index.name}"), progress)
         masks = {} if subset.masks is None else _by_stem(subset.masks)
-        where = subset.folder.resolve()
-        for one in found.pictures:
+        where, learned = subset.folder.resolve(), found.pictures
+        if subset.metadata is not None:
+            names = [one.name for one in learned]
+            tables = caption_files.kohya_metadata(subset.metadata, subset.folder, names)
+            left_out["broken"] += [said for said in tables.missing if said not in found.broken]
+            learned = tuple(
+                replace(one, captions=tables.words[one.name].captions or one.captions)
+                for one in learned
+                if one.name in tables.words
+            )
+        for one in learned:
             mask = masks.get(PurePosixPath(one.name).stem) or (where / one.mask if one.mask else None)
             told = replace(
                 one,

@@ -4,7 +4,8 @@
     python benchmarks/training.py embedded sd15 --device cuda --batch 32 --compile
 
 A step of ours is the loop's own. The same step around diffusers' `UNet2DConditionModel`: noise by their
-scheduler, the network in bfloat16, the loss on v, gradients clipped, AdamW, one average of the weights.
+scheduler, the network in the same precision, the loss on v, gradients clipped, AdamW, one average of the
+weights.
 Memory is the most that three steps take above what is held before them, each in a process of its own.
 Needs the `test` extra, and a machine that does nothing else: ratios of medians are what to trust.
 """
@@ -30,6 +31,7 @@ from torch.nn import functional as F
 
 from sfumato import checkpoint
 from sfumato.config import UNetConfig
+from sfumato.devices import DTYPES
 from sfumato.diffusion.level import VariancePreserving, alphas_cumprod, scaled_linear_betas
 from sfumato.diffusion.predict import prediction_named
 from sfumato.nets.layers import enable_checkpointing
@@ -58,6 +60,7 @@ class Bench:
     device: str
     rounds: int
     compile: bool
+    precision: str
 
     def examples(self) -> LatentBatch:
         """The batch that every step learns from."""
@@ -75,7 +78,7 @@ class Bench:
 
 def ours(bench: Bench, folder: Path, **changes: Any) -> Step:
     """The loop's step."""
-    recipe = replace(RECIPE, batch_size=bench.batch, **changes)
+    recipe = replace(RECIPE, batch_size=bench.batch, precision=bench.precision, **changes)
     place, examples = torch.device(bench.device), bench.examples()
     net = UNet(UNetConfig.from_dict(SIZES[bench.size], bench.size))
     net.load_state_dict(bench.peer().state_dict())
@@ -99,6 +102,7 @@ def theirs(bench: Bench, folder: Path, channels_last: bool = True) -> Step:
         net.to(memory_format=torch.channels_last)
     if bench.compile:
         net.compile()
+    dtype = DTYPES[bench.precision]
     scheduler = DDPMScheduler(**BETAS, prediction_type="v_prediction")
     weights = list(net.parameters())
     average = [weight.detach().clone() for weight in weights]
@@ -114,7 +118,7 @@ def theirs(bench: Bench, folder: Path, channels_last: bool = True) -> Step:
         times = torch.randint(1000, (len(x0),), device=x0.device)
         noisy = scheduler.add_noise(x0, eps, times)
         target = scheduler.get_velocity(x0, eps, times)
-        with torch.autocast(bench.device, torch.bfloat16):
+        with torch.autocast(bench.device, dtype, enabled=dtype != torch.float32):
             answer = net(noisy, times, examples.states).sample
         F.mse_loss(answer.float(), target).backward()
         torch.nn.utils.clip_grad_norm_(weights, OPTIMIZER.max_grad_norm)
@@ -171,9 +175,9 @@ def rows(bench: Bench, arguments: list[str]) -> Iterator[str]:
     best = min(seconds["plain"], seconds["channels_last"])
     least = min(apart(name, arguments) for name in ("plain", "channels_last"))
     for name in ("ours", "ours, gradient checkpointing"):
-        memory = apart(name, arguments)
+        memory, compiled = apart(name, arguments), ", compiled" if bench.compile else ""
         yield (
-            f"| {bench.size}, batch {bench.batch}{', compiled' if bench.compile else ''}: {name} "
+            f"| {bench.size}, batch {bench.batch}, {bench.precision}{compiled}: {name} "
             f"| {1 / seconds[name]:.2f} | {1 / best:.2f} | **{best / seconds[name]:.2f}×** "
             f"| {memory / 1e6:,.0f} | {least / 1e6:,.0f} | {load()} |"
         )
@@ -186,6 +190,7 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", metavar="SIZE", help=f"of {', '.join(SIZES)}")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), help="default: both")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--compile", action="store_true", help="compile the networks, ours and theirs")
@@ -196,8 +201,9 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     diffusers.logging.set_verbosity_error()
     benches = [
-        Bench(size, options.batch, options.device, options.rounds, options.compile)
+        Bench(size, options.batch, options.device, options.rounds, options.compile, precision)
         for size in options.sizes or ["embedded"]
+        for precision in ([options.precision] if options.precision else ["bfloat16", "float32"])
     ]
     if options.growth:
         print(growth(benches[0], options.growth))
@@ -209,7 +215,13 @@ def main() -> None:
     table = Table("training", lines, options.write, beside=True)
     for bench in benches:
         same = [bench.size, "--batch", str(options.batch), "--device", options.device]
-        same += ["--threads", str(torch.get_num_threads()), *(["--compile"] if options.compile else [])]
+        same += [
+            "--precision",
+            bench.precision,
+            "--threads",
+            str(torch.get_num_threads()),
+            *(["--compile"] if options.compile else []),
+        ]
         for row in rows(bench, same):
             table.add(row)
 

@@ -142,3 +142,19 @@ def test_what_could_not_be_taken_over_is_told_in_german(server, german):
         {"name": "cut.png", "mimeType": "image/png", "buffer": buffer.getvalue()[:60]}
     )
     expect(page.get_by_text("Das ist kein Bild, das gelesen wird")).to_be_visible()
+
+
+def test_a_finished_grid_is_labelled_in_german_and_a_damaged_adapter_told(server, german):
+    page = german(server.url)
+    axes = [{"field": "steps", "values": "1, 2"}, {"field": "fast", "values": ["false", "true"]}]
+    asked = {"prompt": "an apple", "seed": 1, "width": 64, "height": 64}
+    grid = server.http.post("/api/v1/grids", json={"request": asked, "axes": axes}).json()
+    page.goto(f"{server.url}/grid/{grid['id']}")
+    expect(page.get_by_role("columnheader")).to_have_text(["Schritte 1", "Schritte 2"])
+    expect(page.get_by_role("rowheader")).to_have_text(["Schnell aus", "Schnell an"])
+    expect(page.get_by_role("img", name="Schritte 2, Schnell an")).to_be_visible()
+    page.goto(server.url)
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("a <lora:broken:1> hat")
+    page.get_by_role("button", name="Zeichnen", exact=True).click()
+    told = page.get_by_role("list", name="Was gezeichnet wurde").get_by_text("broken.safetensors").first
+    expect(told).to_contain_text("„broken.safetensors“ ist keine safetensors-Datei oder beschädigt.")

@@ -1,12 +1,14 @@
 import ast
 import io
+import json
 import re
+import struct
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
-from sfumato import expansion, folders, pictures
+from sfumato import expansion, folders, pictures, weights
 from sfumato.errors import NumericsError, SfumatoError
 from sfumato.inputs import bytes_only
 from sfumato.prompt.language import parse
@@ -134,6 +136,67 @@ def test_the_page_has_words_for_every_code_that_name_only_its_values():
     assert found.keys() == known.keys()
     for code, texts in found.items():
         assert set(re.findall(r"\{(\w+)\}", texts)) <= known[code] | {"seconds", "time"}, code
+
+
+def weights_file(folder, kind):
+    """A file of weights, damaged in one way or another."""
+    header = json.dumps({"a.b": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    whole = struct.pack("<Q", len(header)) + header + struct.pack("<4f", 0, 0, 0, float("nan"))
+    contents = {
+        "text": b"this is no file of weights",
+        "empty": b"",
+        "cut": whole[:-1],
+        "long": whole + b"0",
+        "pickle": b"PK\x03\x04" + bytes(60),
+        "dtype": whole.replace(b"F32", b"F99"),
+        "json": whole.replace(b'{"a.b"', b"{'a.b\""),
+        "nan": whole,
+    }
+    path = folder / f"{kind}.safetensors"
+    path.write_bytes(contents[kind])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("text", "file_not_safetensors"),
+        ("empty", "file_cut_off"),
+        ("cut", "file_cut_off"),
+        ("long", "file_cut_off"),
+        ("pickle", "file_pickled"),
+        ("dtype", "file_header_damaged"),
+        ("json", "file_header_damaged"),
+        ("nan", "file_not_finite"),
+    ],
+)
+def test_a_damaged_file_of_weights_is_named_by_what_is_wrong_with_it(tmp_path, kind, code):
+    with pytest.raises(SfumatoError) as caught:
+        weights.read(weights_file(tmp_path, kind))
+    assert coded(str(caught.value)) == (code, {"name": f"{kind}.safetensors"})
+
+
+@pytest.mark.parametrize(
+    ("sentence", "code", "values"),
+    [
+        ("/c/x/config.json: a UNet is no control; ControlNetModel is", "file_no_control", {"name": "x"}),
+        ("/c/x.safetensors is no control; a control is a ControlNet", "file_no_control", None),
+        ("/m/x.safetensors is no motion adapter; a motion adapter is AnimateDiff's", "file_no_motion", None),
+        ("/a/x is a LoRA: put it into the adapters folder (/a)", "file_of_other_folder", None),
+        ("/c/x/config.json is not valid JSON: Expecting", "file_not_json", {"name": "x"}),
+        ("/c/x/config.json: unknown key 'foo'; known: a", "file_unsupported", {"name": "x"}),
+        ("/c/x: 'conv_in.weight' and 337 more are missing; 'a' is unknown", "file_incomplete", None),
+        ("/m/x is incomplete: the folder unet/ is missing", "file_no_model", {"name": "x"}),
+        ("/a/x: 2 of 3 keys do not fit this model: 'a'", "adapter_misfit", None),
+        ("the embedding 'x' is 99 wide, made for SD", "embedding_misfit", {"name": "x"}),
+        ("something new about /a/x.safetensors, which has", "file_unusable", None),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_another_kind_has_a_code(sentence, code, values):
+    found = coded(sentence)
+    assert found is not None
+    assert found[0] == code
+    assert values in (None, found[1])
 
 
 MET = (

@@ -12,6 +12,8 @@ _PLACE = r"(?:the \w+(?: prompt)?, )?character (?P<place>\d+)"
 """Where something stands in a prompt; characters are counted from 1."""
 _FIELD = r"(?P<field>\w[\w.\[\]~-]*)"
 """The name of what a sentence is about: a field of a request, or one inside it."""
+_FILE = r"(?:[^:]*[/\\])?(?P<name>(?!config\.json)[^/\\:]+?)(?:[/\\]config\.json)?"
+"""A file, or a folder with its `config.json`; of its path the last part."""
 
 SENTENCES: Mapping[str, str] = {
     "axis_refused": r"^axis (?P<field>.+?), value (?P<value>'.*?'|\".*?\"|\S+): (?P<why>.+)",
@@ -286,6 +288,23 @@ SENTENCES: Mapping[str, str] = {
     "note_adapter_hints": r"^the LoRA '(?P<name>[^']*)' is for few steps: it draws well only with "
     r"(?P<settings>.+)",
     "note_cut_off": r"^the (?P<field>\w+) is (?P<count>\d+) tokens too long",
+    "file_cut_off": rf"^{_FILE} (?:is truncated|goes on after its last tensor): ",
+    "file_pickled": rf"^{_FILE} (?:is [^;]*pickled checkpoint, not safetensors|holds only a pickled)",
+    "file_not_safetensors": rf"^{_FILE} is (?:not|[^;:]*, not) safetensors",
+    "file_header_damaged": rf"^the (?:header|__metadata__) of {_FILE} (?:is |names |must )",
+    "file_of_other_folder": rf"^{_FILE} is .*put it into the (?P<folder>\w+) folder",
+    "file_no_control": rf"^{_FILE}(?: is|:) .*(?:; a control is|is no control; )",
+    "file_no_motion": rf"^{_FILE}(?: is|:) .*(?:; a motion adapter is|is no motion adapter; )",
+    "file_no_embedding": rf"^{_FILE} (?:is not an embedding|has \d+ vectors)",
+    "file_no_model": rf"^{_FILE} is (?:not a model folder|no model that is known here|incomplete): ",
+    "file_not_json": rf"^{_FILE} (?:is not valid JSON|must hold a JSON object|lists far more)",
+    "file_not_finite": rf"^{_FILE}(?: is damaged)?: tensor .* holds NaN",
+    "file_too_large": rf"^{_FILE}:? takes (?P<needed>\S+) GB of memory, and .* has (?P<there>\S+) GB",
+    "adapter_misfit": rf"^{_FILE}: (?P<count>[\d,]+) of (?P<all>[\d,]+) keys do not fit this model",
+    "embedding_misfit": r"^the embedding '?(?P<name>[^']*?)'? (?:has nothing for|is \d+ wide, made for)",
+    "file_incomplete": rf"^{_FILE}: .* (?:is|are) (?:missing|unknown)$",
+    "file_unsupported": rf"^{_FILE}: (?:unknown key|.* not supported)",
+    "file_unusable": r"^(?P<text>.*?(?P<name>[^/\\'\":\s]+\.(?:safetensors|json|ckpt|bin))\b.*)",
 }
 """What the sentence of an error with this code has in it; the groups are its values."""
 _TABLE = {code: re.compile(sentence) for code, sentence in SENTENCES.items()}

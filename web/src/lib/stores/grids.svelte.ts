@@ -2,8 +2,10 @@
 
 import { untrack } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
-import { api, type Grid, type GridCell, type Picture } from "../api";
+import { api, type Grid, type GridAxis, type GridCell, type Picture } from "../api";
 import { events } from "../events.svelte";
+import { fieldName, fieldText } from "../fields";
+import { language } from "../i18n.svelte";
 import { hasEnded } from "./jobs.svelte";
 
 /** Milliseconds in which new jobs of a grid are gathered before it is fetched. */
@@ -123,9 +125,22 @@ export function secondsToGo(grid: Grid): number | null {
 /** What stands at the columns, rows and pages of a cell, by its place. */
 export function labelsAt(grid: Grid, place: number): string[] {
   let left = place;
-  return grid.axes.map(({ labels }) => {
-    const at = left % labels.length;
-    left = Math.floor(left / labels.length);
-    return labels[at] ?? "";
+  return grid.axes.map((axis) => {
+    const at = left % axis.labels.length;
+    left = Math.floor(left / axis.labels.length);
+    return labelsOf(axis)[at] ?? "";
+  });
+}
+
+/** What stands at the values of an axis, in the page's language: the server's own labels are English. */
+export function labelsOf({ field, labels, values }: GridAxis): readonly string[] {
+  if (language.current === "en") return labels;
+  const [name = "", word] = field.split("~");
+  return labels.map((label, at) => {
+    const value = values[at] ?? "";
+    // words stand for themselves
+    if (label === value) return label;
+    const text = value === "true" || value === "false" ? fieldText(name, value === "true") : value;
+    return `${word ?? fieldName(name)} ${text}`;
   });
 }

@@ -856,4 +856,72 @@ export const errors = {
     en: "{field}: the last {count} tokens were not read.",
     de: "{field}: Die letzten {count} Token wurden nicht gelesen.",
   },
+  "error.file_cut_off": {
+    en: "“{name}” was not downloaded whole, or is damaged. Fetch the file again.",
+    de: "„{name}“ ist unvollständig oder beschädigt. Laden Sie die Datei noch einmal.",
+  },
+  "error.file_pickled": {
+    en: "“{name}” is a pickled checkpoint, which can run code when it is loaded. Convert it on the server: sfumato convert --from-pickle.",
+    de: "„{name}“ ist ein Pickle, das beim Laden Code ausführen kann. Wandeln Sie es auf dem Server um: sfumato convert --from-pickle.",
+  },
+  "error.file_not_safetensors": {
+    en: "“{name}” is no safetensors file, or is damaged.",
+    de: "„{name}“ ist keine safetensors-Datei oder beschädigt.",
+  },
+  "error.file_header_damaged": {
+    en: "The header of “{name}” is damaged. Fetch the file again.",
+    de: "Der Kopf von „{name}“ ist beschädigt. Laden Sie die Datei noch einmal.",
+  },
+  "error.file_of_other_folder": {
+    en: "“{name}” is of another kind: it belongs into the server's folder “{folder}”.",
+    de: "„{name}“ ist etwas anderes und gehört in den Ordner „{folder}“ des Servers.",
+  },
+  "error.file_no_control": {
+    en: "“{name}” is no control network: these are ControlNets, T2I-Adapters and IP-Adapters.",
+    de: "„{name}“ ist kein Steuernetz: Das sind ControlNets, T2I-Adapter und IP-Adapter.",
+  },
+  "error.file_no_motion": {
+    en: "“{name}” is no motion adapter, as AnimateDiff's.",
+    de: "„{name}“ ist kein Bewegungsadapter, wie die von AnimateDiff.",
+  },
+  "error.file_no_embedding": {
+    en: "“{name}” is no embedding that can be read.",
+    de: "„{name}“ ist kein lesbares Embedding.",
+  },
+  "error.file_no_model": {
+    en: "“{name}” is no whole model of a kind that is known.",
+    de: "„{name}“ ist kein vollständiges Modell einer bekannten Art.",
+  },
+  "error.file_not_json": {
+    en: "The configuration of “{name}” is no JSON that can be read.",
+    de: "Die Konfiguration von „{name}“ ist kein lesbares JSON.",
+  },
+  "error.file_not_finite": {
+    en: "“{name}” is damaged: it holds numbers that are none (NaN).",
+    de: "„{name}“ ist beschädigt: Es enthält Zahlen, die keine sind (NaN).",
+  },
+  "error.file_too_large": {
+    en: "“{name}” takes {needed} GB of memory, and the server has {there} GB.",
+    de: "„{name}“ braucht {needed} GB Speicher, und der Server hat {there} GB.",
+  },
+  "error.adapter_misfit": {
+    en: "“{name}” was made for another model: {count} of its {all} parts do not fit.",
+    de: "„{name}“ ist für ein anderes Modell: {count} von {all} Teilen passen nicht.",
+  },
+  "error.embedding_misfit": {
+    en: "The embedding “{name}” was made for another model.",
+    de: "Das Embedding „{name}“ ist für ein anderes Modell.",
+  },
+  "error.file_incomplete": {
+    en: "In “{name}” parts are missing, or it has some of another kind.",
+    de: "In „{name}“ fehlen Teile, oder es enthält welche von anderer Art.",
+  },
+  "error.file_unsupported": {
+    en: "“{name}” is of a kind that is not supported.",
+    de: "„{name}“ ist von einer Art, die nicht unterstützt wird.",
+  },
+  "error.file_unusable": {
+    en: "“{name}” is damaged, or cannot be used here: {text}",
+    de: "„{name}“ ist beschädigt oder hier nicht zu gebrauchen (auf Englisch: {text})",
+  },
 } satisfies Table;

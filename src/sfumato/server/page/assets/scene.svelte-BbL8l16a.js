@@ -1,1 +1,0 @@
-import{g as e}from"./toasts.svelte-D6RhkokT.js";import{B as t}from"./index-BZEGKNpK.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

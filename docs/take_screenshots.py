@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import PIL.ImageDraw
 from playwright.sync_api import Browser, Page, sync_playwright
 
 DOCS = Path(__file__).parent
@@ -104,6 +105,9 @@ def _views(server: RunningServer, only: list[str] | None) -> Iterator[tuple[str,
     for name, prepare in {
         "finished": _finished,
         "controls": _controls,
+        "clip": _clip,
+        "control": _control,
+        "advanced": _advanced,
         "styles": _styles,
         "keys": lambda page: page.keyboard.press("?"),
     }.items():
@@ -213,10 +217,62 @@ def _finished(page: Page) -> None:
 
 
 def _controls(page: Page) -> None:
+    _panel(page).evaluate("panel => panel.scrollTo(0, 0)")
+
+
+def _panel(page: Page) -> Any:
+    """All controls, opened."""
     _finished(page)
     page.get_by_role("button", name="All controls").click()
-    page.get_by_role("checkbox", name="Draw a clip").check()
-    page.get_by_role("region", name="All controls").evaluate("panel => panel.scrollTo(0, 0)")
+    return page.get_by_role("region", name="All controls")
+
+
+def _to_top(part: Any) -> None:
+    part.evaluate("part => part.scrollIntoView({ block: 'start' })")
+
+
+def _clip(page: Page) -> None:
+    panel = _panel(page)
+    panel.get_by_role("checkbox", name="Draw a clip").check()
+    _prompt(page).fill("a flower")
+    travel = panel.get_by_role("group", name="Prompt travel")
+    for frame, text in ((0, "in bud"), (15, "in full bloom")):
+        travel.get_by_role("button", name="Add a frame").click()
+        place = travel.get_by_role("spinbutton").last
+        place.fill(str(frame))
+        place.blur()
+        travel.get_by_role("textbox").last.fill(text)
+    _to_top(panel.get_by_role("group", name="Clip", exact=True))
+
+
+def _control(page: Page) -> None:
+    panel = _panel(page)
+    _prompt(page).fill("a green apple, 3d render")
+    section = panel.get_by_role("group", name="Control pictures")
+    with page.expect_file_chooser() as chooser:
+        section.get_by_role("button", name="Choose a picture").click()
+    chooser.value.set_files({"name": "apple.png", "mimeType": "image/png", "buffer": _sketch()})
+    section.get_by_label("Preparation").select_option("invert")
+    _to_top(section)
+
+
+def _sketch() -> bytes:
+    """A drawing of dark lines on white, a PNG."""
+    picture = PIL.Image.new("L", (256, 256), 255)
+    pen = PIL.ImageDraw.Draw(picture)
+    pen.ellipse((48, 72, 208, 232), outline=0, width=4)
+    pen.line((128, 72, 140, 32), fill=0, width=4)
+    pen.ellipse((140, 28, 196, 56), outline=0, width=4)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _advanced(page: Page) -> None:
+    panel = _panel(page)
+    folded = panel.get_by_text("Advanced", exact=True)
+    folded.click()
+    _to_top(folded)
 
 
 def _styles(page: Page) -> None:

@@ -40,30 +40,32 @@ ELSEWHERE = {
 """Where else there is one."""
 
 
+SET_ALL = """panel => {
+    const told = (element, ...kinds) => kinds.forEach((kind) =>
+        element.dispatchEvent(new Event(kind, { bubbles: true })));
+    const usable = (element) => !element.disabled && element.checkVisibility();
+    for (const select of [...panel.querySelectorAll("select")].filter(usable)) {
+        const other = [...select.options].find((each) => !each.disabled && !each.selected && each.value);
+        if (!other || select.labels[0].innerText === "Model") continue;
+        select.value = other.value;
+        told(select, "change");
+    }
+    for (const box of [...panel.querySelectorAll("input[type=checkbox]")].filter(usable))
+        if (!box.checked && !box.parentElement.innerText.includes("clip")) box.click();
+    for (const number of [...panel.querySelectorAll("input[type=number]")].filter(usable)) {
+        number.value = 2;
+        told(number, "input", "change");
+    }
+    for (const slider of [...panel.querySelectorAll("input[type=range]")].filter(usable)) {
+        slider.value = slider.max;
+        told(slider, "input");
+    }
+}"""
+
+
 def set_all(panel):
-    """Another value for every control that is shown."""
-    for number in range(panel.get_by_role("combobox").count()):
-        each = panel.get_by_role("combobox").nth(number)
-        options = each.locator("option:not([disabled])").all()
-        others = [
-            value for option in options if (value := option.get_attribute("value")) != each.input_value()
-        ]
-        names = [option.inner_text() for option in options if option.get_attribute("value") is None]
-        if each.evaluate("select => select.labels[0].innerText") == "Model":
-            continue
-        if each.is_enabled() and (chosen := [value for value in [*others, *names] if value]):
-            each.select_option(chosen[0])
-    for number in range(panel.get_by_role("checkbox").count()):
-        each = panel.get_by_role("checkbox").nth(number)
-        if each.is_enabled() and not each.is_checked() and "clip" not in (each.locator("..").inner_text()):
-            each.check()
-    for number in range(panel.get_by_role("spinbutton").count()):
-        panel.get_by_role("spinbutton").nth(number).fill("2")
-        panel.get_by_role("spinbutton").nth(number).blur()
-    for number in range(panel.get_by_role("slider").count()):
-        slider = panel.get_by_role("slider").nth(number)
-        slider.focus()
-        slider.press("End")
+    """Another value for every control that is shown, all in one turn."""
+    panel.evaluate(SET_ALL)
 
 
 def kept(page):

@@ -20,6 +20,15 @@ SHOWN = """() => {
 }"""
 
 
+SETTLED = """() => {
+    const before = window.shownBefore;
+    window.shownBefore = document.body.innerText;
+    window.shownSame = before === window.shownBefore ? (window.shownSame ?? 0) + 1 : 0;
+    return window.shownSame === 2;
+}"""
+"""Whether what is shown has stayed the same twice."""
+
+
 def english():
     """Texts of the table that are English and no German ones too."""
     pairs = [pair for file in TEXTS.glob("*.ts") for pair in ENTRY.findall(file.read_text("utf-8"))]
@@ -44,7 +53,7 @@ def test_no_view_shows_an_english_text(server, german, apple):
     known = english()
 
     def look():
-        page.wait_for_timeout(500)
+        page.wait_for_function(SETTLED, polling=100)
         assert known.intersection(page.evaluate(SHOWN)) == set(), page.url
 
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a (cat:1.2)")

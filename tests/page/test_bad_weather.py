@@ -117,8 +117,10 @@ def test_a_server_that_is_killed_comes_back_with_its_jobs_and_what_was_typed(wea
     banner = page.get_by_text("What you typed is kept.")
     expect(banner).to_be_visible()
     page.get_by_role("button", name="Draw", exact=True).click()
-    refused = page.locator(".toast").filter(has_text="The server does not answer.")
+    refused = page.locator(".toast").filter(has_text="Not sent: the server did not answer.")
     expect(refused).to_be_visible()
+    told = banner.bounding_box()
+    assert refused.bounding_box()["y"] >= told["y"] + told["height"]  # neither hides the other
     weather.begin()
     expect(banner).to_have_count(0)
     expect(preview).to_be_visible()

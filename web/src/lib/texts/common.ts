@@ -23,6 +23,10 @@ export const common = {
   "action.delete": { en: "Delete", de: "Löschen" },
   "action.more": { en: "More", de: "Mehr" },
   "offline.title": { en: "The server does not answer.", de: "Der Server antwortet nicht." },
+  "offline.notSent": {
+    en: "Not sent: the server did not answer.",
+    de: "Nicht gesendet: Der Server hat nicht geantwortet.",
+  },
   "offline.kept": {
     en: "What you typed is kept. Trying again.",
     de: "Was Sie geschrieben haben, bleibt. Es wird weiter versucht.",

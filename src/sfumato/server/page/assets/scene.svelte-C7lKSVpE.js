@@ -1,1 +1,0 @@
-import{g as e}from"./toasts.svelte-8PJ-5Ld9.js";import{V as t}from"./index-Cy0xY24k.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

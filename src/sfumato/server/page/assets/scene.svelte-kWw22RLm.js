@@ -1,0 +1,1 @@
+import{g as e}from"./toasts.svelte-Bys5-PY7.js";import{V as t}from"./index-DnIuNGWa.js";var n=new t(`scene`),r=e=>typeof e==`string`,i={picture:new e(`scene.picture`,``,r,{shared:!1}),job:new e(`scene.job`,``,r,{shared:!1})};export{i as n,n as t};

@@ -65,6 +65,29 @@ def test_its_surface_is_closed_and_has_the_colours_of_the_decoded_views(ball, mo
     assert 90 < green < 170  # zero, in the middle of [−1, 1]
 
 
+@pytest.mark.parametrize("size", [(16, 24), (24, 16)])
+def test_pictures_that_are_not_square_are_distilled_and_coloured_too(size, monkeypatch):
+    monkeypatch.setattr(distilling, "fit", lambda *given, **how: fit(*given, **{**how, "steps": 30}))
+    y, x = torch.meshgrid(*[torch.arange(side) - side / 2 + 0.5 for side in size], indexing="ij")
+    disc = (x.hypot(y) < 5).float()
+    target = torch.stack([disc, -disc])[None]
+    denoisers = dict.fromkeys(VIEWS, lambda x, level: target)
+    found = FieldDistillation("a ball", SETTINGS, denoisers, PATH, torch.zeros(2, *size))
+    for _ in range(SETTINGS.steps):
+        found.step()
+    with torch.no_grad():
+        opacity = found.latent(found.view(77, 20))[1].view(size)
+    assert opacity[x.hypot(y) < 4].mean() > 0.9
+    assert opacity[x.hypot(y) > 7].mean() < 0.1
+    mesh = found.mesh(decode, faces=600)
+    radii = np.linalg.norm(mesh.vertices, axis=1)
+    assert mesh.is_watertight
+    assert radii.max() / radii.min() < 1.6
+    red, _, blue = mesh.sampled(500).colours.mean(0)
+    assert red > 200
+    assert blue < 60
+
+
 @pytest.mark.parametrize(
     ("azimuth", "view"),
     [

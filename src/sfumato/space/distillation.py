@@ -6,8 +6,9 @@ looks (Poole et al. 2022, §3.2). Every step follows from the seed and its numbe
 that is resumed is the same.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +39,7 @@ from sfumato.space.volume import VoxelField, fit, render, render_rays
 VIEWS = ("front view", "side view", "back view")
 """What prompts say of the side from which they are seen."""
 VIEW_ANGLE = 27.0
-"""Vertical, in degrees: an object of radius 0.8 fills the picture as it does in drawings."""
+"""Across the shorter side, in degrees: an object of radius 0.8 fills it as it does in drawings."""
 COLOUR_VIEWS = tuple((azimuth, elevation) for elevation in (-5, 35) for azimuth in range(0, 360, 45))
 """Azimuths and elevations that are decoded for the colours of the surface."""
 BEGINNING = {"scale": 10.0, "blob": 4.0, "radius": 0.6}
@@ -110,7 +111,9 @@ class FieldDistillation:
     def view(self, azimuth: float, elevation: float) -> Camera:
         """A camera that sees the field in the size of its latents."""
         height, width = self.size
-        return Camera(azimuth, elevation, fov=VIEW_ANGLE, width=width, height=height)
+        half = math.tan(math.radians(VIEW_ANGLE) / 2) * max(height / width, 1)
+        fov = math.degrees(2 * math.atan(half))
+        return Camera(azimuth, elevation, fov=fov, width=width, height=height)
 
     def latent(self, camera: Camera, jitter: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """What `camera` sees, (1, C, h, w), in front of white; and the opacity of each pixel, (h·w,)."""
@@ -234,9 +237,9 @@ class FieldDistillation:
             for azimuth, elevation in COLOUR_VIEWS:
                 latent, _ = self.latent(self.view(azimuth, elevation))
                 pixels = decode(latent).float().cpu() / 2 + 0.5
-                side = 2 * self.size[0]
-                views.append(F.interpolate(pixels, size=(side, side), mode="area")[0].flatten(1).T)
-                cameras.append(Camera(azimuth, elevation, fov=VIEW_ANGLE, width=side, height=side))
+                height, width = (2 * edge for edge in self.size)
+                views.append(F.interpolate(pixels, size=(height, width), mode="area")[0].flatten(1).T)
+                cameras.append(replace(self.view(azimuth, elevation), width=width, height=height))
             field = VoxelField(self.settings.side, 3, **BEGINNING)
             field.density.data.copy_(self.field.density)
             field.features.data.fill_(0.5)

@@ -4,9 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sfumato.nets import compiled
+from sfumato.nets import compiled, inference
 from sfumato.nets.inference import LayerNorm, Norm, NormSiLU
-from sfumato.nets.normalisation import group_norm, group_norm_suits, layer_norm, layer_norm_suits
+from sfumato.nets.normalisation import (
+    GroupNorm,
+    group_norm,
+    group_norm_learns,
+    group_norm_suits,
+    layer_norm,
+    layer_norm_suits,
+)
 
 needs_kernels = pytest.mark.skipif(
     compiled.library() is None, reason="needs a C++ compiler when Sfumato is installed: apt-get install g++"
@@ -130,3 +137,67 @@ def test_layers_answer_as_they_do_without_the_kernels(kind, monkeypatch):
     answers = layer(x), rows(x.permute(0, 2, 3, 1))
     monkeypatch.setattr("sfumato.nets.normalisation.library", lambda: None)
     torch.testing.assert_close(answers, (layer(x), rows(x.permute(0, 2, 3, 1))), rtol=1e-5, atol=1e-5)
+
+
+def learned(function, given, gradient):
+    """The answer and the gradients of what is `given`."""
+    own = [each.detach().clone(memory_format=torch.preserve_format).requires_grad_() for each in given]
+    answer = function(*own)
+    answer.backward(gradient)
+    return [answer.detach(), *[each.grad for each in own]]
+
+
+@needs_kernels
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradients_of_groups_are_as_exact_as_float32_allows(shape, silu):
+    given, groups = picture(shape, torch.float32), shape[4]
+
+    def exact(x, weight, bias):
+        y = F.group_norm(x, groups, weight, bias, 1e-5)
+        return F.silu(y) if silu else y
+
+    def compiled(x, weight, bias):
+        assert group_norm_learns(x, weight, bias)
+        return GroupNorm.apply(x, groups, weight, bias, 1e-5, silu)
+
+    gradient = torch.randn_like(given[0]).contiguous()  # not channels last, as some layers give it
+    own = learned(compiled, given, gradient)
+    expected = learned(exact, [each.double() for each in given], gradient.double())
+    for mine, right in zip(own, expected, strict=True):
+        assert furthest(mine, right) <= right.abs().max().item() * 2.0**-18
+
+
+@needs_kernels
+@pytest.mark.parametrize("learns", ["x", "weight", "bias", "all"])
+@pytest.mark.parametrize("layer", [Norm, NormSiLU])
+def test_a_norm_that_learns_has_the_gradients_of_torchs(layer, learns, monkeypatch):
+    norm, (x, weight, bias) = layer(32, 64), picture((2, 64, 6, 5, 32), torch.float32)
+    norm.load_state_dict({"weight": weight, "bias": bias})
+    for name, each in (("x", x), *norm.named_parameters()):
+        each.requires_grad_(learns in (name, "all"))
+
+    def gradients():
+        for each in (x, *norm.parameters()):
+            each.grad = None
+        norm(x).square().sum().backward()
+        return [each.grad for each in (x, *norm.parameters())]
+
+    own, kept = gradients(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.shape), lambda each: each):
+        norm(x)
+    assert kept.count(x.shape) == 1
+    monkeypatch.setattr(inference, "group_norm_learns", lambda *_: False)
+    expected = gradients()
+    assert [each is None for each in own] == [each is None for each in expected]
+    for mine, right in zip(own, expected, strict=True):
+        assert right is None or furthest(mine, right.double()) <= right.abs().max().item() * 2.0**-17
+
+
+@needs_kernels
+def test_where_bfloat16_is_cast_a_norm_that_learns_is_taken_in_float32():
+    norm, (x, _, _) = NormSiLU(2, 64), picture((1, 64, 4, 4, 2), torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = norm(x)
+    assert answer.dtype == torch.float32
+    assert furthest(answer.detach(), norm(x.float()).detach().double()) == 0

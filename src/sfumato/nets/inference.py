@@ -18,7 +18,14 @@ from torch.nn import functional as F
 
 from sfumato.nets import quantization
 from sfumato.nets.circular import padded
-from sfumato.nets.normalisation import group_norm, group_norm_suits, layer_norm, layer_norm_suits
+from sfumato.nets.normalisation import (
+    GroupNorm,
+    group_norm,
+    group_norm_learns,
+    group_norm_suits,
+    layer_norm,
+    layer_norm_suits,
+)
 from sfumato.nets.quantization import Int8Activations
 from sfumato.nets.winograd import WinogradConv, winograd_conv, winograd_suits, winograd_weight
 
@@ -329,7 +336,13 @@ class Norm(nn.GroupNorm):
         """(B, C, H, W) to the same shape."""
         if group_norm_suits(x, self.weight, self.bias):
             return group_norm(x, self.num_groups, self.weight, self.bias, self.eps, silu=self.silu)
-        if self.weight.requires_grad and not x.requires_grad and torch.is_grad_enabled():
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.float()  # as torch's own does there
+        if group_norm_learns(x, self.weight, self.bias):
+            how = self.num_groups, self.weight, self.bias, self.eps, self.silu
+            return GroupNorm.apply(x, *how)  # type: ignore[no-untyped-call]
+        learns = self.weight.requires_grad or self.bias.requires_grad
+        if learns and not x.requires_grad and torch.is_grad_enabled():
             # torch 2.13 crashes on a small picture in channels_last whose own gradient nobody asks for
             x = x.contiguous()
         # torch normalises small half-precision pictures number by number unless groups fill its registers

@@ -1,6 +1,7 @@
 // Group normalisation (Wu & He 2018), alone or followed by SiLU, and layer normalisation (Ba et al. 2016), of
 // bfloat16 and float32, channels last. The picture is read twice and written once; sums, means and what follows
 // from them are float32 or better. What is summed together depends on the shape alone, not on the threads.
+// The gradients of group normalisation in float32 are found by reading the picture and its gradient twice.
 
 #include <algorithm>
 #include <cmath>
@@ -120,6 +121,59 @@ INLINE void normalised_rows(const T* x, T* out, int64_t rows, int64_t channels, 
     }
 }
 
+// Of y = factor · x + shift, and of SiLU behind it, by channel: the gradient of y to `out`, from that of the answer;
+// its sums, and those of its products with what x is above `centre`
+template <int N>
+INLINE void gradient_sums_of(const float* x, const float* gradient, float* out, int64_t rows, int64_t channels,
+                             const float* factor, const float* shift, const float* centre, bool with_silu,
+                             float* sums, float* products) {
+    Two f[N], s[N], middle[N], sum[N], product[N];
+    for (int n = 0; n < N; ++n) {
+        f[n] = load(factor + n * PAIR);
+        s[n] = load(shift + n * PAIR);
+        middle[n] = load(centre + n * PAIR);
+        sum[n] = product[n] = Two{};
+    }
+    for (int64_t r = 0; r < rows; ++r)
+        for (int n = 0; n < N; ++n) {
+            const int64_t at = r * channels + n * PAIR;
+            const Two v = load(x + at);
+            Two g = load(gradient + at);
+            if (with_silu) {
+                // sigmoid + y · sigmoid · (1 - sigmoid), of two vectors with one division
+                const Floats p = v.a * f[n].a + s[n].a, q = v.b * f[n].b + s[n].b;
+                const Floats a = one_and_exp_minus(p), b = one_and_exp_minus(q), both = 1.0f / (a * b);
+                const Floats left = both * b, right = both * a;
+                g.a *= left + p * left * (1.0f - left);
+                g.b *= right + q * right * (1.0f - right);
+            }
+            store(out + at, g);
+            sum[n].a += g.a, sum[n].b += g.b;
+            product[n].a += g.a * (v.a - middle[n].a), product[n].b += g.b * (v.b - middle[n].b);
+        }
+    for (int n = 0; n < N; ++n) {
+        store(sums + n * PAIR, sum[n]);
+        store(products + n * PAIR, product[n]);
+    }
+}
+
+// factor · out + slope · (x - centre) + shift to `out`, all by channel
+EVERY_PROCESSOR void gradient_scaled(const float* x, float* out, int64_t rows, int64_t channels, const float* factor,
+                                     const float* slope, const float* centre, const float* shift) {
+    for (int64_t r = 0; r < rows; ++r, x += channels, out += channels)
+        for (int64_t c = 0; c < channels; c += LANES)
+            write(out + c, read(out + c) * read(factor + c) + (read(x + c) - read(centre + c)) * read(slope + c) +
+                               read(shift + c));
+}
+
+EVERY_PROCESSOR void gradient_sums(const float* x, const float* gradient, float* out, int64_t rows, int64_t channels,
+                                   const float* factor, const float* shift, const float* centre, bool with_silu,
+                                   float* sums, float* products) {
+    for (int64_t c = 0; c < channels; c += PAIR)
+        gradient_sums_of<1>(x + c, gradient + c, out + c, rows, channels, factor + c, shift + c, centre + c, with_silu,
+                            sums + c, products + c);
+}
+
 #define FOR_EACH_TYPE(T, NAME)                                                                                   \
     EVERY_PROCESSOR void channel_sums_##NAME(const T* x, const T* first, int64_t rows, int64_t channels,         \
                                              float* sums, float* squares) {                                      \
@@ -165,7 +219,7 @@ float number(const uint16_t* at) {
 
 template <typename T>
 void group_norm(const T* x, T* out, int64_t batch, int64_t places, int64_t channels, int64_t groups, const T* weight,
-                const T* bias, float eps, bool with_silu, int threads) {
+                const T* bias, float eps, float* kept, bool with_silu, int threads) {
     const int64_t rows = std::max({PART / channels, (places + PARTS - 1) / PARTS, int64_t{1}});
     const int64_t parts = (places + rows - 1) / rows, width = channels / groups;
     float* const scratch = static_cast<float*>(std::malloc(sizeof(float) * 2 * channels * batch * (parts + 1)));
@@ -201,6 +255,10 @@ void group_norm(const T* x, T* out, int64_t batch, int64_t places, int64_t chann
                 mean += apart / (before + 1);
             }
             const double scale = 1 / std::sqrt(std::max(deviation / (width * places), 0.0) + eps);
+            if (kept) {
+                kept[2 * task] = static_cast<float>(mean);
+                kept[2 * task + 1] = static_cast<float>(scale);
+            }
             float* const factor = factors + b * 2 * channels;
             for (int64_t c = begin; c < begin + width; ++c) {
                 factor[place(c, x)] = static_cast<float>(scale * number(weight + c));
@@ -212,6 +270,69 @@ void group_norm(const T* x, T* out, int64_t batch, int64_t places, int64_t chann
             const int64_t b = task / parts, p = task % parts * rows, at = (b * places + p) * channels;
             const float* const factor = factors + b * 2 * channels;
             scaled_of(x + at, out + at, std::min(rows, places - p), channels, factor, factor + channels, with_silu);
+        }
+    }
+    std::free(scratch);
+}
+
+void group_norm_gradient(const float* x, const float* gradient, float* out, int64_t batch, int64_t places,
+                         int64_t channels, int64_t groups, const float* weight, const float* bias, const float* kept,
+                         float* of_weight, float* of_bias, bool with_silu, int threads) {
+    const int64_t rows = std::max({PART / channels, (places + PARTS - 1) / PARTS, int64_t{1}});
+    const int64_t parts = (places + rows - 1) / rows, width = channels / groups;
+    constexpr int64_t OWN = 5;  // numbers of a channel: factor, shift, centre, slope, and the shift of the gradient
+    float* const scratch = static_cast<float*>(std::malloc(sizeof(float) * channels * batch * (2 * parts + OWN)));
+    float* const factors = scratch + 2 * channels * batch * parts;
+    const int team = batch * places * channels < ALONE ? 1 : threads;
+
+#pragma omp parallel num_threads(team) if (team > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < batch * channels; ++task) {
+            const int64_t b = task / channels, c = task % channels;
+            const float* const own = kept + 2 * (b * groups + c / width);
+            float* const factor = factors + b * OWN * channels + c;
+            factor[0] = own[1] * weight[c];
+            factor[channels] = static_cast<float>(bias[c] - static_cast<double>(own[0]) * own[1] * weight[c]);
+            factor[2 * channels] = own[0];
+        }
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < batch * parts; ++task) {
+            const int64_t b = task / parts, p = task % parts * rows, at = (b * places + p) * channels;
+            const float* const factor = factors + b * OWN * channels;
+            float* const sums = scratch + task * 2 * channels;
+            gradient_sums(x + at, gradient + at, out + at, std::min(rows, places - p), channels, factor,
+                          factor + channels, factor + 2 * channels, with_silu, sums, sums + channels);
+        }
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < batch * groups; ++task) {
+            const int64_t b = task / groups, begin = task % groups * width;
+            const double scale = kept[2 * task + 1], count = static_cast<double>(width) * places;
+            double of_mean = 0, of_scale = 0;
+            for (int64_t c = begin; c < begin + width; ++c) {
+                double sum = 0, product = 0;
+                for (int64_t p = 0; p < parts; ++p) {
+                    const float* const sums = scratch + (b * parts + p) * 2 * channels;
+                    sum += sums[c];
+                    product += sums[channels + c];
+                }
+                of_bias[b * channels + c] = static_cast<float>(sum);
+                of_weight[b * channels + c] = static_cast<float>(product * scale);
+                of_mean += sum * weight[c];
+                of_scale += product * scale * weight[c];
+            }
+            float* const factor = factors + b * OWN * channels;
+            for (int64_t c = begin; c < begin + width; ++c) {
+                factor[3 * channels + c] = static_cast<float>(-scale * scale * of_scale / count);
+                factor[4 * channels + c] = static_cast<float>(-scale * of_mean / count);
+            }
+        }
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < batch * parts; ++task) {
+            const int64_t b = task / parts, p = task % parts * rows, at = (b * places + p) * channels;
+            const float* const factor = factors + b * OWN * channels;
+            gradient_scaled(x + at, out + at, std::min(rows, places - p), channels, factor, factor + 3 * channels,
+                            factor + 2 * channels, factor + 4 * channels);
         }
     }
     std::free(scratch);
@@ -234,16 +355,26 @@ void layer_norm(Rows rows_of, const T* x, T* out, int64_t rows, int64_t channels
 extern "C" {
 
 // x, out (batch, places, channels), weight and bias (channels,), all bfloat16 or all float32 as `half` says;
-// channels a multiple of 32 and of groups.
+// channels a multiple of 32 and of groups. `kept` (batch, groups, 2): means and 1 / √(variance + eps), or null.
 void group_norm(const void* x, void* out, int64_t batch, int64_t places, int64_t channels, int64_t groups,
-                const void* weight, const void* bias, float eps, int with_silu, int half, int threads) {
+                const void* weight, const void* bias, float eps, float* kept, int with_silu, int half, int threads) {
     if (half)
         group_norm(static_cast<const uint16_t*>(x), static_cast<uint16_t*>(out), batch, places, channels, groups,
-                   static_cast<const uint16_t*>(weight), static_cast<const uint16_t*>(bias), eps, with_silu != 0,
-                   threads);
+                   static_cast<const uint16_t*>(weight), static_cast<const uint16_t*>(bias), eps, kept,
+                   with_silu != 0, threads);
     else
         group_norm(static_cast<const float*>(x), static_cast<float*>(out), batch, places, channels, groups,
-                   static_cast<const float*>(weight), static_cast<const float*>(bias), eps, with_silu != 0, threads);
+                   static_cast<const float*>(weight), static_cast<const float*>(bias), eps, kept, with_silu != 0,
+                   threads);
+}
+
+// The gradient of x to `out`, and those of weight and bias by picture to (batch, channels), from that of the answer
+// and what `group_norm` has kept; all float32.
+void group_norm_backward(const float* x, const float* gradient, float* out, int64_t batch, int64_t places,
+                         int64_t channels, int64_t groups, const float* weight, const float* bias, const float* kept,
+                         float* of_weight, float* of_bias, int with_silu, int threads) {
+    group_norm_gradient(x, gradient, out, batch, places, channels, groups, weight, bias, kept, of_weight, of_bias,
+                        with_silu != 0, threads);
 }
 
 // x, out (rows, channels), as above.

@@ -336,7 +336,7 @@ class Norm(nn.GroupNorm):
         """(B, C, H, W) to the same shape."""
         if group_norm_suits(x, self.weight, self.bias):
             return group_norm(x, self.num_groups, self.weight, self.bias, self.eps, silu=self.silu)
-        if torch.is_autocast_enabled(x.device.type):
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             x = x.float()  # as torch's own does there
         if group_norm_learns(x, self.weight, self.bias):
             how = self.num_groups, self.weight, self.bias, self.eps, self.silu
